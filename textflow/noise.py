@@ -1,0 +1,31 @@
+"""Noise: one random stream a sample, so that a text depends on its seed and not on its batch or device."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class Noise:
+    """Random streams of a batch of samples; row b draws from the stream of seeds[b] alone, always on the CPU.
+
+    Args:
+        seeds: one a sample.
+    """
+
+    def __init__(self, seeds: Sequence[int]) -> None:
+        self.streams = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal [B, *shape], float32."""
+        return torch.stack([torch.randn(shape, generator=stream) for stream in self.streams])
+
+    def normal_like(self, z: Tensor) -> Tensor:
+        """Standard normal of z's shape [B, ...], type and device."""
+        return self.normal(*z.shape[1:]).to(z)
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Uniform on (0, 1) [B, *shape], float64: sampled readouts keep their tails."""
+        tiny = torch.finfo(torch.float64).tiny
+        rows = [torch.rand(shape, generator=stream, dtype=torch.float64) for stream in self.streams]
+        return torch.stack(rows).clamp_min(tiny)

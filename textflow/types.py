@@ -1,0 +1,62 @@
+"""The words of textflow: what a batch, a belief and a denoiser are. t = 0 is noise and t = 1 is text, everywhere.
+
+Letters in shapes: B rows, L tokens, S latents (S may differ from L), d latent width, V vocabulary.
+"""
+
+from typing import NamedTuple, Protocol, TypeAlias
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+Ids: TypeAlias = Int[Tensor, "B L"]
+Mask: TypeAlias = Bool[Tensor, "B L"]
+Choice: TypeAlias = Bool[Tensor, "B S"]
+Rows: TypeAlias = Bool[Tensor, " B"]
+Times: TypeAlias = Float[Tensor, " B"]
+Latents: TypeAlias = Float[Tensor, "B S d"]
+Logits: TypeAlias = Float[Tensor, "B L V"]
+
+
+class Batch(NamedTuple):
+    """Token ids and which of them are text (True) rather than padding."""
+
+    ids: Ids
+    mask: Mask
+
+
+class Given(NamedTuple):
+    """What a denoiser is told besides z and t; each may be absent.
+
+    Args:
+        prev: its own last belief (self-conditioning).
+        w: guidance scale, one a row.
+        until: end time of the step, for flow maps.
+        clean: latents of the prompt.
+        fixed: True where the prompt stands.
+    """
+
+    prev: Latents | None = None
+    w: Times | None = None
+    until: Times | None = None
+    clean: Latents | None = None
+    fixed: Choice | None = None
+
+
+class Posterior(NamedTuple):
+    """A belief about the text behind z_t.
+
+    Args:
+        mean: E[x | z_t].
+        logits: of p(token | z_t), where the denoiser has them.
+        committed: True where a token was chosen categorically.
+    """
+
+    mean: Latents
+    logits: Logits | None = None
+    committed: Choice | None = None
+
+
+class Denoise(Protocol):
+    """All that a sampler sees of a model: weights, guidance and escape are closed over."""
+
+    def __call__(self, z: Latents, t: float, prev: Latents | None = None) -> Posterior: ...
