@@ -3,7 +3,7 @@
 Letters in shapes: B rows, L tokens, S latents (S may differ from L), d latent width, V vocabulary.
 """
 
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -56,6 +56,7 @@ class Posterior(NamedTuple):
     committed: Choice | None = None
 
 
+@runtime_checkable
 class Denoise(Protocol):
     """All that a sampler sees of a model: weights, guidance and escape are closed over."""
 

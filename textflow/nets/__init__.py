@@ -1,0 +1,6 @@
+"""Denoisers and the layers that they are made of."""
+
+from textflow.nets.base import Denoiser as Denoiser
+from textflow.nets.base import Speaker as Speaker
+from textflow.nets.elf import ELF as ELF
+from textflow.nets.frozen import Frozen as Frozen

@@ -1,0 +1,63 @@
+"""A table for the terminal: a perplexity never stands without entropy, repetition, number of samples and scorer."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+
+Record = dict[str, Any]
+PROTOCOL = ("scorer", "scorer_hash", "scorer_dtype", "scorer_tokenizer", "truncation", "weights", "aggregation", "length")
+COLUMNS = {
+    "perplexity": "{:.1f}",
+    "entropy": "{:.2f}",
+    "seq_rep_4": "{:.2%}",
+    "clean": "{:.0%}",
+    "distinct_2": "{:.2f}",
+    "diversity": "{:.2f}",
+    "n": "{}",
+    "empty": "{}",
+    "tokens": "{}",
+    "nfe": "{:g}",
+    "seconds": "{:.1f}",
+}
+
+
+def name(record: Record) -> str:
+    """What was measured: text, sampler and steps."""
+    sampler = (record.get("sampler") or {}).get("class", "")
+    return " ".join(f"{word}" for word in (sampler, record.get("steps", "")) if word != "") or record["text"]
+
+
+def protocol(record: Record) -> dict[str, Any]:
+    """What records must share to be compared."""
+    return {key: record.get(key) for key in PROTOCOL}
+
+
+def warning(records: Sequence[Record]) -> str:
+    """Names the protocol fields in which records differ; empty if they can be compared."""
+    mixed = [key for key in PROTOCOL if len({str(record.get(key)) for record in records}) > 1]
+    return f"\nnot comparable: {', '.join(mixed)} differ between rows" if mixed else ""
+
+
+def table(records: Sequence[Record]) -> Table:
+    """Rows of records, their protocol below.
+
+    Args:
+        records: at least one.
+    """
+    first = records[0]
+    caption = "; ".join(
+        [
+            f"scorer {first['scorer']} {first['scorer_hash']} {first['scorer_dtype']}",
+            f"tokenizer {first['scorer_tokenizer']} ({first['scorer_vocab']}), at most {first['truncation']} tokens",
+            f"weights {first['weights']}, {first['aggregation']}, seed {first['seed']}",
+        ]
+    )
+    made = Table(caption=caption + warning(records), caption_justify="left")
+    made.add_column("text", no_wrap=True)
+    for column in COLUMNS:
+        made.add_column(column.replace("_", "-"), justify="right", no_wrap=True)
+    for record in records:
+        cells = [None if record.get(key) is None else form.format(record[key]) for key, form in COLUMNS.items()]
+        made.add_row(name(record), *(cell or "-" for cell in cells))
+    return made

@@ -1,0 +1,72 @@
+"""ELF's network against tensors of the published code."""
+
+import pytest
+import torch
+
+from tests.recorded import error, part, recorded
+from textflow.codecs import Table
+from textflow.nets import ELF
+from textflow.noise import Noise
+from textflow.official import elf_config, elf_weights
+from textflow.paths import Linear
+from textflow.readouts import FromNet
+from textflow.samplers import Euler, Reinject, sample
+from textflow.types import Given, Posterior
+
+
+def published(name: str) -> tuple[ELF, dict, dict]:
+    tensors, meta = recorded(name)
+    official = part(tensors, "weights.")
+    net = ELF(**elf_config(official))
+    net.load_state_dict(elf_weights(official))
+    return net.eval(), tensors, meta
+
+
+@torch.no_grad()
+def test_forward_is_the_published_one() -> None:
+    net, data, _ = published("elf_tiny")
+    z, t = data["forward.z"], data["forward.t"]
+    given = Given(prev=data["forward.self_cond"], w=data["forward.self_cond_scale"])
+    assert error(net(z, t, given).mean, data["forward.denoise_all.x_pred"]) < 1e-5
+    assert error(net.decode(z, t, given), data["forward.decode_all.logits"]) < 1e-5
+    hidden = net.trunk(z, t, given, data["forward.decode_rows"] > 0)
+    assert error(net.mean(hidden), data["forward.x_pred"]) < 1e-5
+    assert error(net.logits(hidden), data["forward.logits"]) < 1e-5
+
+
+class Replayed(Noise):
+    """Recorded draws in place of streams."""
+
+    def __init__(self, draws: torch.Tensor) -> None:
+        self.left = list(draws)
+
+    def normal_like(self, z: torch.Tensor) -> torch.Tensor:
+        return self.left.pop(0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["ode", "sde"])
+def test_rollouts_are_the_published_ones(name: str) -> None:
+    net, data, meta = published("elf_tiny")
+    w = torch.full((4,), float(meta["self_cond_scale"]))
+    path = Linear(float(meta["noise_scale"]), float(meta["t_eps"]))
+
+    def denoise(z: torch.Tensor, t: float, prev: torch.Tensor | None = None) -> Posterior:
+        return net(z, torch.full((len(z),), t), Given(prev=prev, w=w))
+
+    sampler = Euler() if name == "ode" else Reinject(float(meta["gamma"]))
+    noise = Replayed(data["sample.sde.eps"])
+    trace = sample(denoise, sampler, path, data["sample.times"].tolist(), data["sample.z0"], noise)
+    assert error(trace.z, data[f"sample.{name}.z1"]) < 1e-4
+    logits = FromNet()(trace.z, trace.beliefs[-1], Table(net.vocab, net.dim), net, Given(w=w))
+    assert torch.equal(logits.argmax(-1), data[f"sample.{name}.ids"])
+
+
+@pytest.mark.parametrize(
+    ("width", "depth", "heads", "parameters"),
+    [(768, 12, 12, 104_579_940), (1056, 24, 16, 342_540_036), (1280, 32, 16, 652_103_332)],
+)
+def test_parameter_counts_are_the_published_ones(width: int, depth: int, heads: int, parameters: int) -> None:
+    with torch.device("meta"):
+        net = ELF(512, 32_100, width, depth, heads)
+    assert sum(p.numel() for p in net.parameters()) == parameters

@@ -1,0 +1,72 @@
+"""ELF's training step against tensors of the published code, and the lean step against the plain one."""
+
+import pytest
+import torch
+from transformers import T5Config, T5EncoderModel
+
+from tests.recorded import error, part, recorded
+from textflow.clocks import LogitNormal
+from textflow.codecs import T5
+from textflow.nets import ELF
+from textflow.objectives import Draws, ELFObjective
+from textflow.objectives.plain import plain_loss
+from textflow.official import elf_config, elf_name, elf_weights
+from textflow.paths import Linear
+from textflow.types import Batch
+
+
+@pytest.fixture(scope="module")
+def step(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    data, meta = recorded("elf_train_tiny")
+    config, train = meta["config"], meta["config"]["train"]
+    encoder = T5EncoderModel(T5Config(**config["t5"]))
+    encoder.load_state_dict({k.removeprefix("encoder.") if k.startswith("encoder.shared") else k: v for k, v in part(data, "encoder.").items()}, strict=False)
+    folder = tmp_path_factory.mktemp("t5")
+    encoder.save_pretrained(folder)
+    dim, vocab = config["model"]["text_encoder_dim"], config["model"]["vocab_size"]
+    codec = T5(vocab, str(folder), dim, train["latent_mean"], train["latent_std"])
+    batch = Batch(data["batch.input_ids"], data["batch.attention_mask"] > 0)
+    official = part(data, "weights.")
+    net = ELF(**elf_config(official))
+    net.load_state_dict(elf_weights(official))
+    decode_clock = LogitNormal(train["decoder_p_mean"], train["decoder_p_std"])
+    objective = ELFObjective(decode_clock=decode_clock, decode_scale=train["decoder_noise_scale"])
+    again = data["draw.self_cond_uniform"] < train["self_cond_prob"]
+    draws = Draws(
+        t=LogitNormal(train["denoiser_p_mean"], train["denoiser_p_std"]).at(data["draw.t_normal"]),
+        eps=data["draw.eps"],
+        decode=data["draw.decode_rows"] > 0,
+        share=decode_clock.at(data["draw.decoder_normal"]).view(batch.ids.shape),
+        decode_eps=data["draw.decoder_eps"],
+        again=again,
+        w=objective.guidance(data["draw.cfg_uniform"]),
+    )
+    path = Linear(train["denoiser_noise_scale"], train["t_eps"])
+    return {"data": data, "codec": codec, "batch": batch, "net": net, "objective": objective, "draws": draws, "path": path}
+
+
+def test_latents_and_draws_are_the_published_ones(step: dict) -> None:
+    data, draws = step["data"], step["draws"]
+    x = step["codec"].encode(*step["batch"])
+    assert error(x, data["mid.x0"]) < 1e-5
+    assert error(draws.t, data["mid.t"]) < 1e-5
+    assert error(draws.w, data["mid.w"]) < 1e-5
+    assert error(draws.share, data["mid.decoder_lambda"]) < 1e-5
+    assert error(step["path"].mix(x, draws.eps, draws.t), data["mid.z"]) < 1e-5
+
+
+@pytest.mark.parametrize("form", ["lean", "plain"])
+def test_losses_and_gradients_are_the_published_ones(step: dict, form: str) -> None:
+    data, net = step["data"], step["net"]
+    net.zero_grad()
+    x = data["mid.x0"]
+    arguments = (net, step["path"], x, step["batch"], step["draws"])
+    losses = step["objective"].loss(*arguments) if form == "lean" else plain_loss(step["objective"], *arguments)
+    for ours, theirs in (("loss", "loss.total"), ("l2", "loss.l2"), ("ce", "loss.ce")):
+        assert error(losses[ours], data[theirs]) < 1e-5
+    losses["loss"].backward()
+    ours = {name: p.grad for name, p in net.named_parameters()}
+    for name, grad in part(data, "grad.").items():
+        assert error(ours[elf_name(name)], grad.T if name.endswith("_kernel") else grad) < 1e-4, name
+    norm = torch.stack([g.norm() for g in ours.values()]).norm()
+    assert error(norm, data["grad_norm"]) < 1e-4

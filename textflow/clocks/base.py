@@ -1,0 +1,48 @@
+"""Clock: a law of time on [0, 1], for the times of training and for the grid of sampling."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from textflow.noise import Noise
+from textflow.paths.base import Path
+from textflow.types import Batch, Latents, Logits
+
+
+class Clock(nn.Module, ABC):
+    """A law of time, given by its quantiles. A module, so that a measured law is saved with the weights."""
+
+    @abstractmethod
+    def icdf(self, q: Tensor) -> Tensor:
+        """Quantiles q in [0, 1], float64 -> times in [0, 1], increasing."""
+
+    def measure(self, read: Callable[[Latents], Logits], path: Path, x: Latents, batch: Batch) -> None:
+        """Fit a law that depends on the codec (nothing to do for the others).
+
+        Args:
+            read: latents -> logits.
+            path: how x is noised.
+            x: latents of the batch.
+            batch: ids that the readout should find.
+        """
+
+    def draw(self, *shape: int, device: torch.device | None = None) -> Tensor:
+        """Random times [*shape], float32, from torch's own stream."""
+        return self.icdf(torch.rand(shape, dtype=torch.float64, device=device)).float()
+
+    def grid(self, steps: int, noise: Noise | None = None) -> list[float]:
+        """steps + 1 increasing times from 0 to 1.
+
+        Args:
+            steps: number of steps.
+            noise: draws the interior times (ELF's official grid); without it they are the quantiles i / steps.
+        """
+        if steps < 1:
+            raise ValueError(f"a grid of {steps} steps: it needs at least 1")
+        q = torch.arange(1, steps, dtype=torch.float64) / steps
+        if noise is not None:
+            q = noise.uniform(steps - 1)[0].sort().values
+        device = next((buffer.device for buffer in self.buffers()), None)
+        return [0.0, *self.icdf(q.to(device)).tolist(), 1.0]

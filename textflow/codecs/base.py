@@ -1,0 +1,32 @@
+"""Codec: text <-> latents."""
+
+from abc import ABC, abstractmethod
+
+from torch import nn
+
+from textflow.types import Ids, Latents, Logits, Mask
+
+
+class Codec(nn.Module, ABC):
+    """ids <-> latents of about unit variance. `vocab` tokens, latents `dim` wide."""
+
+    vocab: int
+    dim: int
+
+    @abstractmethod
+    def encode(self, ids: Ids, mask: Mask | None = None) -> Latents:
+        """The latents of ids.
+
+        Args:
+            ids: tokens.
+            mask: True where ids are text (default: everywhere).
+        """
+
+    @abstractmethod
+    def readout(self, z: Latents) -> Logits:
+        """Logits of the tokens behind (noisy) latents."""
+
+    @property
+    @abstractmethod
+    def ready(self) -> bool:
+        """Whether a generator can be trained on it: a codec that learns must have learned."""

@@ -1,0 +1,50 @@
+"""A small autoencoder's latents."""
+
+import torch
+from torch import nn
+
+from textflow.codecs.base import Codec
+from textflow.nets.layers import Block, Vocabulary, rotary
+from textflow.types import Ids, Latents, Logits, Mask
+
+
+class Learned(Codec):
+    """A bidirectional transformer encodes tokens in context; a position-wise network reads them out.
+
+    Each latent coordinate is normalised by running statistics, which are saved with the weights.
+
+    Args:
+        vocab: number of tokens (from the tokenizer).
+        dim: width of the latents.
+        width: of the hidden states.
+        depth: blocks of the encoder; 0 is a table.
+        heads: of attention.
+    """
+
+    def __init__(self, vocab: int, dim: int = 64, width: int = 128, depth: int = 1, heads: int = 4) -> None:
+        super().__init__()
+        self.vocab, self.dim, self.head_width = vocab, dim, width // heads
+        self.embed = nn.Embedding(vocab, width)
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.narrow = nn.Linear(width, dim)
+        self.norm = nn.BatchNorm1d(dim, affine=False, momentum=0.01)
+        self.widen = nn.Sequential(nn.Linear(dim, width), nn.GELU(), nn.RMSNorm(width, eps=1e-6))
+        self.vocabulary = Vocabulary(width, width, vocab)
+        nn.init.normal_(self.embed.weight, std=1.0)
+
+    def encode(self, ids: Ids, mask: Mask | None = None) -> Latents:
+        mask = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
+        x, turn = self.embed(ids), rotary(ids.shape[1], self.head_width, ids.device)
+        for block in self.blocks:
+            x = block(x, turn, mask[:, None, None, :])
+        x = self.narrow(x).to(self.embed.weight.dtype)
+        latents = torch.zeros_like(x)
+        latents[mask] = self.norm(x[mask])  # padding neither shifts the statistics nor carries information
+        return latents
+
+    def readout(self, z: Latents) -> Logits:
+        return self.vocabulary(self.widen(z))
+
+    @property
+    def ready(self) -> bool:
+        return bool(self.norm.num_batches_tracked)

@@ -1,0 +1,87 @@
+"""Perplexity: exp(sum of weighted token NLL / sum of weights), summed in float64; which tokens count is a rule."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, Num
+from torch import Tensor
+from torchmetrics import Metric
+
+from textflow.types import Ids, Logits
+
+
+def token_nll(logits: Logits, ids: Ids) -> Float[Tensor, "B L-1"]:
+    """-log p(ids[:, i] | ids[:, :i]) in nats, float64; the first token has no context and is unscored.
+
+    Args:
+        logits: of a causal language model at `ids`.
+        ids: tokens, padded on the right.
+    """
+    rows = zip(logits[:, :-1], ids[:, 1:], strict=True)  # row by row: no second B x L x V tensor
+    return torch.stack([F.cross_entropy(row.float(), target, reduction="none").double() for row, target in rows])
+
+
+def elf_weights(ids: Ids, eos: int) -> Int[Tensor, "B L-1"]:
+    """[one EOS so far] + [not EOS]: tokens between the first and the second EOS count twice (ELF, released code)."""
+    ended = (ids == eos).cumsum(1) == 1
+    return (ended.long() + (ids != eos).long())[:, 1:]
+
+
+def mdlm_weights(ids: Ids, eos: int) -> Int[Tensor, "B L-1"]:
+    """[one EOS so far] or [not EOS] (MDLM, Duo, FLM)."""
+    return elf_weights(ids, eos).clamp_max(1)
+
+
+RULES: dict[str, Callable[[Ids, int], Int[Tensor, "B L-1"]]] = {"elf": elf_weights, "mdlm": mdlm_weights}
+
+
+def corpus_perplexity(nll: Float[Tensor, "B M"], weights: Num[Tensor, "B M"], batch: int = 1) -> Float[Tensor, ""]:
+    """exp(sum nll w / sum w), float64.
+
+    Args:
+        nll: nats a token.
+        weights: how often a token counts; 0 leaves it out.
+        batch: an incomplete last batch of this many rows is dropped, as MDLM does; 1 drops nothing.
+    """
+    kept = len(nll) // batch * batch
+    nll, weights = nll[:kept].double(), weights[:kept].double()
+    if weights.sum() == 0:
+        raise ValueError("perplexity needs at least one scored token and found none; are all samples empty?")
+    return (torch.where(weights > 0, nll, 0) * weights).sum().div(weights.sum()).exp()
+
+
+def sample_perplexity(nll: Float[Tensor, "B M"], weights: Num[Tensor, "B M"]) -> Float[Tensor, " N"]:
+    """Perplexity of each row that has a scored token (N <= B), float64; the `ld4lg` protocol takes their mean."""
+    nll, weights = nll.double(), weights.double()
+    scored = weights.sum(1) > 0
+    return ((torch.where(weights > 0, nll, 0) * weights).sum(1)[scored] / weights.sum(1)[scored]).exp()
+
+
+class CorpusPerplexity(Metric):
+    """Corpus perplexity added up over batches and processes; NaN-free: infinite until a token was scored."""
+
+    full_state_update = False
+    higher_is_better = False
+    nll: Tensor
+    tokens: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("nll", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("tokens", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, nll: Float[Tensor, "B M"], weights: Num[Tensor, "B M"]) -> None:
+        """Add a batch.
+
+        Args:
+            nll: nats a token.
+            weights: how often a token counts.
+        """
+        weights = weights.double()
+        self.nll += (torch.where(weights > 0, nll.double(), 0) * weights).sum()
+        self.tokens += weights.sum()
+
+    def compute(self) -> Tensor:
+        """exp(sum nll w / sum w)."""
+        return torch.where(self.tokens > 0, self.nll / self.tokens.clamp_min(1), torch.inf).exp()

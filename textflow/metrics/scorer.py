@@ -1,0 +1,155 @@
+"""A causal language model that judges texts: any Hugging Face name or folder, never code from outside."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+
+from textflow.metrics.perplexity import RULES, token_nll
+
+
+class Encoder(Protocol):
+    """What a scorer needs of a tokenizer."""
+
+    eos: int
+
+    def encode(self, texts: list[str]) -> list[list[int]]: ...
+
+
+class HuggingFaceEncoder:
+    """A Hugging Face tokenizer without special tokens; an EOS is needed, a PAD is not.
+
+    Args:
+        tokenizer: as AutoTokenizer gives it.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        if tokenizer.eos_token_id is None:
+            raise ValueError(f"the tokenizer of {tokenizer.name_or_path} has no EOS; a scorer closes each text with it")
+        self.tokenizer = tokenizer
+        self.eos = int(tokenizer.eos_token_id)
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        """Token ids of each text."""
+        return self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
+
+
+class Scored(NamedTuple):
+    """What a scorer found in texts.
+
+    Args:
+        ids: its own tokens of each text that is not empty, cut at its length.
+        nll: weighted sum of token NLL of each, nats, float64 [N].
+        tokens: sum of weights of each, float64 [N]; 0 where nothing could be scored.
+        empty: number of texts without a token; they are skipped.
+    """
+
+    ids: list[list[int]]
+    nll: Tensor
+    tokens: Tensor
+    empty: int
+
+    @property
+    def perplexity(self) -> float | None:
+        """Corpus perplexity exp(sum nll / sum tokens); None where no token could be scored."""
+        return float((self.nll.sum() / self.tokens.sum()).exp()) if self.tokens.sum() > 0 else None
+
+    @property
+    def sample_perplexities(self) -> list[float]:
+        """Perplexity of each text that has a scored token."""
+        scored = self.tokens > 0
+        return (self.nll[scored] / self.tokens[scored]).exp().tolist()
+
+
+def weights_hash(model: nn.Module) -> str:
+    """First 16 hex digits of the SHA-256 over names, types and values of a model's weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+class Scorer:
+    """Judges texts by a causal language model: decoded texts are tokenised anew, cut and closed by an EOS if shorter.
+
+    Args:
+        name: Hub name (gpt2-large) or folder written by `save_pretrained`.
+        tokenizer: what encodes for it; default: the tokenizer that lies beside the model.
+        length: most tokens of a text; default: 1,024 or what the model was made for, if that is less.
+        dtype: float32, float16 or bfloat16.
+        rule: which tokens count: elf or mdlm.
+        batch_size: texts at once.
+        device: cpu or cuda.
+    """
+
+    def __init__(
+        self,
+        name: str | Path,
+        tokenizer: Encoder | None = None,
+        length: int | None = None,
+        dtype: str = "float32",
+        rule: str = "elf",
+        batch_size: int = 8,
+        device: str = "cpu",
+    ) -> None:
+        if rule not in RULES:
+            raise ValueError(f"scorer rule is {rule!r}; known are {', '.join(RULES)}")
+        self.name, self.dtype, self.rule, self.batch_size, self.device = str(name), dtype, rule, batch_size, device
+        model = AutoModelForCausalLM.from_pretrained(name, dtype=getattr(torch, dtype), trust_remote_code=False)
+        self.model = model.to(device).eval()
+        self.tokenizer = tokenizer or HuggingFaceEncoder(AutoTokenizer.from_pretrained(name, trust_remote_code=False))
+        self.length = length or min(1024, getattr(model.config, "max_position_embeddings", 1024))
+
+    @cached_property
+    def hash(self) -> str:
+        """Of the model's weights, 16 hex digits."""
+        return weights_hash(self.model)
+
+    def protocol(self) -> dict[str, str | int]:
+        """What two perplexities must share to be compared."""
+        kind = getattr(self.tokenizer, "tokenizer", self.tokenizer)
+        return {
+            "scorer": self.name,
+            "scorer_hash": self.hash,
+            "scorer_dtype": self.dtype,
+            "scorer_tokenizer": type(kind).__name__,
+            "scorer_vocab": int(self.model.config.vocab_size),
+            "truncation": self.length,
+            "weights": self.rule,
+            "aggregation": "corpus: exp(sum nll / sum tokens)",
+        }
+
+    def score(self, texts: Sequence[str]) -> Scored:
+        """NLL of each text that is not empty.
+
+        Args:
+            texts: decoded, as a reader sees them.
+        """
+        full = [text for text in texts if text.strip()]
+        ids = [row[: self.length] for row in self.tokenizer.encode(full)]
+        ids = [row for row in ids if row]
+        nll, tokens = torch.zeros(len(ids), dtype=torch.float64), torch.zeros(len(ids), dtype=torch.float64)
+        for rows in self.batches(ids):
+            nll[rows], tokens[rows] = self.sums([ids[row] for row in rows])
+        return Scored(ids, nll, tokens, len(texts) - len(ids))
+
+    def batches(self, ids: list[list[int]]) -> Iterator[list[int]]:
+        """Row numbers, batch by batch, long rows first so that little is padded."""
+        order = sorted(range(len(ids)), key=lambda row: -len(ids[row]))
+        for start in range(0, len(order), self.batch_size):
+            yield order[start : start + self.batch_size]
+
+    @torch.no_grad()
+    def sums(self, rows: list[list[int]]) -> tuple[Tensor, Tensor]:
+        """Weighted NLL and weights of each row; a causal model needs no mask where the padding is on the right."""
+        width = min(max(map(len, rows)) + 1, self.length)
+        ids = torch.tensor([row + [self.tokenizer.eos] * (width - len(row)) for row in rows], device=self.device)
+        weights = RULES[self.rule](ids, self.tokenizer.eos).cpu().double()
+        nll = token_nll(self.model(input_ids=ids, use_cache=False).logits, ids).cpu()
+        return (nll * weights).sum(1), weights.sum(1)

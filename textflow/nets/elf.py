@@ -1,0 +1,105 @@
+"""The network of ELF (2605.10938): a bidirectional transformer that denoises latents and reads tokens out of them."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from textflow.nets.base import Speaker
+from textflow.nets.layers import Block, Scalar, Vocabulary, rotary
+from textflow.types import Given, Latents, Logits, Posterior, Rows, Times
+
+
+class ELF(Speaker):
+    """[time, guidance, mode, text] tokens -> clean guess, or logits on rows in decode mode (ELF, sec. 3 and app. A).
+
+    Args:
+        dim: width of the latents (from the codec).
+        vocab: number of tokens (from the tokenizer).
+        width: of the hidden states.
+        depth: number of blocks.
+        heads: of attention.
+        bottleneck: width between latents and hidden states.
+        hidden: of SwiGLU; default int(8 / 3 width).
+        time_tokens: tokens that carry t.
+        guidance_tokens: tokens that carry the guidance scale w.
+        mode_tokens: tokens that are present in decode mode only.
+        dropout: in the middle half of the blocks, in [0, 1).
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        vocab: int,
+        width: int = 768,
+        depth: int = 12,
+        heads: int = 12,
+        bottleneck: int = 128,
+        hidden: int | None = None,
+        time_tokens: int = 4,
+        guidance_tokens: int = 4,
+        mode_tokens: int = 4,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.dim, self.vocab, self.head_width, self.dropout = dim, vocab, width // heads, dropout
+        self.join = nn.Linear(2 * dim, dim)
+        self.narrow = nn.Linear(dim, bottleneck, bias=False)
+        self.widen = nn.Linear(bottleneck, width)
+        self.time = Scalar(width, time_tokens)
+        self.guidance = Scalar(width, guidance_tokens)
+        self.mode = nn.Parameter(torch.zeros(1, mode_tokens, width))
+        middle = range(depth // 4, depth - depth // 4)
+        self.blocks = nn.ModuleList(
+            Block(width, heads, hidden, dropout if i in middle else 0.0) for i in range(depth)
+        )
+        self.norm = nn.RMSNorm(width, eps=1e-6)
+        self.out = nn.Linear(width, dim)
+        self.vocabulary = Vocabulary(width, dim, vocab)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Xavier-uniform weights, zero biases, N(0, .02) for scalars and learned tokens, zero clean guess."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for name, p in self.named_parameters():
+            if name.startswith(("time.", "guidance.", "mode")) and p.ndim > 1:
+                nn.init.normal_(p, std=0.02)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, z: Latents, t: Times, given: Given = Given()) -> Posterior:
+        return Posterior(self.mean(self.trunk(z, t, given)))
+
+    def decode(self, z: Latents, t: Times, given: Given = Given()) -> Logits:
+        return self.logits(self.trunk(z, t, given, torch.ones_like(t, dtype=torch.bool)))
+
+    def trunk(self, z: Latents, t: Times, given: Given, decode: Rows | None = None) -> Float[Tensor, "B S width"]:
+        prev = torch.zeros_like(z) if given.prev is None else given.prev
+        w = torch.ones_like(t) if given.w is None else given.w
+        gate = torch.zeros_like(t) if decode is None else decode.to(t.dtype)
+        with torch.autocast(z.device.type, enabled=False):  # the way in stays in float32
+            text = self.widen(self.narrow(self.join(torch.cat([z, prev], -1))))  # [B, S, 2 d] -> [B, S, width]
+            prefix = [self.time(t), self.guidance(w), self.mode * gate[:, None, None]]
+        x = torch.cat([*prefix, text], 1)
+        turn = rotary(z.shape[1], self.head_width, z.device)
+        for block in self.blocks:
+            x = block(x, turn)
+        return x[:, -z.shape[1] :].to(z.dtype)
+
+    def mean(self, hidden: Float[Tensor, "... width"]) -> Float[Tensor, "... d"]:
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self.out(self.norm(hidden))
+
+    def logits(self, hidden: Float[Tensor, "... width"]) -> Float[Tensor, "... V"]:
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self.vocabulary(hidden)
+
+    def nll(self, hidden: Float[Tensor, "n width"], ids: Int[Tensor, " n"]) -> Float[Tensor, ""]:
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self.vocabulary.nll(hidden, ids)
+
+    @property
+    def repeats(self) -> bool:
+        return self.dropout == 0 or not self.training

@@ -1,0 +1,30 @@
+"""Frozen: what is used but not trained, averaged or saved (an encoder from the Hub, a teacher)."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+
+class Frozen(nn.Module):
+    """Holds a module out of sight of optimizers, averages and checkpoints; it follows its owner from device to device.
+
+    Args:
+        module: put in eval mode, without gradients.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self._held = (module.requires_grad_(False).eval(),)  # a tuple is not registered
+
+    @property
+    def module(self) -> nn.Module:
+        """What is held."""
+        return self._held[0]
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.module(*args, **kwargs)
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "Frozen":
+        self.module._apply(fn, recurse)
+        return super()._apply(fn, recurse)

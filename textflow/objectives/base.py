@@ -1,0 +1,23 @@
+"""Objective: what a denoiser is trained for."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from textflow.nets.base import Denoiser
+from textflow.paths.base import Path
+from textflow.types import Batch, Latents
+
+
+class Objective(nn.Module, ABC):
+    """Losses of a denoiser; the entry "loss" is minimised."""
+
+    @abstractmethod
+    def forward(self, net: Denoiser, path: Path, x: Latents, batch: Batch) -> dict[str, Tensor]:
+        """
+        Args:
+            net: is trained.
+            path: how x is noised.
+            x: clean latents.
+            batch: ids and mask behind x.
+        """

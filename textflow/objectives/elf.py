@@ -1,0 +1,141 @@
+"""The objective of ELF (2605.10938): flow matching and decoding in one pass, guidance learned from the model itself."""
+
+import math
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from textflow.clocks.base import Clock
+from textflow.clocks.logit_normal import LogitNormal
+from textflow.nets.base import Denoiser, Speaker
+from textflow.objectives.base import Objective
+from textflow.paths.base import Path
+from textflow.types import Batch, Given, Latents, Rows, Times
+
+
+class Draws(NamedTuple):
+    """The random numbers of one step.
+
+    Args:
+        t: time of the denoising rows.
+        eps: their noise, standard normal.
+        decode: True on rows that learn to decode.
+        share: of the clean latent in a decoding row, a position.
+        decode_eps: noise of the decoding rows, standard normal.
+        again: True on rows that see their own guess.
+        w: guidance scale.
+    """
+
+    t: Times
+    eps: Latents
+    decode: Rows
+    share: Float[Tensor, "B S"]
+    decode_eps: Latents
+    again: Rows
+    w: Times
+
+
+class ELFObjective(Objective):
+    """Denoising rows regress the guided velocity, decoding rows the tokens; one token mean over both (ELF, sec. 3).
+
+    Args:
+        clock: time of the denoising rows.
+        decode_share: probability that a row learns to decode.
+        decode_clock: share of the clean latent in a decoding row, a position.
+        decode_scale: standard deviation of a decoding row's noise at share 0.
+        again_share: probability that a denoising row is self-conditioned.
+        w_min: smallest guidance scale.
+        w_max: largest guidance scale.
+        coins: `exact` tosses one a row; `stratified` takes the expected number of rows each time (fixed shapes).
+    """
+
+    def __init__(
+        self,
+        clock: Clock | None = None,
+        decode_share: float = 0.2,
+        decode_clock: Clock | None = None,
+        decode_scale: float = 5.0,
+        again_share: float = 0.5,
+        w_min: float = 0.5,
+        w_max: float = 5.0,
+        coins: Literal["exact", "stratified"] = "exact",
+    ) -> None:
+        super().__init__()
+        self.clock = clock or LogitNormal(-1.5, 0.8)
+        self.decode_clock = decode_clock or LogitNormal(0.8, 0.8)
+        self.decode_share, self.decode_scale, self.again_share = decode_share, decode_scale, again_share
+        self.w_min, self.w_max, self.coins = w_min, w_max, coins
+
+    def forward(self, net: Denoiser, path: Path, x: Latents, batch: Batch) -> dict[str, Tensor]:
+        if not isinstance(net, Speaker):
+            raise ValueError(f"ELFObjective trains a net with a decode mode (such as ELF); {type(net).__name__} has none")
+        return self.loss(net, path, x, batch, self.draw(x))
+
+    def draw(self, x: Latents) -> Draws:
+        """The random numbers of one step for latents of x's shape."""
+        rows, device = len(x), x.device
+        decode = self._toss(self.decode_share, torch.ones(rows, dtype=torch.bool, device=device))
+        return Draws(
+            t=self.clock.draw(rows, device=device),
+            eps=torch.randn_like(x),
+            decode=decode,
+            share=self.decode_clock.draw(*x.shape[:2], device=device),
+            decode_eps=torch.randn_like(x),
+            again=self._toss(self.again_share, ~decode),
+            w=self.guidance(torch.rand(rows, device=device)),
+        )
+
+    def guidance(self, uniform: Times) -> Times:
+        """w = (1 + w_min) ((1 + w_max) / (1 + w_min))^u - 1: log-uniform in 1 + w."""
+        return (1 + self.w_min) * torch.exp(uniform * math.log((1 + self.w_max) / (1 + self.w_min))) - 1
+
+    def _toss(self, share: float, among: Rows) -> Rows:
+        """True on a share of the rows `among`."""
+        order = torch.rand(len(among), device=among.device)
+        if self.coins == "exact":
+            return (order < share) & among
+        rank = order.masked_fill(~among, 2.0).argsort().argsort()
+        return rank < (share * among.sum()).round()
+
+    def loss(self, net: Speaker, path: Path, x: Latents, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+        """The losses for given draws, at the least work that gives the published gradient.
+
+        Only self-conditioned rows take the pass without gradient; the conditional velocity of the guided target is the
+        gradient pass's own, detached, since both have the same inputs; logits exist for valid tokens of decoding rows.
+        """
+        t, w, valid = draws.t, draws.w, batch.mask
+        rows, again = ~draws.decode, draws.again & ~draws.decode
+        z = path.mix(x, draws.eps, t)
+        prev = torch.zeros_like(x)
+        with torch.no_grad():
+            prev[again] = once = net(z[again], t[again], Given(w=w[again])).mean
+        share = draws.share[..., None]
+        noisy = share * x + (1 - share) * self.decode_scale * draws.decode_eps
+
+        z_in = torch.where(rows[:, None, None], z, noisy)
+        hidden = net.trunk(z_in, torch.where(rows, t, 1.0), Given(prev=prev, w=w), draws.decode)
+        v = path.velocity(z[rows], net.mean(hidden[rows]), t[rows])
+        target = path.velocity(z[rows], x[rows], t[rows])
+        with torch.no_grad():
+            self_told = Given(prev[again], w[again])
+            twice = v[again[rows]] if net.repeats else path.velocity(z[again], net(z[again], t[again], self_told).mean, t[again])
+            push = twice - path.velocity(z[again], once, t[again])
+            target[again[rows]] += (1 - 1 / w[again])[:, None, None] * push
+
+        square = ((v - target) ** 2).mean(-1)[valid[rows]].sum()
+        said = valid & draws.decode[:, None]
+        nll = net.nll(hidden[said], batch.ids[said])
+        return means(square, nll, valid, draws.decode)
+
+
+def means(square: Tensor, nll: Tensor, valid: Tensor, decode: Tensor) -> dict[str, Tensor]:
+    """Sums over denoising and decoding tokens -> the loss with one denominator, and each part's own mean."""
+    said = (valid & decode[:, None]).sum()
+    total = valid.sum()
+    return {
+        "loss": (square + nll) / total.clamp_min(1),
+        "l2": square.detach() / (total - said).clamp_min(1),
+        "ce": nll.detach() / said.clamp_min(1),
+    }
