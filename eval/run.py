@@ -1,12 +1,13 @@
 """Records: a number and the whole protocol that it was measured by, one for each (steps, sampler)."""
 
 import dataclasses
+import hashlib
 import json
-import platform
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,14 @@ from torch import nn
 from textflow.metrics import Scorer, clean_share, distinct, mean_entropy, mean_repetition, ngram_diversity
 
 Record = dict[str, Any]
+MEASURED = (
+    *("perplexity", "entropy", "seq_rep_4", "clean", "distinct_1", "distinct_2", "distinct_3", "diversity"),
+    *("empty", "tokens", "nfe", "seconds"),
+)
 
 
 def measure(texts: Sequence[str], scorer: Scorer) -> Record:
-    """Everything that is printed beside a perplexity, and the protocol of the scorer; perplexity is None without tokens.
+    """All that is printed beside a perplexity, and the scorer's protocol; perplexity is None without tokens.
 
     Args:
         texts: decoded samples.
@@ -52,10 +57,14 @@ def shuffled(texts: Sequence[str], seed: int) -> list[str]:
         texts: real ones.
         seed: of the order.
     """
-    return [" ".join(random.Random(seed + i).sample(words, len(words))) for i, words in enumerate(map(str.split, texts))]
+    return [
+        " ".join(random.Random(seed + i).sample(words, len(words))) for i, words in enumerate(map(str.split, texts))
+    ]
 
 
-def references(texts: Sequence[str], scorer: Scorer, seed: int = 0, facts: Mapping[str, Any] | None = None) -> list[Record]:
+def references(
+    texts: Sequence[str], scorer: Scorer, seed: int = 0, facts: Mapping[str, Any] | None = None
+) -> list[Record]:
     """Two records to read the others by: real text and real text with its words shuffled.
 
     Args:
@@ -67,7 +76,7 @@ def references(texts: Sequence[str], scorer: Scorer, seed: int = 0, facts: Mappi
     common = {**(facts or {}), "seed": seed}
     return [
         {"text": "real", **common, **measure(texts, scorer)},
-        {"text": "real, words shuffled", **common, **measure(shuffled(texts, seed), scorer)},
+        {"text": "shuffled", **common, **measure(shuffled(texts, seed), scorer)},
     ]
 
 
@@ -92,8 +101,42 @@ def counted(*nets: nn.Module) -> Iterator[list[int]]:
 
 
 def fields(part: Any) -> Record | None:
-    """A frozen part as {"class": its name, field: value, ...}; None stays None."""
-    return {"class": type(part).__name__, **dataclasses.asdict(part)} if dataclasses.is_dataclass(part) else part
+    """A part as {"class": its name, field: value, ...}; None stays None."""
+    if part is None:
+        return None
+    named = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)} if is_dataclass(part) else {}
+    return {"class": type(part).__name__, **{name: plain(value) for name, value in named.items()}}
+
+
+def times(generator: Any, steps: int) -> Record | None:
+    """The generator's clock and the times that it gives; None without a clock."""
+    clock = getattr(generator, "grid", None)
+    return None if clock is None else {"class": type(clock).__name__, "times": clock.grid(steps)}
+
+
+def plain(value: Any) -> Any:
+    """What JSON can hold: numbers, words and lists as they are, parts by their fields."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return [plain(each) for each in value] if isinstance(value, list | tuple) else fields(value)
+
+
+def sampled(generator: Any, steps: int, n: int, seed: int, sampler: Any, batch_size: int) -> tuple[list[str], Record]:
+    """Texts, and how they were made: sampler, grid, guidance, network passes a sample (NFE), seconds."""
+    nets = {id(net): net for net in (generator.net, getattr(generator, "twin", None)) if net is not None}
+    start = time.perf_counter()
+    with counted(*nets.values()) as rows:
+        texts = generator.generate(n=n, steps=steps, seed=seed, sampler=sampler, batch_size=batch_size)
+    return texts, {
+        "text": "generated",
+        "steps": steps,
+        "sampler": fields(sampler or getattr(generator, "sampler", None)),
+        "grid": times(generator, steps),
+        "guidance": getattr(generator, "guidance", None),
+        "seed": seed,
+        "nfe": sum(rows) / n,
+        "seconds": time.perf_counter() - start,
+    }
 
 
 def evaluate(
@@ -109,43 +152,37 @@ def evaluate(
     """One record for each (sampler, steps), as soon as it is measured.
 
     Args:
-        generator: has generate(n, steps, seed, sampler, batch_size) -> texts, and net.
+        generator: has net and generate(n, steps, seed, sampler, batch_size); twin, sampler, grid, guidance are used.
         scorer: the language model that judges.
         steps: numbers of sampling steps.
         n: samples of each record.
-        seed: of the first sample.
+        seed: of the samples.
         samplers: parts; None is the generator's own.
         batch_size: samples at once; does not change the texts.
-        facts: what the caller knows of the run: checkpoint, hash, tokenizer, length, grid.
+        facts: what the caller knows of the run: checkpoint, its hash, tokenizer, length.
     """
-    nets = {id(net): net for net in (generator.net, getattr(generator, "twin", None)) if net is not None}
     for sampler in samplers:
         for count in steps:
-            start = time.perf_counter()
-            with counted(*nets.values()) as rows:
-                texts = generator.generate(n=n, steps=count, seed=seed, sampler=sampler, batch_size=batch_size)
-            seconds = time.perf_counter() - start
-            used = fields(sampler or getattr(generator, "sampler", None))
-            cell = {"text": "generated", "steps": count, "sampler": used, "seed": seed, "nfe": sum(rows) / n}
-            grid = {"grid": grid_of(generator, count), "seconds": seconds, "machine": platform.processor() or "cpu"}
-            yield {**(facts or {}), **cell, **grid, **measure(texts, scorer)}
+            texts, cell = sampled(generator, count, n, seed, sampler, batch_size)
+            yield {**(facts or {}), **cell, **measure(texts, scorer)}
 
 
-def write(records: Sequence[Record], folder: Path) -> list[Path]:
-    """One JSON file a record, named by text, sampler, steps and seed; the same cell is written over.
+def write(record: Record, folder: Path) -> Path:
+    """One JSON file, named by its cell and a hash of its protocol: another protocol never overwrites it.
 
     Args:
-        records: from `evaluate` or `references`.
+        record: from `evaluate` or `references`; NaN and infinity are refused.
         folder: made if it is missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    return [write_one(record, folder) for record in records]
-
-
-def write_one(record: Record, folder: Path) -> Path:
-    """One JSON file; NaN and infinity are refused."""
     sampler = (record.get("sampler") or {}).get("class", "")
-    words = [record["text"], sampler, record.get("steps", ""), f"seed{record['seed']}", record["scorer_hash"][:8]]
-    path = folder / ("-".join(str(word) for word in words if word != "").replace(", ", "-").replace(" ", "-") + ".json")
+    words = [record["text"], sampler, record.get("steps", ""), protocol_hash(record)]
+    path = folder / ("-".join(str(word).replace(" ", "-") for word in words if word != "") + ".json")
     path.write_text(json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
+
+
+def protocol_hash(record: Record) -> str:
+    """8 hex digits of all that a record says but what was measured."""
+    said = {key: value for key, value in record.items() if key not in MEASURED}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:8]

@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 Record = dict[str, Any]
-PROTOCOL = ("scorer", "scorer_hash", "scorer_dtype", "scorer_tokenizer", "truncation", "weights", "aggregation", "length")
+PROTOCOL = (
+    *("scorer", "scorer_hash", "scorer_dtype", "scorer_tokenizer"),
+    *("truncation", "weights", "aggregation", "length"),
+)
 COLUMNS = {
     "perplexity": "{:.1f}",
     "entropy": "{:.2f}",
@@ -20,23 +24,24 @@ COLUMNS = {
     "nfe": "{:g}",
     "seconds": "{:.1f}",
 }
+HEADS = {"seq_rep_4": "seq-rep-4", "distinct_2": "distinct-2", "nfe": "NFE"}
 
 
 def name(record: Record) -> str:
     """What was measured: text, sampler and steps."""
     sampler = (record.get("sampler") or {}).get("class", "")
-    return " ".join(f"{word}" for word in (sampler, record.get("steps", "")) if word != "") or record["text"]
-
-
-def protocol(record: Record) -> dict[str, Any]:
-    """What records must share to be compared."""
-    return {key: record.get(key) for key in PROTOCOL}
+    return " ".join(str(word) for word in (record["text"], sampler, record.get("steps", "")) if word != "")
 
 
 def warning(records: Sequence[Record]) -> str:
     """Names the protocol fields in which records differ; empty if they can be compared."""
     mixed = [key for key in PROTOCOL if len({str(record.get(key)) for record in records}) > 1]
-    return f"\nnot comparable: {', '.join(mixed)} differ between rows" if mixed else ""
+    lines = [f"\nnot comparable: {', '.join(mixed)} differ between rows"] if mixed else []
+    if any(record.get("apart") is False for record in records):
+        lines.append(
+            "\nthe scorer was not trained apart: give both recipes the same data, with data.held_apart above 0"
+        )
+    return "".join(lines)
 
 
 def table(records: Sequence[Record]) -> Table:
@@ -53,10 +58,10 @@ def table(records: Sequence[Record]) -> Table:
             f"weights {first['weights']}, {first['aggregation']}, seed {first['seed']}",
         ]
     )
-    made = Table(caption=caption + warning(records), caption_justify="left")
+    made = Table(caption=caption + warning(records), caption_justify="left", box=SIMPLE_HEAD, collapse_padding=True)
     made.add_column("text", no_wrap=True)
     for column in COLUMNS:
-        made.add_column(column.replace("_", "-"), justify="right", no_wrap=True)
+        made.add_column(HEADS.get(column, column), justify="right", overflow="fold")  # fold: nothing is cut away
     for record in records:
         cells = [None if record.get(key) is None else form.format(record[key]) for key, form in COLUMNS.items()]
         made.add_row(name(record), *(cell or "-" for cell in cells))

@@ -1,11 +1,9 @@
 """CausalLM: a small autoregressive transformer trained by next-token cross-entropy; it scores what others generate."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
@@ -77,13 +75,15 @@ class CausalLM(Trainable):
             folder: made if it is missing.
             tokenizer: the one it was trained with.
         """
-        self.twin.save_pretrained(folder)
+        cast(LlamaForCausalLM, self.twin).save_pretrained(folder)
         tokenizer.save(folder / "tokenizer")
 
     def on_fit_end(self) -> None:
-        """Leave RUN/hf beside the run's other files."""
-        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
-            self.save_pretrained(Path(self.trainer.default_root_dir) / "hf", self.trainer.datamodule.tokenizer)
+        """Leave RUN/hf beside the run's other files; RUN is where checkpoints go."""
+        trainer: Any = self.trainer
+        run = next((c.run for c in trainer.checkpoint_callbacks if hasattr(c, "run")), trainer.default_root_dir)
+        if trainer.is_global_zero and not trainer.fast_dev_run:
+            self.save_pretrained(Path(run) / "hf", trainer.datamodule.tokenizer)
 
 
 def scorer(name: str | Path, **options: Any) -> Scorer:

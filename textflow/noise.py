@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,3 +30,14 @@ class Noise:
         tiny = torch.finfo(torch.float64).tiny
         rows = [torch.rand(shape, generator=stream, dtype=torch.float64) for stream in self.streams]
         return torch.stack(rows).clamp_min(tiny)
+
+
+def sample_seeds(seed: int, first: int, count: int) -> list[int]:
+    """Seeds of the samples first ... first + count - 1 of a run, well mixed: neighbours share nothing.
+
+    Args:
+        seed: of the run, >= 0.
+        first: number of the first sample.
+        count: number of samples.
+    """
+    return [int(np.random.SeedSequence([seed, i]).generate_state(1)[0]) for i in range(first, first + count)]

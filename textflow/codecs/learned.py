@@ -34,7 +34,8 @@ class Learned(Codec):
 
     def encode(self, ids: Ids, mask: Mask | None = None) -> Latents:
         mask = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
-        x, turn = self.embed(ids), rotary(ids.shape[1], self.head_width, ids.device)
+        x = self.embed(ids)
+        turn = rotary(ids.shape[1], self.head_width, x)
         for block in self.blocks:
             x = block(x, turn, mask[:, None, None, :])
         x = self.narrow(x).to(self.embed.weight.dtype)

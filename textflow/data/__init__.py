@@ -1,0 +1,13 @@
+"""Text in: sources, tokenizers, packed rows, order, the data module."""
+
+from .base import Document as Document, Source as Source, Tokenizer as Tokenizer
+from .bible import Bible as Bible
+from .files import Files as Files
+from .hub import Hub as Hub, Saved as Saved
+from .news import News as News
+from .hosted import Hosted as Hosted
+from .huggingface import HuggingFace as HuggingFace
+from .sentencepiece import SentencePiece as SentencePiece
+from .report import Report as Report
+from .packing import Split as Split
+from .module import DataModule as DataModule

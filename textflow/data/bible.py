@@ -27,8 +27,8 @@ class Bible(Source):
     """The King James Bible, a chapter a document: 1,189 of them, 31,102 verses, .8 million words.
 
     Args:
-        between: what stands between two verses; a space keeps each word in its one usual form, which a small model learns
-            faster than lines.
+        between: what stands between two verses; a space keeps each word in its one usual form, which a small
+            model learns faster than lines.
     """
 
     between: str = " "

@@ -19,8 +19,11 @@ def stamp(path: Path) -> tuple[str, int, int]:
 
 def content(path: Path) -> str:
     """sha256 of a file."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def folder_stamp(folder: Path) -> list[tuple[str, int, int]]:

@@ -44,7 +44,7 @@ class Endless(DistributedSampler[list[int]]):
         self.rows, self.batch_size, self.seed, self.consumed = rows, batch_size, seed, consumed
         self.rank, self.world = rank, world
 
-    def __iter__(self) -> Iterator[list[int]]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[list[int]]:
         at, spots = row_at(self.seed, self.rows), positions(self.consumed(), self.rank, self.world)
         while True:
             yield [at(spot) for spot in islice(spots, self.batch_size)]
@@ -68,7 +68,7 @@ class Once(DistributedSampler[list[int]]):
     def __init__(self, rows: int, batch_size: int, rank: int = 0, world: int = 1) -> None:
         self.rows, self.batch_size, self.rank, self.world = rows, batch_size, rank, world
 
-    def __iter__(self) -> Iterator[list[int]]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[list[int]]:
         mine = [spot % self.rows for spot in range(self.rank, self._padded(), self.world)]
         yield from (mine[i : i + self.batch_size] for i in range(0, len(mine), self.batch_size))
 

@@ -1,13 +1,13 @@
 """Rows of ids in a memory-mapped Arrow file."""
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -28,10 +28,16 @@ def small(vocab: int) -> type[np.generic]:
     return np.uint16 if vocab < 65536 else np.int32
 
 
+def arrow() -> Any:
+    """The library pyarrow, imported when rows are written or read; its own types are incomplete."""
+    return import_module("pyarrow")
+
+
 class RowWriter:
     """Writes rows of exactly `length` ids; all record batches but the last hold the same number of rows."""
 
     def __init__(self, path: Path, length: int, dtype: type[np.generic]) -> None:
+        pa = arrow()
         self.length, self.each = length, max(BATCH // length, 1)
         self.type = pa.list_(pa.from_numpy_dtype(dtype), length)
         self.schema = pa.schema([("ids", self.type), ("length", pa.int32())])
@@ -48,6 +54,7 @@ class RowWriter:
             self._flush(self.each)
 
     def _flush(self, count: int) -> None:
+        pa = arrow()
         ids, lengths = (np.concatenate(part) for part in zip(*self.waiting, strict=True))
         flat = pa.array(np.ascontiguousarray(ids[:count]).reshape(-1))
         columns = [pa.FixedSizeListArray.from_arrays(flat, self.length), pa.array(lengths[:count], pa.int32())]
@@ -79,6 +86,7 @@ class RowFile(Dataset[Packed]):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        pa = arrow()
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
         length = reader.schema.field("ids").type.list_size
         batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]

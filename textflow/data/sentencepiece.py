@@ -125,8 +125,7 @@ def bounded(texts: Iterator[str]) -> Iterator[str]:
     """Sentences of at most PIECE bytes from the first CHARACTERS of the texts."""
     left = CHARACTERS
     for text in texts:
-        for sentence in sentences(text[:left]):
-            yield sentence
+        yield from sentences(text[:left])
         left -= len(text)
         if left <= 0:
             return

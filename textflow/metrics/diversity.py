@@ -52,4 +52,6 @@ def pooled_repetition(samples: Samples, n: int) -> float:
 
 def ngram_diversity(samples: Samples) -> float:
     """prod_{n=2..4} (1 - rep_n), pooled over samples (SimCTG)."""
-    return (1 - pooled_repetition(samples, 2)) * (1 - pooled_repetition(samples, 3)) * (1 - pooled_repetition(samples, 4))
+    return (
+        (1 - pooled_repetition(samples, 2)) * (1 - pooled_repetition(samples, 3)) * (1 - pooled_repetition(samples, 4))
+    )

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +12,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from textflow.metrics.perplexity import RULES, token_nll
 
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
+
+@runtime_checkable
 class Encoder(Protocol):
-    """What a scorer needs of a tokenizer."""
+    """What a scorer needs of a tokenizer: ids without an EOS, and the EOS."""
 
-    eos: int
+    @property
+    def eos(self) -> int: ...
 
     def encode(self, texts: list[str]) -> list[list[int]]: ...
 
@@ -32,7 +36,11 @@ class HuggingFaceEncoder:
         if tokenizer.eos_token_id is None:
             raise ValueError(f"the tokenizer of {tokenizer.name_or_path} has no EOS; a scorer closes each text with it")
         self.tokenizer = tokenizer
-        self.eos = int(tokenizer.eos_token_id)
+
+    @property
+    def eos(self) -> int:
+        """Id that ends a text."""
+        return int(self.tokenizer.eos_token_id)
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text."""
@@ -64,6 +72,18 @@ class Scored(NamedTuple):
         """Perplexity of each text that has a scored token."""
         scored = self.tokens > 0
         return (self.nll[scored] / self.tokens[scored]).exp().tolist()
+
+
+def pretrained(kind: Any, name: str | Path, **options: Any) -> Any:
+    """`kind.from_pretrained` without remote code; what cannot be found is a ValueError."""
+    try:
+        return kind.from_pretrained(name, trust_remote_code=False, **options)
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"no scorer at {name}: {first}; give a Hub name such as gpt2-large, a folder with config.json and "
+            "model.safetensors, or fit one: textflow fit recipes/scorer.yaml"
+        ) from error
 
 
 def weights_hash(model: nn.Module) -> str:
@@ -100,11 +120,15 @@ class Scorer:
     ) -> None:
         if rule not in RULES:
             raise ValueError(f"scorer rule is {rule!r}; known are {', '.join(RULES)}")
+        if dtype not in DTYPES:
+            raise ValueError(f"scorer dtype is {dtype!r}; known are {', '.join(DTYPES)}")
         self.name, self.dtype, self.rule, self.batch_size, self.device = str(name), dtype, rule, batch_size, device
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=getattr(torch, dtype), trust_remote_code=False)
-        self.model = model.to(device).eval()
-        self.tokenizer = tokenizer or HuggingFaceEncoder(AutoTokenizer.from_pretrained(name, trust_remote_code=False))
-        self.length = length or min(1024, getattr(model.config, "max_position_embeddings", 1024))
+        self.model = pretrained(AutoModelForCausalLM, name, dtype=DTYPES[dtype]).to(device).eval()
+        self.tokenizer = tokenizer or HuggingFaceEncoder(pretrained(AutoTokenizer, name))
+        most = getattr(self.model.config, "max_position_embeddings", None) or 1024
+        if length is not None and not 1 <= length <= most:
+            raise ValueError(f"scorer length is {length}, but {name} reads at least 1 and at most {most} tokens")
+        self.length = length or min(1024, most)
 
     @cached_property
     def hash(self) -> str:

@@ -83,7 +83,7 @@ class ELF(Speaker):
             text = self.widen(self.narrow(self.join(torch.cat([z, prev], -1))))  # [B, S, 2 d] -> [B, S, width]
             prefix = [self.time(t), self.guidance(w), self.mode * gate[:, None, None]]
         x = torch.cat([*prefix, text], 1)
-        turn = rotary(z.shape[1], self.head_width, z.device)
+        turn = rotary(z.shape[1], self.head_width, z)
         for block in self.blocks:
             x = block(x, turn)
         return x[:, -z.shape[1] :].to(z.dtype)

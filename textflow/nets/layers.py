@@ -5,24 +5,30 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Complex, Float, Int
 from torch import Tensor, nn
 
 
-def rotary(length: int, width: int, device: torch.device, theta: float = 1e4) -> Float[Tensor, "2 length half"]:
-    """Cosine and sine of the rotation of each position and pair of coordinates (RoPE), [2, length, width / 2]."""
-    speed = theta ** (-torch.arange(0, width, 2, device=device, dtype=torch.float32) / width)
-    angle = torch.outer(torch.arange(length, device=device, dtype=torch.float32), speed)
-    return torch.stack([angle.cos(), angle.sin()])
+def rotary(length: int, width: int, like: Tensor, theta: float = 1e4) -> Complex[Tensor, "length half"]:
+    """Rotation of each position and pair of coordinates (RoPE), as unit complex numbers [length, width / 2].
+
+    Args:
+        length: number of positions.
+        width: of a head.
+        like: its device and precision.
+        theta: slowest wavelength over 2 pi.
+    """
+    real = torch.float64 if like.dtype == torch.float64 else torch.float32
+    speed = theta ** (-torch.arange(0, width, 2, device=like.device, dtype=real) / width)
+    angle = torch.outer(torch.arange(length, device=like.device, dtype=real), speed)
+    return torch.polar(torch.ones_like(angle), angle)
 
 
 def rotate(x: Tensor, turn: Tensor) -> Tensor:
-    """Rotate the pairs (0, 1), (2, 3) ... of the last axis; the positions before the last len(turn) stay as they are."""
-    free, x = x[..., : x.shape[-2] - turn.shape[1], :], x[..., x.shape[-2] - turn.shape[1] :, :]
-    cos, sin = turn.to(x.dtype)
-    even, odd = x[..., 0::2], x[..., 1::2]
-    turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(-2)
-    return torch.cat([free, turned], -2)
+    """Rotate the pairs (0, 1), (2, 3) ... of the last axis; positions before the last len(turn) stay as they are."""
+    free = x.shape[-2] - len(turn)
+    pairs = torch.view_as_complex(x[..., free:, :].to(turn.real.dtype).unflatten(-1, (-1, 2)))
+    return torch.cat([x[..., :free, :], torch.view_as_real(pairs * turn).flatten(-2).to(x.dtype)], -2)
 
 
 class Attention(nn.Module):
@@ -40,9 +46,31 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, turn: Tensor, mask: Tensor | None = None) -> Tensor:
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # [B, N, 3 w] -> 3 [B, h, N, w/h]
-        q, k = rotate(self.q_norm(q), turn).to(v.dtype), rotate(self.k_norm(k), turn).to(v.dtype)
-        x = F.scaled_dot_product_attention(q, k, v, mask, self.dropout if self.training else 0.0)
+        q, k = rotate(self.q_norm(q), turn), rotate(self.k_norm(k), turn)
+        kind = torch.float32 if x.is_cpu and v.dtype == torch.bfloat16 else v.dtype  # a CPU's bf16 kernel is slower
+        with torch.autocast(x.device.type, enabled=False):
+            x = F.scaled_dot_product_attention(
+                q.to(kind), k.to(kind), v.to(kind), mask, self.dropout if self.training else 0.0
+            )
         return self.proj(x.transpose(1, 2).flatten(2))
+
+
+class _Gate(torch.autograd.Function):
+    """silu(a) b of (a, b) side by side; keeps its input alone for the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, ab: Tensor) -> Tensor:
+        ctx.save_for_backward(ab)
+        a, b = ab.chunk(2, -1)
+        return F.silu(a).mul_(b)
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Any) -> Any:
+        a, b = ctx.saved_tensors[0].chunk(2, -1)
+        share = torch.sigmoid(a)
+        smooth = a * share
+        slope = torch.addcmul(share, smooth, 1 - share)  # d silu(a) / da
+        return torch.cat([slope.mul_(b).mul_(outer[0]), smooth.mul_(outer[0])], -1)
 
 
 class SwiGLU(nn.Module):
@@ -54,8 +82,7 @@ class SwiGLU(nn.Module):
         self.w3 = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        a, b = self.w12(x).chunk(2, -1)
-        return self.w3(F.silu(a) * b)
+        return self.w3(_Gate.apply(self.w12(x)))
 
 
 class Block(nn.Module):
@@ -124,12 +151,13 @@ class _LinearNLL(torch.autograd.Function):
                 torch.mm(slope, weight, out=grads[0][i : i + rows])
                 grads[1].addmm_(slope.T, part)
                 grads[2].add_(slope.sum(0))
-        ctx.save_for_backward(*grads)
+        ctx.grads = grads
         return total
 
     @staticmethod
     def backward(ctx: Any, *outer: Any) -> Any:
-        return *(grad * outer[0] for grad in ctx.saved_tensors), None, None, None
+        grads, ctx.grads = ctx.grads, None  # scaled in place: no second copy of a vocabulary's gradient
+        return *(grad.mul_(outer[0]) for grad in grads), None, None, None
 
 
 def linear_nll(h: Tensor, weight: Tensor, bias: Tensor, ids: Tensor, budget: int = 2**22) -> Float[Tensor, ""]:

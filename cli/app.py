@@ -1,0 +1,72 @@
+"""textflow VERB ...: finds the verb, and turns a user's mistake into one line."""
+
+import importlib
+import os
+import sys
+from difflib import get_close_matches
+
+VERBS = {
+    "fit": "train a recipe, or continue its run: fit RECIPE [OVERLAY ...] [--key value]",
+    "check": "look a recipe over in seconds: files, tokenizer, shapes, memory, one step",
+    "sample": "write texts: sample RUN [-n 16 --steps 32 --seed 0 --out samples.jsonl]",
+    "eval": "score a run: perplexity with entropy, repetition and n",
+    "recipes": "list the recipes",
+    "convert": "another repository's checkpoint -> a textflow folder: convert elf SOURCE TARGET",
+    "bench": "measure speed and memory against the plain version",
+}
+RAW = ("fit", "check")  # these read recipes from their words
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    words = sys.argv[1:] if words is None else words
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if words[0] == "--version":
+        from textflow import __version__
+
+        print(__version__)
+        return 0
+    verb, rest = words[0], words[1:]
+    if verb not in VERBS:
+        near = get_close_matches(verb, VERBS, 1)
+        return fail(f"no command {verb!r}" + (f"; did you mean {near[0]!r}?" if near else "; see textflow --help"))
+    try:
+        return run(verb, rest) or 0
+    except KeyboardInterrupt:
+        return 130
+    except (ValueError, OSError, ImportError) as error:
+        if os.environ.get("TEXTFLOW_TRACEBACK"):
+            raise
+        return fail(f"textflow {verb}: {error}")
+
+
+def run(verb: str, words: list[str]) -> int | None:
+    """Call the function of a verb."""
+    function = getattr(importlib.import_module(f"textflow.cli.{verb}"), verb)
+    if verb in RAW:
+        return function(words)
+    from jsonargparse import ArgumentError, auto_cli
+
+    words = ["-" + word if len(word) == 2 and word[0] == "-" and word[1] not in "-h" else word for word in words]
+    try:
+        return auto_cli(function, args=words, prog=f"textflow {verb}", exit_on_error=False, as_positional=True)
+    except ArgumentError as error:
+        raise ValueError(f"{error}; see textflow {verb} --help") from error
+
+
+def usage() -> str:
+    """What `textflow --help` prints."""
+    lines = [f"  {verb:<9}{line}" for verb, line in VERBS.items()]
+    return "\n".join(["usage: textflow VERB ...", "", *lines, "", "textflow VERB --help tells more."])
+
+
+def fail(line: str) -> int:
+    """One line on stderr; exit code 2."""
+    print(line, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""textflow eval: perplexity with all that it must stand beside."""
+
+from pathlib import Path
+
+
+def eval(
+    run: Path,
+    steps: str = "1,2,4,8,16,32",
+    n: int = 256,
+    scorer: str | None = None,
+    seed: int = 0,
+    batch_size: int = 64,
+    dtype: str = "float32",
+    device: str | None = None,
+) -> None:
+    """Sample at several numbers of steps, let a language model judge, print a table and write RUN/eval/*.json.
+
+    Two rows stand first: real validation text, and the same with its words shuffled. The run's own sampler is used.
+
+    Args:
+        run: folder of a fitted generator.
+        steps: numbers of sampling steps, with commas between.
+        n: samples a row.
+        scorer: Hub name or folder of the judge; default: the run `scorer` beside RUN if there is one, else gpt2-large.
+        seed: of the samples and of the shuffle.
+        batch_size: samples at once; does not change the texts.
+        dtype: of the judge: float32, float16 or bfloat16.
+        device: cpu or cuda; default: cuda where there is one.
+    """
+    counts = numbers(steps)
+    if n < 1 or batch_size < 1:
+        raise ValueError(f"n is {n} and batch_size {batch_size}; both need at least 1")
+    from rich.console import Console
+
+    from textflow.eval.protocol import judged
+    from textflow.eval.table import table
+
+    judge = scorer or (str(run.parent / "scorer") if (run.parent / "scorer").is_dir() else "gpt2-large")
+    console = Console(width=max(125, Console().width))  # a narrow terminal wraps lines, but loses no number
+    records = []
+    with console.status("sampling and scoring") as status:
+        for record in judged(run, counts, n, judge, seed, batch_size, dtype, device):
+            records.append(record)
+            status.update(f"{len(records)} of {len(counts) + 2} rows")
+    console.print(table(records))
+
+
+def numbers(steps: str) -> list[int]:
+    """`1,2,4` as numbers, each at least 1."""
+    words = [word.strip() for word in steps.split(",")]
+    if not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise ValueError(f"steps is {steps!r}; needs whole numbers above 0 with commas between, such as 1,2,4,8")
+    return [int(word) for word in words]

@@ -1,0 +1,131 @@
+"""textflow fit RECIPE [OVERLAY ...] [--key value]"""
+
+import logging
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+from textflow.cli.recipes import title
+
+HELP = """usage: textflow fit RECIPE [OVERLAY ...] [--key value ...]
+
+Train a recipe in its run folder (run.folder, by default checkpoints/<recipe>). The same command continues a run that
+is unfinished, bit for bit; Ctrl-C saves and stops. Some keys:
+
+  --seed 1                        another order, noise and initial weights
+  --data.files mine.txt           your own text: .txt, .jsonl, .parquet, or a save_to_disk folder
+  --trainer.max_steps 2000        a longer run; a finished one goes on
+  --trainer.fast_dev_run true     one step of training and validation, nothing written
+  --run.folder checkpoints/mine   another run folder
+  --run.wandb false               no Weights & Biases
+
+textflow check RECIPE looks it over first; textflow fit RECIPE --print_config shows every key."""
+
+
+def fit(words: list[str]) -> int:
+    """Train a recipe, or go on with its run.
+
+    Args:
+        words: recipe, overlays and --key value.
+    """
+    if not words or {"-h", "--help"} & set(words):
+        print(HELP)
+        return 0
+    show = "--print_config" in words
+    quiet()
+    from textflow import recipe
+
+    config = recipe.read([word for word in words if word != "--print_config"])
+    if show:
+        print(recipe.write(config))
+        return 0
+    if config.trainer.fast_dev_run:
+        with tempfile.TemporaryDirectory() as folder:
+            config.run.folder = folder
+            fit_config(config, title(recipe.find(words[0])))
+    else:
+        fit_config(config, title(recipe.find(words[0])))
+    return 0
+
+
+def quiet() -> None:
+    """Lightning's adverts and hints that do not fit here."""
+    warnings.filterwarnings("ignore", ".*does not have many workers.*|.*tensorboardX.*|.*Sparse invariant.*")
+    warnings.filterwarnings("ignore", ".*Mismatch dtype between input and weight.*|.*lr_scheduler.step.*")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "litlogger" not in r.getMessage())
+
+
+def fit_config(config: Any, name: str) -> None:
+    """Train what a checked recipe describes.
+
+    Args:
+        config: the recipe.
+        name: its title.
+    """
+    import lightning as L
+
+    from textflow import checkpoint, recipe
+
+    run, text = Path(config.run.folder), recipe.write(config)
+    state = resume_point(run, text)
+    trained_codec = None if state else fit_codec(config, run)
+
+    L.seed_everything(config.seed, verbose=False)
+    data, model, trainer = recipe.build(config)
+    if trained_codec:
+        model.take_codec(checkpoint.weights(trained_codec))
+    watch(trainer, config, run)
+    if trainer.is_global_zero:
+        print(f"{name}\nRun folder {run}{f', continued from {state.parent.name}' if state else ''}; recipe:\n\n{text}")
+        checkpoint.start(run, text, data.tokenizer, model, name)
+    trainer.fit(model, data, ckpt_path=state)
+    if trainer.is_global_zero and not trainer.should_stop:
+        finish(config, run, model)
+
+
+def watch(trainer: Any, config: Any, run: Path) -> None:
+    """Checkpoints, samples, logs, speed and a progress bar for a trainer."""
+    from textflow.training import Progress, Samples, Save, Seeds, Speed, loggers
+
+    ours = [Seeds(config.seed), Speed(), Samples(run, config.run.samples_every, config.run.samples)]
+    bar = [] if config.trainer.enable_progress_bar is False else [Progress()]
+    trainer.callbacks.extend([*ours, *bar, Save(run, config.run.save_every, config.run.keep)])
+    if not trainer.fast_dev_run:
+        trainer.loggers = loggers(run, config.run.wandb, config.run.project)
+
+
+def finish(config: Any, run: Path, model: Any) -> None:
+    """Say what came out, and what to do with it."""
+    texts = sorted((run / "samples").glob("step-*.txt"))
+    if texts:
+        print(f"\nSamples ({texts[-1]}):\n\n{texts[-1].read_text()}")
+        print(f"More: textflow sample {run} -n 16    Score: textflow eval {run}")
+    print(f"Trained: {run}")
+
+
+def resume_point(run: Path, text: str) -> Path | None:
+    """The state to continue from; a run of another recipe is refused."""
+    from textflow import recipe
+    from textflow.training import latest
+
+    state = latest(run) if run.is_dir() else None
+    saved = run / "recipe.yaml"
+    if state and saved.is_file() and (changed := recipe.differences(saved.read_text(), text)):
+        raise ValueError(
+            f"{run} holds a run of another recipe: {'; '.join(changed)}. Name another folder with --run.folder, "
+            "or take these keys back to continue it"
+        )
+    return state
+
+
+def fit_codec(config: Any, run: Path) -> Path | None:
+    """The run of the trained codec that this recipe builds on, fitted first if it is given as a recipe."""
+    from textflow import recipe
+
+    if not config.codec or not config.codec.endswith((".yaml", ".yml")):
+        return Path(config.codec) if config.codec else None
+    inner = recipe.codec_of(config, run / "codec")
+    print(f"First the codec: {config.codec}")
+    fit_config(inner, title(Path(config.codec)))
+    return run / "codec"

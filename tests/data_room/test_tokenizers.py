@@ -1,0 +1,166 @@
+"""Tokenizers keep every character, save and load, and say what they lack."""
+
+import pytest
+from tokenizers import Tokenizer as Inner
+from tokenizers import decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from textflow.data import Bible, HuggingFace, SentencePiece, Tokenizer
+
+TEXTS = ["In the beginning God created the heaven and the earth.", "two  spaces,\n\na line, a tab\t.", " é漢🙂 ", "x"]
+
+
+def chapters(n=40):
+    return lambda: (document.text for _, document in zip(range(n), Bible().documents(), strict=False))
+
+
+@pytest.fixture(scope="module")
+def pieces(tmp_path_factory):
+    tokenizer = SentencePiece(500)
+    tokenizer.prepare(chapters(), tmp_path_factory.mktemp("pieces"))
+    return tokenizer
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Makes the folder of a tiny byte-level tokenizer with the special tokens given."""
+
+    def make(**special):
+        inner = Inner(models.BPE())
+        inner.pre_tokenizer, inner.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        names = sorted({"<|endoftext|>", *special.values()})
+        trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, special_tokens=names)
+        inner.train_from_iterator(chapters(5)(), trainer)
+        PreTrainedTokenizerFast(tokenizer_object=inner, **special).save_pretrained(tmp_path / "hf")
+        return str(tmp_path / "hf")
+
+    return make
+
+
+def test_sentencepiece_keeps_every_character(pieces):
+    assert pieces.decode(pieces.encode(TEXTS)) == TEXTS
+
+
+def test_vocab_is_known_before_and_the_same_after_training(pieces):
+    assert SentencePiece(500).vocab == pieces.vocab == 500
+    assert (SentencePiece(500).eos, SentencePiece(500).pad) == (pieces.eos, pieces.pad) == (1, 0)
+    assert max(i for ids in pieces.encode(TEXTS) for i in ids) < 500
+
+
+def test_decode_stops_at_the_first_eos_and_drops_pads(pieces):
+    one, two = pieces.encode(["the earth", "the heaven"])
+    assert pieces.decode([[*one, pieces.eos, *two, pieces.pad], [*two, pieces.pad], []]) == [
+        "the earth",
+        "the heaven",
+        "",
+    ]
+
+
+def test_training_happens_once_and_is_deterministic(pieces, tmp_path):
+    def never():
+        raise AssertionError("read again")
+
+    twin = SentencePiece(500)
+    twin.prepare(chapters(), tmp_path)
+    again = SentencePiece(500)
+    again.prepare(never, tmp_path)
+    assert twin.encode(TEXTS) == pieces.encode(TEXTS) == again.encode(TEXTS)
+
+
+def test_sentencepiece_saves_and_loads(pieces, tmp_path):
+    pieces.save(tmp_path / "saved")
+    loaded = Tokenizer.load(tmp_path / "saved")
+    assert isinstance(loaded, SentencePiece) and loaded.vocab == 500
+    assert loaded.encode(TEXTS) == pieces.encode(TEXTS)
+    loaded.save(tmp_path / "again")
+    assert Tokenizer.load(tmp_path / "again").encode(TEXTS) == pieces.encode(TEXTS)
+
+
+def test_too_many_pieces_name_the_largest_number(tmp_path):
+    with pytest.raises(ValueError, match=r"20000 pieces are too many .* (\d+) are possible") as error:
+        SentencePiece(20000).prepare(chapters(3), tmp_path)
+    largest = int(str(error.value).rsplit(" ", 1)[1])
+    tokenizer = SentencePiece(largest)
+    tokenizer.prepare(chapters(3), tmp_path)
+    assert tokenizer.encode(["God"])
+
+
+def test_too_few_pieces_say_how_many_are_needed(tmp_path):
+    text = "".join(chr(0x4E00 + i) for i in range(400)) * 3
+    with pytest.raises(ValueError, match="310 pieces are too few for this text, [0-9]+ are needed"):
+        SentencePiece(310).prepare(lambda: iter([text]), tmp_path)
+    with pytest.raises(ValueError, match="at least 301"):
+        SentencePiece(100)
+
+
+def test_encoding_before_training_is_an_error():
+    with pytest.raises(ValueError, match="not trained yet"):
+        SentencePiece().encode(["a"])
+
+
+def test_a_model_file_must_be_there_be_one_and_have_eos_and_pad(tmp_path):
+    import sentencepiece
+
+    with pytest.raises(ValueError, match="no SentencePiece model at"):
+        SentencePiece(model=str(tmp_path / "none.model"))
+    (tmp_path / "bad.model").write_text("hello")
+    with pytest.raises(ValueError, match="is not a SentencePiece model"):
+        SentencePiece(model=str(tmp_path / "bad.model"))
+    with (tmp_path / "plain.model").open("wb") as file:  # SentencePiece's own defaults: no pad
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=chapters(3)(), model_writer=file, vocab_size=200, minloglevel=2
+        )
+    with pytest.raises(ValueError, match="has no pad piece"):
+        SentencePiece(model=str(tmp_path / "plain.model"))
+
+
+def test_hugging_face_encodes_saves_and_loads(folder, tmp_path):
+    tokenizer = HuggingFace(folder(eos_token="</s>", pad_token="<pad>"))
+    assert tokenizer.decode(tokenizer.encode(TEXTS)) == TEXTS
+    assert tokenizer.vocab == len(tokenizer.inner) and tokenizer.eos != tokenizer.pad
+    tokenizer.save(tmp_path / "saved")
+    loaded = Tokenizer.load(tmp_path / "saved")
+    assert (loaded.eos, loaded.pad, loaded.vocab) == (tokenizer.eos, tokenizer.pad, tokenizer.vocab)
+    assert loaded.encode(TEXTS) == tokenizer.encode(TEXTS) and loaded.key() == tokenizer.key()
+
+
+def test_truncation_in_a_tokenizers_file_cuts_no_document_and_leaves_the_key(folder):
+    name = folder(eos_token="</s>", pad_token="<pad>")
+    inner = Inner.from_file(f"{name}/tokenizer.json")
+    inner.enable_truncation(2)
+    inner.save(f"{name}/tokenizer.json")
+    tokenizer = HuggingFace(name)
+    before = tokenizer.key()
+    assert tokenizer.decode(tokenizer.encode(TEXTS)) == TEXTS and tokenizer.key() == before == HuggingFace(name).key()
+
+
+def test_a_tokenizer_without_pad_says_how_to_name_one(folder):
+    name = folder(eos_token="<|endoftext|>")
+    with pytest.raises(ValueError, match=r"no PAD token; name the one to use: --data.tokenizer.pad '<\|endoftext\|>'"):
+        HuggingFace(name)
+    tokenizer = HuggingFace(name, pad="<|endoftext|>")
+    assert tokenizer.pad == tokenizer.eos
+    assert tokenizer.decode([[*tokenizer.encode(["x y"])[0], tokenizer.eos, tokenizer.pad]]) == ["x y"]
+
+
+def test_a_tokenizer_without_eos_and_an_unknown_token_are_errors(folder):
+    name = folder(pad_token="<pad>")
+    with pytest.raises(ValueError, match="no EOS token"):
+        HuggingFace(name)
+    with pytest.raises(ValueError, match="no token '</nope>' to use as eos"):
+        HuggingFace(name, eos="</nope>")
+
+
+def test_a_missing_tokenizer_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ValueError, match="cannot load the tokenizer"):
+        HuggingFace(str(tmp_path / "nothing"))
+
+
+def test_loading_needs_a_known_class_and_runs_nothing_else(tmp_path):
+    with pytest.raises(ValueError, match="textflow_tokenizer.json is missing"):
+        Tokenizer.load(tmp_path)
+    (tmp_path / "textflow_tokenizer.json").write_text('{"class": "os.system", "options": {}}')
+    with pytest.raises(ValueError, match="names the tokenizer 'os.system', known are"):
+        Tokenizer.load(tmp_path)

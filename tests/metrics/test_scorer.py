@@ -1,0 +1,108 @@
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+from transformers import GPT2LMHeadModel
+
+from tests.judge import save_judge
+from textflow.metrics import Scorer
+
+TEXTS = ["in the beginning God", "", "the", "  \n", "and the earth was without form and void and the heaven", "God God"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_judge(tmp_path_factory.mktemp("judge"))
+
+
+@pytest.fixture(scope="module")
+def judge(folder):
+    return Scorer(folder)
+
+
+def by_hand(folder, ids):
+    """NLL of all tokens but the first, in float64."""
+    logits = GPT2LMHeadModel.from_pretrained(folder).eval().double()(torch.tensor([ids])).logits[0]
+    return -logits.log_softmax(-1)[range(len(ids) - 1), ids[1:]].sum().item()
+
+
+def test_a_text_is_scored_with_the_eos_that_closes_it(folder, judge):
+    scored = judge.score(["in the beginning God"])
+    assert scored.ids == [[2, 3, 4, 5]] and scored.tokens.tolist() == [4]
+    assert math.isclose(scored.nll[0], by_hand(folder, [2, 3, 4, 5, 0]), rel_tol=1e-5)
+
+
+def test_a_long_text_is_cut_and_has_no_eos(folder, judge):
+    scored = judge.score([TEXTS[4]])
+    assert judge.length == 8 and len(scored.ids[0]) == 8 and scored.tokens.tolist() == [7]
+    assert math.isclose(scored.nll[0], by_hand(folder, scored.ids[0]), rel_tol=1e-5)
+
+
+def test_empty_samples_are_skipped_and_counted(judge):
+    scored = judge.score(TEXTS)
+    assert scored.empty == 2 and len(scored.ids) == 4
+    assert scored.perplexity == judge.score([text for text in TEXTS if text.strip()]).perplexity
+
+
+def test_a_one_token_sample_is_scored_by_its_eos(folder, judge):
+    scored = judge.score(["the"])
+    assert scored.tokens.tolist() == [1] and math.isclose(scored.nll[0], by_hand(folder, [3, 0]), rel_tol=1e-5)
+
+
+@pytest.mark.parametrize("texts", [[], [""], ["<eos>"], ["", "<eos> <eos> <eos>"]])
+def test_texts_without_a_scored_token_have_no_perplexity_rather_than_nan(judge, texts):
+    scored = judge.score(texts)
+    assert scored.perplexity is None and scored.sample_perplexities == [] and not scored.nll.isnan().any()
+
+
+def test_one_token_of_room_scores_nothing(folder):
+    scored = Scorer(folder, length=1).score(TEXTS)
+    assert scored.perplexity is None and len(scored.ids) == 4
+
+
+def test_a_score_does_not_depend_on_its_batch(folder, judge):
+    together = judge.score(TEXTS)
+    for size in (1, 3):
+        scored = Scorer(folder, batch_size=size).score(TEXTS)
+        assert scored.ids == together.ids
+        assert_close(scored.nll, together.nll, rtol=1e-6, atol=1e-6)
+
+
+def test_perplexity_is_over_tokens_and_sums_are_float64(judge):
+    scored = judge.score(TEXTS)
+    assert scored.nll.dtype == scored.tokens.dtype == torch.float64
+    assert math.isclose(scored.perplexity, math.exp(scored.nll.sum() / scored.tokens.sum()))
+    assert len(scored.sample_perplexities) == 4
+
+
+def test_an_eos_inside_a_text_counts_by_the_rule(folder, judge):
+    text = "God <eos> the earth"
+    assert judge.score([text]).tokens.item() == 1 + 2 + 2  # EOS once, then twice each; the closing EOS is the second
+    assert Scorer(folder, rule="mdlm").score([text]).tokens.item() == 3
+
+
+def test_the_hash_follows_the_weights(folder, judge):
+    other = Scorer(folder)
+    assert other.hash == judge.hash
+    other = Scorer(folder)
+    with torch.no_grad():
+        next(other.model.parameters()).view(-1)[0] += 1
+    assert other.hash != judge.hash and len(judge.hash) == 16
+
+
+def test_the_protocol_names_all_that_a_comparison_needs(judge):
+    protocol = judge.protocol()
+    assert protocol["scorer_dtype"] == "float32" and protocol["truncation"] == 8 and protocol["scorer_vocab"] == 14
+    assert protocol["scorer_hash"] == judge.hash and protocol["weights"] == "elf"
+
+
+def test_mistakes_name_the_way_out(folder, tmp_path):
+    with pytest.raises(ValueError, match="known are elf, mdlm"):
+        Scorer(folder, rule="duo")
+    with pytest.raises(ValueError, match="textflow fit recipes/scorer.yaml"):
+        Scorer(tmp_path / "missing")
+    with pytest.raises(ValueError, match="float32"):
+        Scorer(folder, dtype="double")
+    with pytest.raises(ValueError, match="at most 8"):
+        Scorer(folder, length=9)

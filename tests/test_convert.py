@@ -1,0 +1,72 @@
+"""An official ELF checkpoint as a run, in any size."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+import textflow
+from tests.recorded import error, part, recorded
+from textflow.cli.app import main
+from textflow.noise import Noise
+from textflow.types import Given
+
+
+def official(folder: Path, name: str) -> tuple[Path, dict, dict]:
+    tensors, meta = recorded(name)
+    weights = part(tensors, "weights.")
+    file = folder / "checkpoint_95000"
+    raw = {f"_orig_mod.{key}": torch.zeros_like(tensor) for key, tensor in weights.items()}
+    torch.save({"params": raw, "ema_params1": weights, "step": 95000}, file)
+    return file, tensors, meta
+
+
+@pytest.mark.parametrize("name", ["elf_tiny", "elf_train_tiny"])
+@pytest.mark.parametrize("whole_folder", [False, True])
+def test_a_converted_checkpoint_is_the_published_network(tmp_path: Path, name: str, whole_folder: bool) -> None:
+    (tmp_path / "official").mkdir()
+    file, data, _ = official(tmp_path / "official", name)
+    assert main(["convert", "elf", str(file.parent if whole_folder else file), str(tmp_path / "run")]) == 0
+    g = textflow.load(tmp_path / "run")
+    if name == "elf_tiny":
+        given = Given(prev=data["forward.self_cond"], w=data["forward.self_cond_scale"])
+        mean = g.net(data["forward.z"], data["forward.t"], given).mean
+        assert error(mean, data["forward.denoise_all.x_pred"]) < 1e-5
+        ids = g.logits(data["sample.ode.z1"], Given(w=torch.full((4,), 3.0))).argmax(-1)
+        assert torch.equal(ids, data["sample.ode.ids"])
+    else:
+        decode = data["draw.decode_rows"] > 0
+        noise, prev = data["mid.model_input"].chunk(2, -1)
+        hidden = g.net.trunk(noise, data["mid.t_mixed"], Given(prev=prev, w=data["mid.w"]), decode)
+        assert error(g.net.mean(hidden), data["mid.x_pred"]) < 1e-5
+        assert error(g.net.logits(hidden), data["mid.logits"]) < 1e-5
+
+
+def test_a_converted_generator_samples_latents_without_its_tokenizer(tmp_path: Path) -> None:
+    file, data, meta = official(tmp_path, "elf_tiny")
+    assert main(["convert", "elf", str(file), str(tmp_path / "run")]) == 0
+    g = textflow.load(tmp_path / "run")
+    sample = g.sample([1, 2], steps=3, length=24)
+    assert sample.ids.shape == (2, 24)
+    assert sample.trace.states[0].std() == pytest.approx(Noise([1, 2]).normal(24, 32).std().item() * 2, rel=1e-5)
+    with pytest.raises(ValueError, match="cannot load the tokenizer t5-small"):
+        g.generate(n=1, steps=1, length=24)
+
+
+class Evil:
+    def __reduce__(self) -> tuple:
+        return (exec, ("raise SystemExit('code ran')",))
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (tmp_path / "checkpoint_1").open("wb") as file:
+        pickle.dump({"params": Evil()}, file)
+    assert main(["convert", "elf", str(tmp_path / "checkpoint_1"), str(tmp_path / "run")]) == 2
+    assert "not opened" in capsys.readouterr().err
+
+
+def test_other_tensors_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"params": {"weight": torch.zeros(2)}}, tmp_path / "checkpoint_1")
+    assert main(["convert", "elf", str(tmp_path), str(tmp_path / "run")]) == 2
+    assert "not a published ELF" in capsys.readouterr().err

@@ -1,0 +1,136 @@
+"""Save: what stands in the run folder, and what happens when the disk or the user says no."""
+
+import os
+import resource
+import signal
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from tests.training.toy import Data, Toy, fit, trainer
+from textflow.training import Save, latest
+from textflow.training.interrupt import Interrupt
+from textflow.training.state import StateIO
+
+
+def names(run: Path) -> list[str]:
+    return sorted(p.name for p in (run / "state").iterdir())
+
+
+def test_the_folder_has_two_states_and_the_averaged_weights(tmp_path: Path) -> None:
+    model, _ = fit(tmp_path, 10, every=3)
+    assert names(tmp_path) == ["step-00000009", "step-00000010"]
+    assert sorted(p.name for p in (tmp_path / "state" / "step-00000010").iterdir()) == ["sha256.json", "state.pt"]
+    weights = load_file(tmp_path / "model.safetensors")
+    assert weights.keys() == model.weights().keys()
+    assert all(torch.equal(weights[name], tensor) for name, tensor in model.weights().items())
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        assert file.metadata()["step"] == "10"
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_states_of_an_abandoned_future_go_once_a_new_one_is_whole(tmp_path: Path) -> None:
+    fit(tmp_path, 8, every=4)
+    model, coach = Toy(), trainer(tmp_path, 6, every=6)
+    coach.fit(model, datamodule=Data(), ckpt_path=tmp_path / "state" / "step-00000004" / "state.pt")
+    assert names(tmp_path) == ["step-00000004", "step-00000006"]
+
+
+def test_a_finished_run_started_again_does_nothing(tmp_path: Path) -> None:
+    fit(tmp_path, 4)
+    before = (tmp_path / "state" / "step-00000004" / "state.pt").stat().st_mtime_ns
+    model, _ = fit(tmp_path, 4)
+    assert model.seen == []
+    assert (tmp_path / "state" / "step-00000004" / "state.pt").stat().st_mtime_ns == before
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_untouched(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(toy: Toy) -> None:
+        if len(toy.seen) == 7:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
+
+    try:
+        with pytest.raises(OSError, match="cannot save step 8: File too large; .*step-00000004, is untouched. Free"):
+            fit(tmp_path, 12, Toy(after=fill))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert names(tmp_path) == ["step-00000004"]
+    assert latest(tmp_path) == tmp_path / "state" / "step-00000004" / "state.pt"
+    fit(tmp_path, 12)  # space was made
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_first_step(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file where the folder should be")
+    model = Toy()
+    with pytest.raises(OSError, match="cannot save in the run folder: .*no checkpoint yet"):
+        fit(tmp_path, 2, model)
+    assert model.seen == []
+
+
+class Unsafe(L.Callback):
+    """Puts code into the state."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"fault": Toy}
+
+
+def test_a_state_that_could_not_be_read_back_safely_is_refused(tmp_path: Path) -> None:
+    coach = trainer(tmp_path, 4)
+    coach.callbacks.insert(0, Unsafe())
+    with pytest.raises(ValueError, match="more than tensors and plain data"):
+        coach.fit(Toy(), datamodule=Data())
+    assert not list((tmp_path / "state").glob("step-*"))
+
+
+def test_code_in_a_state_file_is_never_run(tmp_path: Path) -> None:
+    torch.save({"code": Toy}, tmp_path / "state.pt")
+    with pytest.raises(Exception, match="weights_only|Unsupported"):
+        StateIO().load_checkpoint(tmp_path / "state.pt", weights_only=False)
+
+
+def test_sigterm_saves_and_the_signals_are_given_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    ask = Toy(after=lambda toy: os.kill(os.getpid(), signal.SIGTERM) if len(toy.seen) == 5 else None)
+    with caplog.at_level("INFO"):
+        _, coach = fit(tmp_path, 12, ask)
+    assert coach.global_step == 5 and coach.checkpoint_callback.stopped  # type: ignore[union-attr]
+    assert latest(tmp_path) == tmp_path / "state" / "step-00000005" / "state.pt"
+    assert "5,val/loss" not in (tmp_path / "metrics.csv").read_text()  # no validation that keeps the user waiting
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_ctrl_c_between_accumulated_batches_waits_for_the_step(tmp_path: Path) -> None:
+    ask = Toy(after=lambda toy: os.kill(os.getpid(), signal.SIGINT) if len(toy.seen) == 4 else None)
+    model, coach = fit(tmp_path, 12, ask, accumulate_grad_batches=3, min_steps=12)
+    assert len(model.seen) == 6 and coach.global_step == 2
+    assert names(tmp_path) == ["step-00000002"]
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
+    ask = Toy(after=lambda toy: [os.kill(os.getpid(), signal.SIGINT) for _ in range(2 * (len(toy.seen) == 6))])
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(SystemExit):
+            fit(tmp_path, 12, ask)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert names(tmp_path) == ["step-00000004"]
+
+
+def test_an_interrupt_that_was_given_back_stops_as_usual() -> None:
+    interrupt = Interrupt("asked")
+    with pytest.raises(KeyboardInterrupt):
+        interrupt(signal.SIGINT, None)
+
+
+@pytest.mark.parametrize("wrong", [{"every": 0}, {"keep": 0}])
+def test_settings_out_of_range_are_refused(tmp_path: Path, wrong: dict) -> None:
+    with pytest.raises(ValueError, match="must be at least 1"):
+        Save(tmp_path, **wrong)

@@ -1,0 +1,118 @@
+"""Trainer: its defaults, its precision, its place in a recipe; W&B."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from jsonargparse import ArgumentParser
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from tests.training.toy import Toy, fit
+from textflow.training import Metrics, Save, Trainer, Warmup, loggers, wandb_logger
+from textflow.training import trainer as room
+from textflow.training.state import StateIO
+
+
+def test_defaults_are_those_of_the_house() -> None:
+    coach = Trainer(max_steps=5, accelerator="cpu", precision="32-true")
+    assert coach.max_steps == 5 and coach.gradient_clip_val == 1.0 and coach.num_sanity_val_steps == 0
+    assert coach.check_val_every_n_epoch is None and coach.loggers == []
+    assert isinstance(coach.strategy.checkpoint_io, StateIO)
+
+
+@pytest.mark.parametrize(("flags", "chosen"), [((True, False), "bf16-mixed"), ((False, False), "32-true")])
+def test_precision_follows_the_cpu_and_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, flags: tuple[bool, bool], chosen: str
+) -> None:
+    for name, value in zip(("_is_avx512_bf16_supported", "_is_amx_tile_supported"), flags, strict=True):
+        monkeypatch.setattr(torch.cpu, name, lambda value=value: value)
+    with caplog.at_level("INFO"):
+        assert Trainer(max_steps=1, accelerator="cpu").precision == chosen
+    assert f"precision auto: {chosen}" in caplog.text
+
+
+def test_precision_without_the_flags_of_a_new_torch_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
+    assert room.fast_precision("cpu") == "32-true"
+
+
+def test_a_recipe_can_name_everything_by_short_names(tmp_path: Path) -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Trainer, "trainer")
+    parser.add_argument("--schedule", type=Callable[[Optimizer], LRScheduler])
+    config = parser.parse_object(
+        {
+            "trainer": {
+                "max_steps": 7,
+                "limit_val_batches": 3,
+                "accelerator": "cpu",
+                "callbacks": [{"class_path": "Save", "init_args": {"run": str(tmp_path), "every": 3}}],
+            },
+            "schedule": {"class_path": "Warmup", "init_args": {"steps": 10}},
+        }
+    )
+    made = parser.instantiate_classes(config)
+    assert isinstance(made.trainer, Trainer) and made.trainer.limit_val_batches == 3
+    assert isinstance(made.trainer.checkpoint_callback, Save)
+    schedule = made.schedule(torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0))
+    assert isinstance(schedule, Warmup) and schedule.steps == 10
+    with pytest.raises(Exception, match="max_steps"):
+        parser.parse_object({"schedule": None})
+
+
+def test_a_fast_dev_run_goes_through_and_writes_nothing(tmp_path: Path) -> None:
+    model, coach = fit(tmp_path / "run", 50, fast_dev_run=2)
+    assert len(model.seen) == 2 and coach.global_step == 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_average_comes_before_the_checkpoint(tmp_path: Path) -> None:
+    _, coach = fit(tmp_path, 1)
+    order = [type(callback).__name__ for callback in coach.callbacks]
+    assert order.index("Average") < order.index("Save") == len(order) - 1
+
+
+def test_bf16_trains_and_saves(tmp_path: Path) -> None:
+    model, _ = fit(tmp_path, 4, precision="bf16-mixed")
+    assert all(p.dtype == torch.float32 for p in model.net.parameters())
+
+
+def test_wandb_is_offline_without_a_key_and_a_resumed_run_keeps_its_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    with caplog.at_level("INFO"):
+        fit(tmp_path, 3, Toy(), logger=loggers(tmp_path))
+    assert "W&B is offline" in caplog.text
+    identity = (tmp_path / "wandb_id").read_text().strip()
+    _, coach = fit(tmp_path, 6, Toy(), logger=loggers(tmp_path))
+    assert coach.loggers[1].version == identity
+    runs = [p for p in (tmp_path / "wandb").iterdir() if p.name.startswith("offline-run-")]
+    assert len(runs) == 2 and all(p.name.endswith(identity) for p in runs)
+    tables = list((tmp_path / "wandb").rglob("*.table.json"))
+    assert any('"text 1"' in table.read_text() for table in tables)
+
+
+def test_wandb_goes_online_with_a_key_and_as_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password abc\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert wandb_logger(tmp_path)._wandb_init["mode"] == "online"
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
+    assert wandb_logger(tmp_path)._wandb_init["mode"] == "offline"
+    monkeypatch.setenv("WANDB_API_KEY", "abc")
+    assert wandb_logger(tmp_path)._wandb_init["mode"] == "online"
+    assert wandb_logger(tmp_path, mode="disabled")._wandb_init["mode"] == "disabled"
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert wandb_logger(tmp_path)._wandb_init["mode"] == "offline"
+
+
+def test_without_wandb_there_is_the_csv_alone(tmp_path: Path) -> None:
+    assert [type(logger) for logger in loggers(tmp_path, wandb=False)] == [Metrics]
+    assert not (tmp_path / "wandb_id").exists()

@@ -1,0 +1,88 @@
+"""A run is one folder: averaged weights, recipe, tokenizer, card, training state. Load it anywhere."""
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from textflow import recipe
+from textflow.data import Tokenizer
+from textflow.training import Trainable
+
+CARD = """\
+---
+library_name: textflow
+license: apache-2.0
+---
+# {name}
+
+{title}
+
+{parameters:,} parameters in `{net}`, latents {dim} wide by `{codec}`, {vocab:,} tokens, {length} a text.
+
+```python
+import textflow
+
+generator = textflow.load("{name}")
+print(generator.generate(n=4, steps=32, seed=0))
+```
+
+`recipe.yaml` is the whole recipe, `metrics.csv` every logged number, `model.safetensors` the averaged weights.
+"""
+
+
+def load(run: str | Path, device: str | torch.device = "cpu") -> Trainable:
+    """The trained model of a run, in eval mode, with its tokenizer.
+
+    Args:
+        run: folder of the run.
+        device: where to put it.
+    """
+    folder = Path(run)
+    for name in ("recipe.yaml", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder} holds no trained run: {name} is missing; make one with `textflow fit RECIPE`")
+    tokenizer = Tokenizer.load(folder / "tokenizer")
+    model, config = recipe.load_model((folder / "recipe.yaml").read_text(), tokenizer.vocab)
+    model.load_weights(weights(folder))
+    model.tokenizer, model.length = tokenizer, config.data.length
+    return model.eval().to(device)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a run's model.safetensors."""
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        raise ValueError(f"{folder} holds no trained weights: {path.name} is missing; make them with `textflow fit RECIPE`")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}); copy it anew or go on from {folder}/state") from error
+
+
+def start(folder: Path, text: str, tokenizer: Tokenizer, model: Trainable, title: str) -> None:
+    """Write what a run needs besides its weights.
+
+    Args:
+        folder: of the run.
+        text: the resolved recipe.
+        tokenizer: of its text.
+        model: described on the card.
+        title: one line.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "recipe.yaml").write_text(text)
+    tokenizer.save(folder / "tokenizer")
+    codec = getattr(model, "codec", model.net)
+    card = CARD.format(
+        name=folder.name,
+        title=title,
+        parameters=sum(p.numel() for p in model.net.parameters()),
+        net=type(model.net).__name__,
+        codec=type(codec).__name__,
+        dim=getattr(codec, "dim", "-"),
+        vocab=tokenizer.vocab,
+        length=model.length,
+    )
+    (folder / "README.md").write_text(card)

@@ -1,0 +1,206 @@
+"""Generator: teachers, students and escapes; a net trained by an objective on a codec's latents, and its samples."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from textflow.clocks import Clock, Uniform
+from textflow.codecs import Codec
+from textflow.nets import Denoiser
+from textflow.noise import Noise, sample_seeds
+from textflow.objectives import Objective
+from textflow.paths import Linear, Path
+from textflow.readouts import FromNet, Readout
+from textflow.samplers import Euler, Sampler, Trace, sample
+from textflow.training import MuonAdam, Trainable, Warmup
+from textflow.types import Batch, Denoise, Given, Ids, Latents, Logits, Posterior
+
+
+class Sample(NamedTuple):
+    """Token ids, and the way to them."""
+
+    ids: Ids
+    trace: Trace
+
+
+class Generator(Trainable):
+    """Noise -> latents -> text.
+
+    Args:
+        vocab: number of tokens (from the tokenizer).
+        codec: text <-> latents, frozen; made from vocab.
+        net: the denoiser; made from the codec's dim and vocab.
+        objective: what the net is trained for.
+        path: how text becomes noise.
+        readout: latents -> logits.
+        sampler: a step from noise towards text.
+        grid: times of sampling; default: the clock of the objective.
+        guidance: scale w of sampling; 1 is none.
+        optimizer: from pairs (name, parameter).
+        schedule: of the learning rate, by optimizer steps.
+        ema: decay of the averaged weights, in [0, 1).
+    """
+
+    def __init__(
+        self,
+        vocab: int,
+        codec: Callable[[int], Codec],
+        net: Callable[[int, int], Denoiser],
+        objective: Objective,
+        path: Path = Linear(),
+        readout: Readout = FromNet(),
+        sampler: Sampler = Euler(),
+        grid: Clock | None = None,
+        guidance: float = 1.0,
+        optimizer: Callable[[Any], Optimizer] = lambda params: MuonAdam(params, lr=2e-3),
+        schedule: Callable[[Optimizer], LRScheduler] = lambda optimizer: Warmup(optimizer, steps=100),
+        ema: float = 0.999,
+    ) -> None:
+        super().__init__(optimizer, schedule, ema)
+        self.codec = codec(vocab).requires_grad_(False)
+        self.average(net(self.codec.dim, vocab))
+        self.objective, self.path, self.readout, self.sampler, self.guidance = objective, path, readout, sampler, guidance
+        clock = getattr(objective, "clock", None)
+        self.grid = grid or (clock if isinstance(clock, Clock) else Uniform())
+        self.train()
+
+    def train(self, mode: bool = True) -> "Generator":
+        """The codec stays as it is: its statistics do not move."""
+        super().train(mode)
+        self.codec.eval()
+        return self
+
+    def losses(self, net: Any, batch: Batch) -> dict[str, Tensor]:
+        with torch.no_grad():
+            x = self.codec.encode(batch.ids, batch.mask)
+        return self.objective(net, self.path, x, batch)
+
+    def take_codec(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over the codec of a trained Autoencoder.
+
+        Args:
+            tensors: its model.safetensors.
+        """
+        found = {name.removeprefix("net."): tensor for name, tensor in tensors.items() if name.startswith("net.")}
+        try:
+            self.codec.load_state_dict(found)
+        except RuntimeError as error:
+            raise ValueError(f"the trained codec does not fit model.codec of this recipe: {error}") from error
+
+    def on_fit_start(self) -> None:
+        """A codec that learns must have learned; a clock that is measured is measured."""
+        if not self.codec.ready:
+            raise ValueError(
+                f"the codec {type(self.codec).__name__} is not trained: name its recipe or its run with --codec"
+            )
+        batch = self.trainer.datamodule.first(256)  # type: ignore[attr-defined]
+        self.measure(Batch(*(part.to(self.device) for part in batch)))
+
+    @torch.no_grad()
+    def measure(self, batch: Batch) -> None:
+        """Measure the clocks that need it, once.
+
+        Args:
+            batch: real text.
+        """
+        clocks = [m for m in self.modules() if isinstance(m, Clock) and not getattr(m, "measured", True)]
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            for clock in clocks:
+                clock.measure(self.codec.readout, self.path, self.codec.encode(batch.ids, batch.mask), batch)
+                times = ", ".join(f"{t:.2f}" for t in clock.grid(8))
+                rank_zero_info(f"Measured the clock {type(clock).__name__}: 8 steps fall on {times}")
+
+    def denoiser(self, guidance: float | None = None) -> Denoise:
+        """The averaged net as samplers see it.
+
+        Args:
+            guidance: scale w; default: the recipe's.
+        """
+        scale = self.guidance if guidance is None else guidance
+
+        def denoise(z: Latents, t: float, prev: Latents | None = None) -> Posterior:
+            time = torch.full((len(z),), t, dtype=z.dtype, device=z.device)
+            return self.twin(z, time, Given(prev=prev, w=torch.full_like(time, scale)))
+
+        return denoise
+
+    def logits(self, z: Latents, given: Given | None = None) -> Logits:
+        """The readout's logits of final latents.
+
+        Args:
+            z: latents.
+            given: guidance and prompt; default: the recipe's guidance.
+        """
+        if given is None:
+            given = Given(w=z.new_full((len(z),), self.guidance))
+        return self.readout(z, Posterior(z), self.codec, self.twin, given)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        seeds: list[int],
+        steps: int = 32,
+        sampler: Sampler | None = None,
+        guidance: float | None = None,
+        length: int | None = None,
+    ) -> Sample:
+        """One sample a seed: ids [B, L] and the trace.
+
+        Args:
+            seeds: one a sample.
+            steps: of the grid.
+            sampler: default: the recipe's.
+            guidance: scale w; default: the recipe's.
+            length: tokens; default: the length of training.
+        """
+        self.eval()
+        noise = Noise(seeds)
+        z = noise.normal(length or self.length, self.codec.dim).to(self.device)
+        z = self.path.mix(torch.zeros_like(z), z, 0.0)
+        trace = sample(self.denoiser(guidance), sampler or self.sampler, self.path, self.grid.grid(steps), z, noise)
+        w = z.new_full((len(z),), self.guidance if guidance is None else guidance)
+        return Sample(self.logits(trace.z, Given(w=w)).argmax(-1), trace)
+
+    def generate(
+        self,
+        n: int = 1,
+        steps: int = 32,
+        seed: int = 0,
+        sampler: Sampler | None = None,
+        guidance: float | None = None,
+        length: int | None = None,
+        batch_size: int = 64,
+        first: int = 0,
+    ) -> list[str]:
+        """Texts. Sample i depends on the weights, the sampler, seed and i alone.
+
+        Args:
+            n: number of texts.
+            steps: of the grid.
+            seed: of the run.
+            sampler: default: the recipe's.
+            guidance: scale w; default: the recipe's.
+            length: tokens; default: the length of training.
+            batch_size: texts at a time.
+            first: number of the first sample.
+        """
+        if self.tokenizer is None:
+            raise ValueError("this generator has no tokenizer: load it with textflow.load(RUN)")
+        texts: list[str] = []
+        for start in range(0, n, batch_size):
+            seeds = sample_seeds(seed, first + start, min(batch_size, n - start))
+            texts += self.tokenizer.decode(self.sample(seeds, steps, sampler, guidance, length).ids.tolist())
+        return texts
+
+    def sample_texts(self, n: int) -> list[str]:
+        """Texts to look at during training."""
+        mode = self.training
+        texts = self.generate(n)
+        self.train(mode)
+        return texts

@@ -1,0 +1,202 @@
+"""Recipes: YAML files that name every part of a run; read, checked, compared and written here."""
+
+import difflib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+
+import textflow.autoencoder
+import textflow.causal
+import textflow.generator  # noqa: F401  the models that a recipe may name by their short names
+from textflow.data import DataModule
+from textflow.training import Trainable, Trainer
+
+
+@dataclass
+class Run:
+    """Where a run lives and what it leaves behind.
+
+    Args:
+        folder: of the run; default: checkpoints/<name of the recipe>.
+        save_every: optimizer steps between checkpoints.
+        keep: training states kept.
+        samples_every: optimizer steps between sample texts.
+        samples: texts each time, and printed at the end.
+        wandb: log to Weights & Biases (offline where no key is configured).
+        project: its project there.
+    """
+
+    folder: str | None = None
+    save_every: int = 500
+    keep: int = 2
+    samples_every: int = 500
+    samples: int = 8
+    wandb: bool = True
+    project: str = "textflow"
+
+
+# What may change when a run goes on: it moves no number of the steps that were done.
+FREE = re.compile(
+    r"run\.|codec$|trainer\.(max_steps|max_time|accelerator|devices|num_nodes|logger|log_every|enable|callbacks|profiler|val_)"
+    r"|trainer\.limit_val|data\.(workers|processes|cache)"
+)
+
+
+def parser() -> ArgumentParser:
+    """The parser of recipes: files by --config, keys by --key value."""
+    parser = ArgumentParser(prog="textflow fit", exit_on_error=False, default_env=False)
+    parser.add_argument("--config", action="config", help="recipe or overlay; later ones win")
+    parser.add_argument("--seed", type=int, default=0, help="of order, noise and weights")
+    parser.add_argument("--codec", type=str, help="recipe of the codec, fitted first, or the run of a trained one")
+    parser.add_class_arguments(Run, "run")
+    parser.add_class_arguments(DataModule, "data", skip={"seed"})
+    parser.add_argument("--model", type=Callable[[int], Trainable], required=True, help="what is trained")
+    parser.add_class_arguments(Trainer, "trainer")
+    return parser
+
+
+def read(words: Sequence[str]) -> Namespace:
+    """A checked recipe from the words of a command line: files first, then --key value.
+
+    Args:
+        words: e.g. ["recipes/quickstart.yaml", "recipes/on/cpu.yaml", "--seed", "1"].
+    """
+    count = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
+    files, rest = list(words[:count]), list(words[count:])
+    if not files:
+        raise ValueError("no recipe: name one, such as recipes/quickstart.yaml (`textflow recipes` lists them)")
+    arguments = [part for file in files for part in ("--config", str(find(file)))]
+    checker = parser()
+    try:
+        config = checker.parse_args([*arguments, *rest])
+    except ArgumentError as error:
+        raise ValueError(explain(str(error), checker)) from error
+    if config.run.folder is None:
+        config.run.folder = f"checkpoints/{Path(files[0]).stem}"
+    if config.codec and config.codec.endswith((".yaml", ".yml")) and not Path(config.codec).exists():
+        config.codec = str(find(str(Path(files[0]).parent / config.codec)))
+    return config
+
+
+def find(file: str) -> Path:
+    """The recipe of this name; the error names the nearest."""
+    path = Path(file)
+    if path.is_file():
+        return path
+    folder = path.parent if path.parent.is_dir() else Path("recipes")
+    near = difflib.get_close_matches(path.name, [p.name for p in folder.rglob("*.yaml")], 1, 0.5)
+    hint = f"; did you mean {folder / near[0]}?" if near else f"; `textflow recipes` lists those in {folder}"
+    raise ValueError(f"no recipe {file}{hint}")
+
+
+def explain(message: str, checker: ArgumentParser) -> str:
+    """The parser's error in one line, with the nearest valid key."""
+    for pattern in (
+        r"Option '([\w.]+)' is not accepted",
+        r"[Uu]nrecognized arguments: --([\w.]+)",
+        r"[Kk]ey '([\w.]+)' is not expected",
+        r"Subcommand|Unexpected keys?:? ([\w.]+)",
+        r"Expected a dot import path string: ([\w.]+)",
+    ):
+        if found := re.search(pattern, message):
+            wrong = found[1]
+            near = difflib.get_close_matches(wrong, sorted(keys(checker)), 1, 0.5)
+            last = difflib.get_close_matches(wrong.split(".")[-1], sorted(keys(checker)), 1, 0.5)
+            hint = near or last
+            return f"unknown key or class {wrong!r}" + (f"; did you mean {hint[0]!r}?" if hint else "")
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return " ".join(lines)[:600]
+
+
+def keys(checker: ArgumentParser) -> Iterator[str]:
+    """Every key that a recipe knows: those of the sections, and the arguments and names of all parts."""
+    import inspect
+
+    yield from (action.dest for action in checker._actions)
+    yield from (action.dest.split(".")[-1] for action in checker._actions)
+    for part in parts():
+        yield part.__name__
+        yield from list(inspect.signature(part.__init__).parameters)[1:]
+
+
+def parts() -> Iterator[type]:
+    """All classes that a recipe may name."""
+    from textflow import clocks, codecs, data, nets, objectives, paths, readouts, samplers, training
+
+    for room in (clocks, codecs, data, nets, objectives, paths, readouts, samplers, training):
+        yield from (part for part in vars(room).values() if isinstance(part, type))
+    yield from Trainable.__subclasses__()
+
+
+def build(config: Namespace) -> tuple[DataModule, Trainable, Trainer]:
+    """The parts of a checked recipe; the data is prepared, the weights are fresh."""
+    quiet = config.clone()
+    quiet.trainer.enable_progress_bar = quiet.trainer.enable_checkpointing = False  # ours replace Lightning's
+    made = parser().instantiate(quiet)
+    made.data.seed = config.seed
+    made.data.prepare_data()
+    model = made.model(made.data.vocab)
+    model.tokenizer, model.length = made.data.tokenizer, config.data.length
+    return made.data, model, made.trainer
+
+
+def write(config: Namespace) -> str:
+    """The resolved recipe as YAML."""
+    return parser().dump(config, skip_none=True)
+
+
+def load_model(text: str, vocab: int) -> tuple[Trainable, Namespace]:
+    """The model of a resolved recipe, with fresh weights, and the recipe.
+
+    Args:
+        text: YAML.
+        vocab: of its tokenizer.
+    """
+    checker = parser()
+    try:
+        config = checker.parse_string(text)
+    except ArgumentError as error:
+        raise ValueError(explain(str(error), checker)) from error
+    only = Namespace(model=config.model)
+    small = ArgumentParser(exit_on_error=False)
+    small.add_argument("--model", type=Callable[[int], Trainable])
+    return small.instantiate(only).model(vocab), config
+
+
+def differences(old: str, new: str) -> list[str]:
+    """The keys in which two resolved recipes differ and that a continued run must not change, as "key: old -> new"."""
+    before, after = dict(flat(yaml.safe_load(old))), dict(flat(yaml.safe_load(new)))
+    changed = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key) and not FREE.match(key)]
+    return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in changed]
+
+
+def flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Leaves of nested dictionaries, under dotted keys without class_path and init_args."""
+    if not isinstance(tree, dict):
+        yield prefix or ".", tree
+        return
+    for key, value in tree.items():
+        name = prefix if key in ("init_args", "class_path") else f"{prefix}.{key}" if prefix else key
+        yield from flat(value, name)
+
+
+def codec_of(config: Namespace, folder: Path) -> Namespace:
+    """The recipe of the codec that another recipe builds on: its own model and trainer, the other's seed, data and codec.
+
+    Args:
+        config: with a recipe under the key `codec`.
+        folder: of the codec's run.
+    """
+    outer, tree = yaml.safe_load(write(config)), yaml.safe_load(find(config.codec).read_text())
+    tree |= {"seed": outer["seed"], "data": outer["data"], "run": outer["run"] | tree.get("run", {}) | {"folder": str(folder)}}
+    tree["model"].setdefault("init_args", {})["codec"] = outer["model"]["init_args"]["codec"]
+    checker = parser()
+    try:
+        return checker.parse_object(tree)
+    except ArgumentError as error:
+        raise ValueError(f"{config.codec}: {explain(str(error), checker)}") from error

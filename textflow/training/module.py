@@ -1,0 +1,139 @@
+"""Trainable: what `textflow fit` trains."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from ..nets.frozen import Frozen
+from ..types import Batch
+from .ema import Average
+from .finite import Finite
+from .optim import MuonAdam
+from .schedule import Warmup
+
+
+class Trainable(L.LightningModule, ABC):
+    """A net, its exponential average `twin`, one optimizer and one schedule. A subclass calls `average(net)` once.
+
+    Args:
+        optimizer: makes the optimizer from pairs (name, parameter).
+        schedule: makes the schedule, stepped after every optimizer step.
+        ema: decay of the average, in [0, 1).
+    """
+
+    net: nn.Module
+    twin: nn.Module
+    tokenizer: Any = None  # set by `textflow fit` and `textflow.load`
+    length: int = 128  # tokens a row, likewise
+
+    def __init__(
+        self,
+        optimizer: Callable[[Any], Optimizer] = lambda params: MuonAdam(params, lr=2e-3),
+        schedule: Callable[[Optimizer], LRScheduler] = lambda optimizer: Warmup(optimizer, steps=100),
+        ema: float = 0.999,
+    ) -> None:
+        super().__init__()
+        if not 0 <= ema < 1:
+            raise ValueError(f"ema is {ema}; needs a decay in [0, 1), such as 0.999")
+        self.optimizer, self.schedule, self.ema = optimizer, schedule, ema
+        self.finite = Finite()
+
+    def average(self, net: nn.Module) -> None:
+        """Sets the net to train and its twin, a copy without gradients; what `Frozen` holds is shared, not copied."""
+        shared: dict[int, Any] = {id(m.module): m.module for m in net.modules() if isinstance(m, Frozen)}
+        self.net, self.twin = net, deepcopy(net, shared).requires_grad_(False)
+
+    @abstractmethod
+    def losses(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Scalars by name; the entry "loss" is minimised.
+
+        Args:
+            net: the net or its twin.
+            batch: ids and mask.
+        """
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The net's loss, logged as train/*."""
+        values = self.losses(self.net, batch)
+        self.finite.watch(self.global_step, values["loss"])
+        self._log("train", values, batch)
+        return values["loss"]
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """The twin's losses, averaged over the validation set as val/*."""
+        self._log("val", self.losses(self.twin, batch), batch)
+
+    def _log(self, stage: str, values: Mapping[str, Tensor], batch: Batch) -> None:
+        named = {f"{stage}/{name}": value.detach() for name, value in values.items()}
+        self.log_dict(named, prog_bar=True, batch_size=len(batch.ids), sync_dist=stage == "val")
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer over what can be trained, and its schedule by steps."""
+        params = [(name, p) for name, p in self.net.named_parameters() if p.requires_grad]
+        if not params:
+            raise ValueError(f"{type(self.net).__name__} has no parameter that requires a gradient: nothing to train")
+        optimizer = self.optimizer(params)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.schedule(optimizer), "interval": "step"}}
+
+    def configure_callbacks(self) -> list[L.Callback]:
+        """The average always follows; Lightning runs checkpoint callbacks after it."""
+        return [Average()]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses to save weights that are not finite."""
+        self.finite.check()
+        for name, p in self.net.named_parameters():
+            if not bool(torch.isfinite(p).all()):
+                raise ValueError(
+                    f"net.{name} is no longer finite at step {self.global_step}, so nothing was saved;"
+                    " lower the learning rate and continue from the last checkpoint"
+                )
+
+    def weights(self) -> dict[str, Tensor]:
+        """What model.safetensors holds: everything but the twin, with the twin's values in place of the net's."""
+        state = self.state_dict()
+        names = [name for name in state if not name.startswith("twin.")]
+        return {name: _whole(state[_averaged(name)]) for name in names}
+
+    @torch.no_grad()
+    def load_weights(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copies weights() of another into the net and the twin both.
+
+        Args:
+            tensors: the same names and shapes as weights().
+        """
+        state = self.state_dict()
+        needed = {name: tuple(t.shape) for name, t in state.items() if not name.startswith("twin.")}
+        found = {name: tuple(t.shape) for name, t in tensors.items()}
+        wrong = [f"{n} is {found[n]}, needs {needed[n]}" for n in needed if n in found and found[n] != needed[n]]
+        _refuse("missing", [n for n in needed if n not in found])
+        _refuse("unexpected", [n for n in found if n not in needed])
+        _refuse("misshaped", wrong)
+        for name, tensor in tensors.items():
+            state[name].copy_(tensor)
+            state[_averaged(name)].copy_(tensor)
+
+
+def _averaged(name: str) -> str:
+    return "twin." + name[len("net.") :] if name.startswith("net.") else name
+
+
+def _whole(tensor: Any) -> Tensor:
+    tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    return tensor.detach().to("cpu", copy=True).contiguous()
+
+
+def _refuse(what: str, names: list[str]) -> None:
+    if names:
+        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        raise ValueError(
+            f"these weights do not fit the model: {len(names)} {what} ({shown});"
+            " load them with the recipe that they were saved with (recipe.yaml beside them)"
+        )

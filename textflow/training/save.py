@@ -1,0 +1,133 @@
+"""Save: the checkpoints of a run folder, also when the run is interrupted."""
+
+import shlex
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Checkpoint
+from lightning_utilities.core.rank_zero import rank_zero_info
+
+from .interrupt import Interrupt
+from .log import Metrics
+from .state import FILE, begin, discard, finish, prune, replace, states, unfinished, write_weights
+
+
+class Save(Checkpoint):
+    """Saves training state and averaged weights: now and then, at the end, on Ctrl-C and on SIGTERM.
+
+    Args:
+        run: the run folder.
+        every: optimizer steps between checkpoints, at least 1.
+        keep: training states kept, at least 1.
+    """
+
+    def __init__(self, run: Path | str, every: int = 1000, keep: int = 2) -> None:
+        if every < 1 or keep < 1:
+            raise ValueError(f"Save got every={every}, keep={keep}; both must be at least 1")
+        self.run, self.every, self.keep = Path(run), every, keep
+        self.seen = 0  # the step of the last batch
+        self.saved = -1  # the step of the last checkpoint
+        self.stopped = False  # by a signal
+        self.interrupt = Interrupt(
+            "\nfinishing this step, saving, then stopping; once more stops at once and loses the steps since the"
+            " last checkpoint"
+        )
+
+    def setup(self, trainer: Any, module: Any, stage: str) -> None:
+        """Finds out before the first step whether the folder can be written."""
+        if stage == "fit" and not trainer.fast_dev_run and trainer.is_global_zero:
+            try:
+                (self.run / "state").mkdir(parents=True, exist_ok=True)
+                replace(self.run / "state" / "writable", lambda path: path.touch())
+                (self.run / "state" / "writable").unlink()
+            except OSError as error:
+                raise self._failure("in the run folder", error) from error
+
+    def on_fit_start(self, trainer: L.Trainer, module: Any) -> None:
+        """Takes Ctrl-C before the data workers start, which then ignore it."""
+        self.stopped = self.interrupt.asked = False
+        self.interrupt.install(signal.SIGINT)
+
+    def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
+        """Takes SIGTERM after Lightning did; sets the log back to the step that the run continues at."""
+        self.interrupt.install(signal.SIGTERM)
+        self.seen = trainer.global_step
+        self.saved = trainer.global_step or -1
+        for logger in trainer.loggers:
+            if isinstance(logger, Metrics):
+                logger.rewind(trainer.global_step)
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Saves if the batch ended a step and it is time."""
+        step = trainer.global_step
+        if step == self.seen:  # gradients still add up: nothing to save that could be continued
+            return
+        self.seen = step
+        due, asked = step % self.every == 0 or step == trainer.max_steps, self._asked(trainer)
+        if due or asked:
+            self.save(trainer, module)
+        if step != trainer.max_steps and (asked or (due and self._asked(trainer))):  # perhaps while it saved
+            self._stop(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
+        """Saves what is not saved yet; says how to continue an interrupted run."""
+        if trainer.global_step not in (0, self.saved):
+            self.save(trainer, module)
+        if self.stopped:
+            command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+            rank_zero_info(f"stopped at step {trainer.global_step} and saved in {self.run}; to continue: {command}")
+
+    def on_exception(self, trainer: L.Trainer, module: Any, exception: BaseException) -> None:
+        """Gives the signals back."""
+        self.interrupt.restore()
+
+    def teardown(self, trainer: L.Trainer, module: Any, stage: str) -> None:
+        """Gives the signals back."""
+        self.interrupt.restore()
+
+    def save(self, trainer: Any, module: Any) -> None:
+        """Writes the state and the weights of this step, then removes older states. Called on all ranks."""
+        if trainer.fast_dev_run:
+            return
+        step, zero = trainer.global_step, trainer.is_global_zero
+        try:
+            if zero:
+                begin(self.run, step)
+            trainer.strategy.barrier("Save.begin")
+            trainer.save_checkpoint(unfinished(self.run, step) / FILE, weights_only=False)
+            weights = module.weights()
+            if zero:
+                finish(self.run, step)
+                write_weights(self.run / "model.safetensors", weights, {"step": str(step)})
+                prune(self.run, step, self.keep)
+        except Exception as error:
+            discard(self.run, step)
+            if isinstance(error, OSError):
+                raise self._failure(f"step {step}", error) from error
+            raise
+        trainer.strategy.barrier("Save.end")
+        self.saved = step
+
+    def _asked(self, trainer: L.Trainer) -> bool:
+        if trainer.world_size == 1:
+            return self.interrupt.asked
+        return bool(trainer.strategy.reduce_boolean_decision(self.interrupt.asked, all=False))
+
+    def _stop(self, trainer: L.Trainer) -> None:
+        """Ends the fit after this step, without a last validation and whatever the least number of steps."""
+        self.stopped = trainer.should_stop = True
+        trainer.limit_val_batches = 0
+        trainer.fit_loop.min_epochs = trainer.fit_loop.epoch_loop.min_steps = None
+
+    def _failure(self, what: str, error: OSError) -> OSError:
+        before = [state.name for state in states(self.run)] if self.run.is_dir() else []
+        last = f"the checkpoint before it, {before[-1]}, is untouched" if before else "there is no checkpoint yet"
+        return OSError(
+            error.errno,
+            f"cannot save {what}: {error.strerror or error}; {last}."
+            " Free some space or make the folder writable, then run the same command again",
+            str(self.run),
+        )

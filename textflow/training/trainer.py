@@ -1,0 +1,86 @@
+"""Trainer: Lightning's, with the defaults of this house."""
+
+import logging
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.plugins import CheckpointIO
+from lightning_utilities.core.rank_zero import rank_zero_info
+
+from .state import StateIO
+
+
+class Trainer(L.Trainer):
+    """Lightning's Trainer, counting optimizer steps; every other argument of it is accepted too.
+
+    Args:
+        max_steps: optimizer steps of the run, at least 1.
+        precision: `auto` is bf16-mixed where the hardware multiplies bf16 fast and 32-true elsewhere; or any of
+            Lightning's.
+        gradient_clip_val: greatest norm of all gradients together; null for no clipping.
+        val_check_interval: training batches between validations; a fraction of an epoch if below 1.
+        check_val_every_n_epoch: null counts val_check_interval over epochs.
+        num_sanity_val_steps: validation batches before the first step.
+        use_distributed_sampler: the data module already shares its rows among the ranks.
+        logger: false, or loggers.
+        plugins: as Lightning's; training states are read as plain data unless a CheckpointIO is among them.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_steps: int,
+        precision: str = "auto",
+        gradient_clip_val: int | float | None = 1.0,
+        val_check_interval: int | float | None = None,
+        check_val_every_n_epoch: int | None = None,
+        num_sanity_val_steps: int = 0,
+        use_distributed_sampler: bool = False,
+        logger: Any = False,
+        plugins: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advert)
+        if precision == "auto":
+            precision = fast_precision(str(kwargs.get("accelerator", "auto")))
+        plugins = list(plugins) if isinstance(plugins, (list, tuple)) else [plugins] if plugins is not None else []
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(StateIO())
+        super().__init__(
+            max_steps=max_steps,
+            precision=precision,  # type: ignore[arg-type]
+            gradient_clip_val=gradient_clip_val,
+            val_check_interval=val_check_interval,
+            check_val_every_n_epoch=check_val_every_n_epoch,
+            num_sanity_val_steps=num_sanity_val_steps,
+            use_distributed_sampler=use_distributed_sampler,
+            logger=logger,
+            plugins=plugins,
+            **kwargs,
+        )
+
+
+def fast_precision(accelerator: str = "auto") -> str:
+    """bf16-mixed where the hardware multiplies bf16 fast, else 32-true; says which.
+
+    Args:
+        accelerator: Lightning's word: auto, cpu, gpu, cuda, mps, …
+    """
+    if accelerator != "cpu" and torch.cuda.is_available():
+        device, fast = torch.cuda.get_device_name(), torch.cuda.is_bf16_supported(including_emulation=False)
+    elif accelerator in ("auto", "cpu"):
+        device, fast = "this CPU", any(_flag(f) for f in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    else:
+        device, fast = accelerator, False
+    chosen = "bf16-mixed" if fast else "32-true"
+    rank_zero_info(f"precision auto: {chosen}, as {device} {'has' if fast else 'has no'} fast bf16")
+    return chosen
+
+
+def _flag(name: str) -> bool:
+    return bool(getattr(torch.cpu, name, lambda: False)())
+
+
+def _no_advert(record: logging.LogRecord) -> bool:
+    return "Tip: For seamless" not in record.getMessage()
