@@ -1,6 +1,7 @@
 """Speed and memory of the lean training step against the plain one: both in one run, alternating, medians."""
 
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -142,7 +143,10 @@ def clocked(work: Callable[[], None], device: str) -> float:
 def peak_memory(name: str, form: str, device: str, bf16: bool, change: dict[str, int]) -> int:
     """Bytes above what weights and batch take, at the highest point of one step in a fresh process."""
     words = json.dumps({"name": name, "form": form, "device": device, "bf16": bf16, "change": change})
-    child = subprocess.run([sys.executable, "-m", "textflow.eval.bench", words], capture_output=True, text=True)
+    exact = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}  # freed means given back
+    child = subprocess.run(
+        [sys.executable, "-m", "textflow.eval.bench", words], capture_output=True, text=True, env=exact
+    )
     if child.returncode:
         raise ValueError(f"the memory of the {form} step could not be measured: {child.stderr.strip()[-300:]}")
     return int(child.stdout.split()[-1])

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.training.toy import Toy, fit
-from textflow.training import Metrics, Muon, Samples, Speed
+from textflow.training import Metrics, MuonAdam, Samples, Speed
 from textflow.training.seeds import mixed
 from textflow.types import Batch
 

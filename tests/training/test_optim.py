@@ -1,4 +1,4 @@
-"""Muon, the warm-up and the average against tensors of the published code."""
+"""MuonAdam, the warm-up and the average against tensors of the published code."""
 
 import copy
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from tests.recorded import part, recorded
-from textflow.training import Muon, Warmup
+from textflow.training import MuonAdam, Warmup
 from textflow.training.ema import follow
 from textflow.training.optim import orthogonalise
 
@@ -101,12 +101,12 @@ def test_matrices_and_the_rest_are_told_apart_by_shape_and_name() -> None:
 
 
 def test_a_state_read_back_continues_to_the_bit() -> None:
-    def fresh() -> tuple[nn.Linear, Muon]:
+    def fresh() -> tuple[nn.Linear, MuonAdam]:
         torch.manual_seed(0)
         net = nn.Linear(4, 3)
         return net, MuonAdam(net.named_parameters())
 
-    def go(net: nn.Linear, optimizer: Muon, steps: range) -> None:
+    def go(net: nn.Linear, optimizer: MuonAdam, steps: range) -> None:
         for k in steps:
             net.weight.grad, net.bias.grad = torch.full((3, 4), 0.1 * k), torch.arange(3.0) - k
             net.weight.grad[0, 0] = k

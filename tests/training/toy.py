@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from textflow.training import Metrics, Muon, Progress, Samples, Save, Seeds, Speed, Trainable, Trainer, Warmup
+from textflow.training import Metrics, MuonAdam, Progress, Samples, Save, Seeds, Speed, Trainable, Trainer, Warmup
 from textflow.training import state as states
 from textflow.types import Batch
 

@@ -5,6 +5,7 @@ from torch import nn
 
 from textflow.codecs.base import Codec
 from textflow.nets.layers import Block, Vocabulary, rotary
+from textflow.nets.lean import Norm
 from textflow.types import Ids, Latents, Logits, Mask
 
 
@@ -28,7 +29,7 @@ class Learned(Codec):
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.narrow = nn.Linear(width, dim)
         self.norm = nn.BatchNorm1d(dim, affine=False, momentum=0.01)
-        self.widen = nn.Sequential(nn.Linear(dim, width), nn.GELU(), nn.RMSNorm(width, eps=1e-6))
+        self.widen = nn.Sequential(nn.Linear(dim, width), nn.GELU(), Norm(width, eps=1e-6))
         self.vocabulary = Vocabulary(width, width, vocab)
         nn.init.normal_(self.embed.weight, std=1.0)
 

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from textflow.nets.base import Speaker
 from textflow.nets.layers import Block, Scalar, Vocabulary, rotary
+from textflow.nets.lean import Norm
 from textflow.types import Given, Latents, Logits, Posterior, Rows, Times
 
 
@@ -52,7 +53,7 @@ class ELF(Speaker):
         self.blocks = nn.ModuleList(
             Block(width, heads, hidden, dropout if i in middle else 0.0) for i in range(depth)
         )
-        self.norm = nn.RMSNorm(width, eps=1e-6)
+        self.norm = Norm(width, eps=1e-6)
         self.out = nn.Linear(width, dim)
         self.vocabulary = Vocabulary(width, dim, vocab)
         self._initialise()

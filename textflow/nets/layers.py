@@ -1,12 +1,13 @@
 """Layers of the transformers: attention with rotary positions, SwiGLU, the block, scalar embeddings, the vocabulary."""
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Complex, Float, Int
 from torch import Tensor, nn
+
+from textflow.nets.lean import Norm, gated, linear_nll
 
 
 def rotary(length: int, width: int, like: Tensor, theta: float = 1e4) -> Complex[Tensor, "length half"]:
@@ -40,8 +41,8 @@ class Attention(nn.Module):
             raise ValueError(f"width {width} and {heads} heads: each head needs an even whole number of channels")
         self.heads, self.dropout = heads, dropout
         self.qkv = nn.Linear(width, 3 * width)
-        self.q_norm = nn.RMSNorm(width // heads, eps=1e-6)
-        self.k_norm = nn.RMSNorm(width // heads, eps=1e-6)
+        self.q_norm = Norm(width // heads, eps=1e-6)
+        self.k_norm = Norm(width // heads, eps=1e-6)
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor, turn: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -55,24 +56,6 @@ class Attention(nn.Module):
         return self.proj(x.transpose(1, 2).flatten(2))
 
 
-class _Gate(torch.autograd.Function):
-    """silu(a) b of (a, b) side by side; keeps its input alone for the way back."""
-
-    @staticmethod
-    def forward(ctx: Any, ab: Tensor) -> Tensor:
-        ctx.save_for_backward(ab)
-        a, b = ab.chunk(2, -1)
-        return F.silu(a).mul_(b)
-
-    @staticmethod
-    def backward(ctx: Any, *outer: Any) -> Any:
-        a, b = ctx.saved_tensors[0].chunk(2, -1)
-        share = torch.sigmoid(a)
-        smooth = a * share
-        slope = torch.addcmul(share, smooth, 1 - share)  # d silu(a) / da
-        return torch.cat([slope.mul_(b).mul_(outer[0]), smooth.mul_(outer[0])], -1)
-
-
 class SwiGLU(nn.Module):
     """W3 (silu(a) b), (a, b) = W12 x."""
 
@@ -82,7 +65,7 @@ class SwiGLU(nn.Module):
         self.w3 = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.w3(_Gate.apply(self.w12(x)))
+        return gated(self.w12(x), self.w3.weight, self.w3.bias)
 
 
 class Block(nn.Module):
@@ -90,7 +73,7 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int, hidden: int | None = None, dropout: float = 0.0) -> None:
         super().__init__()
-        self.norm1, self.norm2 = nn.RMSNorm(width, eps=1e-6), nn.RMSNorm(width, eps=1e-6)
+        self.norm1, self.norm2 = Norm(width, eps=1e-6), Norm(width, eps=1e-6)
         self.attn = Attention(width, heads, dropout)
         self.mlp = SwiGLU(width, hidden or int(4 * width * 2 / 3))
         self.drop = nn.Dropout(dropout)
@@ -132,43 +115,3 @@ class Vocabulary(nn.Module):
 
     def _features(self, hidden: Tensor) -> Tensor:
         return F.gelu(self.down(hidden), approximate="tanh")
-
-
-class _LinearNLL(torch.autograd.Function):
-    """Cross-entropy of a linear layer whose gradient is taken chunk by chunk on the way forward."""
-
-    @staticmethod
-    def forward(ctx: Any, h: Tensor, weight: Tensor, bias: Tensor, ids: Tensor, rows: int, train: bool) -> Tensor:
-        total = h.new_zeros(())
-        grads = [torch.zeros_like(p) for p in (h, weight, bias)] if train else []
-        for i in range(0, len(h), rows):
-            part, at = h[i : i + rows], ids[i : i + rows, None]
-            logits = torch.addmm(bias, part, weight.T)
-            level = logits.logsumexp(-1, keepdim=True)
-            total += (level - logits.gather(1, at)).sum()
-            if train:
-                slope = logits.sub_(level).exp_().scatter_add_(1, at, -torch.ones_like(level))  # softmax - one-hot
-                torch.mm(slope, weight, out=grads[0][i : i + rows])
-                grads[1].addmm_(slope.T, part)
-                grads[2].add_(slope.sum(0))
-        ctx.grads = grads
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *outer: Any) -> Any:
-        grads, ctx.grads = ctx.grads, None  # scaled in place: no second copy of a vocabulary's gradient
-        return *(grad.mul_(outer[0]) for grad in grads), None, None, None
-
-
-def linear_nll(h: Tensor, weight: Tensor, bias: Tensor, ids: Tensor, budget: int = 2**22) -> Float[Tensor, ""]:
-    """Sum of -log softmax(h W^T + b)[ids] with at most `budget` logits in memory at once.
-
-    Args:
-        h: features [n, d].
-        weight: [V, d].
-        bias: [V].
-        ids: [n].
-        budget: number of logits of a chunk.
-    """
-    rows = max(budget // len(weight), 1)
-    return _LinearNLL.apply(h, weight, bias, ids, rows, torch.is_grad_enabled())
