@@ -43,21 +43,20 @@ def fit(words: list[str]) -> int:
     if config.trainer.fast_dev_run:
         with tempfile.TemporaryDirectory() as folder:
             config.run.folder = folder
-            fit_config(config, title(recipe.find(words[0])))
-    else:
-        fit_config(config, title(recipe.find(words[0])))
-    return 0
+            return fit_config(config, title(recipe.find(words[0])))
+    return fit_config(config, title(recipe.find(words[0])))
 
 
 def quiet() -> None:
     """Lightning's adverts and hints that do not fit here."""
     warnings.filterwarnings("ignore", ".*does not have many workers.*|.*tensorboardX.*|.*Sparse invariant.*")
+    warnings.filterwarnings("ignore", ".*in eval mode at the start of training.*")
     warnings.filterwarnings("ignore", ".*Mismatch dtype between input and weight.*|.*lr_scheduler.step.*")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "litlogger" not in r.getMessage())
 
 
-def fit_config(config: Any, name: str) -> None:
-    """Train what a checked recipe describes.
+def fit_config(config: Any, name: str) -> int:
+    """Train what a checked recipe describes; returns 0, or 130 where Ctrl-C stopped it.
 
     Args:
         config: the recipe.
@@ -69,19 +68,24 @@ def fit_config(config: Any, name: str) -> None:
 
     run, text = Path(config.run.folder), recipe.write(config)
     state = resume_point(run, text)
-    trained_codec = None if state else fit_codec(config, run)
+    codec = None if state else codec_run(config, run)
+    if codec and str(codec) != config.codec and (code := fit_codec(config, codec)):
+        return code
 
     L.seed_everything(config.seed, verbose=False)
     data, model, trainer = recipe.build(config)
-    if trained_codec:
-        model.take_codec(checkpoint.weights(trained_codec))
+    if codec and not trainer.fast_dev_run:
+        model.take_codec(checkpoint.weights(codec))
     watch(trainer, config, run)
     if trainer.is_global_zero:
         print(f"{name}\nRun folder {run}{f', continued from {state.parent.name}' if state else ''}; recipe:\n\n{text}")
         checkpoint.start(run, text, data.tokenizer, model, name)
     trainer.fit(model, data, ckpt_path=state)
-    if trainer.is_global_zero and not trainer.should_stop:
-        finish(config, run, model)
+    if trainer.checkpoint_callback.stopped:
+        return 130
+    if trainer.is_global_zero and not trainer.fast_dev_run:
+        finish(run)
+    return 0
 
 
 def watch(trainer: Any, config: Any, run: Path) -> None:
@@ -95,7 +99,7 @@ def watch(trainer: Any, config: Any, run: Path) -> None:
         trainer.loggers = loggers(run, config.run.wandb, config.run.project)
 
 
-def finish(config: Any, run: Path, model: Any) -> None:
+def finish(run: Path) -> None:
     """Say what came out, and what to do with it."""
     texts = sorted((run / "samples").glob("step-*.txt"))
     if texts:
@@ -119,13 +123,16 @@ def resume_point(run: Path, text: str) -> Path | None:
     return state
 
 
-def fit_codec(config: Any, run: Path) -> Path | None:
-    """The run of the trained codec that this recipe builds on, fitted first if it is given as a recipe."""
+def codec_run(config: Any, run: Path) -> Path | None:
+    """The run of the trained codec that a recipe builds on: the one named, or the one to be fitted in the run's folder."""
+    if not config.codec:
+        return None
+    return run / "codec" if config.codec.endswith((".yaml", ".yml")) else Path(config.codec)
+
+
+def fit_codec(config: Any, folder: Path) -> int:
+    """Fit the codec's recipe, or go on with it."""
     from textflow import recipe
 
-    if not config.codec or not config.codec.endswith((".yaml", ".yml")):
-        return Path(config.codec) if config.codec else None
-    inner = recipe.codec_of(config, run / "codec")
     print(f"First the codec: {config.codec}")
-    fit_config(inner, title(Path(config.codec)))
-    return run / "codec"
+    return fit_config(recipe.codec_of(config, folder), title(Path(config.codec)))

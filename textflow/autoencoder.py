@@ -23,7 +23,7 @@ class Autoencoder(Trainable):
         vocab: number of tokens (from the tokenizer).
         codec: text <-> latents; made from vocab.
         path: how latents are noised; take the generator's.
-        clock: of the share p of the clean latent.
+        clock: of the share p of the clean latent; default: LogitNormal(0, 1).
         optimizer: from pairs (name, parameter).
         schedule: of the learning rate, by optimizer steps.
         ema: decay of the averaged weights, in [0, 1).
@@ -34,14 +34,14 @@ class Autoencoder(Trainable):
         vocab: int,
         codec: Callable[[int], Codec],
         path: Path = Linear(),
-        clock: Clock = LogitNormal(0.0, 1.0),
+        clock: Clock | None = None,
         optimizer: Callable[[Any], Optimizer] = lambda params: MuonAdam(params, lr=1e-2, adam=["embed"]),
         schedule: Callable[[Optimizer], LRScheduler] = lambda optimizer: Warmup(optimizer, steps=30),
         ema: float = 0.99,
     ) -> None:
         super().__init__(optimizer, schedule, ema)
         self.average(codec(vocab))
-        self.path, self.clock = path, clock
+        self.path, self.clock = path, clock or LogitNormal(0.0, 1.0)
 
     def losses(self, net: Any, batch: Batch) -> dict[str, Tensor]:
         x = net.encode(batch.ids, batch.mask)

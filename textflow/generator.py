@@ -65,9 +65,14 @@ class Generator(Trainable):
         self.codec = codec(vocab).requires_grad_(False)
         self.average(net(self.codec.dim, vocab))
         self.objective, self.path, self.readout, self.sampler, self.guidance = objective, path, readout, sampler, guidance
-        clock = getattr(objective, "clock", None)
-        self.grid = grid or (clock if isinstance(clock, Clock) else Uniform())
+        self.own_grid = grid
         self.train()
+
+    @property
+    def grid(self) -> Clock:
+        """The law of sampling times."""
+        clock = self.own_grid or getattr(self.objective, "clock", None)
+        return clock if isinstance(clock, Clock) else Uniform()
 
     def train(self, mode: bool = True) -> "Generator":
         """The codec stays as it is: its statistics do not move."""

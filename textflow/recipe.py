@@ -52,7 +52,7 @@ def parser() -> ArgumentParser:
     parser = ArgumentParser(prog="textflow fit", exit_on_error=False, default_env=False)
     parser.add_argument("--config", action="config", help="recipe or overlay; later ones win")
     parser.add_argument("--seed", type=int, default=0, help="of order, noise and weights")
-    parser.add_argument("--codec", type=str, help="recipe of the codec, fitted first, or the run of a trained one")
+    parser.add_argument("--codec", type=str | None, help="recipe of the codec, fitted first, or the run of a trained one")
     parser.add_class_arguments(Run, "run")
     parser.add_class_arguments(DataModule, "data", skip={"seed"})
     parser.add_argument("--model", type=Callable[[int], Trainable], required=True, help="what is trained")
@@ -136,7 +136,8 @@ def parts() -> Iterator[type]:
 def build(config: Namespace) -> tuple[DataModule, Trainable, Trainer]:
     """The parts of a checked recipe; the data is prepared, the weights are fresh."""
     quiet = config.clone()
-    quiet.trainer.enable_progress_bar = quiet.trainer.enable_checkpointing = False  # ours replace Lightning's
+    for extra in ("progress_bar", "checkpointing", "model_summary"):
+        quiet.trainer[f"enable_{extra}"] = False  # ours replace Lightning's
     made = parser().instantiate(quiet)
     made.data.seed = config.seed
     made.data.prepare_data()

@@ -1,0 +1,125 @@
+"""`textflow fit` as its user runs it: train, look, stop, go on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import textflow
+from tests.cli.tiny import recipe
+from textflow.cli.app import main
+from textflow.samplers import Reinject
+from textflow.types import Given
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("fit")
+    assert main(["fit", str(recipe(folder))]) == 0
+    return folder / "run"
+
+
+def test_a_run_folder_holds_all_that_a_user_needs(run: Path) -> None:
+    names = {str(path.relative_to(run)) for path in run.rglob("*")}
+    assert {"model.safetensors", "recipe.yaml", "README.md", "metrics.csv", "tokenizer/textflow_tokenizer.json"} <= names
+    assert {"state/step-00000012/state.pt", "samples/step-00000012.txt", "codec/model.safetensors"} <= names
+    assert not list(Path.cwd().glob("lightning_logs"))
+
+
+def test_the_teacher_took_over_the_trained_codec(run: Path) -> None:
+    teacher, codec = load_file(run / "model.safetensors"), load_file(run / "codec" / "model.safetensors")
+    assert torch.equal(teacher["codec.embed.weight"], codec["net.embed.weight"])
+    assert teacher["codec.norm.num_batches_tracked"] == 40  # its statistics no longer move
+
+
+def test_a_loaded_run_generates_and_answers(run: Path) -> None:
+    g = textflow.load(run)
+    texts = g.generate(n=4, steps=3, seed=0)
+    assert len(texts) == 4 and all(isinstance(text, str) for text in texts)
+    z = torch.randn(2, 16, 8)
+    assert g.net(z, torch.tensor([0.2, 0.5]), Given()).mean.shape == z.shape
+    assert g.logits(z).shape == (2, 16, 320)
+
+
+def test_a_text_depends_on_its_seed_and_not_on_its_batch(run: Path) -> None:
+    g = textflow.load(run)
+    for sampler in (None, Reinject(1.5)):
+        together = g.generate(n=5, steps=4, seed=3, sampler=sampler, batch_size=5)
+        assert together == g.generate(n=5, steps=4, seed=3, sampler=sampler, batch_size=2)
+        assert together[3:] == g.generate(n=2, steps=4, seed=3, sampler=sampler, first=3)
+    assert g.generate(n=5, steps=4, seed=3) != g.generate(n=5, steps=4, seed=4)
+
+
+def test_sample_writes_what_generate_returns_and_goes_on(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "samples.jsonl"
+    assert main(["sample", str(run), "-n", "2", "--steps", "3", "--out", str(out)]) == 0
+    assert main(["sample", str(run), "-n", "4", "--steps", "3", "--out", str(out)]) == 0
+    texts = [json.loads(line)["text"] for line in out.read_text().splitlines()]
+    assert texts == textflow.load(run).generate(n=4, steps=3)
+
+
+def test_another_recipe_does_not_overwrite_a_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (run / "model.safetensors").read_bytes()
+    words = ["fit", str(run.parent / "teacher.yaml"), "--data.batch_size", "2", "--model.net.depth", "2"]
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert "data.batch_size: 4 -> 2" in error and "model.net.depth: 1 -> 2" in error
+    assert (run / "model.safetensors").read_bytes() == before
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+    words = ["fit", str(recipe(tmp_path)), "--trainer.fast_dev_run", "true", "--codec", "null"]
+    assert main([*words, "--model.codec", "Table", "--model.codec.dim", "8"]) == 0
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_untrained_codec_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", str(recipe(tmp_path)), "--codec", "null"]) == 2
+    assert "the codec Learned is not trained" in capsys.readouterr().err
+
+
+def command(teacher: Path) -> list[str]:
+    return [sys.executable, "-m", "textflow.cli.app", "fit", str(teacher)]
+
+
+def test_killed_and_run_again_it_ends_with_the_same_bits(run: Path, tmp_path: Path) -> None:
+    teacher = recipe(tmp_path)
+    slow = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(command(teacher), env=slow, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / "state" / "step-00000004").exists() and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "run" / "state" / "step-00000012").exists(), "killed too late to show anything"
+    subprocess.run(command(teacher), check=True, capture_output=True)
+    for name in ("model.safetensors", "codec/model.safetensors"):
+        ours, theirs = load_file(tmp_path / "run" / name), load_file(run / name)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours), name
+    ours, theirs = (
+        torch.load(folder / "state" / "step-00000012" / "state.pt", weights_only=True)
+        for folder in (tmp_path / "run", run)
+    )
+    assert str(ours["optimizer_states"]) == str(theirs["optimizer_states"])
+
+
+def test_ctrl_c_saves_and_says_how_to_continue(tmp_path: Path) -> None:
+    teacher = recipe(tmp_path)
+    words = [*command(teacher), "--trainer.max_steps", "100000", "--run.save_every", "100000"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        metrics, deadline = tmp_path / "run" / "metrics.csv", time.monotonic() + 120
+        while not metrics.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "to continue:" in said and list((tmp_path / "run" / "state").glob("step-*"))

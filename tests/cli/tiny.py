@@ -1,0 +1,48 @@
+"""A recipe that fits in seconds on its own little text."""
+
+import random
+from pathlib import Path
+
+CODEC = """\
+# tiny codec
+model:
+  class_path: Autoencoder
+  init_args:
+    optimizer: {class_path: MuonAdam, init_args: {lr: 0.05, adam: [embed]}}
+    schedule: {class_path: Warmup, init_args: {steps: 2}}
+trainer: {max_steps: 40, val_check_interval: 20}
+"""
+TEACHER = """\
+# tiny teacher
+codec: codec.yaml
+data:
+  files: FOLDER/text.txt
+  tokenizer: {class_path: SentencePiece, init_args: {vocab: 320}}
+  length: 16
+  batch_size: 4
+  validation: 0.2
+  cache: FOLDER/cache
+model:
+  class_path: Generator
+  init_args:
+    codec: {class_path: Learned, init_args: {dim: 8, width: 16, heads: 2}}
+    net: {class_path: ELF, init_args: {width: 16, depth: 1, heads: 2, bottleneck: 8}}
+    objective: {class_path: ELFObjective, init_args: {clock: DecodeError}}
+    schedule: {class_path: Warmup, init_args: {steps: 2}}
+    ema: 0.9
+run: {folder: FOLDER/run, save_every: 4, samples_every: 4, samples: 2, wandb: false}
+trainer: {max_steps: 12, val_check_interval: 4, log_every_n_steps: 1, accelerator: cpu, precision: 32-true}
+"""
+SOUNDS = "ba be bi bo bu da de di do du ka ke ki ko ku la le li lo lu ma me mi mo mu na ne ni no nu".split()
+
+
+def recipe(folder: Path) -> Path:
+    """Write text and recipes into a folder; the teacher's recipe."""
+    draw = random.Random(0)
+    words = ["".join(draw.choices(SOUNDS, k=3)) for _ in range(150)]
+    lines = [" ".join(draw.choices(words, k=30)) + "." for _ in range(60)]
+    (folder / "text.txt").write_text("\n\n".join(lines))
+    (folder / "codec.yaml").write_text(CODEC)
+    teacher = folder / "teacher.yaml"
+    teacher.write_text(TEACHER.replace("FOLDER", str(folder)))
+    return teacher
