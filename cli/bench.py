@@ -42,9 +42,13 @@ def bench(
     change = {key: value for key, value in {"rows": rows, "length": length}.items() if value}
     record = bench_step(size, repeats, device, bf16, change)
     seconds, peak = record["seconds"], record["peak_mb"]
-    print(f"training step, size {size}, {record['rows']} rows of {record['length']}, {'bf16' if bf16 else 'fp32'}, {record['hardware']}")
-    print(f"  time    lean {seconds['lean']:.3f} s   {against} {seconds['plain']:.3f} s   {record['speedup']:.2f} times faster")
-    print(f"  memory  lean {peak['lean']:.0f} MB   {against} {peak['plain']:.0f} MB   {record['memory_ratio']:.2f} of it")
+    kind = f"{record['rows']} rows of {record['length']}, {'bf16' if bf16 else 'fp32'}"
+    print(f"training step, size {size}, {kind}, {record['hardware']}, {threads} thread(s)")
+    for what, unit, pair, verdict in (
+        ("time", "s", seconds, f"{record['speedup']:.2f} times faster"),
+        ("memory", "MB", peak, f"{record['memory_ratio']:.2f} of it"),
+    ):
+        print(f"  {what:<8}lean {pair['lean']:.4g} {unit}   {against} {pair['plain']:.4g} {unit}   {verdict}")
     print(f"  largest difference of the gradients: {record['gradient_error']:.1e} of the largest gradient")
     if out:
         out.write_text(json.dumps(record, indent=1) + "\n")

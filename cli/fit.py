@@ -65,6 +65,8 @@ def fit_config(config: Any, name: str) -> int:
     import lightning as L
 
     from textflow import checkpoint, recipe
+    from textflow.generator import Generator
+    from textflow.training import Save
 
     run, text = Path(config.run.folder), recipe.write(config)
     state = resume_point(run, text)
@@ -74,16 +76,16 @@ def fit_config(config: Any, name: str) -> int:
 
     L.seed_everything(config.seed, verbose=False)
     data, model, trainer = recipe.build(config)
-    if codec and not trainer.fast_dev_run:
+    if codec and isinstance(model, Generator) and not config.trainer.fast_dev_run:
         model.take_codec(checkpoint.weights(codec))
     watch(trainer, config, run)
     if trainer.is_global_zero:
         print(f"{name}\nRun folder {run}{f', continued from {state.parent.name}' if state else ''}; recipe:\n\n{text}")
         checkpoint.start(run, text, data.tokenizer, model, name)
     trainer.fit(model, data, ckpt_path=state)
-    if trainer.checkpoint_callback.stopped:
+    if any(isinstance(callback, Save) and callback.stopped for callback in trainer.callbacks):
         return 130
-    if trainer.is_global_zero and not trainer.fast_dev_run:
+    if trainer.is_global_zero and not config.trainer.fast_dev_run:
         finish(run)
     return 0
 
@@ -124,7 +126,7 @@ def resume_point(run: Path, text: str) -> Path | None:
 
 
 def codec_run(config: Any, run: Path) -> Path | None:
-    """The run of the trained codec that a recipe builds on: the one named, or the one to be fitted in the run's folder."""
+    """The run of the codec that a recipe builds on: the one named, or the one to be fitted in the run's folder."""
     if not config.codec:
         return None
     return run / "codec" if config.codec.endswith((".yaml", ".yml")) else Path(config.codec)

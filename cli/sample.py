@@ -36,11 +36,13 @@ def sample(
     """
     from textflow.checkpoint import load
     from textflow.cli.device import best
+    from textflow.generator import Generator
     from textflow.samplers import Euler, Heun, Reinject
 
     generator = load(run, best(device))
-    if not hasattr(generator, "generate"):
-        raise ValueError(f"{run} holds a {type(generator).__name__}, which does not generate; name the run of a Generator")
+    if not isinstance(generator, Generator):
+        found = type(generator).__name__
+        raise ValueError(f"{run} holds a {found}, which does not generate; name the run of a Generator")
     chosen = {"recipe": generator.sampler, "ode": Euler(), "heun": Heun(), "reinject": Reinject(gamma)}[sampler]
     settings = {"seed": seed, "steps": steps, "sampler": repr(chosen), "guidance": guidance, "length": length}
     done = written(out, settings) if out else 0
@@ -77,7 +79,7 @@ def written(out: Path, settings: dict[str, object]) -> int:
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{out}:{number} is not a sample of textflow ({error}); name another file") from error
         if found != settings:
-            changed = ", ".join(f"{key} {found[key]} -> {settings[key]}" for key in settings if found[key] != settings[key])
-            raise ValueError(f"{out}:{number} was sampled otherwise ({changed}); name another file")
+            changed = [f"{key} {found[key]} -> {settings[key]}" for key in settings if found[key] != settings[key]]
+            raise ValueError(f"{out}:{number} was sampled otherwise ({', '.join(changed)}); name another file")
     out.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     return len(lines)

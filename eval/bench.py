@@ -81,7 +81,7 @@ class Step:
                 x = self.encoder(input_ids=self.batch.ids).last_hidden_state.float() / 0.2
             parts = (self.net, self.path, x, self.batch, self.draws)
             losses = self.objective.loss(*parts) if form == "lean" else plain_loss(self.objective, *parts)
-        losses["loss"].backward()
+        losses["loss"].backward()  # type: ignore[no-untyped-call]
 
     def gradients(self, form: str) -> torch.Tensor:
         """All gradients of a form, flat."""
@@ -89,7 +89,9 @@ class Step:
         return torch.cat([p.grad.flatten().float() for p in self.net.parameters() if p.grad is not None])
 
 
-def bench_step(name: str, repeats: int, device: str, bf16: bool, change: dict[str, int] | None = None) -> dict[str, Any]:
+def bench_step(
+    name: str, repeats: int, device: str, bf16: bool, change: dict[str, int] | None = None
+) -> dict[str, Any]:
     """Time, peak memory and gradients of the lean step against the plain one.
 
     Args:
@@ -132,7 +134,7 @@ def clocked(work: Callable[[], None], device: str) -> float:
         start = time.process_time()
         work()
         return time.process_time() - start
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     begin.record()
     work()
     end.record()
@@ -143,7 +145,7 @@ def clocked(work: Callable[[], None], device: str) -> float:
 def peak_memory(name: str, form: str, device: str, bf16: bool, change: dict[str, int]) -> int:
     """Bytes above what weights and batch take, at the highest point of one step in a fresh process."""
     words = json.dumps({"name": name, "form": form, "device": device, "bf16": bf16, "change": change})
-    exact = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}  # freed means given back
+    exact = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}  # freed is given back
     child = subprocess.run(
         [sys.executable, "-m", "textflow.eval.bench", words], capture_output=True, text=True, env=exact
     )
@@ -176,7 +178,8 @@ def resident(field: str) -> int:
 def processor() -> str:
     """Name of the processor."""
     info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
 
 

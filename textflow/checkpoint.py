@@ -54,7 +54,9 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     """The tensors of a run's model.safetensors."""
     path = folder / "model.safetensors"
     if not path.is_file():
-        raise ValueError(f"{folder} holds no trained weights: {path.name} is missing; make them with `textflow fit RECIPE`")
+        raise ValueError(
+            f"{folder} holds no trained weights: {path.name} is missing; make them with `textflow fit RECIPE`"
+        )
     try:
         return load_file(path)
     except SafetensorError as error:

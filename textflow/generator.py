@@ -64,7 +64,13 @@ class Generator(Trainable):
         super().__init__(optimizer, schedule, ema)
         self.codec = codec(vocab).requires_grad_(False)
         self.average(net(self.codec.dim, vocab))
-        self.objective, self.path, self.readout, self.sampler, self.guidance = objective, path, readout, sampler, guidance
+        self.objective, self.path, self.readout, self.sampler, self.guidance = (
+            objective,
+            path,
+            readout,
+            sampler,
+            guidance,
+        )
         self.own_grid = grid
         self.train()
 

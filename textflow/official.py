@@ -55,4 +55,6 @@ def elf_config(official: Mapping[str, Tensor]) -> dict[str, Any]:
             "mode_tokens": shapes["mode"][1],
         }
     except (KeyError, ValueError) as error:
-        raise ValueError(f"these tensors are not a published ELF: {error} is missing among {sorted(shapes)[:8]} ...") from error
+        raise ValueError(
+            f"these tensors are not a published ELF: {error} is missing among {sorted(shapes)[:8]} ..."
+        ) from error

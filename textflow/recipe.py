@@ -52,7 +52,9 @@ def parser() -> ArgumentParser:
     parser = ArgumentParser(prog="textflow fit", exit_on_error=False, default_env=False)
     parser.add_argument("--config", action="config", help="recipe or overlay; later ones win")
     parser.add_argument("--seed", type=int, default=0, help="of order, noise and weights")
-    parser.add_argument("--codec", type=str | None, help="recipe of the codec, fitted first, or the run of a trained one")
+    parser.add_argument(
+        "--codec", type=str | None, help="recipe of the codec, fitted first, or the run of a trained one"
+    )
     parser.add_class_arguments(Run, "run")
     parser.add_class_arguments(DataModule, "data", skip={"seed"})
     parser.add_argument("--model", type=Callable[[int], Trainable], required=True, help="what is trained")
@@ -121,7 +123,7 @@ def keys(checker: ArgumentParser) -> Iterator[str]:
     yield from (action.dest.split(".")[-1] for action in checker._actions)
     for part in parts():
         yield part.__name__
-        yield from list(inspect.signature(part.__init__).parameters)[1:]
+        yield from list(inspect.signature(part).parameters)
 
 
 def parts() -> Iterator[type]:
@@ -163,7 +165,7 @@ def load_model(text: str, vocab: int) -> tuple[Trainable, Namespace]:
         config = checker.parse_string(text)
     except ArgumentError as error:
         raise ValueError(explain(str(error), checker)) from error
-    only = Namespace(model=config.model)
+    only = Namespace(model=config.model)  # type: ignore[no-untyped-call]
     small = ArgumentParser(exit_on_error=False)
     small.add_argument("--model", type=Callable[[int], Trainable])
     return small.instantiate(only).model(vocab), config
@@ -194,7 +196,11 @@ def codec_of(config: Namespace, folder: Path) -> Namespace:
         folder: of the codec's run.
     """
     outer, tree = yaml.safe_load(write(config)), yaml.safe_load(find(config.codec).read_text())
-    tree |= {"seed": outer["seed"], "data": outer["data"], "run": outer["run"] | tree.get("run", {}) | {"folder": str(folder)}}
+    tree |= {
+        "seed": outer["seed"],
+        "data": outer["data"],
+        "run": outer["run"] | tree.get("run", {}) | {"folder": str(folder)},
+    }
     tree["model"].setdefault("init_args", {})["codec"] = outer["model"]["init_args"]["codec"]
     checker = parser()
     try:

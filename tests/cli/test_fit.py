@@ -28,7 +28,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_folder_holds_all_that_a_user_needs(run: Path) -> None:
     names = {str(path.relative_to(run)) for path in run.rglob("*")}
-    assert {"model.safetensors", "recipe.yaml", "README.md", "metrics.csv", "tokenizer/textflow_tokenizer.json"} <= names
+    assert {
+        "model.safetensors",
+        "recipe.yaml",
+        "README.md",
+        "metrics.csv",
+        "tokenizer/textflow_tokenizer.json",
+    } <= names
     assert {"state/step-00000012/state.pt", "samples/step-00000012.txt", "codec/model.safetensors"} <= names
     assert not list(Path.cwd().glob("lightning_logs"))
 

@@ -20,7 +20,13 @@ def step(tmp_path_factory: pytest.TempPathFactory) -> dict:
     data, meta = recorded("elf_train_tiny")
     config, train = meta["config"], meta["config"]["train"]
     encoder = T5EncoderModel(T5Config(**config["t5"]))
-    encoder.load_state_dict({k.removeprefix("encoder.") if k.startswith("encoder.shared") else k: v for k, v in part(data, "encoder.").items()}, strict=False)
+    encoder.load_state_dict(
+        {
+            k.removeprefix("encoder.") if k.startswith("encoder.shared") else k: v
+            for k, v in part(data, "encoder.").items()
+        },
+        strict=False,
+    )
     folder = tmp_path_factory.mktemp("t5")
     encoder.save_pretrained(folder)
     dim, vocab = config["model"]["text_encoder_dim"], config["model"]["vocab_size"]
@@ -42,7 +48,15 @@ def step(tmp_path_factory: pytest.TempPathFactory) -> dict:
         w=objective.guidance(data["draw.cfg_uniform"]),
     )
     path = Linear(train["denoiser_noise_scale"], train["t_eps"])
-    return {"data": data, "codec": codec, "batch": batch, "net": net, "objective": objective, "draws": draws, "path": path}
+    return {
+        "data": data,
+        "codec": codec,
+        "batch": batch,
+        "net": net,
+        "objective": objective,
+        "draws": draws,
+        "path": path,
+    }
 
 
 def test_latents_and_draws_are_the_published_ones(step: dict) -> None:

@@ -20,12 +20,16 @@ class Learned(Codec):
         width: of the hidden states.
         depth: blocks of the encoder; 0 is a table.
         heads: of attention.
+        hide: share of the tokens that the encoder does not see in training, in [0, 1): the readout must find them in
+            their neighbours' company, so latents carry context, and a flow learns them sooner.
     """
 
-    def __init__(self, vocab: int, dim: int = 64, width: int = 128, depth: int = 1, heads: int = 4) -> None:
+    def __init__(
+        self, vocab: int, dim: int = 64, width: int = 128, depth: int = 1, heads: int = 4, hide: float = 0.3
+    ) -> None:
         super().__init__()
-        self.vocab, self.dim, self.head_width = vocab, dim, width // heads
-        self.embed = nn.Embedding(vocab, width)
+        self.vocab, self.dim, self.head_width, self.hide = vocab, dim, width // heads, hide
+        self.embed = nn.Embedding(vocab + 1, width)  # the last row stands for a hidden token
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.narrow = nn.Linear(width, dim)
         self.norm = nn.BatchNorm1d(dim, affine=False, momentum=0.01)
@@ -35,6 +39,8 @@ class Learned(Codec):
 
     def encode(self, ids: Ids, mask: Mask | None = None) -> Latents:
         mask = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
+        if self.training and self.hide:
+            ids = ids.masked_fill(torch.rand(ids.shape, device=ids.device) < self.hide, self.vocab)
         x = self.embed(ids)
         turn = rotary(ids.shape[1], self.head_width, x)
         for block in self.blocks:

@@ -22,6 +22,8 @@ class T5(Codec):
         revision: branch, tag or commit on the Hub.
     """
 
+    here: torch.Tensor
+
     def __init__(
         self,
         vocab: int,
@@ -48,7 +50,7 @@ class T5(Codec):
         from transformers import T5EncoderModel
 
         try:
-            encoder = T5EncoderModel.from_pretrained(self.name, revision=self.revision)
+            encoder = T5EncoderModel.from_pretrained(self.name, revision=self.revision or "main")
         except OSError as error:
             raise ValueError(
                 f"no T5 encoder at {self.name!r}: give a name on the Hugging Face Hub or a folder made by "
@@ -63,7 +65,9 @@ class T5(Codec):
         return encoder
 
     def readout(self, z: Latents) -> Logits:
-        raise ValueError("the codec T5 only encodes: read tokens with the readout FromNet and train by the clock LogitNormal")
+        raise ValueError(
+            "the codec T5 only encodes: read tokens with the readout FromNet and train by the clock LogitNormal"
+        )
 
     @property
     def ready(self) -> bool:

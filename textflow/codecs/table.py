@@ -17,6 +17,8 @@ class Table(Codec):
         learned: whether an Autoencoder trains E; otherwise it stays random.
     """
 
+    steps: torch.Tensor
+
     def __init__(self, vocab: int, dim: int = 64, learned: bool = False) -> None:
         super().__init__()
         self.vocab, self.dim, self.learned = vocab, dim, learned

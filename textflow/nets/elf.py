@@ -50,9 +50,7 @@ class ELF(Speaker):
         self.guidance = Scalar(width, guidance_tokens)
         self.mode = nn.Parameter(torch.zeros(1, mode_tokens, width))
         middle = range(depth // 4, depth - depth // 4)
-        self.blocks = nn.ModuleList(
-            Block(width, heads, hidden, dropout if i in middle else 0.0) for i in range(depth)
-        )
+        self.blocks = nn.ModuleList(Block(width, heads, hidden, dropout if i in middle else 0.0) for i in range(depth))
         self.norm = Norm(width, eps=1e-6)
         self.out = nn.Linear(width, dim)
         self.vocabulary = Vocabulary(width, dim, vocab)

@@ -26,5 +26,5 @@ class Frozen(nn.Module):
         return self.module(*args, **kwargs)
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "Frozen":
-        self.module._apply(fn, recurse)
-        return super()._apply(fn, recurse)
+        self.module._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]

@@ -70,7 +70,9 @@ class ELFObjective(Objective):
 
     def forward(self, net: Denoiser, path: Path, x: Latents, batch: Batch) -> dict[str, Tensor]:
         if not isinstance(net, Speaker):
-            raise ValueError(f"ELFObjective trains a net with a decode mode (such as ELF); {type(net).__name__} has none")
+            raise ValueError(
+                f"ELFObjective trains a net with a decode mode (such as ELF); {type(net).__name__} has none"
+            )
         return self.loss(net, path, x, batch, self.draw(x))
 
     def draw(self, x: Latents) -> Draws:
@@ -120,7 +122,11 @@ class ELFObjective(Objective):
         target = path.velocity(z[rows], x[rows], t[rows])
         with torch.no_grad():
             self_told = Given(prev[again], w[again])
-            twice = v[again[rows]] if net.repeats else path.velocity(z[again], net(z[again], t[again], self_told).mean, t[again])
+            twice = (
+                v[again[rows]]
+                if net.repeats
+                else path.velocity(z[again], net(z[again], t[again], self_told).mean, t[again])
+            )
             push = twice - path.velocity(z[again], once, t[again])
             target[again[rows]] += (1 - 1 / w[again])[:, None, None] * push
 

@@ -13,9 +13,7 @@ class Readout(nn.Module, ABC):
     """Final latents -> logits over tokens."""
 
     @abstractmethod
-    def forward(
-        self, z: Latents, belief: Posterior, codec: Codec, net: Denoiser, given: Given = Given()
-    ) -> Logits:
+    def forward(self, z: Latents, belief: Posterior, codec: Codec, net: Denoiser, given: Given = Given()) -> Logits:
         """
         Args:
             z: final latents.

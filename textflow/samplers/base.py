@@ -62,9 +62,13 @@ def sample(
         clean: latents of a prompt.
         fixed: True where the prompt stands; it is put back after each step.
     """
-    keep = (lambda x: x) if fixed is None else (lambda x: torch.where(fixed[..., None], clean, x))
+
+    def keep(x: Latents) -> Latents:
+        return x if fixed is None or clean is None else torch.where(fixed[..., None], clean, x)
+
     z, prev = keep(z), None if fixed is None else keep(torch.zeros_like(z))
-    states, beliefs = [], []
+    states: list[Latents] = []
+    beliefs: list[Posterior] = []
     for t, u in zip(times, times[1:], strict=False):
         states.append(z)
         z, belief = sampler.step(denoise, path, z, t, u, prev, noise)

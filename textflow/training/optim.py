@@ -61,7 +61,9 @@ class MuonAdam(Optimizer):
         entries = list(params)
         named = [entry if isinstance(entry, tuple) else ("", entry) for entry in entries]
         if adam and not all(name for name, _ in named):
-            raise ValueError(f"MuonAdam(adam={list(adam)!r}) chooses by name and needs pairs; pass net.named_parameters()")
+            raise ValueError(
+                f"MuonAdam(adam={list(adam)!r}) chooses by name and needs pairs; pass net.named_parameters()"
+            )
         by_muon = [p.ndim == 2 and not any(part in name for part in adam) for name, p in named]
         groups = [
             {"params": [e for e, is_matrix in zip(entries, by_muon, strict=True) if is_matrix], "matrices": True},
