@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from textflow.cli.options import SamplerName, best_device, sampler_of
+
 
 def eval(
     run: Path,
@@ -10,12 +12,14 @@ def eval(
     scorer: str | None = None,
     seed: int = 0,
     batch_size: int = 64,
+    sampler: SamplerName = "recipe",
+    gamma: float = 1.5,
     dtype: str = "float32",
-    device: str | None = None,
+    device: str = "auto",
 ) -> None:
     """Sample at several numbers of steps, let a language model judge, print a table and write RUN/eval/*.json.
 
-    Two rows stand first: real validation text, and the same with its words shuffled. The run's own sampler is used.
+    Two rows stand first: real validation text, and the same with its words shuffled.
 
     Args:
         run: folder of a fitted generator.
@@ -24,8 +28,10 @@ def eval(
         scorer: Hub name or folder of the judge; default: the run `scorer` beside RUN if there is one, else gpt2-large.
         seed: of the samples and of the shuffle.
         batch_size: samples at once; does not change the texts.
+        sampler: ode (Euler), heun, reinject, or what the recipe names.
+        gamma: strength of reinject.
         dtype: of the judge: float32, float16 or bfloat16.
-        device: cpu or cuda; default: cuda where there is one.
+        device: cpu, cuda, mps or auto.
     """
     counts = numbers(steps)
     if n < 1 or batch_size < 1:
@@ -39,7 +45,9 @@ def eval(
     console = Console(width=max(125, Console().width))  # a narrow terminal wraps lines, but loses no number
     records = []
     with console.status("sampling and scoring") as status:
-        for record in judged(run, counts, n, judge, seed, batch_size, dtype, device):
+        for record in judged(
+            run, counts, n, judge, seed, batch_size, dtype, str(best_device(device)), sampler_of(sampler, gamma)
+        ):
             records.append(record)
             status.update(f"{len(records)} of {len(counts) + 2} rows")
     console.print(table(records))

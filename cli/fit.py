@@ -70,13 +70,13 @@ def fit_config(config: Any, name: str) -> int:
 
     run, text = Path(config.run.folder), recipe.write(config)
     state = resume_point(run, text)
-    codec = None if state else codec_run(config, run)
+    codec = None if state or config.trainer.fast_dev_run else codec_run(config, run)
     if codec and str(codec) != config.codec and (code := fit_codec(config, codec)):
         return code
 
     L.seed_everything(config.seed, verbose=False)
     data, model, trainer = recipe.build(config)
-    if codec and isinstance(model, Generator) and not config.trainer.fast_dev_run:
+    if codec and isinstance(model, Generator):
         model.take_codec(checkpoint.weights(codec))
     watch(trainer, config, run)
     if trainer.is_global_zero:
@@ -121,6 +121,11 @@ def resume_point(run: Path, text: str) -> Path | None:
         raise ValueError(
             f"{run} holds a run of another recipe: {'; '.join(changed)}. Name another folder with --run.folder, "
             "or take these keys back to continue it"
+        )
+    if not state and (run / "model.safetensors").is_file():
+        raise ValueError(
+            f"{run} holds trained weights but no whole training state to go on from, and is not overwritten: "
+            "name another folder with --run.folder, or remove it"
         )
     return state
 

@@ -3,14 +3,15 @@
 import json
 import sys
 from pathlib import Path
-from typing import Literal
+
+from textflow.cli.options import SamplerName, best_device, sampler_of
 
 
 def sample(
     run: Path,
     n: int = 16,
     steps: int = 32,
-    sampler: Literal["recipe", "ode", "heun", "reinject"] = "recipe",
+    sampler: SamplerName = "recipe",
     gamma: float = 1.5,
     guidance: float | None = None,
     length: int | None = None,
@@ -35,15 +36,13 @@ def sample(
         device: cpu, cuda, mps or auto.
     """
     from textflow.checkpoint import load
-    from textflow.cli.device import best
     from textflow.generator import Generator
-    from textflow.samplers import Euler, Heun, Reinject
 
-    generator = load(run, best(device))
+    generator = load(run, best_device(device))
     if not isinstance(generator, Generator):
         found = type(generator).__name__
         raise ValueError(f"{run} holds a {found}, which does not generate; name the run of a Generator")
-    chosen = {"recipe": generator.sampler, "ode": Euler(), "heun": Heun(), "reinject": Reinject(gamma)}[sampler]
+    chosen = sampler_of(sampler, gamma) or generator.sampler
     settings = {"seed": seed, "steps": steps, "sampler": repr(chosen), "guidance": guidance, "length": length}
     done = written(out, settings) if out else 0
     if done:
@@ -70,8 +69,8 @@ def written(out: Path, settings: dict[str, object]) -> int:
     if not out.exists():
         out.parent.mkdir(parents=True, exist_ok=True)
         return 0
-    text = out.read_text(encoding="utf-8")
-    lines = text[: text.rfind("\n") + 1].splitlines()
+    held = out.read_bytes()  # a torn line may end within a character
+    lines = held[: held.rfind(b"\n") + 1].decode("utf-8").split("\n")[:-1]  # U+2028 in a text ends no line
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)

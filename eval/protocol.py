@@ -6,11 +6,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from textflow.causal import scorer
 from textflow.data import DataModule
+from textflow.samplers import Sampler
 
 from .run import Record, evaluate, references, write
 
@@ -23,7 +23,8 @@ def judged(
     seed: int = 0,
     batch_size: int = 64,
     dtype: str = "float32",
-    device: str | None = None,
+    device: str = "cpu",
+    sampler: Sampler | None = None,
 ) -> Iterator[Record]:
     """Records of real text, shuffled real text and each number of steps; each is written to RUN/eval when it is there.
 
@@ -35,16 +36,16 @@ def judged(
         seed: of the samples and of the shuffle.
         batch_size: samples at once.
         dtype: of the judge.
-        device: cpu or cuda; default: cuda where there is one.
+        device: cpu or cuda.
+        sampler: default: the run's own.
     """
     from textflow.checkpoint import load
 
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     common = facts(run) | {"apart": apart(recipe(run), recipe(Path(judge)))}
     words = scorer(judge, dtype=dtype, device=device)
     generator = load(run).to(device)
     real = references(validation_texts(recipe(run)["data"], n), words, seed, common)
-    for record in chain(real, evaluate(generator, words, steps, n, seed, batch_size=batch_size, facts=common)):
+    for record in chain(real, evaluate(generator, words, steps, n, seed, (sampler,), batch_size, common)):
         write(record, run / "eval")
         yield record
 

@@ -82,7 +82,7 @@ def references(
 
 @contextmanager
 def counted(*nets: nn.Module) -> Iterator[list[int]]:
-    """Collect how many rows went through the networks: their sum over the number of samples is the NFE.
+    """Collect how many rows went through the networks, decode passes included; their sum over the samples is the NFE.
 
     Args:
         nets: denoisers, called as net(z, t, given).
@@ -92,12 +92,21 @@ def counted(*nets: nn.Module) -> Iterator[list[int]]:
     def note(net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], belief: Any) -> None:
         rows.append(len(args[0] if args else kwargs["z"]))
 
+    def reading(net: nn.Module) -> Any:
+        decode = net.decode
+        return lambda z, *args, **kwargs: (rows.append(len(z)), decode(z, *args, **kwargs))[1]
+
     hooks = [net.register_forward_hook(note, with_kwargs=True) for net in nets]
+    readers = [net for net in nets if hasattr(net, "decode")]
+    for net in readers:
+        net.decode = reading(net)
     try:
         yield rows
     finally:
         for hook in hooks:
             hook.remove()
+        for net in readers:
+            del net.decode
 
 
 def fields(part: Any) -> Record | None:

@@ -12,7 +12,8 @@ def recorded(name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and configuration of tests/data/<name>.safetensors."""
     with safe_open(Path(__file__).parent / "data" / f"{name}.safetensors", "pt") as file:
         meta = file.metadata()
-        return {key: file.get_tensor(key) for key in file.keys()}, meta | {"config": json.loads(meta["config"])}
+        tensors = {key: file.get_tensor(key) for key in sorted(file.keys())}
+    return tensors, meta | {"config": json.loads(meta["config"])}
 
 
 def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -22,4 +23,5 @@ def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def error(found: Tensor, expected: Tensor) -> float:
     """Largest difference over the largest expected value."""
+    found, expected = found.detach(), expected.detach()
     return float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-30))

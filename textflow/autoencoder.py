@@ -35,7 +35,7 @@ class Autoencoder(Trainable):
         codec: Callable[[int], Codec],
         path: Path = Linear(),
         clock: Clock | None = None,
-        optimizer: Callable[[Any], Optimizer] = lambda params: MuonAdam(params, lr=1e-2, adam=["embed"]),
+        optimizer: Callable[[Any], Optimizer] = lambda params: MuonAdam(params, lr=1e-2, adam="embed"),
         schedule: Callable[[Optimizer], LRScheduler] = lambda optimizer: Warmup(optimizer, steps=30),
         ema: float = 0.99,
     ) -> None:

@@ -1,6 +1,7 @@
 """Recipes: YAML files that name every part of a run; read, checked, compared and written here."""
 
 import difflib
+import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ FREE = re.compile(
 
 def parser() -> ArgumentParser:
     """The parser of recipes: files by --config, keys by --key value."""
-    parser = ArgumentParser(prog="textflow fit", exit_on_error=False, default_env=False)
+    parser = ArgumentParser(prog="textflow fit", exit_on_error=False, default_env=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="recipe or overlay; later ones win")
     parser.add_argument("--seed", type=int, default=0, help="of order, noise and weights")
     parser.add_argument(
@@ -103,13 +104,16 @@ def explain(message: str, checker: ArgumentParser) -> str:
         r"[Uu]nrecognized arguments: --([\w.]+)",
         r"[Kk]ey '([\w.]+)' is not expected",
         r"Subcommand|Unexpected keys?:? ([\w.]+)",
-        r"Expected a dot import path string: ([\w.]+)",
+        r"Expected a dot import path string: ([\w.]*\w)",
+        r"does not accept option '([\w.]+)'",
     ):
         if found := re.search(pattern, message):
-            wrong = found[1]
-            near = difflib.get_close_matches(wrong, sorted(keys(checker)), 1, 0.5)
-            last = difflib.get_close_matches(wrong.split(".")[-1], sorted(keys(checker)), 1, 0.5)
-            hint = near or last
+            wrong, known = found[1], sorted(set(keys(checker)))
+            first = wrong.split(".")[0]
+            tops = [key for key in known if any(key == action.dest.split(".")[0] for action in checker._actions)]
+            head = [] if first in tops else difflib.get_close_matches(first, tops, 1, 0.7)
+            near = difflib.get_close_matches(wrong, known, 1, 0.5)
+            hint = head or near or difflib.get_close_matches(wrong.split(".")[-1], known, 1, 0.5)
             return f"unknown key or class {wrong!r}" + (f"; did you mean {hint[0]!r}?" if hint else "")
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     return " ".join(lines)[:600]
@@ -117,8 +121,6 @@ def explain(message: str, checker: ArgumentParser) -> str:
 
 def keys(checker: ArgumentParser) -> Iterator[str]:
     """Every key that a recipe knows: those of the sections, and the arguments and names of all parts."""
-    import inspect
-
     yield from (action.dest for action in checker._actions)
     yield from (action.dest.split(".")[-1] for action in checker._actions)
     for part in parts():
@@ -189,7 +191,7 @@ def flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def codec_of(config: Namespace, folder: Path) -> Namespace:
-    """The recipe of the codec that another recipe builds on: its own model and trainer, the other's seed, data and codec.
+    """The recipe of another's codec: its own model and trainer, the other's seed, data and codec.
 
     Args:
         config: with a recipe under the key `codec`.

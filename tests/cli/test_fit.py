@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -81,9 +82,16 @@ def test_another_recipe_does_not_overwrite_a_run(run: Path, capsys: pytest.Captu
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
-    words = ["fit", str(recipe(tmp_path)), "--trainer.fast_dev_run", "true", "--codec", "null"]
-    assert main([*words, "--model.codec", "Table", "--model.codec.dim", "8"]) == 0
+    assert main(["fit", str(recipe(tmp_path)), "--trainer.fast_dev_run", "true"]) == 0
     assert not (tmp_path / "run").exists()
+
+
+def test_weights_without_a_state_are_not_overwritten(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    teacher = recipe(tmp_path)
+    (tmp_path / "run").mkdir()
+    shutil.copy(run / "model.safetensors", tmp_path / "run")
+    assert main(["fit", str(teacher)]) == 2
+    assert "is not overwritten" in capsys.readouterr().err
 
 
 def test_an_untrained_codec_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,7 +33,7 @@ model:
 run: {folder: FOLDER/run, save_every: 4, samples_every: 4, samples: 2, wandb: false}
 trainer: {max_steps: 12, val_check_interval: 4, log_every_n_steps: 1, accelerator: cpu, precision: 32-true}
 """
-SOUNDS = ["ba", "be", "bi", "bo", "bu", "da", "de", "di", "do", "du", "ka", "ke", "ki", "ko", "ku", "la", "le", "li", "lo", "lu", "ma", "me", "mi", "mo", "mu", "na", "ne", "ni", "no", "nu"]
+SOUNDS = [consonant + vowel for consonant in "bdklmnprst" for vowel in "aeiou"]
 
 
 def recipe(folder: Path) -> Path:

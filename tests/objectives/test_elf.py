@@ -1,5 +1,7 @@
 """ELF's training step against tensors of the published code, and the lean step against the plain one."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from transformers import T5Config, T5EncoderModel
@@ -12,6 +14,8 @@ from textflow.objectives import Draws, ELFObjective
 from textflow.objectives.plain import plain_loss
 from textflow.official import elf_config, elf_name, elf_weights
 from textflow.paths import Linear
+from textflow.training import MuonAdam
+from textflow.training.ema import follow
 from textflow.types import Batch
 
 
@@ -84,3 +88,20 @@ def test_losses_and_gradients_are_the_published_ones(step: dict, form: str) -> N
         assert error(ours[elf_name(name)], grad.T if name.endswith("_kernel") else grad) < 1e-4, name
     norm = torch.stack([g.norm() for g in ours.values()]).norm()
     assert error(norm, data["grad_norm"]) < 1e-4
+
+
+def test_the_step_after_them_is_the_published_one(step: dict) -> None:
+    data, net = step["data"], deepcopy(step["net"])
+    twin = deepcopy(net)
+    for name, before in part(data, "ema_before.").items():
+        twin.get_parameter(elf_name(name)).data.copy_(before.T if name.endswith("_kernel") else before)
+    optimizer = MuonAdam(net.named_parameters(), lr=float(data["lr"]))
+    net.zero_grad()
+    step["objective"].loss(net, step["path"], data["mid.x0"], step["batch"], step["draws"])["loss"].backward()
+    torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+    optimizer.step()
+    follow(net, twin, 0.9)
+    for found, prefix in ((net, "after."), (twin, "ema_after.")):
+        for name, after in part(data, prefix).items():
+            after = after.T if name.endswith("_kernel") else after
+            assert error(found.get_parameter(elf_name(name)), after) < 1e-5, prefix + name

@@ -35,6 +35,10 @@ class DecodeError(Clock):
         """Whether the law is known."""
         return not self.share.isnan().any()
 
+    def assume_uniform(self) -> None:
+        """Take the uniform law: for a dry run, whose codec has learned nothing that could be measured."""
+        self.share.copy_(torch.linspace(0, 1, len(self.share), dtype=torch.float64))
+
     @torch.no_grad()
     def measure(self, read: Callable[[Latents], Logits], path: Path, x: Latents, batch: Batch) -> None:
         eps, valid = torch.randn_like(x), batch.mask

@@ -11,3 +11,4 @@ from .sentencepiece import SentencePiece as SentencePiece
 from .report import Report as Report
 from .packing import Split as Split
 from .module import DataModule as DataModule
+from .head import Head as Head

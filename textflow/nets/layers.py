@@ -28,7 +28,7 @@ def rotary(length: int, width: int, like: Tensor, theta: float = 1e4) -> Complex
 def rotate(x: Tensor, turn: Tensor) -> Tensor:
     """Rotate the pairs (0, 1), (2, 3) ... of the last axis; positions before the last len(turn) stay as they are."""
     free = x.shape[-2] - len(turn)
-    pairs = torch.view_as_complex(x[..., free:, :].to(turn.real.dtype).unflatten(-1, (-1, 2)))  # type: ignore[no-untyped-call]
+    pairs = torch.view_as_complex(x[..., free:, :].to(turn.real.dtype).unflatten(-1, (turn.shape[-1], 2)))  # type: ignore[no-untyped-call]
     return torch.cat([x[..., :free, :], torch.view_as_real(pairs * turn).flatten(-2).to(x.dtype)], -2)
 
 
@@ -46,7 +46,9 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor, turn: Tensor, mask: Tensor | None = None) -> Tensor:
-        q, k, v = self.qkv(x).view(*x.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # 3 of [B, h, N, w / h]
+        q, k, v = (
+            self.qkv(x).view(*x.shape[:2], 3, self.heads, self.q_norm.weight.numel()).permute(2, 0, 3, 1, 4)
+        )  # 3 of [B, h, N, w / h]
         q, k = rotate(self.q_norm(q), turn), rotate(self.k_norm(k), turn)
         kind = torch.float32 if x.is_cpu and v.dtype == torch.bfloat16 else v.dtype  # a CPU's bf16 kernel is slower
         with torch.autocast(x.device.type, enabled=False):

@@ -48,6 +48,8 @@ class ELFObjective(Objective):
         again_share: probability that a denoising row is self-conditioned.
         w_min: smallest guidance scale.
         w_max: largest guidance scale.
+        error: that is squared: of the `velocity` (ELF), or of the clean guess `x` [ours], where the last times, which
+            ask for little, do not outweigh the others.
         coins: `exact` tosses one a row; `stratified` takes the expected number of rows each time (fixed shapes).
     """
 
@@ -60,13 +62,14 @@ class ELFObjective(Objective):
         again_share: float = 0.5,
         w_min: float = 0.5,
         w_max: float = 5.0,
+        error: Literal["velocity", "x"] = "velocity",
         coins: Literal["exact", "stratified"] = "exact",
     ) -> None:
         super().__init__()
         self.clock = clock or LogitNormal(-1.5, 0.8)
         self.decode_clock = decode_clock or LogitNormal(0.8, 0.8)
         self.decode_share, self.decode_scale, self.again_share = decode_share, decode_scale, again_share
-        self.w_min, self.w_max, self.coins = w_min, w_max, coins
+        self.w_min, self.w_max, self.error, self.coins = w_min, w_max, error, coins
 
     def forward(self, net: Denoiser, path: Path, x: Latents, batch: Batch) -> dict[str, Tensor]:
         if not isinstance(net, Speaker):
@@ -104,8 +107,9 @@ class ELFObjective(Objective):
     def loss(self, net: Speaker, path: Path, x: Latents, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """The losses for given draws, at the least work that gives the published gradient.
 
-        Only self-conditioned rows take the pass without gradient; the conditional velocity of the guided target is the
+        Only self-conditioned rows take the pass without gradient; the conditional guess in the guided target is the
         gradient pass's own, detached, since both have the same inputs; logits exist for valid tokens of decoding rows.
+        The velocity is affine in the guess, so the guidance can be added to the clean target.
         """
         t, w, valid = draws.t, draws.w, batch.mask
         rows, again = ~draws.decode, draws.again & ~draws.decode
@@ -118,19 +122,15 @@ class ELFObjective(Objective):
 
         z_in = torch.where(rows[:, None, None], z, noisy)
         hidden = net.trunk(z_in, torch.where(rows, t, 1.0), Given(prev=prev, w=w), draws.decode)
-        v = path.velocity(z[rows], net.mean(hidden[rows]), t[rows])
-        target = path.velocity(z[rows], x[rows], t[rows])
+        guess, goal, inner = net.mean(hidden[rows]), x[rows], again[rows]
         with torch.no_grad():
-            self_told = Given(prev[again], w[again])
-            twice = (
-                v[again[rows]]
-                if net.repeats
-                else path.velocity(z[again], net(z[again], t[again], self_told).mean, t[again])
-            )
-            push = twice - path.velocity(z[again], once, t[again])
-            target[again[rows]] += (1 - 1 / w[again])[:, None, None] * push
+            twice = guess[inner] if net.repeats else net(z[again], t[again], Given(once, w[again])).mean
+            goal[inner] += (1 - 1 / w[again])[:, None, None] * (twice - once)
 
-        square = ((v - target) ** 2).mean(-1)[valid[rows]].sum()
+        error = guess - goal
+        if self.error == "velocity":
+            error = path.velocity(z[rows], guess, t[rows]) - path.velocity(z[rows], goal, t[rows])
+        square = (error**2).mean(-1)[valid[rows]].sum()
         said = valid & draws.decode[:, None]
         nll = net.nll(hidden[said], batch.ids[said])
         return means(square, nll, valid, draws.decode)

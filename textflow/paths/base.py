@@ -41,7 +41,7 @@ class Path(ABC):
         return self.alpha(t) * x + self.sigma(t) * eps
 
     def rewind(self, z: Tensor, eps: Tensor, t: Time, s: Time) -> Tensor:
-        """z_s from z_t, s <= t, by just the fresh noise that keeps the marginal: std sqrt(sigma_s^2 - a^2 sigma_t^2)."""
+        """z_s from z_t, s <= t, by the fresh noise that keeps the marginal: std sqrt(sigma_s^2 - a^2 sigma_t^2)."""
         t, s = column(t, z), column(s, z)
         a = torch.where(self.alpha(t) > 0, self.alpha(s) / self.alpha(t).clamp_min(1e-12), 1.0)
         fresh = self.sigma(s) ** 2 - (a * self.sigma(t)) ** 2

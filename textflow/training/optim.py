@@ -39,7 +39,7 @@ class MuonAdam(Optimizer):
         eps: of Adam, above 0.
         weight_decay: decoupled; a step shrinks a parameter by lr * weight_decay.
         steps: of Newton-Schulz, at least 1.
-        adam: a matrix whose name contains one of these goes to Adam (embeddings, say); this needs names.
+        adam: a matrix whose name contains this, or one of these, goes to Adam (embeddings, say); this needs names.
     """
 
     def __init__(
@@ -51,13 +51,14 @@ class MuonAdam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         steps: int = 5,
-        adam: Sequence[str] = (),
+        adam: str | Sequence[str] = (),
     ) -> None:
         if lr < 0 or not all(0 <= x < 1 for x in (beta, *betas)) or eps <= 0 or steps < 1:
             raise ValueError(
                 f"Muon got lr={lr}, beta={beta}, betas={betas}, eps={eps}, steps={steps};"
                 " needs lr >= 0, betas in [0, 1), eps > 0 and steps >= 1"
             )
+        adam = [adam] if isinstance(adam, str) else adam
         entries = list(params)
         named = [entry if isinstance(entry, tuple) else ("", entry) for entry in entries]
         if adam and not all(name for name, _ in named):

@@ -1,0 +1,179 @@
+"""`textflow check`: looks a recipe over, keeps nothing."""
+
+import os
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import trainers as learners
+from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
+
+from tests.cli.tiny import recipe
+from textflow.cli.app import main
+from textflow.cli.trial import round_trip
+from textflow.data import DataModule, Document, Files, SentencePiece, Source
+from textflow.data.head import Head, begin
+
+ROOT = Path(__file__).parents[2]
+COINS = ["--model.objective.coins", "stratified"]  # as many self-conditioned rows in every small batch
+Said = tuple[int, dict[str, str], dict[str, str]]
+
+
+@pytest.fixture
+def check(tmp_path: Path, capsys: pytest.CaptureFixture[str]):  # noqa: ANN201
+    teacher = recipe(tmp_path)
+
+    def run(*words: str) -> Said:
+        code = main(
+            ["check", str(teacher), *COINS, *words] if "--model" not in words else ["check", str(teacher), *words]
+        )
+        out, err = capsys.readouterr()
+        good = {line[5:15].strip(): line[15:] for line in out.splitlines()}
+        said = [line for line in err.splitlines() if ": " in line] if code else []
+        return code, good, dict(line.removeprefix("textflow check: ").split(": ", 1) for line in said)
+
+    return run
+
+
+ALL = {"recipe", "text", "tokenizer", "shapes", "codec", "step", "memory", "tokens"}
+
+
+def test_a_good_recipe_passes_every_step_and_leaves_nothing(check, tmp_path: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    code, good, bad = check("--trainer.devices", "8", "--trainer.accumulate_grad_batches", "2")
+    assert (code, set(good), bad) == (0, ALL, {})
+    assert "all 60 documents" in good["text"] and "60 of 60 documents come back exactly" in good["tokenizer"]
+    assert "untrained as yet" in good["codec"] and "uniform here" in good["codec"]
+    assert good["tokens"].startswith("1,024 a step") and "12,288 in 12 steps" in good["tokens"]  # 4 x 16 x 2 x 8
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_what_is_wrong_is_named_and_the_rest_is_looked_at(check, tmp_path: Path) -> None:
+    for words, step, said in (
+        (("--data.files", str(tmp_path / "none.txt")), "text", "none.txt"),
+        (("--model.net.heads", "3"), "shapes", "heads"),
+        (("--codec", "null"), "codec", "is not trained"),
+        (("--data.batch_size", "5000"), "text", "fewer than a batch of 5000"),
+        (("--data.batch_size", "400", "--trainer.devices", "8"), "text", "fewer than a batch of 3200 over all devices"),
+        (("--data.tokenizer.vocab", "30000"), "text", "pieces are too many for this text"),
+    ):
+        code, good, bad = check(*words)
+        assert code == 2 and list(bad) == [step] and said in bad[step], (words, bad)
+        assert {"recipe", "tokens"} <= set(good) and "step" not in good
+
+
+def test_a_recipe_that_does_not_parse_is_one_line(check) -> None:
+    code, good, bad = check("--model.net.widht", "3")
+    assert code == 2 and not good and "did you mean 'width'" in bad["recipe"]
+
+
+def test_a_trained_codec_that_is_not_there_is_named(check, tmp_path: Path) -> None:
+    code, good, bad = check("--codec", str(tmp_path / "nowhere"))
+    assert code == 2 and not good and "nowhere" in bad["recipe"]
+
+
+def test_a_codec_that_is_the_net_and_a_random_table_pass(check, tmp_path: Path) -> None:
+    code, good, bad = check("--codec", "null", "--model.codec", "Table", "--model.codec.dim", "8")
+    assert (code, set(good), bad) == (0, ALL, {}) and "untrained" not in good["codec"]
+    words = ["--codec", "null", "--model", "Autoencoder", "--model.codec", "Learned"]
+    code, good, bad = check(*words)
+    assert (code, set(good), bad) == (0, ALL, {}) and good["codec"] == "is the net itself"
+
+
+def test_the_t5_is_really_loaded(check, tmp_path: Path) -> None:
+    config = T5Config(vocab_size=320, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
+    T5EncoderModel(config).save_pretrained(tmp_path / "t5")
+    words = ["--codec", "null", "--model.codec", "T5", "--model.codec.dim", "8"]
+    words += ["--model.objective.clock", "LogitNormal", "--model.codec.name"]
+    code, good, bad = check(*words, str(tmp_path / "t5"))
+    assert (code, set(good), bad) == (0, ALL, {}) and "codec" in good["memory"]
+    code, good, bad = check(*words, str(tmp_path / "elsewhere"))
+    assert code == 2 and list(bad) == ["codec"] and "--model.codec.name" in bad["codec"]
+
+
+def a_tokenizer(folder: Path, text: str) -> None:
+    """A Hugging Face tokenizer of a text, which folds spaces and line ends as T5's does."""
+    made = Tokenizer(models.Unigram())
+    made.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
+    made.decoder = decoders.Metaspace()
+    special = ["<pad>", "</s>", "<unk>"]
+    made.train_from_iterator([text], learners.UnigramTrainer(vocab_size=200, special_tokens=special, unk_token="<unk>"))
+    names = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=made, **names).save_pretrained(folder)
+
+
+def test_elf_b_runs_where_text_tokenizer_and_encoder_are_local(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    recipe(tmp_path)
+    text = tmp_path / "text.txt"
+    text.write_text(text.read_text().replace(" ", "  ", 1))
+    a_tokenizer(tmp_path / "tokenizer", text.read_text())
+    config = T5Config(vocab_size=320, d_model=16, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
+    T5EncoderModel(config).save_pretrained(tmp_path / "t5")
+    words = ["--data.files", str(text), "--data.tokenizer.name", str(tmp_path / "tokenizer")]
+    words += ["--model.codec.name", str(tmp_path / "t5"), "--model.codec.dim", "16", "--data.length", "16"]
+    words += ["--data.batch_size", "4", "--model.net.width", "48", "--model.net.depth", "2"]
+    words += ["--data.validation", "0.2", "--data.workers", "0", "--run.folder", str(tmp_path / "run")]
+    assert main(["check", "recipes/elf_b.yaml", *words]) == 0
+    said = capsys.readouterr().out
+    assert "HuggingFace of" in said and "59 of 60 documents come back exactly" in said and "T5 gives latents" in said
+    assert main(["fit", "recipes/elf_b.yaml", *words, "--trainer.max_steps", "2", "--run.wandb", "false"]) == 0
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+
+
+def test_a_tokenizer_that_normalises_is_told_by_its_first_difference() -> None:
+    assert round_trip(["a b", "c"], ["a b", "c"]) == "2 of 2 documents come back exactly"
+    said = round_trip(["same", "one\ntwo"], ["same", "one two"])
+    assert said.startswith("1 of 2 documents") and r"'one\ntwo' -> 'one two'" in said
+    with pytest.raises(ValueError, match="nothing comes back"):
+        round_trip(["text"], [" "])
+
+
+class Counted(Source):
+    """Many documents, counting those that are read."""
+
+    def __init__(self, many: int) -> None:
+        self.many, self.read = many, 0
+
+    def documents(self):  # noqa: ANN201
+        for i in range(self.many):
+            self.read += 1
+            yield Document(f"document {i} " * 20, f"made:{i}")
+
+    def key(self) -> str:
+        return f"counted {self.many}"
+
+
+def test_a_head_reads_no_more_than_it_gives() -> None:
+    source = Counted(10**6)
+    assert [d.origin for d in Head(source, 3).documents()] == ["made:0", "made:1", "made:2"] and source.read == 3
+    assert len(list(Head(Counted(10**6), 10**6, characters=1000).documents())) == 1000 // 220 + 1
+    assert len(list(Head(Counted(2), 9).documents())) == 2
+    assert Head(source, 3).key() != Head(source, 4).key() and Head(source, 3).key() != Head(Counted(5), 3).key()
+    with pytest.raises(ValueError, match="at least 1"):
+        Head(source, 0)
+
+
+def test_a_large_source_is_begun_and_not_read(tmp_path: Path) -> None:
+    source = Counted(10**6)
+    data = DataModule(source, SentencePiece(320), length=16, batch_size=4, cache=str(tmp_path), validation=0.001)
+    assert begin(data) is False and source.read < 20_000
+    assert len(data.rows) and data.vocab == 320
+
+
+def test_more_is_read_until_the_pieces_suffice(tmp_path: Path) -> None:
+    words = [f"{chr(97 + i % 26)}{chr(97 + i // 26 % 26)}{chr(97 + i // 676)}ing" for i in range(3000)]
+    (tmp_path / "text.txt").write_text("\n".join(" ".join(words[i : i + 3]) for i in range(0, 3000, 3)))
+    data = DataModule(
+        Files(str(tmp_path / "text.txt"), split="line"), SentencePiece(600), 16, 4, cache=str(tmp_path / "c")
+    )
+    begin(data)
+    assert data.source.first > 64 and data.vocab == 600
+
+
+def test_a_traceback_can_be_had(check, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(os.environ, "TEXTFLOW_TRACEBACK", "1")
+    with pytest.raises(ValueError):
+        check("--model.net.heads", "3")

@@ -1,0 +1,153 @@
+"""Which rows decode and which see their own guess; and the pass that dropout asks for."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from textflow.nets import ELF, Denoiser
+from textflow.objectives import ELFObjective
+from textflow.objectives.plain import plain_loss
+from textflow.paths import Linear
+from textflow.types import Batch, Given, Latents, Posterior, Times
+
+ROWS, LENGTH, DIM, VOCAB = 12, 5, 8, 20
+
+
+def tiny(dropout: float = 0.0) -> ELF:
+    torch.manual_seed(0)
+    net = ELF(DIM, VOCAB, width=16, depth=4, heads=2, bottleneck=8, dropout=dropout)
+    nn.init.normal_(net.out.weight, std=0.3)  # it starts at 0, where no guess differs from another
+    return net
+
+
+def toy() -> tuple[Latents, Batch]:
+    draw = torch.Generator().manual_seed(1)
+    ids = torch.randint(VOCAB, (ROWS, LENGTH), generator=draw)
+    mask = torch.arange(LENGTH)[None].expand(ROWS, LENGTH) < torch.randint(1, LENGTH + 1, (ROWS, 1), generator=draw)
+    return torch.randn(ROWS, LENGTH, DIM, generator=draw), Batch(ids, mask)
+
+
+@pytest.mark.parametrize(("rows", "decode", "again"), [(20, 4, 8), (48, 10, 19), (5, 1, 2), (2, 0, 1)])
+def test_stratified_coins_take_the_expected_number_of_rows(rows: int, decode: int, again: int) -> None:
+    torch.manual_seed(0)
+    objective, x, chosen = ELFObjective(coins="stratified"), torch.zeros(rows, 1, 1), set()
+    for _ in range(20):
+        draws = objective.draw(x)
+        assert int(draws.decode.sum()) == decode and int(draws.again.sum()) == again
+        assert not (draws.decode & draws.again).any()
+        chosen |= set(draws.again.nonzero().flatten().tolist()) | set(draws.decode.nonzero().flatten().tolist())
+    assert chosen == set(range(rows)), "some rows are never taken"
+
+
+def test_exact_coins_have_the_right_means_and_are_not_tied() -> None:
+    torch.manual_seed(0)
+    n = 40_000
+    draws = ELFObjective(decode_share=0.3, again_share=0.4).draw(torch.zeros(n, 1, 1))
+    for taken, share in ((draws.decode, 0.3), (draws.again, 0.7 * 0.4)):
+        assert abs(float(taken.double().mean()) - share) < 4 * math.sqrt(share * (1 - share) / n)
+    assert not (draws.decode & draws.again).any()
+    small = [int(ELFObjective().draw(torch.zeros(10, 1, 1)).decode.sum()) for _ in range(50)]
+    assert len(set(small)) > 2, "one toss a row gives another number of rows each time"
+
+
+@pytest.mark.parametrize("coins", ["exact", "stratified"])
+def test_shares_of_0_and_1_are_none_and_all(coins: str) -> None:
+    x = torch.zeros(9, 1, 1)
+    none, every = (ELFObjective(decode_share=s, again_share=1.0, coins=coins).draw(x) for s in (0.0, 1.0))
+    assert not none.decode.any() and none.again.all()
+    assert every.decode.all() and not every.again.any()
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_batch_of_one_kind_of_rows_still_gives_finite_losses_and_gradients(share: float) -> None:
+    net, (x, batch) = tiny(), toy()
+    losses = ELFObjective(decode_share=share)(net, Linear(), x, batch)
+    losses["loss"].backward()
+    assert all(value.isfinite() for value in losses.values())
+    assert losses["l2" if share else "ce"] == 0 and losses["ce" if share else "l2"] > 0
+    assert all(p.grad.isfinite().all() for p in net.parameters() if p.grad is not None)
+
+
+def passes(net: ELF, error: str = "velocity") -> tuple[list[int], dict[str, torch.Tensor]]:
+    """Rows of each pass through the trunk, and the losses, of one and the same draws."""
+    x, batch = toy()
+    objective, rows, trunk = ELFObjective(error=error, coins="stratified"), [], net.trunk
+
+    def counted(z: Latents, *rest: object) -> torch.Tensor:
+        rows.append(len(z))
+        return trunk(z, *rest)
+
+    torch.manual_seed(3)
+    draws = objective.draw(x)
+    net.trunk = counted  # type: ignore[method-assign]
+    losses = objective.loss(net, Linear(), x, batch, draws)
+    losses["loss"].backward()
+    return rows, losses
+
+
+@pytest.mark.parametrize("error", ["velocity", "x"])
+def test_dropout_takes_the_explicit_second_pass(error: str) -> None:
+    rows, losses = passes(tiny(dropout=0.5).train(), error)
+    assert rows == [5, ROWS, 5]  # 5 of the 10 denoising rows see their own guess: once, with gradient, twice
+    assert all(value.isfinite() for value in losses.values())
+    assert passes(tiny().train(), error)[0] == [5, ROWS]
+    assert passes(tiny(dropout=0.5).eval(), error)[0] == [5, ROWS]
+
+
+def test_a_net_repeats_itself_unless_it_drops() -> None:
+    assert tiny().train().repeats and tiny(dropout=0.5).eval().repeats
+    net = tiny(dropout=0.5).train()
+    assert not net.repeats
+    (x, _), t = toy(), torch.full((ROWS,), 0.5)
+    assert not torch.equal(net(x, t).mean, net(x, t).mean), "nothing is dropped"
+
+
+class Shy(ELF):
+    """An ELF that does not say that its passes repeat."""
+
+    @property
+    def repeats(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("error", ["velocity", "x"])
+def test_the_explicit_pass_gives_the_losses_of_the_lean_one(error: str) -> None:
+    lean, shy = tiny(), Shy(DIM, VOCAB, width=16, depth=4, heads=2, bottleneck=8)
+    shy.load_state_dict(lean.state_dict())
+    (few, ours), (many, theirs) = passes(lean, error), passes(shy, error)
+    assert len(few) == 2 and len(many) == 3
+    for name in ours:
+        assert_close(ours[name], theirs[name], rtol=1e-5, atol=1e-6)
+    for p, q in zip(lean.parameters(), shy.parameters(), strict=True):
+        assert (p.grad is None) == (q.grad is None)
+        assert p.grad is None or torch.allclose(p.grad, q.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_the_error_in_x_is_the_error_in_velocity_weighed_by_time() -> None:
+    (x, batch), path, t = toy(), Linear(), 0.5
+    losses = {}
+    for error in ("velocity", "x"):
+        objective = ELFObjective(error=error)
+        torch.manual_seed(3)
+        draws = objective.draw(x)._replace(t=torch.full((ROWS,), t))
+        losses[error] = objective.loss(tiny(), path, x, batch, draws)["l2"]
+        if error == "velocity":
+            assert_close(losses[error], plain_loss(objective, tiny(), path, x, batch, draws)["l2"], rtol=1e-5, atol=0)
+    assert_close(losses["velocity"] * (1 - t) ** 2, losses["x"], rtol=1e-5, atol=0)
+
+
+class Mute(Denoiser):
+    """Gives a mean and nothing else."""
+
+    dim = DIM
+
+    def forward(self, z: Latents, t: Times, given: Given = Given()) -> Posterior:
+        return Posterior(z)
+
+
+def test_a_net_without_a_decode_mode_is_refused() -> None:
+    with pytest.raises(ValueError, match="decode mode.*Mute has none"):
+        ELFObjective()(Mute(), Linear(), *toy())
