@@ -44,11 +44,11 @@ def bench(
     seconds, peak = record["seconds"], record["peak_mb"]
     kind = f"{record['rows']} rows of {record['length']}, {'bf16' if bf16 else 'fp32'}"
     print(f"training step, size {size}, {kind}, {record['hardware']}, {threads} thread(s)")
-    for what, unit, pair, verdict in (
+    for measure, unit, pair, verdict in (
         ("time", "s", seconds, f"{record['speedup']:.2f} times faster"),
         ("memory", "MB", peak, f"{record['memory_ratio']:.2f} of it"),
     ):
-        print(f"  {what:<8}lean {pair['lean']:.4g} {unit}   {against} {pair['plain']:.4g} {unit}   {verdict}")
+        print(f"  {measure:<8}lean {pair['lean']:.4g} {unit}   {against} {pair['plain']:.4g} {unit}   {verdict}")
     print(f"  largest difference of the gradients: {record['gradient_error']:.1e} of the largest gradient")
     if out:
         out.write_text(json.dumps(record, indent=1) + "\n")

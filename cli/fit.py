@@ -1,8 +1,11 @@
 """textflow fit RECIPE [OVERLAY ...] [--key value]"""
 
 import logging
+import os
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +65,12 @@ def fit_config(config: Any, name: str) -> int:
         config: the recipe.
         name: its title.
     """
+    with alone(Path(config.run.folder)):
+        return fit_alone(config, name)
+
+
+def fit_alone(config: Any, name: str) -> int:
+    """`fit_config`, once the run folder is ours."""
     import lightning as L
 
     from textflow import checkpoint, recipe
@@ -75,7 +84,8 @@ def fit_config(config: Any, name: str) -> int:
         return code
 
     L.seed_everything(config.seed, verbose=False)
-    data, model, trainer = recipe.build(config)
+    data, model, built = recipe.build(config)
+    trainer: Any = built
     if codec and isinstance(model, Generator):
         model.take_codec(checkpoint.weights(codec))
     watch(trainer, config, run)
@@ -88,6 +98,26 @@ def fit_config(config: Any, name: str) -> int:
     if trainer.is_global_zero and not config.trainer.fast_dev_run:
         finish(run)
     return 0
+
+
+@contextmanager
+def alone(run: Path) -> Iterator[None]:
+    """Holds a run folder: two fits do not write into one. The other ranks of a fit come in behind the first."""
+    from filelock import FileLock, Timeout
+
+    if any(int(os.environ.get(rank, 0)) for rank in ("LOCAL_RANK", "NODE_RANK")):
+        yield
+        return
+    run.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise ValueError(f"another `textflow fit` is writing into {run}; name another --run.folder") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def watch(trainer: Any, config: Any, run: Path) -> None:

@@ -92,12 +92,17 @@ def counted(*nets: nn.Module) -> Iterator[list[int]]:
     def note(net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], belief: Any) -> None:
         rows.append(len(args[0] if args else kwargs["z"]))
 
-    def reading(net: nn.Module) -> Any:
+    def reading(net: Any) -> Any:
         decode = net.decode
-        return lambda z, *args, **kwargs: (rows.append(len(z)), decode(z, *args, **kwargs))[1]
+
+        def read(z: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            rows.append(len(z))
+            return decode(z, *args, **kwargs)
+
+        return read
 
     hooks = [net.register_forward_hook(note, with_kwargs=True) for net in nets]
-    readers = [net for net in nets if hasattr(net, "decode")]
+    readers: list[Any] = [net for net in nets if hasattr(net, "decode")]
     for net in readers:
         net.decode = reading(net)
     try:

@@ -73,8 +73,10 @@ def read(words: Sequence[str]) -> Namespace:
     files, rest = list(words[:count]), list(words[count:])
     if not files:
         raise ValueError("no recipe: name one, such as recipes/quickstart.yaml (`textflow recipes` lists them)")
-    arguments = [part for file in files for part in ("--config", str(find(file)))]
     checker = parser()
+    for file in files:
+        refuse_unknown_sections(find(file), checker)
+    arguments = [part for file in files for part in ("--config", str(find(file)))]
     try:
         config = checker.parse_args([*arguments, *rest])
     except ArgumentError as error:
@@ -84,6 +86,22 @@ def read(words: Sequence[str]) -> Namespace:
     if config.codec and config.codec.endswith((".yaml", ".yml")) and not Path(config.codec).exists():
         config.codec = str(find(str(Path(files[0]).parent / config.codec)))
     return config
+
+
+def refuse_unknown_sections(file: Path, checker: ArgumentParser) -> None:
+    """An unknown key at the top of a recipe is an error, even where there is nothing below it."""
+    try:
+        tree = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise ValueError(f"{file} holds {type(tree).__name__}, a recipe is a mapping: data, model, trainer ...")
+    known = sorted({action.dest.split(".")[0] for action in checker._actions} - {"help", "config", "print_config"})
+    for key in tree:
+        if str(key).split(".")[0] not in known:
+            near = difflib.get_close_matches(str(key), known, 1, 0.4)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; the sections are {', '.join(known)}"
+            raise ValueError(f"{file}: unknown key {key!r}{hint}")
 
 
 def find(file: str) -> Path:

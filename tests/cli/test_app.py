@@ -1,9 +1,9 @@
 """The command itself: help in a moment, mistakes in a line."""
 
 import importlib
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -21,9 +21,12 @@ sys.exit(f"imported {heavy}" if heavy else code)
 
 @pytest.mark.parametrize("words", [["--help"], [], ["--version"], ["fti"]])
 def test_help_answers_in_under_a_second_without_torch(words: list[str]) -> None:
-    start = time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([sys.executable, "-c", PROBE, *words], capture_output=True, text=True)
-    seconds = time.perf_counter() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = (
+        after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    )  # of the processor: others may be busy
     assert done.returncode == (2 if words == ["fti"] else 0), done.stderr
     assert seconds < 1
     assert (

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 
 import textflow
@@ -84,6 +85,14 @@ def test_another_recipe_does_not_overwrite_a_run(run: Path, capsys: pytest.Captu
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert main(["fit", str(recipe(tmp_path)), "--trainer.fast_dev_run", "true"]) == 0
     assert not (tmp_path / "run").exists()
+
+
+def test_two_fits_do_not_write_into_one_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    teacher = recipe(tmp_path)
+    (tmp_path / "run").mkdir()
+    with FileLock(tmp_path / "run" / ".lock"):
+        assert main(["fit", str(teacher)]) == 2
+    assert "another `textflow fit` is writing" in capsys.readouterr().err
 
 
 def test_weights_without_a_state_are_not_overwritten(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
