@@ -52,8 +52,13 @@ def test_statistics_move_in_training_and_stand_still_after() -> None:
     assert all(torch.equal(a, b) for a, b in zip(trained, statistics(codec), strict=True))
 
 
-def test_latents_of_training_have_mean_0_and_variance_1() -> None:
-    x = learned().train().encode(ids_of(64, 12, 20)).flatten(0, 1).double()
+@pytest.mark.parametrize("hide", [0.0, 0.5])
+def test_latents_of_the_seen_tokens_have_mean_0_and_variance_1_in_training(hide: float) -> None:
+    codec, ids = learned(hide=hide).train(), ids_of(64, 12, 20)
+    torch.manual_seed(1)
+    seen = torch.rand(64, 12) >= hide
+    torch.manual_seed(1)
+    x = codec.encode(ids)[seen].double()
     assert_close(x.mean(0), torch.zeros(6, dtype=torch.float64), rtol=0, atol=1e-5)
     assert_close(x.var(0, correction=0), torch.ones(6, dtype=torch.float64), rtol=0, atol=1e-3)
 

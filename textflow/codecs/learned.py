@@ -31,7 +31,8 @@ class Learned(Codec):
         self.vocab, self.dim, self.head_width, self.hide = vocab, dim, width // heads, hide
         self.embed = nn.Embedding(vocab + 1, width)  # the last row stands for a hidden token
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
-        self.narrow = nn.Linear(width, dim)
+        self.last = Norm(width, eps=1e-6)  # bounds what the statistics have to follow
+        self.narrow = nn.Linear(width, dim, bias=False)
         self.norm = nn.BatchNorm1d(dim, affine=False, momentum=0.01)
         self.widen = nn.Sequential(nn.Linear(dim, width), nn.GELU(), Norm(width, eps=1e-6))
         self.vocabulary = Vocabulary(width, width, vocab)
@@ -39,15 +40,22 @@ class Learned(Codec):
 
     def encode(self, ids: Ids, mask: Mask | None = None) -> Latents:
         mask = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
+        seen = mask
         if self.training and self.hide:
-            ids = ids.masked_fill(torch.rand(ids.shape, device=ids.device) < self.hide, self.vocab)
+            seen = mask & (torch.rand(ids.shape, device=ids.device) >= self.hide)
+            ids = ids.masked_fill(mask & ~seen, self.vocab)
         x = self.embed(ids)
         turn = rotary(ids.shape[1], self.head_width, x)
         for block in self.blocks:
             x = block(x, turn, mask[:, None, None, :])
-        x = self.narrow(x).to(self.embed.weight.dtype)
+        x = self.narrow(self.last(x)).to(self.embed.weight.dtype)
         latents = torch.zeros_like(x)
-        latents[mask] = self.norm(x[mask])  # padding neither shifts the statistics nor carries information
+        # Statistics are of seen tokens, as a trained codec hides none; padding neither shifts them nor carries any.
+        known = seen if seen.any() else mask
+        latents[known] = self.norm(x[known])
+        if (hidden := mask & ~known).any():
+            var, mean = torch.var_mean(x[known], 0, correction=0)
+            latents[hidden] = (x[hidden] - mean) * (var + self.norm.eps).rsqrt()
         return latents
 
     def readout(self, z: Latents) -> Logits:
