@@ -16,6 +16,7 @@ FLOORS = [
     ["objectives"],
     ["data", "training"],
     ["generator", "autoencoder", "causal"],
+    ["mistakes"],
     ["recipe", "checkpoint", "convert"],
     ["eval"],
     ["cli"],

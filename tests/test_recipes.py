@@ -136,3 +136,20 @@ def test_a_slip_in_a_file_is_answered_in_one_line(
     assert error.count("\n") == 1, error
     before, _, after = error.partition("did you mean ")
     assert wrong in before and meant in after, error
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["recipes/quickstart.yaml", "--model.sampler.form", "relesed"], "did you mean 'released'?"),
+        (["recipes/quickstart.yaml", "--data.part", "trian"], "did you mean 'train'?"),
+        (["recipes/quickstart.yaml", "--data.length", "long"], "data.length is 'long', needs int"),
+        (["recipes/quickstart_codec.yaml"], "model needs codec, which the recipe does not give"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_needed(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1

@@ -1,7 +1,6 @@
 """Recipes: YAML files that name every part of a run; read, checked, compared and written here."""
 
 import difflib
-import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import textflow.autoencoder
 import textflow.causal
 import textflow.generator  # noqa: F401  the models that a recipe may name by their short names
 from textflow.data import DataModule
+from textflow.mistakes import explain, nearest
 from textflow.training import Trainable, Trainer
 
 
@@ -99,8 +99,7 @@ def refuse_unknown_sections(file: Path, checker: ArgumentParser) -> None:
     known = sorted({action.dest.split(".")[0] for action in checker._actions} - {"help", "config", "print_config"})
     for key in tree:
         if str(key).split(".")[0] not in known:
-            near = difflib.get_close_matches(str(key), known, 1, 0.4)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; the sections are {', '.join(known)}"
+            hint = nearest(str(key), known, 0.4) or f"; the sections are {', '.join(known)}"
             raise ValueError(f"{file}: unknown key {key!r}{hint}")
 
 
@@ -113,46 +112,6 @@ def find(file: str) -> Path:
     near = difflib.get_close_matches(path.name, [p.name for p in folder.rglob("*.yaml")], 1, 0.5)
     hint = f"; did you mean {folder / near[0]}?" if near else f"; `textflow recipes` lists those in {folder}"
     raise ValueError(f"no recipe {file}{hint}")
-
-
-def explain(message: str, checker: ArgumentParser) -> str:
-    """The parser's error in one line, with the nearest valid key."""
-    for pattern in (
-        r"Option '([\w.]+)' is not accepted",
-        r"[Uu]nrecognized arguments: --([\w.]+)",
-        r"[Kk]ey '([\w.]+)' is not expected",
-        r"Subcommand|Unexpected keys?:? ([\w.]+)",
-        r"Expected a dot import path string: ([\w.]*\w)",
-        r"does not accept option '([\w.]+)'",
-    ):
-        if found := re.search(pattern, message):
-            wrong, known = found[1], sorted(set(keys(checker)))
-            first = wrong.split(".")[0]
-            tops = [key for key in known if any(key == action.dest.split(".")[0] for action in checker._actions)]
-            head = [] if first in tops else difflib.get_close_matches(first, tops, 1, 0.7)
-            near = difflib.get_close_matches(wrong, known, 1, 0.5)
-            hint = head or near or difflib.get_close_matches(wrong.split(".")[-1], known, 1, 0.5)
-            return f"unknown key or class {wrong!r}" + (f"; did you mean {hint[0]!r}?" if hint else "")
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return " ".join(lines)[:600]
-
-
-def keys(checker: ArgumentParser) -> Iterator[str]:
-    """Every key that a recipe knows: those of the sections, and the arguments and names of all parts."""
-    yield from (action.dest for action in checker._actions)
-    yield from (action.dest.split(".")[-1] for action in checker._actions)
-    for part in parts():
-        yield part.__name__
-        yield from list(inspect.signature(part).parameters)
-
-
-def parts() -> Iterator[type]:
-    """All classes that a recipe may name."""
-    from textflow import clocks, codecs, data, nets, objectives, paths, readouts, samplers, training
-
-    for room in (clocks, codecs, data, nets, objectives, paths, readouts, samplers, training):
-        yield from (part for part in vars(room).values() if isinstance(part, type))
-    yield from Trainable.__subclasses__()
 
 
 def build(config: Namespace) -> tuple[DataModule, Trainable, Trainer]:

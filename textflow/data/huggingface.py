@@ -90,4 +90,6 @@ def loaded(name: str) -> Any:
         return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError) as error:
         found = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"cannot load the tokenizer {name}: {found}; give a Hub name or a local folder") from error
+        raise ValueError(
+            f"cannot load the tokenizer {name}: {found}; name another, or a local folder (--data.tokenizer.name)"
+        ) from error
