@@ -11,11 +11,12 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from textflow.clocks import Clock, DecodeError, Uniform
 from textflow.codecs import Codec
+from textflow.escapes import Escape, Soft
 from textflow.nets import Denoiser
 from textflow.noise import Noise, sample_seeds
 from textflow.objectives import Objective
 from textflow.paths import Linear, Path
-from textflow.readouts import FromNet, Readout
+from textflow.readouts import FromNet, Matched, Readout
 from textflow.samplers import Euler, Sampler, Trace, sample
 from textflow.training import MuonAdam, Trainable, Warmup
 from textflow.types import Batch, Denoise, Given, Ids, Latents, Logits, Posterior
@@ -37,7 +38,9 @@ class Generator(Trainable):
         net: the denoiser; made from the codec's dim and vocab.
         objective: what the net is trained for.
         path: how text becomes noise.
-        readout: latents -> logits.
+        readout: the last belief -> logits: what is written.
+        tokens: beliefs on the way -> logits of p(token | z_t): what an escape chooses by.
+        escape: what is chosen before the readout.
         sampler: a step from noise towards text.
         grid: times of sampling; default: the clock of the objective.
         guidance: scale w of sampling; 1 is none.
@@ -54,6 +57,8 @@ class Generator(Trainable):
         objective: Objective,
         path: Path = Linear(),
         readout: Readout = FromNet(),
+        tokens: Readout = Matched(),
+        escape: Escape = Soft(),
         sampler: Sampler = Euler(),
         grid: Clock | None = None,
         guidance: float = 1.0,
@@ -64,14 +69,8 @@ class Generator(Trainable):
         super().__init__(optimizer, schedule, ema)
         self.codec = codec(vocab).requires_grad_(False)
         self.average(net(self.codec.dim, vocab))
-        self.objective, self.path, self.readout, self.sampler, self.guidance = (
-            objective,
-            path,
-            readout,
-            sampler,
-            guidance,
-        )
-        self.own_grid = grid
+        self.objective, self.path, self.own_grid, self.guidance = objective, path, grid, guidance
+        self.readout, self.tokens, self.escape, self.sampler = readout, tokens, escape, sampler
         self.train()
 
     @property
@@ -134,19 +133,35 @@ class Generator(Trainable):
         """The clocks whose law is not known yet."""
         return [m for m in self.modules() if isinstance(m, DecodeError) and not m.measured]
 
-    def denoiser(self, guidance: float | None = None) -> Denoise:
-        """The averaged net as samplers see it.
+    def denoiser(
+        self, guidance: float | None = None, escape: Escape | None = None, noise: Noise | None = None
+    ) -> Denoise:
+        """escape after the averaged net: all that samplers see.
 
         Args:
             guidance: scale w; default: the recipe's.
+            escape: default: none, the bare net.
+            noise: the samples' own streams; needed by an escape.
         """
         scale = self.guidance if guidance is None else guidance
 
         def denoise(z: Latents, t: float, prev: Latents | None = None) -> Posterior:
             time = torch.full((len(z),), t, dtype=z.dtype, device=z.device)
-            return self.twin(z, time, Given(prev=prev, w=torch.full_like(time, scale)))
+            given = Given(prev=prev, w=torch.full_like(time, scale))
+            belief = self.twin(z, time, given)
+            if escape is None or noise is None:
+                return belief
+            return escape(belief, t, lambda: self.read(self.tokens, z, t, belief, given), self.embed, noise)
 
         return denoise
+
+    def embed(self, ids: Ids) -> Latents:
+        """Clean latents of tokens."""
+        return self.codec.encode(ids, torch.ones_like(ids, dtype=torch.bool))
+
+    def read(self, readout: Readout, z: Latents, t: float, belief: Posterior, given: Given) -> Logits:
+        """What a readout says of the belief at z_t."""
+        return readout(z, t, belief, self.path, self.codec, self.twin, given)
 
     def logits(self, z: Latents, given: Given | None = None) -> Logits:
         """The readout's logits of final latents.
@@ -157,7 +172,7 @@ class Generator(Trainable):
         """
         if given is None:
             given = Given(w=z.new_full((len(z),), self.guidance))
-        return self.readout(z, Posterior(z), self.codec, self.twin, given)
+        return self.read(self.readout, z, 1.0, Posterior(z), given)
 
     @torch.no_grad()
     def sample(
@@ -167,6 +182,8 @@ class Generator(Trainable):
         sampler: Sampler | None = None,
         guidance: float | None = None,
         length: int | None = None,
+        escape: Escape | None = None,
+        grid: Clock | None = None,
     ) -> Sample:
         """One sample a seed: ids [B, L] and the trace.
 
@@ -176,14 +193,18 @@ class Generator(Trainable):
             sampler: default: the recipe's.
             guidance: scale w; default: the recipe's.
             length: tokens; default: the length of training.
+            escape: default: the recipe's.
+            grid: of the times; default: the recipe's.
         """
         self.eval()
-        noise = Noise(seeds)
+        noise, times = Noise(seeds), (grid or self.grid).grid(steps)
         z = noise.normal(length or self.length, self.codec.dim).to(self.device)
         z = self.path.mix(torch.zeros_like(z), z, 0.0)
-        trace = sample(self.denoiser(guidance), sampler or self.sampler, self.path, self.grid.grid(steps), z, noise)
-        w = z.new_full((len(z),), self.guidance if guidance is None else guidance)
-        return Sample(self.logits(trace.z, Given(w=w)).argmax(-1), trace)
+        bare, chosen = self.denoiser(guidance), self.denoiser(guidance, escape or self.escape, noise)
+        trace = sample(chosen, sampler or self.sampler, self.path, times, z, noise, last=bare)
+        given = Given(w=z.new_full((len(z),), self.guidance if guidance is None else guidance))
+        final = trace.beliefs[-1]._replace(mean=trace.z)
+        return Sample(self.read(self.readout, trace.states[-1], trace.times[-1], final, given).argmax(-1), trace)
 
     def generate(
         self,
@@ -195,6 +216,8 @@ class Generator(Trainable):
         length: int | None = None,
         batch_size: int = 64,
         first: int = 0,
+        escape: Escape | None = None,
+        grid: Clock | None = None,
     ) -> list[str]:
         """Texts. Sample i depends on the weights, the sampler, seed and i alone.
 
@@ -207,13 +230,16 @@ class Generator(Trainable):
             length: tokens; default: the length of training.
             batch_size: texts at a time.
             first: number of the first sample.
+            escape: default: the recipe's.
+            grid: of the times; default: the recipe's.
         """
         if self.tokenizer is None:
             raise ValueError("this generator has no tokenizer: load it with textflow.load(RUN)")
         texts: list[str] = []
         for start in range(0, n, batch_size):
             seeds = sample_seeds(seed, first + start, min(batch_size, n - start))
-            texts += self.tokenizer.decode(self.sample(seeds, steps, sampler, guidance, length).ids.tolist())
+            made = self.sample(seeds, steps, sampler, guidance, length, escape, grid)
+            texts += self.tokenizer.decode(made.ids.tolist())
         return texts
 
     def sample_texts(self, n: int) -> list[str]:

@@ -11,6 +11,7 @@ from torch import Tensor
 Ids: TypeAlias = Int[Tensor, "B L"]
 Mask: TypeAlias = Bool[Tensor, "B L"]
 Choice: TypeAlias = Bool[Tensor, "B S"]
+Chosen: TypeAlias = Int[Tensor, "B S"]
 Rows: TypeAlias = Bool[Tensor, " B"]
 Times: TypeAlias = Float[Tensor, " B"]
 Latents: TypeAlias = Float[Tensor, "B S d"]
@@ -48,12 +49,12 @@ class Posterior(NamedTuple):
     Args:
         mean: E[x | z_t].
         logits: of p(token | z_t), where the denoiser has them.
-        committed: True where a token was chosen categorically.
+        chosen: the token that each position was given categorically, -1 where none.
     """
 
     mean: Latents
     logits: Logits | None = None
-    committed: Choice | None = None
+    chosen: Chosen | None = None
 
 
 @runtime_checkable

@@ -58,7 +58,7 @@ def test_rollouts_are_the_published_ones(name: str) -> None:
     noise = Replayed(data["sample.sde.eps"])
     trace = sample(denoise, sampler, path, data["sample.times"].tolist(), data["sample.z0"], noise)
     assert error(trace.z, data[f"sample.{name}.z1"]) < 1e-4
-    logits = FromNet()(trace.z, trace.beliefs[-1], Table(net.vocab, net.dim), net, Given(w=w))
+    logits = FromNet()(trace.z, 1.0, trace.beliefs[-1], path, Table(net.vocab, net.dim), net, Given(w=w))
     assert torch.equal(logits.argmax(-1), data[f"sample.{name}.ids"])
 
 

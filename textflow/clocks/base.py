@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from textflow.noise import Noise
 from textflow.paths.base import Path
-from textflow.types import Batch, Latents, Logits
+from textflow.types import Batch, Denoise, Latents, Logits
 
 
 class Clock(nn.Module, ABC):
@@ -18,14 +18,17 @@ class Clock(nn.Module, ABC):
     def icdf(self, q: Tensor) -> Tensor:
         """Quantiles q in [0, 1], float64 -> times in [0, 1], increasing."""
 
-    def measure(self, read: Callable[[Latents], Logits], path: Path, x: Latents, batch: Batch) -> None:
-        """Fit a law that depends on the codec (nothing to do for the others).
+    def measure(
+        self, read: Callable[[Latents], Logits], path: Path, x: Latents, batch: Batch, denoise: Denoise | None = None
+    ) -> None:
+        """Fit a law that depends on the codec or on the denoiser (nothing to do for the others).
 
         Args:
-            read: latents -> logits.
+            read: clean latents -> logits.
             path: how x is noised.
             x: latents of the batch.
             batch: ids that the readout should find.
+            denoise: a trained one, where there is one.
         """
 
     def draw(self, *shape: int, device: torch.device | None = None) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from textflow.clocks.base import Clock
 from textflow.paths.base import Path
-from textflow.types import Batch, Latents, Logits
+from textflow.types import Batch, Denoise, Latents, Logits
 
 
 class DecodeError(Clock):
@@ -40,7 +40,9 @@ class DecodeError(Clock):
         self.share.copy_(torch.linspace(0, 1, len(self.share), dtype=torch.float64))
 
     @torch.no_grad()
-    def measure(self, read: Callable[[Latents], Logits], path: Path, x: Latents, batch: Batch) -> None:
+    def measure(
+        self, read: Callable[[Latents], Logits], path: Path, x: Latents, batch: Batch, denoise: Denoise | None = None
+    ) -> None:
         eps, valid = torch.randn_like(x), batch.mask
         times = torch.linspace(0, 1, len(self.share), dtype=torch.float64)
         hits = [(read(path.mix(x, eps, float(t))).argmax(-1) == batch.ids)[valid].double().mean() for t in times]

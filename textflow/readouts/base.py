@@ -1,4 +1,4 @@
-"""Readout: the last, categorical act, latents -> logits."""
+"""Readout: what a belief says in tokens. The last one is the final, categorical act."""
 
 from abc import ABC, abstractmethod
 
@@ -6,19 +6,24 @@ from torch import nn
 
 from textflow.codecs.base import Codec
 from textflow.nets.base import Denoiser
+from textflow.paths.base import Path
 from textflow.types import Given, Latents, Logits, Posterior
 
 
 class Readout(nn.Module, ABC):
-    """Final latents -> logits over tokens."""
+    """The belief met at z_t -> logits over tokens."""
 
     @abstractmethod
-    def forward(self, z: Latents, belief: Posterior, codec: Codec, net: Denoiser, given: Given = Given()) -> Logits:
+    def forward(
+        self, z: Latents, t: float, belief: Posterior, path: Path, codec: Codec, net: Denoiser, given: Given = Given()
+    ) -> Logits:
         """
         Args:
-            z: final latents.
-            belief: the last belief met.
-            codec: may read z.
-            net: may read z.
+            z: state that the belief is about.
+            t: its time.
+            belief: of the denoiser at z_t; after the last step its mean is the final latents.
+            path: how text became z.
+            codec: may read latents.
+            net: may read latents.
             given: guidance and prompt.
         """

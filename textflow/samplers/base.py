@@ -1,6 +1,7 @@
 """Sampler: one step from noise towards text; `sample` is the only loop."""
 
 from abc import ABC, abstractmethod
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -15,7 +16,15 @@ class Sampler(ABC):
 
     @abstractmethod
     def step(
-        self, denoise: Denoise, path: Path, z: Latents, t: float, u: float, prev: Latents | None, noise: Noise
+        self,
+        denoise: Denoise,
+        path: Path,
+        z: Latents,
+        t: float,
+        u: float,
+        prev: Latents | None,
+        noise: Noise,
+        since: float | None = None,
     ) -> tuple[Latents, Posterior]:
         """
         Args:
@@ -26,6 +35,7 @@ class Sampler(ABC):
             u: end of the step, t < u <= 1.
             prev: the last belief's mean.
             noise: the samples' own streams.
+            since: start of the step before, whose belief prev is; None in the first.
 
         Returns:
             z at u, and the belief that took it there.
@@ -33,9 +43,10 @@ class Sampler(ABC):
 
 
 class Trace(NamedTuple):
-    """What a sampling run met: final latents, the state before each step and the belief of each step."""
+    """What a sampling run met: final latents, and the time, the state before and the belief of each step."""
 
     z: Latents
+    times: list[float]
     states: list[Latents]
     beliefs: list[Posterior]
 
@@ -49,6 +60,7 @@ def sample(
     noise: Noise,
     clean: Latents | None = None,
     fixed: Choice | None = None,
+    last: Denoise | None = None,
 ) -> Trace:
     """Walk z along the grid.
 
@@ -61,6 +73,7 @@ def sample(
         noise: the samples' own streams.
         clean: latents of a prompt.
         fixed: True where the prompt stands; it is put back after each step.
+        last: denoises in the step to u = 1 (default: denoise); an escape has no later step to feed there.
     """
 
     def keep(x: Latents) -> Latents:
@@ -69,9 +82,11 @@ def sample(
     z, prev = keep(z), None if fixed is None else keep(torch.zeros_like(z))
     states: list[Latents] = []
     beliefs: list[Posterior] = []
-    for t, u in zip(times, times[1:], strict=False):
+    since = None
+    for t, u in pairwise(times):
         states.append(z)
-        z, belief = sampler.step(denoise, path, z, t, u, prev, noise)
-        z, prev = keep(z), keep(belief.mean)
+        ask = last if last is not None and u >= 1 else denoise
+        z, belief = sampler.step(ask, path, z, t, u, prev, noise, since)
+        z, prev, since = keep(z), keep(belief.mean), t
         beliefs.append(belief)
-    return Trace(z, states, beliefs)
+    return Trace(z, times[:-1], states, beliefs)

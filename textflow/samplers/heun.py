@@ -13,7 +13,15 @@ class Heun(Sampler):
     """Euler, then again with the mean of the velocities at both ends (two passes a step, one in the last)."""
 
     def step(
-        self, denoise: Denoise, path: Path, z: Latents, t: float, u: float, prev: Latents | None, noise: Noise
+        self,
+        denoise: Denoise,
+        path: Path,
+        z: Latents,
+        t: float,
+        u: float,
+        prev: Latents | None,
+        noise: Noise,
+        since: float | None = None,
     ) -> tuple[Latents, Posterior]:
         belief = denoise(z, t, prev)
         ahead = path.step(z, belief.mean, t, u)

@@ -23,7 +23,15 @@ class Reinject(Sampler):
     form: Literal["released", "printed", "exact"] = "released"
 
     def step(
-        self, denoise: Denoise, path: Path, z: Latents, t: float, u: float, prev: Latents | None, noise: Noise
+        self,
+        denoise: Denoise,
+        path: Path,
+        z: Latents,
+        t: float,
+        u: float,
+        prev: Latents | None,
+        noise: Noise,
+        since: float | None = None,
     ) -> tuple[Latents, Posterior]:
         keep = 1.0 if u >= 1 else min(max(1 - self.gamma * (u - t), 0.0), 1.0)
         if keep == 1:

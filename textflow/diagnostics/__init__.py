@@ -1,0 +1,1 @@
+"""Diagnostics: where and why a generator fails."""

@@ -1,0 +1,21 @@
+"""No escape."""
+
+from collections.abc import Callable
+
+from textflow.escapes.base import Escape
+from textflow.noise import Noise
+from textflow.types import Ids, Latents, Logits, Posterior
+
+
+class Soft(Escape):
+    """The posterior mean carries z; nothing is chosen before the final readout."""
+
+    def forward(
+        self,
+        belief: Posterior,
+        t: float,
+        tokens: Callable[[], Logits],
+        embed: Callable[[Ids], Latents],
+        noise: Noise,
+    ) -> Posterior:
+        return belief

@@ -1,0 +1,1 @@
+"""Worlds whose posterior is exact: a Codec and a Denoiser each."""

@@ -1,0 +1,1 @@
+"""Targets: what a student learns from its teacher."""
