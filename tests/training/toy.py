@@ -89,7 +89,7 @@ class Toy(Trainable):
 def trainer(run: Path, max_steps: int, every: int = 4, seed: int = 3, **kwargs: Any) -> Trainer:
     """A quiet trainer over a run folder."""
     save, bar = Save(run, every=every), kwargs.pop("bar", False)
-    callbacks = [Seeds(seed), Speed(), Samples(run, every=5, n=2), *([Progress(0.0)] if bar else []), save]
+    callbacks = [Seeds(seed), Speed(), Samples(run, every_n_steps=5, n=2), *([Progress(0.0)] if bar else []), save]
     settings = dict(val_check_interval=3, log_every_n_steps=1, precision="32-true", accelerator="cpu", devices=1)
     settings |= dict(enable_progress_bar=bar, enable_model_summary=False, logger=[Metrics(run)])
     return Trainer(max_steps=max_steps, callbacks=callbacks, **(settings | kwargs))

@@ -115,13 +115,15 @@ class DataModule(L.LightningDataModule):
             "skipped": dict(report.skipped),
         }
 
-    def first(self, rows: int) -> Batch:
+    def first(self, rows: int, held_out: bool = False) -> Batch:
         """The first rows of the training part, in the order of the text; after setup().
 
         Args:
             rows: at most.
+            held_out: of the validation part instead.
         """
-        packed = self.rows.__getitem__(list(range(min(rows, len(self.rows)))))
+        part = self.validation_rows if held_out else self.rows
+        packed = part.__getitem__(list(range(min(rows, len(part)))))
         return self.on_after_batch_transfer(packed, 0)
 
     def train_dataloader(self) -> DataLoader[Packed]:

@@ -32,6 +32,7 @@ class Trainable(L.LightningModule, ABC):
     twin: nn.Module
     tokenizer: Any = None  # set by `textflow fit` and `textflow.load`
     length: int = 128  # tokens a row, likewise
+    looked: float = 0.0  # seconds spent looking at the model rather than training it
 
     def __init__(
         self,

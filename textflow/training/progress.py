@@ -10,16 +10,17 @@ from torch import Tensor
 
 
 class Speed(L.Callback):
-    """Logs train/tokens_per_second (valid tokens, all ranks, validation not counted) and train/lr."""
+    """Logs train/lr and train/tokens_per_second: valid tokens, all ranks; the time of looking on is not counted."""
 
     def __init__(self) -> None:
         self.tokens: Tensor | int = 0  # stays on the device between two logs
         self.since = self.paused = time.perf_counter()
-        self.seen = 0
+        self.seen, self.looked = 0, 0.0
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
         """Starts the clock."""
         self.tokens, self.since, self.seen = 0, time.perf_counter(), trainer.global_step
+        self.looked = module.looked
 
     def on_validation_start(self, trainer: Any, module: Any) -> None:
         """Stops the clock."""
@@ -35,10 +36,11 @@ class Speed(L.Callback):
         step = trainer.global_step
         if step != self.seen and trainer.log_every_n_steps and step % trainer.log_every_n_steps == 0:
             now = time.perf_counter()
+            self.since += module.looked - self.looked
             rate = int(self.tokens) * trainer.world_size / max(now - self.since, 1e-9)
             module.log("train/tokens_per_second", rate, prog_bar=True, batch_size=1)
             module.log("train/lr", trainer.optimizers[0].param_groups[0]["lr"], batch_size=1)
-            self.tokens, self.since = 0, now
+            self.tokens, self.since, self.looked = 0, now, module.looked
         self.seen = step
 
 
