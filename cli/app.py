@@ -8,13 +8,14 @@ from difflib import get_close_matches
 VERBS = {
     "fit": "train a recipe, or continue its run: fit RECIPE [OVERLAY ...] [--key value]",
     "check": "look a recipe over in seconds: files, tokenizer, shapes, memory, one step",
-    "sample": "write texts: sample RUN [-n 16 --steps 32 --seed 0 --out samples.jsonl]",
+    "sample": "write texts: sample RUN [OVERLAY ...] [-n 16 --steps 32 --seed 0 --out samples.jsonl]",
     "eval": "score a run: perplexity with entropy, repetition and n",
     "recipes": "list the recipes",
     "convert": "another repository's checkpoint -> a textflow folder: convert elf SOURCE TARGET",
     "bench": "measure speed and memory against the plain version",
 }
 RAW = ("fit", "check")  # these read recipes from their words
+OVERLAID = ("sample", "eval", "diagnose")  # RUN OVERLAY ...: overlays follow the run
 
 
 def main(words: list[str] | None = None) -> int:
@@ -49,11 +50,19 @@ def run(verb: str, words: list[str]) -> int | None:
         return function(words)
     from jsonargparse import ArgumentError, auto_cli
 
+    if verb in OVERLAID:
+        words = overlaid(words)
     words = ["-" + word if len(word) == 2 and word[0] == "-" and word[1] not in "-h" else word for word in words]
     try:
         return auto_cli(function, args=words, prog=f"textflow {verb}", exit_on_error=False, as_positional=True)
     except ArgumentError as error:
         raise ValueError(f"{error}; see textflow {verb} --help") from error
+
+
+def overlaid(words: list[str]) -> list[str]:
+    """RUN a.yaml b.yaml --key value -> RUN --overlays+ a.yaml --overlays+ b.yaml --key value."""
+    count = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
+    return [*words[:1], *(part for word in words[1:count] for part in ("--overlays+", word)), *words[max(count, 1) :]]
 
 
 def usage() -> str:

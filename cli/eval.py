@@ -7,6 +7,7 @@ from textflow.cli.options import SamplerName, best_device, sampler_of
 
 def eval(
     run: Path,
+    overlays: list[str] = [],  # noqa: B006  jsonargparse appends to a copy
     steps: str = "1,2,4,8,16,32",
     n: int = 256,
     scorer: str | None = None,
@@ -23,6 +24,7 @@ def eval(
 
     Args:
         run: folder of a fitted generator.
+        overlays: recipes that change how it samples, such as recipes/escape/commit.yaml; they may follow RUN.
         steps: numbers of sampling steps, with commas between.
         n: samples a row.
         scorer: Hub name or folder of the judge; default: the run `scorer` beside RUN if there is one, else gpt2-large.
@@ -45,9 +47,8 @@ def eval(
     console = Console(width=max(125, Console().width))  # a narrow terminal wraps lines, but loses no number
     records = []
     with console.status("sampling and scoring") as status:
-        for record in judged(
-            run, counts, n, judge, seed, batch_size, dtype, str(best_device(device)), sampler_of(sampler, gamma)
-        ):
+        place, chosen = str(best_device(device)), sampler_of(sampler, gamma)
+        for record in judged(run, counts, n, judge, seed, batch_size, dtype, place, chosen, overlays):
             records.append(record)
             status.update(f"{len(records)} of {len(counts) + 2} rows")
     console.print(table(records))

@@ -9,6 +9,7 @@ from textflow.cli.options import SamplerName, best_device, sampler_of
 
 def sample(
     run: Path,
+    overlays: list[str] = [],  # noqa: B006  jsonargparse appends to a copy
     n: int = 16,
     steps: int = 32,
     sampler: SamplerName = "recipe",
@@ -24,6 +25,7 @@ def sample(
 
     Args:
         run: folder of the run.
+        overlays: recipes that change how it samples, such as recipes/escape/commit.yaml; they may follow RUN.
         n: number of texts.
         steps: of the grid; network passes a text are steps + 1 (heun: 2 steps).
         sampler: ode (Euler), heun, reinject, or what the recipe names.
@@ -38,12 +40,12 @@ def sample(
     from textflow.checkpoint import load
     from textflow.generator import Generator
 
-    generator = load(run, best_device(device))
+    generator = load(run, best_device(device), overlays)
     if not isinstance(generator, Generator):
         found = type(generator).__name__
         raise ValueError(f"{run} holds a {found}, which does not generate; name the run of a Generator")
     chosen = sampler_of(sampler, gamma) or generator.sampler
-    settings = {"seed": seed, "steps": steps, "sampler": repr(chosen), "guidance": guidance, "length": length}
+    settings = {"seed": seed, "steps": steps, "sampler": repr(chosen), "overlays": overlays, "guidance": guidance, "length": length}
     done = written(out, settings) if out else 0
     if done:
         print(f"{out} holds {done} of {n} texts; going on", file=sys.stderr)

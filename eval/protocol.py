@@ -10,6 +10,7 @@ import yaml
 
 from textflow.causal import scorer
 from textflow.data import DataModule
+from textflow.recipe import sampling
 from textflow.samplers import Sampler
 
 from .run import Record, evaluate, references, write
@@ -25,6 +26,7 @@ def judged(
     dtype: str = "float32",
     device: str = "cpu",
     sampler: Sampler | None = None,
+    overlays: Sequence[str] = (),
 ) -> Iterator[Record]:
     """Records of real text, shuffled real text and each number of steps; each is written to RUN/eval when it is there.
 
@@ -38,12 +40,13 @@ def judged(
         dtype: of the judge.
         device: cpu or cuda.
         sampler: default: the run's own.
+        overlays: recipes that change how the run samples.
     """
     from textflow.checkpoint import load
 
-    common = facts(run) | {"apart": apart(recipe(run), recipe(Path(judge)))}
+    common = facts(run, overlays) | {"apart": apart(recipe(run), recipe(Path(judge)))}
     words = scorer(judge, dtype=dtype, device=device)
-    generator = load(run).to(device)
+    generator = load(run, device, overlays)
     real = references(validation_texts(recipe(run)["data"], n), words, seed, common)
     for record in chain(real, evaluate(generator, words, steps, n, seed, (sampler,), batch_size, common)):
         write(record, run / "eval")
@@ -56,8 +59,8 @@ def recipe(run: Path) -> dict[str, Any]:
     return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def facts(run: Path) -> Record:
-    """What a record says of the run: folder, hash of its weights, recipe, length, tokenizer."""
+def facts(run: Path, overlays: Sequence[str] = ()) -> Record:
+    """What a record says of the run: folder, hash of its weights, recipe with its overlays, length, tokenizer."""
     said = recipe(run)
     if not said:
         raise ValueError(
@@ -69,7 +72,8 @@ def facts(run: Path) -> Record:
     return {
         "checkpoint": str(run),
         "checkpoint_hash": hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()[:16],
-        "recipe": said,
+        "recipe": yaml.safe_load(sampling(run / "recipe.yaml", overlays)) if overlays else said,
+        "overlays": list(overlays),
         "length": data.get("length", 128),
         "tokenizer": data.get("tokenizer"),
     }

@@ -145,6 +145,7 @@ def sampled(generator: Any, steps: int, n: int, seed: int, sampler: Any, batch_s
         "text": "generated",
         "steps": steps,
         "sampler": fields(sampler or getattr(generator, "sampler", None)),
+        "escape": fields(getattr(generator, "escape", None)),
         "grid": times(generator, steps),
         "guidance": getattr(generator, "guidance", None),
         "seed": seed,

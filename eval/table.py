@@ -29,8 +29,9 @@ HEADS = {"seq_rep_4": "seq-rep-4", "distinct_2": "distinct-2", "nfe": "NFE"}
 
 def name(record: Record) -> str:
     """What was measured: text, sampler and steps."""
-    sampler = (record.get("sampler") or {}).get("class", "")
-    return " ".join(str(word) for word in (record["text"], sampler, record.get("steps", "")) if word != "")
+    parts = [(record.get(part) or {}).get("class", "") for part in ("escape", "sampler")]
+    words = [record["text"], *(part for part in parts if part != "Soft"), record.get("steps", "")]
+    return " ".join(str(word) for word in words if word != "")
 
 
 def warning(records: Sequence[Record]) -> str:

@@ -1,5 +1,6 @@
 """A run is one folder: averaged weights, recipe, tokenizer, card, training state. Load it anywhere."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -32,19 +33,21 @@ print(generator.generate(n=4, steps=32, seed=0))
 """
 
 
-def load(run: str | Path, device: str | torch.device = "cpu") -> Trainable:
+def load(run: str | Path, device: str | torch.device = "cpu", overlays: Sequence[str] = ()) -> Trainable:
     """The trained model of a run, in eval mode, with its tokenizer.
 
     Args:
         run: folder of the run.
         device: where to put it.
+        overlays: recipes that change how it samples, such as recipes/escape/commit.yaml.
     """
     folder = Path(run)
     for name in ("recipe.yaml", "model.safetensors"):
         if not (folder / name).is_file():
             raise ValueError(f"{folder} holds no trained run: {name} is missing; make one with `textflow fit RECIPE`")
     tokenizer = Tokenizer.load(folder / "tokenizer")
-    model, config = recipe.load_model((folder / "recipe.yaml").read_text(), tokenizer.vocab)
+    text = recipe.sampling(folder / "recipe.yaml", overlays) if overlays else (folder / "recipe.yaml").read_text()
+    model, config = recipe.load_model(text, tokenizer.vocab)
     model.load_weights(weights(folder))
     model.tokenizer, model.length = tokenizer, config.data.length
     return model.eval().to(device)

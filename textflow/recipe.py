@@ -48,6 +48,9 @@ FREE = re.compile(
 )
 
 
+SAMPLING = ("sampler", "escape", "tokens", "readout", "grid", "guidance")  # parts of a model that no weight depends on
+
+
 def parser() -> ArgumentParser:
     """The parser of recipes: files by --config, keys by --key value."""
     parser = ArgumentParser(prog="textflow fit", exit_on_error=False, default_env=False, allow_abbrev=False)
@@ -73,19 +76,29 @@ def read(words: Sequence[str]) -> Namespace:
     files, rest = list(words[:count]), list(words[count:])
     if not files:
         raise ValueError("no recipe: name one, such as recipes/quickstart.yaml (`textflow recipes` lists them)")
-    checker = parser()
-    for file in files:
-        refuse_unknown_sections(find(file), checker)
-    arguments = [part for file in files for part in ("--config", str(find(file)))]
-    try:
-        config = checker.parse_args([*arguments, *rest])
-    except ArgumentError as error:
-        raise ValueError(explain(str(error), checker)) from error
+    config = parsed(files, rest)
     if config.run.folder is None:
         config.run.folder = f"checkpoints/{Path(files[0]).stem}"
     if config.codec and config.codec.endswith((".yaml", ".yml")) and not Path(config.codec).exists():
         config.codec = str(find(str(Path(files[0]).parent / config.codec)))
     return config
+
+
+def parsed(files: Sequence[str], rest: Sequence[str] = ()) -> Namespace:
+    """What recipes and overlays say together; later ones win.
+
+    Args:
+        files: recipe, overlays.
+        rest: --key value.
+    """
+    checker = parser()
+    for file in files:
+        refuse_unknown_sections(find(file), checker)
+    arguments = [part for file in files for part in ("--config", str(find(file)))]
+    try:
+        return checker.parse_args([*arguments, *rest])
+    except ArgumentError as error:
+        raise ValueError(explain(str(error), checker)) from error
 
 
 def refuse_unknown_sections(file: Path, checker: ArgumentParser) -> None:
@@ -130,6 +143,23 @@ def build(config: Namespace) -> tuple[DataModule, Trainable, Trainer]:
 def write(config: Namespace) -> str:
     """The resolved recipe as YAML."""
     return parser().dump(config, skip_none=True)
+
+
+def sampling(file: Path, overlays: Sequence[str]) -> str:
+    """The resolved recipe of a run, with overlays that say how to sample.
+
+    Args:
+        file: of the run.
+        overlays: recipes; they may set what no weight depends on.
+    """
+    before, after = write(parsed([str(file)])), write(parsed([str(file), *overlays]))
+    keys = [change.split(": ")[0].split(".") for change in differences(before, after)]
+    if any(key[0] != "model" or key[1] not in SAMPLING for key in keys):
+        raise ValueError(
+            f"{', '.join(overlays)} changes {', '.join('.'.join(key) for key in keys)}, which is trained already; an "
+            f"overlay of a finished run may set {', '.join(SAMPLING)} below model.init_args"
+        )
+    return after
 
 
 def load_model(text: str, vocab: int) -> tuple[Trainable, Namespace]:

@@ -66,6 +66,12 @@ def test_a_wrong_option_is_one_line_that_names_the_help(words: list[str], capsys
     assert "see textflow sample --help" in capsys.readouterr().err
 
 
+def test_overlays_follow_a_run() -> None:
+    words = ["run", "a.yaml", "b.yaml", "-n", "4"]
+    assert app.overlaid(words) == ["run", "--overlays+", "a.yaml", "--overlays+", "b.yaml", "-n", "4"]
+    assert app.overlaid(["run"]) == ["run"] and app.overlaid(["--help"]) == ["--help"] and app.overlaid([]) == []
+
+
 def test_a_users_mistake_is_one_line_and_a_bug_is_not_hidden(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

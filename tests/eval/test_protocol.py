@@ -88,7 +88,7 @@ def test_the_verb_prints_the_table_and_writes_a_record_for_each_row(data, tmp_pa
     run.mkdir()
     (run / "recipe.yaml").write_text(yaml.safe_dump({"data": data}))
     (run / "model.safetensors").write_bytes(b"weights")
-    monkeypatch.setattr(textflow.checkpoint, "load", lambda folder: Parrot())
+    monkeypatch.setattr(textflow.checkpoint, "load", lambda folder, device, overlays: Parrot())
     monkeypatch.setenv("COLUMNS", "200")
     save_judge(tmp_path / "scorer")  # beside the run: the default judge
     verb(run, steps="1,2", n=3, device="cpu")

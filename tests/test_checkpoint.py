@@ -1,0 +1,76 @@
+"""A run is loaded as it was trained; overlays change how it samples and nothing else."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import textflow
+from textflow import checkpoint, recipe
+from textflow.samplers import Euler, Heun
+from textflow.training.state import write_weights
+
+RECIPE = """\
+data: {tokenizer: {class_path: HuggingFace, init_args: {name: TOKENIZER}}, length: 8}
+model:
+  class_path: Generator
+  init_args:
+    codec: {class_path: Table, init_args: {dim: 6}}
+    net: {class_path: ELF, init_args: {width: 16, depth: 1, heads: 2, bottleneck: 4}}
+    objective: ELFObjective
+    sampler: Euler
+trainer: {max_steps: 1}
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = {word: i for i, word in enumerate(["<pad>", "</s>", "<unk>", "and", "the", "word"])}
+    inner = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    whole = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="</s>", pad_token="<pad>", unk_token="<unk>")
+    whole.save_pretrained(tmp_path / "words")
+    (tmp_path / "recipe.yaml").write_text(RECIPE.replace("TOKENIZER", str(tmp_path / "words")))
+    folder = tmp_path / "run"
+    config = recipe.read([str(tmp_path / "recipe.yaml")])
+    data = textflow.data.HuggingFace(str(tmp_path / "words"))
+    model, _ = recipe.load_model(recipe.write(config), data.vocab)
+    data.prepare(lambda: iter(()), tmp_path / "cache")
+    checkpoint.start(folder, recipe.write(config), data, model, "words")
+    write_weights(folder / "model.safetensors", model.weights(), {})
+    return folder
+
+
+def overlay(folder: Path, text: str) -> str:
+    file = folder / "overlay.yaml"
+    file.write_text(text)
+    return str(file)
+
+
+def test_an_overlay_changes_how_a_run_samples_and_no_weight(run: Path, tmp_path: Path) -> None:
+    plain = textflow.load(run)
+    other = textflow.load(run, overlays=[overlay(tmp_path, "model: {init_args: {sampler: Heun, guidance: 2.0}}")])
+    assert isinstance(plain.sampler, Euler) and isinstance(other.sampler, Heun) and other.guidance == 2.0
+    mine, theirs = plain.weights(), other.weights()
+    assert mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("model: {init_args: {ema: 0.5}}", "model.ema"),
+        ("model: {init_args: {net: {init_args: {width: 32}}}}", "model.net.width"),
+        ("seed: 3", "seed"),
+    ],
+)
+def test_an_overlay_that_changes_what_is_trained_is_refused(run: Path, tmp_path: Path, text: str, named: str) -> None:
+    with pytest.raises(ValueError, match=f"changes {named}, which is trained already.*sampler, escape"):
+        textflow.load(run, overlays=[overlay(tmp_path, text)])
+
+
+def test_an_unknown_key_of_an_overlay_names_the_nearest(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="sampler"):
+        textflow.load(run, overlays=[overlay(tmp_path, "model: {init_args: {samplr: Heun}}")])
