@@ -14,6 +14,16 @@ from textflow.types import Batch, Denoise, Latents, Logits
 class Clock(nn.Module, ABC):
     """A law of time, given by its quantiles. A module, so that a measured law is saved with the weights."""
 
+    needs_denoiser: bool = False  # whether the law is measured with a trained denoiser
+
+    @property
+    def measured(self) -> bool:
+        """Whether the law is known."""
+        return True
+
+    def assume_uniform(self) -> None:
+        """Take the uniform law where nothing can be measured yet: for a dry run."""
+
     @abstractmethod
     def icdf(self, q: Tensor) -> Tensor:
         """Quantiles q in [0, 1], float64 -> times in [0, 1], increasing."""

@@ -42,6 +42,12 @@ class Sampler(ABC):
         """
 
 
+def levels(path: Path, t: float) -> tuple[float, float]:
+    """alpha and sigma of a path at t, in float64."""
+    time = torch.tensor(t, dtype=torch.float64)
+    return float(path.alpha(time)), float(path.sigma(time))
+
+
 class Trace(NamedTuple):
     """What a sampling run met: final latents, and the time, the state before and the belief of each step."""
 

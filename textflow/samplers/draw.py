@@ -1,0 +1,26 @@
+"""Draws from categorical laws, in float64: a float32 Gumbel draw loses tails and sharpens the law (2409.02908)."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def invert(law: Float[Tensor, "*rows N"], uniform: Float[Tensor, "*rows"]) -> Int[Tensor, "*rows"]:
+    """The entry that holds the quantile `uniform` of a law, normalised or not.
+
+    Args:
+        law: >= 0, with an entry above 0.
+        uniform: on (0, 1).
+    """
+    total = law.double().cumsum(-1)
+    return torch.searchsorted(total, uniform.double()[..., None] * total[..., -1:]).squeeze(-1)
+
+
+def race(law: Float[Tensor, "*rows N"], uniform: Float[Tensor, "*rows N"]) -> Int[Tensor, "*rows"]:
+    """The first of exponential clocks with rates `law`, argmax law / -log(uniform): Gumbel's rule.
+
+    Args:
+        law: >= 0, with an entry above 0.
+        uniform: on (0, 1), one an entry.
+    """
+    return (law.double() / -uniform.double().log()).argmax(-1)
