@@ -25,7 +25,7 @@ class Look(NamedTuple):
         path: how text becomes noise.
         denoise: (z, t, prev) -> belief; a codec alone believes z_t / alpha(t), the channel without a prior.
         read: clean latents -> logits, the final readout.
-        spell: clean latents -> logits, position by position: the codec's readout.
+        spell: clean latents -> logits by the codec's readout, position by position; `read` where it has none.
         times: grid of sampling by its number of steps.
     """
 
@@ -46,12 +46,13 @@ def look(model: Generator | Autoencoder, batch: Batch) -> Look:
         batch: real text.
     """
     if isinstance(model, Generator):
-        x = model.codec.encode(batch.ids, batch.mask)
-        grid = model.grid.grid
-        return Look(x, batch.mask, model.path, model.denoiser(), model.logits, model.codec.readout, grid)
-    codec: Any = model.twin
-    x = codec.encode(batch.ids, batch.mask)
-    return Look(x, batch.mask, model.path, channel(model.path), codec.readout, codec.readout, model.clock.grid)
+        codec, grid = model.codec, model.grid.grid
+        x = codec.encode(batch.ids, batch.mask)
+        spell = codec.readout if codec.reads else model.logits
+        return Look(x, batch.mask, model.path, model.denoiser(), model.logits, spell, grid)
+    alone: Any = model.twin
+    x = alone.encode(batch.ids, batch.mask)
+    return Look(x, batch.mask, model.path, channel(model.path), alone.readout, alone.readout, model.clock.grid)
 
 
 def channel(path: Path) -> Denoise:
@@ -94,7 +95,7 @@ class Diagnostic(Every):
     def on_train_start(self, trainer: Any, module: Any) -> None:
         """Takes the slice."""
         super().on_train_start(trainer, module)
-        self.batch = Batch(*(part.to(module.device) for part in trainer.datamodule.first(self.rows, held_out=True)))
+        self.batch = trainer.datamodule.first(self.rows, held_out=True).each(lambda part: part.to(module.device))
         if not len(self.batch.ids):
             raise ValueError(f"{type(self).__name__} measures on held-out text: set data.validation above 0")
         self.seconds, self.began = 0.0, time.perf_counter()

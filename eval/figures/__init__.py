@@ -1,0 +1,1 @@
+"""Figures: one file each; matplotlib is imported when one is drawn."""

@@ -1,0 +1,96 @@
+"""A world without context whose posterior is exact: independent tokens as Gaussian atoms."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from textflow.diagnostics.residual import Terminal, terminal
+from textflow.escapes.base import Escape
+from textflow.noise import Noise
+from textflow.paths import Linear
+from textflow.types import Ids, Latents, Logits, Posterior
+
+
+@dataclass(frozen=True)
+class Codes:
+    """x = E[y] + tau xi, y uniform; the nearest code is read.
+
+    Args:
+        codes: E, [V, d] float64.
+        tau: standard deviation of an atom.
+        path: how x is noised.
+    """
+
+    codes: Tensor
+    tau: float = 0.0
+    path: Linear = field(default=Linear(scale=1.0))
+
+    @property
+    def weights(self) -> Tensor:
+        return self.codes
+
+    def draw(self, rows: int, length: int, seed: int = 0) -> tuple[Ids, Latents]:
+        """Tokens and their latents."""
+        noise = Noise(range(seed, seed + rows))
+        ids = (noise.uniform(length) * len(self.codes)).long()
+        return ids, self.codes[ids] + self.tau * noise.normal(length, self.codes.shape[1]).double()
+
+    def read(self, z: Latents) -> Logits:
+        return z @ self.codes.T - (self.codes**2).sum(-1) / 2
+
+    def denoise(self, z: Latents, t: float, prev: Latents | None = None) -> Posterior:
+        """gamma and E[x | z_t], exactly."""
+        var = (t * self.tau) ** 2 + (self.path.scale * (1 - t)) ** 2
+        logits = (t * z @ self.codes.T - t * t * (self.codes**2).sum(-1) / 2) / var
+        c = logits.softmax(-1) @ self.codes
+        return Posterior(c + t * self.tau**2 / var * (z - t * c), logits)
+
+
+def pair(a: float, d: int, scale: float) -> Codes:
+    """Two codes, +-a along the first axis."""
+    codes = torch.zeros(2, d, dtype=torch.float64)
+    codes[0, 0], codes[1, 0] = a, -a
+    return Codes(codes, path=Linear(scale=scale))
+
+
+def atoms(V: int, d: int, tau: float, scale: float = 1.0, seed: int = 7) -> Codes:
+    """V standard normal codes."""
+    return Codes(Noise([seed]).normal(V, d)[0].double(), tau, Linear(scale=scale))
+
+
+def normal_cdf(u: float) -> float:
+    return 0.5 * math.erfc(-u / math.sqrt(2))
+
+
+class First(Escape):
+    """Chooses the n-th position of each text at the n-th call."""
+
+    calls = 0
+
+    def forward(
+        self,
+        belief: Posterior,
+        t: float,
+        tokens: Callable[[], Logits],
+        embed: Callable[[Ids], Latents],
+        noise: Noise,
+    ) -> Posterior:
+        said, at = tokens().argmax(-1), torch.arange(belief.mean.shape[1]) == self.calls
+        self.calls += 1
+        x = torch.where(at[None, :, None], embed(said), belief.mean)
+        return belief._replace(mean=x, chosen=torch.where(at, said, -1))
+
+
+def met(world: Codes, t: float, rows: int, length: int) -> Terminal:
+    """Text of the world, noised to t."""
+    x = world.draw(rows, length)[1]
+    mask = torch.ones(rows, length, dtype=torch.bool)
+    return terminal(world.denoise, world.path, x, mask, t, Noise(range(1000, 1000 + rows)))
+
+
+def streams(rows: int) -> Noise:
+    """Streams that no text or state was drawn from."""
+    return Noise(range(5000, 5000 + rows))

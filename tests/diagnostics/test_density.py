@@ -1,0 +1,60 @@
+"""Densities at the boundary against known ones."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from textflow.diagnostics.density import Density, boundary_density, density_at
+from textflow.noise import Noise
+
+
+def uniform(n: int) -> Tensor:
+    return Noise([11]).uniform(n)[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "f", "within"),
+    [("exponential", 1.0, 0.08), ("half-normal", math.sqrt(2 / math.pi), 0.12), ("two modes", 0.4839, 0.12)],
+)
+def test_the_density_at_the_boundary_is_found(name: str, f: float, within: float) -> None:
+    n = 20_000
+    normal = Noise([5]).normal(n)[0].double()
+    distance = {
+        "exponential": -uniform(n).log(),
+        "half-normal": normal.abs(),
+        "two modes": (normal + (uniform(n) < 0.5).double() * 2 - 1).abs(),
+    }[name]
+    found = boundary_density(distance)
+    assert found.value == pytest.approx(f, rel=within)
+    assert abs(found.value - f) < 4 * found.error + 0.02 * f and not found.separated
+    assert found.n == n and found.narrow > 0 and found.wide > 0
+
+
+def test_the_reported_error_is_the_spread_over_samples() -> None:
+    u = uniform(60 * 2000).reshape(60, 2000)
+    found = [boundary_density(-row.log()) for row in u]
+    spread = torch.tensor([one.value for one in found]).std()
+    assert float(spread) == pytest.approx(sum(one.error for one in found) / 60, rel=0.35)  # 60 samples: 9 % error
+
+
+def test_separated_classes_are_told() -> None:
+    u = uniform(40_000).reshape(2, -1)
+    touching = boundary_density(-u.log().sum(0))  # Gamma(2): density x exp(-x), 0 at the boundary
+    apart = boundary_density(0.5 - u[0].log())
+    assert touching.separated and apart.separated and touching.value < 0.06 and apart.value < 0.01
+
+
+def test_the_density_off_the_boundary_is_found() -> None:
+    distance = -uniform(40_000).log()
+    for point in (0.0, 0.05, 0.3, 1.0):
+        assert density_at(distance, point, 0.15) == pytest.approx(math.exp(-point), rel=0.08)
+
+
+def test_unreachable_boundaries_count_but_have_no_density() -> None:
+    distance = -uniform(20_000).log()
+    half = torch.cat([distance, torch.full_like(distance, torch.inf)])
+    assert boundary_density(half).value == pytest.approx(boundary_density(distance).value / 2, rel=1e-9)
+    assert boundary_density(distance[:0]) == Density(0.0, 0.0, 0.0, 0.0, 0.0, 0)
+    assert boundary_density(torch.full((9,), torch.inf)).value == 0
