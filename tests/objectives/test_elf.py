@@ -65,7 +65,7 @@ def step(tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 def test_latents_and_draws_are_the_published_ones(step: dict) -> None:
     data, draws = step["data"], step["draws"]
-    x = step["codec"].encode(*step["batch"])
+    x = step["codec"].encode(step["batch"].ids, step["batch"].mask)
     assert error(x, data["mid.x0"]) < 1e-5
     assert error(draws.t, data["mid.t"]) < 1e-5
     assert error(draws.w, data["mid.w"]) < 1e-5

@@ -25,6 +25,7 @@ class ELF(Speaker):
         guidance_tokens: tokens that carry the guidance scale w.
         mode_tokens: tokens that are present in decode mode only.
         dropout: in the middle half of the blocks, in [0, 1).
+        head: whether denoising rows give p(token | z_t) too, by a readout as narrow as the bottleneck [ours].
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class ELF(Speaker):
         guidance_tokens: int = 4,
         mode_tokens: int = 4,
         dropout: float = 0.0,
+        head: bool = False,
     ) -> None:
         super().__init__()
         self.dim, self.vocab, self.head_width, self.dropout = dim, vocab, width // heads, dropout
@@ -54,6 +56,7 @@ class ELF(Speaker):
         self.norm = Norm(width, eps=1e-6)
         self.out = nn.Linear(width, dim)
         self.vocabulary = Vocabulary(width, dim, vocab)
+        self.head = Vocabulary(width, bottleneck, vocab) if head else None
         self._initialise()
 
     def _initialise(self) -> None:
@@ -69,7 +72,8 @@ class ELF(Speaker):
         nn.init.zeros_(self.out.weight)
 
     def forward(self, z: Latents, t: Times, given: Given = Given()) -> Posterior:
-        return Posterior(self.mean(self.trunk(z, t, given)))
+        hidden = self.trunk(z, t, given)
+        return Posterior(self.mean(hidden), self.token_logits(hidden))
 
     def decode(self, z: Latents, t: Times, given: Given = Given()) -> Logits:
         return self.logits(self.trunk(z, t, given, torch.ones_like(t, dtype=torch.bool)))

@@ -12,6 +12,15 @@ from textflow.types import Batch, Latents
 class Objective(nn.Module, ABC):
     """Losses of a denoiser; the entry "loss" is minimised."""
 
+    def learn_from(self, objective: "Objective", teacher: Denoiser) -> None:
+        """Take a teacher, for objectives that need one.
+
+        Args:
+            objective: that the teacher was trained for.
+            teacher: trained.
+        """
+        raise ValueError(f"{type(self).__name__} learns from data, not from a teacher; use the objective Distill")
+
     @abstractmethod
     def forward(self, net: Denoiser, path: Path, x: Latents, batch: Batch) -> dict[str, Tensor]:
         """

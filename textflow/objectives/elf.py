@@ -12,7 +12,8 @@ from textflow.clocks.logit_normal import LogitNormal
 from textflow.nets.base import Denoiser, Speaker
 from textflow.objectives.base import Objective
 from textflow.paths.base import Path
-from textflow.types import Batch, Given, Latents, Rows, Times
+from textflow.targets.base import keep, pick
+from textflow.types import Batch, Choice, Given, Latents, Rows, Times
 
 
 class Draws(NamedTuple):
@@ -51,6 +52,8 @@ class ELFObjective(Objective):
         error: that is squared: of the `velocity` (ELF), or of the clean guess `x` [ours], where the last times, which
             ask for little, do not outweigh the others.
         coins: `exact` tosses one a row; `stratified` takes the expected number of rows each time (fixed shapes).
+        head_weight: of the cross-entropy of denoising rows, where the net has a commitment head, >= 0.
+        pads: whether padding counts in the loss, so that an answer to a prompt learns to end (ELF, conditional tasks).
     """
 
     def __init__(
@@ -64,19 +67,22 @@ class ELFObjective(Objective):
         w_max: float = 5.0,
         error: Literal["velocity", "x"] = "velocity",
         coins: Literal["exact", "stratified"] = "exact",
+        head_weight: float = 0.1,
+        pads: bool = False,
     ) -> None:
         super().__init__()
         self.clock = clock or LogitNormal(-1.5, 0.8)
         self.decode_clock = decode_clock or LogitNormal(0.8, 0.8)
         self.decode_share, self.decode_scale, self.again_share = decode_share, decode_scale, again_share
         self.w_min, self.w_max, self.error, self.coins = w_min, w_max, error, coins
+        self.head_weight, self.pads = head_weight, pads
 
     def forward(self, net: Denoiser, path: Path, x: Latents, batch: Batch) -> dict[str, Tensor]:
         if not isinstance(net, Speaker):
             raise ValueError(
                 f"ELFObjective trains a net with a decode mode (such as ELF); {type(net).__name__} has none"
             )
-        return self.loss(net, path, x, batch, self.draw(x))
+        return self.loss(net, path, x, batch, self.draw(x), batch.fixed)
 
     def draw(self, x: Latents) -> Draws:
         """The random numbers of one step for latents of x's shape."""
@@ -104,27 +110,34 @@ class ELFObjective(Objective):
         rank = order.masked_fill(~among, 2.0).argsort().argsort()
         return rank < (share * among.sum()).round()
 
-    def loss(self, net: Speaker, path: Path, x: Latents, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+    def loss(
+        self, net: Speaker, path: Path, x: Latents, batch: Batch, draws: Draws, fixed: Choice | None = None
+    ) -> dict[str, Tensor]:
         """The losses for given draws, at the least work that gives the published gradient.
 
         Only self-conditioned rows take the pass without gradient; the conditional guess in the guided target is the
         gradient pass's own, detached, since both have the same inputs; logits exist for valid tokens of decoding rows.
         The velocity is affine in the guess, so the guidance can be added to the clean target.
+        A prompt is clean in z and in the self-condition of denoising rows, and has no loss; decoding rows, which have
+        no self-condition, meet it as noisy as the rest.
         """
-        t, w, valid = draws.t, draws.w, batch.mask
+        t, w = draws.t, draws.w
+        given = Given(w=w, clean=None if fixed is None else x, fixed=fixed)
+        valid = batch.mask | self.pads if fixed is None else (batch.mask | self.pads) & ~fixed
         rows, again = ~draws.decode, draws.again & ~draws.decode
-        z = path.mix(x, draws.eps, t)
-        prev = torch.zeros_like(x)
+        z, some = keep(path.mix(x, draws.eps, t), given), pick(given, again)
+        prev = keep(torch.zeros_like(x), given).masked_fill(draws.decode[:, None, None], 0.0)
         with torch.no_grad():
-            prev[again] = once = net(z[again], t[again], Given(w=w[again])).mean
+            once = net.mean(net.trunk(z[again], t[again], some._replace(prev=prev[again])))  # no head
+            prev[again] = once = keep(once, some)
         share = draws.share[..., None]
         noisy = share * x + (1 - share) * self.decode_scale * draws.decode_eps
 
         z_in = torch.where(rows[:, None, None], z, noisy)
-        hidden = net.trunk(z_in, torch.where(rows, t, 1.0), Given(prev=prev, w=w), draws.decode)
+        hidden = net.trunk(z_in, torch.where(rows, t, 1.0), given._replace(prev=prev), draws.decode)
         guess, goal, inner = net.mean(hidden[rows]), x[rows], again[rows]
         with torch.no_grad():
-            twice = guess[inner] if net.repeats else net(z[again], t[again], Given(once, w[again])).mean
+            twice = guess[inner] if net.repeats else net.mean(net.trunk(z[again], t[again], some._replace(prev=once)))
             goal[inner] += (1 - 1 / w[again])[:, None, None] * (twice - once)
 
         error = guess - goal
@@ -133,7 +146,11 @@ class ELFObjective(Objective):
         square = (error**2).mean(-1)[valid[rows]].sum()
         said = valid & draws.decode[:, None]
         nll = net.nll(hidden[said], batch.ids[said])
-        return means(square, nll, valid, draws.decode)
+        losses = means(square, nll, valid, draws.decode)
+        if net.head is None:
+            return losses
+        told = valid & rows[:, None]
+        return with_head(losses, net.token_nll(hidden[told], batch.ids[told]), self.head_weight, valid, draws.decode)
 
 
 def means(square: Tensor, nll: Tensor, valid: Tensor, decode: Tensor) -> dict[str, Tensor]:
@@ -145,3 +162,11 @@ def means(square: Tensor, nll: Tensor, valid: Tensor, decode: Tensor) -> dict[st
         "l2": square.detach() / (total - said).clamp_min(1),
         "ce": nll.detach() / said.clamp_min(1),
     }
+
+
+def with_head(
+    losses: dict[str, Tensor], nll: Tensor, weight: float, valid: Tensor, decode: Tensor
+) -> dict[str, Tensor]:
+    """The losses with a commitment head's sum over denoising tokens, under the same denominator."""
+    loss = losses["loss"] + weight * nll / valid.sum().clamp_min(1)
+    return losses | {"loss": loss, "head": nll.detach() / (valid & ~decode[:, None]).sum().clamp_min(1)}

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from textflow.nets.base import Speaker
-from textflow.objectives.elf import Draws, ELFObjective, means
+from textflow.objectives.elf import Draws, ELFObjective, means, with_head
 from textflow.paths.base import Path
 from textflow.types import Batch, Given, Latents
 
@@ -30,4 +30,8 @@ def plain_loss(
     square = ((path.velocity(z, net.mean(hidden), t) - target) ** 2).mean(-1)
     nll = F.cross_entropy(net.logits(hidden).transpose(1, 2), batch.ids, reduction="none")
     said = decode[:, None] & batch.mask
-    return means((square * (batch.mask & ~said)).sum(), (nll * said).sum(), batch.mask, decode)
+    losses = means((square * (batch.mask & ~said)).sum(), (nll * said).sum(), batch.mask, decode)
+    if (logits := net.token_logits(hidden)) is None:
+        return losses
+    told = F.cross_entropy(logits.transpose(1, 2), batch.ids, reduction="none") * (batch.mask & ~decode[:, None])
+    return with_head(losses, told.sum(), objective.head_weight, batch.mask, decode)

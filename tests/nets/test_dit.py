@@ -1,0 +1,109 @@
+"""The transformer of FLM's family against tensors and sizes of the published code."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tests.recorded import error, part, recorded
+from tests.told import dit
+from textflow.clocks import LogitNormal
+from textflow.nets.dit import DiT, Residual, cdf
+from textflow.paths import Linear
+from textflow.targets.tangent import along
+from textflow.types import Given
+
+
+@torch.no_grad()
+def test_forward_is_flms() -> None:
+    data, _ = recorded("flm_tiny")
+    net = dit(part(data, "flm.weights."))
+    belief = net(data["flm.x_t"], data["flm.tau"])
+    assert belief.logits is not None
+    assert error(belief.logits, data["flm.logp"]) < 1e-5
+    torch.testing.assert_close(belief.mean, belief.logits.exp())
+
+
+@torch.no_grad()
+def test_forward_with_two_times_is_fmlms() -> None:
+    data, _ = recorded("fmlm_tiny")
+    net = dit(part(data, "weights."), logit_cap=30.0)
+    belief = net(data["psd.x_s"], data["psd.tau_s"], Given(until=data["psd.tau_t"]))
+    assert belief.logits is not None
+    assert error(belief.logits, data["psd.log_D_st"]) < 1e-5
+
+
+@torch.no_grad()
+def test_one_step_of_a_student_is_the_published_one() -> None:
+    data, _ = recorded("flm_tiny")
+    net, z = dit(part(data, "stage2.weights.")), data["stage2.sample.1.z0"]
+    p = net(z, torch.zeros(2), Given(until=torch.ones(2))).mean
+    assert error(p, data["stage2.sample.1.z1"]) < 1e-5
+    assert torch.equal(p.argmax(-1), data["stage2.sample.1.ids"])
+
+
+@torch.no_grad()
+def test_what_is_told_is_the_clocks_share() -> None:
+    data, _ = recorded("flm_tiny")
+    clock = LogitNormal()
+    plain, timed = (dit(part(data, "stage2.weights."), clock=c) for c in (None, clock))
+    z, t, u = data["stage2.x_s"], torch.linspace(0.05, 0.4, 8), torch.linspace(0.5, 0.9, 8)
+    expected = plain(z, cdf(clock, t), Given(until=cdf(clock, u))).mean
+    torch.testing.assert_close(timed(z, t, Given(until=u)).mean, expected)
+    instant = timed(z, t).mean
+    torch.testing.assert_close(instant, plain(z, cdf(clock, t), Given(until=cdf(clock, t))).mean)
+
+
+def test_the_size_is_the_published_one() -> None:
+    """MDLM on OpenWebText: GPT-2's tokens and the mask."""
+    with torch.device("meta"):
+        net = DiT(50_258, 50_258)
+    assert sum(p.numel() for p in net.parameters()) == 169_627_218
+
+
+def test_a_fresh_net_knows_nothing() -> None:
+    net = DiT(7, 7, width=8, depth=1, heads=2, cond=4, spans=True)
+    belief = net(torch.randn(2, 3, 7), torch.tensor([0.1, 0.9]), Given(until=torch.ones(2)))
+    torch.testing.assert_close(belief.mean, torch.full((2, 3, 7), 1 / 7))
+
+
+@pytest.mark.parametrize("cap", [None, 50.0])
+def test_it_differentiates_forwards_in_z_and_both_times(cap: float | None) -> None:
+    torch.manual_seed(0)
+    net = DiT(7, 7, width=8, depth=2, heads=2, cond=4, spans=True, attention_cap=cap).double()
+    for p in net.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    z, s, u = torch.randn(2, 3, 7).double(), torch.tensor([0.1, 0.5]).double(), torch.tensor([0.6, 0.9]).double()
+    direction = (torch.randn_like(z), torch.randn_like(s), torch.randn_like(u))
+    belief, value, rate = along(net, z, s, u, Given(), direction)
+    h = 1e-5
+    ahead, back = (
+        net(z + k * direction[0], s + k * direction[1], Given(until=u + k * direction[2])).mean for k in (h, -h)
+    )
+    torch.testing.assert_close(rate, ((ahead - back) / (2 * h)).detach(), rtol=1e-5, atol=1e-8)
+    torch.testing.assert_close(value, net(z, s, Given(until=u)).mean)
+    assert belief.mean.requires_grad and not rate.requires_grad
+
+
+def test_a_bend_of_no_length_is_the_teacher() -> None:
+    torch.manual_seed(0)
+    teacher, net = (DiT(7, 7, width=8, depth=1, heads=2, cond=4, spans=spans) for spans in (False, True))
+    torch.nn.init.normal_(net.out.weight)
+    torch.nn.init.normal_(teacher.out.weight)
+    student = Residual(teacher, net, Linear(1.0))
+    z, t = torch.randn(2, 3, 7), torch.tensor([0.1, 0.5])
+    torch.testing.assert_close(student(z, t, Given(until=t)).mean, teacher(z, t).mean)
+    assert error(student(z, t, Given(until=t + 0.3)).mean, teacher(z, t).mean) > 1e-3
+    assert all(not name.startswith("teacher") for name, _ in student.named_parameters())
+
+
+def test_latents_of_another_width_are_refused() -> None:
+    with pytest.raises(ValueError, match="one-hot"):
+        DiT(8, 7)
+
+
+def test_one_hot_rows_are_rows_of_the_table() -> None:
+    net = DiT(7, 7, width=8, depth=1, heads=2, cond=4)
+    torch.nn.init.normal_(net.out.weight)
+    ids, t = torch.tensor([[1, 2, 3]]), torch.tensor([0.0])
+    hot = F.one_hot(ids, 7).float()
+    torch.testing.assert_close(net.raw(hot, t), net.out(net.trunk(net.table[ids], net.time(t))))

@@ -1,0 +1,90 @@
+"""MeanFlow's draws, targets, losses and gradients against the published code's, whose time runs the other way."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.recorded import error, part, recorded
+from textflow.clocks import LogitNormal
+from textflow.nets import Denoiser
+from textflow.objectives.flow_map import Spans
+from textflow.objectives.mean_flow import MeanFlowObjective
+from textflow.paths import Linear
+from textflow.targets import Data, MeanFlow
+from textflow.types import Batch, Given, Latents, Posterior, Times
+
+PATH = Linear(1.0, 1e-8)
+
+
+class Toy(Denoiser):
+    """V = -MLP(z, 1 - s, u - s), as the clean guess z + (1 - s) V."""
+
+    def __init__(self, weights: dict[str, Tensor], dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+        for name in ("l1", "l2", "l3"):
+            shape = weights[f"{name}.weight"].shape
+            setattr(self, name, nn.Linear(shape[1], shape[0]))
+        self.load_state_dict(weights)
+
+    def forward(self, z: Latents, t: Times, given: Given = Given()) -> Posterior:
+        assert given.until is not None
+        told = torch.cat([z.flatten(1), 1 - t[:, None], (given.until - t)[:, None]], 1)
+        out = self.l3(torch.tanh(self.l2(torch.tanh(self.l1(told))))).view_as(z)
+        return Posterior(z - (1 - t)[:, None, None] * out)
+
+
+@pytest.fixture(scope="module")
+def data() -> dict[str, Tensor]:
+    return recorded("meanflow_tiny")[0]
+
+
+def read(data: dict[str, Tensor], case: str) -> tuple[dict[str, Tensor], Toy, MeanFlowObjective, Spans, Tensor, Batch]:
+    config = recorded("meanflow_tiny")[1]["config"]
+    own = part(data, f"{case}.")
+    x = data["x"][:, 0]
+    start = LogitNormal(-config["P_mean_t"], config["P_std_t"])
+    end = LogitNormal(-config["P_mean_r"], config["P_std_r"])
+    pair = "ordered" if case == "v0" else "pushed"
+    objective = MeanFlowObjective(start, end, config["ratio"], pair, config["norm_p"], config["norm_eps"])
+    instant = own["draw.uniform"] < 1 - config["ratio"]
+    pairs = start.at(-own["draw.t_normal"]), end.at(-own["draw.r_normal"])
+    spans = Spans(*objective.span(*pairs, instant), own["draw.eps"][:, 0], instant)
+    batch = Batch(torch.zeros(x.shape[:2], dtype=torch.long), torch.ones(x.shape[:2], dtype=torch.bool))
+    return own, Toy(part(data, "weights."), x.shape[-1]), objective, spans, x, batch
+
+
+@pytest.mark.parametrize("case", ["v0", "v1"])
+def test_everything_of_a_step_is_the_published_one(data: dict[str, Tensor], case: str) -> None:
+    own, net, objective, spans, x, batch = read(data, case)
+    assert error(1 - spans.s, own["t"]) < 1e-5
+    assert error(1 - spans.u, own["r"]) < 1e-5
+    z = PATH.mix(x, spans.eps, spans.s)
+    assert error(z, own["z"][:, 0]) < 1e-5
+    never = torch.zeros_like(spans.instant)
+    lesson = MeanFlow()(Data(x), net, PATH, z, torch.stack([spans.s, spans.u], 1), Given(), never)
+    assert lesson.guess is not None
+    assert error(PATH.velocity(z, lesson.guess.mean, spans.s), -own["u_pred"][:, 0]) < 1e-5
+    assert error(PATH.velocity(z, lesson.goal, spans.s), -own["u_target"][:, 0]) < 1e-5
+    losses = objective.loss(net, PATH, x, batch, spans)
+    assert error(losses["loss"], own["loss"]) < 1e-5
+    assert error(losses["square"], own["sq_error"].mean()) < 1e-5
+    losses["loss"].backward()
+    grads = {name: p.grad for name, p in net.named_parameters()}
+    for name, grad in part(own, "grad.").items():
+        assert error(grads[name], grad) < 1e-5, name
+
+
+def test_one_step_is_the_published_sample(data: dict[str, Tensor]) -> None:
+    net, z = Toy(part(data, "weights."), 4), data["sample.noise"][:, 0]
+    s, u = torch.zeros(3), torch.ones(3)
+    with torch.no_grad():
+        assert error(PATH.step(z, net(z, s, Given(until=u)).mean, s, u), data["sample.z0"][:, 0]) < 1e-5
+
+
+def test_a_step_of_no_length_has_the_velocity_itself_as_its_target(data: dict[str, Tensor]) -> None:
+    _, net, _, spans, x, _ = read(data, "v0")
+    z = PATH.mix(x, spans.eps, spans.s)
+    never = torch.zeros_like(spans.instant)
+    lesson = MeanFlow()(Data(x), net, PATH, z, torch.stack([spans.s, spans.s], 1), Given(), never)
+    assert error(lesson.goal, x) < 1e-5
