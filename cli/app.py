@@ -7,14 +7,17 @@ from difflib import get_close_matches
 
 VERBS = {
     "fit": "train a recipe, or continue its run: fit RECIPE [OVERLAY ...] [--key value]",
+    "distill": "teach students of fewer steps: distill RECIPE --teacher RUN",
     "check": "look a recipe over in seconds: files, tokenizer, shapes, memory, one step",
     "sample": "write texts: sample RUN [OVERLAY ...] [-n 16 --steps 32 --seed 0 --out samples.jsonl]",
     "eval": "score a run: perplexity with entropy, repetition and n",
+    "diagnose": "where and why it fails: diagnose RUN [OVERLAY ...], or diagnose --world chain",
     "recipes": "list the recipes",
     "convert": "another repository's checkpoint -> a textflow folder: convert elf SOURCE TARGET",
     "bench": "measure speed and memory against the plain version",
 }
-RAW = ("fit", "check")  # these read recipes from their words
+RAW = ("fit", "distill", "check")  # these read recipes from their words
+RUNLESS = ("diagnose",)  # their run may be missing, so the parser takes it for an option
 OVERLAID = ("sample", "eval", "diagnose")  # RUN OVERLAY ...: overlays follow the run
 
 
@@ -52,6 +55,8 @@ def run(verb: str, words: list[str]) -> int | None:
 
     if verb in OVERLAID:
         words = overlaid(words)
+    if verb in RUNLESS and words and not words[0].startswith("-"):
+        words = ["--run", *words]
     words = ["-" + word if len(word) == 2 and word[0] == "-" and word[1] not in "-h" else word for word in words]
     try:
         return auto_cli(function, args=words, prog=f"textflow {verb}", exit_on_error=False, as_positional=True)

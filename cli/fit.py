@@ -4,7 +4,7 @@ import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -58,18 +58,19 @@ def quiet() -> None:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "litlogger" not in r.getMessage())
 
 
-def fit_config(config: Any, name: str) -> int:
+def fit_config(config: Any, name: str, prepare: Callable[[Any], None] = lambda model: None) -> int:
     """Train what a checked recipe describes; returns 0, or 130 where Ctrl-C stopped it.
 
     Args:
         config: the recipe.
         name: its title.
+        prepare: is given the fresh model, before a saved state is loaded.
     """
     with alone(Path(config.run.folder)):
-        return fit_alone(config, name)
+        return fit_alone(config, name, prepare)
 
 
-def fit_alone(config: Any, name: str) -> int:
+def fit_alone(config: Any, name: str, prepare: Callable[[Any], None] = lambda model: None) -> int:
     """`fit_config`, once the run folder is ours."""
     import lightning as L
 
@@ -88,6 +89,7 @@ def fit_alone(config: Any, name: str) -> int:
     trainer: Any = built
     if codec and isinstance(model, Generator):
         model.take_codec(checkpoint.weights(codec))
+    prepare(model)
     watch(trainer, config, run)
     if trainer.is_global_zero:
         print(f"{name}\nRun folder {run}{f', continued from {state.parent.name}' if state else ''}; recipe:\n\n{text}")

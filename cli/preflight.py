@@ -21,7 +21,6 @@ from textflow.data import DataModule
 from textflow.data.head import begin
 from textflow.data.module import too_few
 from textflow.generator import Generator
-from textflow.types import Batch
 
 ROWS, LENGTH = 4, 64  # of the batch of the real step, at most
 
@@ -107,14 +106,14 @@ def codec(look: Look) -> str:
         return f"not tried, nor a step: that takes {readable(needed)} of memory, {readable(free)} are free here"
     torch.manual_seed(config.seed)
     look.model = model = recipes.load_model(recipes.write(config), look.vocab)[0].to(device)
-    look.batch = Batch(*(part[:, :LENGTH].to(device) for part in look.batch))
+    look.batch = look.batch.each(lambda part: part[:, :LENGTH].to(device))
     if not isinstance(model, Generator):
         return "is the net itself" if isinstance(model, Autoencoder) else "none"
     if config.codec and not is_recipe(config.codec):
         model.take_codec(checkpoint.weights(Path(config.codec)))
     note = clocks(model, config, look.batch)
     with torch.no_grad():
-        x = model.codec.encode(*look.batch)
+        x = model.codec.encode(look.batch.ids, look.batch.mask)
     if x.shape[-1] != model.codec.dim or not bool(x.isfinite().all()):
         raise ValueError(f"the codec gives latents {list(x.shape)}; finite ones of width {model.codec.dim} are needed")
     look.sizes["codec"] = sum(size(m.parameters()) for m in with_frozen(model.codec))

@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from textflow.cli.options import SamplerName, best_device, sampler_of
 
@@ -38,14 +39,20 @@ def sample(
         device: cpu, cuda, mps or auto.
     """
     from textflow.checkpoint import load
-    from textflow.generator import Generator
 
-    generator = load(run, best_device(device), overlays)
-    if not isinstance(generator, Generator):
+    generator: Any = load(run, best_device(device), overlays)
+    if not hasattr(generator, "generate"):
         found = type(generator).__name__
-        raise ValueError(f"{run} holds a {found}, which does not generate; name the run of a Generator")
+        raise ValueError(f"{run} holds a {found}, which writes no texts; name a Generator, Masked or CausalLM")
     chosen = sampler_of(sampler, gamma) or generator.sampler
-    settings = {"seed": seed, "steps": steps, "sampler": repr(chosen), "overlays": overlays, "guidance": guidance, "length": length}
+    settings = {
+        "seed": seed,
+        "steps": steps,
+        "sampler": repr(chosen),
+        "overlays": overlays,
+        "guidance": guidance,
+        "length": length,
+    }
     done = written(out, settings) if out else 0
     if done:
         print(f"{out} holds {done} of {n} texts; going on", file=sys.stderr)

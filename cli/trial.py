@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from textflow.autoencoder import Autoencoder
 from textflow.cli.estimate import saved, size, state_size
 from textflow.generator import Generator
+from textflow.masked import Masked
 from textflow.types import Batch, Given
 
 LARGE = 20_000_000  # parameters; Muon's update of a larger net takes a CPU more than seconds
@@ -55,7 +56,7 @@ def forward(model: Any, rows: int, length: int) -> str:
     """One pass of a model over zeros; its shapes, compared with those needed.
 
     Args:
-        model: a Generator, an Autoencoder, or one that wraps a causal transformer.
+        model: a Generator, an Autoencoder, a Masked, or one that wraps a causal transformer.
         rows: of the batch.
         length: tokens a row.
     """
@@ -70,6 +71,9 @@ def forward(model: Any, rows: int, length: int) -> str:
         net: Any = model.net
         z = torch.zeros(rows, length, net.dim)
         return f"latents {list(z.shape)} -> logits {list(net.readout(z).shape)}"
+    if isinstance(model, Masked):
+        logits = model.net.logits(model.net(torch.full((rows, length), model.net.mask), torch.zeros(rows)))
+        return f"ids {[rows, length]} -> logits {list(logits.shape)}"
     logits = model.net(input_ids=torch.zeros(rows, length, dtype=torch.long)).logits
     return f"ids {[rows, length]} -> logits {list(logits.shape)}"
 
@@ -77,7 +81,7 @@ def forward(model: Any, rows: int, length: int) -> str:
 def clocks(model: Generator, config: Any, batch: Batch) -> str:
     """Measure the clocks, or give them a uniform law while the codec is untrained; says what was done."""
     if model.codec.ready:
-        model.measure(batch)
+        model.measure(batch, [clock for clock in model.unmeasured() if not clock.needs_denoiser])
         return ""
     if not config.codec:
         kind = type(model.codec).__name__

@@ -9,8 +9,7 @@ from typing import Any
 import yaml
 
 from textflow.causal import scorer
-from textflow.data import DataModule
-from textflow.recipe import sampling
+from textflow.recipe import data_of, sampling
 from textflow.samplers import Sampler
 
 from .run import Record, evaluate, references, write
@@ -95,7 +94,7 @@ def validation_texts(data: dict[str, Any], n: int) -> list[str]:
         data: the part `data` of a recipe.
         n: most rows.
     """
-    module = data_module(data)
+    module = data_of(data)
     module.prepare_data()
     module.setup("validate")
     texts: list[str] = []
@@ -106,12 +105,3 @@ def validation_texts(data: dict[str, Any], n: int) -> list[str]:
     if not texts:
         raise ValueError("no validation text to compare with; the run's recipe needs data.validation above 0")
     return texts[:n]
-
-
-def data_module(data: dict[str, Any]) -> DataModule:
-    """The data module that the part `data` of a recipe describes."""
-    from jsonargparse import ArgumentParser
-
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(DataModule, "data")
-    return parser.instantiate_classes(parser.parse_object({"data": data})).data

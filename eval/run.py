@@ -1,13 +1,13 @@
 """Records: a number and the whole protocol that it was measured by, one for each (steps, sampler)."""
 
-import dataclasses
 import hashlib
+import inspect
 import json
+import math
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import is_dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,32 +15,30 @@ from typing import Any
 import torch
 from torch import nn
 
-from textflow.metrics import Scorer, clean_share, distinct, mean_entropy, mean_repetition, ngram_diversity
+from textflow.metrics import Scorer, numbers_of
 
 Record = dict[str, Any]
-MEASURED = (
-    *("perplexity", "entropy", "seq_rep_4", "clean", "distinct_1", "distinct_2", "distinct_3", "diversity"),
-    *("empty", "tokens", "nfe", "seconds"),
+NUMBERS = (
+    *("perplexity", "nll", "entropy", "seq_rep_4", "clean"),
+    *("distinct_1", "distinct_2", "distinct_3", "diversity"),
 )
+MEASURED = (*NUMBERS, "intervals", "empty", "tokens", "nfe", "seconds")
 
 
-def measure(texts: Sequence[str], scorer: Scorer) -> Record:
-    """All that is printed beside a perplexity, and the scorer's protocol; perplexity is None without tokens.
+def measure(texts: Sequence[str], scorer: Scorer, ids: Sequence[Sequence[int]] | None = None) -> Record:
+    """All that is printed beside a perplexity, with 95% intervals over samples, and the scorer's protocol.
 
     Args:
-        texts: decoded samples.
-        scorer: the language model that judges; n-grams and entropy are over its ids.
+        texts: decoded samples; what they cannot give, such as a perplexity of no tokens, is None.
+        scorer: the language model that judges.
+        ids: tokens that entropy and n-grams are over; default: the scorer's.
     """
     scored = scorer.score(texts)
+    found = numbers_of(scored, ids)
     return {
-        "perplexity": scored.perplexity,
-        "entropy": mean_entropy(scored.ids),
-        "seq_rep_4": mean_repetition(scored.ids),
-        "clean": clean_share(scored.ids),
-        "distinct_1": distinct(scored.ids, 1),
-        "distinct_2": distinct(scored.ids, 2),
-        "distinct_3": distinct(scored.ids, 3),
-        "diversity": ngram_diversity(scored.ids),
+        **{name: found[name].value if name in found else None for name in NUMBERS},
+        "intervals": {name: [one.low, one.high] for name, one in found.items()},
+        "entropy_ids": "scorer" if ids is None else "generator",
         "n": len(texts),
         "empty": scored.empty,
         "tokens": int(scored.tokens.sum()),
@@ -115,10 +113,10 @@ def counted(*nets: nn.Module) -> Iterator[list[int]]:
 
 
 def fields(part: Any) -> Record | None:
-    """A part as {"class": its name, field: value, ...}; None stays None."""
+    """A part as {"class": its name, argument: value, ...} with the arguments that it keeps; None stays None."""
     if part is None:
         return None
-    named = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)} if is_dataclass(part) else {}
+    named = {name: getattr(part, name) for name in inspect.signature(type(part)).parameters if hasattr(part, name)}
     return {"class": type(part).__name__, **{name: plain(value) for name, value in named.items()}}
 
 
@@ -169,7 +167,7 @@ def evaluate(
     Args:
         generator: has net and generate(n, steps, seed, sampler, batch_size); twin, sampler, grid, guidance are used.
         scorer: the language model that judges.
-        steps: numbers of sampling steps.
+        steps: numbers of sampling steps; one that takes a pass a token is judged once, at its own `passes`.
         n: samples of each record.
         seed: of the samples.
         samplers: parts; None is the generator's own.
@@ -177,9 +175,18 @@ def evaluate(
         facts: what the caller knows of the run: checkpoint, its hash, tokenizer, length.
     """
     for sampler in samplers:
-        for count in steps:
+        for count in [own] if (own := getattr(generator, "passes", None)) else steps:
             texts, cell = sampled(generator, count, n, seed, sampler, batch_size)
             yield {**(facts or {}), **cell, **measure(texts, scorer)}
+
+
+def finite(value: Any) -> Any:
+    """The same with None for numbers that JSON does not know."""
+    if isinstance(value, dict):
+        return {key: finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write(record: Record, folder: Path) -> Path:

@@ -9,7 +9,7 @@ from rich.table import Table
 Record = dict[str, Any]
 PROTOCOL = (
     *("scorer", "scorer_hash", "scorer_dtype", "scorer_tokenizer"),
-    *("truncation", "weights", "aggregation", "length"),
+    *("truncation", "counting", "weights", "aggregation", "entropy_ids", "length"),
 )
 COLUMNS = {
     "perplexity": "{:.1f}",
@@ -29,9 +29,18 @@ HEADS = {"seq_rep_4": "seq-rep-4", "distinct_2": "distinct-2", "nfe": "NFE"}
 
 def name(record: Record) -> str:
     """What was measured: text, sampler and steps."""
-    parts = [(record.get(part) or {}).get("class", "") for part in ("escape", "sampler")]
+    parts = [brief(record.get("escape")), (record.get("sampler") or {}).get("class", "")]
     words = [record["text"], *(part for part in parts if part != "Soft"), record.get("steps", "")]
     return " ".join(str(word) for word in words if word != "")
+
+
+def brief(escape: Record | None) -> str:
+    """An escape in a word: its class, and what it chooses by where that is not the likeliest token everywhere."""
+    if not escape:
+        return ""
+    said = [escape.get("choice"), (escape.get("gate") or {}).get("class")]
+    told = [word for word in said if word not in (None, "mode", "All")]
+    return escape["class"] + (f"({', '.join(told)})" if told else "")
 
 
 def warning(records: Sequence[Record]) -> str:

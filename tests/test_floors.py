@@ -15,16 +15,23 @@ FLOORS = [
     ["readouts", "samplers", "escapes", "targets", "metrics"],
     ["objectives"],
     ["data", "training"],
-    ["generator", "autoencoder", "causal"],
+    ["escaped", "generator", "autoencoder", "causal", "masked"],
     ["oracle"],
     ["diagnostics"],
     ["mistakes"],
-    ["recipe", "checkpoint", "convert"],
+    ["recipe", "rounds", "checkpoint", "convert"],
     ["eval"],
     ["cli"],
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-STAIRS = {("clocks", "paths"), ("checkpoint", "recipe"), ("convert", "recipe"), ("convert", "checkpoint")}  # on a floor
+STAIRS = {
+    ("clocks", "paths"),
+    ("generator", "escaped"),
+    ("checkpoint", "recipe"),
+    ("rounds", "recipe"),
+    ("convert", "recipe"),
+    ("convert", "checkpoint"),
+}  # on a floor
 FOLDERS = {"textflow": "textflow", "cli": "textflow.cli", "eval": "textflow.eval"}
 
 

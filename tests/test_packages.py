@@ -32,6 +32,6 @@ def test_pyproject_names_the_packages_of_the_tree() -> None:
 
 def test_every_package_has_an_init_file() -> None:
     for package in named():
-        folder = ROOT / package.removeprefix("textflow.") if package.split(".")[1:2] in (["cli"], ["eval"]) else None
-        folder = folder or ROOT / package.replace(".", "/")
+        outside = package.split(".")[1:2] in (["cli"], ["eval"])  # these lie at the top
+        folder = ROOT / (package.removeprefix("textflow.") if outside else package).replace(".", "/")
         assert (folder / "__init__.py").is_file(), package

@@ -1,19 +1,26 @@
-"""CausalLM: a small autoregressive transformer trained by next-token cross-entropy; it scores what others generate."""
+"""CausalLM: an autoregressive transformer trained by next-token cross-entropy. It scores what others generate, and is
+the baseline that writes token by token."""
 
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from textflow.data import Tokenizer
 from textflow.metrics import Scorer
+from textflow.noise import Noise
+from textflow.samplers import Sampler
+from textflow.samplers.next_token import NextToken
 from textflow.training import Trainable
-from textflow.types import Batch
+from textflow.training.writing import write
+from textflow.types import Batch, Ids
 
 
 class CausalLM(Trainable):
@@ -28,6 +35,7 @@ class CausalLM(Trainable):
         optimizer: makes the optimizer from (name, parameter) pairs.
         schedule: makes the learning-rate schedule, stepped once a step.
         ema: decay of the average weights, 0 to 1.
+        sampler: how the next token is chosen.
     """
 
     def __init__(
@@ -40,6 +48,7 @@ class CausalLM(Trainable):
         optimizer: Callable[[Any], Optimizer] = lambda params: AdamW(params, lr=3e-3),
         schedule: Callable[[Optimizer], LRScheduler] = lambda optimizer: LambdaLR(optimizer, lambda step: 1.0),
         ema: float = 0.99,
+        sampler: NextToken = NextToken(),
     ) -> None:
         super().__init__(optimizer, schedule, ema)
         if width % heads or width // heads % 2:
@@ -55,6 +64,17 @@ class CausalLM(Trainable):
             use_cache=False,
         )
         self.average(LlamaForCausalLM(config))
+        self.sampler = sampler
+
+    @property
+    def passes(self) -> int:
+        """Network passes of a text, at most: one a token, whatever the steps that are asked for."""
+        return min(self.length, self.room)
+
+    @property
+    def room(self) -> int:
+        """Most tokens that it reads."""
+        return int(cast(Any, self.twin).config.max_position_embeddings)
 
     def losses(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Mean -log p(token | tokens before it) over text that has a token before it.
@@ -67,6 +87,62 @@ class CausalLM(Trainable):
         kept = batch.mask[:, 1:]
         nll = F.cross_entropy(logits[kept].float(), batch.ids[:, 1:][kept], reduction="sum")
         return {"loss": nll / kept.sum().clamp_min(1)}  # [kept, V] -> scalar; a batch of one-token rows gives 0
+
+    @torch.no_grad()
+    def sample(self, seeds: list[int], sampler: NextToken | Sampler | None = None, length: int | None = None) -> Ids:
+        """ids [B, L] after an EOS, one sample a seed; a text that has ended goes on with EOS.
+
+        Args:
+            seeds: one a sample.
+            sampler: default: the recipe's.
+            length: most tokens; default: the length of training.
+        """
+        self.eval()
+        chosen, most = sampler or self.sampler, length or self.passes
+        if not isinstance(chosen, NextToken):
+            raise ValueError(f"an autoregressive model samples by NextToken, not by {type(chosen).__name__}")
+        if most > self.room:
+            raise ValueError(f"length is {most}, but the model reads at most {self.room} tokens")
+        net, noise, eos = cast(Any, self.twin), Noise(seeds), self.tokenizer.eos
+        last = torch.full((len(seeds),), eos, device=self.device)
+        ended, memory, ids = torch.zeros_like(last, dtype=torch.bool), remembered(net), list[Tensor]()
+        while len(ids) < most and not bool(ended.all()):
+            logits = net(last[:, None], use_cache=True, **memory).logits[:, -1]
+            last = chosen.choose(logits, noise).masked_fill(ended, eos)
+            ended = ended | (last == eos)
+            ids.append(last)
+        return F.pad(torch.stack(ids, 1), (0, most - len(ids)), value=eos)
+
+    def generate(
+        self,
+        n: int = 1,
+        steps: int | None = None,
+        seed: int = 0,
+        sampler: NextToken | Sampler | None = None,
+        guidance: float | None = None,
+        length: int | None = None,
+        batch_size: int = 64,
+        first: int = 0,
+    ) -> list[str]:
+        """Texts. Sample i depends on the weights, the sampler, seed and i alone.
+
+        Args:
+            n: number of texts.
+            steps: are not used: it takes a network pass a token.
+            seed: of the run.
+            sampler: default: the recipe's.
+            guidance: must be left out: nothing guides an autoregressive model.
+            length: most tokens; default: the length of training.
+            batch_size: texts at a time.
+            first: number of the first sample.
+        """
+        if guidance is not None:
+            raise ValueError(f"guidance is {guidance}, but an autoregressive model has no guidance scale; leave it out")
+        return write(lambda seeds: self.sample(seeds, sampler, length), self.tokenizer, n, seed, batch_size, first)
+
+    def sample_texts(self, n: int) -> list[str]:
+        """Texts to look at during training."""
+        return self.generate(n)
 
     def save_pretrained(self, folder: Path, tokenizer: Tokenizer) -> None:
         """Write average weights, config.json and tokenizer/ so that `scorer(folder)` reads them.
@@ -86,12 +162,18 @@ class CausalLM(Trainable):
             self.save_pretrained(Path(run) / "hf", trainer.datamodule.tokenizer)
 
 
+def remembered(net: nn.Module) -> dict[str, DynamicCache]:
+    """An empty memory of keys and values, by the name that this version of transformers gives it."""
+    known = signature(net.forward).parameters
+    return {"cache" if "cache" in known else "past_key_values": DynamicCache()}
+
+
 def scorer(name: str | Path, **options: Any) -> Scorer:
     """A Scorer from a Hub name, a folder of `save_pretrained`, or the run folder of a fitted CausalLM.
 
     Args:
         name: gpt2-large, or a folder.
-        options: of Scorer: length, dtype, rule, batch_size, device.
+        options: of Scorer: length, dtype, counting, batch_size, device, revision.
     """
     folder = Path(name) / "hf" if (Path(name) / "hf").is_dir() else Path(name)
     if not folder.is_dir():

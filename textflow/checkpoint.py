@@ -1,15 +1,20 @@
 """A run is one folder: averaged weights, recipe, tokenizer, card, training state. Load it anywhere."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from textflow import recipe
+from textflow.clocks import Clock
 from textflow.data import Tokenizer
+from textflow.generator import Generator
 from textflow.training import Trainable
+from textflow.training.state import replace
 
 CARD = """\
 ---
@@ -50,7 +55,36 @@ def load(run: str | Path, device: str | torch.device = "cpu", overlays: Sequence
     model, config = recipe.load_model(text, tokenizer.vocab)
     model.load_weights(weights(folder))
     model.tokenizer, model.length = tokenizer, config.data.length
-    return model.eval().to(device)
+    model.eval().to(device)
+    if isinstance(model, Generator) and (clocks := model.unmeasured()):
+        settle(model, clocks, folder, config.data)
+    return model
+
+
+def settle(model: Generator, clocks: list[Clock], run: Path, data: Any) -> None:
+    """Give clocks that follow the trained denoiser their laws: kept in RUN/clocks, or measured on held-out text.
+
+    Args:
+        model: trained.
+        clocks: of it, not measured yet.
+        run: its folder.
+        data: the part of its recipe.
+    """
+    name = "-".join(f"{type(clock).__name__}{len(law)}" for clock in clocks for law in clock.buffers())
+    weights = hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()[:16]
+    kept = run / "clocks" / f"{name}-{weights}.safetensors"
+    if not kept.is_file():
+        text = recipe.data_of(data)
+        text.prepare_data()
+        text.setup("validate")
+        batch = text.first(64, held_out=True)
+        model.measure(batch.each(lambda part: part.to(model.device)), clocks)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        laws = {f"{i}.{name}": law.cpu() for i, clock in enumerate(clocks) for name, law in clock.named_buffers()}
+        replace(kept, lambda path: save_file(laws, path))
+    for name, law in load_file(kept).items():
+        number, buffer = name.split(".", 1)
+        dict(clocks[int(number)].named_buffers())[buffer].copy_(law)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

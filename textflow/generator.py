@@ -9,17 +9,21 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from textflow.clocks import Clock, DecodeError, Uniform
+from textflow.clocks import Clock, Uniform
 from textflow.codecs import Codec
+from textflow.codecs.sight import blank, sight
+from textflow.escaped import Escaped
 from textflow.escapes import Escape, Soft
-from textflow.nets import Denoiser
-from textflow.noise import Noise, sample_seeds
-from textflow.objectives import Objective
+from textflow.nets import Denoiser, Frozen
+from textflow.noise import Noise
+from textflow.objectives import Distill, Objective
 from textflow.paths import Linear, Path
 from textflow.readouts import FromNet, Matched, Readout
-from textflow.samplers import Euler, Sampler, Trace, sample
+from textflow.samplers import EarlyStop, Euler, Sampler, Trace, sample
+from textflow.samplers.prompted import Prompt, prompted
 from textflow.training import MuonAdam, Trainable, Warmup
-from textflow.types import Batch, Denoise, Given, Ids, Latents, Logits, Posterior
+from textflow.training.writing import write
+from textflow.types import Batch, Given, Ids, Latents, Logits, Posterior
 
 
 class Sample(NamedTuple):
@@ -44,6 +48,8 @@ class Generator(Trainable):
         sampler: a step from noise towards text.
         grid: times of sampling; default: the clock of the objective.
         guidance: scale w of sampling; 1 is none.
+        stop: when a sample takes no further passes; default: never.
+        drop: share of rows whose prompt is dropped in training, in [0, 1), for classifier-free guidance.
         optimizer: from pairs (name, parameter).
         schedule: of the learning rate, by optimizer steps.
         ema: decay of the averaged weights, in [0, 1).
@@ -62,6 +68,8 @@ class Generator(Trainable):
         sampler: Sampler = Euler(),
         grid: Clock | None = None,
         guidance: float = 1.0,
+        stop: EarlyStop | None = None,
+        drop: float = 0.0,
         optimizer: Callable[[Any], Optimizer] = lambda params: MuonAdam(params, lr=2e-3),
         schedule: Callable[[Optimizer], LRScheduler] = lambda optimizer: Warmup(optimizer, steps=100),
         ema: float = 0.999,
@@ -70,7 +78,8 @@ class Generator(Trainable):
         self.codec = codec(vocab).requires_grad_(False)
         self.average(net(self.codec.dim, vocab))
         self.objective, self.path, self.own_grid, self.guidance = objective, path, grid, guidance
-        self.readout, self.tokens, self.escape, self.sampler = readout, tokens, escape, sampler
+        self.readout, self.tokens, self.escape, self.sampler, self.stop = readout, tokens, escape, sampler, stop
+        self.drop = drop
         self.train()
 
     @property
@@ -86,9 +95,20 @@ class Generator(Trainable):
         return self
 
     def losses(self, net: Any, batch: Batch) -> dict[str, Tensor]:
-        with torch.no_grad():
-            x = self.codec.encode(batch.ids, batch.mask)
-        return self.objective(net, self.path, x, batch)
+        return self.objective(net, self.path, self.clean(batch, self.drop), batch)
+
+    @torch.no_grad()
+    def clean(self, batch: Batch, drop: float = 0.0) -> Latents:
+        """Latents of a batch; a prompt sees itself alone, and is 0 where it is dropped.
+
+        Args:
+            batch: text, perhaps after prompts.
+            drop: share of the prompts.
+        """
+        if batch.fixed is None:
+            return self.codec.encode(batch.ids, batch.mask)
+        dropped = torch.rand(len(batch.ids), device=batch.ids.device) < drop
+        return blank(self.codec.encode(batch.ids, sight(batch.mask, batch.fixed, dropped)), batch.fixed, dropped)
 
     def take_codec(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over the codec of a trained Autoencoder.
@@ -102,6 +122,20 @@ class Generator(Trainable):
         except RuntimeError as error:
             raise ValueError(f"the trained codec does not fit model.codec of this recipe: {error}") from error
 
+    def take_teacher(self, teacher: "Generator", start: "Generator") -> None:
+        """Learn from a teacher, beginning as another.
+
+        Args:
+            teacher: its averaged net walks; its codec, and the clocks it was trained by, are taken over.
+            start: its averaged weights are the first ones.
+        """
+        self.codec.load_state_dict(teacher.codec.state_dict())
+        self.net.load_state_dict(start.twin.state_dict())
+        self.twin.load_state_dict(start.twin.state_dict())
+        self.objective.learn_from(teacher.objective, teacher.twin)  # type: ignore[arg-type]
+        if isinstance(self.objective, Distill):
+            self.objective.average = Frozen(self.twin)
+
     def on_fit_start(self) -> None:
         """A codec that learns must have learned; a clock that is measured is measured. A dry run needs neither."""
         if not self.codec.ready and self.trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -112,48 +146,64 @@ class Generator(Trainable):
             raise ValueError(
                 f"the codec {type(self.codec).__name__} is not trained: name its recipe or its run with --codec"
             )
-        batch = self.trainer.datamodule.first(128)  # type: ignore[attr-defined]
-        self.measure(Batch(*(part.to(self.device) for part in batch)))
+        self.measure(self.real_text(128), [clock for clock in self.unmeasured() if not clock.needs_denoiser])
+
+    def real_text(self, rows: int, held_out: bool = False) -> Batch:
+        """Some of the text of the fit, on the device."""
+        batch: Batch = self.trainer.datamodule.first(rows, held_out)  # type: ignore[attr-defined]
+        return batch.each(lambda part: part.to(self.device))
 
     @torch.no_grad()
-    def measure(self, batch: Batch) -> None:
-        """Measure the clocks that need it, once.
+    def measure(self, batch: Batch, clocks: list[Clock]) -> None:
+        """Measure clocks.
 
         Args:
             batch: real text.
+            clocks: of this generator.
         """
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            for clock in self.unmeasured():
-                clock.measure(self.codec.readout, self.path, self.codec.encode(batch.ids, batch.mask), batch)
+            for clock in clocks:
+                read = self.logits if clock.needs_denoiser else self.codec.readout
+                clock.measure(read, self.path, self.codec.encode(batch.ids, batch.mask), batch, self.denoiser())
                 times = ", ".join(f"{t:.2f}" for t in clock.grid(8))
                 rank_zero_info(f"Measured the clock {type(clock).__name__}: 8 steps fall on {times}")
 
-    def unmeasured(self) -> list[DecodeError]:
+    def unmeasured(self) -> list[Clock]:
         """The clocks whose law is not known yet."""
-        return [m for m in self.modules() if isinstance(m, DecodeError) and not m.measured]
+        return [m for m in self.modules() if isinstance(m, Clock) and not m.measured]
 
     def denoiser(
-        self, guidance: float | None = None, escape: Escape | None = None, noise: Noise | None = None
-    ) -> Denoise:
+        self,
+        guidance: float | None = None,
+        escape: Escape | None = None,
+        noise: Noise | None = None,
+        prompt: Prompt | None = None,
+    ) -> Escaped:
         """escape after the averaged net: all that samplers see.
 
         Args:
             guidance: scale w; default: the recipe's.
             escape: default: none, the bare net.
             noise: the samples' own streams; needed by an escape.
+            prompt: what is given, and how much it guides.
         """
         scale = self.guidance if guidance is None else guidance
+        clean, fixed = (None, None) if prompt is None else (prompt.clean, prompt.fixed)
+        if prompt is not None and self.stop is not None:
+            raise ValueError("an early stop asks about some rows, a prompt is of all of them; leave model.stop out")
 
-        def denoise(z: Latents, t: float, prev: Latents | None = None) -> Posterior:
-            time = torch.full((len(z),), t, dtype=z.dtype, device=z.device)
-            given = Given(prev=prev, w=torch.full_like(time, scale))
-            belief = self.twin(z, time, given)
-            if escape is None or noise is None:
-                return belief
-            return escape(belief, t, lambda: self.read(self.tokens, z, t, belief, given), self.embed, noise)
+        def told(z: Latents, prev: Latents | None = None) -> Given:
+            return Given(prev, z.new_full((len(z),), scale), clean=clean, fixed=fixed)
 
-        return denoise
+        def bare(z: Latents, t: float, prev: Latents | None = None) -> Posterior:
+            return self.twin(z, torch.full((len(z),), t, dtype=z.dtype, device=z.device), told(z, prev))
+
+        def tokens(z: Latents, t: float, belief: Posterior) -> Logits:
+            return self.read(self.tokens, z, t, belief, told(z))
+
+        guided = bare if prompt is None else prompted(bare, *prompt)
+        return Escaped(guided, tokens, escape, self.embed, noise, self.stop)
 
     def embed(self, ids: Ids) -> Latents:
         """Clean latents of tokens."""
@@ -174,6 +224,17 @@ class Generator(Trainable):
             given = Given(w=z.new_full((len(z),), self.guidance))
         return self.read(self.readout, z, 1.0, Posterior(z), given)
 
+    def start(self, seeds: list[int], length: int | None = None) -> tuple[Latents, Noise]:
+        """Latents at t = 0, and the streams that go on from there.
+
+        Args:
+            seeds: one a sample.
+            length: latents; default: the length of training.
+        """
+        noise = Noise(seeds)
+        z = noise.normal(length or self.length, self.codec.dim).to(self.device)
+        return self.path.mix(torch.zeros_like(z), z, 0.0), noise
+
     @torch.no_grad()
     def sample(
         self,
@@ -184,6 +245,7 @@ class Generator(Trainable):
         length: int | None = None,
         escape: Escape | None = None,
         grid: Clock | None = None,
+        prompt: Prompt | None = None,
     ) -> Sample:
         """One sample a seed: ids [B, L] and the trace.
 
@@ -195,14 +257,16 @@ class Generator(Trainable):
             length: tokens; default: the length of training.
             escape: default: the recipe's.
             grid: of the times; default: the recipe's.
+            prompt: what is given; its latents are as many as the sample's. `answer` cuts the ids after it.
         """
         self.eval()
-        noise, times = Noise(seeds), (grid or self.grid).grid(steps)
-        z = noise.normal(length or self.length, self.codec.dim).to(self.device)
-        z = self.path.mix(torch.zeros_like(z), z, 0.0)
-        bare, chosen = self.denoiser(guidance), self.denoiser(guidance, escape or self.escape, noise)
-        trace = sample(chosen, sampler or self.sampler, self.path, times, z, noise, last=bare)
-        given = Given(w=z.new_full((len(z),), self.guidance if guidance is None else guidance))
+        (z, noise), times = self.start(seeds, length), (grid or self.grid).grid(steps)
+        denoise = self.denoiser(guidance, escape or self.escape, noise, prompt)
+        clean, fixed = (None, None) if prompt is None else (prompt.clean, prompt.fixed)
+        trace = sample(denoise, sampler or self.sampler, self.path, times, z, noise, clean, fixed, denoise.inner)
+        given = Given(
+            w=z.new_full((len(z),), self.guidance if guidance is None else guidance), clean=clean, fixed=fixed
+        )
         final = trace.beliefs[-1]._replace(mean=trace.z)
         return Sample(self.read(self.readout, trace.states[-1], trace.times[-1], final, given).argmax(-1), trace)
 
@@ -233,15 +297,14 @@ class Generator(Trainable):
             escape: default: the recipe's.
             grid: of the times; default: the recipe's.
         """
-        if self.tokenizer is None:
-            raise ValueError("this generator has no tokenizer: load it with textflow.load(RUN)")
-        texts: list[str] = []
-        for start in range(0, n, batch_size):
-            seeds = sample_seeds(seed, first + start, min(batch_size, n - start))
-            made = self.sample(seeds, steps, sampler, guidance, length, escape, grid)
-            texts += self.tokenizer.decode(made.ids.tolist())
-        return texts
+
+        def make(seeds: list[int]) -> Ids:
+            return self.sample(seeds, steps, sampler, guidance, length, escape, grid).ids
+
+        return write(make, self.tokenizer, n, seed, batch_size, first)
 
     def sample_texts(self, n: int) -> list[str]:
-        """Texts to look at during training."""
+        """Texts to look at during training; a grid that follows the denoiser is measured first."""
+        if moving := [clock for clock in self.modules() if isinstance(clock, Clock) and clock.needs_denoiser]:
+            self.measure(self.real_text(32, held_out=True), moving)
         return self.generate(n)

@@ -68,8 +68,22 @@ def keys(checker: ArgumentParser) -> Iterator[str]:
 
 def parts() -> Iterator[type]:
     """All classes that a recipe may name."""
-    from textflow import clocks, codecs, data, nets, objectives, paths, readouts, samplers, training
+    from textflow import (
+        clocks,
+        codecs,
+        data,
+        diagnostics,
+        escapes,
+        nets,
+        objectives,
+        paths,
+        readouts,
+        samplers,
+        targets,
+    )
+    from textflow import training as trained
 
-    for room in (clocks, codecs, data, nets, objectives, paths, readouts, samplers, training):
+    rooms = (clocks, codecs, data, diagnostics, escapes, nets, objectives, paths, readouts, samplers, targets, trained)
+    for room in rooms:
         yield from (part for part in vars(room).values() if isinstance(part, type))
     yield from Trainable.__subclasses__()

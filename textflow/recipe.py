@@ -12,7 +12,9 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 import textflow.autoencoder
 import textflow.causal
-import textflow.generator  # noqa: F401  the models that a recipe may name by their short names
+import textflow.diagnostics
+import textflow.generator
+import textflow.masked  # noqa: F401  what a recipe may name by its short name
 from textflow.data import DataModule
 from textflow.mistakes import explain, nearest
 from textflow.training import Trainable, Trainer
@@ -43,12 +45,20 @@ class Run:
 
 # What may change when a run goes on: it moves no number of the steps that were done.
 FREE = re.compile(
-    r"run\.|codec$|trainer\.(max_steps|max_time|accelerator|devices|num_nodes|logger|log_every|enable|callbacks|profiler|val_)"
+    r"run\.|codec$|rounds|trainer\.(max_steps|max_time|accelerator|devices|num_nodes|logger|log_every|enable|callbacks|profiler|val_)"
     r"|trainer\.limit_val|data\.(workers|processes|cache)"
 )
 
 
-SAMPLING = ("sampler", "escape", "tokens", "readout", "grid", "guidance")  # parts of a model that no weight depends on
+SAMPLING = (
+    "sampler",
+    "escape",
+    "tokens",
+    "readout",
+    "grid",
+    "guidance",
+    "stop",
+)  # parts of a model that no weight depends on
 
 
 def parser() -> ArgumentParser:
@@ -58,6 +68,10 @@ def parser() -> ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="of order, noise and weights")
     parser.add_argument(
         "--codec", type=str | None, help="recipe of the codec, fitted first, or the run of a trained one"
+    )
+    parser.add_argument("--teacher", type=str | None, help="run of the teacher that students learn from")
+    parser.add_argument(
+        "--rounds", type=list[tuple[int, int]] | None, help="student's steps and teacher's substeps of each round"
     )
     parser.add_class_arguments(Run, "run")
     parser.add_class_arguments(DataModule, "data", skip={"seed"})
@@ -76,6 +90,8 @@ def read(words: Sequence[str]) -> Namespace:
     files, rest = list(words[:count]), list(words[count:])
     if not files:
         raise ValueError("no recipe: name one, such as recipes/quickstart.yaml (`textflow recipes` lists them)")
+    if taught := [file for file in files if {"rounds", "teacher"} & set(tree_of(find(file)))]:
+        raise ValueError(f"{taught[0]} teaches students: textflow distill {taught[0]} --teacher RUN")
     config = parsed(files, rest)
     if config.run.folder is None:
         config.run.folder = f"checkpoints/{Path(files[0]).stem}"
@@ -101,14 +117,20 @@ def parsed(files: Sequence[str], rest: Sequence[str] = ()) -> Namespace:
         raise ValueError(explain(str(error), checker)) from error
 
 
-def refuse_unknown_sections(file: Path, checker: ArgumentParser) -> None:
-    """An unknown key at the top of a recipe is an error, even where there is nothing below it."""
+def tree_of(file: Path) -> dict[str, Any]:
+    """A recipe's file as it stands."""
     try:
         tree = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise ValueError(f"{file} holds {type(tree).__name__}, a recipe is a mapping: data, model, trainer ...")
+    return tree
+
+
+def refuse_unknown_sections(file: Path, checker: ArgumentParser) -> None:
+    """An unknown key at the top of a recipe is an error, even where there is nothing below it."""
+    tree = tree_of(file)
     known = sorted({action.dest.split(".")[0] for action in checker._actions} - {"help", "config", "print_config"})
     for key in tree:
         if str(key).split(".")[0] not in known:
@@ -138,6 +160,17 @@ def build(config: Namespace) -> tuple[DataModule, Trainable, Trainer]:
     model = made.model(made.data.vocab)
     model.tokenizer, model.length = made.data.tokenizer, config.data.length
     return made.data, model, made.trainer
+
+
+def data_of(data: Any) -> DataModule:
+    """The data module that the part `data` of a recipe describes.
+
+    Args:
+        data: a mapping or a namespace.
+    """
+    small = ArgumentParser(exit_on_error=False)
+    small.add_class_arguments(DataModule, "data")
+    return small.instantiate_classes(small.parse_object({"data": data})).data
 
 
 def write(config: Namespace) -> str:

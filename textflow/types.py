@@ -3,6 +3,7 @@
 Letters in shapes: B rows, L tokens, S latents (S may differ from L), d latent width, V vocabulary.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
@@ -12,6 +13,7 @@ Ids: TypeAlias = Int[Tensor, "B L"]
 Mask: TypeAlias = Bool[Tensor, "B L"]
 Choice: TypeAlias = Bool[Tensor, "B S"]
 Chosen: TypeAlias = Int[Tensor, "B S"]
+Sight: TypeAlias = Bool[Tensor, "B L L"]
 Rows: TypeAlias = Bool[Tensor, " B"]
 Times: TypeAlias = Float[Tensor, " B"]
 Latents: TypeAlias = Float[Tensor, "B S d"]
@@ -19,10 +21,18 @@ Logits: TypeAlias = Float[Tensor, "B L V"]
 
 
 class Batch(NamedTuple):
-    """Token ids and which of them are text (True) rather than padding."""
+    """Token ids, which of them are text (True) rather than padding, and which are a prompt (True) that is given.
+
+    The prompt comes first in a row; without one `fixed` is absent.
+    """
 
     ids: Ids
     mask: Mask
+    fixed: Mask | None = None
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """The same change of every part that is there."""
+        return Batch(change(self.ids), change(self.mask), None if self.fixed is None else change(self.fixed))
 
 
 class Given(NamedTuple):

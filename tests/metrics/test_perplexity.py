@@ -8,6 +8,7 @@ from torch.testing import assert_close
 from torchmetrics.text import Perplexity
 
 from textflow.metrics import (
+    COUNTINGS,
     CorpusPerplexity,
     corpus_perplexity,
     elf_weights,
@@ -44,6 +45,18 @@ def test_mdlm_weights_and_perplexity_equal_the_recorded_ones(recorded):
     assert torch.equal(weights.float(), recorded["mdlm.valid"])
     assert_close(corpus_perplexity(nll, weights, batch=3).float(), recorded["mdlm.ppl"], rtol=1e-6, atol=0)
     assert not math.isclose(corpus_perplexity(nll, weights), float(recorded["mdlm.ppl"]), rel_tol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["elf", "mdlm"])
+def test_a_named_counting_gives_the_recorded_weights_from_the_lengths_alone(recorded, name):
+    ids, lengths, eos = recorded["ids"], recorded["attention_mask"].sum(1), int(recorded["eos"])
+    rule = COUNTINGS[name]
+    weights = rule.weights(ids, rule.valid(lengths, 14, int(lengths.max()), 14), eos)
+    assert torch.equal(weights.int(), recorded[f"{name}.valid"].int())
+    kept = rule.counted(7, 3)
+    assert kept == {"elf": 7, "mdlm": 6}[name]
+    found = corpus_perplexity(token_nll(recorded["logits"], ids)[:kept], weights[:kept])
+    assert_close(found.float(), recorded[f"{name}.ppl"].float(), rtol=1e-6, atol=0)
 
 
 def test_entropies_equal_the_recorded_ones(recorded):

@@ -79,7 +79,7 @@ def test_perplexity_is_over_tokens_and_sums_are_float64(judge):
 def test_an_eos_inside_a_text_counts_by_the_rule(folder, judge):
     text = "God <eos> the earth"
     assert judge.score([text]).tokens.item() == 1 + 2 + 2  # EOS once, then twice each; the closing EOS is the second
-    assert Scorer(folder, rule="mdlm").score([text]).tokens.item() == 3
+    assert Scorer(folder, counting="mdlm").score([text]).tokens.item() == 3
 
 
 def test_the_hash_follows_the_weights(folder, judge):
@@ -98,8 +98,8 @@ def test_the_protocol_names_all_that_a_comparison_needs(judge):
 
 
 def test_mistakes_name_the_way_out(folder, tmp_path):
-    with pytest.raises(ValueError, match="known are elf, mdlm"):
-        Scorer(folder, rule="duo")
+    with pytest.raises(ValueError, match="known are local, elf, mdlm"):
+        Scorer(folder, counting="duo")
     with pytest.raises(ValueError, match="textflow fit recipes/scorer.yaml"):
         Scorer(tmp_path / "missing")
     with pytest.raises(ValueError, match="float32"):

@@ -12,6 +12,7 @@ class Codec(nn.Module, ABC):
 
     vocab: int
     dim: int
+    reads: bool = True  # whether there is a readout
 
     @abstractmethod
     def encode(self, ids: Ids, mask: Mask | None = None) -> Latents:
@@ -19,7 +20,7 @@ class Codec(nn.Module, ABC):
 
         Args:
             ids: tokens.
-            mask: True where ids are text (default: everywhere).
+            mask: True where ids are text (default: everywhere); a codec that takes prompts is told who sees whom, too.
         """
 
     @abstractmethod

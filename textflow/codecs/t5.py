@@ -5,7 +5,7 @@ from torch import nn
 
 from textflow.codecs.base import Codec
 from textflow.nets.frozen import Frozen
-from textflow.types import Ids, Latents, Logits, Mask
+from textflow.types import Ids, Latents, Logits, Mask, Sight
 
 
 class T5(Codec):
@@ -24,6 +24,8 @@ class T5(Codec):
 
     here: torch.Tensor
 
+    reads = False
+
     def __init__(
         self,
         vocab: int,
@@ -38,7 +40,9 @@ class T5(Codec):
         self.encoder: Frozen | None = None
         self.register_buffer("here", torch.zeros(()), persistent=False)  # knows the device
 
-    def encode(self, ids: Ids, mask: Mask | None = None) -> Latents:
+    def encode(self, ids: Ids, mask: Mask | Sight | None = None) -> Latents:
+        if mask is not None and mask.ndim == 3:
+            mask = mask[:, None]  # [B, 1, L, L]: of all heads
         if self.encoder is None:
             self.encoder = Frozen(self.load()).to(self.here.device)
         with torch.no_grad():

@@ -1,5 +1,11 @@
-"""Measures of texts: perplexity, entropy, repetition, and the scorer that gives the likelihoods."""
+"""Measures of texts: perplexity, entropy, repetition, memory, and the scorer that gives the likelihoods."""
 
+from .counting import COUNTINGS as COUNTINGS
+from .counting import Counting as Counting
+from .counting import elf_weights as elf_weights
+from .counting import mdlm_weights as mdlm_weights
+from .counting import plain_weights as plain_weights
+from .divergence import mauve as mauve
 from .diversity import clean_share as clean_share
 from .diversity import distinct as distinct
 from .diversity import mean_repetition as mean_repetition
@@ -8,11 +14,18 @@ from .diversity import sequence_repetition as sequence_repetition
 from .entropy import Entropy as Entropy
 from .entropy import mean_entropy as mean_entropy
 from .entropy import unigram_entropy as unigram_entropy
+from .intervals import Interval as Interval
+from .intervals import bootstrap as bootstrap
+from .intervals import jackknife as jackknife
+from .intervals import over_seeds as over_seeds
+from .intervals import ratio as ratio
+from .memory import Remembered as Remembered
+from .numbers import numbers_of as numbers_of
 from .perplexity import CorpusPerplexity as CorpusPerplexity
 from .perplexity import corpus_perplexity as corpus_perplexity
-from .perplexity import elf_weights as elf_weights
-from .perplexity import mdlm_weights as mdlm_weights
 from .perplexity import sample_perplexity as sample_perplexity
 from .perplexity import token_nll as token_nll
+from .recovery import recovered as recovered
+from .recovery import token_recovery as token_recovery
 from .scorer import Scored as Scored
 from .scorer import Scorer as Scorer

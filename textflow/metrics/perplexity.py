@@ -1,13 +1,12 @@
-"""Perplexity: exp(sum of weighted token NLL / sum of weights), summed in float64; which tokens count is a rule."""
-
-from collections.abc import Callable
+"""Perplexity: exp(sum of weighted token NLL / sum of weights), in float64; `counting` says which tokens count."""
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Num
 from torch import Tensor
 from torchmetrics import Metric
 
+from textflow.metrics.counting import Counting
 from textflow.types import Ids, Logits
 
 
@@ -22,20 +21,6 @@ def token_nll(logits: Logits, ids: Ids) -> Float[Tensor, "B L-1"]:
     return torch.stack([F.cross_entropy(row.float(), target, reduction="none").double() for row, target in rows])
 
 
-def elf_weights(ids: Ids, eos: int) -> Int[Tensor, "B L-1"]:
-    """[one EOS so far] + [not EOS]: tokens between the first and the second EOS count twice (ELF, released code)."""
-    ended = (ids == eos).cumsum(1) == 1
-    return (ended.long() + (ids != eos).long())[:, 1:]
-
-
-def mdlm_weights(ids: Ids, eos: int) -> Int[Tensor, "B L-1"]:
-    """[one EOS so far] or [not EOS] (MDLM, Duo, FLM)."""
-    return elf_weights(ids, eos).clamp_max(1)
-
-
-RULES: dict[str, Callable[[Ids, int], Int[Tensor, "B L-1"]]] = {"elf": elf_weights, "mdlm": mdlm_weights}
-
-
 def corpus_perplexity(nll: Float[Tensor, "B M"], weights: Num[Tensor, "B M"], batch: int = 1) -> Float[Tensor, ""]:
     """exp(sum nll w / sum w), float64.
 
@@ -44,7 +29,7 @@ def corpus_perplexity(nll: Float[Tensor, "B M"], weights: Num[Tensor, "B M"], ba
         weights: how often a token counts; 0 leaves it out.
         batch: an incomplete last batch of this many rows is dropped, as MDLM does; 1 drops nothing.
     """
-    kept = len(nll) // batch * batch
+    kept = Counting(whole=True).counted(len(nll), batch)
     nll, weights = nll[:kept].double(), weights[:kept].double()
     if weights.sum() == 0:
         raise ValueError("perplexity needs at least one scored token and found none; are all samples empty?")

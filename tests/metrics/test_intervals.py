@@ -1,0 +1,96 @@
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from textflow.metrics import Interval, Scored, bootstrap, distinct, jackknife, numbers_of, over_seeds, ratio
+from textflow.metrics.intervals import student
+
+SAMPLES = [[1, 2, 1, 2, 1, 2, 3], [3, 4, 5, 6, 7], [9], [3, 4, 5, 6, 8, 8, 8]]
+SCORED = Scored(SAMPLES, torch.tensor([9.0, 8.0, 0.0, 14.0]).double(), torch.tensor([6.0, 4.0, 0.0, 7.0]).double(), 1)
+
+
+@pytest.mark.parametrize(
+    ("freedom", "t"), [(1, 12.706205), (2, 4.302653), (3, 3.182446), (10, 2.228139), (29, 2.04523)]
+)
+def test_the_quantiles_are_those_of_the_tables(freedom: int, t: float) -> None:
+    assert math.isclose(student(0.95, freedom), t, rel_tol=1e-6)
+
+
+def test_many_degrees_of_freedom_give_the_normal_law() -> None:
+    assert math.isclose(student(0.95, 5000), 1.959964, rel_tol=3e-4)
+
+
+def test_over_seeds_is_the_t_interval() -> None:
+    found = over_seeds([10.0, 12.0, 14.0])
+    assert found.value == 12 and math.isclose(found.high - 12, 4.302653 * 2 / math.sqrt(3), rel_tol=1e-6)  # type: ignore
+    assert over_seeds([3.0]) == Interval(3.0, None, None)
+    with pytest.raises(ValueError, match="at least one seed"):
+        over_seeds([])
+
+
+def test_the_bootstrap_of_a_mean_has_the_width_of_its_standard_error() -> None:
+    x = torch.randn(400, generator=torch.Generator().manual_seed(1)).double()
+    found = bootstrap(ratio(x, torch.ones_like(x)), 400, draws=4000)
+    assert math.isclose(found.value, x.mean(), rel_tol=1e-12)
+    assert math.isclose(found.high - found.low, 2 * 1.96 * x.std() / 20, rel_tol=0.05)  # type: ignore[operator]
+    assert found.low < found.value < found.high  # type: ignore[operator]
+
+
+def test_the_bootstrap_covers_the_truth_as_often_as_it_says() -> None:
+    draw, inside = torch.Generator().manual_seed(3), 0
+    for trial in range(200):
+        x = torch.randn(60, generator=draw).double()
+        found = bootstrap(ratio(x, torch.ones_like(x)), 60, level=0.8, draws=300, seed=trial)
+        inside += found.low <= 0 <= found.high  # type: ignore[operator]
+    assert abs(inside / 200 - 0.8) < 0.08  # 2.8 standard errors
+
+
+def test_a_number_of_one_sample_has_no_interval() -> None:
+    assert bootstrap(ratio(torch.ones(1), torch.ones(1)), 1) == Interval(1.0, None, None)
+    assert jackknife(2.0, torch.ones(1).double()) == Interval(2.0, None, None)
+
+
+def test_a_resample_without_tokens_gives_no_nan() -> None:
+    found = bootstrap(ratio(torch.tensor([1.0, 0.0]), torch.tensor([2.0, 0.0])), 2)
+    assert found.value == 0.5 and found.low == 0 and found.high == 0.5
+
+
+def test_the_jackknife_of_a_mean_is_its_t_interval() -> None:
+    x = torch.tensor([1.0, 4.0, 4.0, 7.0]).double()
+    found = jackknife(float(x.mean()), (x.sum() - x) / 3)
+    assert math.isclose(found.high - 4, 3.182446 * x.std() / 2, rel_tol=1e-6)  # type: ignore[operator]
+
+
+def test_every_number_lies_in_its_interval_and_is_the_plain_one() -> None:
+    found = numbers_of(SCORED)
+    assert set(found) == {
+        *("perplexity", "nll", "entropy", "seq_rep_4", "clean"),
+        *("distinct_1", "distinct_2", "distinct_3", "diversity"),
+    }
+    for name, (value, low, high) in found.items():
+        assert low is not None and high is not None and low <= value <= high, name
+    assert math.isclose(found["perplexity"].value, SCORED.perplexity or 0) and found["nll"].value == 31 / 17
+    assert found["distinct_2"].value == distinct(SAMPLES, 2) and found["perplexity"].low < found["perplexity"].high  # type: ignore
+
+
+def test_without_one_sample_its_own_ngrams_are_gone() -> None:
+    found = numbers_of(SCORED)["distinct_2"]
+    without = torch.tensor([distinct([s for s in SAMPLES if s is not out], 2) for out in SAMPLES]).double()
+    assert_close(torch.tensor(found), torch.tensor(jackknife(distinct(SAMPLES, 2), without)), rtol=1e-6, atol=1e-6)
+
+
+def test_the_mean_over_samples_is_resampled_as_such() -> None:
+    found = numbers_of(SCORED._replace(mean="sample"))["perplexity"]
+    assert math.isclose(found.value, SCORED._replace(mean="sample").perplexity or 0)
+    assert found.value != numbers_of(SCORED)["perplexity"].value
+
+
+def test_entropy_and_ngrams_can_be_of_the_generators_tokens() -> None:
+    other = numbers_of(SCORED, [[1, 1], [2, 2], [3, 3]])
+    assert other["entropy"] == Interval(0.0, 0.0, 0.0) and other["perplexity"] == numbers_of(SCORED)["perplexity"]
+
+
+def test_nothing_to_measure_gives_no_number() -> None:
+    assert numbers_of(Scored([], torch.zeros(0).double(), torch.zeros(0).double(), 3)) == {}

@@ -1,0 +1,133 @@
+"""Masked: a discrete diffusion model over tokens, the baseline that unmasks text (MDLM)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from textflow.clocks import Clock, Uniform
+from textflow.nets.mdlm import MDLM, subs
+from textflow.noise import Noise
+from textflow.objectives.masked import SUBS
+from textflow.samplers import Sampler
+from textflow.samplers.unmask import Unmask
+from textflow.training import Trainable, Warmup
+from textflow.training.writing import write
+from textflow.types import Batch, Ids, Logits
+
+
+class Masked(Trainable):
+    """Masks -> text, token by token and many at a time.
+
+    Args:
+        vocab: number of tokens (from the tokenizer).
+        net: tokens, some masked -> logits; made from vocab.
+        objective: what the net is trained for.
+        sampler: how masks become tokens.
+        grid: times of sampling.
+        optimizer: from pairs (name, parameter).
+        schedule: of the learning rate, by optimizer steps.
+        ema: decay of the averaged weights, in [0, 1).
+    """
+
+    net: MDLM
+    twin: MDLM
+
+    def __init__(
+        self,
+        vocab: int,
+        net: Callable[[int], MDLM],
+        objective: SUBS = SUBS(),
+        sampler: Unmask = Unmask(),
+        grid: Clock = Uniform(),
+        optimizer: Callable[[Any], Optimizer] = lambda params: AdamW(params, lr=3e-4, weight_decay=0.0),
+        schedule: Callable[[Optimizer], LRScheduler] = lambda optimizer: Warmup(optimizer, steps=2500),
+        ema: float = 0.9999,
+    ) -> None:
+        super().__init__(optimizer, schedule, ema)
+        self.average(net(vocab))
+        self.objective, self.sampler, self.grid = objective, sampler, grid
+
+    def losses(self, net: Any, batch: Batch) -> dict[str, Tensor]:
+        return self.objective(net, batch)
+
+    def predict(self, ids: Ids, t: float) -> Logits:
+        """log p(text | tokens) of the averaged net, which is one-hot where nothing is masked.
+
+        Args:
+            ids: tokens, some masked.
+            t: 0 where all are masked, 1 where none is.
+        """
+        return subs(self.twin.logits(self.see(ids, t)), ids, self.twin.mask)
+
+    def see(self, ids: Ids, t: float) -> Float[Tensor, "B L width"]:
+        """Hidden states of the averaged net."""
+        time = torch.full((len(ids),), t, dtype=torch.float64, device=ids.device)
+        return self.twin(ids, self.objective.told(time))
+
+    @torch.no_grad()
+    def sample(
+        self,
+        seeds: list[int],
+        steps: int = 32,
+        sampler: Unmask | Sampler | None = None,
+        length: int | None = None,
+        grid: Clock | None = None,
+    ) -> Ids:
+        """ids [B, L], one sample a seed.
+
+        Args:
+            seeds: one a sample.
+            steps: of the grid; network passes a text are at most steps + 1.
+            sampler: default: the recipe's.
+            length: tokens; default: the length of training.
+            grid: of the times; default: the recipe's.
+        """
+        self.eval()
+        chosen, times = sampler or self.sampler, (grid or self.grid).grid(steps)
+        if not isinstance(chosen, Unmask):
+            raise ValueError(f"a masked model samples by Unmask, not by {type(chosen).__name__}; use --sampler recipe")
+        ids = torch.full((len(seeds), length or self.length), self.twin.mask, device=self.device)
+        net, timed = self.twin, self.objective.timed
+        return chosen.sample(self.see, net.logits, ids, net.mask, times, Noise(seeds), timed)
+
+    def generate(
+        self,
+        n: int = 1,
+        steps: int = 32,
+        seed: int = 0,
+        sampler: Unmask | Sampler | None = None,
+        guidance: float | None = None,
+        length: int | None = None,
+        batch_size: int = 64,
+        first: int = 0,
+        grid: Clock | None = None,
+    ) -> list[str]:
+        """Texts. Sample i depends on the weights, the sampler, seed and i alone.
+
+        Args:
+            n: number of texts.
+            steps: of the grid.
+            seed: of the run.
+            sampler: default: the recipe's.
+            guidance: must be left out: nothing guides a masked model.
+            length: tokens; default: the length of training.
+            batch_size: texts at a time.
+            first: number of the first sample.
+            grid: of the times; default: the recipe's.
+        """
+        if guidance is not None:
+            raise ValueError(f"guidance is {guidance}, but a masked model has no guidance scale; leave it out")
+
+        def make(seeds: list[int]) -> Ids:
+            return self.sample(seeds, steps, sampler, length, grid)
+
+        return write(make, self.tokenizer, n, seed, batch_size, first)
+
+    def sample_texts(self, n: int) -> list[str]:
+        """Texts to look at during training."""
+        return self.generate(n)
