@@ -12,6 +12,7 @@ TOLD = {
     "tube": "tube law: flips predicted from the boundary's density, and observed; blurs in standard deviations",
     "rollin": "roll-in: flips of one step from noised real text; cumulative: of the sampler's own states",
     "cci": "CCI [ours]: pairs of tokens of which one was chosen in sight of the other; changed: with the mean fed",
+    "margins": "margins [ours]: the readout's lead in nats at each call; settled: tokens that change no more",
     "stiffness": "stiffness [ours]: |dz'/dz| of each step, its peak, and of the whole map; from below",
     "blunt": "blunt decoder [ours]: temperature and shrinking move the loss and no flip",
     "rowspace": "row space [ours]: share of the residual that the codec's readout sees",
@@ -37,7 +38,7 @@ def diagnose(
         run: folder of a fitted generator.
         overlays: recipes that change how it samples; they may follow RUN.
         world: an oracle world in its place.
-        only: measures, with commas between: dabi, tube, rollin, cci, stiffness, blunt, rowspace; default: all.
+        only: measures, with commas between: dabi, tube, rollin, cci, margins, stiffness, blunt, rowspace; default: all.
         n: rows of text.
         batch_size: rows at a time.
         seed: of the noise (and of the world).
@@ -61,6 +62,8 @@ def diagnose(
         console.print(table(TOLD[name], found[name]))
         write(folder, found)
     drawn = draw(folder, found)
+    if run and curves(run / "metrics.csv", folder / "curves"):
+        drawn.append("curves")
     print(f"Written: {folder}/diagnose.json" + (f" and {', '.join(drawn)} (.png, .svg)" if drawn else ""))
 
 
@@ -70,6 +73,13 @@ def chosen(only: str | None) -> list[str]:
     if unknown := [name for name in names if name not in TOLD]:
         raise ValueError(f"no measure {', '.join(map(repr, unknown))}; there are {', '.join(TOLD)}")
     return names
+
+
+def curves(metrics: Path, path: Path) -> bool:
+    """Draw what the callbacks logged during training, if they did."""
+    from textflow.eval.figures.curves import curves
+
+    return metrics.is_file() and curves(metrics, path)
 
 
 def of_run(run: Path, overlays: Sequence[str], n: int, batch_size: int, device: str) -> tuple[Any, list[Any], Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -10,8 +11,10 @@ from textflow.diagnostics.ablation import Ablated
 from textflow.diagnostics.base import Look, look
 from textflow.diagnostics.blunt import blunt
 from textflow.diagnostics.bootstrap import Ratio, joined
-from textflow.diagnostics.dabi import FACTORS, respond, summary
+from textflow.diagnostics.dabi import FACTORS, Response, respond, summary
 from textflow.diagnostics.facets import facets
+from textflow.diagnostics.margins import margins
+from textflow.diagnostics.meter import Meter
 from textflow.diagnostics.residual import Terminal, channel_blur, seeds_of, terminal
 from textflow.diagnostics.rollin import Flips, cumulative, depth, rollin
 from textflow.diagnostics.rowspace import row_fraction, seen_directions
@@ -62,11 +65,11 @@ def of_dabi(case: Case) -> list[Row]:
 
 def dabi_row(case: Case, steps: int, f: float, draws: int = 8) -> Row:
     """One row: both ratios and what they are ratios of."""
-    parts, t = [], 0.0
+    meter, t = Meter(Response, partial(summary, f=f, draws=draws, seed=case.seed)), 0.0
     for seen, met, noise in case.terminals(steps):
-        parts.append(respond(seen.read, seen.x, met.guess, seen.mask, noise, f, draws))
+        meter.update(respond(seen.read, seen.x, met.guess, seen.mask, noise, f, draws))
         t = met.t
-    found = summary(joined(parts), f, draws, seed=case.seed)
+    found = meter.compute()
     rates = {"flips": found.flip.numerator, "random_flips": found.flip.denominator}
     nats = {"nats": found.loss.numerator, "random_nats": found.loss.denominator}
     size = {"n": found.size.positions, "sequences": found.size.sequences, "draws": draws}
@@ -193,6 +196,19 @@ def of_stiffness(case: Case, rows: int = 4) -> list[Row]:
     return found
 
 
+def of_margins(case: Case, steps: int = 8, rows: int = 64) -> list[Row]:
+    """The readout's lead at each call of the run's own sampling, and the share of tokens that have settled."""
+    model = case.model
+    made = model.sample(sample_seeds(case.seed, 0, rows), steps)
+    found = margins(made.trace, model.logits, made.ids).summary()
+    moved = [None, *found["moved"].tolist()]
+    columns = {name: found[name].tolist() for name in ("lead", "lead_low", "agrees", "settled")}
+    return [
+        {"call": k, "t": t, **{name: column[k] for name, column in columns.items()}, "moved": moved[k], "rows": rows}
+        for k, t in enumerate(made.trace.times)
+    ]
+
+
 def of_blunt(case: Case) -> list[Row]:
     """Temperature and shrinking of the decoder: no flip moves, the loss does (first batch, K = 8)."""
     seen, met, noise = next(case.terminals(8))
@@ -221,6 +237,7 @@ MEASURES: dict[str, Callable[[Case], list[Row]]] = {
     "tube": of_tube,
     "rollin": of_rollin,
     "cci": of_cci,
+    "margins": of_margins,
     "stiffness": of_stiffness,
     "blunt": of_blunt,
     "rowspace": of_rowspace,
