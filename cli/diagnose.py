@@ -85,18 +85,14 @@ def curves(metrics: Path, path: Path) -> bool:
 def of_run(run: Path, overlays: Sequence[str], n: int, batch_size: int, device: str) -> tuple[Any, list[Any], Any]:
     """A trained model, held-out text in batches, and what a record says of the run."""
     from textflow import checkpoint
-    from textflow.eval.protocol import facts, recipe
+    from textflow.eval.protocol import facts, held_out, recipe
     from textflow.generator import Generator
-    from textflow.recipe import data_of
     from textflow.types import Batch
 
     said, model = facts(run, overlays), checkpoint.load(run, best_device(device), overlays)
     if not isinstance(model, Generator):
         raise ValueError(f"{run} holds a {type(model).__name__}; diagnose looks at the run of a Generator")
-    text = data_of(recipe(run)["data"])
-    text.prepare_data()
-    text.setup("validate")
-    whole = text.first(n, held_out=True)
+    whole = held_out(recipe(run)["data"], n)
     starts = range(0, len(whole.ids), batch_size)
     rows = [slice(i, i + batch_size) for i in starts]
     batches = [Batch(whole.ids[part].to(model.device), whole.mask[part].to(model.device)) for part in rows]

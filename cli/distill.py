@@ -48,8 +48,44 @@ def distill(words: list[str]) -> int:
         before = Path(own.run.folder)
     if not config.trainer.fast_dev_run:
         write_rounds(whole, config.rounds, teacher)
-        print(f"Students: {whole}/steps-*    Score: textflow eval {before} --steps {config.rounds[-1][0]}")
+        print(f"Students: {whole}/steps-*")
+        compare(whole)
     return 0
+
+
+def compare(folder: Path, n: int = 128) -> None:
+    """Print each student beside its teacher, where a scorer lies beside the run; keeps RUN/rounds_scored.json.
+
+    Args:
+        folder: of the rounds.
+        n: samples a row.
+    """
+    scorer_run = folder.parent / "scorer"
+    if not scorer_run.is_dir():
+        print(
+            f"To see them beside their teacher: textflow fit recipes/scorer.yaml --run.folder {scorer_run}, then this"
+        )
+        return
+    from rich.console import Console
+
+    from textflow.causal import scorer
+    from textflow.cli.diagnose import table
+    from textflow.eval.protocol import held_out, recipe
+    from textflow.eval.rounds import PUBLISHED, gaps, rounds
+
+    console, found = Console(width=max(150, Console().width), markup=False), []
+    first = next(folder.glob("steps-*"))
+    judge, batch = scorer(str(scorer_run)), held_out(recipe(first)["data"], 64)
+    with console.status("scoring") as status:
+        for record in rounds(folder, judge, batch, n):
+            found.append(record)
+            status.update(f"scored {len(found)} rows")
+    (folder / "rounds_scored.json").write_text(json.dumps(found, indent=1) + "\n")
+    shown = ("steps", "who", "sampling", "perplexity", "entropy", "seq_rep_4", "clean", "nfe", "cci", "stiffness")
+    measured = ("dabi_ce", "dabi_ce_at_least", "dabi_flip", "dabi_flip_at_least")
+    rows = [{name: record[name] for name in (*shown, *measured) if name in record} for record in found]
+    console.print(table(f"Rounds: n = {n}, seed 0, scorer {scorer_run} {judge.hash} {judge.dtype}", rows))
+    console.print(table(f"How much lower than the ODE's perplexity; published {PUBLISHED}", gaps(found)))
 
 
 def enrol(teacher: Path, before: Path, student: Any) -> None:

@@ -1,8 +1,9 @@
 """textflow eval: perplexity with all that it must stand beside."""
 
+from functools import partial
 from pathlib import Path
 
-from textflow.cli.options import SamplerName, best_device, sampler_of
+from textflow.cli.options import SamplerName, best_device, take
 
 
 def eval(
@@ -30,7 +31,7 @@ def eval(
         scorer: Hub name or folder of the judge; default: the run `scorer` beside RUN if there is one, else gpt2-large.
         seed: of the samples and of the shuffle.
         batch_size: samples at once; does not change the texts.
-        sampler: ode (Euler), heun, reinject, or what the recipe names.
+        sampler: ode, heun, multistep, reinject, commit (mode commit), tube, or what the recipe names.
         gamma: strength of reinject.
         dtype: of the judge: float32, float16 or bfloat16.
         device: cpu, cuda, mps or auto.
@@ -47,8 +48,8 @@ def eval(
     console = Console(width=max(125, Console().width))  # a narrow terminal wraps lines, but loses no number
     records = []
     with console.status("sampling and scoring") as status:
-        place, chosen = str(best_device(device)), sampler_of(sampler, gamma)
-        for record in judged(run, counts, n, judge, seed, batch_size, dtype, place, chosen, overlays):
+        place, way = str(best_device(device)), partial(take, name=sampler, gamma=gamma)
+        for record in judged(run, counts, n, judge, seed, batch_size, dtype, place, way, overlays):
             records.append(record)
             status.update(f"{len(records)} of {len(counts) + 2} rows")
     console.print(table(records))

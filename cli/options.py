@@ -1,8 +1,8 @@
-"""What several verbs let their user choose: the device and the sampler."""
+"""What several verbs let their user choose: the device and the way to sample."""
 
 from typing import Any, Literal
 
-SamplerName = Literal["recipe", "ode", "heun", "reinject"]
+SamplerName = Literal["recipe", "ode", "heun", "multistep", "reinject", "commit", "tube"]
 
 
 def best_device(device: str = "auto") -> Any:
@@ -21,13 +21,28 @@ def best_device(device: str = "auto") -> Any:
         raise ValueError(f"no device {device!r} here ({str(error).splitlines()[0]}); use --device cpu") from error
 
 
-def sampler_of(name: SamplerName, gamma: float) -> Any:
-    """The sampler of this name; None is the recipe's own.
+def take(model: Any, name: SamplerName, gamma: float) -> None:
+    """Make a model sample in one of the usual ways, each a pair of escape and sampler.
 
     Args:
-        name: ode (Euler), heun, reinject, or recipe.
+        model: loaded.
+        name: ode, heun, multistep, reinject: without an escape; commit, tube: with one; recipe changes nothing.
         gamma: strength of reinject.
     """
-    from textflow.samplers import Euler, Heun, Reinject
+    if name == "recipe":
+        return
+    from textflow.escapes import Commit, Escape, Soft, Tube
+    from textflow.generator import Generator
+    from textflow.samplers import Euler, Heun, Multistep, Reinject, Renoise, Sampler
 
-    return {"recipe": None, "ode": Euler(), "heun": Heun(), "reinject": Reinject(gamma)}[name]
+    if not isinstance(model, Generator):
+        raise ValueError(f"a {type(model).__name__} samples in its own way alone; leave --sampler {name} out")
+    ways: dict[str, tuple[Escape, Sampler]] = {
+        "ode": (Soft(), Euler()),
+        "heun": (Soft(), Heun()),
+        "multistep": (Soft(), Multistep()),
+        "reinject": (Soft(), Reinject(gamma)),
+        "commit": (Commit(), Renoise()),
+        "tube": (Commit(gate=Tube()), Renoise(1.0, 0.0)),
+    }
+    model.escape, model.sampler = ways[name]

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from textflow.cli.options import SamplerName, best_device, sampler_of
+from textflow.cli.options import SamplerName, best_device, take
 
 
 def sample(
@@ -29,7 +29,7 @@ def sample(
         overlays: recipes that change how it samples, such as recipes/escape/commit.yaml; they may follow RUN.
         n: number of texts.
         steps: of the grid; network passes a text are steps + 1 (heun: 2 steps).
-        sampler: ode (Euler), heun, reinject, or what the recipe names.
+        sampler: ode, heun, multistep, reinject, commit (mode commit), tube, or what the recipe names.
         gamma: strength of reinject.
         guidance: scale w; default: the recipe's.
         length: tokens a text; default: the length of training.
@@ -39,16 +39,18 @@ def sample(
         device: cpu, cuda, mps or auto.
     """
     from textflow.checkpoint import load
+    from textflow.eval.run import fields
 
     generator: Any = load(run, best_device(device), overlays)
     if not hasattr(generator, "generate"):
         found = type(generator).__name__
         raise ValueError(f"{run} holds a {found}, which writes no texts; name a Generator, Masked or CausalLM")
-    chosen = sampler_of(sampler, gamma) or generator.sampler
+    take(generator, sampler, gamma)
     settings = {
         "seed": seed,
         "steps": steps,
-        "sampler": repr(chosen),
+        "sampler": repr(generator.sampler),
+        "escape": fields(getattr(generator, "escape", None)),
         "overlays": overlays,
         "guidance": guidance,
         "length": length,
@@ -59,7 +61,7 @@ def sample(
     with out.open("a", encoding="utf-8") if out else sys.stdout as file:
         for first in range(done, n, batch_size):
             count = min(batch_size, n - first)
-            texts = generator.generate(count, steps, seed, chosen, guidance, length, batch_size, first)
+            texts = generator.generate(count, steps, seed, None, guidance, length, batch_size, first)
             for i, text in enumerate(texts, first):
                 record = json.dumps({"index": i, "text": text, **settings}, ensure_ascii=False)
                 file.write(record + "\n" if out else f"[{i}] {text}\n")

@@ -65,17 +65,20 @@ def of_dabi(case: Case) -> list[Row]:
 
 def dabi_row(case: Case, steps: int, f: float, draws: int = 8) -> Row:
     """One row: both ratios and what they are ratios of."""
-    meter, t = Meter(Response, partial(summary, f=f, draws=draws, seed=case.seed)), 0.0
+    meter, t = Meter(Response, partial(dabi_numbers, f=f, draws=draws, seed=case.seed)), 0.0
     for seen, met, noise in case.terminals(steps):
         meter.update(respond(seen.read, seen.x, met.guess, seen.mask, noise, f, draws))
         t = met.t
-    found = meter.compute()
+    return {"K": steps, "t": t, "f": f} | meter.compute()
+
+
+def dabi_numbers(seen: Response, f: float, draws: int, seed: int) -> Row:
+    """Both ratios of all batches, what they are ratios of, and what they rest on."""
+    found = summary(seen, f, draws, seed=seed)
     rates = {"flips": found.flip.numerator, "random_flips": found.flip.denominator}
     nats = {"nats": found.loss.numerator, "random_nats": found.loss.denominator}
     size = {"n": found.size.positions, "sequences": found.size.sequences, "draws": draws}
-    return (
-        {"K": steps, "t": t, "f": f} | interval("ce", found.loss) | interval("flip", found.flip) | rates | nats | size
-    )
+    return interval("ce", found.loss) | interval("flip", found.flip) | rates | nats | size
 
 
 def interval(name: str, ratio: Ratio) -> Row:

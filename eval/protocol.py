@@ -1,7 +1,7 @@
 """From folders to records: the run that is judged, its judge, and real text to read the numbers by."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import yaml
 
 from textflow.causal import scorer
 from textflow.recipe import data_of, sampling
-from textflow.samplers import Sampler
+from textflow.types import Batch
 
 from .run import Record, evaluate, references, write
 
@@ -24,7 +24,7 @@ def judged(
     batch_size: int = 64,
     dtype: str = "float32",
     device: str = "cpu",
-    sampler: Sampler | None = None,
+    way: Callable[[Any], None] = lambda generator: None,
     overlays: Sequence[str] = (),
 ) -> Iterator[Record]:
     """Records of real text, shuffled real text and each number of steps; each is written to RUN/eval when it is there.
@@ -38,7 +38,7 @@ def judged(
         batch_size: samples at once.
         dtype: of the judge.
         device: cpu or cuda.
-        sampler: default: the run's own.
+        way: changes how the loaded generator samples.
         overlays: recipes that change how the run samples.
     """
     from textflow.checkpoint import load
@@ -46,8 +46,9 @@ def judged(
     common = facts(run, overlays) | {"apart": apart(recipe(run), recipe(Path(judge)))}
     words = scorer(judge, dtype=dtype, device=device)
     generator = load(run, device, overlays)
+    way(generator)
     real = references(validation_texts(recipe(run)["data"], n), words, seed, common)
-    for record in chain(real, evaluate(generator, words, steps, n, seed, (sampler,), batch_size, common)):
+    for record in chain(real, evaluate(generator, words, steps, n, seed, (None,), batch_size, common)):
         write(record, run / "eval")
         yield record
 
@@ -85,6 +86,20 @@ def apart(run: dict[str, Any], judge: dict[str, Any]) -> bool | None:
     mine, other = run.get("data", {}), judge.get("data", {})
     split = ("source", "files", "validation", "held_apart")
     return other.get("part") == "held_apart" and all(mine.get(key) == other.get(key) for key in split)
+
+
+def held_out(data: dict[str, Any], rows: int) -> Batch:
+    """The first rows of a recipe's validation part.
+
+    Args:
+        data: the part `data` of a recipe.
+        rows: at most.
+    """
+    text = data_of(data)
+    text.prepare_data()
+    text.setup("validate")
+    batch: Batch = text.first(rows, held_out=True)
+    return batch
 
 
 def validation_texts(data: dict[str, Any], n: int) -> list[str]:

@@ -14,7 +14,9 @@ from safetensors.torch import load_file
 
 import textflow
 from tests.cli.tiny import recipe
+from tests.judge import save_judge
 from textflow.cli.app import main
+from textflow.cli.distill import compare
 
 STUDENT = """\
 # tiny students
@@ -85,6 +87,18 @@ def test_killed_in_the_second_round_it_ends_with_the_same_weights(teacher: Path,
     assert main(words(teacher, out)) == 0
     whole, cut = (load_file(folder / "steps-2" / "model.safetensors") for folder in (students, out))
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+def test_rounds_are_scored_beside_their_teacher(students: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_judge(students.parent / "scorer")
+    capsys.readouterr()
+    compare(students, n=4)
+    said = capsys.readouterr().out
+    assert all(word in said for word in ("mode commit", "re-injection", "ODE to", "15-38%", "stiffness"))
+    scored = json.loads((students / "rounds_scored.json").read_text())
+    cells = {(r["steps"], r["who"], r["sampling"]) for r in scored}
+    assert len(scored) == len(cells) == 2 * 2 * 3 and all(r["n"] == 4 and r["stiffness"] >= 0 for r in scored)
+    assert all(r["cci"] == 0 for r in scored if r["sampling"] != "mode commit")
 
 
 @pytest.mark.parametrize(

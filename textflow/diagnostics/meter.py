@@ -1,28 +1,25 @@
 """Meter: a diagnostic's sums over many batches and many processes, as a torchmetrics Metric."""
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import torch
 from torchmetrics import Metric
 
-Part = TypeVar("Part", bound=tuple[Any, ...])
-Result = TypeVar("Result")
 
-
-class Meter(Metric, Generic[Part, Result]):
+class Meter(Metric):
     """Collects named tuples of tensors whose first dimension counts rows, and says what they come to together.
 
-    `Meter(Response, partial(summary, f=1.0, draws=8))` is DABI, `Meter(Flips, partial(rates, t=t))` a roll-in.
+    `Meter(Flips, lambda seen: {"flips": rates(seen, t).flip})` measures a roll-in at t.
 
     Args:
         part: the named tuple of a batch: Response, Positions, Flips.
-        finish: all rows as one part -> the result.
+        finish: all rows as one part -> numbers by name.
     """
 
     full_state_update = False
 
-    def __init__(self, part: type[Part], finish: Callable[[Part], Result]) -> None:
+    def __init__(self, part: Any, finish: Callable[[Any], dict[str, Any]]) -> None:
         super().__init__()
         self.part, self.finish = part, finish
         for name in self.names:
@@ -31,9 +28,9 @@ class Meter(Metric, Generic[Part, Result]):
     @property
     def names(self) -> tuple[str, ...]:
         """The tensors of a part."""
-        return self.part._fields  # type: ignore[attr-defined]
+        return self.part._fields
 
-    def update(self, seen: Part) -> None:
+    def update(self, seen: tuple[torch.Tensor, ...]) -> None:
         """Adds a batch.
 
         Args:
@@ -42,7 +39,7 @@ class Meter(Metric, Generic[Part, Result]):
         for name, tensor in zip(self.names, seen, strict=True):
             getattr(self, name).append(tensor)
 
-    def compute(self) -> Result:
-        """The result of all batches of all processes."""
+    def compute(self) -> dict[str, Any]:
+        """The numbers of all batches of all processes."""
         held = [getattr(self, name) for name in self.names]
         return self.finish(self.part(*(torch.cat(rows) if isinstance(rows, list) else rows for rows in held)))
