@@ -12,6 +12,7 @@ VERBS = {
     "sample": "write texts: sample RUN [OVERLAY ...] [-n 16 --steps 32 --seed 0 --out samples.jsonl]",
     "eval": "score a run: perplexity with entropy, repetition and n",
     "diagnose": "where and why it fails: diagnose RUN [OVERLAY ...], or diagnose --world chain",
+    "reproduce": "draw the paper's figures and the ranking of escapes: reproduce escapes|fig2|...|all [--run RUN]",
     "recipes": "list the recipes",
     "convert": "another repository's checkpoint -> a textflow folder: convert elf SOURCE TARGET",
     "bench": "measure speed and memory against the plain version",
@@ -74,7 +75,7 @@ def overlaid(words: list[str]) -> list[str]:
 
 def usage() -> str:
     """What `textflow --help` prints."""
-    lines = [f"  {verb:<9}{line}" for verb, line in VERBS.items()]
+    lines = [f"  {verb:<10}{line}" for verb, line in VERBS.items()]
     return "\n".join(["usage: textflow VERB ...", "", *lines, "", "textflow VERB --help tells more."])
 
 

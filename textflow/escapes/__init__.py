@@ -9,4 +9,5 @@ from textflow.escapes.gates import Margin as Margin
 from textflow.escapes.gates import Schedule as Schedule
 from textflow.escapes.gates import Top as Top
 from textflow.escapes.gates import Tube as Tube
+from textflow.escapes.sharpen import Sharpen as Sharpen
 from textflow.escapes.soft import Soft as Soft

@@ -1,0 +1,126 @@
+"""textflow reproduce fig2|fig3|fig5|fig6|fig8|fig9|escapes|tradeoff|all"""
+
+import importlib
+import json
+import time
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from textflow.cli.diagnose import of_run
+from textflow.cli.eval import numbers
+
+FIGURES = ("fig2", "fig3", "fig5", "fig6", "fig8", "fig9", "tradeoff", "escapes")
+PAPER = "arXiv 2606.30705 (abstract and captions; its constructions are rebuilt)"
+
+
+def reproduce(
+    what: Literal["fig2", "fig3", "fig5", "fig6", "fig8", "fig9", "tradeoff", "escapes", "all"],
+    run: Path | None = None,
+    out: Path = Path("checkpoints/reproduce"),
+    n: int | None = None,
+    seed: int = 0,
+    worlds: int = 1,
+    calls: str = "2,3,4,6,8,16",
+    draws: int = 40,
+    quick: bool = False,
+    device: str = "auto",
+) -> None:
+    """Draw a figure of the paper again from worlds whose truth is known, or rank samplers and escapes on them.
+
+    Each writes OUT/NAME.png, .svg and .json with all numbers; published values stand beside ours.
+
+    Args:
+        what: fig2 DABI; fig3 flips; fig5 separated modes; fig6 tube law; fig8 CCI; fig9 re-injection; tradeoff
+            stiffness; escapes: the ranking, in some ten minutes; or all.
+        run: folder of a fitted generator, drawn beside the worlds in fig2, fig3, fig6, fig8 and tradeoff.
+        out: folder of what is written.
+        n: texts of a measure; default: 512, escapes 1024.
+        seed: of worlds and samples, >= 0; grids are tuned on other worlds.
+        worlds: of each of the three kinds in escapes.
+        calls: numbers of network calls in escapes.
+        draws: resamplings behind the intervals of escapes; 0 for none.
+        quick: little of everything, in seconds: one world, few texts, 2, 4 and 8 calls.
+        device: of the run: cpu, cuda, mps or auto.
+    """
+    if (n is not None and n < 16) or worlds < 1 or draws < 0:
+        raise ValueError(f"n {n}, worlds {worlds}, draws {draws}: reproduce needs n >= 16, worlds >= 1, draws >= 0")
+    from rich.console import Console
+
+    console = Console(markup=False, highlight=False)
+    settings = {"seed": seed, "quick": quick, "run": None if run is None else str(run)}
+    texts = n or (64 if quick else 512)
+    beside = [] if run is None or what in ("fig5", "fig9", "escapes") else [source(run, texts, seed, device)]
+    for name in FIGURES if what == "all" else (what,):
+        module, start = importlib.import_module(f"textflow.eval.figures.{name}"), time.perf_counter()
+        if name == "escapes":
+            size = n or (128 if quick else 1024)
+            kinds, ks = (["chain"], [2, 4, 8]) if quick else (["chain", "text", "topic"], numbers(calls))
+            found = ranked(kinds, worlds, ks, size, seed, draws, console, not quick)
+            said: dict[str, Any] = {"n": size, "worlds": worlds, "calls": ks, "draws": draws}
+        else:
+            with console.status(f"measuring {name}"):
+                found, said = module.numbers(texts, seed, beside), {"n": texts}
+        record = {"figure": name, "paper": PAPER, "caption": module.CAPTION, "published": vars(module).get("PUBLISHED")}
+        write(out / f"{name}.json", record | settings | said | {"seconds": time.perf_counter() - start} | found)
+        module.draw(found, out / name)
+        console.print(f"{name}: {module.CAPTION}", soft_wrap=True)
+        took = f"{time.perf_counter() - start:.0f} s"
+        console.print(f"Written: {out / name}.png, .svg and .json ({took})\n", soft_wrap=True)
+
+
+def source(run: Path, n: int, seed: int, device: str) -> Any:
+    """A run and its held-out text."""
+    from textflow.eval.figures.source import ROWS, Source
+
+    model, batches, _ = of_run(run, [], n, ROWS, device)
+    return Source(f"run {run.name}", model, batches, seed)
+
+
+def ranked(
+    kinds: list[str], worlds: int, calls: list[int], n: int, seed: int, draws: int, console: Any, spoilt: bool
+) -> dict[str, Any]:
+    """The ranking with a bar of its progress, and its tables.
+
+    Args:
+        kinds: of worlds.
+        worlds: of each kind.
+        calls: of the network.
+        n: texts of a sample.
+        seed: of worlds and samples.
+        draws: resamplings behind the intervals.
+        console: that is printed to.
+        spoilt: with imperfect denoisers.
+    """
+    from rich.progress import track
+
+    from textflow.eval.escapes import SPOILT, means, plan, ranking, verdict
+    from textflow.eval.figures.escapes import PARTS, table, told
+    from textflow.eval.methods import fresh
+
+    cells = plan(kinds, [fresh(seed) + i for i in range(worlds)], calls, spoilt)
+    moving: Iterable[Any] = ranking(cells, n, seed, draws)
+    records = list(track(moving, "ranking", len(cells), console=console, transient=True))
+    rows = means(records)
+    wide = type(console)(width=max(150, console.width), markup=False, highlight=False)
+    for how in SPOILT if spoilt else ():
+        wide.print(table(rows, "xkl3", how))
+    for part in reversed(PARTS):
+        wide.print(table(rows, part))
+    found = {"means": rows, "records": records}
+    if 4 not in calls:
+        return found
+    verdicts = {name: verdict(rows, [name]) for name in ("mode commit", "relook: mode, noise .5")}
+    for each in verdicts.values():
+        console.print(told(each), soft_wrap=True)
+    return found | {"verdicts": verdicts}
+
+
+def write(path: Path, record: dict[str, Any]) -> None:
+    """All numbers of a figure as strict JSON."""
+    from textflow.eval.run import finite
+
+    said = record | {"textflow": version("textflow"), "torch": version("torch")}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(finite(said), indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")

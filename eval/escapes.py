@@ -1,0 +1,181 @@
+"""The ranking: samplers and escapes on worlds whose truth is known, at equal numbers of network calls [ours]."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from typing import Any, NamedTuple
+
+import torch
+
+from textflow.clocks import Flip, LogitNormal
+from textflow.noise import Noise, sample_seeds
+from textflow.oracle import WORLDS, Imperfect, World, Yardstick
+from textflow.types import Batch, Ids
+
+from .methods import CALLS, FLIPS, METHODS, NAMED, TUNED, Method
+
+Record = dict[str, Any]
+ROWS = 256  # texts at a time
+SIDE = 1.96  # standard errors on each side of a 95 % interval
+FLOOR = 1e-3  # nats; an xkl3 below it is the truth as far as can be seen
+PARTS = ("xkl3", "xkl2", "dnll", "dh1", "illegal")
+SPOILT: dict[str, dict[str, Any]] = {  # imperfect denoisers, by name
+    "underfit .3": {"lam": 0.3},
+    "sharpened, power 2": {"beta": 2.0},
+    "error field of 1 nat": {"error": 1.0},
+}
+ROBUST = (
+    *("ODE, argmax gamma", "Reinject released .5", "Reinject released 1.5", "Reinject exact 1.5"),
+    *("mode commit", "tube commit", "relook: mode, noise .5", "relook: sharpened, no noise"),
+)
+
+
+class Cell(NamedTuple):
+    """One number to be measured.
+
+    Args:
+        spoilt: what is wrong with the denoiser; empty: it is exact.
+        grid: tuned, flip, elf or none.
+        calls: of the network, K.
+    """
+
+    world: str
+    seed: int
+    spoilt: str
+    grid: str
+    method: str
+    calls: int
+
+
+class Bench:
+    """A world with what its samples are measured by.
+
+    Args:
+        world: its denoiser is asked.
+        n: texts of every sample.
+        seed: of the samples.
+    """
+
+    def __init__(self, world: World, n: int, seed: int) -> None:
+        self.world, self.n, self.seed = world, n, seed
+        self.yard = Yardstick(world.prior, world.truths(n, 6, seed + 1))
+        self.clocks: dict[str, Flip] = {}
+
+    def spoilt(self, how: str) -> World:
+        """The world with this denoiser."""
+        return replace(self.world, denoiser=Imperfect(self.world.exact, **SPOILT[how])) if how else self.world
+
+    def clock(self, how: str) -> Flip:
+        """The flip clock of this denoiser, measured once on true texts."""
+        if how not in self.clocks:
+            world, noise = self.spoilt(how), Noise(sample_seeds(self.seed + 2, 0, ROWS))
+            ids = world.draw(noise)
+            batch, x = Batch(ids, torch.ones_like(ids, dtype=torch.bool)), world.codec.latents(ids, noise)
+            self.clocks[how] = Flip()
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                self.clocks[how].measure(world.codec.readout, world.path, x, batch, world.generator().denoiser())
+        return self.clocks[how]
+
+    def times(self, cell: Cell, method: Method) -> list[float]:
+        """The grid of a cell; one with a free step has an interior time more."""
+        steps = cell.calls + method.free
+        if cell.grid == "flip":
+            rates = torch.linspace(*FLIPS[method.kind], max(steps - 1, 2), dtype=torch.float64)
+            return [0.0, *self.clock(cell.spoilt).when(rates[1:] if steps == 2 else rates).tolist(), 1.0]
+        if cell.grid == "tuned":
+            return LogitNormal(*TUNED[method.kind][cell.calls]).grid(steps)
+        return LogitNormal().grid(steps)
+
+    @torch.no_grad()
+    def texts(self, cell: Cell) -> Ids:
+        """Samples of a cell."""
+        method, world = NAMED[cell.method], self.spoilt(cell.spoilt)
+        times, seeds = self.times(cell, method), sample_seeds(self.seed, 0, self.n)
+        return torch.cat([method.write(world, times, seeds[i : i + ROWS]) for i in range(0, self.n, ROWS)])
+
+    def record(self, cell: Cell, draws: int) -> Record:
+        """The score of a cell; differences from the truth are means over true samples of the same n."""
+        score = self.yard.score(self.texts(cell), Noise([self.seed]) if draws else None, max(draws, 1))
+        nll, h1 = (float(mean) for mean in self.yard.mean[:2])
+        said = {key: value for key, value in asdict(score).items() if key != "spread"}
+        spread = score.spread | {"dnll": score.spread["nll"], "dh1": score.spread["h1"]} if draws else {}
+        found = {"dnll": score.nll - nll, "dh1": score.h1 - h1, "true_nll": nll, "true_h1": h1}
+        return cell._asdict() | said | found | {"collapsed": score.collapsed, "spread": spread}
+
+
+def plan(names: Sequence[str], seeds: Sequence[int], calls: Sequence[int] = CALLS, spoilt: bool = True) -> list[Cell]:
+    """Everything to be measured: exact worlds on all grids, then imperfect ones at 4 and 8 calls.
+
+    Args:
+        names: of worlds.
+        seeds: of worlds, each of every name.
+        calls: numbers of network calls.
+        spoilt: with the imperfect worlds.
+    """
+    if unknown := sorted(set(calls) - set(CALLS)):
+        raise ValueError(f"grids are frozen for {CALLS} calls, not for {unknown}; leave those out of --calls")
+    where = [(name, seed) for name in names for seed in seeds]
+    ways = [(m, grid, k) for m in METHODS for grid in m.grids for k in calls if k in m.calls]
+    cells = [Cell(*place, "", grid, m.name, k) for place in where for m, grid, k in ways]
+    rest = [(how, name, k) for how in SPOILT for name in ROBUST for k in calls if k in (4, 8)] if spoilt else []
+    return cells + [Cell(*place, how, "flip", name, k) for place in where for how, name, k in rest]
+
+
+def ranking(cells: Sequence[Cell], n: int, seed: int = 0, draws: int = 40) -> Iterator[Record]:
+    """A record a cell, as soon as it is measured.
+
+    Args:
+        cells: of `plan`.
+        n: texts a sample.
+        seed: of the samples.
+        draws: resamplings behind an interval; 0 for none.
+    """
+    place: tuple[str, int] | None = None
+    for cell in cells:
+        if place != cell[:2]:
+            place = cell[:2]
+            bench = Bench(WORLDS[cell.world](cell.seed), n, seed)
+        yield bench.record(cell, draws)
+
+
+def means(records: Sequence[Record]) -> list[Record]:
+    """Means over worlds with 95 % intervals over texts (the worlds stand), in the order of the records."""
+    groups: dict[tuple[Any, ...], list[Record]] = {}
+    for record in records:
+        groups.setdefault(tuple(record[key] for key in ("spoilt", "grid", "method", "calls")), []).append(record)
+    return [mean_of(key, group) for key, group in groups.items()]
+
+
+def mean_of(key: tuple[Any, ...], group: list[Record]) -> Record:
+    """One row of `means`."""
+    made: Record = dict(zip(("spoilt", "grid", "method", "calls"), key, strict=True))
+    made |= {"worlds": len(group), "n": group[0]["n"], "collapsed": any(record["collapsed"] for record in group)}
+    for part in PARTS:
+        made[part] = sum(record[part] for record in group) / len(group)
+        if group[0]["spread"]:
+            made[f"{part}_side"] = SIDE * sum(r["spread"][part] ** 2 for r in group) ** 0.5 / len(group)
+    return made
+
+
+def best(rows: Sequence[Record], names: Sequence[str], calls: int = 4) -> Record:
+    """The row of these methods with the least xkl3, whatever its grid; collapsed ones are not ranked."""
+    found = [r for r in rows if r["method"] in names and r["calls"] == calls and not r["spoilt"] and not r["collapsed"]]
+    if not found:
+        raise ValueError(f"nothing was measured of {', '.join(names)} at {calls} calls")
+    return min(found, key=lambda row: float(row["xkl3"]))
+
+
+def verdict(rows: Sequence[Record], commit: Sequence[str] = ("mode commit",)) -> Record:
+    """Whether commitment wins at 4 calls: xkl3 3 times below the ODE's, 2 times below the best re-injection's, and
+    entropy within .05 nats of the truth; each method on its best grid.
+
+    Args:
+        rows: of `means`.
+        commit: methods that stand for commitment.
+    """
+    ode, argmax, mine = best(rows, ["ODE, read(x_hat)"]), best(rows, ["ODE, argmax gamma"]), best(rows, commit)
+    again = best(rows, [method.name for method in METHODS if method.name.startswith("Reinject")])
+    others = {"ode": ode, "argmax": argmax, "reinject": again}
+    ratios = {name: row["xkl3"] / max(mine["xkl3"], FLOOR) for name, row in others.items()}
+    held = ratios["ode"] >= 3 and ratios["reinject"] >= 2 and abs(mine["dh1"]) <= 0.05
+    return {"held": held, "ratio": ratios, "dh1": mine["dh1"], "commit": mine, **others}

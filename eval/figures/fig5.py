@@ -1,0 +1,121 @@
+"""Fig. 5: separated modes, what a smooth map must miss and how stiff it must be [rebuilt]."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from textflow.noise import Noise
+from textflow.oracle.coarea import Curved, coarea
+from textflow.oracle.separated import (
+    balanced,
+    blocks,
+    isoperimetric,
+    missed,
+    perimeter,
+    products,
+    simplex,
+    slope,
+)
+
+from .source import Source
+from .style import MARKS, PAPER, figure
+
+Found = dict[str, Any]
+STIFFNESS = (2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 16.0)
+FEW = (2, 3, 4, 8, 16)
+MANY = (2, 4, 8, 16, 64, 256, 1024, 4096, 65536)
+AXES = (8, 12, 16, 24, 32)  # slabs an axis
+PUBLISHED = {"slope of missed mass over stiffness": (-0.97, -0.90), "law of the perimeter": "sqrt(log M)"}
+CAPTION = (
+    "A map of Lipschitz constant Λ from Gaussian noise to M equal modes with gaps κ. (a) Theorem 5: mass left between"
+    " simplex modes, exact, and its slopes for Λ/κ = 2 to 16 beside the published -.90 to -.97. (b) Theorem 6:"
+    " perimeter of the partition; simplex cells grow as √(log M) once the dimension allows it, boxes in n dimensions"
+    " as M^(1/n), random balanced Voronoi cells in 256 dimensions follow the simplex. (c) Theorem 7: one map to M ="
+    " 4096 modes against B maps to M^(1/B), at least √B steeper. (d) Theorem 17: density of the bent margin at the"
+    " boundary in the plane, sampled (95 % interval), by the coarea integral, and the bound P/Λ, P the perimeter. The"
+    " paper's text is not public: constructions, constants and panels are the project's reconstruction [rebuilt]."
+)
+
+
+def numbers(n: int, seed: int, runs: Sequence[Source] = ()) -> Found:
+    """The separated regime's laws.
+
+    Args:
+        n: lines of a perimeter's estimate are 2 n; samples of the coarea formula 4000 n.
+        seed: of the random cells and of the samples.
+        runs: not looked at.
+    """
+    mass = {str(m): missed(m, STIFFNESS).tolist() for m in FEW}
+    boxes = {str(k): [(float(m**k), products(m, k)) for m in AXES] for k in (1, 2, 3, 4)}
+    random = {m: balanced(m, 256, Noise([seed])) for m in (16, 64, 256)}
+    cells = [(m, *perimeter(each, Noise([seed + 1]), max(n // 2, 64))) for m, each in random.items()]
+    made = coarea(Curved(), Noise([seed]), samples=min(4000 * n, 2_000_000))
+    return {
+        "missed": {"stiffness": list(STIFFNESS), "mass": mass},
+        "slopes": {m: slope(STIFFNESS, y) for m, y in mass.items()},
+        "perimeter": {
+            "modes": list(MANY),
+            "simplex": simplex(MANY).tolist(),
+            "bound": isoperimetric(MANY).tolist(),
+            "boxes": boxes,
+            "box_slopes": {k: slope([m for m, _ in y], [p for _, p in y]) for k, y in boxes.items()},
+            "voronoi": cells,
+        },
+        "blocks": {"modes": 4096, "parts": [1, 2, 3, 4, 6], "ratio": blocks(4096, [1, 2, 3, 4, 6]).tolist()},
+        "coarea": {"sampled": list(made.sampled), "integral": made.integral, "bound": made.bound},
+    }
+
+
+def draw(found: Found, path: Path, caption: str = CAPTION) -> None:
+    """Four panels."""
+    with figure(path, caption, 2, 5.6, 3.6, rows=2) as (mass, edge, depth, tube):
+        x = found["missed"]["stiffness"]
+        for i, (m, y) in enumerate(found["missed"]["mass"].items()):
+            mass.plot(x, y, "-", marker=MARKS[i], ms=4, label=f"M = {m}: slope {found['slopes'][m]:.3f}")
+        for power, style in ((-0.90, (0, (4, 2))), (-0.97, (0, (1, 1)))):
+            parallel = [0.9 * (v / x[0]) ** power for v in x]
+            mass.plot(x, parallel, **PAPER | {"linestyle": style}, label=f"published: {power}")
+        mass.set(xlabel="stiffness Λ/κ (dimensionless)", ylabel="missed mass", title="(a)")
+        mass.loglog()
+        mass.set_xticks([2, 4, 8, 16], ["2", "4", "8", "16"])
+        mass.minorticks_off()
+        edges(edge, found["perimeter"])
+        steeper(depth, found["blocks"])
+        curved(tube, found["coarea"])
+        for axis in (mass, edge, depth):
+            axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=7.5)
+
+
+def edges(axis: Any, found: Found) -> None:
+    """Perimeter against the number of modes."""
+    modes = found["modes"]
+    axis.plot(modes, found["simplex"], "-o", ms=4, label="simplex, n >= M - 1")
+    axis.plot(modes, found["bound"], ":", color="C0", label="isoperimetric bound")
+    axis.plot(modes, [math.sqrt(math.log(m)) for m in modes], **PAPER, label="published law: √(log M)")
+    m, p, error = zip(*found["voronoi"], strict=True)
+    axis.errorbar(m, p, yerr=[1.96 * e for e in error], fmt="k*", label="random cells, n = 256")
+    for i, (n, boxes) in enumerate(found["boxes"].items(), 1):
+        name = f"boxes, n = {n}: slope {found['box_slopes'][n]:.3f}"
+        axis.plot(*zip(*boxes, strict=True), "--", marker=MARKS[i], ms=3, color=f"C{i}", label=name)
+    axis.set(xscale="log", yscale="log", xlabel="modes M", ylabel="perimeter P (weighted by φ)", title="(b)")
+
+
+def steeper(axis: Any, found: Found) -> None:
+    """Gain of depth."""
+    parts = found["parts"]
+    axis.plot(parts, found["ratio"], "-o", label="S(M) / S(M^(1/B)), exact")
+    axis.plot(parts, [math.sqrt(b) for b in parts], **PAPER, label="published: √B")
+    axis.set(xlabel="blocks B", ylabel="stiffness of one map / of a block", title=f"(c) M = {found['modes']}")
+    axis.set_xticks(parts)
+    axis.set_ylim(bottom=0)
+
+
+def curved(axis: Any, found: Found) -> None:
+    """Three ways to one density."""
+    value, error = found["sampled"]
+    axis.errorbar([0], [value], yerr=[1.96 * error], fmt="o", capsize=4)
+    axis.plot([1], [found["integral"]], "s", color="C1")
+    axis.plot([2], [found["bound"]], "^", color="C2")
+    axis.set(ylabel="density at the boundary (1 / unit)", title="(d)", xlim=(-0.6, 2.6), ylim=(0, 1.25 * value))
+    axis.set_xticks([0, 1, 2], ["sampled", "coarea integral", "bound P/Λ"])
