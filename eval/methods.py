@@ -9,14 +9,11 @@ import torch
 from torch import Tensor
 
 from textflow.clocks import Clock
-from textflow.escapes import Commit, Escape, Soft, Tube
-from textflow.escapes.sharpen import Sharpen
+from textflow.escapes import Commit, Escape, Sharpen, Soft, Tube
 from textflow.noise import Noise
 from textflow.oracle import World, masked
 from textflow.readouts import FromBelief, FromCodec, Readout
-from textflow.samplers import Euler, Multistep, Reinject, Renoise, Sampler
-from textflow.samplers.head_start import HeadStart
-from textflow.samplers.relook import Relook
+from textflow.samplers import Euler, HeadStart, Multistep, Reinject, Relook, Renoise, Sampler
 from textflow.types import Ids
 
 Write = Callable[[World, list[float], list[int]], Ids]

@@ -16,8 +16,7 @@ from textflow.generator import Generator
 from textflow.metrics import mean_entropy
 from textflow.noise import Noise, sample_seeds
 from textflow.oracle import WORLDS, World, autoregressive, masked
-from textflow.samplers import Euler, Renoise, Sampler
-from textflow.samplers.relook import Relook
+from textflow.samplers import Euler, Relook, Renoise, Sampler
 
 from .source import TUNED, Source
 from .style import MARKS, PAPER, figure, legend

@@ -5,14 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from textflow.diagnostics.watch import stiffness_of
-from textflow.escapes import Commit, Escape, Soft, Tube
-from textflow.escapes.sharpen import Sharpen
+from textflow.escapes import Commit, Escape, Sharpen, Soft, Tube
 from textflow.eval.escapes import Bench, Cell
 from textflow.eval.methods import NAMED, Times, fresh
 from textflow.noise import sample_seeds
 from textflow.oracle import WORLDS
-from textflow.samplers import Euler, Multistep, Reinject, Renoise, Sampler
-from textflow.samplers.relook import Relook
+from textflow.samplers import Euler, Multistep, Reinject, Relook, Renoise, Sampler
 
 from .source import Source
 from .style import MARKS, figure

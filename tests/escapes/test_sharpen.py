@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from textflow.escapes import Commit
-from textflow.escapes.sharpen import Sharpen
+from textflow.escapes import Commit, Sharpen
 from textflow.noise import Noise
 from textflow.types import Ids, Latents, Logits, Posterior
 

@@ -6,9 +6,7 @@ from torch.testing import assert_close
 
 from textflow.noise import Noise
 from textflow.paths import Linear
-from textflow.samplers import Euler, Multistep, Renoise, Sampler, sample
-from textflow.samplers.head_start import HeadStart
-from textflow.samplers.relook import Relook
+from textflow.samplers import Euler, HeadStart, Multistep, Relook, Renoise, Sampler, sample
 from textflow.types import Latents, Posterior
 
 PATH = Linear(scale=2.0, floor=1e-9)
