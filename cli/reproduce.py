@@ -12,6 +12,7 @@ from textflow.cli.diagnose import of_run
 from textflow.cli.eval import numbers
 
 FIGURES = ("fig2", "fig3", "fig5", "fig6", "fig8", "fig9", "tradeoff", "escapes")
+JUDGED = ("mode commit", "mode commit, fair", "relook: mode, fair", "relook: sharpened, fair")
 PAPER = "arXiv 2606.30705 (abstract and captions; its constructions are rebuilt)"
 
 
@@ -24,6 +25,7 @@ def reproduce(
     worlds: int = 1,
     calls: str = "2,3,4,6,8,16",
     draws: int = 40,
+    jobs: int = 2,
     quick: bool = False,
     device: str = "auto",
 ) -> None:
@@ -41,11 +43,14 @@ def reproduce(
         worlds: of each of the three kinds in escapes.
         calls: numbers of network calls in escapes.
         draws: resamplings behind the intervals of escapes; 0 for none.
+        jobs: processes of escapes, a core each; they change no number.
         quick: little of everything, in seconds: one world, few texts, 2, 4 and 8 calls.
         device: of the run: cpu, cuda, mps or auto.
     """
-    if (n is not None and n < 16) or worlds < 1 or draws < 0:
-        raise ValueError(f"n {n}, worlds {worlds}, draws {draws}: reproduce needs n >= 16, worlds >= 1, draws >= 0")
+    if (n is not None and n < 16) or min(worlds, jobs) < 1 or draws < 0:
+        raise ValueError(
+            f"n {n}, worlds {worlds}, jobs {jobs}, draws {draws}: need n >= 16, draws >= 0, the others >= 1"
+        )
     from rich.console import Console
 
     console = Console(markup=False, highlight=False)
@@ -57,7 +62,7 @@ def reproduce(
         if name == "escapes":
             size = n or (128 if quick else 1024)
             kinds, ks = (["chain"], [2, 4, 8]) if quick else (["chain", "text", "topic"], numbers(calls))
-            found = ranked(kinds, worlds, ks, size, seed, draws, console, not quick)
+            found = ranked(kinds, worlds, ks, size, seed, draws, console, not quick, 1 if quick else jobs)
             said: dict[str, Any] = {"n": size, "worlds": worlds, "calls": ks, "draws": draws}
         else:
             with console.status(f"measuring {name}"):
@@ -79,7 +84,15 @@ def source(run: Path, n: int, seed: int, device: str) -> Any:
 
 
 def ranked(
-    kinds: list[str], worlds: int, calls: list[int], n: int, seed: int, draws: int, console: Any, spoilt: bool
+    kinds: list[str],
+    worlds: int,
+    calls: list[int],
+    n: int,
+    seed: int,
+    draws: int,
+    console: Any,
+    spoilt: bool,
+    jobs: int,
 ) -> dict[str, Any]:
     """The ranking with a bar of its progress, and its tables.
 
@@ -92,15 +105,16 @@ def ranked(
         draws: resamplings behind the intervals.
         console: that is printed to.
         spoilt: with imperfect denoisers.
+        jobs: processes.
     """
     from rich.progress import track
 
-    from textflow.eval.escapes import SPOILT, means, plan, ranking, verdict
+    from textflow.eval.escapes import means, plan, ranking, verdict
     from textflow.eval.figures.escapes import PARTS, table, told
-    from textflow.eval.methods import fresh
+    from textflow.eval.methods import SPOILT, fresh
 
     cells = plan(kinds, [fresh(seed) + i for i in range(worlds)], calls, spoilt)
-    moving: Iterable[Any] = ranking(cells, n, seed, draws)
+    moving: Iterable[Any] = ranking(cells, n, seed, draws, jobs)
     records = list(track(moving, "ranking", len(cells), console=console, transient=True))
     rows = means(records)
     wide = type(console)(width=max(150, console.width), markup=False, highlight=False)
@@ -111,7 +125,7 @@ def ranked(
     found = {"means": rows, "records": records}
     if 4 not in calls:
         return found
-    verdicts = {name: verdict(rows, [name]) for name in ("mode commit", "relook: mode, noise .5")}
+    verdicts = {name: verdict(rows, [name]) for name in JUDGED}
     for each in verdicts.values():
         console.print(told(each), soft_wrap=True)
     return found | {"verdicts": verdicts}

@@ -1,7 +1,10 @@
 """The ranking: samplers and escapes on worlds whose truth is known, at equal numbers of network calls [ours]."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
+from functools import lru_cache, partial
+from multiprocessing import get_context
 from typing import Any, NamedTuple
 
 import torch
@@ -11,22 +14,13 @@ from textflow.noise import Noise, sample_seeds
 from textflow.oracle import WORLDS, Imperfect, World, Yardstick
 from textflow.types import Batch, Ids
 
-from .methods import CALLS, FLIPS, METHODS, NAMED, TUNED, Method
+from .methods import CALLS, FLIPS, METHODS, NAMED, ROBUST, SPOILT, TUNED, Method
 
 Record = dict[str, Any]
 ROWS = 256  # texts at a time
 SIDE = 1.96  # standard errors on each side of a 95 % interval
 FLOOR = 1e-3  # nats; an xkl3 below it is the truth as far as can be seen
 PARTS = ("xkl3", "xkl2", "dnll", "dh1", "illegal")
-SPOILT: dict[str, dict[str, Any]] = {  # imperfect denoisers, by name
-    "underfit .3": {"lam": 0.3},
-    "sharpened, power 2": {"beta": 2.0},
-    "error field of 1 nat": {"error": 1.0},
-}
-ROBUST = (
-    *("ODE, argmax gamma", "Reinject released .5", "Reinject released 1.5", "Reinject exact 1.5"),
-    *("mode commit", "tube commit", "relook: mode, noise .5", "relook: sharpened, no noise"),
-)
 
 
 class Cell(NamedTuple):
@@ -121,21 +115,33 @@ def plan(names: Sequence[str], seeds: Sequence[int], calls: Sequence[int] = CALL
     return cells + [Cell(*place, how, "flip", name, k) for place in where for how, name, k in rest]
 
 
-def ranking(cells: Sequence[Cell], n: int, seed: int = 0, draws: int = 40) -> Iterator[Record]:
-    """A record a cell, as soon as it is measured.
+@lru_cache(maxsize=1)
+def bench_of(world: str, world_seed: int, n: int, seed: int) -> Bench:
+    """The bench of one world; the last one is kept."""
+    return Bench(WORLDS[world](world_seed), n, seed)
+
+
+def measured(cell: Cell, n: int, seed: int, draws: int) -> Record:
+    """The record of a cell."""
+    return bench_of(cell.world, cell.seed, n, seed).record(cell, draws)
+
+
+def ranking(cells: Sequence[Cell], n: int, seed: int = 0, draws: int = 40, jobs: int = 1) -> Iterator[Record]:
+    """A record a cell in the order of the cells, as soon as it is measured.
 
     Args:
         cells: of `plan`.
         n: texts a sample.
         seed: of the samples.
         draws: resamplings behind an interval; 0 for none.
+        jobs: processes of one thread each; they change no number.
     """
-    place: tuple[str, int] | None = None
-    for cell in cells:
-        if place != cell[:2]:
-            place = cell[:2]
-            bench = Bench(WORLDS[cell.world](cell.seed), n, seed)
-        yield bench.record(cell, draws)
+    ask = partial(measured, n=n, seed=seed, draws=draws)
+    if jobs == 1:
+        yield from map(ask, cells)
+        return
+    with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        yield from pool.map(ask, cells, chunksize=4)
 
 
 def means(records: Sequence[Record]) -> list[Record]:

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from textflow.clocks import Clock
 from textflow.escapes import Commit, Escape, Sharpen, Soft, Tube
+from textflow.escapes.fair import Fair
 from textflow.noise import Noise
 from textflow.oracle import World, masked
 from textflow.readouts import FromBelief, FromCodec, Readout
@@ -32,6 +33,23 @@ FLIPS = {  # flip rates at the first and the last interior time, searched on the
     "commit": (0.25, 0.05),
     "relook": (0.2, 0.15),
 }
+
+SPOILT: dict[str, dict[str, Any]] = {  # imperfect denoisers, by name
+    "underfit .3": {"lam": 0.3},
+    "sharpened, power 2": {"beta": 2.0},
+    "error field of 1 nat": {"error": 1.0},
+}
+ROBUST = (
+    *("ODE, argmax gamma", "Reinject released .5", "Reinject released 1.5", "Reinject exact 1.5"),
+    *(
+        "mode commit",
+        "mode commit, fair",
+        "tube commit",
+        "relook: mode",
+        "relook: mode, fair",
+        "relook: sharpened, fair",
+    ),
+)
 
 
 def fresh(seed: int) -> int:
@@ -137,10 +155,13 @@ METHODS = [
     Method("masked, dilated", partial(unmasked, "dilated"), "", ("none",), (2, 4, 8, 16)),
     Method("sampled commit", walked(Renoise(), Commit("sample")), "sampled"),
     Method("mode commit", walked(Renoise(), Commit()), "commit", ALL),
+    Method("mode commit, fair", walked(Renoise(), Fair(Commit())), "commit"),
     Method("tube commit", walked(Renoise(1.0, 0.0), Commit(gate=Tube(0.8))), "commit"),
     Method("tube commit, staggered", staggered, "commit"),
-    Method("relook: mode, noise .5", walked(Relook(0.5), Commit()), "relook", ("flip",)),
-    Method("relook: sharpened, no noise", walked(Relook(0.0), Sharpen()), "relook", ("flip",)),
+    Method("relook: mode", walked(Relook(0.5), Commit()), "relook", ("flip",)),
+    Method("relook: sharpened", walked(Relook(0.0), Sharpen()), "relook", ("flip",)),
+    Method("relook: mode, fair", walked(Relook(0.5), Fair(Commit())), "relook", ("flip",)),
+    Method("relook: sharpened, fair", walked(Relook(0.0), Fair(Sharpen())), "relook", ("flip",)),
     Method("head start + ODE", walked(HeadStart(Euler())), "soft", ("flip",), free=1),
     Method("head start + mode commit", walked(HeadStart(Renoise()), Commit()), "commit", ("flip",), free=1),
     Method("head start + relook: mode", walked(HeadStart(Relook(0.5)), Commit()), "relook", ("flip",), free=1),

@@ -23,8 +23,8 @@ WAYS: dict[str, tuple[Sampler, Escape]] = {
     "Reinject released 1.5": (Reinject(1.5), Soft()),
     "mode commit": (Renoise(), Commit()),
     "tube commit": (Renoise(1.0, 0.0), Commit(gate=Tube(0.8))),
-    "relook: mode, noise .5": (Relook(0.5), Commit()),
-    "relook: sharpened, no noise": (Relook(0.0), Sharpen()),
+    "relook: mode": (Relook(0.5), Commit()),
+    "relook: sharpened": (Relook(0.0), Sharpen()),
 }
 CAPTION = (
     "Largest stiffness of a step, |dz'/dz| of the sampler's own map by power iteration (from below; mean over rows),"

@@ -32,7 +32,7 @@ def found(run: Source) -> dict[str, Any]:
     """Numbers of the figures, as they come back from their file."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tradeoff, "DEPTHS", (3,))
-        patch.setattr(tradeoff, "WAYS", {k: tradeoff.WAYS[k] for k in ("ODE, argmax gamma", "relook: mode, noise .5")})
+        patch.setattr(tradeoff, "WAYS", {k: tradeoff.WAYS[k] for k in ("ODE, argmax gamma", "relook: mode")})
         made = {"tradeoff": tradeoff.numbers(FEW, 0)}
     made |= {"fig2": fig2.numbers(64, 0, [run]), "fig3": fig3.numbers(FEW, 0, [run]), "fig5": fig5.numbers(128, 0)}
     made |= {"fig6": fig6.numbers(FEW, 0), "fig8": fig8.numbers(FEW, 0, [run]), "fig9": fig9.numbers(FEW, 0)}
@@ -152,7 +152,7 @@ def test_fig9_only_too_little_noise_helps_a_denoiser_that_forgets(found: dict[st
 
 def test_a_commitment_is_less_stiff_than_the_ode(found: dict[str, Any]) -> None:
     rows = {(row["method"], row["K"]): row for row in found["tradeoff"]["rows"]}
-    ode, again = rows["ODE, argmax gamma", 3], rows["relook: mode, noise .5", 3]
+    ode, again = rows["ODE, argmax gamma", 3], rows["relook: mode", 3]
     assert ode["peak"] > 1.5 * again["peak"] and again["total"] == 0 and ode["total"] > 1
 
 
