@@ -8,24 +8,24 @@ from typing import Any, NamedTuple
 import torch
 
 from textflow.diagnostics.ablation import Ablated
-from textflow.diagnostics.base import Look, look
+from textflow.diagnostics.base import Look, look, spoken
 from textflow.diagnostics.blunt import blunt
 from textflow.diagnostics.bootstrap import Ratio, joined
 from textflow.diagnostics.dabi import FACTORS, Response, respond, summary
 from textflow.diagnostics.facets import facets
 from textflow.diagnostics.margins import margins
 from textflow.diagnostics.meter import Meter
-from textflow.diagnostics.residual import Terminal, channel_blur, seeds_of, terminal
+from textflow.diagnostics.residual import Terminal, channel_blur, seeds_of
 from textflow.diagnostics.rollin import Flips, cumulative, depth, rollin
 from textflow.diagnostics.rowspace import row_fraction, seen_directions
 from textflow.diagnostics.tube import positions, tube
-from textflow.diagnostics.watch import chosen, stiffness_of
+from textflow.diagnostics.watch_samples import chosen, stiffness_of
 from textflow.escapes import Commit, Escape, Soft
 from textflow.generator import Generator
 from textflow.metrics import mean_entropy
 from textflow.noise import Noise, sample_seeds
 from textflow.samplers import Euler
-from textflow.types import Batch, Given, Latents, Logits, Posterior
+from textflow.types import Batch
 
 Row = dict[str, Any]
 DEPTHS = (2, 4, 8, 16)
@@ -54,7 +54,7 @@ class Case(NamedTuple):
     def terminals(self, steps: int) -> Iterator[tuple[Look, Terminal, Noise]]:
         """Real text at the last interior time of a grid."""
         for seen, noise in self.looks():
-            yield seen, terminal(seen.denoise, seen.path, seen.x, seen.mask, seen.times(steps)[-2], noise), noise
+            yield seen, seen.terminal(steps, noise), noise
 
 
 def of_dabi(case: Case) -> list[Row]:
@@ -151,15 +151,6 @@ def rollin_rows(case: Case, steps: int) -> list[Row]:
         for roll, along in zip(found.rolls, found.cumulative, strict=True)
     ]
     return [*rows, {"K": steps, "t": 1.0, "cumulative": found.final.flip, "n": found.final.size.positions}]
-
-
-def spoken(model: Generator) -> Callable[[Latents, float, Posterior], Logits]:
-    """(z, t, belief) -> logits of p(token | z_t), as an escape would ask for them."""
-
-    def tokens(z: Latents, t: float, belief: Posterior) -> Logits:
-        return model.read(model.tokens, z, t, belief, Given(w=z.new_full((len(z),), model.guidance)))
-
-    return tokens
 
 
 def of_cci(case: Case, steps: int = 8) -> list[Row]:

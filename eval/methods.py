@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from textflow.clocks import Clock
-from textflow.escapes import Commit, Escape, Sharpen, Soft, Tube
-from textflow.escapes.fair import Fair
+from textflow.escapes import Commit, Escape, Fair, Sharpen, Soft, Tube
 from textflow.noise import Noise
 from textflow.oracle import World, masked
 from textflow.readouts import FromBelief, FromCodec, Readout
@@ -41,14 +40,8 @@ SPOILT: dict[str, dict[str, Any]] = {  # imperfect denoisers, by name
 }
 ROBUST = (
     *("ODE, argmax gamma", "Reinject released .5", "Reinject released 1.5", "Reinject exact 1.5"),
-    *(
-        "mode commit",
-        "mode commit, fair",
-        "tube commit",
-        "relook: mode",
-        "relook: mode, fair",
-        "relook: sharpened, fair",
-    ),
+    *("mode commit", "mode commit, fair", "tube commit"),
+    *("relook: mode", "relook: mode, fair", "relook: sharpened, fair"),
 )
 
 

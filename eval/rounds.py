@@ -8,7 +8,8 @@ from typing import Any
 from textflow.diagnostics.base import look
 from textflow.diagnostics.dabi import dabi
 from textflow.diagnostics.residual import terminal
-from textflow.diagnostics.watch import chosen, ratio, stiffness_of
+from textflow.diagnostics.watch import ratio
+from textflow.diagnostics.watch_samples import chosen, stiffness_of
 from textflow.escapes import Commit, Escape, Soft
 from textflow.generator import Generator
 from textflow.metrics import Scorer

@@ -9,7 +9,7 @@ import torch
 from textflow.clocks import Clock, LogitNormal
 from textflow.diagnostics.ablation import Ablated, ablation
 from textflow.diagnostics.cci import cci
-from textflow.diagnostics.watch import chosen
+from textflow.diagnostics.watch_samples import chosen
 from textflow.escapes import Commit, Escape, Soft, Tube
 from textflow.eval.methods import fresh
 from textflow.generator import Generator

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from textflow.diagnostics.watch import stiffness_of
+from textflow.diagnostics.watch_samples import stiffness_of
 from textflow.escapes import Commit, Escape, Sharpen, Soft, Tube
 from textflow.eval.escapes import Bench, Cell
 from textflow.eval.methods import NAMED, Times, fresh

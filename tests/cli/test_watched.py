@@ -17,6 +17,10 @@ trainer:
     - {class_path: Tube, init_args: {every_n_steps: 4, rows: 4, steps: 4, candidates: 3}}
     - {class_path: CCI, init_args: {every_n_steps: 6, rows: 3, steps: 3}}
     - {class_path: Stiffness, init_args: {every_n_steps: 12, rows: 1, steps: 2, iterations: 2}}
+    - {class_path: Margins, init_args: {every_n_steps: 6, rows: 3, steps: 4}}
+    - {class_path: RollIn, init_args: {every_n_steps: 6, rows: 4, steps: 3}}
+    - {class_path: RowSpace, init_args: {every_n_steps: 6, rows: 4, steps: 3}}
+    - {class_path: Blunt, init_args: {every_n_steps: 6, rows: 4, steps: 3, draws: 2}}
 """
 COMMIT = "model: {init_args: {escape: Commit, sampler: Renoise}}\n"
 
@@ -54,6 +58,17 @@ def test_every_curve_is_logged_at_its_steps(runs: dict[str, Path]) -> None:
     assert all(0 <= value <= 1 for name in ("cci", "tube/observed") for value in curve(watched, name).values())
     assert curve(watched, "cci")[12] > 0 and curve(watched, "stiffness/total")[12] > 0
     assert not curve(runs["plain"], "cci")
+
+
+def test_margins_rollin_rowspace_and_blunt_are_logged_too(runs: dict[str, Path]) -> None:
+    watched = runs["watched"]
+    shares = ("margins/agrees", "margins/settled", "rollin/terminal", "rollin/final", "rollin/floor", "rowspace/share")
+    for name in shares:
+        assert list(curve(watched, name)) == [6, 12], name
+        assert all(0 <= value <= 1 for value in curve(watched, name).values()), name
+    assert curve(watched, "margins/lead")[12] >= curve(watched, "margins/lead_low")[12] >= 0
+    flips = [curve(watched, f"blunt/flips_{name}") for name in ("as_it_is", "hot", "shrunk")]
+    assert flips[0] == flips[1] == flips[2] and list(flips[0]) == [6, 12], "a temperature moves no flip"
 
 
 def test_wandb_keeps_the_same_curves(runs: dict[str, Path]) -> None:

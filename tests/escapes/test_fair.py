@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from textflow.escapes import Commit
-from textflow.escapes.fair import Fair
+from textflow.escapes import Commit, Fair
 from textflow.noise import Noise
 from textflow.types import Ids, Latents, Logits, Posterior
 

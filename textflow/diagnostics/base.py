@@ -9,11 +9,12 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 
 from textflow.autoencoder import Autoencoder
+from textflow.diagnostics.residual import Terminal, terminal
 from textflow.generator import Generator
 from textflow.noise import Noise, sample_seeds
 from textflow.paths import Path
 from textflow.training import Every, still
-from textflow.types import Batch, Denoise, Latents, Logits, Mask, Posterior
+from textflow.types import Batch, Denoise, Given, Latents, Logits, Mask, Posterior
 
 
 class Look(NamedTuple):
@@ -37,6 +38,15 @@ class Look(NamedTuple):
     spell: Callable[[Latents], Logits]
     times: Callable[[int], list[float]]
 
+    def terminal(self, steps: int, noise: Noise) -> Terminal:
+        """The belief at the last time before the text.
+
+        Args:
+            steps: of the grid, at least 2.
+            noise: one stream a row.
+        """
+        return terminal(self.denoise, self.path, self.x, self.mask, self.times(steps)[-2], noise)
+
 
 def look(model: Generator | Autoencoder, batch: Batch) -> Look:
     """What diagnostics need to know of a teacher, a student or a codec.
@@ -53,6 +63,19 @@ def look(model: Generator | Autoencoder, batch: Batch) -> Look:
     alone: Any = model.twin
     x = alone.encode(batch.ids, batch.mask)
     return Look(x, batch.mask, model.path, channel(model.path), alone.readout, alone.readout, model.clock.grid)
+
+
+def spoken(model: Generator) -> Callable[[Latents, float, Posterior], Logits]:
+    """(z, t, belief) -> logits of p(token | z_t), as an escape would ask for them.
+
+    Args:
+        model: whose `tokens` speak.
+    """
+
+    def tokens(z: Latents, t: float, belief: Posterior) -> Logits:
+        return model.read(model.tokens, z, t, belief, Given(w=z.new_full((len(z),), model.guidance)))
+
+    return tokens
 
 
 def channel(path: Path) -> Denoise:

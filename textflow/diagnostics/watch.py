@@ -1,21 +1,20 @@
-"""The callbacks: a diagnostic each, over its pure functions."""
+"""The callbacks that watch held-out text: a diagnostic each, over its pure functions."""
 
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from textflow.autoencoder import Autoencoder
-from textflow.diagnostics.base import Diagnostic, look
+from textflow.diagnostics.base import Diagnostic, look, spoken
+from textflow.diagnostics.blunt import blunt
 from textflow.diagnostics.bootstrap import Ratio
-from textflow.diagnostics.cci import cci, evidence, fed_of
 from textflow.diagnostics.dabi import adversarial, dabi
 from textflow.diagnostics.facets import facets
-from textflow.diagnostics.residual import channel_blur, seeds_of, terminal
-from textflow.diagnostics.stiffness import Stiffness as Measured
-from textflow.diagnostics.stiffness import stiffness
+from textflow.diagnostics.residual import channel_blur, seeds_of
+from textflow.diagnostics.rollin import cumulative, depth, rollin
+from textflow.diagnostics.rowspace import row_fraction, seen_directions
 from textflow.diagnostics.tube import positions, tube
 from textflow.noise import Noise
+from textflow.samplers import Euler
 from textflow.types import Batch
 
 
@@ -39,8 +38,7 @@ class DABI(Diagnostic):
 
     def measure(self, model: Any, batch: Batch, noise: Noise) -> Mapping[str, float]:
         seen = look(model, batch)
-        t = seen.times(self.steps)[-2]
-        met = terminal(seen.denoise, seen.path, seen.x, seen.mask, t, noise)
+        met = seen.terminal(self.steps, noise)
         guess = met.guess
         if isinstance(model, Autoencoder):
             guess = adversarial(seen.x, guess, seen.mask, facets(seen.spell, seen.x, met.residual, candidates=8))[0]
@@ -78,13 +76,12 @@ class Tube(Diagnostic):
 
     def measure(self, model: Any, batch: Batch, noise: Noise) -> Mapping[str, float]:
         seen = look(model, batch)
-        t = seen.times(self.steps)[-2]
-        met = terminal(seen.denoise, seen.path, seen.x, seen.mask, t, noise)
+        met = seen.terminal(self.steps, noise)
         facet = facets(seen.spell, seen.x, met.residual, self.candidates)
         found = tube(
             positions(seen.spell, met, seen.path, facet, noise, draws=2),
-            t,
-            channel_blur(seen.path, t),
+            met.t,
+            channel_blur(seen.path, met.t),
             len(batch.ids),
             draws=2,
         )
@@ -97,93 +94,84 @@ class Tube(Diagnostic):
         }
 
 
-class CCI(Diagnostic):
-    """cci of samples: the share of pairs of tokens where one was chosen in sight of the other [ours].
+class RollIn(Diagnostic):
+    """rollin/terminal and rollin/final: flips of one last step from noised real text, and of a whole walk from it.
+
+    rollin/floor is the share that no reader could avoid at the first time of the walk; most of rollin/final is that.
 
     Args:
         every_n_steps: optimizer steps between two measurements.
-        rows: samples.
+        rows: of held-out text.
         seed: of the noise.
-        steps: of the samples.
+        steps: of the grid, at least 2.
+    """
+
+    def __init__(self, every_n_steps: int = 500, rows: int = 32, seed: int = 0, steps: int = 8) -> None:
+        super().__init__(every_n_steps, rows, seed)
+        self.steps = interior(self, steps)
+
+    def measure(self, model: Any, batch: Batch, noise: Noise) -> Mapping[str, float]:
+        seen, seeds = look(model, batch), seeds_of(noise)
+        times, tokens = seen.times(self.steps), None if isinstance(model, Autoencoder) else spoken(model)
+        real = (seen.read, seen.path, seen.x, seen.mask, times)
+        alone = rollin(seen.denoise, *real, Noise(seeds), tokens)
+        driven = cumulative(seen.denoise, Euler(), *real, Noise(seeds), tokens)
+        found = depth(alone, driven, times)
+        rates = {"rollin/terminal": found.rolls[-1].flip, "rollin/final": found.final.flip}
+        if tokens is not None:
+            rates |= {"rollin/floor": found.rolls[0].floor, "rollin/excess": found.rolls[-1].excess_flip}
+        return rates
+
+
+class RowSpace(Diagnostic):
+    """rowspace/share: share of the last residual that the readout sees; rowspace/isotropic: of a random one [ours].
+
+    Args:
+        every_n_steps: optimizer steps between two measurements.
+        rows: of held-out text.
+        seed: of the noise.
+        steps: of the grid whose last interior time is looked at, at least 2.
     """
 
     def __init__(self, every_n_steps: int = 500, rows: int = 16, seed: int = 0, steps: int = 8) -> None:
         super().__init__(every_n_steps, rows, seed)
-        self.steps = steps
+        self.steps = interior(self, steps)
 
     def measure(self, model: Any, batch: Batch, noise: Noise) -> Mapping[str, float]:
-        if isinstance(model, Autoencoder):
-            raise ValueError("CCI watches a generator; an autoencoder chooses nothing: leave it out of this recipe")
-        made = model.sample(seeds_of(noise), self.steps, length=batch.ids.shape[1])
-        return {"cci": chosen(model, made, noise)}
+        seen, seeds = look(model, batch), seeds_of(noise)
+        met = seen.terminal(self.steps, noise)
+        few = slice(0, 8)
+        basis = seen_directions(seen.spell, seen.x[few], seen.mask[few], Noise(seeds[few]))
+        share = row_fraction(seen.x, met.guess, seen.mask, basis)
+        return {"rowspace/share": share, "rowspace/isotropic": len(basis) / seen.x.shape[-1]}
 
 
-def chosen(model: Any, made: Any, noise: Noise) -> float:
-    """CCI of samples of a generator.
+class Blunt(Diagnostic):
+    """blunt/*: dabi/ce as a decoder 4 times hotter, or half shrunk to uniform, would have it; no flip moves [ours].
 
-    Args:
-        model: the generator.
-        made: of `model.sample`.
-        noise: one stream a sample.
-    """
-    fed, mask = fed_of(made.trace), torch.ones_like(made.ids, dtype=torch.bool)
-    if not any(bool((ids >= 0).any()) for ids in fed):
-        return 0.0
-    codes, seeds = model.embed(made.ids), seeds_of(noise)
-    read = model.codec.readout if model.codec.reads else model.logits
-    times = made.trace.times
-    weights = [evidence(read, codes, mask, model.path, t, Noise(seeds)) for t in times]
-    return cci(fed, made.ids, weights, mask).value
-
-
-class Stiffness(Diagnostic):
-    """stiffness/peak and stiffness/total of the sampling map, by power iteration [ours].
+    What the temperature alone can make of a DABI of losses, beside the DABI of flips that it cannot touch.
 
     Args:
         every_n_steps: optimizer steps between two measurements.
-        rows: samples; each costs some 6 passes a step and iteration.
+        rows: of held-out text.
         seed: of the noise.
-        steps: of the samples.
-        iterations: of the power iteration, from one start: a lower bound.
+        steps: of the grid whose last interior time is looked at, at least 2.
+        draws: random directions a position.
     """
 
-    def __init__(
-        self, every_n_steps: int = 500, rows: int = 1, seed: int = 0, steps: int = 4, iterations: int = 4
-    ) -> None:
+    def __init__(self, every_n_steps: int = 500, rows: int = 16, seed: int = 0, steps: int = 8, draws: int = 4) -> None:
         super().__init__(every_n_steps, rows, seed)
-        self.steps, self.iterations = steps, iterations
+        self.steps, self.draws = interior(self, steps), draws
 
     def measure(self, model: Any, batch: Batch, noise: Noise) -> Mapping[str, float]:
-        found = stiffness_of(model, seeds_of(noise), self.steps, batch.ids.shape[1], 1, self.iterations)
-        return {"stiffness/peak": float(found.peak.mean()), "stiffness/total": float(found.total.mean())}
-
-
-def stiffness_of(
-    model: Any, seeds: list[int], steps: int, length: int | None = None, starts: int = 3, iterations: int = 8
-) -> Measured:
-    """Stiffness of a generator's own sampling map, with its sampler, its grid and its escape.
-
-    Args:
-        model: the generator.
-        seeds: one a sample.
-        steps: of the grid.
-        length: latents; default: the length of training.
-        starts: of the power iteration.
-        iterations: of each start.
-    """
-    z, noise = model.start(seeds, length)
-    return stiffness(
-        lambda streams: model.denoiser(escape=model.escape, noise=streams),
-        model.sampler,
-        model.path,
-        model.grid.grid(steps),
-        z,
-        noise,
-        probes=Noise([seed + 1 for seed in seeds]),
-        last=model.denoiser(),
-        starts=starts,
-        iterations=iterations,
-    )
+        seen = look(model, batch)
+        met = seen.terminal(self.steps, noise)
+        probes = blunt(seen.read, seen.x, met.guess, seen.mask, noise, (1.0, 4.0), (0.5,), draws=self.draws)
+        names = ("as_it_is", "hot", "shrunk")
+        found = {f"blunt/flips_{name}": probe.dabi.flip.numerator for name, probe in zip(names, probes, strict=True)}
+        for name, probe in zip(names, probes, strict=True):
+            found |= ratio(f"blunt/ce_{name}", probe.dabi.loss)
+        return found
 
 
 def ratio(name: str, found: Ratio) -> dict[str, float]:

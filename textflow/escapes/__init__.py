@@ -3,6 +3,7 @@
 from textflow.escapes.base import Escape as Escape
 from textflow.escapes.base import Gate as Gate
 from textflow.escapes.commit import Commit as Commit
+from textflow.escapes.fair import Fair as Fair
 from textflow.escapes.gates import All as All
 from textflow.escapes.gates import Confident as Confident
 from textflow.escapes.gates import Margin as Margin

@@ -1,0 +1,138 @@
+"""The callbacks that watch samples: a diagnostic each, over its pure functions."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from textflow.autoencoder import Autoencoder
+from textflow.diagnostics.base import Diagnostic
+from textflow.diagnostics.cci import cci, evidence, fed_of
+from textflow.diagnostics.margins import margins
+from textflow.diagnostics.residual import seeds_of
+from textflow.diagnostics.stiffness import Stiffness as Measured
+from textflow.diagnostics.stiffness import stiffness
+from textflow.noise import Noise
+from textflow.types import Batch
+
+
+class CCI(Diagnostic):
+    """cci of samples: the share of pairs of tokens where one was chosen in sight of the other [ours].
+
+    Args:
+        every_n_steps: optimizer steps between two measurements.
+        rows: samples.
+        seed: of the noise.
+        steps: of the samples.
+    """
+
+    def __init__(self, every_n_steps: int = 500, rows: int = 16, seed: int = 0, steps: int = 8) -> None:
+        super().__init__(every_n_steps, rows, seed)
+        self.steps = steps
+
+    def measure(self, model: Any, batch: Batch, noise: Noise) -> Mapping[str, float]:
+        refuse_codec(self, model)
+        made = model.sample(seeds_of(noise), self.steps, length=batch.ids.shape[1])
+        return {"cci": chosen(model, made, noise)}
+
+
+def chosen(model: Any, made: Any, noise: Noise) -> float:
+    """CCI of samples of a generator.
+
+    Args:
+        model: the generator.
+        made: of `model.sample`.
+        noise: one stream a sample.
+    """
+    fed, mask = fed_of(made.trace), torch.ones_like(made.ids, dtype=torch.bool)
+    if not any(bool((ids >= 0).any()) for ids in fed):
+        return 0.0
+    codes, seeds = model.embed(made.ids), seeds_of(noise)
+    read = model.codec.readout if model.codec.reads else model.logits
+    times = made.trace.times
+    weights = [evidence(read, codes, mask, model.path, t, Noise(seeds)) for t in times]
+    return cci(fed, made.ids, weights, mask).value
+
+
+class Margins(Diagnostic):
+    """margins/lead, margins/settled: how sure samples are half way, and where their tokens enter their basin [ours].
+
+    Args:
+        every_n_steps: optimizer steps between two measurements.
+        rows: samples.
+        seed: of the noise.
+        steps: of the samples.
+    """
+
+    def __init__(self, every_n_steps: int = 500, rows: int = 16, seed: int = 0, steps: int = 8) -> None:
+        super().__init__(every_n_steps, rows, seed)
+        self.steps = steps
+
+    def measure(self, model: Any, batch: Batch, noise: Noise) -> Mapping[str, float]:
+        refuse_codec(self, model)
+        made = model.sample(seeds_of(noise), self.steps, length=batch.ids.shape[1])
+        found = margins(made.trace, model.logits, made.ids)
+        seen, half = found.summary(), self.steps // 2
+        return {
+            "margins/lead": float(seen["lead"][half]),
+            "margins/lead_low": float(seen["lead_low"][half]),
+            "margins/agrees": float(seen["agrees"][half]),
+            "margins/settled": float(found.settled.double().mean()) / self.steps,
+        }
+
+
+class Stiffness(Diagnostic):
+    """stiffness/peak and stiffness/total of the sampling map, by power iteration [ours].
+
+    Args:
+        every_n_steps: optimizer steps between two measurements.
+        rows: samples; each costs some 6 passes a step and iteration.
+        seed: of the noise.
+        steps: of the samples.
+        iterations: of the power iteration, from one start: a lower bound.
+    """
+
+    def __init__(
+        self, every_n_steps: int = 500, rows: int = 1, seed: int = 0, steps: int = 4, iterations: int = 4
+    ) -> None:
+        super().__init__(every_n_steps, rows, seed)
+        self.steps, self.iterations = steps, iterations
+
+    def measure(self, model: Any, batch: Batch, noise: Noise) -> Mapping[str, float]:
+        found = stiffness_of(model, seeds_of(noise), self.steps, batch.ids.shape[1], 1, self.iterations)
+        return {"stiffness/peak": float(found.peak.mean()), "stiffness/total": float(found.total.mean())}
+
+
+def stiffness_of(
+    model: Any, seeds: list[int], steps: int, length: int | None = None, starts: int = 3, iterations: int = 8
+) -> Measured:
+    """Stiffness of a generator's own sampling map, with its sampler, its grid and its escape.
+
+    Args:
+        model: the generator.
+        seeds: one a sample.
+        steps: of the grid.
+        length: latents; default: the length of training.
+        starts: of the power iteration.
+        iterations: of each start.
+    """
+    z, noise = model.start(seeds, length)
+    return stiffness(
+        lambda streams: model.denoiser(escape=model.escape, noise=streams),
+        model.sampler,
+        model.path,
+        model.grid.grid(steps),
+        z,
+        noise,
+        probes=Noise([seed + 1 for seed in seeds]),
+        last=model.denoiser(),
+        starts=starts,
+        iterations=iterations,
+    )
+
+
+def refuse_codec(diagnostic: Diagnostic, model: Any) -> None:
+    """Samples come from a generator."""
+    if isinstance(model, Autoencoder):
+        name = type(diagnostic).__name__
+        raise ValueError(f"{name} watches samples, and an autoencoder makes none: leave {name} out of this recipe")
