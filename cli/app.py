@@ -3,7 +3,11 @@
 import importlib
 import os
 import sys
+from collections.abc import Callable
 from difflib import get_close_matches
+from inspect import signature
+from itertools import pairwise
+from typing import Any
 
 VERBS = {
     "fit": "train a recipe, or continue its run: fit RECIPE [OVERLAY ...] [--key value]",
@@ -61,6 +65,7 @@ def run(verb: str, words: list[str]) -> int | None:
     if verb in RUNLESS and words and not words[0].startswith("-"):
         words = ["--run", *words]
     words = ["-" + word if len(word) == 2 and word[0] == "-" and word[1] not in "-h" else word for word in words]
+    words = switched(words, function)
     try:
         return auto_cli(function, args=words, prog=f"textflow {verb}", exit_on_error=False, as_positional=True)
     except ArgumentError as error:
@@ -71,6 +76,13 @@ def overlaid(words: list[str]) -> list[str]:
     """RUN a.yaml b.yaml --key value -> RUN --overlays+ a.yaml --overlays+ b.yaml --key value."""
     count = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
     return [*words[:1], *(part for word in words[1:count] for part in ("--overlays+", word)), *words[max(count, 1) :]]
+
+
+def switched(words: list[str], function: Callable[..., Any]) -> list[str]:
+    """--quick -> --quick true, for an argument that is true or false and has no word after it."""
+    names = {f"--{name}" for name, part in signature(function).parameters.items() if part.annotation is bool}
+    bare = [word in names and then.startswith("-") for word, then in pairwise([*words, "--"])]
+    return [part for word, alone in zip(words, bare, strict=True) for part in ((word, "true") if alone else (word,))]
 
 
 def usage() -> str:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from textflow.cli import app
-from textflow.cli.app import VERBS, main
+from textflow.cli.app import VERBS, main, switched
 
 PROBE = """
 import sys
@@ -92,3 +92,11 @@ def test_a_users_mistake_is_one_line_and_a_bug_is_not_hidden(
         main(["recipes"])
     wrong(KeyboardInterrupt())  # type: ignore[arg-type]
     assert main(["recipes"]) == 130
+
+
+def test_a_switch_needs_no_word() -> None:
+    def verb(quick: bool = False, n: int = 1) -> None: ...
+
+    assert switched(["a", "--quick", "--n", "2"], verb) == ["a", "--quick", "true", "--n", "2"]
+    assert switched(["a", "--n", "2", "--quick"], verb) == ["a", "--n", "2", "--quick", "true"]
+    assert switched(["--quick", "false"], verb) == ["--quick", "false"]
