@@ -14,15 +14,18 @@ VERBS = {
     "distill": "teach students of fewer steps: distill RECIPE --teacher RUN",
     "check": "look a recipe over in seconds: files, tokenizer, shapes, memory, one step",
     "sample": "write texts: sample RUN [OVERLAY ...] [-n 16 --steps 32 --seed 0 --out samples.jsonl]",
-    "eval": "score a run: perplexity with entropy, repetition and n",
+    "eval": "score a run or a file of texts by a protocol: perplexity with all that it must stand beside",
+    "compare": "the kept records of several runs in one table: compare RUN [RUN ...] [--published few_step]",
     "diagnose": "where and why it fails: diagnose RUN [OVERLAY ...], or diagnose --world chain",
+    "report": "one page of several runs: numbers, curves, the way of a sample: report RUN [RUN ...] --out report.html",
     "reproduce": "draw the paper's figures and the ranking of escapes: reproduce escapes|fig2|...|all [--run RUN]",
     "recipes": "list the recipes",
     "convert": "another repository's checkpoint -> a textflow folder: convert elf SOURCE TARGET",
     "bench": "measure speed and memory against the plain version",
 }
 RAW = ("fit", "distill", "check")  # these read recipes from their words
-RUNLESS = ("diagnose",)  # their run may be missing, so the parser takes it for an option
+RUNLESS = ("diagnose", "sample")  # their run may be missing, so the parser takes it for an option
+SEVERAL = ("compare", "report")  # RUN RUN ...
 OVERLAID = ("sample", "eval", "diagnose")  # RUN OVERLAY ...: overlays follow the run
 
 
@@ -51,6 +54,20 @@ def main(words: list[str] | None = None) -> int:
         if os.environ.get("TEXTFLOW_TRACEBACK"):
             raise
         return fail(f"textflow {verb}: {error}")
+    except Exception as error:
+        if os.environ.get("TEXTFLOW_TRACEBACK"):
+            raise
+        return fail(f"textflow {verb}: {unforeseen(error)}", 1)
+
+
+def unforeseen(error: Exception) -> str:
+    """What is said of an error that nobody thought of: a fault of textflow, or of a part from outside."""
+    from traceback import extract_tb
+
+    last = extract_tb(error.__traceback__)[-1]
+    said = " ".join(str(error).split())[:400]
+    where = f"{os.path.basename(last.filename)}:{last.lineno}"
+    return f"{type(error).__name__} at {where}: {said}; the same command with TEXTFLOW_TRACEBACK=1 shows the way there"
 
 
 def run(verb: str, words: list[str]) -> int | None:
@@ -62,20 +79,28 @@ def run(verb: str, words: list[str]) -> int | None:
 
     if verb in OVERLAID:
         words = overlaid(words)
+    if verb in SEVERAL:
+        words = overlaid(["", *words], "runs")[1:]
     if verb in RUNLESS and words and not words[0].startswith("-"):
         words = ["--run", *words]
     words = ["-" + word if len(word) == 2 and word[0] == "-" and word[1] not in "-h" else word for word in words]
-    words = switched(words, function)
+    words = switched([underscored(word) for word in words], function)
     try:
         return auto_cli(function, args=words, prog=f"textflow {verb}", exit_on_error=False, as_positional=True)
     except ArgumentError as error:
         raise ValueError(f"{error}; see textflow {verb} --help") from error
 
 
-def overlaid(words: list[str]) -> list[str]:
+def overlaid(words: list[str], name: str = "overlays") -> list[str]:
     """RUN a.yaml b.yaml --key value -> RUN --overlays+ a.yaml --overlays+ b.yaml --key value."""
     count = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
-    return [*words[:1], *(part for word in words[1:count] for part in ("--overlays+", word)), *words[max(count, 1) :]]
+    return [*words[:1], *(part for word in words[1:count] for part in (f"--{name}+", word)), *words[max(count, 1) :]]
+
+
+def underscored(word: str) -> str:
+    """--prompt-file -> --prompt_file."""
+    name, equals, value = word.partition("=")
+    return (name[:2] + name[2:].replace("-", "_") if name.startswith("--") else name) + equals + value
 
 
 def switched(words: list[str], function: Callable[..., Any]) -> list[str]:
@@ -91,10 +116,10 @@ def usage() -> str:
     return "\n".join(["usage: textflow VERB ...", "", *lines, "", "textflow VERB --help tells more."])
 
 
-def fail(line: str) -> int:
-    """One line on stderr; exit code 2."""
+def fail(line: str, code: int = 2) -> int:
+    """One line on stderr; the exit code: 2 for a user's mistake, 1 for what was not foreseen."""
     print(line, file=sys.stderr)
-    return 2
+    return code
 
 
 if __name__ == "__main__":

@@ -1,54 +1,125 @@
-"""textflow bench step"""
+"""textflow bench step|train|pd|optim|sample|decode|data|scaling|card"""
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 
 def bench(
-    what: Literal["step"],
+    what: Literal["step", "train", "pd", "optim", "sample", "decode", "data", "scaling", "card"],
     size: Literal["P", "R", "B"] = "R",
-    against: Literal["plain"] = "plain",
+    against: Literal["plain", "none"] = "plain",
     repeats: int = 5,
     device: Literal["cpu", "cuda"] = "cpu",
     bf16: bool = False,
+    compiled: bool = False,
+    recompute: bool = False,
     threads: int = 1,
     rows: int | None = None,
     length: int | None = None,
+    depth: int | None = None,
+    steps: int = 8,
+    memory: bool = True,
     out: Path | None = None,
 ) -> None:
-    """Measure the training step against the straightforward version, both in one run, alternating, medians.
+    """Measure a part against its straightforward version, both in one run, alternating, medians.
 
     On a CPU seconds are those of the process, on a GPU those between two events; memory is the highest point of one
-    step, above weights and batch, each form in a process of its own.
+    run, above weights and batch, each form in a process of its own.
 
     Args:
-        what: step: encoder, loss and gradients of one training step.
+        what: step: encoder, loss and gradients of one training step; train: and the update; pd: one step of
+            progressive distillation; optim: the update; sample: a batch of texts; decode: final latents to tokens;
+            data: rows on disk to batches; scaling: the step's ratio against the FLOP formula over length, vocabulary,
+            width and depth; card: tokens a second, MFU and memory of ELF-B at 1,024 tokens on one GPU.
         size: P, R or B (ELF-B).
-        against: plain: three passes on all rows, logits of all tokens.
+        against: plain: as published; three passes on all rows, logits of all tokens, one matrix after another. none:
+            the lean form alone.
         repeats: of each side.
         device: cpu or cuda.
-        bf16: run the blocks in bfloat16.
+        bf16: run the blocks in bfloat16; plain runs in fp32, too.
+        compiled: compile the lean form's blocks.
+        recompute: the lean form keeps the inputs of its blocks alone.
         threads: of the CPU.
         rows: of the batch; default: the size's.
         length: tokens a row; default: the size's.
+        depth: blocks; default: the size's.
+        steps: of the teacher on one step of its student, or of a sample.
+        memory: measure the peaks, too.
         out: a JSON file for the record.
     """
     import torch
 
-    from textflow.eval.bench import bench_step
+    from textflow.eval.bench.sizes import setting
 
     torch.set_num_threads(threads)
-    change = {key: value for key, value in {"rows": rows, "length": length}.items() if value}
-    record = bench_step(size, repeats, device, bf16, change)
-    seconds, peak = record["seconds"], record["peak_mb"]
-    kind = f"{record['rows']} rows of {record['length']}, {'bf16' if bf16 else 'fp32'}"
-    print(f"training step, size {size}, {kind}, {record['hardware']}, {threads} thread(s)")
-    for measure, unit, pair, verdict in (
-        ("time", "s", seconds, f"{record['speedup']:.2f} times faster"),
-        ("memory", "MB", peak, f"{record['memory_ratio']:.2f} of it"),
-    ):
-        print(f"  {measure:<8}lean {pair['lean']:.4g} {unit}   {against} {pair['plain']:.4g} {unit}   {verdict}")
-    print(f"  largest difference of the gradients: {record['gradient_error']:.1e} of the largest gradient")
+    change = {"rows": rows, "length": length, "depth": depth}
+    how = {"bf16": bf16, "compiled": compiled, "recompute": recompute, "steps": steps}
+    if what == "card":
+        record = on_card(device, repeats, change, steps)
+    elif what == "scaling":
+        record = over_sizes(device, repeats)
+    else:
+        record = contest(what, size, setting(size, change, device=device, **how), repeats, memory, against == "none")
     if out:
         out.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def contest(what: str, size: str, chosen: Any, repeats: int, memory: bool, alone: bool) -> dict[str, Any]:
+    """One part at one size."""
+    from textflow.eval.bench.measure import measure
+
+    record = {"size": size} | measure(what, chosen, repeats, memory, alone)
+    print(report(record))
+    return record
+
+
+def over_sizes(device: str, repeats: int) -> dict[str, Any]:
+    """The step over sizes."""
+    from textflow.eval.bench.scaling import NEAR, scaling
+
+    print("times plain / lean, measured and by the FLOP formula")
+    record = scaling("step", device, repeats, tell=print)
+    verdict = "holds" if record["holds"] else "does not hold"
+    print(f"  largest difference {record['worst']:.0%}: within {NEAR:.0%} {verdict}")
+    return record
+
+
+def on_card(device: str, repeats: int, change: dict[str, int | None], steps: int) -> dict[str, Any]:
+    """ELF-B as it is trained."""
+    from dataclasses import replace
+
+    from textflow.eval.bench.card import CARD, card
+    from textflow.eval.bench.measure import facts
+    from textflow.eval.bench.sizes import Setting
+
+    size = replace(CARD, **{key: value for key, value in change.items() if value is not None})
+    chosen = Setting(size, device, steps=steps)
+    print(f"ELF, width {size.width}, {size.rows} rows of {size.length}, on {facts(chosen)['hardware']}")
+    return card(chosen, repeats, tell=print)
+
+
+def report(record: dict[str, Any]) -> str:
+    """What is printed of a record."""
+    kind = f"{record['rows']} rows of {record['length']}, {'bf16' if record['bf16'] else 'fp32'}"
+    lines = [f"{record['bench']}, size {record['size']}, {kind}, {record['hardware']}, {record['threads']} thread(s)"]
+    for form, seconds in record["seconds"].items():
+        low, high = record["spread"][form]
+        line = f"  {form:<12}{seconds:8.4g} s [{low:.4g}, {high:.4g}]"
+        if "peak_mb" in record:
+            line += f"   {record['peak_mb'][form]:8.4g} MB"
+        if "mfu" in record:
+            line += f"   useful MFU {record['mfu'][form]:.1%}"
+        lines.append(line)
+    for form, ratio in record["speedup"].items():
+        low, high = record["speedup_spread"][form]
+        lines.append(f"  lean is {ratio:.2f} times as fast as {form} [{low:.2f}, {high:.2f}]")
+    lines += [f"  {name.replace('_', ' ')} {value:.4g}" for name, value in record.items() if name.endswith("a_batch")]
+    for key, words in (
+        ("flops_ratio", "  by the FLOP formula {:.2f} times"),
+        ("memory_ratio", "  peak memory {:.2f} of plain's"),
+        ("difference", "  the forms differ by {:.1e} of the largest value"),
+    ):
+        if key in record:
+            lines.append(words.format(record[key]))
+    return "\n".join(lines)

@@ -2,14 +2,22 @@
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 HELP = """usage: textflow check RECIPE [OVERLAY ...] [--key value ...]
 
 Look a recipe over in seconds, with the words that `textflow fit` takes: it parses, its text can be read, the tokenizer
-gives text back, shapes fit, one real step works; how much memory and how many tokens it takes. Nothing is kept."""
+gives text back, shapes fit, one real step works; how much memory and how many tokens it takes. Nothing is kept.
+
+Plan a big job, without its hardware, text or network: memory a device under its engine, time by the FLOP formula.
+
+  --devices 64     of all machines; this asks for a plan
+  --tokens 9.04e9  of an epoch, for its time
+  --card H100      whose peak is taken; --mfu .4 the share of it that is assumed
+  --vocab 32100    number of ids, where the tokenizer is not at hand"""
 
 
 def check(words: list[str]) -> int:
@@ -22,22 +30,37 @@ def check(words: list[str]) -> int:
         print(HELP)
         return 0
     from textflow.cli.fit import quiet
-    from textflow.cli.preflight import STEPS, Look
 
     quiet()
-    good, bad = set[str](), dict[str, Exception]()
     with hushed(), tempfile.TemporaryDirectory() as folder:
-        look = Look(words, Path(folder))
-        for name, (step, needs) in STEPS.items():
-            if needs <= good:
-                try:
-                    print(f"ok   {name:<10}{step(look)}", flush=True)
-                    good.add(name)
-                except Exception as error:  # of any kind: a part of the user's own may raise what it likes
-                    bad[name] = error
+        if "--devices" in words:
+            from textflow.cli import plan
+
+            walk(plan.STEPS, plan.asked(words))
+        else:
+            from textflow.cli.preflight import STEPS, Look
+
+            walk(STEPS, Look(words, Path(folder)))
+    return 0
+
+
+def walk(steps: Mapping[str, tuple[Callable[[Any], str], set[str]]], state: Any) -> None:
+    """Every step whose needs were met; prints the good ones and raises the bad ones together.
+
+    Args:
+        steps: by name: what is done, what must have gone well before.
+        state: what the steps find out.
+    """
+    good, bad = set[str](), dict[str, Exception]()
+    for name, (step, needs) in steps.items():
+        if needs <= good:
+            try:
+                print(f"ok   {name:<10}{step(state)}", flush=True)
+                good.add(name)
+            except Exception as error:  # of any kind: a part of the user's own may raise what it likes
+                bad[name] = error
     if bad:
         raise ValueError("\n".join(line(name, error) for name, error in bad.items())) from next(iter(bad.values()))
-    return 0
 
 
 def line(name: str, error: Exception) -> str:

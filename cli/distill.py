@@ -1,22 +1,28 @@
 """textflow distill RECIPE [OVERLAY ...] --teacher RUN [--key value]"""
 
 import json
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from textflow.cli.fit import fit_config, quiet
 from textflow.cli.recipes import title
 
+SHOWN = (
+    *("steps", "who", "run", "sampling", "perplexity", "entropy", "seq_rep_4", "clean", "nfe", "cci", "stiffness"),
+    *("dabi_ce", "dabi_ce_at_least", "dabi_flip", "dabi_flip_at_least"),
+)
 HELP = """usage: textflow distill RECIPE [OVERLAY ...] --teacher RUN [--key value ...]
 
 Teach students of fewer and fewer steps, a round each. RECIPE is laid over the teacher's own recipe, so it says only
 what differs. Each round starts from the averaged weights of the round before, in its own run folder
-RUN/steps-<steps of the student>; the same command goes on where it was stopped, bit for bit. Some keys:
+RUN/steps-<steps of the student>; the same command goes on where it was stopped, bit for bit. At the end every student
+is scored beside its teacher, where a scorer lies beside the run (textflow eval makes one). Some keys:
 
   --teacher checkpoints/quickstart   run of the teacher; the recipe may name it
   --rounds [[8,4],[4,8]]             student's steps and teacher's substeps of each round
+  --passes [8,4,2,1]                 numbers of steps that students are judged at; default: their own
   --trainer.max_steps 200            optimizer steps of a round
   --run.folder checkpoints/mine      where the rounds go"""
 
@@ -31,7 +37,7 @@ def distill(words: list[str]) -> int:
         print(HELP)
         return 0
     quiet()
-    from textflow import recipe, rounds
+    from textflow import checkpoint, recipe, rounds
 
     show, words = "--print_config" in words, [word for word in words if word != "--print_config"]
     config = rounds.student(words)
@@ -40,17 +46,31 @@ def distill(words: list[str]) -> int:
         return 0
     name, whole = title(recipe.find(words[0])), Path(config.run.folder)
     teacher, before = Path(config.teacher), Path(config.teacher)
-    for steps, substeps in config.rounds:
-        own = rounds.round_of(config, steps, substeps)
+    load = lru_cache(maxsize=2)(checkpoint.load)  # the teacher once, and the round before
+    made: list[dict[str, Any]] = []
+    for steps, substeps, own in rounds.each(config):
         renewed = before if own.model.init_args.objective.init_args.get("renew") else teacher
-        if code := fit_config(own, f"{name}: {steps} steps", partial(enrol, renewed, before)):
+        if code := fit_config(own, f"{name}: {steps} steps", partial(enrol, load, renewed, before)):
             return code
         before = Path(own.run.folder)
+        made.append({"steps": steps, "substeps": substeps, "run": before.name})
     if not config.trainer.fast_dev_run:
-        write_rounds(whole, config.rounds, teacher)
-        print(f"Students: {whole}/steps-*")
+        keep(whole / "rounds.json", {"teacher": str(teacher), "rounds": made, "passes": config.passes})
+        print(f"Students: {', '.join(str(whole / each['run']) for each in made)}")
         compare(whole)
     return 0
+
+
+def enrol(load: Callable[[Path], Any], teacher: Path, before: Path, student: Any) -> None:
+    """Give a student its teacher, and the weights that it starts with.
+
+    Args:
+        load: the model of a run.
+        teacher: run of the teacher.
+        before: run whose averaged weights the student starts with.
+        student: fresh.
+    """
+    student.take_teacher(load(teacher), load(before))
 
 
 def compare(folder: Path, n: int = 128) -> None:
@@ -60,54 +80,49 @@ def compare(folder: Path, n: int = 128) -> None:
         folder: of the rounds.
         n: samples a row.
     """
-    scorer_run = folder.parent / "scorer"
-    if not scorer_run.is_dir():
-        print(
-            f"To see them beside their teacher: textflow fit recipes/scorer.yaml --run.folder {scorer_run}, then this"
-        )
+    said = json.loads((folder / "rounds.json").read_text())
+    places = [folder.parent / "scorer", Path(said["teacher"]).parent / "scorer"]
+    if not (found := [place for place in places if place.is_dir()]):
+        print(f"To see them beside their teacher: textflow eval {said['teacher']} fits a scorer; then this again")
         return
     from rich.console import Console
 
     from textflow.causal import scorer
-    from textflow.cli.diagnose import table
     from textflow.eval.protocol import held_out, recipe
-    from textflow.eval.rounds import PUBLISHED, gaps, rounds
+    from textflow.eval.rounds import costs, rounds
 
-    console, found = Console(width=max(150, Console().width), markup=False), []
-    first = next(folder.glob("steps-*"))
-    judge, batch = scorer(str(scorer_run)), held_out(recipe(first)["data"], 64)
+    console, records = Console(width=max(150, Console().width), markup=False), []
+    judge = scorer(str(found[0]))
+    batch = held_out(recipe(folder / said["rounds"][0]["run"])["data"], 64)
     with console.status("scoring") as status:
+        cost = costs(folder, batch)
         for record in rounds(folder, judge, batch, n):
-            found.append(record)
-            status.update(f"scored {len(found)} rows")
-    (folder / "rounds_scored.json").write_text(json.dumps(found, indent=1) + "\n")
-    shown = ("steps", "who", "sampling", "perplexity", "entropy", "seq_rep_4", "clean", "nfe", "cci", "stiffness")
-    measured = ("dabi_ce", "dabi_ce_at_least", "dabi_flip", "dabi_flip_at_least")
-    rows = [{name: record[name] for name in (*shown, *measured) if name in record} for record in found]
-    console.print(table(f"Rounds: n = {n}, seed 0, scorer {scorer_run} {judge.hash} {judge.dtype}", rows))
-    console.print(table(f"How much lower than the ODE's perplexity; published {PUBLISHED}", gaps(found)))
+            records.append(record)
+            keep(folder / "rounds_scored.json", records)
+            status.update(f"scored {len(records)} rows")
+    tables(console, records, cost, f"n = {n}, seed 0, scorer {found[0]} {judge.hash} {judge.dtype}")
 
 
-def enrol(teacher: Path, before: Path, student: Any) -> None:
-    """Give a student its teacher, and the weights that it starts with.
+def tables(console: Any, records: list[dict[str, Any]], cost: list[dict[str, Any]], protocol: str) -> None:
+    """Print what was measured: the rounds, students against their teacher, gaps between ways, errors of targets."""
+    from textflow.cli.diagnose import table
+    from textflow.eval.rounds import PUBLISHED, beside, gaps
 
-    Args:
-        teacher: run of the teacher.
-        before: run whose averaged weights the student starts with.
-        student: fresh.
-    """
-    from textflow import checkpoint
-
-    student.take_teacher(checkpoint.load(teacher), checkpoint.load(before))
+    rows = [{name: record[name] for name in SHOWN if name in record} for record in records]
+    console.print(table(f"Rounds: {protocol}; DABI is the net's, CCI and stiffness are the sampling's [ours]", rows))
+    console.print(table("Students against their teacher at the same steps, sampled alike", beside(records)))
+    console.print(table(f"How much lower than the ODE's perplexity; published {PUBLISHED}", gaps(records)))
+    if cost:
+        console.print(table("Targets that are not the teacher's walk by Euler: how far they lie from it", cost))
 
 
-def write_rounds(folder: Path, rounds: Sequence[tuple[int, int]], teacher: Path) -> None:
-    """Say in the folder of the whole what its rounds are."""
+def keep(path: Path, said: Any) -> None:
+    """Write JSON, whole or not at all."""
     from textflow.training.state import replace
 
-    made = [{"steps": steps, "substeps": substeps, "run": f"steps-{steps}"} for steps, substeps in rounds]
+    text = json.dumps(said, indent=1) + "\n"
 
-    def write(path: Path) -> None:
-        path.write_text(json.dumps({"teacher": str(teacher), "rounds": made}, indent=1) + "\n")
+    def write(tmp: Path) -> None:
+        tmp.write_text(text)
 
-    replace(folder / "rounds.json", write)
+    replace(path, write)

@@ -55,6 +55,7 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", ".*does not have many workers.*|.*tensorboardX.*|.*Sparse invariant.*")
     warnings.filterwarnings("ignore", ".*in eval mode at the start of training.*")
     warnings.filterwarnings("ignore", ".*Mismatch dtype between input and weight.*|.*lr_scheduler.step.*")
+    warnings.filterwarnings("ignore", ".*torch.distributed.* is deprecated.*|.*treespec, LeafSpec.*")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "litlogger" not in r.getMessage())
 
 
@@ -130,7 +131,7 @@ def watch(trainer: Any, config: Any, run: Path) -> None:
     bar = [] if config.trainer.enable_progress_bar is False else [Progress()]
     trainer.callbacks.extend([*ours, *bar, Save(run, config.run.save_every, config.run.keep)])
     if not trainer.fast_dev_run:
-        trainer.loggers = loggers(run, config.run.wandb, config.run.project)
+        trainer.loggers = loggers(run, config.run.wandb, config.run.project, config.run.group)
 
 
 def finish(run: Path) -> None:
@@ -144,15 +145,15 @@ def finish(run: Path) -> None:
 
 def resume_point(run: Path, text: str) -> Path | None:
     """The state to continue from; a run of another recipe is refused."""
-    from textflow import recipe
     from textflow.training import latest
 
     state = latest(run) if run.is_dir() else None
     saved = run / "recipe.yaml"
-    if state and saved.is_file() and (changed := recipe.differences(saved.read_text(), text)):
+    if state and saved.is_file() and (changed := changes(saved, text)):
+        more = f" and {len(changed) - 8} more keys" if len(changed) > 8 else ""
         raise ValueError(
-            f"{run} holds a run of another recipe: {'; '.join(changed)}. Name another folder with --run.folder, "
-            "or take these keys back to continue it"
+            f"{run} holds a run of another recipe: {'; '.join(changed[:8])}{more}. Name another folder with "
+            "--run.folder, or take these keys back to continue it"
         )
     if not state and (run / "model.safetensors").is_file():
         raise ValueError(
@@ -160,6 +161,18 @@ def resume_point(run: Path, text: str) -> Path | None:
             "name another folder with --run.folder, or remove it"
         )
     return state
+
+
+def changes(saved: Path, text: str) -> list[str]:
+    """In what the recipe of a run differs from another; a damaged one is an error."""
+    from textflow import recipe
+
+    try:
+        if not recipe.tree_of(saved):
+            raise ValueError("it is empty")
+        return recipe.differences(saved.read_text(encoding="utf-8"), text)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{saved} is damaged ({error}); remove it to go on with the recipe given") from error
 
 
 def codec_run(config: Any, run: Path) -> Path | None:

@@ -1,5 +1,7 @@
 """What several verbs let their user choose: the device and the way to sample."""
 
+from collections.abc import Mapping
+from dataclasses import is_dataclass, replace
 from typing import Any, Literal
 
 SamplerName = Literal["recipe", "ode", "heun", "multistep", "reinject", "commit", "tube"]
@@ -46,3 +48,78 @@ def take(model: Any, name: SamplerName, gamma: float) -> None:
         "tube": (Commit(gate=Tube()), Renoise(1.0, 0.0)),
     }
     model.escape, model.sampler = ways[name]
+
+
+def sample_by(model: Any, name: SamplerName, gamma: float, sweep: Mapping[str, float]) -> None:
+    """Make a model sample in one of the usual ways, with some numbers of it set.
+
+    Args:
+        model: loaded.
+        name: as of `take`.
+        gamma: strength of reinject.
+        sweep: w (guidance), or fields of the sampler or the escape, such as gamma and temperature.
+    """
+    take(model, name, gamma)
+    for key, value in sweep.items():
+        turn(model, key, value)
+
+
+def turn(model: Any, key: str, value: float) -> None:
+    """Set one number of how a model samples.
+
+    Args:
+        model: loaded.
+        key: w (guidance), or a field of its sampler or its escape.
+        value: of it.
+    """
+    sampler, escape = getattr(model, "sampler", None), getattr(model, "escape", None)
+    if key == "w" and hasattr(model, "guidance"):
+        model.guidance = value
+    elif is_dataclass(sampler) and hasattr(sampler, key):
+        model.sampler = replace(sampler, **{key: value})  # type: ignore[type-var]
+    elif escape is not None and isinstance(getattr(escape, key, None), float):
+        setattr(escape, key, value)
+    else:
+        parts = " and ".join(type(part).__name__ for part in (sampler, escape) if part is not None)
+        raise ValueError(
+            f"sweep over {key!r}: {parts} of this run have no such number; sweep w, or choose --sampler reinject for "
+            "gamma, an overlay such as recipes/escape/commit_sampled.yaml for temperature"
+        )
+
+
+def swept(text: str) -> tuple[str, list[float]]:
+    """gamma=0:2:.5 -> gamma and [0, .5, 1, 1.5, 2]; gamma=0,1,3 -> gamma and [0, 1, 3].
+
+    Args:
+        text: name=first:last:step, or name=value,value.
+    """
+    key, _, said = text.partition("=")
+    try:
+        numbers = [float(word) for word in said.split(":" if ":" in said else ",")]
+        if ":" in said:
+            first, last, step = numbers
+            numbers = [round(first + step * i, 10) for i in range(int((last - first) / step + 1.000001))]
+    except (ValueError, ZeroDivisionError):
+        numbers = []
+    if not key or len(numbers) < 2:
+        raise ValueError(f"sweep is {text!r}; needs name=first:last:step such as gamma=0:2:.5, or name=0,1,3")
+    return key, numbers
+
+
+def devices_of(device: str, count: int | None) -> list[str]:
+    """The devices that work at the same time.
+
+    Args:
+        device: cpu, cuda, mps or auto.
+        count: how many; default: every GPU, or one.
+    """
+    import torch
+
+    first = str(best_device(device))
+    kind = first.split(":")[0]
+    every = torch.cuda.device_count() if kind == "cuda" else 1
+    wanted = (every if device in ("auto", "cuda") else 1) if count is None else count
+    there = every if kind == "cuda" else wanted
+    if not 1 <= wanted <= there:
+        raise ValueError(f"devices is {wanted}; needs at least 1 and at most the {every} of {kind} that are here")
+    return [first] if wanted == 1 else [f"{kind}:{i}" if kind == "cuda" else kind for i in range(wanted)]

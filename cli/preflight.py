@@ -14,9 +14,19 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from textflow import checkpoint
 from textflow import recipe as recipes
 from textflow.autoencoder import Autoencoder
-from textflow.cli.estimate import count, free_memory, places, readable, size, tokens_a_step, with_frozen
+from textflow.cli.estimate import (
+    Engine,
+    count,
+    free_memory,
+    largest_block,
+    places,
+    readable,
+    size,
+    tokens_a_step,
+    with_frozen,
+)
 from textflow.cli.options import best_device
-from textflow.cli.trial import clocks, forward, round_trip, standing, step
+from textflow.cli.trial import clocks, excerpt, forward, round_trip, standing, step
 from textflow.data import DataModule
 from textflow.data.head import begin
 from textflow.data.module import too_few
@@ -37,6 +47,7 @@ class Look:
     model: Any = None
     batch: Any = None
     sizes: dict[str, int] = field(default_factory=dict)  # bytes, by what they hold
+    block: int = 0  # bytes that are gathered at a time where parameters are in shards
 
 
 def recipe(look: Look) -> str:
@@ -90,12 +101,12 @@ def shapes(look: Look) -> str:
     """The net takes rows of the recipe's length; nothing is computed or held, only counted."""
     with torch.device("meta"):
         model = recipes.load_model(recipes.write(look.config), look.vocab)[0]
-    look.sizes = standing(model)
+    look.sizes, parameters, look.block = standing(model), count(model.net), largest_block(model.net)
     with FakeTensorMode(allow_non_fake_inputs=True):  # a CPU's kernels, without their work
         said = forward(model.to_empty(device="cpu"), 2, look.config.data.length)
     codec = getattr(model, "codec", None)
     apart = f", {type(codec).__name__} {count(codec):,}" if codec is not None and count(codec) else ""
-    return f"{said}; parameters: {type(model.net).__name__} {count(model.net):,}{apart}"
+    return f"{said}; parameters: {type(model.net).__name__} {parameters:,}{apart}"
 
 
 def codec(look: Look) -> str:
@@ -106,7 +117,7 @@ def codec(look: Look) -> str:
         return f"not tried, nor a step: that takes {readable(needed)} of memory, {readable(free)} are free here"
     torch.manual_seed(config.seed)
     look.model = model = recipes.load_model(recipes.write(config), look.vocab)[0].to(device)
-    look.batch = look.batch.each(lambda part: part[:, :LENGTH].to(device))
+    look.batch = excerpt(look.batch, LENGTH).each(lambda part: part.to(device))
     if not isinstance(model, Generator):
         return "is the net itself" if isinstance(model, Autoencoder) else "none"
     if config.codec and not is_recipe(config.codec):
@@ -134,10 +145,11 @@ def one_step(look: Look) -> str:
 
 def memory(look: Look) -> str:
     """Bytes a device."""
-    sizes, data, strategy = look.sizes, look.data, str(look.config.trainer.strategy).lower()
+    data, trainer = look.data, look.config.trainer
+    engine = Engine.of(trainer.strategy, places(trainer.devices) * trainer.num_nodes)
+    sizes = engine.held(look.sizes, look.block)
     parts = ", ".join(f"{name} {readable(amount)}" for name, amount in sizes.items() if amount)
-    sharded = any(word in strategy for word in ("deepspeed", "fsdp"))
-    total = f"about {readable(sum(sizes.values()))} a device{' before sharding' if sharded else ''}: {parts}"
+    total = f"about {readable(sum(sizes.values()))} a device: {parts}"
     if "activations" not in sizes:
         return f"{total}; activations come on top"
     return f"{total} (by the step's, for {data.batch_size} rows of {data.shape.length}; float32, about half in bf16)"

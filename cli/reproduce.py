@@ -11,13 +11,13 @@ from typing import Any, Literal
 from textflow.cli.diagnose import of_run
 from textflow.cli.eval import numbers
 
-FIGURES = ("fig2", "fig3", "fig5", "fig6", "fig8", "fig9", "tradeoff", "escapes")
+FIGURES = ("fig2", "fig3", "fig5", "fig6", "fig8", "fig9", "tradeoff", "escapes", "judged")
 JUDGED = ("mode commit", "mode commit, fair", "relook: mode, fair", "relook: sharpened, fair")
 PAPER = "arXiv 2606.30705 (abstract and captions; its constructions are rebuilt)"
 
 
 def reproduce(
-    what: Literal["fig2", "fig3", "fig5", "fig6", "fig8", "fig9", "tradeoff", "escapes", "all"],
+    what: Literal["fig2", "fig3", "fig5", "fig6", "fig8", "fig9", "tradeoff", "escapes", "judged", "all"],
     run: Path | None = None,
     out: Path = Path("checkpoints/reproduce"),
     n: int | None = None,
@@ -35,8 +35,10 @@ def reproduce(
 
     Args:
         what: fig2 DABI; fig3 flips; fig5 separated modes; fig6 tube law; fig8 CCI; fig9 re-injection; tradeoff
-            stiffness; escapes: the ranking, in some ten minutes; or all.
-        run: folder of a fitted generator, drawn beside the worlds in fig2, fig3, fig6, fig8 and tradeoff.
+            stiffness; escapes: the ranking, in some ten minutes; judged: escapes of a run under its scorer; or all,
+            which ends with the paper's claims beside a run's numbers.
+        run: folder of a fitted generator, drawn beside the worlds in fig2, fig3, fig6, fig8 and tradeoff; for judged a
+            run `scorer` stands beside it.
         out: folder of what is written.
         n: texts of a measure; default: 512, escapes 1024.
         seed: of worlds and samples, >= 0; grids are tuned on other worlds.
@@ -57,7 +59,10 @@ def reproduce(
     settings = {"seed": seed, "quick": quick, "run": None if run is None else str(run)}
     texts = n or (64 if quick else 512)
     beside = [] if run is None or what in ("fig5", "fig9", "escapes") else [source(run, texts, seed, device)]
+    made: dict[str, Any] = {}
     for name in FIGURES if what == "all" else (what,):
+        if name == "judged" and run is None and what == "all":
+            continue
         module, start = importlib.import_module(f"textflow.eval.figures.{name}"), time.perf_counter()
         if name == "escapes":
             size = n or (128 if quick else 1024)
@@ -65,14 +70,50 @@ def reproduce(
             found = ranked(kinds, worlds, ks, size, seed, draws, console, not quick, 1 if quick else jobs)
             said: dict[str, Any] = {"n": size, "worlds": worlds, "calls": ks, "draws": draws}
         else:
+            more = {"scorer": judge(run)} if name == "judged" else {}
             with console.status(f"measuring {name}"):
-                found, said = module.numbers(texts, seed, beside), {"n": texts}
+                found, said = module.numbers(texts, seed, beside, **more), {"n": texts}
         record = {"figure": name, "paper": PAPER, "caption": module.CAPTION, "published": vars(module).get("PUBLISHED")}
         write(out / f"{name}.json", record | settings | said | {"seconds": time.perf_counter() - start} | found)
+        made[name] = found
         module.draw(found, out / name)
         console.print(f"{name}: {module.CAPTION}", soft_wrap=True)
         took = f"{time.perf_counter() - start:.0f} s"
         console.print(f"Written: {out / name}.png, .svg and .json ({took})\n", soft_wrap=True)
+    if beside:
+        tell(made, beside[0].name, out, console)
+
+
+def judge(run: Path | None) -> Any:
+    """The scorer beside a run."""
+    if run is None:
+        raise ValueError("judged scores samples of a trained run: name one with --run, and a run `scorer` beside it")
+    place = run.parent / "scorer"
+    if not (place / "model.safetensors").is_file():
+        raise ValueError(f"no scorer at {place}: make one with textflow fit recipes/scorer.yaml --run.folder {place}")
+    from textflow.causal import scorer
+
+    return scorer(str(place))
+
+
+def tell(made: dict[str, Any], run: str, out: Path, console: Any) -> None:
+    """Print the paper's claims beside the run's numbers, and keep them.
+
+    Args:
+        made: numbers by figure.
+        run: as the figures name it.
+        out: folder of what is written.
+        console: that is printed to.
+    """
+    from textflow.eval.figures.claims import claims
+
+    if not (found := claims(made, run)):
+        return
+    console.print(f"Claims of {PAPER} at the scale of {run}:", soft_wrap=True)
+    for claim in found:
+        word = "holds" if claim.holds else "does NOT hold"
+        console.print(f"  {word}: {claim.words}: {claim.measured}", soft_wrap=True)
+    write(out / "claims.json", {"run": run, "claims": [claim._asdict() for claim in found]})
 
 
 def source(run: Path, n: int, seed: int, device: str) -> Any:

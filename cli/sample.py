@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ from textflow.cli.options import SamplerName, best_device, take
 
 
 def sample(
-    run: Path,
+    run: Path | None = None,
     overlays: list[str] = [],  # noqa: B006  jsonargparse appends to a copy
-    n: int = 16,
+    n: int | None = None,
     steps: int = 32,
     sampler: SamplerName = "recipe",
     gamma: float = 1.5,
@@ -21,13 +22,18 @@ def sample(
     batch_size: int = 64,
     out: Path | None = None,
     device: str = "auto",
+    prompt: str | None = None,
+    prompt_file: Path | None = None,
+    infill: str | None = None,
+    prompt_guidance: float | None = None,
+    from_record: Path | None = None,
 ) -> None:
     """Write texts with a trained run. Text i depends on the weights, the sampler, the seed and i alone.
 
     Args:
-        run: folder of the run.
+        run: folder of the run; a record finds its own.
         overlays: recipes that change how it samples, such as recipes/escape/commit.yaml; they may follow RUN.
-        n: number of texts.
+        n: number of texts; default: 16, or one for each prompt of a file.
         steps: of the grid; network passes a text are steps + 1 (heun: 2 steps).
         sampler: ode, heun, multistep, reinject, commit (mode commit), tube, or what the recipe names.
         gamma: strength of reinject.
@@ -37,8 +43,22 @@ def sample(
         batch_size: texts at a time.
         out: a .jsonl file for the texts, a line each, continued if it holds some already; default: the terminal.
         device: cpu, cuda, mps or auto.
+        prompt: a text to go on with; of a run that was trained on pairs, a source to answer.
+        prompt_file: a prompt a line; text i has prompt i, from the first again after the last.
+        infill: a text with holes, such as 'a [MASK:8] b': eight tokens between a and b. A flow that was not trained on
+            prompts is given text by replacement, which is an approximation.
+        prompt_guidance: scale of classifier-free guidance by the prompt; 1 is none; default: the recipe's.
+        from_record: a trajectory of textflow report: its text made again from the record alone, and compared with it.
     """
+    if from_record is not None:
+        from textflow.eval.replay import replayed
+
+        print(replayed(from_record, run, None if device == "auto" else best_device(device)))
+        return
+    if run is None:
+        raise ValueError("sample needs a RUN, or --from-record FILE; see textflow sample --help")
     from textflow.checkpoint import load
+    from textflow.cli.prompts import approximate, marked, rows_of, texts
     from textflow.eval.run import fields
 
     generator: Any = load(run, best_device(device), overlays)
@@ -46,7 +66,9 @@ def sample(
         found = type(generator).__name__
         raise ValueError(f"{run} holds a {found}, which writes no texts; name a Generator, Masked or CausalLM")
     take(generator, sampler, gamma)
-    settings = {
+    rows = rows_of(generator, prompt, prompt_file, infill, length)
+    n = (len(rows) if prompt_file else 16) if n is None else n
+    settings: dict[str, Any] = {
         "seed": seed,
         "steps": steps,
         "sampler": repr(generator.sampler),
@@ -55,16 +77,18 @@ def sample(
         "guidance": guidance,
         "length": length,
     }
+    if rows:
+        given = prompt or infill or str(prompt_file)
+        settings |= {"given": given, "prompt_guidance": prompt_guidance, "approximate": approximate(generator, rows)}
     done = written(out, settings) if out else 0
     if done:
         print(f"{out} holds {done} of {n} texts; going on", file=sys.stderr)
-    with out.open("a", encoding="utf-8") if out else sys.stdout as file:
+    with out.open("a", encoding="utf-8") if out else nullcontext(sys.stdout) as file:
         for first in range(done, n, batch_size):
             count = min(batch_size, n - first)
-            texts = generator.generate(count, steps, seed, None, guidance, length, batch_size, first)
-            for i, text in enumerate(texts, first):
-                record = json.dumps({"index": i, "text": text, **settings}, ensure_ascii=False)
-                file.write(record + "\n" if out else f"[{i}] {text}\n")
+            for i, one in enumerate(texts(generator, rows, count, first, settings), first):
+                line = json.dumps({"index": i, **one, **settings}, ensure_ascii=False)
+                file.write(line + "\n" if out else f"[{i}] {marked(one)}\n")
             file.flush()
             if out:
                 print(f"{first + count}/{n}", file=sys.stderr)

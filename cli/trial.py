@@ -92,6 +92,17 @@ def clocks(model: Generator, config: Any, batch: Batch) -> str:
     return "; untrained as yet" + ("; the clock, measured once it is trained, is uniform here" if unmeasured else "")
 
 
+def excerpt(batch: Batch, length: int) -> Batch:
+    """Some positions of a batch's rows: the first, of pairs those around the end of the shortest source.
+
+    Args:
+        batch: whole rows.
+        length: positions, at most.
+    """
+    first = 0 if batch.fixed is None else max(int(batch.fixed.sum(1).min()) - length // 2, 0)
+    return batch.each(lambda part: part[:, first : first + length])
+
+
 class Step(NamedTuple):
     """What a step gave.
 

@@ -1,59 +1,103 @@
-"""From folders to records: the run that is judged, its judge, and real text to read the numbers by."""
+"""Protocols by name: who judges, what counts, how many samples; and what a run says of itself."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import yaml
 
-from textflow.causal import scorer
+from textflow.metrics import Scorer
+from textflow.metrics.counting import find as counting_of
 from textflow.recipe import data_of, sampling
 from textflow.types import Batch
 
-from .run import Record, evaluate, references, write
+Record = dict[str, Any]
+FOLDER = Path(__file__).parent / "protocols"
+SPLIT = ("source", "files", "validation", "held_apart")  # keys of data: which documents a model was trained on
 
 
-def judged(
-    run: Path,
-    steps: Sequence[int],
-    n: int = 256,
-    judge: str = "gpt2-large",
-    seed: int = 0,
-    batch_size: int = 64,
-    dtype: str = "float32",
-    device: str = "cpu",
-    way: Callable[[Any], None] = lambda generator: None,
-    overlays: Sequence[str] = (),
-) -> Iterator[Record]:
-    """Records of real text, shuffled real text and each number of steps; each is written to RUN/eval when it is there.
+@dataclass(frozen=True)
+class Protocol:
+    """How a number is measured. Two numbers are compared only where all of it is equal.
 
     Args:
-        run: folder of a fitted generator.
-        steps: numbers of sampling steps.
-        n: samples of each record.
-        judge: Hub name or folder of a causal language model.
-        seed: of the samples and of the shuffle.
-        batch_size: samples at once.
-        dtype: of the judge.
-        device: cpu or cuda.
-        way: changes how the loaded generator samples.
-        overlays: recipes that change how the run samples.
+        name: of the file.
+        scorer: Hub name or folder of the judge; `local` is the one beside the run, fitted where it is missing.
+        counting: which tokens count and how they add up: local, elf, mdlm, langflow or ld4lg.
+        entropy: whose tokens it is over: the scorer's or the generator's.
+        n: samples that it needs.
+        dtype: of the scorer: float32, float16 or bfloat16.
+        truncation: most tokens of a text.
+        revision: of the scorer on the Hub: branch, tag or commit.
+        batch_size: texts at once; counts where an incomplete last batch is dropped.
+        mauve: samples, and as many real texts, that MAUVE needs.
+        memory: whether the share of 4-grams seen in training is measured: it reads all training text once a cell.
     """
-    from textflow.checkpoint import load
 
-    common = facts(run, overlays) | {"apart": apart(recipe(run), recipe(Path(judge)))}
-    words = scorer(judge, dtype=dtype, device=device)
-    generator = load(run, device, overlays)
-    way(generator)
-    real = references(validation_texts(recipe(run)["data"], n), words, seed, common)
-    for record in chain(real, evaluate(generator, words, steps, n, seed, (None,), batch_size, common)):
-        write(record, run / "eval")
-        yield record
+    name: str
+    scorer: str
+    counting: str
+    entropy: Literal["scorer", "generator"]
+    n: int
+    dtype: str = "float32"
+    truncation: int = 1024
+    revision: str | None = None
+    batch_size: int = 8
+    mauve: int = 5000
+    memory: bool = False
+
+    def __post_init__(self) -> None:
+        counting_of(self.counting)
+        if self.entropy not in ("scorer", "generator") or min(self.n, self.truncation, self.batch_size) < 1:
+            raise ValueError(
+                f"protocol {self.name}: entropy {self.entropy!r}, n {self.n}, truncation {self.truncation}, batch_size "
+                f"{self.batch_size}; needs entropy scorer or generator, the others at least 1"
+            )
+
+    def deviations(self, scorer: Scorer, asked: str, n: int) -> list[str]:
+        """In what a measurement is not this protocol, in words; a record with any is marked.
+
+        Args:
+            scorer: that judged.
+            asked: name of it.
+            n: texts that there were.
+        """
+        used = {"scorer": asked, "dtype": scorer.dtype, "truncation": scorer.length, "n": n}
+        found = [f"{key} {value} for {getattr(self, key)}" for key, value in used.items() if self.differs(key, value)]
+        pinned = self.revision not in (None, scorer.revision) and asked == self.scorer
+        return found + ([f"revision {scorer.revision} for {self.revision}"] if pinned else [])
+
+    def differs(self, key: str, value: Any) -> bool:
+        """Whether a value is not the protocol's; more samples than it needs are no deviation."""
+        return bool(value < self.n) if key == "n" else bool(value != getattr(self, key))
 
 
-def recipe(run: Path) -> dict[str, Any]:
+def protocol(name: str) -> Protocol:
+    """The protocol of this name, or of this YAML file.
+
+    Args:
+        name: elf, mdlm, langflow, ld4lg, local, or a file with the same keys.
+    """
+    path = FOLDER / f"{name}.yaml" if name in names() else Path(name)
+    if not path.is_file():
+        raise ValueError(f"no protocol {name!r}; known are {', '.join(names())}, or name a YAML file with their keys")
+    try:
+        said = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return Protocol(path.stem, **said)
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
+        keys = ", ".join(field.name for field in fields(Protocol)[1:])
+        found = " ".join(str(error).split())
+        raise ValueError(f"{path} is no protocol ({found}); its keys are {keys}, the first four needed") from error
+
+
+def names() -> list[str]:
+    """The protocols that come with textflow."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def recipe(run: Path) -> Record:
     """The resolved recipe of a run; empty for what is no run folder. RUN/hf is part of RUN."""
     path = (run.parent if run.name == "hf" else run) / "recipe.yaml"
     return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -79,16 +123,19 @@ def facts(run: Path, overlays: Sequence[str] = ()) -> Record:
     }
 
 
-def apart(run: dict[str, Any], judge: dict[str, Any]) -> bool | None:
+def same_documents(run: Record, judge: Record) -> bool:
+    """Whether the recipes of a run and of its judge split the same documents in the same way."""
+    return all(run.get("data", {}).get(key) == judge.get("data", {}).get(key) for key in SPLIT)
+
+
+def apart(run: Record, judge: Record) -> bool | None:
     """Whether the judge was trained on documents that the generator never saw; None where its recipe is unknown."""
     if not judge:
         return None
-    mine, other = run.get("data", {}), judge.get("data", {})
-    split = ("source", "files", "validation", "held_apart")
-    return other.get("part") == "held_apart" and all(mine.get(key) == other.get(key) for key in split)
+    return judge.get("data", {}).get("part") == "held_apart" and same_documents(run, judge)
 
 
-def held_out(data: dict[str, Any], rows: int) -> Batch:
+def held_out(data: Record, rows: int) -> Batch:
     """The first rows of a recipe's validation part.
 
     Args:
@@ -102,8 +149,15 @@ def held_out(data: dict[str, Any], rows: int) -> Batch:
     return batch
 
 
-def validation_texts(data: dict[str, Any], n: int) -> list[str]:
-    """Up to n validation rows as text, cut at the first EOS as samples are.
+class Real(NamedTuple):
+    """Real text: tokens of validation rows, without padding, and the data module that they are of."""
+
+    ids: list[list[int]]
+    data: Any
+
+
+def real(data: Record, n: int) -> Real:
+    """Up to n validation rows.
 
     Args:
         data: the part `data` of a recipe.
@@ -112,11 +166,8 @@ def validation_texts(data: dict[str, Any], n: int) -> list[str]:
     module = data_of(data)
     module.prepare_data()
     module.setup("validate")
-    texts: list[str] = []
-    for packed in module.val_dataloader():
-        texts += module.tokenizer.decode(module.on_after_batch_transfer(packed, 0).ids.tolist())
-        if len(texts) >= n:
-            break
-    if not texts:
+    if not len(module.validation_rows):
         raise ValueError("no validation text to compare with; the run's recipe needs data.validation above 0")
-    return texts[:n]
+    batch = module.first(n, held_out=True)
+    rows = zip(batch.ids, batch.mask, strict=True)
+    return Real([ids[mask].tolist() for ids, mask in rows], module)

@@ -1,23 +1,28 @@
-"""Rounds: every student beside its teacher at the same number of steps, under three samplers."""
+"""Rounds: every student beside its teacher at the same number of steps, under the same ways to sample."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from textflow.diagnostics.base import look
 from textflow.diagnostics.dabi import dabi
-from textflow.diagnostics.residual import terminal
 from textflow.diagnostics.watch import ratio
 from textflow.diagnostics.watch_samples import chosen, stiffness_of
 from textflow.escapes import Commit, Escape, Soft
 from textflow.generator import Generator
 from textflow.metrics import Scorer
 from textflow.noise import Noise, sample_seeds
+from textflow.objectives import Distill, Objective
+from textflow.objectives.target_error import target_error
 from textflow.samplers import Euler, Reinject, Renoise, Sampler
+from textflow.targets import Progressive, SalimansHo
 from textflow.types import Batch
 
-from .run import Record, evaluate
+from .record import Record
+from .run import evaluate, fields
 
 SAMPLERS: dict[str, tuple[Escape, Sampler]] = {
     "ODE": (Soft(), Euler()),
@@ -28,7 +33,7 @@ PUBLISHED = "15-38% (2606.30705: how much lower the perplexity of re-injection i
 
 
 def rounds(folder: Path, scorer: Scorer, batch: Batch, n: int = 128, seed: int = 0) -> Iterator[Record]:
-    """A record for every round, student or teacher, and sampler.
+    """A record for every student and its teacher, number of steps and way to sample.
 
     Args:
         folder: of a distillation.
@@ -37,26 +42,62 @@ def rounds(folder: Path, scorer: Scorer, batch: Batch, n: int = 128, seed: int =
         n: samples of each record.
         seed: of the samples.
     """
+    said, told = json.loads((folder / "rounds.json").read_text()), set()
+    teacher = trained(Path(said["teacher"]))
+    own = way_of(trained(folder / said["rounds"][-1]["run"]))
+    for made in said["rounds"]:
+        student = trained(folder / made["run"])
+        for steps in said.get("passes") or [made["steps"]]:
+            if steps not in told:
+                told.add(steps)
+                yield from rows("teacher", teacher, Path(said["teacher"]).name, steps, own, scorer, batch, n, seed)
+            yield from rows("student", student, made["run"], steps, own, scorer, batch, n, seed)
+
+
+def trained(run: Path) -> Generator:
+    """The generator of a run."""
     from textflow.checkpoint import load
 
-    said = json.loads((folder / "rounds.json").read_text())
-    teacher = load(said["teacher"])
-    for made in said["rounds"]:
-        for who, model in (("teacher", teacher), ("student", load(folder / made["run"]))):
-            if not isinstance(model, Generator):
-                raise ValueError(f"{folder} has a round whose {who} is a {type(model).__name__}, not a Generator")
-            yield from rows(who, model, made["steps"], scorer, batch, n, seed)
+    model = load(run)
+    if not isinstance(model, Generator):
+        raise ValueError(f"{run} holds a {type(model).__name__}, not a Generator: it is neither teacher nor student")
+    return model
 
 
-def rows(who: str, model: Generator, steps: int, scorer: Scorer, batch: Batch, n: int, seed: int) -> Iterator[Record]:
-    """The samplers of one model at one number of steps; DABI is the net's own, the others are the sampler's."""
-    own = structured(model, steps, batch, seed)
-    for name, (model.escape, model.sampler) in SAMPLERS.items():
+def way_of(model: Generator) -> dict[str, tuple[Escape, Sampler]]:
+    """The way that a recipe itself samples, where it is none of the others."""
+    own = (model.escape, model.sampler)
+    return {} if any(same(own, way) for way in SAMPLERS.values()) else {"recipe's": own}
+
+
+def same(one: tuple[Escape, Sampler], other: tuple[Escape, Sampler]) -> bool:
+    """Whether two ways are one."""
+    return [fields(part) for part in one] == [fields(part) for part in other]
+
+
+def rows(
+    who: str,
+    model: Generator,
+    run: str,
+    steps: int,
+    own: dict[str, tuple[Escape, Sampler]],
+    scorer: Scorer,
+    batch: Batch,
+    n: int,
+    seed: int,
+) -> Iterator[Record]:
+    """The ways of one model at one number of steps; DABI is the net's, the others are the way's.
+
+    Stiffness is the peak along one sample, by four iterations from one start: a lower bound.
+    """
+    net = structured(model, steps, batch, seed)
+    ways = SAMPLERS | own if steps > 1 else {"ODE": SAMPLERS["ODE"]}  # of one step all are one
+    for name, (model.escape, model.sampler) in ways.items():
         (record,) = evaluate(model, scorer, [steps], n, seed)
         seeds = sample_seeds(seed, 0, 32)
         cci = chosen(model, model.sample(seeds, steps), Noise(seeds))
-        stiff = float(stiffness_of(model, seeds[:2], steps).peak.mean())
-        yield record | {"who": who, "sampling": name, "cci": cci, "stiffness": stiff} | own
+        stiff = float(stiffness_of(model, seeds[:1], steps, starts=1, iterations=4).peak.mean())
+        yield record | {"who": who, "run": run, "sampling": name, "cci": cci, "stiffness": stiff} | net
 
 
 def structured(model: Generator, steps: int, batch: Batch, seed: int) -> dict[str, float]:
@@ -64,23 +105,96 @@ def structured(model: Generator, steps: int, batch: Batch, seed: int) -> dict[st
     if steps < 2:
         return {}
     seen, noise = look(model, batch), Noise(sample_seeds(seed, 0, len(batch.ids)))
-    met = terminal(seen.denoise, seen.path, seen.x, seen.mask, seen.times(steps)[-2], noise)
+    met = seen.terminal(steps, noise)
     found = dabi(seen.read, seen.x, met.guess, seen.mask, noise, draws=4)
     return ratio("dabi_ce", found.loss) | ratio("dabi_flip", found.flip)
 
 
-def gaps(records: list[Record]) -> list[dict[str, Any]]:
-    """By how much re-injection and commitment lower the ODE's perplexity, and the entropy that they lose."""
-    cells = {(r["steps"], r["who"], r["sampling"]): r for r in records if r["perplexity"]}
-    found = []
-    for (steps, who, name), record in cells.items():
-        base = cells.get((steps, who, "ODE"))
-        if name != "ODE" and base:
-            gap = 1 - record["perplexity"] / base["perplexity"]
-            found.append({"K": steps, "who": who, "ODE to": name, "gap": gap} | lost(record, base))
+def costs(folder: Path, batch: Batch) -> list[dict[str, Any]]:
+    """How far the targets of the rounds lie from the first teacher's walk by Euler's rule, where they are another one.
+
+    Args:
+        folder: of a distillation.
+        batch: held-out text.
+    """
+    said = json.loads((folder / "rounds.json").read_text())
+    teacher, before, found = trained(Path(said["teacher"])), None, []
+    for made in said["rounds"]:
+        student = trained(folder / made["run"])
+        of, substeps = student.objective, walked(student.objective, made["substeps"])
+        if substeps and isinstance(of, Distill):
+            first = before is None or not of.renew
+            of.learn_from(teacher.objective, teacher.twin if first or before is None else before.twin)
+            of.embed = teacher.embed
+            found.append({"K": made["steps"], "target": change(of)} | distance(student, of, batch, substeps, teacher))
+        before = student
     return found
 
 
-def lost(record: Record, base: Record) -> dict[str, float]:
-    """Change of entropy, nats."""
-    return {"entropy": record["entropy"] - base["entropy"]}
+def walked(objective: Objective, substeps: int) -> int:
+    """Euler steps of the walk that a target stands for; 0 where it is one itself, or stands for none."""
+    if not isinstance(objective, Distill):
+        return 0
+    target = objective.target
+    if isinstance(target, SalimansHo):
+        return 16
+    if not isinstance(target, Progressive):
+        return 0
+    changed = objective.choose is not None or objective.precision == "bf16" or objective.renew or not target.plain
+    return substeps * (4 if target.order == 2 else 1) * changed
+
+
+def change(objective: Distill) -> str:
+    """What is other about a target, in words."""
+    target, words = objective.target, []
+    words += ["teacher of the round before"] * objective.renew + ["bf16"] * (objective.precision == "bf16")
+    words += [f"{type(objective.choose).__name__} chosen"] * (objective.choose is not None)
+    if isinstance(target, Progressive):
+        words += [f"order {target.order}, {target.substeps} substeps"] * (target.order > 1)
+        words += [f"re-injection {target.gamma}"] * (target.gamma > 0) + ["earlier belief"] * (target.earlier > 0)
+    return ", ".join([type(target).__name__, *words])
+
+
+@torch.no_grad()
+def distance(student: Generator, of: Distill, batch: Batch, substeps: int, teacher: Generator) -> dict[str, Any]:
+    """`target_error` on held-out text, by one draw of noise."""
+    x = student.clean(batch)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        draws = of.like.draw(x)
+        cost = target_error(of, student.path, x, batch.mask, draws, substeps, None, teacher.twin)
+    return {"Euler steps": substeps, "error": float(cost["error"]), "share of one step's": float(cost["share"])}
+
+
+def gaps(records: list[Record]) -> list[dict[str, Any]]:
+    """By how much the other ways lower the ODE's perplexity, and the entropy that they lose."""
+    cells = {(r["steps"], r["run"], r["sampling"]): r for r in records if r["perplexity"]}
+    pairs = [(record, cells.get((steps, run, "ODE"))) for (steps, run, name), record in cells.items() if name != "ODE"]
+    return [
+        {"K": record["steps"], "run": record["run"], "ODE to": record["sampling"]} | lower(record, base)
+        for record, base in pairs
+        if base
+    ]
+
+
+def beside(records: list[Record]) -> list[dict[str, Any]]:
+    """By how much a student's perplexity is lower than its teacher's at the same steps and the same way to sample."""
+    teachers = {(r["steps"], r["sampling"]): r for r in records if r["who"] == "teacher" and r["perplexity"]}
+    pairs = [
+        (r, teachers.get((r["steps"], r["sampling"]))) for r in records if r["who"] == "student" and r["perplexity"]
+    ]
+    return [
+        {"K": record["steps"], "run": record["run"], "sampling": record["sampling"]} | lower(record, base)
+        for record, base in pairs
+        if base
+    ]
+
+
+def lower(record: Record, base: Record) -> dict[str, float]:
+    """Share by which a perplexity lies below another, and the change of entropy in nats: read them together."""
+    return {
+        "perplexity": record["perplexity"],
+        "instead of": base["perplexity"],
+        "lower by": 1 - record["perplexity"] / base["perplexity"],
+        "entropy": record["entropy"] - base["entropy"],
+    }

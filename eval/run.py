@@ -1,49 +1,58 @@
-"""Records: a number and the whole protocol that it was measured by, one for each (steps, sampler)."""
+"""Measuring: texts and samples become records."""
 
-import hashlib
-import inspect
-import json
-import math
 import random
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
-from torch import nn
 
-from textflow.metrics import Scorer, numbers_of
+from textflow.metrics import KEPT, Interval, Scorer, bootstrap, numbers_of
+from textflow.metrics.numbers import mean
 
-Record = dict[str, Any]
-NUMBERS = (
-    *("perplexity", "nll", "entropy", "seq_rep_4", "clean"),
-    *("distinct_1", "distinct_2", "distinct_3", "diversity"),
-)
-MEASURED = (*NUMBERS, "intervals", "empty", "tokens", "nfe", "seconds")
+from .record import COUNTS, NUMBERS, Record
+from .record import fields as fields
+from .record import finite as finite
+from .record import write as write
+from .samples import Line, code, draw, place_of, texts_of
+
+Ids: TypeAlias = Sequence[Sequence[int]]
+More: TypeAlias = Callable[[Ids | None, Ids], Mapping[str, Interval]]  # generator's and scorer's ids -> further numbers
+NOTHING: Mapping[str, Interval] = {}
 
 
-def measure(texts: Sequence[str], scorer: Scorer, ids: Sequence[Sequence[int]] | None = None) -> Record:
+def measure(
+    texts: Sequence[str],
+    scorer: Scorer,
+    ids: Ids | None = None,
+    over: Literal["scorer", "generator"] = "scorer",
+    more: More = lambda own, scored: NOTHING,
+    tick: Callable[[int], None] = lambda texts: None,
+) -> Record:
     """All that is printed beside a perplexity, with 95% intervals over samples, and the scorer's protocol.
 
     Args:
         texts: decoded samples; what they cannot give, such as a perplexity of no tokens, is None.
         scorer: the language model that judges.
-        ids: tokens that entropy and n-grams are over; default: the scorer's.
+        ids: the generator's own tokens.
+        over: whose tokens entropy is taken of.
+        more: further numbers.
+        tick: is told of every batch how many texts were scored.
     """
-    scored = scorer.score(texts)
-    found = numbers_of(scored, ids)
+    scored = scorer.score(texts, tick)
+    found = {**numbers_of(scored, ids, over), **more(ids, scored.ids)}
     return {
-        **{name: found[name].value if name in found else None for name in NUMBERS},
+        **dict.fromkeys(NUMBERS),
+        **{name: one.value for name, one in found.items()},
         "intervals": {name: [one.low, one.high] for name, one in found.items()},
-        "entropy_ids": "scorer" if ids is None else "generator",
+        "entropy_ids": over,
         "n": len(texts),
-        "empty": scored.empty,
+        **{name: getattr(scored, name) for name in COUNTS if name != "tokens"},
         "tokens": int(scored.tokens.sum()),
         **scorer.protocol(),
         "textflow": version("textflow"),
+        "code": code(),
         "torch": torch.__version__,
     }
 
@@ -61,8 +70,14 @@ def shuffled(texts: Sequence[str], seed: int) -> list[str]:
 
 
 def references(
-    texts: Sequence[str], scorer: Scorer, seed: int = 0, facts: Mapping[str, Any] | None = None
-) -> list[Record]:
+    texts: Sequence[str],
+    scorer: Scorer,
+    seed: int = 0,
+    facts: Mapping[str, Any] | None = None,
+    ids: Ids | None = None,
+    encode: Callable[[list[str]], Ids] | None = None,
+    **how: Any,
+) -> Iterator[Record]:
     """Two records to read the others by: real text and real text with its words shuffled.
 
     Args:
@@ -70,54 +85,15 @@ def references(
         scorer: the language model that judges.
         seed: of the shuffle.
         facts: entries that every record carries.
+        ids: the generator's tokens of the texts.
+        encode: the generator's tokenizer, for the shuffled ones.
+        how: options of `measure`.
     """
-    common = {**(facts or {}), "seed": seed}
-    return [
-        {"text": "real", **common, **measure(texts, scorer)},
-        {"text": "shuffled", **common, **measure(shuffled(texts, seed), scorer)},
-    ]
-
-
-@contextmanager
-def counted(*nets: nn.Module) -> Iterator[list[int]]:
-    """Collect how many rows went through the networks, decode passes included; their sum over the samples is the NFE.
-
-    Args:
-        nets: denoisers, called as net(z, t, given).
-    """
-    rows: list[int] = []
-
-    def note(net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], belief: Any) -> None:
-        rows.append(len(args[0] if args else kwargs["z"]))
-
-    def reading(net: Any) -> Any:
-        decode = net.decode
-
-        def read(z: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-            rows.append(len(z))
-            return decode(z, *args, **kwargs)
-
-        return read
-
-    hooks = [net.register_forward_hook(note, with_kwargs=True) for net in nets]
-    readers: list[Any] = [net for net in nets if hasattr(net, "decode")]
-    for net in readers:
-        net.decode = reading(net)
-    try:
-        yield rows
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for net in readers:
-            del net.decode
-
-
-def fields(part: Any) -> Record | None:
-    """A part as {"class": its name, argument: value, ...} with the arguments that it keeps; None stays None."""
-    if part is None:
-        return None
-    named = {name: getattr(part, name) for name in inspect.signature(type(part)).parameters if hasattr(part, name)}
-    return {"class": type(part).__name__, **{name: plain(value) for name, value in named.items()}}
+    known = {**(facts or {}), "seed": seed}
+    yield {"text": "real", **known, **measure(texts, scorer, ids, **how)}
+    mixed = shuffled(texts, seed)
+    other = encode([text.replace(KEPT, " ") for text in mixed]) if encode else None
+    yield {"text": "shuffled", **known, **measure(mixed, scorer, other, **how)}
 
 
 def times(generator: Any, steps: int) -> Record | None:
@@ -126,20 +102,9 @@ def times(generator: Any, steps: int) -> Record | None:
     return None if clock is None else {"class": type(clock).__name__, "times": clock.grid(steps)}
 
 
-def plain(value: Any) -> Any:
-    """What JSON can hold: numbers, words and lists as they are, parts by their fields."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    return [plain(each) for each in value] if isinstance(value, list | tuple) else fields(value)
-
-
-def sampled(generator: Any, steps: int, n: int, seed: int, sampler: Any, batch_size: int) -> tuple[list[str], Record]:
-    """Texts, and how they were made: sampler, grid, guidance, network passes a sample (NFE), seconds."""
-    nets = {id(net): net for net in (generator.net, getattr(generator, "twin", None)) if net is not None}
-    start = time.perf_counter()
-    with counted(*nets.values()) as rows:
-        texts = generator.generate(n=n, steps=steps, seed=seed, sampler=sampler, batch_size=batch_size)
-    return texts, {
+def cell_of(generator: Any, steps: int, seed: int, sampler: Any = None) -> Record:
+    """How a cell is sampled: all that its samples depend on besides the run."""
+    return {
         "text": "generated",
         "steps": steps,
         "sampler": fields(sampler or getattr(generator, "sampler", None)),
@@ -147,9 +112,14 @@ def sampled(generator: Any, steps: int, n: int, seed: int, sampler: Any, batch_s
         "grid": times(generator, steps),
         "guidance": getattr(generator, "guidance", None),
         "seed": seed,
-        "nfe": sum(rows) / n,
-        "seconds": time.perf_counter() - start,
     }
+
+
+def cost(lines: Sequence[Line]) -> dict[str, Interval]:
+    """Network passes a sample (NFE), and seconds of all."""
+    passes, seconds = (torch.tensor([getattr(line, name) for line in lines]) for name in ("passes", "seconds"))
+    total = seconds.double()
+    return {"nfe": bootstrap(mean(passes), len(lines)), "seconds": bootstrap(lambda counts: counts @ total, len(lines))}
 
 
 def evaluate(
@@ -161,11 +131,15 @@ def evaluate(
     samplers: Sequence[Any] = (None,),
     batch_size: int = 64,
     facts: Mapping[str, Any] | None = None,
+    over: Literal["scorer", "generator"] = "scorer",
+    run: Path | None = None,
+    more: More = lambda own, scored: NOTHING,
+    tick: Callable[[str, int, int], None] = lambda what, done, of: None,
 ) -> Iterator[Record]:
     """One record for each (sampler, steps), as soon as it is measured.
 
     Args:
-        generator: has net and generate(n, steps, seed, sampler, batch_size); twin, sampler, grid, guidance are used.
+        generator: has net, tokenizer and sample(seeds, steps, sampler); twin, sampler, grid, guidance are used.
         scorer: the language model that judges.
         steps: numbers of sampling steps; one that takes a pass a token is judged once, at its own `passes`.
         n: samples of each record.
@@ -173,38 +147,46 @@ def evaluate(
         samplers: parts; None is the generator's own.
         batch_size: samples at once; does not change the texts.
         facts: what the caller knows of the run: checkpoint, its hash, tokenizer, length.
+        over: whose tokens entropy is taken of.
+        run: folder that keeps the samples; default: they are not kept.
+        more: further numbers.
+        tick: is told what is done, how much of it, and of how much.
     """
+    known = dict(facts or {})
     for sampler in samplers:
-        for count in [own] if (own := getattr(generator, "passes", None)) else steps:
-            texts, cell = sampled(generator, count, n, seed, sampler, batch_size)
-            yield {**(facts or {}), **cell, **measure(texts, scorer)}
+        for count in counts_of(generator, steps):
+            cell = cell_of(generator, count, seed, sampler)
+            place = None if run is None else sample_place(run, known, generator, cell)
+            ready: Callable[[int], None] = lambda done: tick("sampling", done, n)  # noqa: E731
+            lines = draw(generator, count, n, seed, sampler, batch_size, place, tick=ready)
+            ids, costs = [line.ids for line in lines], cost(lines)
+            texts = texts_of(generator.tokenizer, ids, scorer.counts.special)
+            measured = measure(texts, scorer, ids, over, more, told(tick, "scoring", n))
+            measured["intervals"] |= {name: [one.low, one.high] for name, one in costs.items()}
+            where = {} if run is None or place is None else {"samples": str(place.relative_to(run))}
+            yield {**known, **cell, **{name: one.value for name, one in costs.items()}, **where, **measured}
 
 
-def finite(value: Any) -> Any:
-    """The same with None for numbers that JSON does not know."""
-    if isinstance(value, dict):
-        return {key: finite(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def counts_of(generator: Any, steps: Sequence[int]) -> Sequence[int]:
+    """The numbers of steps of a generator: its own where it takes a pass a token."""
+    own = getattr(generator, "passes", None)
+    return [own] if own else steps
 
 
-def write(record: Record, folder: Path) -> Path:
-    """One JSON file, named by its cell and a hash of its protocol: another protocol never overwrites it.
-
-    Args:
-        record: from `evaluate` or `references`; NaN and infinity are refused.
-        folder: made if it is missing.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    sampler = (record.get("sampler") or {}).get("class", "")
-    words = [record["text"], sampler, record.get("steps", ""), protocol_hash(record)]
-    path = folder / ("-".join(str(word).replace(" ", "-") for word in words if word != "") + ".json")
-    path.write_text(json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
-    return path
+def sample_place(run: Path, facts: Mapping[str, Any], generator: Any, cell: Record) -> Path:
+    """Where the samples of a cell are kept."""
+    kind = str(getattr(generator, "device", "cpu")).split(":")[0]  # other devices round otherwise
+    known = {key: facts.get(key) for key in ("checkpoint_hash", "recipe", "length")}
+    return place_of(run, {**known, **cell, "device": kind, "torch": torch.__version__})
 
 
-def protocol_hash(record: Record) -> str:
-    """8 hex digits of all that a record says but what was measured."""
-    said = {key: value for key, value in record.items() if key not in MEASURED}
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:8]
+def told(tick: Callable[[str, int, int], None], what: str, of: int) -> Callable[[int], None]:
+    """A tick of how many are done, from how many each batch had."""
+    done = 0
+
+    def tell(count: int) -> None:
+        nonlocal done
+        done += count
+        tick(what, done, of)
+
+    return tell

@@ -6,6 +6,7 @@ import torch
 from tests.test_causal import small
 from textflow.samplers import Euler
 from textflow.samplers.next_token import NextToken
+from textflow.types import Batch
 
 
 class Ends:
@@ -82,3 +83,33 @@ def test_what_cannot_be_written_is_refused(writer):
         writer.generate(1, sampler=Euler())
     with pytest.raises(ValueError, match=r"textflow\.load"):
         small().generate(1)
+
+
+GIVEN = torch.tensor([[1, 2, 0, 0, 0, 0], [3, 0, 0, 0, 0, 0], [2, 2, 2, 2, 0, 0]])
+FIXED = torch.arange(6)[None] < torch.tensor([2, 1, 4])[:, None]
+
+
+def test_a_text_that_is_given_goes_on(writer):
+    ids = writer.complete(GIVEN, FIXED, [5, 8, 13])
+    assert torch.equal(ids[FIXED], GIVEN[FIXED])
+    for i, seed in enumerate([5, 8, 13]):
+        one = slice(i, i + 1)
+        assert torch.equal(writer.complete(GIVEN[one], FIXED[one], [seed]), ids[one])
+    greedy = writer.complete(GIVEN, FIXED, [5, 8, 13], sampler=NextToken(1e-4))
+    logits = writer.twin(torch.cat([torch.full((3, 1), 4), greedy], 1)).logits[:, :-1]
+    free = ~FIXED & ((greedy == 4).cumsum(1) - (greedy == 4).long() == 0)
+    assert torch.equal(logits.argmax(-1)[free], greedy[free]) and free.sum() > 3
+
+
+def test_a_hole_before_what_is_given_is_refused_with_the_way_out(writer):
+    with pytest.raises(ValueError, match="from left to right .* --prompt"):
+        writer.complete(GIVEN, FIXED.flip(1), [5, 8, 13])
+
+
+def test_of_pairs_the_targets_alone_count(writer):
+    mask = torch.ones_like(FIXED)
+    whole, targets = (writer.losses(writer.twin, Batch(GIVEN, mask, fixed))["loss"] for fixed in (None, FIXED))
+    logits = writer.twin(GIVEN).logits[:, :-1].log_softmax(-1)
+    nll = -logits.gather(-1, GIVEN[:, 1:, None])[..., 0]
+    torch.testing.assert_close(targets, nll[~FIXED[:, 1:]].mean())
+    torch.testing.assert_close(whole, nll.mean())

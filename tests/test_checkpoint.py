@@ -8,7 +8,7 @@ import torch
 import textflow
 from textflow import checkpoint, recipe
 from textflow.samplers import Euler, Heun
-from textflow.training.state import write_weights
+from textflow.training.weights import write_weights
 
 RECIPE = """\
 data: {tokenizer: {class_path: HuggingFace, init_args: {name: TOKENIZER}}, length: 8}

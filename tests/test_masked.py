@@ -98,3 +98,26 @@ def test_what_cannot_be_written_is_refused(model: Masked) -> None:
         model.generate(1, sampler=Euler())
     with pytest.raises(ValueError, match=r"textflow\.load"):
         Masked(5, net=lambda vocab: MDLM(vocab, 16, 1, 2, 8)).generate(1)
+
+
+def test_what_is_given_stays_and_the_rest_is_unmasked(model: Masked) -> None:
+    ids, fixed = torch.arange(12).remainder(5).repeat(5, 1), torch.arange(12)[None].repeat(5, 1) % 3 == 0
+    made = model.complete(ids, fixed, SEEDS, 6)
+    assert torch.equal(made[fixed], ids[fixed]) and int(made.max()) < 5
+    assert torch.equal(model.complete(ids[2:3], fixed[2:3], SEEDS[2:3], 6), made[2:3])
+    nothing = torch.zeros_like(fixed)
+    assert torch.equal(model.complete(ids, nothing, SEEDS, 6), model.sample(SEEDS, 6))
+    with pytest.raises(ValueError, match="no guidance scale"):
+        model.complete(ids, fixed, SEEDS, 6, scale=2.0)
+
+
+def test_of_pairs_the_sources_are_never_masked(model: Masked) -> None:
+    fixed = torch.arange(12)[None].repeat(16, 1) < 11
+    seen = []
+    net = model.net
+    hook = net.register_forward_pre_hook(lambda net, args: seen.append(args[0]))
+    torch.manual_seed(0)
+    loss = model.losses(net, Batch(ROWS, torch.ones_like(fixed), fixed))["loss"]
+    hook.remove()
+    assert torch.equal(seen[0][fixed], ROWS[fixed]) and (seen[0][~fixed] == net.mask).any()
+    assert loss.isfinite() and loss > 0

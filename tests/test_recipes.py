@@ -1,13 +1,14 @@
 """Every recipe parses and can be built; a user's slip is answered in one line that names what was meant."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from textflow import recipe
+from textflow import recipe, rounds
 from textflow.cli.app import main
 from textflow.cli.recipes import title
 from textflow.data import DataModule
@@ -16,7 +17,9 @@ from textflow.training import Trainable
 ROOT = Path(__file__).parents[1]
 TREES = {str(p.relative_to(ROOT)): yaml.safe_load(p.read_text()) for p in sorted((ROOT / "recipes").rglob("*.yaml"))}
 INNER = {str(Path(name).parent / tree["codec"]) for name, tree in TREES.items() if "codec" in tree}
-LAID = [name for name, tree in TREES.items() if "teacher" in tree or "rounds" in tree]  # over a teacher's recipe
+STUDENTS = [name for name, tree in TREES.items() if "teacher" in tree]  # laid over a teacher's recipe
+CHANGES = [name for name in TREES if Path(name).parent == Path("recipes/student")]  # laid over a student's
+LAID = STUDENTS + CHANGES
 WHOLE = [name for name in TREES if Path(name).parent == Path("recipes") and name not in [*INNER, *LAID]]
 OVERLAYS = [name for name in TREES if name not in [*WHOLE, *INNER, *LAID]]
 TINY = ["--data.tokenizer", "SentencePiece", "--data.tokenizer.vocab", "320"]
@@ -79,6 +82,34 @@ def test_an_overlay_changes_what_it_says_and_nothing_else(name: str, base: str) 
     changed = {key for key in {*old, *flat} if old.get(key) != flat.get(key)}
     said = {key for key, _ in recipe.flat(TREES[name])}
     assert all(any(key == one or key.startswith(f"{one}.") for one in said | parents(said)) for key in changed)
+
+
+def student(name: str, folder: Path, *over: str) -> list[Namespace]:
+    """The rounds of a student's recipe over its teacher's, which was not trained."""
+    base = "recipes/elf_b.yaml" if "elf_b" in name else "recipes/quickstart.yaml"
+    (folder / "recipe.yaml").write_text(recipe.write(recipe.read([base, *TINY])))
+    return [own for *_, own in rounds.each(rounds.student([name, *over, "--teacher", str(folder)]))]
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_a_students_recipe_can_be_built_over_its_teachers(name: str, tmp_path: Path) -> None:
+    for own, (steps, substeps) in zip(student(name, tmp_path), TREES[name]["rounds"], strict=True):
+        model: Any = built(own)[1]
+        assert getattr(model.objective, "steps", steps) == steps
+        assert getattr(model.objective.target, "substeps", substeps) == substeps
+        assert own.run.folder.startswith(TREES[name]["run"]["folder"]) and own.run.group == Path(name).stem
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_of_students_says_what_it_changes(name: str, tmp_path: Path) -> None:
+    plain, changed = (student("recipes/quickstart_pd.yaml", tmp_path, *over)[-1] for over in ([], [name]))
+    flat = [dict(recipe.flat(yaml.safe_load(recipe.write(own)))) for own in (plain, changed)]
+    for key, value in recipe.flat(TREES[name]):
+        assert key == "rounds" or str(flat[1][key]).endswith(str(value)), key
+    said = {".".join(key.split(".")[:2]) for key, _ in recipe.flat(TREES[name])} | {"model.objective"}
+    differing = {key for key in {*flat[0], *flat[1]} if flat[0].get(key) != flat[1].get(key)}
+    assert differing and {".".join(key.split(".")[:2]) for key in differing} <= said | {"rounds"}
+    assert built(changed)
 
 
 def parents(keys: set[str]) -> set[str]:

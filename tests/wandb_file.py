@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 BLOCK, HEADER = (
     32768,
@@ -25,12 +26,23 @@ def records(file: Path) -> Iterator[bytes]:
             held = b""
 
 
-def history(file: Path) -> Iterator[dict[str, str]]:
-    """JSON values by name, one dictionary a logged step."""
+def parsed(file: Path) -> Iterator[Any]:
+    """The records as W&B names them."""
     from wandb.proto import wandb_internal_pb2
 
     for data in records(file):
         record = wandb_internal_pb2.Record()
         record.ParseFromString(data)
+        yield record
+
+
+def runs(file: Path) -> Iterator[Any]:
+    """What is said of the run: its group, job, name."""
+    return (record.run for record in parsed(file) if record.HasField("run"))
+
+
+def history(file: Path) -> Iterator[dict[str, str]]:
+    """JSON values by name, one dictionary a logged step."""
+    for record in parsed(file):
         if record.history.item:
             yield {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}

@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from textflow.clocks import Clock, LogitNormal
 from textflow.codecs import Codec
+from textflow.codecs.sight import sight
 from textflow.paths import Linear, Path
 from textflow.training import MuonAdam, Trainable, Warmup
 from textflow.types import Batch
@@ -44,7 +45,7 @@ class Autoencoder(Trainable):
         self.path, self.clock = path, clock or LogitNormal(0.0, 1.0)
 
     def losses(self, net: Any, batch: Batch) -> dict[str, Tensor]:
-        x = net.encode(batch.ids, batch.mask)
+        x = net.encode(batch.ids, batch.mask if batch.fixed is None else sight(batch.mask, batch.fixed))
         share = self.clock.draw(*batch.ids.shape, device=x.device)[..., None]
         noisy = share * x + (1 - share) * self.path.mix(torch.zeros_like(x), torch.randn_like(x), 0.0)
         logits = net.readout(noisy)[batch.mask].float()  # [B, L, V] -> [n, V]

@@ -2,7 +2,6 @@
 the baseline that writes token by token."""
 
 from collections.abc import Callable
-from inspect import signature
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,16 +10,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
-from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from textflow.data import Tokenizer
+from textflow.holes import from_the_left
 from textflow.metrics import Scorer
 from textflow.noise import Noise
 from textflow.samplers import Sampler
-from textflow.samplers.next_token import NextToken
+from textflow.samplers.next_token import NextToken, remembered
 from textflow.training import Trainable
+from textflow.training.engines.whole import whole_state
 from textflow.training.writing import write
-from textflow.types import Batch, Ids
+from textflow.types import Batch, Ids, Logits, Mask
 
 
 class CausalLM(Trainable):
@@ -77,18 +78,17 @@ class CausalLM(Trainable):
         return int(cast(Any, self.twin).config.max_position_embeddings)
 
     def losses(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Mean -log p(token | tokens before it) over text that has a token before it.
+        """Mean -log p(token | tokens before it) over text that has a token before it; of pairs over their targets.
 
         Args:
             net: what is trained, or its average.
             batch: rows of ids, padded on the right.
         """
         logits = net(input_ids=batch.ids).logits[:, :-1]
-        kept = batch.mask[:, 1:]
+        kept = (batch.mask if batch.fixed is None else batch.mask & ~batch.fixed)[:, 1:]
         nll = F.cross_entropy(logits[kept].float(), batch.ids[:, 1:][kept], reduction="sum")
         return {"loss": nll / kept.sum().clamp_min(1)}  # [kept, V] -> scalar; a batch of one-token rows gives 0
 
-    @torch.no_grad()
     def sample(self, seeds: list[int], sampler: NextToken | Sampler | None = None, length: int | None = None) -> Ids:
         """ids [B, L] after an EOS, one sample a seed; a text that has ended goes on with EOS.
 
@@ -97,21 +97,46 @@ class CausalLM(Trainable):
             sampler: default: the recipe's.
             length: most tokens; default: the length of training.
         """
+        nothing = torch.zeros(len(seeds), length or self.passes, dtype=torch.long)
+        return self.complete(nothing, nothing > 0, seeds, sampler=sampler)
+
+    @torch.no_grad()
+    def complete(
+        self,
+        ids: Ids,
+        fixed: Mask,
+        seeds: list[int],
+        steps: int | None = None,
+        sampler: NextToken | Sampler | None = None,
+        guidance: float | None = None,
+        scale: float | None = None,
+    ) -> Ids:
+        """ids continued from what is given.
+
+        Args:
+            ids: rows of a sample's length.
+            fixed: True on what is given, which comes first.
+            seeds: one a row.
+            steps: are not used: it takes a network pass a token.
+            sampler: default: the recipe's.
+            guidance: must be left out: nothing guides an autoregressive model.
+            scale: must be left out, likewise.
+        """
         self.eval()
-        chosen, most = sampler or self.sampler, length or self.passes
+        chosen, most, net = sampler or self.sampler, ids.shape[1], cast(Any, self.twin)
         if not isinstance(chosen, NextToken):
             raise ValueError(f"an autoregressive model samples by NextToken, not by {type(chosen).__name__}")
         if most > self.room:
             raise ValueError(f"length is {most}, but the model reads at most {self.room} tokens")
-        net, noise, eos = cast(Any, self.twin), Noise(seeds), self.tokenizer.eos
-        last = torch.full((len(seeds),), eos, device=self.device)
-        ended, memory, ids = torch.zeros_like(last, dtype=torch.bool), remembered(net), list[Tensor]()
-        while len(ids) < most and not bool(ended.all()):
-            logits = net(last[:, None], use_cache=True, **memory).logits[:, -1]
-            last = chosen.choose(logits, noise).masked_fill(ended, eos)
-            ended = ended | (last == eos)
-            ids.append(last)
-        return F.pad(torch.stack(ids, 1), (0, most - len(ids)), value=eos)
+        if guidance is not None or scale is not None:
+            raise ValueError("an autoregressive model has no guidance scale; leave it out")
+        from_the_left(fixed)
+        memory = remembered(net)
+
+        def read(last: Ids) -> Logits:
+            return net(last, use_cache=True, **memory).logits
+
+        return chosen.sample(read, ids.to(self.device), fixed.to(self.device), self.tokenizer.eos, Noise(seeds))
 
     def generate(
         self,
@@ -144,28 +169,26 @@ class CausalLM(Trainable):
         """Texts to look at during training."""
         return self.generate(n)
 
-    def save_pretrained(self, folder: Path, tokenizer: Tokenizer) -> None:
+    def save_pretrained(self, folder: Path, tokenizer: Tokenizer, weights: dict[str, Tensor] | None = None) -> None:
         """Write average weights, config.json and tokenizer/ so that `scorer(folder)` reads them.
 
         Args:
             folder: made if it is missing.
             tokenizer: the one it was trained with.
+            weights: of the average, whole; default: those that this process has.
         """
-        cast(LlamaForCausalLM, self.twin).save_pretrained(folder)
+        plain = LlamaForCausalLM(cast(LlamaForCausalLM, self.twin).config)
+        plain.load_state_dict(self.twin.state_dict() if weights is None else weights)
+        plain.save_pretrained(folder)
         tokenizer.save(folder / "tokenizer")
 
     def on_fit_end(self) -> None:
         """Leave RUN/hf beside the run's other files; RUN is where checkpoints go."""
         trainer: Any = self.trainer
         run = next((c.run for c in trainer.checkpoint_callbacks if hasattr(c, "run")), trainer.default_root_dir)
+        weights = whole_state(self.twin)  # on all ranks, which may each hold a part
         if trainer.is_global_zero and not trainer.fast_dev_run:
-            self.save_pretrained(Path(run) / "hf", trainer.datamodule.tokenizer)
-
-
-def remembered(net: nn.Module) -> dict[str, DynamicCache]:
-    """An empty memory of keys and values, by the name that this version of transformers gives it."""
-    known = signature(net.forward).parameters
-    return {"cache" if "cache" in known else "past_key_values": DynamicCache()}
+            self.save_pretrained(Path(run) / "hf", trainer.datamodule.tokenizer, weights)
 
 
 def scorer(name: str | Path, **options: Any) -> Scorer:

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from textflow import recipe
 from textflow.clocks import Clock
@@ -15,6 +13,7 @@ from textflow.data import Tokenizer
 from textflow.generator import Generator
 from textflow.training import Trainable
 from textflow.training.state import replace
+from textflow.training.weights import read_weights, write_weights
 
 CARD = """\
 ---
@@ -54,7 +53,7 @@ def load(run: str | Path, device: str | torch.device = "cpu", overlays: Sequence
     text = recipe.sampling(folder / "recipe.yaml", overlays) if overlays else (folder / "recipe.yaml").read_text()
     model, config = recipe.load_model(text, tokenizer.vocab)
     model.load_weights(weights(folder))
-    model.tokenizer, model.length = tokenizer, config.data.length
+    model.tokenizer, model.length, model.given = tokenizer, config.data.length, config.data.given
     model.eval().to(device)
     if isinstance(model, Generator) and (clocks := model.unmeasured()):
         settle(model, clocks, folder, config.data)
@@ -81,10 +80,18 @@ def settle(model: Generator, clocks: list[Clock], run: Path, data: Any) -> None:
         model.measure(batch.each(lambda part: part.to(model.device)), clocks)
         kept.parent.mkdir(parents=True, exist_ok=True)
         laws = {f"{i}.{name}": law.cpu() for i, clock in enumerate(clocks) for name, law in clock.named_buffers()}
-        replace(kept, lambda path: save_file(laws, path))
-    for name, law in load_file(kept).items():
+        write_weights(kept, laws, {})
+    for name, law in law_of(kept).items():
         number, buffer = name.split(".", 1)
         dict(clocks[int(number)].named_buffers())[buffer].copy_(law)
+
+
+def law_of(kept: Path) -> dict[str, torch.Tensor]:
+    """The measured laws of clocks in a file."""
+    try:
+        return read_weights(kept)[0]
+    except ValueError as error:
+        raise ValueError(f"{kept} is damaged ({error}); remove it, and it is measured anew") from error
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -95,9 +102,12 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
             f"{folder} holds no trained weights: {path.name} is missing; make them with `textflow fit RECIPE`"
         )
     try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged ({error}); copy it anew or go on from {folder}/state") from error
+        return read_weights(path)[0]
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}); copy it anew, or write it anew from the training state by the same "
+            "`textflow fit` as before"
+        ) from error
 
 
 def start(folder: Path, text: str, tokenizer: Tokenizer, model: Trainable, title: str) -> None:
@@ -111,7 +121,7 @@ def start(folder: Path, text: str, tokenizer: Tokenizer, model: Trainable, title
         title: one line.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "recipe.yaml").write_text(text)
+    replace(folder / "recipe.yaml", lambda path: path.write_text(text, encoding="utf-8"))
     tokenizer.save(folder / "tokenizer")
     codec = getattr(model, "codec", model.net)
     card = CARD.format(
@@ -124,4 +134,4 @@ def start(folder: Path, text: str, tokenizer: Tokenizer, model: Trainable, title
         vocab=tokenizer.vocab,
         length=model.length,
     )
-    (folder / "README.md").write_text(card)
+    replace(folder / "README.md", lambda path: path.write_text(card, encoding="utf-8"))

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from textflow import checkpoint, recipe
 from textflow.data import Hosted
 from textflow.official import elf_config, elf_weights
+from textflow.training.weights import write_weights
 
 
 def elf(source: str, target: Path, tokenizer: str, encoder: str, length: int) -> str:
@@ -54,10 +54,13 @@ def elf(source: str, target: Path, tokenizer: str, encoder: str, length: int) ->
     text = recipe.write(recipe.parser().parse_object(tree))
     model, _ = recipe.load_model(text, vocab)
     model.length = length
-    model.net.load_state_dict(elf_weights(official))
-    model.twin.load_state_dict(elf_weights(official))
+    try:
+        model.net.load_state_dict(elf_weights(official))
+        model.twin.load_state_dict(elf_weights(official))
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not hold a published ELF whole: {' '.join(str(error).split())[:400]}") from error
     checkpoint.start(target, text, words, model, f"ELF, converted from {source}")
-    save_file(model.weights(), target / "model.safetensors", metadata={"format": "pt"})
+    write_weights(target / "model.safetensors", model.weights(), {})
     count = sum(t.numel() for t in official.values())
     return f"{target}: ELF of {count:,} parameters, {config}, latents {dim} wide, {vocab} tokens, from {path}{note}"
 
@@ -102,17 +105,30 @@ def read(path: Path) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
-        return torch.load(path, map_location="cpu", weights_only=True)
+        found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ValueError(f"{path} holds more than tensors and plain data, so it is not opened: {error}") from error
-    except (RuntimeError, EOFError, SafetensorError) as error:
-        raise ValueError(f"{path} is no checkpoint, or a torn one: {str(error).splitlines()[0]}") from error
+        why = re.search(r"Unsupported [^.\n]*(?:\.\w[^.\n]*)*", str(error))
+        raise ValueError(
+            f"{path} holds more than tensors and plain data, so it is not opened"
+            f" ({why[0] if why else ' '.join(str(error).split())[:200]})"
+        ) from error
+    except OSError:
+        raise
+    except Exception as error:  # of any kind: what torch makes of torn bytes
+        said = f"{type(error).__name__} {' '.join(str(error).split())[:200]}"
+        raise ValueError(f"{path} is no checkpoint, or a torn one: {said}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds a {type(found).__name__}; a checkpoint is a dictionary of tensors")
+    return found
 
 
 def averaged(file: Mapping[str, Any]) -> dict[str, Tensor]:
     """The averaged weights of an official checkpoint, or the tensors of a plain state dict."""
-    found = file.get("ema_params1") or file.get("params") or file
-    tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
+    places = (part for part in (file.get("ema_params1"), file.get("params")) if isinstance(part, Mapping) and part)
+    found = next(places, file)
+    tensors = {name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)}
     if not tensors:
-        raise ValueError(f"no tensors under ema_params1, params or at the top; the file has {sorted(file)[:8]}")
+        raise ValueError(
+            f"no tensors under ema_params1, params or at the top; the file has {sorted(map(str, file))[:8]}"
+        )
     return tensors

@@ -1,11 +1,23 @@
 """Escaped: escape after early stop after net, all that a sampler sees of a model."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from textflow.escapes import Escape
 from textflow.noise import Noise
 from textflow.samplers import EarlyStop
 from textflow.types import Denoise, Ids, Latents, Logits, Posterior
+
+
+@dataclass
+class End:
+    """Where a step ends.
+
+    Args:
+        until: its time; None where nobody said.
+    """
+
+    until: float | None = None
 
 
 class Escaped:
@@ -19,6 +31,7 @@ class Escaped:
         embed: tokens -> clean latents.
         noise: the samples' own streams; an escape needs them.
         stop: when a row takes no further passes.
+        end: is set to the end of each step; the bare net looks there.
     """
 
     def __init__(
@@ -29,9 +42,20 @@ class Escaped:
         embed: Callable[[Ids], Latents],
         noise: Noise | None,
         stop: EarlyStop | None,
+        end: End | None = None,
     ) -> None:
         self.inner: Denoise = stop.watch(bare, tokens) if stop and noise else bare
         self.tokens, self.escape, self.embed, self.noise, self.stop = tokens, escape, embed, noise, stop
+        self.end = end or End()
+
+    @property
+    def until(self) -> float | None:
+        """End of the step."""
+        return self.end.until
+
+    @until.setter
+    def until(self, u: float | None) -> None:
+        self.end.until = u
 
     def __call__(self, z: Latents, t: float, prev: Latents | None = None) -> Posterior:
         belief = self.inner(z, t, prev)

@@ -1,7 +1,7 @@
 """Generator: teachers, students and escapes; a net trained by an objective on a codec's latents, and its samples."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
@@ -12,28 +12,21 @@ from torch.optim.lr_scheduler import LRScheduler
 from textflow.clocks import Clock, Uniform
 from textflow.codecs import Codec
 from textflow.codecs.sight import blank, sight
-from textflow.escaped import Escaped
 from textflow.escapes import Escape, Soft
+from textflow.holes import exchanges
 from textflow.nets import Denoiser, Frozen
-from textflow.noise import Noise
+from textflow.noise import sample_seeds
 from textflow.objectives import Distill, Objective
 from textflow.paths import Linear, Path
 from textflow.readouts import FromNet, Matched, Readout
-from textflow.samplers import EarlyStop, Euler, Sampler, Trace, sample
-from textflow.samplers.prompted import Prompt, prompted
-from textflow.training import MuonAdam, Trainable, Warmup
-from textflow.training.writing import write
-from textflow.types import Batch, Given, Ids, Latents, Logits, Posterior
+from textflow.samplers import EarlyStop, Euler, Sampler
+from textflow.samplers.prompted import Prompt
+from textflow.texts import Texts
+from textflow.training import MuonAdam, Warmup
+from textflow.types import Batch, Latents
 
 
-class Sample(NamedTuple):
-    """Token ids, and the way to them."""
-
-    ids: Ids
-    trace: Trace
-
-
-class Generator(Trainable):
+class Generator(Texts):
     """Noise -> latents -> text.
 
     Args:
@@ -53,6 +46,7 @@ class Generator(Trainable):
         optimizer: from pairs (name, parameter).
         schedule: of the learning rate, by optimizer steps.
         ema: decay of the averaged weights, in [0, 1).
+        prompt_guidance: scale of classifier-free guidance by prompts; default: 1, none. Others need drop above 0.
     """
 
     def __init__(
@@ -73,13 +67,14 @@ class Generator(Trainable):
         optimizer: Callable[[Any], Optimizer] = lambda params: MuonAdam(params, lr=2e-3),
         schedule: Callable[[Optimizer], LRScheduler] = lambda optimizer: Warmup(optimizer, steps=100),
         ema: float = 0.999,
+        prompt_guidance: float | None = None,
     ) -> None:
         super().__init__(optimizer, schedule, ema)
         self.codec = codec(vocab).requires_grad_(False)
         self.average(net(self.codec.dim, vocab))
         self.objective, self.path, self.own_grid, self.guidance = objective, path, grid, guidance
         self.readout, self.tokens, self.escape, self.sampler, self.stop = readout, tokens, escape, sampler, stop
-        self.drop = drop
+        self.drop, self.prompt_guidance = drop, prompt_guidance
         self.train()
 
     @property
@@ -130,11 +125,11 @@ class Generator(Trainable):
             start: its averaged weights are the first ones.
         """
         self.codec.load_state_dict(teacher.codec.state_dict())
-        self.net.load_state_dict(start.twin.state_dict())
-        self.twin.load_state_dict(start.twin.state_dict())
-        self.objective.learn_from(teacher.objective, teacher.twin)  # type: ignore[arg-type]
+        self.twin.begin_as(start.twin.state_dict())
+        self.net.load_state_dict(self.twin.state_dict())
+        self.objective.learn_from(teacher.objective, teacher.twin)
         if isinstance(self.objective, Distill):
-            self.objective.average = Frozen(self.twin)
+            self.objective.average, self.objective.embed = Frozen(self.twin), self.embed
 
     def on_fit_start(self) -> None:
         """A codec that learns must have learned; a clock that is measured is measured. A dry run needs neither."""
@@ -155,17 +150,21 @@ class Generator(Trainable):
 
     @torch.no_grad()
     def measure(self, batch: Batch, clocks: list[Clock]) -> None:
-        """Measure clocks.
+        """Measure clocks; of pairs only the targets count.
 
         Args:
             batch: real text.
             clocks: of this generator.
         """
         with torch.random.fork_rng():
+            x, prompt = self.clean(batch), None
+            if batch.fixed is not None:
+                prompt = Prompt(x, batch.fixed)
+                batch = Batch(batch.ids, batch.mask & ~batch.fixed)
             torch.manual_seed(0)
             for clock in clocks:
                 read = self.logits if clock.needs_denoiser else self.codec.readout
-                clock.measure(read, self.path, self.codec.encode(batch.ids, batch.mask), batch, self.denoiser())
+                clock.measure(read, self.path, x, batch, self.denoiser(prompt=prompt))
                 times = ", ".join(f"{t:.2f}" for t in clock.grid(8))
                 rank_zero_info(f"Measured the clock {type(clock).__name__}: 8 steps fall on {times}")
 
@@ -173,138 +172,11 @@ class Generator(Trainable):
         """The clocks whose law is not known yet."""
         return [m for m in self.modules() if isinstance(m, Clock) and not m.measured]
 
-    def denoiser(
-        self,
-        guidance: float | None = None,
-        escape: Escape | None = None,
-        noise: Noise | None = None,
-        prompt: Prompt | None = None,
-    ) -> Escaped:
-        """escape after the averaged net: all that samplers see.
-
-        Args:
-            guidance: scale w; default: the recipe's.
-            escape: default: none, the bare net.
-            noise: the samples' own streams; needed by an escape.
-            prompt: what is given, and how much it guides.
-        """
-        scale = self.guidance if guidance is None else guidance
-        clean, fixed = (None, None) if prompt is None else (prompt.clean, prompt.fixed)
-        if prompt is not None and self.stop is not None:
-            raise ValueError("an early stop asks about some rows, a prompt is of all of them; leave model.stop out")
-
-        def told(z: Latents, prev: Latents | None = None) -> Given:
-            return Given(prev, z.new_full((len(z),), scale), clean=clean, fixed=fixed)
-
-        def bare(z: Latents, t: float, prev: Latents | None = None) -> Posterior:
-            return self.twin(z, torch.full((len(z),), t, dtype=z.dtype, device=z.device), told(z, prev))
-
-        def tokens(z: Latents, t: float, belief: Posterior) -> Logits:
-            return self.read(self.tokens, z, t, belief, told(z))
-
-        guided = bare if prompt is None else prompted(bare, *prompt)
-        return Escaped(guided, tokens, escape, self.embed, noise, self.stop)
-
-    def embed(self, ids: Ids) -> Latents:
-        """Clean latents of tokens."""
-        return self.codec.encode(ids, torch.ones_like(ids, dtype=torch.bool))
-
-    def read(self, readout: Readout, z: Latents, t: float, belief: Posterior, given: Given) -> Logits:
-        """What a readout says of the belief at z_t."""
-        return readout(z, t, belief, self.path, self.codec, self.twin, given)
-
-    def logits(self, z: Latents, given: Given | None = None) -> Logits:
-        """The readout's logits of final latents.
-
-        Args:
-            z: latents.
-            given: guidance and prompt; default: the recipe's guidance.
-        """
-        if given is None:
-            given = Given(w=z.new_full((len(z),), self.guidance))
-        return self.read(self.readout, z, 1.0, Posterior(z), given)
-
-    def start(self, seeds: list[int], length: int | None = None) -> tuple[Latents, Noise]:
-        """Latents at t = 0, and the streams that go on from there.
-
-        Args:
-            seeds: one a sample.
-            length: latents; default: the length of training.
-        """
-        noise = Noise(seeds)
-        z = noise.normal(length or self.length, self.codec.dim).to(self.device)
-        return self.path.mix(torch.zeros_like(z), z, 0.0), noise
-
-    @torch.no_grad()
-    def sample(
-        self,
-        seeds: list[int],
-        steps: int = 32,
-        sampler: Sampler | None = None,
-        guidance: float | None = None,
-        length: int | None = None,
-        escape: Escape | None = None,
-        grid: Clock | None = None,
-        prompt: Prompt | None = None,
-    ) -> Sample:
-        """One sample a seed: ids [B, L] and the trace.
-
-        Args:
-            seeds: one a sample.
-            steps: of the grid.
-            sampler: default: the recipe's.
-            guidance: scale w; default: the recipe's.
-            length: tokens; default: the length of training.
-            escape: default: the recipe's.
-            grid: of the times; default: the recipe's.
-            prompt: what is given; its latents are as many as the sample's. `answer` cuts the ids after it.
-        """
-        self.eval()
-        (z, noise), times = self.start(seeds, length), (grid or self.grid).grid(steps)
-        denoise = self.denoiser(guidance, escape or self.escape, noise, prompt)
-        clean, fixed = (None, None) if prompt is None else (prompt.clean, prompt.fixed)
-        trace = sample(denoise, sampler or self.sampler, self.path, times, z, noise, clean, fixed, denoise.inner)
-        given = Given(
-            w=z.new_full((len(z),), self.guidance if guidance is None else guidance), clean=clean, fixed=fixed
-        )
-        final = trace.beliefs[-1]._replace(mean=trace.z)
-        return Sample(self.read(self.readout, trace.states[-1], trace.times[-1], final, given).argmax(-1), trace)
-
-    def generate(
-        self,
-        n: int = 1,
-        steps: int = 32,
-        seed: int = 0,
-        sampler: Sampler | None = None,
-        guidance: float | None = None,
-        length: int | None = None,
-        batch_size: int = 64,
-        first: int = 0,
-        escape: Escape | None = None,
-        grid: Clock | None = None,
-    ) -> list[str]:
-        """Texts. Sample i depends on the weights, the sampler, seed and i alone.
-
-        Args:
-            n: number of texts.
-            steps: of the grid.
-            seed: of the run.
-            sampler: default: the recipe's.
-            guidance: scale w; default: the recipe's.
-            length: tokens; default: the length of training.
-            batch_size: texts at a time.
-            first: number of the first sample.
-            escape: default: the recipe's.
-            grid: of the times; default: the recipe's.
-        """
-
-        def make(seeds: list[int]) -> Ids:
-            return self.sample(seeds, steps, sampler, guidance, length, escape, grid).ids
-
-        return write(make, self.tokenizer, n, seed, batch_size, first)
-
     def sample_texts(self, n: int) -> list[str]:
         """Texts to look at during training; a grid that follows the denoiser is measured first."""
         if moving := [clock for clock in self.modules() if isinstance(clock, Clock) and clock.needs_denoiser]:
             self.measure(self.real_text(32, held_out=True), moving)
-        return self.generate(n)
+        if self.given is None:
+            return self.generate(n)
+        real = self.real_text(n, held_out=bool(len(self.trainer.datamodule.validation_rows)))  # type: ignore[attr-defined]
+        return exchanges(self, real, sample_seeds(0, 0, len(real.ids)))

@@ -17,7 +17,7 @@ from textflow.samplers import Sampler
 from textflow.samplers.unmask import Unmask
 from textflow.training import Trainable, Warmup
 from textflow.training.writing import write
-from textflow.types import Batch, Ids, Logits
+from textflow.types import Batch, Ids, Logits, Mask
 
 
 class Masked(Trainable):
@@ -77,6 +77,7 @@ class Masked(Trainable):
         sampler: Unmask | Sampler | None = None,
         length: int | None = None,
         grid: Clock | None = None,
+        ids: Ids | None = None,
     ) -> Ids:
         """ids [B, L], one sample a seed.
 
@@ -86,14 +87,44 @@ class Masked(Trainable):
             sampler: default: the recipe's.
             length: tokens; default: the length of training.
             grid: of the times; default: the recipe's.
+            ids: begin as these, masks where nothing is given; default: all masks.
         """
         self.eval()
         chosen, times = sampler or self.sampler, (grid or self.grid).grid(steps)
         if not isinstance(chosen, Unmask):
             raise ValueError(f"a masked model samples by Unmask, not by {type(chosen).__name__}; use --sampler recipe")
-        ids = torch.full((len(seeds), length or self.length), self.twin.mask, device=self.device)
+        if ids is None:
+            ids = torch.full((len(seeds), length or self.length), self.twin.mask, device=self.device)
         net, timed = self.twin, self.objective.timed
         return chosen.sample(self.see, net.logits, ids, net.mask, times, Noise(seeds), timed)
+
+    @torch.no_grad()
+    def complete(
+        self,
+        ids: Ids,
+        fixed: Mask,
+        seeds: list[int],
+        steps: int = 32,
+        sampler: Unmask | Sampler | None = None,
+        guidance: float | None = None,
+        scale: float | None = None,
+        grid: Clock | None = None,
+    ) -> Ids:
+        """ids with masks in place of what is not given, unmasked: exactly the model's own conditional law.
+
+        Args:
+            ids: rows of a sample's length.
+            fixed: True on what is given.
+            seeds: one a row.
+            steps: of the grid.
+            sampler: default: the recipe's.
+            guidance: must be left out: nothing guides a masked model.
+            scale: must be left out, likewise.
+            grid: of the times; default: the recipe's.
+        """
+        if guidance is not None or scale is not None:
+            raise ValueError("a masked model has no guidance scale; leave it out")
+        return self.sample(seeds, steps, sampler, None, grid, ids.masked_fill(~fixed, self.twin.mask).to(self.device))
 
     def generate(
         self,

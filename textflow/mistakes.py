@@ -37,7 +37,7 @@ def explain(message: str, checker: ArgumentParser) -> str:
         return (
             f"{where} needs {found[1]}, which the recipe does not give (a codec's recipe is fitted through its parent)"
         )
-    if found := re.search(r"Expected a <class '(\w+)'>\. Got value: (.*)", message):
+    if found := re.search(r"Expected a <class '(\w+)'>\. Got value: (.*?)(?:\. Got value: .*)?$", message, re.M):
         return f"{where} is {found[2][:80]!r}, needs {found[1]}"
     return " ".join(line.strip() for line in message.splitlines() if line.strip())[:600]
 
@@ -86,4 +86,12 @@ def parts() -> Iterator[type]:
     rooms = (clocks, codecs, data, diagnostics, escapes, nets, objectives, paths, readouts, samplers, targets, trained)
     for room in rooms:
         yield from (part for part in vars(room).values() if isinstance(part, type))
-    yield from Trainable.__subclasses__()
+    yield from below(Trainable)
+
+
+def below(kind: type) -> Iterator[type]:
+    """The subclasses of a class, and theirs."""
+    found: list[type] = kind.__subclasses__()
+    for part in found:
+        yield part
+        yield from below(part)

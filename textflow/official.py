@@ -54,7 +54,9 @@ def elf_config(official: Mapping[str, Tensor]) -> dict[str, Any]:
             "guidance_tokens": shapes["guidance.tokens"][1],
             "mode_tokens": shapes["mode"][1],
         }
-    except (KeyError, ValueError) as error:
+    except KeyError as error:
         raise ValueError(
             f"these tensors are not a published ELF: {error} is missing among {sorted(shapes)[:8]} ..."
         ) from error
+    except (ValueError, IndexError, ZeroDivisionError) as error:
+        raise ValueError(f"these tensors do not have the shapes of a published ELF ({error})") from error

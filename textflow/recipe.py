@@ -1,8 +1,9 @@
 """Recipes: YAML files that name every part of a run; read, checked, compared and written here."""
 
 import difflib
+import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import textflow.generator
 import textflow.masked  # noqa: F401  what a recipe may name by its short name
 from textflow.data import DataModule
 from textflow.mistakes import explain, nearest
+from textflow.refusals import making, refuse
 from textflow.training import Trainable, Trainer
 
 
@@ -32,6 +34,7 @@ class Run:
         samples: texts each time, and printed at the end.
         wandb: log to Weights & Biases (offline where no key is configured).
         project: its project there.
+        group: of runs there; `textflow distill` groups its rounds.
     """
 
     folder: str | None = None
@@ -41,15 +44,21 @@ class Run:
     samples: int = 8
     wandb: bool = True
     project: str = "textflow"
+    group: str | None = None
+
+
+SECTIONS = {"run": Run, "data": DataModule, "trainer": Trainer}  # and the classes that take their keys
 
 
 # What may change when a run goes on: it moves no number of the steps that were done.
 FREE = re.compile(
-    r"run\.|codec$|rounds|trainer\.(max_steps|max_time|accelerator|devices|num_nodes|logger|log_every|enable|callbacks|profiler|val_)"
-    r"|trainer\.limit_val|data\.(workers|processes|cache)"
+    r"run\.|codec$|rounds|passes|trainer\.(max_steps|max_time|accelerator|devices|num_nodes|strategy|logger|log_every|enable|callbacks|profiler|val_)"
+    r"|trainer\.limit_val|data\.(workers|processes|cache)|model\.init_args\.net\.init_args\.(compiled|recompute)$"
 )
 
 
+PLACE = ("accelerator", "devices", "num_nodes", "strategy")  # where a codec is trained, as what is built on it
+BATCH = ("data.batch_size", "trainer.accumulate_grad_batches")  # may change if devices make up for it
 SAMPLING = (
     "sampler",
     "escape",
@@ -57,6 +66,7 @@ SAMPLING = (
     "readout",
     "grid",
     "guidance",
+    "prompt_guidance",
     "stop",
 )  # parts of a model that no weight depends on
 
@@ -72,6 +82,9 @@ def parser() -> ArgumentParser:
     parser.add_argument("--teacher", type=str | None, help="run of the teacher that students learn from")
     parser.add_argument(
         "--rounds", type=list[tuple[int, int]] | None, help="student's steps and teacher's substeps of each round"
+    )
+    parser.add_argument(
+        "--passes", type=list[int] | None, help="numbers of steps that students are judged at; default: their own"
     )
     parser.add_class_arguments(Run, "run")
     parser.add_class_arguments(DataModule, "data", skip={"seed"})
@@ -95,6 +108,7 @@ def read(words: Sequence[str]) -> Namespace:
     config = parsed(files, rest)
     if config.run.folder is None:
         config.run.folder = f"checkpoints/{Path(files[0]).stem}"
+    refuse(config, SECTIONS)
     if config.codec and config.codec.endswith((".yaml", ".yml")) and not Path(config.codec).exists():
         config.codec = str(find(str(Path(files[0]).parent / config.codec)))
     return config
@@ -136,6 +150,8 @@ def refuse_unknown_sections(file: Path, checker: ArgumentParser) -> None:
         if str(key).split(".")[0] not in known:
             hint = nearest(str(key), known, 0.4) or f"; the sections are {', '.join(known)}"
             raise ValueError(f"{file}: unknown key {key!r}{hint}")
+        if key in SECTIONS and tree[key] is not None and not isinstance(tree[key], dict):
+            raise ValueError(f"{file}: {key} holds {str(tree[key])[:40]!r}; its keys are needed, each with a value")
 
 
 def find(file: str) -> Path:
@@ -154,23 +170,30 @@ def build(config: Namespace) -> tuple[DataModule, Trainable, Trainer]:
     quiet = config.clone()
     for extra in ("progress_bar", "checkpointing", "model_summary"):
         quiet.trainer[f"enable_{extra}"] = False  # ours replace Lightning's
-    made = parser().instantiate(quiet)
+    quiet.trainer.default_root_dir = config.run.folder
+    with making():
+        made = parser().instantiate(quiet)
     made.data.seed = config.seed
     made.data.prepare_data()
-    model = made.model(made.data.vocab)
-    model.tokenizer, model.length = made.data.tokenizer, config.data.length
+    with making():
+        model = made.model(made.data.vocab)
+    model.tokenizer, model.length, model.given = made.data.tokenizer, config.data.length, config.data.given
     return made.data, model, made.trainer
 
 
 def data_of(data: Any) -> DataModule:
-    """The data module that the part `data` of a recipe describes.
+    """The data module that the part `data` of a recipe describes; a cache that is not there is not made: a run may come
+    from elsewhere.
 
     Args:
         data: a mapping or a namespace.
     """
     small = ArgumentParser(exit_on_error=False)
     small.add_class_arguments(DataModule, "data")
-    return small.instantiate_classes(small.parse_object({"data": data})).data
+    part = small.parse_object({"data": data})
+    if part.data.cache and not (Path(part.data.cache).expanduser() / "rows").is_dir():
+        part.data.cache = None
+    return small.instantiate_classes(part).data
 
 
 def write(config: Namespace) -> str:
@@ -210,14 +233,29 @@ def load_model(text: str, vocab: int) -> tuple[Trainable, Namespace]:
     only = Namespace(model=config.model)  # type: ignore[no-untyped-call]
     small = ArgumentParser(exit_on_error=False)
     small.add_argument("--model", type=Callable[[int], Trainable])
-    return small.instantiate(only).model(vocab), config
+    with making():
+        return small.instantiate(only).model(vocab), config
 
 
 def differences(old: str, new: str) -> list[str]:
     """The keys in which two resolved recipes differ and that a continued run must not change, as "key: old -> new"."""
     before, after = dict(flat(yaml.safe_load(old))), dict(flat(yaml.safe_load(new)))
     changed = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key) and not FREE.match(key)]
+    if rows_a_step(before) == rows_a_step(after) is not None:
+        changed = [key for key in changed if key not in BATCH]
     return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in changed]
+
+
+def rows_a_step(leaves: Mapping[str, Any]) -> int | None:
+    """Rows of an optimizer step over all devices, or None where their number is not written down.
+
+    Args:
+        leaves: of a recipe, by dotted keys.
+    """
+    devices = str(leaves.get("trainer.devices"))
+    if not devices.isdigit():
+        return None
+    return math.prod(int(leaves.get(key) or 1) for key in BATCH) * int(devices) * int(leaves["trainer.num_nodes"])
 
 
 def flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -231,7 +269,7 @@ def flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def codec_of(config: Namespace, folder: Path) -> Namespace:
-    """The recipe of another's codec: its own model and trainer, the other's seed, data and codec.
+    """The recipe of another's codec: its own model and trainer, the other's seed, data, codec and devices.
 
     Args:
         config: with a recipe under the key `codec`.
@@ -243,9 +281,13 @@ def codec_of(config: Namespace, folder: Path) -> Namespace:
         "data": outer["data"],
         "run": outer["run"] | tree.get("run", {}) | {"folder": str(folder)},
     }
+    there = {key: outer["trainer"][key] for key in PLACE if key in outer["trainer"]}
+    tree["trainer"] = there | tree.get("trainer", {})
     tree["model"].setdefault("init_args", {})["codec"] = outer["model"]["init_args"]["codec"]
     checker = parser()
     try:
-        return checker.parse_object(tree)
+        inner = checker.parse_object(tree)
     except ArgumentError as error:
         raise ValueError(f"{config.codec}: {explain(str(error), checker)}") from error
+    refuse(inner, SECTIONS)
+    return inner

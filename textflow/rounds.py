@@ -1,6 +1,6 @@
 """Rounds: the recipes of students, each laid over its teacher's."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jsonargparse import Namespace
@@ -37,18 +37,28 @@ def student(words: Sequence[str]) -> Namespace:
     return config
 
 
-def round_of(config: Namespace, steps: int, substeps: int) -> Namespace:
-    """The recipe of one round.
+def each(config: Namespace) -> Iterator[tuple[int, int, Namespace]]:
+    """Student's steps, teacher's substeps and the recipe of every round; a student of any number of steps has one.
 
     Args:
         config: of all rounds.
-        steps: of the student.
-        substeps: of the teacher in one of them; for targets that take some.
     """
-    own = config.clone()
-    objective = own.model.init_args.objective.init_args
-    objective.steps = steps
-    if "substeps" in objective.target.init_args:
-        objective.target.init_args.substeps = substeps
-    own.run.folder = str(Path(config.run.folder) / f"steps-{steps}")
-    return own
+    rounds, folder = config.rounds, Path(config.run.folder)
+    if len({steps for steps, _ in rounds}) < len(rounds):
+        raise ValueError(f"rounds {rounds}: each needs its own number of steps, which names its folder")
+    if "steps" not in config.model.init_args.objective.init_args and len(rounds) > 1:
+        kind = config.model.init_args.objective.class_path.split(".")[-1]
+        raise ValueError(f"a student of {kind} takes steps of any length: it needs one round, but has {rounds}")
+    for steps, substeps in rounds:
+        own = config.clone()
+        objective = own.model.init_args.objective.init_args
+        if "steps" in objective:
+            objective.steps = steps
+        if "target" in objective and "substeps" in objective.target.get("init_args", {}):
+            objective.target.init_args.substeps = substeps
+        for callback in own.trainer.callbacks or []:
+            if "steps" in callback.get("init_args", {}):  # looks at the student as it is used; 1 step has no last time
+                callback.init_args.steps = max(steps, 2)
+        own.run.group = config.run.group or folder.name
+        own.run.folder = str(folder / (f"steps-{steps}" if "steps" in objective else "all-steps"))
+        yield steps, substeps, own

@@ -72,3 +72,10 @@ class Denoise(Protocol):
     """All that a sampler sees of a model: weights, guidance and escape are closed over."""
 
     def __call__(self, z: Latents, t: float, prev: Latents | None = None) -> Posterior: ...
+
+
+@runtime_checkable
+class Ending(Protocol):
+    """A Denoise that hears where its step ends, for flow maps; samplers need not know of it."""
+
+    until: float | None

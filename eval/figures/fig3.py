@@ -60,14 +60,18 @@ def along(source: Source, steps: int) -> list[Found]:
 
 
 def at_depth(source: Source, steps: int) -> Found:
-    """Where the ODE ends from real text at the first interior time, and the floor there."""
+    """Where the ODE ends from real text at the first interior time, the floor there, and one step at the last time."""
     grid, alone, own = source.model.grid.grid(steps), [], []
     for seen, noise in source.looks():
         seeds, real = seeds_of(noise), (seen.read, seen.path, seen.x, seen.mask)
-        alone.append(rollin(seen.denoise, *real, grid[:2], Noise(seeds), source.tokens())[0])
+        ends = [grid[1], grid[-2]]
+        alone.append(rollin(seen.denoise, *real, ends, Noise(seeds), source.tokens()))
         own.append(cumulative(seen.denoise, Euler(), *real, grid, Noise(seeds), source.tokens())[-1])
-    first, end = rates(joined(alone), grid[1]), rates(joined(own), 1.0)
-    return {"K": steps, "t": grid[1], "floor": first.floor, "one_step": first.flip, "cumulative": end.flip}
+    first, last = (
+        rates(joined(parts), t) for parts, t in zip(zip(*alone, strict=True), (grid[1], grid[-2]), strict=True)
+    )
+    whole = {"floor": first.floor, "one_step": first.flip, "cumulative": rates(joined(own), 1.0).flip}
+    return {"K": steps, "t": grid[1], "last": grid[-2], "terminal": last.flip} | whole
 
 
 def coherence(source: Source, n: int, seed: int) -> list[Found]:

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import torch
 
 from textflow.clocks import Clock, LogitNormal
-from textflow.diagnostics.base import Look, look
+from textflow.diagnostics.base import Look, look, spoken
 from textflow.diagnostics.residual import Terminal, terminal
 from textflow.eval.methods import fresh
 from textflow.generator import Generator
 from textflow.noise import Noise, sample_seeds
 from textflow.oracle import WORLDS, Atoms, Chain, Exact, World
 from textflow.paths import Linear
-from textflow.types import Batch, Given, Latents, Logits, Posterior
+from textflow.types import Batch, Latents, Logits, Posterior
 
 TUNED = LogitNormal(-0.2, 0.4)  # where the tokens of the worlds are decided
 ROWS = 64  # texts at a time
@@ -51,10 +51,7 @@ class Source:
     def tokens(self) -> Callable[[Latents, float, Posterior], Logits]:
         """(z, t, belief) -> logits of p(token | z_t), as an escape would ask for them."""
 
-        def tokens(z: Latents, t: float, belief: Posterior) -> Logits:
-            return self.model.read(self.model.tokens, z, t, belief, Given(w=z.new_full((len(z),), self.model.guidance)))
-
-        return tokens
+        return spoken(self.model)
 
 
 def of_world(world: World, n: int, seed: int = 0, grid: Clock = LogitNormal()) -> Source:

@@ -88,6 +88,10 @@ def test_a_users_mistake_is_one_line_and_a_bug_is_not_hidden(
         main(["recipes"])
     monkeypatch.delenv("TEXTFLOW_TRACEBACK")
     wrong(KeyError("bug"))
+    assert main(["recipes"]) == 1, "not a user's mistake"
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "KeyError at test_app.py" in said and "TEXTFLOW_TRACEBACK=1" in said
+    monkeypatch.setenv("TEXTFLOW_TRACEBACK", "1")
     with pytest.raises(KeyError):
         main(["recipes"])
     wrong(KeyboardInterrupt())  # type: ignore[arg-type]

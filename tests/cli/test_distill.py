@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,16 +16,39 @@ from safetensors.torch import load_file
 import textflow
 from tests.cli.tiny import recipe
 from tests.judge import save_judge
+from tests.wandb_file import runs
 from textflow.cli.app import main
 from textflow.cli.distill import compare
+from textflow.eval.protocol import held_out
+from textflow.eval.protocol import recipe as read
+from textflow.eval.rounds import costs
 
 STUDENT = """\
 # tiny students
 rounds: [[4, 2], [2, 2]]
 model: {init_args: {objective: {class_path: Distill, init_args: {target: Progressive}}, ema: 0.8}}
+run: {save_every: 3, samples_every: 6, wandb: true}
+trainer:
+  max_steps: 6
+  val_check_interval: 3
+  callbacks:
+    - {class_path: DABI, init_args: {every_n_steps: 3, rows: 4, draws: 2}}
+    - {class_path: CCI, init_args: {every_n_steps: 3, rows: 2}}
+    - {class_path: Stiffness, init_args: {every_n_steps: 6, iterations: 2}}
+"""
+FLOW = """\
+# tiny flow map
+rounds: [[4, 1]]
+passes: [2, 1]
+model:
+  init_args:
+    net: {init_args: {spans: true}}
+    objective: {class_path: DistillFlow, init_args: {target: MeanFlow}}
+    sampler: {class_path: Renoise, init_args: {rho: 0.0}}
 run: {save_every: 3, samples_every: 6}
 trainer: {max_steps: 6, val_check_interval: 3}
 """
+AWARE = {"choose": "All", "target.gamma": "1.5", "precision": "bf16"}
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +56,12 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("distill")
     assert main(["fit", str(recipe(folder))]) == 0
     (folder / "students.yaml").write_text(STUDENT)
+    (folder / "flow.yaml").write_text(FLOW)
     return folder / "run"
 
 
-def words(teacher: Path, out: Path) -> list[str]:
-    return ["distill", str(teacher.parent / "students.yaml"), "--teacher", str(teacher), "--run.folder", str(out)]
+def words(teacher: Path, out: Path, recipe: str = "students") -> list[str]:
+    return ["distill", str(teacher.parent / f"{recipe}.yaml"), "--teacher", str(teacher), "--run.folder", str(out)]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +89,90 @@ def test_a_round_starts_where_the_one_before_ended_and_keeps_the_codec(teacher: 
 
 def test_no_teacher_is_saved_in_a_student(students: Path) -> None:
     names = load_file(students / "steps-2" / "model.safetensors")
-    assert not any("teacher" in name or "average" in name for name in names)
+    (state,) = (students / "steps-2" / "state").glob("step-*6/state.pt")
+    held = torch.load(state, weights_only=True)
+    assert not any("teacher" in name or "average" in name for name in [*names, *held["state_dict"]])
+    own = [name for name in held["state_dict"] if name.startswith("net.")]
+    assert len(held["optimizer_states"][0]["state"]) == len(own), "as many moments as the student has parameters"
+
+
+def test_every_round_has_curves_at_its_own_steps(students: Path) -> None:
+    for steps in (4, 2):
+        rows = [line.split(",") for line in (students / f"steps-{steps}" / "metrics.csv").read_text().splitlines()]
+        for name, at in (("dabi/structured", ["3", "6"]), ("cci", ["3", "6"]), ("stiffness/peak", ["6"])):
+            assert [step for step, key, _ in rows if key == name] == at
+        kept = (students / f"steps-{steps}" / "recipe.yaml").read_text()
+        assert kept.count(f"steps: {steps}\n") >= 4, "of the objective and of three callbacks"
+
+
+def test_the_rounds_are_jobs_of_one_group(students: Path) -> None:
+    for steps in (4, 2):
+        (file,) = (students / f"steps-{steps}" / "wandb").glob("offline-run-*/*.wandb")
+        said = [run for run in runs(file) if run.run_group]
+        assert said and {(run.run_group, run.job_type) for run in said} == {("students", f"steps-{steps}")}
+
+
+def test_a_teacher_is_loaded_once_stays_in_eval_and_does_not_move(
+    teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from textflow import checkpoint
+    from textflow.objectives import Distill
+
+    loaded, seen, load, lesson = [], [], checkpoint.load, Distill.lesson
+
+    def noted(run: Path, *args: Any) -> Any:
+        loaded.append((Path(run).name, model := load(run, *args)))
+        return model
+
+    def watched(self: Distill, *args: Any) -> Any:
+        assert self.teacher is not None
+        seen.append(self.teacher.module)
+        assert not any(part.training for part in self.teacher.module.modules())
+        assert not any(p.requires_grad for p in self.teacher.module.parameters())
+        return lesson(self, *args)
+
+    monkeypatch.setattr(checkpoint, "load", noted)
+    monkeypatch.setattr(Distill, "lesson", watched)
+    assert main([*words(teacher, teacher.parent / "once"), "--trainer.callbacks", "[]"]) == 0
+    assert [name for name, _ in loaded] == ["run", "steps-4"]
+    assert {id(net) for net in seen} == {id(loaded[0][1].twin)}
+    weights = {name: tensor for name, tensor in load_file(teacher / "model.safetensors").items() if name[:4] == "net."}
+    own = loaded[0][1].twin.state_dict()
+    assert all(torch.equal(own[name[4:]], tensor) for name, tensor in weights.items())
+
+
+def test_a_flow_map_is_one_run_for_all_steps(teacher: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = teacher.parent / "apart" / "flow"
+    assert main(words(teacher, out, "flow")) == 0
+    student = textflow.load(out / "all-steps")
+    assert student.twin.until is not None and len(student.generate(n=2, steps=3)) == 2
+    save_judge(out.parent / "scorer")
+    capsys.readouterr()
+    compare(out, n=4)
+    assert "recipe's" in capsys.readouterr().out
+    scored = json.loads((out / "rounds_scored.json").read_text())
+    assert {(r["steps"], r["who"], r["run"]) for r in scored} == {
+        (steps, *who) for steps in (2, 1) for who in (("teacher", "run"), ("student", "all-steps"))
+    }
+    assert {r["sampling"] for r in scored} == {"ODE", "re-injection", "mode commit", "recipe's"}
+
+
+def test_a_changed_target_is_labelled_with_its_error(teacher: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = teacher.parent / "aware" / "students"
+    changes = [word for key, value in AWARE.items() for word in (f"--model.objective.{key}", value)]
+    quiet = ["--trainer.callbacks", "[]", "--run.wandb", "false", "--rounds", "[[2,2]]"]
+    assert main([*words(teacher, out), *changes, *quiet]) == 0
+    (cost,) = costs(out, held_out(read(out / "steps-2")["data"], 8))
+    assert cost["K"] == 2 and cost["target"] == "Progressive, bf16, All chosen, re-injection 1.5"
+    assert cost["Euler steps"] == 2 and cost["error"] > 0
+
+
+def test_rounds_that_share_a_folder_are_refused(teacher: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main([*words(teacher, teacher.parent / "twice"), "--rounds", "[[2,2],[2,4]]"]) == 2
+    assert "its own number of steps" in capsys.readouterr().err
+    assert main([*words(teacher, teacher.parent / "twice", "flow"), "--rounds", "[[2,1],[1,1]]"]) == 2
+    assert "needs one round" in capsys.readouterr().err
 
 
 def test_the_same_command_does_nothing_more(teacher: Path, students: Path) -> None:
@@ -75,7 +183,8 @@ def test_the_same_command_does_nothing_more(teacher: Path, students: Path) -> No
 
 def test_killed_in_the_second_round_it_ends_with_the_same_weights(teacher: Path, students: Path) -> None:
     out = teacher.parent / "killed"
-    command = [sys.executable, "-m", "textflow.cli.app", *words(teacher, out)]
+    quiet = ["--run.wandb", "false"]  # a child shares our W&B service, which does not see it die
+    command = [sys.executable, "-m", "textflow.cli.app", *words(teacher, out), *quiet]
     job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
     state = out / "steps-2" / "state"
     end = time.monotonic() + 120
@@ -84,7 +193,7 @@ def test_killed_in_the_second_round_it_ends_with_the_same_weights(teacher: Path,
     job.send_signal(signal.SIGKILL)
     job.wait()
     assert list(state.glob("step-0*"))
-    assert main(words(teacher, out)) == 0
+    assert main([*words(teacher, out), *quiet]) == 0
     whole, cut = (load_file(folder / "steps-2" / "model.safetensors") for folder in (students, out))
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
@@ -95,7 +204,9 @@ def test_rounds_are_scored_beside_their_teacher(students: Path, capsys: pytest.C
     compare(students, n=4)
     said = capsys.readouterr().out
     assert all(word in said for word in ("mode commit", "re-injection", "ODE to", "15-38%", "stiffness"))
+    assert "Students against their teacher" in said and "Targets that" not in said
     scored = json.loads((students / "rounds_scored.json").read_text())
+    assert all(("dabi_ce" in r) != ("dabi_ce_at_least" in r) for r in scored), "each grid has a last time"
     cells = {(r["steps"], r["who"], r["sampling"]) for r in scored}
     assert len(scored) == len(cells) == 2 * 2 * 3 and all(r["n"] == 4 and r["stiffness"] >= 0 for r in scored)
     assert all(r["cci"] == 0 for r in scored if r["sampling"] != "mode commit")

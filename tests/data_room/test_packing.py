@@ -8,8 +8,9 @@ import time
 import numpy as np
 import pytest
 
-from textflow.data import Document, Split, encoding, packing
-from textflow.data.packing import PARTS, Shape, build, rows_key
+from textflow.data import Document, Split, encoding, filling
+from textflow.data.filling import Shape
+from textflow.data.packing import SHARED, build, rows_key
 from textflow.data.report import Report
 from textflow.data.rows import RowFile, RowWriter
 
@@ -28,9 +29,9 @@ def expected(source, tokenizer, part):
 
 @pytest.mark.parametrize("held", [1, 50, 1 << 18])
 def test_rows_concatenate_back_to_the_documents(made, letters, tmp_path, monkeypatch, held):
-    monkeypatch.setattr(packing, "HELD", held)
+    monkeypatch.setattr(filling, "HELD", held)
     report = build(made(), letters, Shape(16, True), SPLIT, tmp_path / "rows", 1)
-    for part in PARTS:
+    for part in SHARED:
         ids, rows = expected(made(), letters, part), flat(tmp_path / "rows", part)
         assert rows == ids[: len(ids) // 16 * 16] and len(rows) > 0
         assert report.tokens[part] == len(ids) and report.lost[part] == len(ids) % 16
@@ -41,14 +42,14 @@ def test_the_number_of_processes_does_not_change_rows(made, letters, tmp_path, m
     monkeypatch.setattr(encoding, "CHARACTERS", 300)  # many chunks
     for processes in (1, 2, 3):
         build(made(), letters, Shape(16, True), SPLIT, tmp_path / str(processes), processes)
-    for part in PARTS:
+    for part in SHARED:
         one, two, three = ((tmp_path / name / f"{part}.arrow").read_bytes() for name in "123")
         assert one == two == three
 
 
 @pytest.mark.parametrize("held", [1, 1 << 18])
 def test_without_packing_a_row_is_a_document(made, letters, tmp_path, monkeypatch, held):
-    monkeypatch.setattr(packing, "HELD", held)
+    monkeypatch.setattr(filling, "HELD", held)
     report = build(made(), letters, Shape(30, False), Split(0.0, 0.0), tmp_path / "rows", 1)
     rows = RowFile(tmp_path / "rows" / "train.arrow")
     texts = [document.text for document in made().documents()]
@@ -70,7 +71,7 @@ def test_a_document_of_exactly_the_length_is_not_truncated(made, letters, tmp_pa
 
 def test_the_split_depends_on_the_index_alone():
     parts = [SPLIT.part(i) for i in range(20000)]
-    shares = {part: parts.count(part) / 20000 for part in PARTS}
+    shares = {part: parts.count(part) / 20000 for part in SHARED}
     assert shares["validation"] == pytest.approx(0.2, abs=0.01)
     assert shares["held_apart"] == pytest.approx(0.1, abs=0.01)
     assert [Split(0.2, 0.3).part(i) == "validation" for i in range(999)] == [p == "validation" for p in parts[:999]]

@@ -1,15 +1,11 @@
 import hashlib
-import json
 
 import pytest
 import yaml
-from torch import nn
 
-import textflow.checkpoint
 from tests.judge import save_judge
-from textflow.cli.eval import eval as verb
-from textflow.cli.eval import numbers
-from textflow.eval.protocol import apart, facts, validation_texts
+from textflow.eval.protocol import FOLDER, Protocol, apart, facts, names, protocol, real
+from textflow.metrics import COUNTINGS, Scorer
 
 
 @pytest.fixture
@@ -29,15 +25,75 @@ def data(tmp_path):
     }
 
 
-def test_validation_texts_are_rows_of_the_recipes_validation_part(data):
-    texts = validation_texts(data, 6)
-    assert len(texts) == 6 and all(texts) and all(len(text) < 100 for text in texts)
-    assert validation_texts(data, 3) == texts[:3]
+def test_there_is_a_protocol_for_every_counting_and_it_counts_so():
+    assert names() == sorted(COUNTINGS) == ["elf", "langflow", "ld4lg", "local", "mdlm"]
+    assert all(protocol(name).counting == name == protocol(name).name for name in names())
+
+
+def test_the_protocols_are_those_of_their_papers():
+    said = {name: protocol(name) for name in names()}
+    assert {one.scorer for name, one in said.items() if name != "local"} == {"gpt2-large"}
+    assert {name for name, one in said.items() if one.entropy == "generator"} == {"mdlm", "langflow"}
+    assert {name for name, one in said.items() if one.dtype == "float16"} == {"langflow"}
+    assert said["elf"].n == 1000 and said["langflow"].n == 1024
+    assert all(one.truncation == 1024 and one.mauve == 5000 for name, one in said.items() if name != "local")
+
+
+def test_a_protocol_may_be_a_file_of_ones_own(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("{scorer: gpt2, counting: elf, entropy: scorer, n: 5}")
+    assert protocol(str(path)) == Protocol("mine", "gpt2", "elf", "scorer", 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{scorer: gpt2}", "first four needed"),
+        ("{scorer: gpt2, counting: elf, entropy: scorer, n: 5, colour: red}", "colour"),
+        ("{scorer: gpt2, counting: gpt, entropy: scorer, n: 5}", "known are local, elf"),
+        ("{scorer: gpt2, counting: elf, entropy: mine, n: 5}", "mine"),
+        ("{scorer: gpt2, counting: elf, entropy: scorer, n: 0}", "at least 1"),
+        ("{scorer: [", "is no protocol"),
+        ("- 3", "is no protocol"),
+    ],
+)
+def test_a_file_that_is_no_protocol_says_what_is_wrong(tmp_path, text, said):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(ValueError, match=said):
+        protocol(str(tmp_path / "mine.yaml"))
+
+
+def test_an_unknown_protocol_names_the_known():
+    with pytest.raises(ValueError, match="known are elf, langflow, ld4lg, local, mdlm"):
+        protocol("gpt")
+
+
+def test_what_differs_from_the_protocol_is_said(tmp_path):
+    judge = Scorer(save_judge(tmp_path), length=1024, shorter=True, dtype="bfloat16", counting="elf")
+    said = protocol("elf").deviations(judge, "here", 12)
+    assert said[:2] == ["scorer here for gpt2-large", "dtype bfloat16 for float32"]
+    assert said[2:] == ["truncation 8 for 1024", "n 12 for 1000"]
+    own = Protocol("mine", "here", "elf", "scorer", 12, "bfloat16", 8)
+    assert own.deviations(judge, "here", 12) == own.deviations(judge, "here", 13) == []
+    pinned = Protocol("mine", "here", "elf", "scorer", 12, "bfloat16", 8, revision="abc")
+    assert pinned.deviations(judge, "here", 12) == ["revision None for abc"]
+
+
+def test_the_packaged_recipe_of_the_scorer_is_that_of_the_recipes():
+    root = FOLDER.parents[1]
+    assert (FOLDER.parent / "scorer.yaml").read_text() == (root / "recipes" / "scorer.yaml").read_text()
+
+
+def test_real_text_is_rows_of_the_recipes_validation_part_without_padding(data):
+    found = real(data, 6)
+    assert len(found.ids) == 6 and all(0 < len(row) <= 16 for row in found.ids)
+    assert real(data, 3).ids == found.ids[:3]
+    assert "was with God and" in " ".join(found.data.tokenizer.decode(found.ids))
 
 
 def test_a_recipe_without_validation_is_refused(data):
     with pytest.raises(ValueError, match=r"data\.validation above 0"):
-        validation_texts(data | {"validation": 0.0}, 3)
+        real(data | {"validation": 0.0}, 3)
 
 
 def test_a_judge_is_apart_only_with_the_same_split_and_its_own_part():
@@ -63,41 +119,3 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
     (tmp_path / "recipe.yaml").write_text("data: {length: 32}")
     with pytest.raises(ValueError, match=r"no model\.safetensors"):
         facts(tmp_path)
-
-
-def test_steps_are_whole_numbers_above_zero():
-    assert numbers("1, 2,32") == [1, 2, 32]
-    for wrong in ("", "1,,2", "0", "1.5", "a"):
-        with pytest.raises(ValueError, match="above 0"):
-            numbers(wrong)
-
-
-class Parrot(nn.Module):
-    """Says the same words whatever it is asked."""
-
-    def __init__(self):
-        super().__init__()
-        self.net = nn.Identity()
-
-    def generate(self, n, steps, seed, sampler, batch_size):
-        return ["the earth was void"] * n
-
-
-def test_the_verb_prints_the_table_and_writes_a_record_for_each_row(data, tmp_path, monkeypatch, capsys):
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / "recipe.yaml").write_text(yaml.safe_dump({"data": data}))
-    (run / "model.safetensors").write_bytes(b"weights")
-    monkeypatch.setattr(textflow.checkpoint, "load", lambda folder, device, overlays: Parrot())
-    monkeypatch.setenv("COLUMNS", "200")
-    save_judge(tmp_path / "scorer")  # beside the run: the default judge
-    verb(run, steps="1,2", n=3, device="cpu")
-    said = capsys.readouterr().out
-    records = [json.loads(path.read_text()) for path in (run / "eval").glob("*.json")]
-    assert sorted((r["text"], r.get("steps", 0)) for r in records) == [
-        ("generated", 1), ("generated", 2), ("real", 0), ("shuffled", 0)
-    ]  # fmt: skip
-    hashes = {record["checkpoint_hash"] for record in records}
-    assert hashes == {hashlib.sha256(b"weights").hexdigest()[:16]} and all(record["n"] == 3 for record in records)
-    for word in ("perplexity", "entropy", "seq-rep-4", "generated 2", "shuffled", records[0]["scorer_hash"]):
-        assert word in said

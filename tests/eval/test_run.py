@@ -6,10 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from tests.judge import save_judge
-from textflow.eval.run import counted, evaluate, fields, measure, references, shuffled, write
+import textflow.eval.record
+from tests.judge import WORDS, save_judge
+from tests.words import Words
+from textflow.eval.record import NUMBERS, fields, write
+from textflow.eval.run import evaluate, measure, references, shuffled
+from textflow.eval.samples import counted
 from textflow.metrics import Scorer
+from textflow.noise import sample_seeds
 
+FIRST = sample_seeds(7, 0, 1)[0]
 REAL = ["in the beginning God created the heaven", "and the earth was without form", "the earth the earth the earth"]
 
 
@@ -36,16 +42,17 @@ class Even:
 
 
 class Echo:
-    """Says the same words at one step and more different ones with more steps."""
+    """Says nothing first, then the same words: one more at each step."""
 
     def __init__(self):
         self.net, self.twin, self.sampler, self.grid, self.guidance = Net(), Net(), Walk(), Even(), 2.0
+        self.tokenizer = Words(WORDS)
 
-    def generate(self, n, steps, seed, sampler=None, batch_size=64):
-        for start in range(0, n, batch_size):
-            for _ in range(steps + 1):  # one pass decodes
-                self.twin(torch.zeros(min(batch_size, n - start), 3), 0.5)
-        return [" ".join(REAL[0].split()[: steps + 1]) if i else "" for i in range(n)]
+    def sample(self, seeds, steps, sampler=None):
+        for _ in range(steps + 1):  # one pass decodes
+            self.twin(torch.zeros(len(seeds), 3), 0.5)
+        said = [self.tokenizer.eos if seed == FIRST or i > steps else i + 2 for seed in seeds for i in range(6)]
+        return torch.tensor(said).view(len(seeds), 6)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +81,7 @@ def test_shuffling_keeps_the_words_of_each_text_and_depends_on_the_seed():
 
 
 def test_references_are_real_text_and_the_same_words_shuffled(judge):
-    real, mixed = references(REAL, judge, seed=3, facts={"checkpoint": "here"})
+    real, mixed = references(REAL, judge, 3, facts={"checkpoint": "here"})
     assert (real["text"], mixed["text"]) == ("real", "shuffled") and real["checkpoint"] == mixed["checkpoint"] == "here"
     assert real["perplexity"] == measure(REAL, judge)["perplexity"] != mixed["perplexity"]
     assert math.isclose(real["entropy"], mixed["entropy"]) and real["distinct_1"] == mixed["distinct_1"]
@@ -107,10 +114,37 @@ def test_counting_leaves_no_hook_behind_even_after_an_error():
 
 
 def test_records_are_written_as_strict_json_and_another_protocol_has_another_file(judge, tmp_path):
-    record = next(evaluate(Echo(), judge, [2], n=3))
+    record = next(evaluate(Echo(), judge, [2], n=3, seed=7))
     path = write(record, tmp_path / "eval")
     assert json.loads(path.read_text()) == record and path.name.startswith("generated-Walk-2-")
     assert write(record | {"seconds": 9.0}, tmp_path / "eval") == path
     assert write(record | {"seed": 1}, tmp_path / "eval") != path
     with pytest.raises(ValueError, match="JSON compliant"):
         write(record | {"entropy": math.nan}, tmp_path / "eval")
+
+
+def test_all_numbers_have_intervals_and_the_cost_too(judge):
+    record = next(evaluate(Echo(), judge, [3], n=6, seed=7, batch_size=4))
+    measured = [key for key in (*NUMBERS, "nfe", "seconds") if record[key] is not None]
+    assert set(measured) == set(record["intervals"]) and record["intervals"]["nfe"] == [4, 4]
+    assert {"entropy_scorer", "entropy_generator", "excess", "perplexity"} <= set(measured)
+    assert record["excess"] < record["nll"] and record["entropy"] == record["entropy_scorer"]
+
+
+def test_entropy_is_over_the_ids_that_are_asked_for(judge):
+    record = next(evaluate(Echo(), judge, [3], n=6, seed=7, over="generator"))
+    assert record["entropy"] == record["entropy_generator"] != record["entropy_scorer"]
+    assert record["entropy_ids"] == "generator"
+
+
+def test_samples_of_no_token_give_no_number_but_are_counted(judge):
+    silent = Echo()
+    silent.sample = lambda seeds, steps, sampler=None: torch.zeros(len(seeds), 6, dtype=torch.long)
+    record = next(evaluate(silent, judge, [2], n=3))
+    assert record["perplexity"] is record["entropy"] is record["clean"] is None and record["empty"] == record["n"] == 3
+    assert record["entropy_generator"] == 0 and "NaN" not in json.dumps(record)
+
+
+def test_a_record_says_what_the_docstring_names(judge):
+    record = next(evaluate(Echo(), judge, [2], n=3, seed=7))
+    assert all(key in textflow.eval.record.__doc__ or key in NUMBERS for key in record)

@@ -5,14 +5,14 @@ from rich.console import Console
 
 from tests.judge import save_judge
 from textflow.eval.run import references
-from textflow.eval.table import table
+from textflow.eval.table import marks, notes, table
 from textflow.metrics import Scorer
 
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
     texts = ["in the beginning God created the heaven", "and the earth was without form"]
-    return references(texts, Scorer(save_judge(tmp_path_factory.mktemp("judge"))))
+    return list(references(texts, Scorer(save_judge(tmp_path_factory.mktemp("judge")))))
 
 
 def printed(records, width: int = 200) -> str:
@@ -24,20 +24,22 @@ def printed(records, width: int = 200) -> str:
 def test_the_table_prints_all_that_a_perplexity_stands_beside(records):
     text = printed(records)
     for word in (
-        "perplexity",
-        "entropy",
-        "seq-rep-4",
-        "clean",
-        "empty",
-        records[0]["scorer_hash"],
-        "float32",
-        "seed 0",
+        *("perplexity", "entropy", "nll - H", "seq-rep-4", "clean", "empty", "float32", "seed 0"),
+        *(records[0]["scorer_hash"], "entropy over the scorer's ids"),
     ):
         assert word in text
     assert f"{records[0]['perplexity']:.1f}" in text and "shuffled" in text and "not comparable" not in text
+    assert "MAUVE" not in text and "MAUVE" in printed([records[0] | {"mauve": 0.5}])
 
 
-def test_a_missing_perplexity_is_a_dash(records):
+def test_each_number_stands_above_the_farther_side_of_its_interval(records):
+    record = records[0] | {"perplexity": 40.0, "intervals": {"perplexity": [38.5, 42.25]}}
+    lines = printed([record]).splitlines()
+    row = next(i for i, line in enumerate(lines) if "real" in line)
+    assert "40.0" in lines[row] and lines[row + 1].split() == ["±2.2"]
+
+
+def test_a_missing_number_is_a_dash(records):
     line = next(line for line in printed([records[0] | {"perplexity": None}]).splitlines() if "real" in line)
     assert line.split()[:2] == ["real", "-"]
 
@@ -45,16 +47,53 @@ def test_a_missing_perplexity_is_a_dash(records):
 def test_no_number_is_cut_away_at_the_least_width(records):
     sampled = {"sampler": {"class": "Reinject"}, "steps": 32, "text": "generated", "nfe": 33.0, "seconds": 123.4}
     large = records[0] | sampled | {"perplexity": 12345.6, "tokens": 1024000, "seq_rep_4": 1.0, "n": 1000}
-    text = printed([records[1], large], width=125)
+    text = printed([records[1], large], width=150)
     for word in ("generated Reinject 32", "12345.6", "1024000", "100.00%", "1000", "33", "123.4"):
         assert word in text
 
 
-def test_mixed_protocols_are_named(records):
-    text = printed([records[0], records[1] | {"scorer_dtype": "float16"}])
+def test_mixed_protocols_are_named_and_each_row_has_the_letter_of_its_own(records):
+    mixed = [records[0], records[1] | {"scorer_dtype": "float16"}, records[1]]
+    text = printed(mixed)
     assert "not comparable: scorer_dtype differ" in text
+    assert marks(mixed) == ["a", "b", "a"] and "real (a)" in text and "shuffled (b)" in text
+    assert "(a) protocol" in text and "(b) protocol" in text and marks(records) == ["", ""]
+
+
+@pytest.mark.parametrize("key", ["scorer_hash", "truncation", "aggregation", "entropy_ids", "special_tokens", "length"])
+def test_no_part_of_a_protocol_may_differ_without_a_mark(records, key):
+    assert marks([records[0], records[1] | {key: "another"}]) == ["a", "b"]
+
+
+def test_a_judge_in_another_folder_is_the_same_judge(records):
+    assert marks([records[0], records[1] | {"scorer": "elsewhere"}]) == ["", ""]
+
+
+def test_a_deviation_is_marked_and_named_once(records):
+    few = [record | {"deviations": ["n 2 for 1000"]} for record in records]
+    assert marks(few) == ["†", "†"] and "real (†)" in printed(few)
+    assert [note for note in notes(few) if "n 2" in note] == ["† all rows: n 2 for 1000"]
+    assert "† real: n 2 for 1000" in notes([few[0], records[1]])
+
+
+def test_samples_that_are_lost_are_counted_and_named(records):
+    lost = records[0] | {"empty": 3, "unscored": 1, "broken": 2, "cut": 5, "dropped": 4, "n": 90}
+    lost |= {"unreadable": 2, "unreadable_lines": ["a.jsonl:7 is not JSON"]}
+    said = "\n".join(notes([lost, records[1]]))
+    for words in ("3 of 90 empty", "1 of 90 without a token", "2 of 90 of a perplexity", "5 of 90 cut"):
+        assert f"! real: {words}" in said
+    assert "4 of 90 in an incomplete last batch" in said and "2 unreadable lines: a.jsonl:7 is not JSON" in said
+
+
+def test_unequal_n_is_named(records):
+    assert any("n differs" in note for note in notes([records[0], records[1] | {"n": 9}]))
+    assert not any("n differs" in note for note in notes(records))
 
 
 def test_a_scorer_that_was_not_trained_apart_is_named(records):
     assert "not trained apart" in printed([record | {"apart": False} for record in records])
     assert "not trained apart" not in printed([record | {"apart": None} for record in records])
+
+
+def test_what_looks_like_markup_is_text(records):
+    assert "[bold]x[/bold] real" in printed([records[0] | {"label": "[bold]x[/bold]"}])

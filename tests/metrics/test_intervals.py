@@ -4,7 +4,17 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from textflow.metrics import Interval, Scored, bootstrap, distinct, jackknife, numbers_of, over_seeds, ratio
+from textflow.metrics import (
+    Interval,
+    Scored,
+    bootstrap,
+    distinct,
+    jackknife,
+    mean_entropy,
+    numbers_of,
+    over_seeds,
+    ratio,
+)
 from textflow.metrics.intervals import student
 
 SAMPLES = [[1, 2, 1, 2, 1, 2, 3], [3, 4, 5, 6, 7], [9], [3, 4, 5, 6, 8, 8, 8]]
@@ -66,7 +76,7 @@ def test_the_jackknife_of_a_mean_is_its_t_interval() -> None:
 def test_every_number_lies_in_its_interval_and_is_the_plain_one() -> None:
     found = numbers_of(SCORED)
     assert set(found) == {
-        *("perplexity", "nll", "entropy", "seq_rep_4", "clean"),
+        *("perplexity", "nll", "excess", "entropy", "entropy_scorer", "seq_rep_4", "clean"),
         *("distinct_1", "distinct_2", "distinct_3", "diversity"),
     }
     for name, (value, low, high) in found.items():
@@ -87,9 +97,21 @@ def test_the_mean_over_samples_is_resampled_as_such() -> None:
     assert found.value != numbers_of(SCORED)["perplexity"].value
 
 
-def test_entropy_and_ngrams_can_be_of_the_generators_tokens() -> None:
-    other = numbers_of(SCORED, [[1, 1], [2, 2], [3, 3]])
-    assert other["entropy"] == Interval(0.0, 0.0, 0.0) and other["perplexity"] == numbers_of(SCORED)["perplexity"]
+def test_entropy_can_be_of_the_generators_tokens_and_ngrams_are_of_the_scorers() -> None:
+    own, plain = [[1, 1], [2, 2], [3, 3]], numbers_of(SCORED)
+    other = numbers_of(SCORED, own, "generator")
+    assert other["entropy"] == other["entropy_generator"] == Interval(0.0, 0.0, 0.0)
+    assert all(other[name] == plain[name] for name in plain if name != "entropy")
+    assert numbers_of(SCORED, own)["entropy"] == plain["entropy"] == other["entropy_scorer"]
+
+
+def test_excess_is_nll_minus_entropy_of_the_texts_that_are_scored() -> None:
+    entropy = mean_entropy([SAMPLES[0], SAMPLES[1], SAMPLES[3]])  # the third has no scored token
+    assert math.isclose(numbers_of(SCORED)["excess"].value, 31 / 17 - entropy)
+
+
+def test_without_generators_tokens_its_entropy_is_not_said() -> None:
+    assert "entropy" not in numbers_of(SCORED, None, "generator")
 
 
 def test_nothing_to_measure_gives_no_number() -> None:

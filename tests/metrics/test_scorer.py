@@ -5,8 +5,8 @@ import torch
 from torch.testing import assert_close
 from transformers import GPT2LMHeadModel
 
-from tests.judge import save_judge
-from textflow.metrics import Scorer
+from tests.judge import WORDS, save_judge
+from textflow.metrics import KEPT, Scorer
 
 TEXTS = ["in the beginning God", "", "the", "  \n", "and the earth was without form and void and the heaven", "God God"]
 
@@ -106,3 +106,48 @@ def test_mistakes_name_the_way_out(folder, tmp_path):
         Scorer(folder, dtype="double")
     with pytest.raises(ValueError, match="at most 8"):
         Scorer(folder, length=9)
+
+
+def test_what_counts_otherwise_is_counted(folder):
+    scored = Scorer(folder, counting="elf").score([*TEXTS, "the"])
+    assert (scored.empty, scored.unscored, scored.cut, scored.dropped, scored.broken) == (2, 0, 1, 0, 0)
+    assert Scorer(folder, counting="elf").score(["the"]).unscored == 1  # the longest: no EOS is scored after it
+    assert Scorer(folder, counting="mdlm", batch_size=4).score([*TEXTS, "the"]).dropped == 3
+
+
+def test_a_perplexity_that_is_not_finite_is_left_out_and_counted(folder):
+    broken, whole = Scorer(folder), Scorer(folder).score(TEXTS[:1])
+    with torch.no_grad():
+        broken.model.transformer.wte.weight[WORDS.index("void")] = torch.nan
+    broken.model.lm_head.weight = torch.nn.Parameter(Scorer(folder).model.lm_head.weight.clone())
+    scored = broken.score([TEXTS[0], "without form void and"])
+    assert scored.broken == 1 and scored.unscored == 0 and scored.tokens.tolist() == [4, 0]
+    assert math.isclose(scored.perplexity, whole.perplexity, rel_tol=1e-6)
+
+
+def test_a_scorer_that_reads_less_than_the_protocol_wants_is_taken_where_asked(folder):
+    assert Scorer(folder, length=1024, shorter=True).length == 8
+    assert Scorer(folder, length=5, shorter=True).length == 5
+    with pytest.raises(ValueError, match="at most 8"):
+        Scorer(folder, length=1024)
+
+
+def test_kept_special_tokens_are_the_scorers_eos(folder):
+    judge = Scorer(folder, counting="langflow")
+    scored = judge.score([f"God{KEPT}the earth{KEPT}", KEPT, f" {KEPT} {KEPT}"])
+    assert scored.ids == [[WORDS.index("God"), 0, WORDS.index("the"), WORDS.index("earth"), 0]] and scored.empty == 2
+    assert scored.tokens.tolist() == [4]
+
+
+def test_features_are_the_last_state_at_the_last_token_whatever_the_batch(folder, judge):
+    rows = [[2, 3, 4], [5], [6, 7, 8, 9, 2]]
+    found = judge.features(rows)
+    states = GPT2LMHeadModel.from_pretrained(folder).eval()(torch.tensor([rows[0]]), output_hidden_states=True)
+    assert_close(found[0], states.hidden_states[-1][0, -1], rtol=1e-5, atol=1e-6)
+    assert_close(Scorer(folder, batch_size=1).features(rows), found, rtol=1e-5, atol=1e-6)
+
+
+def test_each_batch_is_told(judge):
+    told = []
+    Scorer(judge.name, batch_size=3).score(TEXTS, told.append)
+    assert told == [3, 1]

@@ -10,7 +10,9 @@ from torch.testing import assert_close
 from tests.recorded import part, recorded
 from textflow.training import MuonAdam, Warmup
 from textflow.training.ema import follow
-from textflow.training.optim import orthogonalise
+from textflow.training.optim import batches
+from textflow.training.orthogonal import directly, orthogonalise, pays
+from textflow.training.plain_optim import PlainMuonAdam, newton_schulz
 
 
 def stored(name: str, tensor: Tensor) -> Tensor:
@@ -138,3 +140,61 @@ def test_settings_out_of_range_are_refused(wrong: dict) -> None:
 def test_a_cosine_without_an_end_is_refused() -> None:
     with pytest.raises(ValueError, match="total=None"):
         Warmup(MuonAdam([nn.Parameter(torch.ones(2, 2))]), steps=3, shape="cosine")
+
+
+def hard(rows: int, cols: int) -> Tensor:
+    """A matrix with singular values from 1 down to 1e-6, and some that are 0."""
+    draw = torch.Generator().manual_seed(0)
+    left = torch.linalg.qr(torch.randn(rows, rows, generator=draw, dtype=torch.float64)).Q
+    right = torch.linalg.qr(torch.randn(cols, rows, generator=draw, dtype=torch.float64)).Q
+    values = torch.logspace(0, -6, rows, dtype=torch.float64)
+    values[-3:] = 0
+    return (left * values @ right.T).float()
+
+
+@pytest.mark.parametrize("easy", [True, False])
+def test_gram_space_gives_the_same_update(easy: bool) -> None:
+    u = torch.randn(64, 200, generator=torch.Generator().manual_seed(0)) if easy else hard(64, 200)
+    assert pays(u, 5)
+    for matrix in (u, u.T):
+        exact = newton_schulz(matrix.double())
+        error = (orthogonalise(matrix).double() - exact).abs().max() / exact.abs().max()
+        assert error < (1e-5 if easy else 1e-3)
+
+
+def test_gram_space_is_entered_where_it_pays_and_is_exact_enough() -> None:
+    wide = torch.zeros(64, 200)
+    assert pays(wide, 5)
+    assert not pays(wide, 6) and not pays(wide, 1)  # rounding grows too much; nothing to save
+    assert not pays(torch.zeros(64, 96), 5) and not pays(torch.zeros(63, 200), 5)
+    u = torch.randn(64, 200, generator=torch.Generator().manual_seed(0))
+    x = u.bfloat16()
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-8)
+    assert torch.equal(orthogonalise(u, dtype=torch.bfloat16), directly(x, 5).float())
+
+
+def test_autocast_does_not_lower_the_products() -> None:
+    u = torch.randn(3, 64, 200, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        lowered = orthogonalise(u)
+    assert torch.equal(lowered, orthogonalise(u))
+
+
+def test_the_update_is_the_plain_one() -> None:
+    torch.manual_seed(0)
+    nets = [nn.ModuleList([nn.Linear(200, 64), nn.Linear(200, 64), nn.Linear(64, 70)]) for _ in range(2)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    rules = [MuonAdam(nets[0].named_parameters(), lr=0.1), PlainMuonAdam(nets[1].named_parameters(), lr=0.1)]
+    for _ in range(3):
+        for ours, plain in zip(*(net.parameters() for net in nets), strict=True):
+            ours.grad = torch.randn_like(ours)
+            plain.grad = ours.grad.clone()
+        for rule in rules:
+            rule.step()
+    for ours, plain in zip(*(net.parameters() for net in nets), strict=True):
+        assert_close(ours.data, plain.data, atol=2e-6, rtol=1e-5)
+
+
+def test_many_matrices_of_one_shape_go_in_batches_that_bound_the_memory() -> None:
+    assert batches(list(range(5)), torch.empty(1024, 512)) == [[0, 1], [2, 3], [4]]
+    assert batches([3, 4], torch.empty(4096, 768)) == [[3], [4]]

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from safetensors.torch import load_file
 from tests.training.toy import Data, Toy, fit, trainer
 from textflow.training import Save, latest
 from textflow.training.interrupt import Interrupt
-from textflow.training.state import StateIO
+from textflow.training.state import StateIO, begin, finish, prune, unfinished
 
 
 def names(run: Path) -> list[str]:
@@ -39,6 +40,29 @@ def test_states_of_an_abandoned_future_go_once_a_new_one_is_whole(tmp_path: Path
     model, coach = Toy(), trainer(tmp_path, 6, every=6)
     coach.fit(model, datamodule=Data(), ckpt_path=tmp_path / "state" / "step-00000004" / "state.pt")
     assert names(tmp_path) == ["step-00000004", "step-00000006"]
+
+
+def test_a_damaged_state_takes_no_good_ones_place(tmp_path: Path) -> None:
+    fit(tmp_path, 12)
+    state = tmp_path / "state"
+    shutil.copytree(state / "step-00000008", state / "step-00000004")
+    (state / "step-00000008" / "state.pt").write_bytes(b"torn")
+    prune(tmp_path, 12, keep=2)
+    assert names(tmp_path) == ["step-00000004", "step-00000012"]
+
+
+def test_a_state_of_several_files_is_whole_or_damaged(tmp_path: Path) -> None:
+    """As sharded strategies write it."""
+    begin(tmp_path, 3)
+    shards = unfinished(tmp_path, 3) / "state.pt"
+    shards.mkdir()
+    for rank in range(2):
+        (shards / f"rank_{rank}.pt").write_bytes(bytes(9))
+    whole = finish(tmp_path, 3)
+    assert latest(tmp_path) == whole / "state.pt"
+    (whole / "state.pt" / "rank_1.pt").write_bytes(bytes(8))
+    with pytest.warns(UserWarning, match=r"rank_1.pt does not have the checksum.*there is no other to go on from"):
+        assert latest(tmp_path) is None
 
 
 def test_a_finished_run_started_again_does_nothing(tmp_path: Path) -> None:
@@ -91,7 +115,7 @@ def test_a_state_that_could_not_be_read_back_safely_is_refused(tmp_path: Path) -
 
 def test_code_in_a_state_file_is_never_run(tmp_path: Path) -> None:
     torch.save({"code": Toy}, tmp_path / "state.pt")
-    with pytest.raises(Exception, match="weights_only|Unsupported"):
+    with pytest.raises(ValueError, match="more than tensors and plain data"):
         StateIO().load_checkpoint(tmp_path / "state.pt", weights_only=False)
 
 

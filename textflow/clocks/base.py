@@ -10,6 +10,28 @@ from textflow.noise import Noise
 from textflow.paths.base import Path
 from textflow.types import Batch, Denoise, Latents, Logits
 
+LOGITS = 2**26  # in memory at once while a clock is measured
+
+
+def likeliest(read: Callable[[Latents], Logits], z: Latents) -> Tensor:
+    """The tokens that are read out of z, as many rows at a time as bound the logits.
+
+    Args:
+        read: latents -> logits.
+        z: latents.
+    """
+    rows = max(LOGITS // max(read(z[:1])[0].numel(), 1), 1)
+    return torch.cat([read(part).argmax(-1) for part in z.split(rows)])  # type: ignore[no-untyped-call]
+
+
+def known(law: Tensor) -> bool:
+    """Whether a buffer holds a law, which is NaN until it is measured. Asked of each state of the buffer once: the host
+    would wait for a GPU in every step."""
+    state = (law.data_ptr(), law._version)
+    if getattr(law, "_known_at", None) != state:
+        law._known, law._known_at = not bool(law.isnan().any()), state  # type: ignore[attr-defined]
+    return law._known  # type: ignore[attr-defined]
+
 
 class Clock(nn.Module, ABC):
     """A law of time, given by its quantiles. A module, so that a measured law is saved with the weights."""

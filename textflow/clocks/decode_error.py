@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from textflow.clocks.base import Clock
+from textflow.clocks.base import Clock, known, likeliest
 from textflow.paths.base import Path
 from textflow.types import Batch, Denoise, Latents, Logits
 
@@ -33,7 +33,7 @@ class DecodeError(Clock):
     @property
     def measured(self) -> bool:
         """Whether the law is known."""
-        return not self.share.isnan().any()
+        return known(self.share)
 
     def assume_uniform(self) -> None:
         """Take the uniform law: for a dry run, whose codec has learned nothing that could be measured."""
@@ -45,7 +45,8 @@ class DecodeError(Clock):
     ) -> None:
         eps, valid = torch.randn_like(x), batch.mask
         times = torch.linspace(0, 1, len(self.share), dtype=torch.float64)
-        hits = [(read(path.mix(x, eps, float(t))).argmax(-1) == batch.ids)[valid].double().mean() for t in times]
+        said = (likeliest(read, path.mix(x, eps, t)) for t in times.tolist())
+        hits = [(ids == batch.ids)[valid].double().mean() for ids in said]
         gain = torch.stack(hits) - hits[0]
         if not gain[-1] > 0:
             raise ValueError(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from textflow.clocks.base import Clock
+from textflow.clocks.base import Clock, known, likeliest
 from textflow.noise import Noise
 from textflow.paths.base import Path
 from textflow.types import Batch, Denoise, Latents, Logits
@@ -41,7 +41,7 @@ class Flip(Clock):
     @property
     def measured(self) -> bool:
         """Whether the law is known."""
-        return not self.rate.isnan().any()
+        return known(self.rate)
 
     def assume_uniform(self) -> None:
         """Take F = 1 - t: for a dry run, whose denoiser has learned nothing that could be measured."""
@@ -57,9 +57,9 @@ class Flip(Clock):
                 "clock LogitNormal or DecodeError"
             )
         eps, valid, times = torch.randn_like(x), batch.mask, self._times()
-        clean = read(x).argmax(-1)[valid]
+        clean = likeliest(read, x)[valid]
         means = (denoise(path.mix(x, eps, t), t, None).mean for t in times[:-1].tolist())  # at t = 1 nothing flips
-        flips = [(read(mean).argmax(-1)[valid] != clean).double().mean().to(times) for mean in means]
+        flips = [(likeliest(read, mean)[valid] != clean).double().mean().to(times) for mean in means]
         rate = torch.stack([*flips, flips[0] * 0]).cummin(0).values
         if not rate[0] > max(self.high, *FEW[3]):
             raise ValueError(

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 
 from torch import nn
 
-from textflow.types import Ids, Latents, Logits, Mask
+from textflow.types import Ids, Latents, Logits, Mask, Sight
 
 
 class Codec(nn.Module, ABC):
@@ -15,7 +15,7 @@ class Codec(nn.Module, ABC):
     reads: bool = True  # whether there is a readout
 
     @abstractmethod
-    def encode(self, ids: Ids, mask: Mask | None = None) -> Latents:
+    def encode(self, ids: Ids, mask: Mask | Sight | None = None) -> Latents:
         """The latents of ids.
 
         Args:

@@ -6,7 +6,7 @@ from torch import nn
 from textflow.codecs.base import Codec
 from textflow.nets.layers import Block, Vocabulary, rotary
 from textflow.nets.lean import Norm
-from textflow.types import Ids, Latents, Logits, Mask
+from textflow.types import Ids, Latents, Logits, Mask, Sight
 
 
 class Learned(Codec):
@@ -38,8 +38,10 @@ class Learned(Codec):
         self.vocabulary = Vocabulary(width, width, vocab)
         nn.init.normal_(self.embed.weight, std=1.0)
 
-    def encode(self, ids: Ids, mask: Mask | None = None) -> Latents:
+    def encode(self, ids: Ids, mask: Mask | Sight | None = None) -> Latents:
         mask = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
+        keys = mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]  # of all heads
+        mask = mask if mask.ndim == 2 else mask.diagonal(dim1=1, dim2=2)  # text sees itself
         seen = mask
         if self.training and self.hide:
             seen = mask & (torch.rand(ids.shape, device=ids.device) >= self.hide)
@@ -47,7 +49,7 @@ class Learned(Codec):
         x = self.embed(ids)
         turn = rotary(ids.shape[1], self.head_width, x)
         for block in self.blocks:
-            x = block(x, turn, mask[:, None, None, :])
+            x = block(x, turn, keys)
         x = self.narrow(self.last(x)).to(self.embed.weight.dtype)
         latents = torch.zeros_like(x)
         # Statistics are of seen tokens, as a trained codec hides none; padding neither shifts them nor carries any.

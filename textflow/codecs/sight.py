@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from textflow.types import Latents, Mask, Rows
+from textflow.types import Ids, Latents, Mask, Rows
 
 
 def sight(mask: Mask, fixed: Mask, dropped: Rows | None = None) -> Bool[Tensor, "B L L"]:
@@ -18,6 +18,20 @@ def sight(mask: Mask, fixed: Mask, dropped: Rows | None = None) -> Bool[Tensor, 
     lost = torch.zeros_like(mask[:, 0]) if dropped is None else dropped
     prompt, rest = fixed & mask, mask & ~(fixed & lost[:, None])
     return torch.where(fixed[:, :, None], prompt[:, None], rest[:, None])
+
+
+def unended(ids: Ids, fixed: Mask, eos: int, pad: int) -> Mask:
+    """True on text: the prompt, and what comes after it up to its EOS; where EOS is the padding, without it.
+
+    Args:
+        ids: prompt and answer.
+        fixed: True on the prompt.
+        eos: id that ends a text.
+        pad: id that fills a row.
+    """
+    ends = (ids == eos) & ~fixed
+    before = ends.cumsum(1) - ends.long()  # ends to the left
+    return fixed | ((before == 0) & ~(ends & (eos == pad)))
 
 
 def blank(x: Latents, fixed: Mask, dropped: Rows) -> Latents:

@@ -1,5 +1,7 @@
 """The last hidden states of a frozen T5 encoder."""
 
+import pickle
+
 import torch
 from torch import nn
 
@@ -54,11 +56,14 @@ class T5(Codec):
         from transformers import T5EncoderModel
 
         try:
-            encoder = T5EncoderModel.from_pretrained(self.name, revision=self.revision or "main")
-        except OSError as error:
+            encoder = T5EncoderModel.from_pretrained(
+                self.name, revision=self.revision or "main", trust_remote_code=False
+            )
+        except (OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:  # absent, damaged, or with code
+            found = " ".join(str(error).split())[:400]
             raise ValueError(
                 f"no T5 encoder at {self.name!r}: give a name on the Hugging Face Hub or a folder made by "
-                f"save_pretrained with --model.codec.name ({error})"
+                f"save_pretrained with --model.codec.name ({found})"
             ) from error
         config = encoder.config
         if config.d_model != self.dim or config.vocab_size < self.vocab:

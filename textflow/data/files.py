@@ -90,8 +90,10 @@ class Files(Source):
                     for value in batch.column(0).to_pylist():
                         row += 1
                         yield self._bounded(checked(value, self.column, f"{path}:row {row}"))
-        except pa.ArrowException as error:
-            raise ValueError(f"{path} is no readable Parquet file: {str(error).splitlines()[0]}") from None
+        except (pa.ArrowException, OSError) as error:  # a torn one is either
+            if getattr(error, "errno", None):
+                raise
+            raise ValueError(f"{path} is no readable Parquet file: {' '.join(str(error).split())[:300]}") from None
 
     def _bounded(self, document: Document) -> Document:
         if len(document.text) > self.max_document:

@@ -7,8 +7,10 @@ from itertools import islice
 from .base import Document, Source, Tokenizer
 from .hub import Hub
 from .marks import fingerprint
+from .mixture import Mixture
 from .module import DataModule, too_few
 from .packing import Split
+from .pairs import Pairs
 from .sentencepiece import SentencePiece
 
 CHARACTERS = 2_000_000  # of text that is tried at most
@@ -46,7 +48,9 @@ class Head(Source):
 
 def streamed(source: Source) -> Iterator[Document]:
     """The documents of a source; a Hub set without a copy of the whole, unless only the copy can be read."""
-    if not isinstance(source, Hub) or source.streaming:
+    if isinstance(source, Mixture):
+        return replace(source, sources={name: Streamed(part) for name, part in source.sources.items()}).documents()
+    if not isinstance(source, Hub | Pairs) or source.streaming:
         return source.documents()
     stream = replace(source, streaming=True, split=source.split.split("[")[0]).documents()
     try:
@@ -54,6 +58,23 @@ def streamed(source: Source) -> Iterator[Document]:
     except ValueError:  # no network, but perhaps a copy of an earlier day
         return source.documents()
     return iter(()) if first is None else joined(first, stream)
+
+
+@dataclass(frozen=True)
+class Streamed(Source):
+    """A source without a copy of the whole.
+
+    Args:
+        source: the whole.
+    """
+
+    source: Source
+
+    def documents(self) -> Iterator[Document]:
+        return streamed(self.source)
+
+    def key(self) -> str:
+        return self.source.key()
 
 
 def joined(first: Document, rest: Iterator[Document]) -> Iterator[Document]:

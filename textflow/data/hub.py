@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .base import Document, Source
+from .base import Document, Reading, Source
 from .lines import no_column, picked
 from .marks import fingerprint, folder_stamp
 
@@ -31,12 +31,29 @@ class Hub(Source):
     revision: str | None = None
 
     def documents(self) -> Iterator[Document]:
-        rows = self._rows()
-        if not self.streaming:
-            if self.column not in rows.column_names:
-                raise ValueError(no_column(self.column, rows.column_names, self.name))
-            rows = rows.select_columns(self.column)
-        yield from numbered(rows, self.column, self.name)
+        yield from self.begin()
+
+    def begin(self, place: dict[str, Any] | None = None) -> Reading:
+        rows, done = self._rows(), place["documents"] if place else 0
+        if self.streaming:
+            if place:
+                rows.load_state_dict(place["mark"])  # goes on in the middle of a shard
+            return Reading(self._streamed(rows, done), done, rows.state_dict)
+        if self.column not in rows.column_names:
+            raise ValueError(no_column(self.column, rows.column_names, self.name))
+        rows = rows.select_columns(self.column).select(range(done, len(rows)))
+        return Reading(numbered(rows, self.column, self.name, done), done)
+
+    def _streamed(self, rows: Any, done: int) -> Iterator[Document]:
+        count = done
+        try:
+            for count, document in enumerate(numbered(rows, self.column, self.name, done), done + 1):  # noqa: B007
+                yield document
+        except (OSError, RuntimeError) as error:  # the net
+            found = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ValueError(
+                f"reading {self.name} broke off after row {count} ({found}); run the same command again to go on"
+            ) from error
 
     def key(self) -> str:
         here = folder_stamp(Path(self.name)) if Path(self.name).is_dir() else None
@@ -101,7 +118,7 @@ def is_saved(path: Path) -> bool:
     return (path / "dataset_dict.json").is_file() or (path / "dataset_info.json").is_file()
 
 
-def numbered(rows: Iterable[dict[str, Any]], column: str, name: str) -> Iterator[Document]:
-    """The documents of a set's rows."""
-    for number, row in enumerate(rows, 1):
+def numbered(rows: Iterable[dict[str, Any]], column: str, name: str, done: int = 0) -> Iterator[Document]:
+    """The documents of a set's rows, of which some were read before."""
+    for number, row in enumerate(rows, done + 1):
         yield picked(row, column, f"{name}:row {number}")

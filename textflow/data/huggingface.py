@@ -44,6 +44,8 @@ class HuggingFace(Tokenizer):
         """Nothing: it can encode from the start."""
 
     def encode(self, texts: list[str]) -> list[list[int]]:
+        if not texts:  # which the tokenizer cannot take
+            return []
         return self.inner(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
 
     def words(self, ids: list[list[int]]) -> list[str]:

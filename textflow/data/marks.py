@@ -1,7 +1,11 @@
-"""Fingerprints of inputs: what a cache is keyed by."""
+"""Fingerprints of inputs, which a cache is keyed by, and of files; files that are whole or as they were."""
 
 import hashlib
 import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -28,4 +32,58 @@ def content(path: Path) -> str:
 
 def folder_stamp(folder: Path) -> list[tuple[str, int, int]]:
     """Stamps of all files under a folder, in order of name."""
-    return [stamp(path) for path in sorted(folder.rglob("*")) if path.is_file()]
+    return [stamp(path) for path in under(folder)]
+
+
+def under(folder: Path) -> list[Path]:
+    """All files under a folder, in order of name."""
+    return [path for path in sorted(folder.rglob("*")) if path.is_file()]
+
+
+@contextmanager
+def aside(folder: Path) -> Iterator[Path]:
+    """A folder to write into; its files then replace those of `folder` one by one, each whole on the disk."""
+    beside = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    try:
+        yield beside
+        for path in under(beside):
+            settle(path)
+            (folder / path.relative_to(beside)).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, folder / path.relative_to(beside))
+        settle(folder)
+    except OSError as error:
+        error.filename = error.filename or str(folder)  # a full disk names no file
+        raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def landed(path: Path, write: Callable[[Path], object]) -> None:
+    """Writes beside a file, waits for the disk, renames over it.
+
+    Args:
+        path: of the file.
+        write: called with the path to write to.
+    """
+    beside = path.with_name(f".{path.name}.tmp")
+    try:
+        write(beside)
+        settle(beside)
+        os.replace(beside, path)
+    except BaseException as error:
+        beside.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = error.filename or str(path)  # a full disk names no file
+        raise
+    settle(path.parent)
+
+
+def settle(path: Path) -> None:
+    """Waits until a file or folder is on the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

@@ -17,9 +17,10 @@ from textflow.types import Batch
 from .base import Source, Tokenizer
 from .bible import Bible
 from .files import files_source
+from .filling import Shape
 from .marks import fingerprint
-from .order import Endless, Once
-from .packing import Shape, Split, build, rows_key
+from .order import Endless, Once, refuse_another_batch, rows_a_step
+from .packing import Split, build, no_validation, rows_key
 from .report import Report
 from .rows import Packed, RowFile
 from .sentencepiece import SentencePiece
@@ -35,7 +36,7 @@ class DataModule(L.LightningDataModule):
         batch_size: rows a batch on each device.
         files: your own text instead of `source`: .txt, .jsonl or .parquet files, folders of them,
             or a save_to_disk folder.
-        pack: fill rows with one document after another, each ended by eos; otherwise a row holds one document.
+        pack: fill rows with documents, each ended by eos; otherwise a row holds one document. Pairs have a row each.
         validation: share of the documents that validation uses, in [0, 1); 0 is no validation.
         held_apart: share of the documents kept for a scorer, in [0, 1); nothing else sees them.
         part: what is trained on: train, or held_apart for a scorer.
@@ -43,6 +44,7 @@ class DataModule(L.LightningDataModule):
         workers: processes that load batches; 0 loads in the main process.
         processes: processes that tokenise; all cores unless given.
         cache: folder for rows and tokenizers; $TEXTFLOW_CACHE or ~/.cache/textflow unless given.
+        given: of (source, target) pairs the most ids of a source, in [1, length): a row is the source, the target, eos.
     """
 
     def __init__(
@@ -60,13 +62,18 @@ class DataModule(L.LightningDataModule):
         workers: int = 0,
         processes: int | None = None,
         cache: str | None = None,
+        given: int | None = None,
     ) -> None:
         super().__init__()
         if length < 2 or batch_size < 1:
             raise ValueError(f"length={length} and batch_size={batch_size}: at least 2 and 1 are needed")
+        if given is not None and not 0 < given < length:
+            raise ValueError(
+                f"given={given} of length={length}: a source needs at least 1 and leaves some to its target"
+            )
         self.source = source if files is None else files_source(files)
         self.tokenizer = copy(tokenizer)  # it is prepared for this text alone
-        self.shape, self.split = Shape(length, pack), Split(validation, held_apart)
+        self.shape, self.split = Shape(length, pack, given), Split(validation, held_apart)
         self.batch_size, self.part, self.seed = batch_size, part, seed
         self.workers, self.processes = workers, processes
         self.cache = Path(cache or os.environ.get("TEXTFLOW_CACHE") or "~/.cache/textflow").expanduser()
@@ -139,9 +146,10 @@ class DataModule(L.LightningDataModule):
         return self._loader(self.validation_rows, Once(len(self.validation_rows), self.batch_size, *self._place()))
 
     def on_after_batch_transfer(self, batch: Packed, dataloader_idx: int) -> Batch:
-        """Ids as int64 and the mask, made on the device from what is small to send."""
-        spots = torch.arange(batch.ids.shape[1], device=batch.ids.device)
-        return Batch(batch.ids.long(), spots[None] < batch.lengths[:, None])  # [B, L] both
+        """Ids as int64 and the masks, made on the device from what is small to send."""
+        spots = torch.arange(batch.ids.shape[1], device=batch.ids.device)[None]
+        fixed = None if batch.given is None else spots < batch.given[:, None]
+        return Batch(batch.ids.long(), spots < batch.lengths[:, None], fixed)  # [B, L] each
 
     def consumed(self) -> int:
         """Rows that all ranks together have used, counted by the batches that are done."""
@@ -150,9 +158,10 @@ class DataModule(L.LightningDataModule):
         return self.start + (self._batches() - self.since) * self.batch_size * self._place()[1]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"consumed": self.consumed(), "rows": len(self.rows)}
+        return {"consumed": self.consumed(), "rows": len(self.rows), "step": rows_a_step(self.trainer, self.batch_size)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        refuse_another_batch(state_dict.get("step", 0), rows_a_step(self.trainer, self.batch_size), self._place()[1])
         self.start, self.since = state_dict["consumed"], None
         was = state_dict.get("rows")
         if self.report and was not in (None, now := self.report.rows[self.part]):
@@ -189,13 +198,4 @@ def too_few(rows: int, needed: int, part: str, length: int) -> str:
     return (
         f"the {part} part has {rows} rows of {length} tokens, fewer than a batch of {needed} over all devices; "
         f"give more text, or --data.batch_size {max(rows, 1)} or a smaller --data.length"
-    )
-
-
-def no_validation(report: Report, split: Split) -> str:
-    """The error where there is nothing to validate on."""
-    return (
-        f"validation={split.validation} takes {report.documents['validation']} of {sum(report.documents.values())} "
-        f"documents with {report.tokens['validation']} tokens, which leaves no row of {report.length}; raise "
-        "--data.validation, cut the text into more documents (Files: split=line), or turn it off with 0"
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from itertools import count, islice
+from typing import Any
 
 import numpy as np
 from torch.utils.data import DistributedSampler
@@ -80,3 +81,29 @@ class Once(DistributedSampler[list[int]]):
 
     def set_epoch(self, epoch: int) -> None:
         """Nothing: the order is fixed."""
+
+
+def rows_a_step(trainer: Any, batch_size: int) -> int:
+    """Rows of an optimizer step over all ranks; 0 outside a fit.
+
+    Args:
+        trainer: or None.
+        batch_size: rows a batch on each rank.
+    """
+    return batch_size * trainer.world_size * trainer.accumulate_grad_batches if trainer else 0
+
+
+def refuse_another_batch(was: int, now: int, world: int) -> None:
+    """A run does not go on with other batches, wherever it goes on.
+
+    Args:
+        was: rows of a step so far, 0 where not known.
+        now: rows of a step from now on, 0 where not known.
+        world: number of ranks.
+    """
+    if was and now and was != now:
+        raise ValueError(
+            f"this run takes {was} rows a step over all devices and would go on with {now}, which learns otherwise:"
+            f" give --data.batch_size times --trainer.accumulate_grad_batches = {was} / {world} devices, or as many"
+            " devices as before"
+        )

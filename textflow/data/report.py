@@ -38,8 +38,16 @@ class Report:
     @staticmethod
     def read(path: Path) -> "Report":
         report = Report()
-        for name, value in json.loads(path.read_text()).items():
-            setattr(report, name, Counter(value) if isinstance(getattr(report, name), Counter) else value)
+        try:
+            for name, value in json.loads(path.read_text(encoding="utf-8")).items():
+                wanted = type(getattr(report, name))
+                setattr(report, name, wanted(value))
+                if wanted is Counter and not all(isinstance(count, int) for count in value.values()):
+                    raise ValueError(f"{name} holds no counts")
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{path} is damaged ({error}); remove the folder {path.parent}, and the same command builds it anew"
+            ) from error
         return report
 
     def __str__(self) -> str:

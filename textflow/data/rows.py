@@ -1,10 +1,12 @@
 """Rows of ids in a memory-mapped Arrow file."""
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, TypeAlias
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
@@ -14,18 +16,27 @@ from torch.utils.data import Dataset
 
 Array: TypeAlias = npt.NDArray[Any]
 BATCH = 1 << 20  # ids in one record batch
+SUM = b"crc32"  # names the checksum of a record batch
 
 
 class Packed(NamedTuple):
-    """Rows as they travel to the device: ids [B, L] in their small type, lengths [B] (what follows is padding)."""
+    """Rows as they travel to the device: ids [B, L] in their small type, lengths [B] (what follows is padding), and for
+    pairs the lengths of their sources [B], which come first."""
 
     ids: Tensor
     lengths: Tensor
+    given: Tensor | None = None
 
 
 def small(vocab: int) -> type[np.generic]:
     """The smallest type that holds all ids and that torch reads."""
     return np.uint16 if vocab < 65536 else np.int32
+
+
+def checksum(batch: Any) -> int:
+    """CRC-32 of a record batch's values."""
+    arrays = [batch.column(0).values, *batch.columns[1:]]
+    return reduce(lambda crc, array: crc32(array.to_numpy(zero_copy_only=True), crc), arrays, 0)
 
 
 def arrow() -> Any:
@@ -34,20 +45,29 @@ def arrow() -> Any:
 
 
 class RowWriter:
-    """Writes rows of exactly `length` ids; all record batches but the last hold the same number of rows."""
+    """Writes rows of exactly `length` ids; all record batches but the last hold the same number of rows.
 
-    def __init__(self, path: Path, length: int, dtype: type[np.generic]) -> None:
+    Args:
+        path: of the file.
+        length: ids a row.
+        dtype: of the ids.
+        pairs: whether rows begin with a source, whose length is kept, too.
+    """
+
+    def __init__(self, path: Path, length: int, dtype: type[np.generic], pairs: bool = False) -> None:
         pa = arrow()
         self.length, self.each = length, max(BATCH // length, 1)
         self.type = pa.list_(pa.from_numpy_dtype(dtype), length)
-        self.schema = pa.schema([("ids", self.type), ("length", pa.int32())])
+        counts = ["length", "given"] if pairs else ["length"]
+        self.schema = pa.schema([("ids", self.type), *((name, pa.int32()) for name in counts)])
         self.writer = pa.ipc.new_file(str(path), self.schema)
-        self.waiting: list[tuple[Array, Array]] = []  # (ids [n, L], lengths [n])
+        self.waiting: list[tuple[Array, ...]] = []  # ids [n, L], lengths [n], of pairs the sources' lengths [n]
         self.held = self.rows = 0
 
-    def write(self, ids: Array, lengths: Array) -> None:
-        """Add rows [n, L] with their lengths [n]."""
-        self.waiting.append((ids, lengths))
+    def write(self, ids: Array, *counts: Array) -> None:
+        """Add rows [n, L] with their lengths [n] and, of pairs, those of their sources [n]."""
+        assert len(counts) == len(self.schema) - 1, "pairs, and only pairs, have a second length"
+        self.waiting.append((ids, *counts))
         self.held += len(ids)
         self.rows += len(ids)
         while self.held >= self.each:
@@ -55,11 +75,13 @@ class RowWriter:
 
     def _flush(self, count: int) -> None:
         pa = arrow()
-        ids, lengths = (np.concatenate(part) for part in zip(*self.waiting, strict=True))
+        ids, *counts = (np.concatenate(part) for part in zip(*self.waiting, strict=True))
         flat = pa.array(np.ascontiguousarray(ids[:count]).reshape(-1))
-        columns = [pa.FixedSizeListArray.from_arrays(flat, self.length), pa.array(lengths[:count], pa.int32())]
-        self.writer.write_batch(pa.record_batch(columns, schema=self.schema))
-        self.waiting, self.held = [(ids[count:], lengths[count:])], len(ids) - count
+        columns = [pa.FixedSizeListArray.from_arrays(flat, self.length)]
+        columns += [pa.array(lengths[:count], pa.int32()) for lengths in counts]
+        batch = pa.record_batch(columns, schema=self.schema)
+        self.writer.write_batch(batch, custom_metadata={SUM: str(checksum(batch)).encode()})
+        self.waiting, self.held = [(ids[count:], *(lengths[count:] for lengths in counts))], len(ids) - count
 
     def close(self) -> None:
         """Write what is left and end the file."""
@@ -78,7 +100,7 @@ class RowWriter:
 
 
 class RowFile(Dataset[Packed]):
-    """The rows of a file, taken many at a time; nothing but the rows asked for is read from disk.
+    """The rows of a file, taken many at a time; a record batch is read whole once, to see that it is as it was written.
 
     Args:
         path: written by RowWriter.
@@ -87,11 +109,19 @@ class RowFile(Dataset[Packed]):
     def __init__(self, path: Path) -> None:
         self.path = path
         pa = arrow()
-        reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        length = reader.schema.field("ids").type.list_size
-        batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
-        self.ids = [batch.column(0).values.to_numpy(zero_copy_only=True).reshape(-1, length) for batch in batches]
-        self.lengths = [batch.column(1).to_numpy(zero_copy_only=True) for batch in batches]
+        try:
+            reader = pa.ipc.open_file(pa.memory_map(str(path)))
+            length = reader.schema.field("ids").type.list_size
+            found = [reader.get_batch_with_custom_metadata(i) for i in range(reader.num_record_batches)]
+            self.batches = [batch for batch, _ in found]
+            self.sums = [None if note is None else note.get(SUM) for _, note in found]
+            flat = [batch.column(0).values for batch in self.batches]
+            self.ids = [ids.to_numpy(zero_copy_only=True).reshape(-1, length) for ids in flat]
+            counts = range(1, len(reader.schema))
+            self.counts = [[batch.column(i).to_numpy(zero_copy_only=True) for batch in self.batches] for i in counts]
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, pa.ArrowException) as error:
+            raise ValueError(damaged(path, " ".join(str(error).split())[:200])) from error
+        self.seen: set[int] = set()  # batches that are as they were written
         self.each = len(self.ids[0]) if self.ids else 1
         self.rows = sum(len(ids) for ids in self.ids)
 
@@ -100,9 +130,18 @@ class RowFile(Dataset[Packed]):
 
     def __getitem__(self, rows: Sequence[int]) -> Packed:
         spots = [divmod(int(row), self.each) for row in rows]
+        for batch in {batch for batch, _ in spots} - self.seen:
+            if self.sums[batch] != str(checksum(self.batches[batch])).encode():
+                raise ValueError(damaged(self.path, f"record batch {batch} does not have its checksum"))
+            self.seen.add(batch)
         ids = np.stack([self.ids[batch][spot] for batch, spot in spots])
-        lengths = np.array([self.lengths[batch][spot] for batch, spot in spots], np.int32)
-        return Packed(torch.from_numpy(ids), torch.from_numpy(lengths))
+        counts = [np.array([count[batch][spot] for batch, spot in spots], np.int32) for count in self.counts]
+        return Packed(torch.from_numpy(ids), *map(torch.from_numpy, counts))
 
     def __reduce__(self) -> tuple[Callable[[Path], "RowFile"], tuple[Path]]:
         return RowFile, (self.path,)  # a worker maps the file itself
+
+
+def damaged(path: Path, why: str) -> str:
+    """The error for a file of rows that is not as it was written."""
+    return f"{path} is damaged ({why}); remove the folder {path.parent}, and the same command builds it anew"

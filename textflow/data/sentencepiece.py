@@ -11,7 +11,7 @@ from filelock import FileLock
 from lightning.pytorch.utilities import rank_zero_info
 
 from .base import Tokenizer
-from .marks import content, fingerprint
+from .marks import content, fingerprint, landed, settle
 
 CHARACTERS = 50_000_000  # of text to train on; more changes little and costs memory
 PIECE = 4000  # bytes: what SentencePiece takes as one sentence at most
@@ -56,6 +56,9 @@ class SentencePiece(Tokenizer):
         with FileLock(cache / "lock"):
             if not path.is_file():
                 train(texts(), self.pieces, path)
+                landed(sums(path), lambda beside: beside.write_text(content(path) + "\n"))
+        if sums(path).is_file() and sums(path).read_text(errors="replace").strip() != content(path):
+            raise ValueError(f"{path} is damaged; remove the folder {cache}, and the same command trains it anew")
         self._open(path)
 
     def encode(self, texts: list[str]) -> list[list[int]]:
@@ -85,11 +88,16 @@ class SentencePiece(Tokenizer):
         try:
             self.processor = SentencePieceProcessor(model_file=str(path))
         except RuntimeError as error:
-            raise ValueError(f"{path} is not a SentencePiece model: {error}") from None
+            raise ValueError(f"{path} is not a SentencePiece model: {' '.join(str(error).split())}") from None
         missing = [name for name in ("eos", "pad") if getattr(self.processor, f"{name}_id")() < 0]
         if missing:
             raise ValueError(f"{path} has no {' and no '.join(missing)} piece; train it with --eos_id=1 --pad_id=0")
         self.pieces = self.processor.get_piece_size()
+
+
+def sums(path: Path) -> Path:
+    """Where the checksum of a trained model stands."""
+    return path.with_suffix(".sha256")
 
 
 def train(texts: Iterator[str], vocab: int, path: Path) -> None:
@@ -97,19 +105,32 @@ def train(texts: Iterator[str], vocab: int, path: Path) -> None:
     from sentencepiece import SentencePieceTrainer
 
     rank_zero_info(f"training a SentencePiece model of {vocab} pieces")
-    building = path.with_suffix(".building")
+    building, faults = path.with_suffix(".building"), list[Exception]()
     try:
         with building.open("wb") as file:
             SentencePieceTrainer.train(
-                sentence_iterator=bounded(texts), model_writer=file, vocab_size=vocab, model_type="unigram",
-                byte_fallback=True, pad_id=0, eos_id=1, unk_id=2, bos_id=-1, pad_piece="<pad>",
+                sentence_iterator=noted(bounded(texts), faults), model_writer=file, vocab_size=vocab,
+                model_type="unigram", byte_fallback=True, pad_id=0, eos_id=1, unk_id=2, bos_id=-1, pad_piece="<pad>",
                 normalization_rule_name="identity", remove_extra_whitespaces=False, user_defined_symbols=["\n"],
                 num_threads=4, minloglevel=2,
             )  # fmt: skip
+        settle(building)
+        os.replace(building, path)
     except RuntimeError as error:
-        building.unlink()
+        if faults:
+            raise faults[0] from None
         raise ValueError(too_many(vocab, str(error))) from None
-    os.replace(building, path)
+    finally:
+        building.unlink(missing_ok=True)
+
+
+def noted(texts: Iterator[str], faults: list[Exception]) -> Iterator[str]:
+    """The texts; what goes wrong while they are read is kept, since SentencePiece makes its own error of it."""
+    try:
+        yield from texts
+    except Exception as error:
+        faults.append(error)
+        raise
 
 
 def too_many(vocab: int, error: str) -> str:
@@ -118,7 +139,7 @@ def too_many(vocab: int, error: str) -> str:
         return f"{vocab} pieces are too many for this text, {found[1]} are possible: --data.tokenizer.vocab {found[1]}"
     if found := re.search(r"required_chars.*?\d+ vs (\d+)", error):
         return f"{vocab} pieces are too few for this text, {found[1]} are needed: --data.tokenizer.vocab {found[1]}"
-    return f"SentencePiece could not be trained with {vocab} pieces: {error.strip()}"
+    return f"SentencePiece could not be trained with {vocab} pieces: {' '.join(error.split())}"
 
 
 def bounded(texts: Iterator[str]) -> Iterator[str]:

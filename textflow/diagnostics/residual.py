@@ -8,6 +8,7 @@ from torch import Tensor
 
 from textflow.noise import Noise
 from textflow.paths.base import Path
+from textflow.samplers.base import ending
 from textflow.types import Denoise, Latents, Logits, Mask, Posterior
 
 
@@ -57,7 +58,7 @@ def terminal(denoise: Denoise, path: Path, x: Latents, mask: Mask, t: float, noi
             f"diagnostics count flips a position: latents of shape {list(x.shape)} need a mask of {list(x.shape[:2])},"
             f" got {list(mask.shape)}; use a codec with one latent a token"
         )
-    z = path.mix(x, noise.normal_like(x), t)
+    z, denoise = path.mix(x, noise.normal_like(x), t), ending(denoise, 1.0)  # of a flow map: where its step ends
     belief = denoise(z, t, None)
     for _ in range(passes - 1):
         belief = denoise(z, t, belief.mean)

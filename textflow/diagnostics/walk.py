@@ -10,7 +10,7 @@ from torch import Tensor
 
 from textflow.noise import Noise
 from textflow.paths.base import Path
-from textflow.samplers.base import Sampler
+from textflow.samplers.base import Sampler, ending
 from textflow.types import Choice, Denoise, Latents, Posterior
 
 
@@ -38,7 +38,7 @@ class Step:
 
     def run(self, z: Latents, prev: Latents | None, noise: Noise) -> tuple[Latents, Posterior]:
         """(z, prev) -> the next z, and the belief handed on."""
-        ask = self.denoiser(noise)
+        ask = ending(self.denoiser(noise), self.u)
         z, belief = self.sampler.step(ask, self.path, self.keep(z), self.t, self.u, prev, noise, self.since)
         return self.keep(z), belief._replace(mean=self.keep(belief.mean))
 

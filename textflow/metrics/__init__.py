@@ -27,5 +27,6 @@ from .perplexity import sample_perplexity as sample_perplexity
 from .perplexity import token_nll as token_nll
 from .recovery import recovered as recovered
 from .recovery import token_recovery as token_recovery
-from .scorer import Scored as Scored
+from .scored import Scored as Scored
+from .scorer import KEPT as KEPT
 from .scorer import Scorer as Scorer

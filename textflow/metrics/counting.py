@@ -43,6 +43,7 @@ class Counting:
         start: a beginning-of-text token stands before each text, so that its first token is scored.
         whole: an incomplete last batch is not counted.
         mean: perplexity of the `corpus`, exp(sum nll / sum tokens), or the mean over perplexities of each `sample`.
+        special: special tokens are kept: an EOS inside a sample stands in its text.
     """
 
     rule: Literal["elf", "mdlm", "plain"] = "elf"
@@ -50,6 +51,7 @@ class Counting:
     start: bool = False
     whole: bool = False
     mean: Literal["corpus", "sample"] = "corpus"
+    special: bool = False
 
     def weights(self, ids: Ids, valid: Mask, eos: int) -> Weights:
         """How often each token after the first counts.
@@ -90,7 +92,7 @@ COUNTINGS: dict[str, Counting] = {
     "local": Counting(),  # [ours]: ELF's weights; a text's score does not depend on the others
     "elf": Counting(eos="pad"),
     "mdlm": Counting("mdlm", "pad", whole=True),  # Duo and FLM too
-    "langflow": Counting("plain", "none"),
+    "langflow": Counting("plain", "none", special=True),
     "ld4lg": Counting("plain", "none", start=True, mean="sample"),
 }
 

@@ -3,43 +3,75 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from textflow.metrics.diversity import HUMAN_REPETITION, Samples, distinct, ngrams, sequence_repetition
 from textflow.metrics.entropy import unigram_entropy
-from textflow.metrics.intervals import Counts, Interval, bootstrap, jackknife, ratio
-from textflow.metrics.scorer import Scored
+from textflow.metrics.intervals import Counts, Interval, Measure, bootstrap, jackknife, ratio
+from textflow.metrics.scored import Scored
+
+Again: TypeAlias = Callable[[Measure, int], Interval]  # a measure of n samples -> its value and interval
 
 
-def numbers_of(scored: Scored, ids: Samples | None = None, level: float = 0.95, seed: int = 0) -> dict[str, Interval]:
-    """perplexity, nll, entropy, seq_rep_4, clean, distinct_1 .. 3 and diversity, each over the samples.
+def numbers_of(
+    scored: Scored,
+    ids: Samples | None = None,
+    over: Literal["scorer", "generator"] = "scorer",
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """All that is said of texts, each over the samples; what they cannot give is absent.
+
+    perplexity and nll (nats a token) by the scorer's counting; entropy_scorer over its ids, entropy_generator over the
+    generator's, entropy the one of the protocol; excess = nll - entropy_scorer, on the same ids (2604.02718);
+    seq_rep_4, clean, distinct_1 .. 3 and diversity over the scorer's ids, which hold no padding.
 
     Args:
         scored: what the scorer found.
-        ids: tokens that entropy and n-grams are taken of; default: the scorer's (the ELF protocol), the generator's
-            where a protocol says so (MDLM, LangFlow).
+        ids: the generator's own tokens of each sample, all positions (MDLM, LangFlow).
+        over: the ids that `entropy` is taken of.
         level: confidence of the intervals, in (0, 1).
         seed: of the resamples.
     """
-    samples = scored.ids if ids is None else ids
     again = partial(bootstrap, level=level, seed=seed)
-    found: dict[str, Interval] = {}
-    if scored.perplexity is not None:
-        found["perplexity"] = again(perplexity(scored), len(scored.tokens))
-        found["nll"] = again(ratio(scored.nll, scored.tokens), len(scored.tokens))
-    if not samples:
-        return found
-    repetition = column(sequence_repetition, samples)
-    means = {"entropy": column(unigram_entropy, samples), "seq_rep_4": repetition}
-    means["clean"] = (repetition <= HUMAN_REPETITION).double()
-    for name, values in means.items():
-        found[name] = again(ratio(values, torch.ones_like(values)), len(samples))
-    for n in (1, 2, 3):
-        found[f"distinct_{n}"] = different(samples, n, level)
-    found["diversity"] = again(diversity(samples), len(samples))
+    found = likelihoods(scored, again) | repetitions(scored.ids, again, level)
+    for name, rows in (("scorer", scored.ids), ("generator", ids)):
+        if rows:
+            found[f"entropy_{name}"] = again(mean(column(unigram_entropy, rows)), len(rows))
+    if f"entropy_{over}" in found:
+        found["entropy"] = found[f"entropy_{over}"]
     return found
+
+
+def likelihoods(scored: Scored, again: Again) -> dict[str, Interval]:
+    """perplexity, nll and excess; none where nothing was scored."""
+    if scored.perplexity is None:
+        return {}
+    n, nll, counted = len(scored.tokens), ratio(scored.nll, scored.tokens), (scored.tokens > 0).double()
+    entropy = ratio(column(unigram_entropy, scored.ids) * counted, counted)
+    return {
+        "perplexity": again(perplexity(scored), n),
+        "nll": again(nll, n),
+        "excess": again(lambda counts: nll(counts) - entropy(counts), n),
+    }
+
+
+def repetitions(samples: Samples, again: Again, level: float) -> dict[str, Interval]:
+    """seq_rep_4, clean, distinct_1 .. 3 and diversity; none without samples."""
+    if not samples:
+        return {}
+    repetition, n = column(sequence_repetition, samples), len(samples)
+    found = {"seq_rep_4": again(mean(repetition), n), "clean": again(mean(repetition <= HUMAN_REPETITION), n)}
+    found |= {f"distinct_{k}": different(samples, k, level) for k in (1, 2, 3)}
+    return found | {"diversity": again(diversity(samples), n)}
+
+
+def mean(values: Tensor) -> Measure:
+    """The mean over a resample."""
+    return ratio(values.double(), torch.ones(len(values), dtype=torch.float64))
 
 
 def perplexity(scored: Scored) -> Callable[[Tensor], Tensor]:

@@ -1,111 +1,27 @@
 """A causal language model that judges texts: any Hugging Face name or folder, never code from outside."""
 
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from jaxtyping import Float
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from textflow.metrics.counting import find
 from textflow.metrics.perplexity import token_nll
+from textflow.metrics.pretrained import Encoder, HuggingFaceEncoder, pretrained, weights_hash
+from textflow.metrics.scored import Scored
 
+KEPT = "<|endoftext|>"  # an EOS inside a text, where a protocol keeps special tokens
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-@runtime_checkable
-class Encoder(Protocol):
-    """What a scorer needs of a tokenizer: ids without an EOS, and the EOS."""
-
-    @property
-    def eos(self) -> int: ...
-
-    def encode(self, texts: list[str]) -> list[list[int]]: ...
-
-
-class HuggingFaceEncoder:
-    """A Hugging Face tokenizer without special tokens; an EOS is needed, a PAD is not.
-
-    Args:
-        tokenizer: as AutoTokenizer gives it.
-    """
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        if tokenizer.eos_token_id is None:
-            raise ValueError(f"the tokenizer of {tokenizer.name_or_path} has no EOS; a scorer closes each text with it")
-        self.tokenizer = tokenizer
-
-    @property
-    def eos(self) -> int:
-        """Id that ends a text."""
-        return int(self.tokenizer.eos_token_id)
-
-    @property
-    def bos(self) -> int:
-        """Id that begins a text: the EOS where there is no other."""
-        found = self.tokenizer.bos_token_id
-        return self.eos if found is None else int(found)
-
-    def encode(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of each text."""
-        return self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
-
-
-class Scored(NamedTuple):
-    """What a scorer found in texts.
-
-    Args:
-        ids: its own tokens of each text that is not empty, cut at its length.
-        nll: weighted sum of token NLL of each, nats, float64 [N].
-        tokens: sum of weights of each, float64 [N]; 0 where nothing could be scored or the counting drops the text.
-        empty: number of texts without a token; they are skipped.
-        mean: perplexity of the `corpus`, or the mean over that of each `sample`.
-    """
-
-    ids: list[list[int]]
-    nll: Tensor
-    tokens: Tensor
-    empty: int
-    mean: str = "corpus"
-
-    @property
-    def perplexity(self) -> float | None:
-        """By the counting: exp(sum nll / sum tokens), or the mean over samples; None where nothing could be scored."""
-        if self.tokens.sum() == 0:
-            return None
-        if self.mean == "sample":
-            return sum(self.sample_perplexities) / len(self.sample_perplexities)
-        return float((self.nll.sum() / self.tokens.sum()).exp())
-
-    @property
-    def sample_perplexities(self) -> list[float]:
-        """Perplexity of each text that has a scored token."""
-        scored = self.tokens > 0
-        return (self.nll[scored] / self.tokens[scored]).exp().tolist()
-
-
-def pretrained(kind: Any, name: str | Path, **options: Any) -> Any:
-    """`kind.from_pretrained` without remote code; what cannot be found is a ValueError."""
-    try:
-        return kind.from_pretrained(name, trust_remote_code=False, **options)
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise ValueError(
-            f"no scorer at {name}: {first}; give a Hub name such as gpt2-large, a folder with config.json and "
-            "model.safetensors, or fit one: textflow fit recipes/scorer.yaml"
-        ) from error
-
-
-def weights_hash(model: nn.Module) -> str:
-    """First 16 hex digits of the SHA-256 over names, types and values of a model's weights."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
+def spoken(text: str) -> bool:
+    """Whether a text says anything besides spaces and kept EOS."""
+    return bool(text.replace(KEPT, "").strip())
 
 
 class Scorer:
@@ -120,6 +36,7 @@ class Scorer:
         batch_size: texts at once; counts only where the counting drops an incomplete last batch (mdlm).
         device: cpu or cuda.
         revision: branch, tag or commit on the Hub.
+        shorter: a model that reads fewer tokens than `length` is taken all the same; texts are cut where it ends.
     """
 
     def __init__(
@@ -132,15 +49,18 @@ class Scorer:
         batch_size: int = 8,
         device: str = "cpu",
         revision: str | None = None,
+        shorter: bool = False,
     ) -> None:
         if dtype not in DTYPES:
             raise ValueError(f"scorer dtype is {dtype!r}; known are {', '.join(DTYPES)}")
         self.counting, self.counts = counting, find(counting)
         self.name, self.dtype, self.batch_size, self.device = str(name), dtype, batch_size, device
-        self.revision, pinned = revision, {} if revision is None else {"revision": revision}
+        pinned = {} if revision is None else {"revision": revision}
         self.model = pretrained(AutoModelForCausalLM, name, dtype=DTYPES[dtype], **pinned).to(device).eval()
         self.tokenizer = tokenizer or HuggingFaceEncoder(pretrained(AutoTokenizer, name, **pinned))
+        self.revision = getattr(self.model.config, "_commit_hash", None) or revision
         most = getattr(self.model.config, "max_position_embeddings", None) or 1024
+        length = min(length, most) if length and shorter else length
         if length is not None and not 1 <= length <= most:
             raise ValueError(f"scorer length is {length}, but {name} reads at least 1 and at most {most} tokens")
         self.length = length or min(1024, most)
@@ -170,26 +90,59 @@ class Scorer:
             "weights": self.counts.rule,
             "scored_eos": self.counts.eos,
             "scored_first": self.counts.start,
+            "special_tokens": self.counts.special,
             "aggregation": self.counts.aggregation,
         }
 
-    def score(self, texts: Sequence[str]) -> Scored:
+    def score(self, texts: Sequence[str], tick: Callable[[int], None] = lambda texts: None) -> Scored:
         """NLL of each text that is not empty.
 
         Args:
-            texts: decoded, as a reader sees them.
+            texts: decoded, as a reader sees them; KEPT stands for an EOS inside, where the counting keeps those.
+            tick: is told of every batch how many texts it had.
         """
-        room, full = self.length - len(self.first), [i for i, text in enumerate(texts) if text.strip()]
-        encoded = zip(full, self.tokenizer.encode([texts[i] for i in full]), strict=True)
-        kept = [(i, row[:room]) for i, row in encoded if row[:room]]
-        ids = [row for _, row in kept]
+        room, full = self.length - len(self.first), [i for i, text in enumerate(texts) if spoken(text)]
+        encoded = dict(zip(full, self.encode([texts[i] for i in full]), strict=True))
+        ids = {i: row[:room] for i, row in encoded.items() if row[:room]}
+        found = self.sums_of(list(ids.values()), tick)
+        counted = self.counts.counted(len(texts), self.batch_size)
+        dropped = torch.tensor([i >= counted for i in ids], dtype=torch.bool)
+        broken = ~found[0].isfinite() & ~dropped
+        nll, tokens = (part.masked_fill(dropped | broken, 0) for part in found)
+        cut, lost = sum(len(row) > room for row in encoded.values()), (int(dropped.sum()), int(broken.sum()))
+        return Scored(list(ids.values()), nll, tokens, len(texts) - len(ids), self.counts.mean, cut, *lost)
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        """Ids of texts, where the counting keeps special tokens with the EOS inside them."""
+        if not self.counts.special:
+            return self.tokenizer.encode(texts)
+        parts = [text.split(KEPT) for text in texts]
+        rows = iter(self.tokenizer.encode([part for each in parts for part in each]))
+        joined = [[id for _ in each for id in [self.tokenizer.eos, *next(rows)]] for each in parts]
+        return [row[1:] for row in joined]
+
+    def sums_of(self, ids: list[list[int]], tick: Callable[[int], None]) -> tuple[Tensor, Tensor]:
+        """Weighted NLL and weights of texts, float64 [N] each."""
         nll, tokens = torch.zeros(len(ids), dtype=torch.float64), torch.zeros(len(ids), dtype=torch.float64)
         for rows in self.batches(ids):
             nll[rows], tokens[rows] = self.sums([ids[row] for row in rows], max(map(len, ids)))
-        counted = self.counts.counted(len(texts), self.batch_size)
-        dropped = torch.tensor([i >= counted for i, _ in kept], dtype=torch.bool)
-        nll, tokens = nll.masked_fill(dropped, 0), tokens.masked_fill(dropped, 0)
-        return Scored(ids, nll, tokens, len(texts) - len(ids), self.counts.mean)
+            tick(len(rows))
+        return nll, tokens
+
+    @torch.no_grad()
+    def features(self, ids: list[list[int]]) -> Float[Tensor, "N d"]:
+        """The last hidden state of each text at its last token, float32: what MAUVE compares.
+
+        Args:
+            ids: the scorer's tokens, at least one each.
+        """
+        found = torch.zeros(len(ids), int(self.model.config.hidden_size))
+        for rows in self.batches(ids):
+            padded = self.padded([ids[row] for row in rows], max(len(ids[row]) for row in rows)).to(self.device)
+            hidden = self.model(input_ids=padded, use_cache=False, output_hidden_states=True).hidden_states[-1]
+            last = torch.tensor([len(ids[row]) - 1 for row in rows])
+            found[rows] = hidden[torch.arange(len(rows)), last].float().cpu()  # [B, L, d] -> [B, d]
+        return found
 
     def batches(self, ids: list[list[int]]) -> Iterator[list[int]]:
         """Row numbers, batch by batch, long rows first so that little is padded."""
@@ -203,7 +156,11 @@ class Scorer:
         rows, longest, eos = [self.first + row for row in rows], longest + len(self.first), self.tokenizer.eos
         lengths = torch.tensor([len(row) for row in rows])
         width = min(int(lengths.max()) + 1, self.length)
-        ids = torch.tensor([row + [eos] * (width - len(row)) for row in rows])
+        ids = self.padded(rows, width)
         weights = self.counts.weights(ids, self.counts.valid(lengths, width, longest, self.length), eos).double()
         nll = token_nll(self.model(input_ids=ids.to(self.device), use_cache=False).logits, ids.to(self.device)).cpu()
-        return (nll * weights).sum(1), weights.sum(1)
+        return (torch.where(weights > 0, nll, 0) * weights).sum(1), weights.sum(1)
+
+    def padded(self, rows: list[list[int]], width: int) -> Tensor:
+        """Rows as [B, width], EOS on the right."""
+        return torch.tensor([row + [self.tokenizer.eos] * (width - len(row)) for row in rows])

@@ -1,6 +1,7 @@
 """Denoiser: what learns to guess the text behind noise."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float, Int
@@ -14,6 +15,24 @@ class Denoiser(nn.Module, ABC):
     """z_t, t -> belief about the text. `dim` is the width of its latents."""
 
     dim: int
+    extra: tuple[str, ...] = ("head.", "until.")  # parts that a student may have and its teacher not
+
+    def begin_as(self, weights: Mapping[str, Tensor]) -> None:
+        """Take the weights of another; extra parts that it lacks stay as they are.
+
+        Args:
+            weights: of a teacher, by name.
+        """
+        own = self.state_dict()
+        lacking = [name for name in own if name not in weights and not name.startswith(self.extra)]
+        wrong = [name for name, tensor in weights.items() if name not in own or own[name].shape != tensor.shape]
+        if wrong := lacking + wrong:
+            raise ValueError(
+                f"a student begins as its teacher, but {len(wrong)} weights of {type(self).__name__} have no "
+                f"counterpart ({', '.join(wrong[:4])}): give the student the teacher's net; it may only add a head or "
+                "spans"
+            )
+        self.load_state_dict(weights, strict=False)
 
     @abstractmethod
     def forward(self, z: Latents, t: Times, given: Given = Given()) -> Posterior: ...
@@ -41,8 +60,14 @@ class Speaker(Denoiser, ABC):
         """The logits of hidden states of decoding rows."""
 
     @abstractmethod
-    def nll(self, hidden: Float[Tensor, "n width"], ids: Int[Tensor, " n"]) -> Float[Tensor, ""]:
-        """Sum of -log p(ids), without an n x V tensor in memory."""
+    def nll(
+        self, hidden: Float[Tensor, "n width"], ids: Int[Tensor, " n"], each: Float[Tensor, " n"] | None = None
+    ) -> Float[Tensor, ""]:
+        """Sum of -log p(ids), each times how much it counts (default: 1), without an n x V tensor in memory."""
+
+    @abstractmethod
+    def tokens(self, z: Latents, t: Times, given: Given = Given()) -> Int[Tensor, "B S"]:
+        """The likeliest token of each position of `decode`, without a B x S x V tensor in memory."""
 
     @abstractmethod
     def decode(self, z: Latents, t: Times, given: Given = Given()) -> Logits:
@@ -60,8 +85,10 @@ class Speaker(Denoiser, ABC):
         with torch.autocast(hidden.device.type, enabled=False):
             return self.head(hidden)
 
-    def token_nll(self, hidden: Float[Tensor, "n width"], ids: Int[Tensor, " n"]) -> Float[Tensor, ""]:
-        """Sum of -log p(ids | z_t) of hidden states of denoising rows, without an n x V tensor in memory."""
+    def token_nll(
+        self, hidden: Float[Tensor, "n width"], ids: Int[Tensor, " n"], each: Float[Tensor, " n"] | None = None
+    ) -> Float[Tensor, ""]:
+        """`nll` of p(ids | z_t), of hidden states of denoising rows."""
         assert self.head is not None, "asked only where there is a head"
         with torch.autocast(hidden.device.type, enabled=False):
-            return self.head.nll(hidden, ids)
+            return self.head.nll(hidden, ids, each)

@@ -3,10 +3,12 @@
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from textflow.nets.base import Speaker
 from textflow.nets.layers import Block, Scalar, Vocabulary, rotary
 from textflow.nets.lean import Norm
+from textflow.nets.split import split
 from textflow.types import Given, Latents, Logits, Posterior, Rows, Times
 
 
@@ -26,6 +28,10 @@ class ELF(Speaker):
         mode_tokens: tokens that are present in decode mode only.
         dropout: in the middle half of the blocks, in [0, 1).
         head: whether denoising rows give p(token | z_t) too, by a readout as narrow as the bottleneck [ours].
+        compiled: run the blocks compiled (torch.compile); the first steps wait for the compiler.
+        recompute: keep the inputs of the blocks alone for the way back and compute the rest again: less memory, a
+            third more work.
+        spans: whether it is told the length of a step too, for flow maps: added to the time tokens, from 0 on [ours].
     """
 
     def __init__(
@@ -42,13 +48,18 @@ class ELF(Speaker):
         mode_tokens: int = 4,
         dropout: float = 0.0,
         head: bool = False,
+        spans: bool = False,
+        compiled: bool = False,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
+        self.compiled, self.recompute = compiled, recompute
         self.dim, self.vocab, self.head_width, self.dropout = dim, vocab, width // heads, dropout
         self.join = nn.Linear(2 * dim, dim)
         self.narrow = nn.Linear(dim, bottleneck, bias=False)
         self.widen = nn.Linear(bottleneck, width)
         self.time = Scalar(width, time_tokens)
+        self.until = Scalar(width, time_tokens) if spans else None
         self.guidance = Scalar(width, guidance_tokens)
         self.mode = nn.Parameter(torch.zeros(1, mode_tokens, width))
         middle = range(depth // 4, depth - depth // 4)
@@ -58,6 +69,8 @@ class ELF(Speaker):
         self.vocabulary = Vocabulary(width, dim, vocab)
         self.head = Vocabulary(width, bottleneck, vocab) if head else None
         self._initialise()
+        for block in self.blocks if compiled else ():
+            block.compile()
 
     def _initialise(self) -> None:
         """Xavier-uniform weights, zero biases, N(0, .02) for scalars and learned tokens, zero clean guess."""
@@ -70,6 +83,8 @@ class ELF(Speaker):
             if name.startswith(("time.", "guidance.", "mode")) and p.ndim > 1:
                 nn.init.normal_(p, std=0.02)
         nn.init.zeros_(self.out.weight)
+        if self.until is not None:
+            nn.init.zeros_(self.until.mlp[-1].weight)  # type: ignore[arg-type]
 
     def forward(self, z: Latents, t: Times, given: Given = Given()) -> Posterior:
         hidden = self.trunk(z, t, given)
@@ -84,11 +99,17 @@ class ELF(Speaker):
         gate = torch.zeros_like(t) if decode is None else decode.to(t.dtype)
         with torch.autocast(z.device.type, enabled=False):  # the way in stays in float32
             text = self.widen(self.narrow(self.join(torch.cat([z, prev], -1))))  # [B, S, 2 d] -> [B, S, width]
-            prefix = [self.time(t), self.guidance(w), self.mode * gate[:, None, None]]
+            time = self.time(t)
+            if self.until is not None:  # no end: no length
+                time = time + self.until(torch.zeros_like(t) if given.until is None else given.until - t)
+            prefix = [time, self.guidance(w), self.mode * gate[:, None, None]]
         x = torch.cat([*prefix, text], 1)
         turn = rotary(z.shape[1], self.head_width, z)
+        if self.compiled:
+            turn = torch.view_as_real(turn)
+        again = self.recompute and torch.is_grad_enabled()
         for block in self.blocks:
-            x = block(x, turn)
+            x = checkpoint(block, x, turn, use_reentrant=False) if again else block(x, turn)
         return x[:, -z.shape[1] :].to(z.dtype)
 
     def mean(self, hidden: Float[Tensor, "... width"]) -> Float[Tensor, "... d"]:
@@ -99,9 +120,20 @@ class ELF(Speaker):
         with torch.autocast(hidden.device.type, enabled=False):
             return self.vocabulary(hidden)
 
-    def nll(self, hidden: Float[Tensor, "n width"], ids: Int[Tensor, " n"]) -> Float[Tensor, ""]:
+    def nll(
+        self, hidden: Float[Tensor, "n width"], ids: Int[Tensor, " n"], each: Float[Tensor, " n"] | None = None
+    ) -> Float[Tensor, ""]:
         with torch.autocast(hidden.device.type, enabled=False):
-            return self.vocabulary.nll(hidden, ids)
+            return self.vocabulary.nll(hidden, ids, each)
+
+    def tokens(self, z: Latents, t: Times, given: Given = Given()) -> Int[Tensor, "B S"]:
+        rows = max((2**10 if z.is_cpu else 2**16) // z.shape[1], 1)  # few latents at a time, as a CPU gains by no more
+        return torch.cat([self._tokens(*part) for part in split(rows, z, t, given)])
+
+    def _tokens(self, z: Latents, t: Times, given: Given) -> Int[Tensor, "B S"]:
+        hidden = self.trunk(z, t, given, torch.ones_like(t, dtype=torch.bool))
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self.vocabulary.tokens(hidden)
 
     @property
     def repeats(self) -> bool:

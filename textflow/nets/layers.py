@@ -26,8 +26,18 @@ def rotary(length: int, width: int, like: Tensor, theta: float = 1e4) -> Complex
 
 
 def rotate(x: Tensor, turn: Tensor) -> Tensor:
-    """Rotate the pairs (0, 1), (2, 3) ... of the last axis; positions before the last len(turn) stay as they are."""
+    """Rotate the pairs (0, 1), (2, 3) ... of the last axis; positions before the last len(turn) stay as they are.
+
+    Args:
+        x: [..., S, w].
+        turn: unit complex numbers [length, w / 2], or their real and imaginary parts (compilers know no complex ones).
+    """
     free = x.shape[-2] - len(turn)
+    if not turn.is_complex():
+        cos, sin = turn.unbind(-1)
+        a, b = x[..., free:, 0::2].to(turn.dtype), x[..., free:, 1::2].to(turn.dtype)
+        turned = torch.stack([a * cos - b * sin, b * cos + a * sin], -1).flatten(-2)
+        return torch.cat([x[..., :free, :], turned.to(x.dtype)], -2)
     pairs = torch.view_as_complex(x[..., free:, :].to(turn.real.dtype).unflatten(-1, (turn.shape[-1], 2)))  # type: ignore[no-untyped-call]
     return torch.cat([x[..., :free, :], torch.view_as_real(pairs * turn).flatten(-2).to(x.dtype)], -2)
 
@@ -111,9 +121,17 @@ class Vocabulary(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         return self.up(self._features(hidden))
 
-    def nll(self, hidden: Float[Tensor, "n width"], ids: Int[Tensor, " n"]) -> Float[Tensor, ""]:
-        """Sum of -log p(ids), in chunks of rows."""
-        return linear_nll(self._features(hidden), self.up.weight, self.up.bias, ids)
+    def nll(
+        self, hidden: Float[Tensor, "n width"], ids: Int[Tensor, " n"], each: Float[Tensor, " n"] | None = None
+    ) -> Float[Tensor, ""]:
+        """Sum of -log p(ids), each times how much it counts, in chunks of rows."""
+        return linear_nll(self._features(hidden), self.up.weight, self.up.bias, ids, each=each)
+
+    def tokens(self, hidden: Float[Tensor, "... width"], budget: int = 2**22) -> Int[Tensor, "..."]:
+        """The likeliest tokens, with at most `budget` logits in memory at once."""
+        flat = hidden.reshape(-1, hidden.shape[-1])
+        parts = flat.split(max(budget // self.up.out_features, 1))  # type: ignore[no-untyped-call]
+        return torch.cat([self(part).argmax(-1) for part in parts]).view(hidden.shape[:-1])
 
     def _features(self, hidden: Tensor) -> Tensor:
         return F.gelu(self.down(hidden), approximate="tanh")

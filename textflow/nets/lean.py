@@ -16,7 +16,7 @@ class Norm(nn.RMSNorm):
     """RMSNorm that keeps its input and one number a row."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not x.is_cpu:  # the fused kernel keeps as little
+        if not x.is_cpu or torch.compiler.is_compiling():  # a fused kernel keeps as little
             return super().forward(x)
         return _Norm.apply(x, self.weight, self.eps)[0]  # type: ignore[no-untyped-call]
 
@@ -102,6 +102,9 @@ def gated(ab: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         bias: [width].
     """
     kind = ab.dtype
+    if torch.compiler.is_compiling():  # which decides by itself what to compute again
+        a, b = ab.chunk(2, -1)
+        return F.linear(F.silu(a) * b, weight.to(kind), bias.to(kind))
     return _Gated.apply(ab, weight.to(kind), bias.to(kind))  # type: ignore[no-untyped-call]
 
 
@@ -109,29 +112,39 @@ class _LinearNLL(Function):
     """Cross-entropy of a linear layer whose gradient is taken chunk by chunk on the way forward."""
 
     @staticmethod
-    def forward(ctx: Any, h: Tensor, weight: Tensor, bias: Tensor, ids: Tensor, rows: int, train: bool) -> Tensor:
+    def forward(
+        ctx: Any, h: Tensor, weight: Tensor, bias: Tensor, ids: Tensor, each: Tensor | None, rows: int, train: bool
+    ) -> Tensor:
         total = h.new_zeros(())
         grads = [torch.zeros_like(p) for p in (h, weight, bias)] if train else []
         for i in range(0, len(h), rows):
             part, at = h[i : i + rows], ids[i : i + rows, None]
             logits = torch.addmm(bias, part, weight.T)
             level = logits.logsumexp(-1, keepdim=True)
-            total += (level - logits.gather(1, at)).sum()
+            counts = None if each is None else each[i : i + rows, None]
+            total += weighed(level - logits.gather(1, at), counts).sum()
             if train:
                 slope = logits.sub_(level).exp_().scatter_add_(1, at, -torch.ones_like(level))  # softmax - one-hot
-                torch.mm(slope, weight, out=grads[0][i : i + rows])
-                grads[1].addmm_(slope.T, part)
-                grads[2].add_(slope.sum(0))
+                grads[0][i : i + rows] = weighed(slope @ weight, counts)  # few numbers a row, as against slope
+                grads[1].addmm_(slope.T, weighed(part, counts))
+                grads[2].add_(slope.sum(0) if counts is None else slope.T @ counts[:, 0])
         ctx.grads = grads
         return total
 
     @staticmethod
     def backward(ctx: Any, *outer: Any) -> Any:
         grads, ctx.grads = ctx.grads, None  # scaled in place: no second copy of a vocabulary's gradient
-        return *(grad.mul_(outer[0]) for grad in grads), None, None, None
+        return *(grad.mul_(outer[0]) for grad in grads), None, None, None, None
 
 
-def linear_nll(h: Tensor, weight: Tensor, bias: Tensor, ids: Tensor, budget: int = 2**22) -> Float[Tensor, ""]:
+def weighed(values: Tensor, counts: Tensor | None) -> Tensor:
+    """Rows [n, k] times how much each counts [n, 1]."""
+    return values if counts is None else values * counts
+
+
+def linear_nll(
+    h: Tensor, weight: Tensor, bias: Tensor, ids: Tensor, budget: int = 2**22, each: Tensor | None = None
+) -> Float[Tensor, ""]:
     """Sum of -log softmax(h W^T + b)[ids] with at most `budget` logits in memory at once.
 
     Args:
@@ -140,6 +153,7 @@ def linear_nll(h: Tensor, weight: Tensor, bias: Tensor, ids: Tensor, budget: int
         bias: [V].
         ids: [n].
         budget: number of logits of a chunk.
+        each: how much a row counts [n]; default: 1.
     """
     rows = max(budget // len(weight), 1)
-    return _LinearNLL.apply(h, weight, bias, ids, rows, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
+    return _LinearNLL.apply(h, weight, bias, ids, each, rows, torch.is_grad_enabled())  # type: ignore[no-untyped-call]

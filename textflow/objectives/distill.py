@@ -8,13 +8,19 @@ import torch
 from torch import Tensor
 
 from textflow.clocks.base import Clock
+from textflow.escapes.base import Gate
 from textflow.nets.base import Denoiser, Speaker
 from textflow.nets.frozen import Frozen
 from textflow.objectives.base import Objective
+from textflow.objectives.choosing import Choosing
 from textflow.objectives.elf import Draws, ELFObjective
+from textflow.objectives.places import places
+from textflow.objectives.rows import means as means
+from textflow.objectives.rows import row_mean as row_mean
+from textflow.objectives.rows import row_nll, with_head
 from textflow.paths.base import Path
 from textflow.targets.base import Guess, Lesson, Target, Walk, keep, pick
-from textflow.types import Batch, Choice, Given, Ids, Latents, Mask, Posterior, Rows, Times
+from textflow.types import Batch, Choice, Given, Ids, Latents, Posterior, Rows, Times
 
 
 class Distill(Objective):
@@ -27,10 +33,13 @@ class Distill(Objective):
         precision: of the teacher's passes: the `same` as the student's, or `bf16`, which changes the target [ours].
         renew: whether the student of one round teaches the next (2202.00512), which changes the target; or all learn
             from the first teacher (ELF).
+        choose: gate of the positions where the teacher's guesses become their likeliest tokens, which changes the
+            target to one that has chosen [ours]; default: none.
     """
 
     teacher: Frozen | None
     average: Frozen | None
+    embed: Callable[[Ids], Latents] | None
 
     def __init__(
         self,
@@ -39,14 +48,16 @@ class Distill(Objective):
         like: ELFObjective | None = None,
         precision: Literal["same", "bf16"] = "same",
         renew: bool = False,
+        choose: Gate | None = None,
     ) -> None:
         super().__init__()
         if steps < 1:
             raise ValueError(f"a student of {steps} steps: it needs at least 1")
         self.target, self.steps, self.precision, self.renew = target, steps, precision, renew
-        self.like = like or ELFObjective()
+        self.like, self.choose = like or ELFObjective(), choose
         self.teacher = None
         self.average = None  # of the student, where a target shall ask that rather than the student itself
+        self.embed = None  # tokens -> clean latents, for a teacher that chooses
 
     @property
     def clock(self) -> Clock:
@@ -60,13 +71,7 @@ class Distill(Objective):
             objective: that the teacher was trained for, as an ELF or as a student of one.
             teacher: trained.
         """
-        taught = objective.like if isinstance(objective, Distill) else objective
-        if not isinstance(taught, ELFObjective):
-            raise ValueError(
-                f"Distill needs a teacher that ELFObjective trained, but this one learned by {type(taught).__name__}"
-            )
-        if taught.state_dict().keys() == self.like.state_dict().keys():
-            self.like.load_state_dict(taught.state_dict())
+        take_clocks(self.like, objective)
         self.teacher = Frozen(teacher)
 
     def forward(self, net: Denoiser, path: Path, x: Latents, batch: Batch) -> dict[str, Tensor]:
@@ -75,7 +80,7 @@ class Distill(Objective):
         if self.teacher is None:
             raise ValueError("Distill has no teacher: name its run, `textflow distill RECIPE --teacher RUN`")
         draws = self.like.draw(x)
-        return self.loss(net, path, x, batch, draws, self.walk(draws.t))
+        return self.loss(net, path, x, batch, draws, self.walk(draws.t), batch.fixed)
 
     def walk(self, t: Times) -> Walk:
         """The times of a step that starts at t (1 - 1 / steps), and of what its teacher does on the way."""
@@ -104,15 +109,17 @@ class Distill(Objective):
             times: of each row's walk.
             fixed: True where a prompt stands: it is clean in z and in the self-condition, and not in the loss.
         """
-        s, rows = times[:, 0], ~draws.decode
+        s, rows, counts = times[:, 0], ~draws.decode, self.like.counts(len(x))
+        said, whole = places(draws.decode, counts and counts.decode), counts is not None
+        told = places(rows, counts and len(x) - counts.decode)
         given = Given(w=draws.w, clean=None if fixed is None else x, fixed=fixed)
         valid = batch.mask if fixed is None else batch.mask & ~fixed
         z = keep(path.mix(x, draws.eps, s), given)
-        lesson = self.lesson(net, path, z[rows], times[rows], pick(given, rows), draws.again[rows])
+        lesson = self.lesson(net, path, z[told], times[told], pick(given, told), draws.again[told])
 
         prev = keep(torch.zeros_like(x), given)
         if lesson.prev is not None:
-            prev[rows] = lesson.prev
+            prev[told] = lesson.prev
         part = draws.share[..., None]
         noisy = part * x + (1 - part) * self.like.decode_scale * draws.decode_eps
         hidden = net.trunk(
@@ -121,27 +128,49 @@ class Distill(Objective):
             given._replace(prev=prev),
             draws.decode,
         )
-        square = row_mean(((net.mean(hidden[rows]) - lesson.goal) ** 2).mean(-1), valid[rows])
-        nll = row_nll(net.nll, hidden[draws.decode], batch.ids[draws.decode], valid[draws.decode])
+        square = row_mean(((net.mean(hidden[told]) - lesson.goal) ** 2).mean(-1), valid[told])
+        nll = row_nll(net.nll, hidden[said], batch.ids[said], valid[said], whole)
         losses = means(square, lesson.weight, nll, draws.decode)
         if net.head is None:
             return losses
-        return with_head(losses, row_nll(net.token_nll, hidden[rows], batch.ids[rows], valid[rows]), self.like, rows)
+        nll = row_nll(net.token_nll, hidden[told], batch.ids[told], valid[told], whole)
+        return with_head(losses, nll, self.like, rows)
 
     def lesson(self, net: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Rows) -> Lesson:
         """What the student is to answer at z."""
         assert self.teacher is not None
         with torch.no_grad(), self._precision(z):
             student = net if self.average is None else self.average.module
-            return self.target(quiet(self.teacher.module), quiet(student), path, z, times, given, again)
+            return self.target(self.guide(path), quiet(student), path, z, times, given, again)
+
+    def guide(self, path: Path) -> Guess:
+        """The teacher as the target asks it."""
+        assert self.teacher is not None
+        net = self.teacher.module
+        if self.choose is None:
+            return quiet(net)
+        if not isinstance(net, Speaker) or self.embed is None:
+            raise ValueError("Distill(choose) needs a teacher that reads tokens and a codec that embeds them")
+        return Choosing(net, self.choose, self.embed, path, self.like.decode_scale)
 
     def _precision(self, z: Tensor) -> AbstractContextManager[object]:
         return torch.autocast(z.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
 
 
-def row_mean(values: Tensor, valid: Mask) -> Tensor:
-    """Each row's mean over its valid tokens, [B, S] -> [B]; 0 where there is none."""
-    return (values * valid).sum(1) / valid.sum(1).clamp_min(1)
+def take_clocks(like: ELFObjective, objective: Objective) -> None:
+    """Give a student's `like` the clocks that were measured for its teacher.
+
+    Args:
+        like: of the student.
+        objective: of the teacher, an ELF or a student of one.
+    """
+    taught = getattr(objective, "like", objective)
+    if not isinstance(taught, ELFObjective):
+        raise ValueError(
+            f"Distill needs a teacher that ELFObjective trained, but this one learned by {type(taught).__name__}"
+        )
+    if taught.state_dict().keys() == like.state_dict().keys():
+        like.load_state_dict(taught.state_dict())
 
 
 def quiet(net: Guess) -> Guess:
@@ -153,36 +182,3 @@ def quiet(net: Guess) -> Guess:
         return Posterior(net.mean(net.trunk(z, t, given)))
 
     return guess
-
-
-def row_nll(nll: Callable[[Tensor, Tensor], Tensor], hidden: Tensor, ids: Ids, valid: Mask) -> Tensor:
-    """Sum over rows of the mean -log p of their valid tokens: one call for all rows of one length.
-
-    Args:
-        nll: states and ids of tokens -> the sum over them.
-        hidden: of some rows.
-        ids: of the same.
-        valid: which of them count.
-    """
-    lengths, total = valid.sum(1), hidden.new_zeros(())
-    for length in sorted({*lengths.tolist()} - {0}):
-        said = valid & (lengths == length)[:, None]
-        total = total + nll(hidden[said], ids[said]) / length
-    return total
-
-
-def means(square: Tensor, weight: Tensor | None, nll: Tensor, decode: Rows) -> dict[str, Tensor]:
-    """Errors of the denoising rows and the sum of the decoding rows' -> the mean over all rows, and each part's own."""
-    weighted = square if weight is None else weight * square
-    said = decode.sum()
-    return {
-        "loss": (weighted.sum() + nll) / max(len(decode), 1),
-        "l2": square.detach().sum() / (len(decode) - said).clamp_min(1),
-        "ce": nll.detach() / said.clamp_min(1),
-    }
-
-
-def with_head(losses: dict[str, Tensor], nll: Tensor, like: ELFObjective, rows: Rows) -> dict[str, Tensor]:
-    """The losses with a commitment head's sum over denoising rows, under the same denominator."""
-    loss = losses["loss"] + like.head_weight * nll / max(len(rows), 1)
-    return losses | {"loss": loss, "head": nll.detach() / rows.sum().clamp_min(1)}

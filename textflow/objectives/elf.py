@@ -11,6 +11,7 @@ from textflow.clocks.base import Clock
 from textflow.clocks.logit_normal import LogitNormal
 from textflow.nets.base import Denoiser, Speaker
 from textflow.objectives.base import Objective
+from textflow.objectives.places import asked, places
 from textflow.paths.base import Path
 from textflow.targets.base import keep, pick
 from textflow.types import Batch, Choice, Given, Latents, Rows, Times
@@ -38,6 +39,18 @@ class Draws(NamedTuple):
     w: Times
 
 
+class Counts(NamedTuple):
+    """Rows of each kind in a batch.
+
+    Args:
+        decode: learn to decode.
+        again: see their own guess.
+    """
+
+    decode: int
+    again: int
+
+
 class ELFObjective(Objective):
     """Denoising rows regress the guided velocity, decoding rows the tokens; one token mean over both (ELF, sec. 3).
 
@@ -51,7 +64,8 @@ class ELFObjective(Objective):
         w_max: largest guidance scale.
         error: that is squared: of the `velocity` (ELF), or of the clean guess `x` [ours], where the last times, which
             ask for little, do not outweigh the others.
-        coins: `exact` tosses one a row; `stratified` takes the expected number of rows each time (fixed shapes).
+        coins: `exact` tosses one a row; `stratified` takes the expected number of rows each time, so that all shapes
+            are known beforehand: no step waits for a GPU, but padding is computed and thrown away.
         head_weight: of the cross-entropy of denoising rows, where the net has a commitment head, >= 0.
         pads: whether padding counts in the loss, so that an answer to a prompt learns to end (ELF, conditional tasks).
     """
@@ -86,15 +100,15 @@ class ELFObjective(Objective):
 
     def draw(self, x: Latents) -> Draws:
         """The random numbers of one step for latents of x's shape."""
-        rows, device = len(x), x.device
-        decode = self._toss(self.decode_share, torch.ones(rows, dtype=torch.bool, device=device))
+        rows, device, counts = len(x), x.device, self.counts(len(x))
+        decode = self._toss(self.decode_share, x.new_ones(rows, dtype=torch.bool), counts and counts.decode)
         return Draws(
             t=self.clock.draw(rows, device=device),
             eps=torch.randn_like(x),
             decode=decode,
             share=self.decode_clock.draw(*x.shape[:2], device=device),
             decode_eps=torch.randn_like(x),
-            again=self._toss(self.again_share, ~decode),
+            again=self._toss(self.again_share, ~decode, counts and counts.again),
             w=self.guidance(torch.rand(rows, device=device)),
         )
 
@@ -102,13 +116,23 @@ class ELFObjective(Objective):
         """w = (1 + w_min) ((1 + w_max) / (1 + w_min))^u - 1: log-uniform in 1 + w."""
         return (1 + self.w_min) * torch.exp(uniform * math.log((1 + self.w_max) / (1 + self.w_min))) - 1
 
-    def _toss(self, share: float, among: Rows) -> Rows:
-        """True on a share of the rows `among`."""
-        order = torch.rand(len(among), device=among.device)
+    def counts(self, rows: int) -> Counts | None:
+        """How many of the rows are of each kind, where that is no matter of chance.
+
+        Args:
+            rows: of the batch.
+        """
         if self.coins == "exact":
+            return None
+        decode = round(self.decode_share * rows)
+        return Counts(decode, round(self.again_share * (rows - decode)))
+
+    def _toss(self, share: float, among: Rows, count: int | None) -> Rows:
+        """True on a share of the rows `among`, or on as many as `count`."""
+        order = torch.rand(len(among), device=among.device)
+        if count is None:
             return (order < share) & among
-        rank = order.masked_fill(~among, 2.0).argsort().argsort()
-        return rank < (share * among.sum()).round()
+        return order.masked_fill(~among, 2.0).argsort().argsort() < count
 
     def loss(
         self, net: Speaker, path: Path, x: Latents, batch: Batch, draws: Draws, fixed: Choice | None = None
@@ -124,7 +148,11 @@ class ELFObjective(Objective):
         t, w = draws.t, draws.w
         given = Given(w=w, clean=None if fixed is None else x, fixed=fixed)
         valid = batch.mask | self.pads if fixed is None else (batch.mask | self.pads) & ~fixed
-        rows, again = ~draws.decode, draws.again & ~draws.decode
+        rows, counts = ~draws.decode, self.counts(len(x))
+        told = places(rows, counts and len(x) - counts.decode)
+        said = places(draws.decode, counts and counts.decode)
+        inner = places(draws.again[told], counts and counts.again)
+        again = told[inner]
         z, some = keep(path.mix(x, draws.eps, t), given), pick(given, again)
         prev = keep(torch.zeros_like(x), given).masked_fill(draws.decode[:, None, None], 0.0)
         with torch.no_grad():
@@ -135,22 +163,21 @@ class ELFObjective(Objective):
 
         z_in = torch.where(rows[:, None, None], z, noisy)
         hidden = net.trunk(z_in, torch.where(rows, t, 1.0), given._replace(prev=prev), draws.decode)
-        guess, goal, inner = net.mean(hidden[rows]), x[rows], again[rows]
+        guess, goal = net.mean(hidden[told]), x[told]
         with torch.no_grad():
             twice = guess[inner] if net.repeats else net.mean(net.trunk(z[again], t[again], some._replace(prev=once)))
             goal[inner] += (1 - 1 / w[again])[:, None, None] * (twice - once)
 
         error = guess - goal
         if self.error == "velocity":
-            error = path.velocity(z[rows], guess, t[rows]) - path.velocity(z[rows], goal, t[rows])
-        square = (error**2).mean(-1)[valid[rows]].sum()
-        said = valid & draws.decode[:, None]
-        nll = net.nll(hidden[said], batch.ids[said])
+            error = path.velocity(z[told], guess, t[told]) - path.velocity(z[told], goal, t[told])
+        square = ((error**2).mean(-1) * valid[told]).sum()
+        nll = net.nll(*asked(hidden[said], batch.ids[said], valid[said], counts is not None))
         losses = means(square, nll, valid, draws.decode)
         if net.head is None:
             return losses
-        told = valid & rows[:, None]
-        return with_head(losses, net.token_nll(hidden[told], batch.ids[told]), self.head_weight, valid, draws.decode)
+        nll = net.token_nll(*asked(hidden[told], batch.ids[told], valid[told], counts is not None))
+        return with_head(losses, nll, self.head_weight, valid, draws.decode)
 
 
 def means(square: Tensor, nll: Tensor, valid: Tensor, decode: Tensor) -> dict[str, Tensor]:

@@ -80,13 +80,7 @@ class FlowMap(Objective):
 
     def draw(self, x: Latents) -> Spans:
         """The random numbers of one step, for latents of x's shape."""
-        coin, whole, start, length = (even(len(x), x.device) for _ in range(4))
-        low, instant = start * (1 - length), coin < self.instant
-        high = low + length
-        all_of_it = whole < self.whole
-        low, high = torch.where(all_of_it, 0.0, low), torch.where(all_of_it, 1.0, high)
-        s, u = (self.clock.icdf(torch.where(instant, start, q)).float() for q in (low, high))
-        return Spans(s, u, torch.randn_like(x), instant)
+        return draw_spans(x, self.clock, self.instant, self.whole)
 
     def loss(self, net: Denoiser, path: Path, x: Latents, batch: Batch, spans: Spans, times: Walk) -> dict[str, Tensor]:
         """The losses for given draws: a token mean over both kinds of rows.
@@ -131,6 +125,24 @@ class FlowMap(Objective):
 
         never = torch.zeros(len(z), dtype=torch.bool, device=z.device)
         return self.target(self.teacher or own, net, path, z, times, Given(), never)
+
+
+def draw_spans(x: Latents, clock: Clock, instant_share: float, whole_share: float) -> Spans:
+    """Steps that start and end evenly in a law of time.
+
+    Args:
+        x: latents of the shape wanted.
+        clock: the law.
+        instant_share: of rows of no length.
+        whole_share: of the others, that go from 0 to 1.
+    """
+    coin, whole, start, length = (even(len(x), x.device) for _ in range(4))
+    low, instant = start * (1 - length), coin < instant_share
+    high = low + length
+    all_of_it = whole < whole_share
+    low, high = torch.where(all_of_it, 0.0, low), torch.where(all_of_it, 1.0, high)
+    s, u = (clock.icdf(torch.where(instant, start, q)).float() for q in (low, high))
+    return Spans(s, u, torch.randn_like(x), instant)
 
 
 def even(rows: int, device: torch.device) -> Times:

@@ -68,11 +68,14 @@ class SUBS(nn.Module):
         """
         t = draws.t.double()
         ids = self.schedule.hide(batch.ids, draws.uniform, t, net.mask)
-        lost = (ids == net.mask) & batch.mask
+        if batch.fixed is not None:  # a source is never hidden
+            ids = torch.where(batch.fixed, batch.ids, ids)
+        told = batch.mask if batch.fixed is None else batch.mask & ~batch.fixed
+        lost = (ids == net.mask) & told
         logits = net.logits(net(ids, self.told(t))[lost])[:, : net.mask]  # [n, V]
         nll = F.cross_entropy(logits.float(), batch.ids[lost], reduction="none")
         weight = self.schedule.weight(t)[:, None].expand_as(lost)[lost].to(nll)
         return {
-            "loss": (nll * weight).sum() / batch.mask.sum().clamp_min(1),
+            "loss": (nll * weight).sum() / told.sum().clamp_min(1),
             "ce": nll.detach().sum() / lost.sum().clamp_min(1),
         }

@@ -11,7 +11,7 @@ from textflow.nets.base import Denoiser
 from textflow.noise import Noise
 from textflow.oracle.chain import TINY, Chain
 from textflow.paths.base import Path
-from textflow.types import Given, Ids, Latents, Logits, Mask, Posterior, Times
+from textflow.types import Given, Ids, Latents, Logits, Mask, Posterior, Sight, Times
 
 RULED_OUT = -1e3  # log-likelihood of the tokens that a fixed position does not hold
 
@@ -32,7 +32,7 @@ class Atoms(Codec):
         self.tau = tau
         self.register_buffer("codes", codes)
 
-    def encode(self, ids: Ids, mask: Mask | None = None) -> Latents:
+    def encode(self, ids: Ids, mask: Mask | Sight | None = None) -> Latents:
         """E_y, the middle of each token's cloud."""
         return self.codes[ids]
 

@@ -7,7 +7,7 @@ from torch import nn
 from textflow.codecs.base import Codec
 from textflow.nets.base import Denoiser
 from textflow.paths.base import Path
-from textflow.types import Given, Latents, Logits, Posterior
+from textflow.types import Given, Ids, Latents, Logits, Posterior
 
 
 class Readout(nn.Module, ABC):
@@ -27,3 +27,10 @@ class Readout(nn.Module, ABC):
             net: may read latents.
             given: guidance and prompt.
         """
+
+    def tokens(
+        self, z: Latents, t: float, belief: Posterior, path: Path, codec: Codec, net: Denoiser, given: Given = Given()
+    ) -> Ids:
+        """The likeliest tokens of `forward`, whose arguments these are; a readout that knows how makes them with few
+        logits in memory at a time."""
+        return self(z, t, belief, path, codec, net, given).argmax(-1)

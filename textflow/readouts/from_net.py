@@ -6,7 +6,7 @@ from textflow.codecs.base import Codec
 from textflow.nets.base import Denoiser, Speaker
 from textflow.paths.base import Path
 from textflow.readouts.base import Readout
-from textflow.types import Given, Latents, Logits, Posterior
+from textflow.types import Given, Ids, Latents, Logits, Posterior, Times
 
 
 class FromNet(Readout):
@@ -15,7 +15,12 @@ class FromNet(Readout):
     def forward(
         self, z: Latents, t: float, belief: Posterior, path: Path, codec: Codec, net: Denoiser, given: Given = Given()
     ) -> Logits:
-        return speak(self, belief.mean, net, given)
+        return decoder(self, net).decode(*heard(belief.mean, given))
+
+    def tokens(
+        self, z: Latents, t: float, belief: Posterior, path: Path, codec: Codec, net: Denoiser, given: Given = Given()
+    ) -> Ids:
+        return decoder(self, net).tokens(*heard(belief.mean, given))
 
 
 class Matched(Readout):
@@ -37,16 +42,31 @@ class Matched(Readout):
     def forward(
         self, z: Latents, t: float, belief: Posterior, path: Path, codec: Codec, net: Denoiser, given: Given = Given()
     ) -> Logits:
+        return decoder(self, net).decode(*heard(z * self.share(path, t), given))
+
+    def tokens(
+        self, z: Latents, t: float, belief: Posterior, path: Path, codec: Codec, net: Denoiser, given: Given = Given()
+    ) -> Ids:
+        return decoder(self, net).tokens(*heard(z * self.share(path, t), given))
+
+    def share(self, path: Path, t: float) -> float:
+        """p / alpha: what z_t is to be multiplied with."""
         time = torch.tensor(t, dtype=torch.float64)
-        alpha, sigma = float(path.alpha(time)), float(path.sigma(time))
-        return speak(self, z * (self.scale / (self.scale * alpha + sigma)), net, given)
+        return self.scale / (self.scale * float(path.alpha(time)) + float(path.sigma(time)))
 
 
-def speak(readout: Readout, z: Latents, net: Denoiser, given: Given) -> Logits:
-    """The decode mode of a net that has one."""
+def decoder(readout: Readout, net: Denoiser) -> Speaker:
+    """A net, if it has a decode mode."""
     if not isinstance(net, Speaker):
         raise ValueError(
             f"the readout {type(readout).__name__} needs a net with a decode mode, {type(net).__name__} has none; use "
             "FromCodec, or FromBelief where the net gives logits"
         )
-    return net.decode(z, torch.ones_like(z[:, 0, 0]), given._replace(prev=None))
+    return net
+
+
+def heard(z: Latents, given: Given) -> tuple[Latents, Times, Given]:
+    """What a decode mode is told: t = 1, no self-condition, and a prompt stands clean."""
+    if given.fixed is not None and given.clean is not None:
+        z = torch.where(given.fixed[..., None], given.clean, z)
+    return z, torch.ones_like(z[:, 0, 0]), given._replace(prev=None)

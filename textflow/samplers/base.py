@@ -8,7 +8,7 @@ import torch
 
 from textflow.noise import Noise
 from textflow.paths.base import Path
-from textflow.types import Choice, Denoise, Latents, Posterior
+from textflow.types import Choice, Denoise, Ending, Latents, Posterior
 
 
 class Sampler(ABC):
@@ -46,6 +46,13 @@ def levels(path: Path, t: float) -> tuple[float, float]:
     """alpha and sigma of a path at t, in float64."""
     time = torch.tensor(t, dtype=torch.float64)
     return float(path.alpha(time)), float(path.sigma(time))
+
+
+def ending(denoise: Denoise, u: float) -> Denoise:
+    """The same denoiser, which hears that the step ends at u where it listens: flow maps are told, others are not."""
+    if isinstance(denoise, Ending):
+        denoise.until = u
+    return denoise
 
 
 class Trace(NamedTuple):
@@ -91,7 +98,9 @@ def sample(
     since = None
     for t, u in pairwise(times):
         states.append(z)
-        ask = last if last is not None and u >= 1 else denoise
+        ask = ending(denoise, u)
+        if last is not None and u >= 1:
+            ask = ending(last, u)
         z, belief = sampler.step(ask, path, z, t, u, prev, noise, since)
         z, prev, since = keep(z), keep(belief.mean), t
         beliefs.append(belief)

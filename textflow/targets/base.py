@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from textflow.clocks.base import Clock
@@ -74,7 +74,7 @@ class Data:
         return Posterior(self.x)
 
 
-def pick(given: Given, rows: Rows) -> Given:
+def pick(given: Given, rows: Rows | Int[Tensor, " n"]) -> Given:
     """What is given to some of the rows."""
     return Given(*(None if part is None else part[rows] for part in given))
 
@@ -86,14 +86,19 @@ def keep(z: Latents, given: Given) -> Latents:
     return torch.where(given.fixed[..., None], given.clean, z)
 
 
-def opening(teacher: Guess, z: Latents, t: Times, given: Given, again: Rows) -> tuple[Latents, Latents]:
+def opening(
+    teacher: Guess, z: Latents, t: Times, given: Given, again: Rows, before: tuple[Latents, Times] | None = None
+) -> tuple[Latents, Latents]:
     """The teacher's first guess, and the self-condition that it and the student are shown: on the rows `again` the
-    teacher's own blind guess. On the others the blind guess is the first guess, so no row is asked in vain."""
-    blank = keep(torch.zeros_like(z), given)
-    guess = keep(teacher(z, t, given._replace(prev=blank)).mean, given)
-    prev = torch.where(again[:, None, None], guess, blank)
-    twice = teacher(z[again], t[again], pick(given._replace(prev=prev), again)).mean
-    return guess.index_put((again,), keep(twice.to(guess.dtype), pick(given, again))), prev
+    teacher's own blind guess, at z and t or at a state `before`. On the others the blind guess is the first guess, so
+    no row is asked in vain."""
+    blank, at, then = keep(torch.zeros_like(z), given), z, t
+    if before is not None:
+        at, then = torch.where(again[:, None, None], keep(before[0], given), z), torch.where(again, before[1], t)
+    guess = keep(teacher(at, then, given._replace(prev=blank)).mean, given)
+    prev, spots = torch.where(again[:, None, None], guess, blank), again.nonzero()[:, 0]  # the one wait for a GPU
+    twice = teacher(z[spots], t[spots], pick(given._replace(prev=prev), spots)).mean
+    return guess.index_put((spots,), keep(twice.to(guess.dtype), pick(given, spots))), prev
 
 
 def share(path: Path, t: Times, u: Times) -> tuple[Tensor, Tensor]:

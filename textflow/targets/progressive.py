@@ -25,11 +25,21 @@ class Progressive(Target):
             [ours].
         order: 1 is Euler; 2 continues the guesses in a straight line, so that a quarter of the substeps may do: it
             changes the target, by what `target_error` says [ours].
+        gamma: strength of the teacher's re-injection, >= 0; above 0 it changes the target [ours].
+        earlier: by how many of the student's steps the self-condition lies before s, >= 0: at 1 it is as noisy as in
+            sampling (FastDiSS, 2604.05551, in a form [ours]); above 0 it changes the target.
     """
 
     substeps: int = 4
     spread: Literal["drawn", "even"] = "drawn"
     order: Literal[1, 2] = 1
+    gamma: float = 0.0
+    earlier: float = 0.0
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is the teacher's walk by Euler's rule."""
+        return self.order == 1 and self.gamma == 0 and self.earlier == 0
 
     def times(self, s: Times, u: Times, clock: Clock) -> Walk:
         if self.spread == "drawn":
@@ -40,7 +50,7 @@ class Progressive(Target):
     def __call__(
         self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Rows
     ) -> Lesson:
-        return walk(teacher, path, z, times, given, again, self.order)
+        return walk(teacher, path, z, times, given, again, self.order, self.gamma, self.earlier)
 
 
 def between(s: Times, u: Times, fractions: Tensor) -> Walk:
@@ -54,8 +64,19 @@ def between(s: Times, u: Times, fractions: Tensor) -> Walk:
     return torch.cat([s[:, None], s[:, None] + (u - s)[:, None] * fractions, u[:, None]], 1)
 
 
-def walk(teacher: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Rows, order: int = 1) -> Lesson:
-    """The guesses of a walk, folded into one: z_t = taken + left z_s, where `taken` holds guesses alone.
+def walk(
+    teacher: Guess,
+    path: Path,
+    z: Latents,
+    times: Walk,
+    given: Given,
+    again: Rows,
+    order: int = 1,
+    gamma: float = 0.0,
+    earlier: float = 0.0,
+) -> Lesson:
+    """The guesses of a walk, folded into one: z_t = taken + left z_s + stir, where `taken` holds guesses alone and
+    `stir` fresh noise, whose mean is 0 and which is left out of the fold.
 
     Args:
         teacher: each guess sees the one before.
@@ -65,24 +86,53 @@ def walk(teacher: Guess, path: Path, z: Latents, times: Walk, given: Given, agai
         given: guidance and prompt.
         again: rows whose first guess sees a blind one.
         order: 1 or 2.
+        gamma: strength of re-injection.
+        earlier: by how many walks the blind guess lies before this one.
     """
-    guess, prev = opening(teacher, z, times[:, 0], given, again)
-    taken, left = torch.zeros_like(z), torch.ones(len(z), 1, 1, dtype=torch.float64, device=z.device)
-    last = guess
+    guess, prev, last = z, z, z
+    taken, stir = torch.zeros_like(z), torch.zeros_like(z)
+    left = torch.ones(len(z), 1, 1, dtype=torch.float64, device=z.device)
     for i in range(times.shape[1] - 1):
         t, u = times[:, i], times[:, i + 1]
+        if gamma:
+            stay = back(t, u, gamma)
+            taken, left, stir = stay.to(z.dtype) * taken, stay * left, stirred(path, stir, stay)
+            t = t * stay[:, 0, 0].to(t)
+        here = keep(taken + left.to(z.dtype) * z + stir, given)
         if i:
-            here = keep(taken + left.to(z.dtype) * z, given)
             last, guess = guess, keep(teacher(here, t, given._replace(prev=guess)).mean, given)
+        else:
+            guess, prev = opening(teacher, here, t, given, again, before(path, here, t, times, earlier))
         used = guess
         if i and order == 2:  # not from a blind guess to one that saw it
             seen = (again | (i > 1))[:, None, None]
             used = guess + (reach(times[:, i - 1], t, u) * seen).to(z.dtype) * (guess - last)
         a, b = share(path, t, u)
-        taken, left = a.to(z.dtype) * taken + b.to(z.dtype) * used, a * left
+        taken, left, stir = a.to(z.dtype) * taken + b.to(z.dtype) * used, a * left, a.to(z.dtype) * stir
     a, b = share(path, times[:, 0], times[:, -1])
-    over = (left - a) / b  # 0 where no floor under 1 - t acts
+    over = (left - a) / b  # 0 where no floor under 1 - t acts and nothing is re-injected
     return Lesson(taken / b.to(z.dtype) + over.to(z.dtype) * z, prev)
+
+
+def back(t: Times, u: Times, gamma: float) -> Tensor:
+    """Share that re-injection leaves of z, clip(1 - gamma (u - t), 0, 1), float64 [B, 1, 1]; 1 in a step to the text
+    (ELF, released code)."""
+    stay = (1 - gamma * (u - t)).clamp(0, 1)
+    return torch.where(u >= 1 - 1e-6, 1.0, stay).double()[:, None, None]
+
+
+def stirred(path: Path, stir: Latents, stay: Tensor) -> Latents:
+    """Fresh noise in z after a step back."""
+    noise = path.mix(torch.zeros_like(stir), torch.randn_like(stir), 0.0)
+    return stay.to(stir) * stir + (1 - stay).to(stir) * noise
+
+
+def before(path: Path, z: Latents, t: Times, times: Walk, earlier: float) -> tuple[Latents, Times] | None:
+    """z and its time `earlier` walks before, with the noise that the path has there; None for the state itself."""
+    if not earlier:
+        return None
+    then = (t - earlier * (times[:, -1] - times[:, 0])).clamp_min(0)
+    return path.rewind(z, torch.randn_like(z), t, then), then
 
 
 def reach(back: Times, t: Times, u: Times) -> Tensor:

@@ -1,6 +1,8 @@
 """How things are trained: Trainable, its optimizer, its average, its checkpoints and its logs."""
 
 from .ema import Average as Average
+from .engines import FSDP as FSDP
+from .engines import Zero as Zero
 from .every import Every as Every
 from .log import Metrics as Metrics
 from .module import Trainable as Trainable

@@ -6,6 +6,8 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
+from .engines.whole import local
+
 
 class Average(L.Callback):
     """twin = ema * twin + (1 - ema) * net after every optimizer step of a Trainable; buffers are copied."""
@@ -42,4 +44,4 @@ def follow(net: nn.Module, twin: nn.Module, decay: float) -> None:
 
 
 def _local(tensors: Any) -> list[Tensor]:
-    return [t.to_local() if hasattr(t, "to_local") else t for t in tensors]
+    return [local(tensor) for tensor in tensors]

@@ -51,8 +51,12 @@ class Metrics(Logger):
         numbers = ((name, value) for name, value in metrics.items() if name != "epoch")
         csv.writer(rows, lineterminator="\n").writerows((step_done(step), name, repr(float(v))) for name, v in numbers)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "a") as file:
-            file.write(("" if file.tell() else HEADER) + rows.getvalue())
+        try:
+            with open(self.path, "a") as file:
+                file.write(("" if file.tell() else HEADER) + rows.getvalue())
+        except OSError as error:
+            error.filename = str(self.path)  # a full disk names no file
+            raise
 
     @rank_zero_only
     def rewind(self, step: int) -> None:
@@ -63,7 +67,7 @@ class Metrics(Logger):
         """
         if not self.path.exists():
             return
-        lines = self.path.read_text().splitlines(keepends=True)[1:]
+        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)[1:]
         kept = [line for line in lines if line.endswith("\n") and _step(line) <= step]
         replace(self.path, lambda path: _write(path, HEADER + "".join(kept)))
 

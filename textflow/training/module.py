@@ -14,6 +14,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from ..nets.frozen import Frozen
 from ..types import Batch
 from .ema import Average
+from .engines import Spread
+from .engines.whole import local, whole
 from .finite import Finite
 from .optim import MuonAdam
 from .schedule import Warmup
@@ -32,6 +34,7 @@ class Trainable(L.LightningModule, ABC):
     twin: nn.Module
     tokenizer: Any = None  # set by `textflow fit` and `textflow.load`
     length: int = 128  # tokens a row, likewise
+    given: int | None = None  # most tokens of a source, where it is trained on pairs, likewise
     looked: float = 0.0  # seconds spent looking at the model rather than training it
 
     def __init__(
@@ -85,13 +88,13 @@ class Trainable(L.LightningModule, ABC):
 
     def configure_callbacks(self) -> list[L.Callback]:
         """The average always follows; Lightning runs checkpoint callbacks after it."""
-        return [Average()]
+        return [Average(), Spread()]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses to save weights that are not finite."""
         self.finite.check()
         for name, p in self.net.named_parameters():
-            if not bool(torch.isfinite(p).all()):
+            if not bool(torch.isfinite(local(p)).all()):
                 raise ValueError(
                     f"net.{name} is no longer finite at step {self.global_step}, so nothing was saved;"
                     " lower the learning rate and continue from the last checkpoint"
@@ -99,9 +102,9 @@ class Trainable(L.LightningModule, ABC):
 
     def weights(self) -> dict[str, Tensor]:
         """What model.safetensors holds: everything but the twin, with the twin's values in place of the net's."""
-        state = self.state_dict()
+        state = self.state_dict(keep_vars=True)
         names = [name for name in state if not name.startswith("twin.")]
-        return {name: _whole(state[_averaged(name)]) for name in names}
+        return {name: whole(state[_averaged(name)]) for name in names}
 
     @torch.no_grad()
     def load_weights(self, tensors: Mapping[str, Tensor]) -> None:
@@ -124,11 +127,6 @@ class Trainable(L.LightningModule, ABC):
 
 def _averaged(name: str) -> str:
     return "twin." + name[len("net.") :] if name.startswith("net.") else name
-
-
-def _whole(tensor: Any) -> Tensor:
-    tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-    return tensor.detach().to("cpu", copy=True).contiguous()
 
 
 def _refuse(what: str, names: list[str]) -> None:

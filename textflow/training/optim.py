@@ -8,24 +8,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+from .orthogonal import orthogonalise
 
-
-def orthogonalise(u: Tensor, steps: int = 5) -> Tensor:
-    """About U V^T of u = U S V^T, in float32, for one matrix or a batch of them [..., rows, cols].
-
-    Args:
-        u: matrices; zero stays zero.
-        steps: of Newton-Schulz, at least 1.
-    """
-    a, b, c = NEWTON_SCHULZ
-    tall = u.shape[-2] > u.shape[-1]
-    x = (u.mT if tall else u).float()
-    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-8)
-    for _ in range(steps):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.mT if tall else x).to(u.dtype)
+Orthogonal = Callable[[Sequence[Tensor], Sequence[Tensor], int], list[Tensor]]  # params, updates, steps -> updates
 
 
 class MuonAdam(Optimizer):
@@ -74,6 +59,7 @@ class MuonAdam(Optimizer):
             lr=lr, beta=beta, betas=tuple(betas), eps=eps, weight_decay=weight_decay, steps=steps, matrices=False, k=0
         )
         super().__init__([group for group in groups if group["params"]], defaults)
+        self.across: Orthogonal = here  # engines of many processes put theirs here
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -81,6 +67,8 @@ class MuonAdam(Optimizer):
         with torch.enable_grad():
             loss = None if closure is None else closure()
         for group in self.param_groups:
+            if not group["params"]:  # a sharded engine gives one group after another
+                continue
             group["k"] += 1
             updates = self._muon(group) if group["matrices"] else self._adam(group)
             for p, update in updates:
@@ -90,16 +78,12 @@ class MuonAdam(Optimizer):
         return loss
 
     def _muon(self, group: dict[str, Any]) -> Iterable[tuple[Tensor, Tensor]]:
-        beta, k = group["beta"], group["k"]
-        same: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)  # one Newton-Schulz a shape
-        for p in group["params"]:
+        beta, k, params, updates = group["beta"], group["k"], group["params"], []
+        for p in params:
             m, g = self._moment(p, "momentum"), _gradient(p)
             m.lerp_(g, 1 - beta)
-            same[p.shape].append((p, m * (beta / (1 - beta ** (k + 1))) + g * ((1 - beta) / (1 - beta**k))))
-        for shape, pairs in same.items():
-            scale = max(1.0, shape[0] / shape[1]) ** 0.5
-            ortho = orthogonalise(torch.stack([u for _, u in pairs]), group["steps"]) * scale  # [n, rows, cols]
-            yield from zip([p for p, _ in pairs], ortho, strict=True)
+            updates.append(m * (beta / (1 - beta ** (k + 1))) + g * ((1 - beta) / (1 - beta**k)))
+        yield from zip(params, self.across(params, updates, group["steps"]), strict=True)
 
     def _adam(self, group: dict[str, Any]) -> Iterable[tuple[Tensor, Tensor]]:
         (b1, b2), k = group["betas"], group["k"]
@@ -114,6 +98,32 @@ class MuonAdam(Optimizer):
         if name not in self.state[p]:
             self.state[p][name] = torch.zeros_like(p)
         return self.state[p][name]
+
+
+def here(params: Sequence[Tensor], updates: Sequence[Tensor], steps: int) -> list[Tensor]:
+    """Each matrix orthogonalised and scaled by sqrt(max(1, rows / cols)), those of one shape together.
+
+    Args:
+        params: whose updates these are.
+        updates: matrices, written over.
+        steps: of Newton-Schulz, at least 1.
+    """
+    same: dict[torch.Size, list[int]] = defaultdict(list)
+    for i, u in enumerate(updates):
+        same[u.shape].append(i)
+    for shape, spots in same.items():
+        scale = max(1.0, shape[0] / shape[1]) ** 0.5
+        for some in batches(spots, updates[spots[0]]):
+            ortho = orthogonalise(torch.stack([updates[i] for i in some]), steps) * scale  # [n, rows, cols]
+            for i, matrix in zip(some, ortho, strict=True):
+                updates[i].copy_(matrix)
+    return list(updates)
+
+
+def batches(spots: list[int], like: Tensor) -> list[list[int]]:
+    """As many together as bound the memory; few launches are what a GPU gains by it, a CPU gains nothing."""
+    each = max((2**20 if like.is_cpu else 2**25) // max(like.numel(), 1), 1)
+    return [spots[i : i + each] for i in range(0, len(spots), each)]
 
 
 def _gradient(p: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 from lightning.pytorch.loggers import WandbLogger
 
 from .every import Every
+from .state import replace
 from .still import still
 
 
@@ -34,7 +35,8 @@ class Samples(Every):
             return
         path = self.run / "samples" / f"step-{step:08d}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(f"[{i}] {text}\n" for i, text in enumerate(texts, 1)), encoding="utf-8")
+        said = "".join(f"[{i}] {text}\n" for i, text in enumerate(texts, 1))
+        replace(path, lambda tmp: tmp.write_text(said, encoding="utf-8"))
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 rows: list[list[Any]] = [[step, text] for text in texts]

@@ -8,11 +8,12 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
-from lightning_utilities.core.rank_zero import rank_zero_info
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 
 from .interrupt import Interrupt
 from .log import Metrics
-from .state import FILE, begin, discard, finish, prune, replace, states, unfinished, write_weights
+from .state import FILE, begin, discard, finish, prune, replace, states, unfinished
+from .weights import read_weights, write_weights
 
 
 class Save(Checkpoint):
@@ -80,6 +81,14 @@ class Save(Checkpoint):
             command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
             rank_zero_info(f"stopped at step {trainer.global_step} and saved in {self.run}; to continue: {command}")
 
+    def on_fit_end(self, trainer: Any, module: Any) -> None:
+        """Writes the weights anew where a kill or the disk came between the state and them."""
+        if trainer.fast_dev_run or trainer.global_step == 0:
+            return
+        missing = trainer.is_global_zero and not self._written(trainer.global_step)
+        if trainer.strategy.reduce_boolean_decision(missing, all=False) if trainer.world_size > 1 else missing:
+            self.write(trainer, module)
+
     def on_exception(self, trainer: L.Trainer, module: Any, exception: BaseException) -> None:
         """Gives the signals back."""
         self.interrupt.restore()
@@ -98,10 +107,10 @@ class Save(Checkpoint):
                 begin(self.run, step)
             trainer.strategy.barrier("Save.begin")
             trainer.save_checkpoint(unfinished(self.run, step) / FILE, weights_only=False)
-            weights = module.weights()
             if zero:
                 finish(self.run, step)
-                write_weights(self.run / "model.safetensors", weights, {"step": str(step)})
+            self.write(trainer, module)
+            if zero:
                 prune(self.run, step, self.keep)
         except Exception as error:
             discard(self.run, step)
@@ -110,6 +119,23 @@ class Save(Checkpoint):
             raise
         trainer.strategy.barrier("Save.end")
         self.saved = step
+
+    def write(self, trainer: Any, module: Any) -> None:
+        """Writes the averaged weights of this step. Called on all ranks, which may each hold a part of them."""
+        weights = module.weights()
+        if trainer.is_global_zero:
+            write_weights(self.run / "model.safetensors", weights, {"step": str(trainer.global_step)})
+
+    def _written(self, step: int) -> bool:
+        """Whether the file of the weights is whole and of this step."""
+        path = self.run / "model.safetensors"
+        try:
+            return read_weights(path)[1].get("step") == str(step)
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError) as error:
+            rank_zero_warn(f"{path} is damaged ({error}); written anew")
+            return False
 
     def _asked(self, trainer: L.Trainer) -> bool:
         if trainer.world_size == 1:

@@ -1,21 +1,19 @@
 """The training states of a run folder: RUN/state/step-00000500/{state.pt, sha256.json}, whole or not there at all."""
 
-import errno
 import hashlib
 import json
 import os
+import pickle
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning_utilities.core.rank_zero import rank_zero_warn
-from safetensors import SafetensorError
-from safetensors.torch import save_file
-from torch import Tensor
 
 FILE, SUMS = "state.pt", "sha256.json"
 
@@ -34,8 +32,14 @@ class StateIO(TorchCheckpointIO):
             os.fsync(file.fileno())
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
-        """Reads one file, whoever wrote it, with weights_only=True."""
-        return torch.load(path, map_location=map_location, weights_only=True)
+        """Reads one file, whoever wrote it, with weights_only=True; a state that holds code is refused."""
+        try:
+            return torch.load(path, map_location=map_location, weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise ValueError(
+                f"{path} holds more than tensors and plain data, so it is not opened; it was not written by textflow:"
+                " remove its folder to go on from the state before it"
+            ) from error
 
 
 def folder_of(run: Path, step: int) -> Path:
@@ -61,10 +65,13 @@ def latest(run: Path) -> Path | None:
     """
     for torn in sorted((run / "state").glob(".step-*.tmp")):
         rank_zero_warn(f"{torn} was cut off while it was written; ignored")
-    for state in reversed(states(run)):
+    there = states(run)
+    for state in reversed(there):
         if (fault := damage(state)) is None:
             return state / FILE
-        rank_zero_warn(f"{state} is damaged ({fault}); ignored")
+        older = there[: there.index(state)]
+        way = f"the one before it, {older[-1].name}, is tried" if older else "there is no other to go on from"
+        rank_zero_warn(f"{state} is damaged ({fault}); ignored: {way}")
     return None
 
 
@@ -72,7 +79,7 @@ def damage(state: Path) -> str | None:
     """What is wrong with a state folder, or None if it is as it was written."""
     try:
         sums = json.loads((state / SUMS).read_text())
-        if FILE not in sums:
+        if not any(name.split("/")[0] == FILE for name in sums):  # sharded strategies write a folder
             return f"{SUMS} does not name {FILE}"
         for name, expected in sums.items():
             if _digest(state / name) != expected:
@@ -102,7 +109,7 @@ def finish(run: Path, step: int) -> Path:
     """Checksums, waits for the disk, renames the folder into place, reads it again."""
     tmp, final = unfinished(run, step), folder_of(run, step)
     _readable(tmp)
-    sums = {str(p.relative_to(tmp)): _digest(p) for p in sorted(tmp.rglob("*")) if p.is_file()}
+    sums = {p.relative_to(tmp).as_posix(): _digest(p, settle=True) for p in sorted(tmp.rglob("*")) if p.is_file()}
     with open(tmp / SUMS, "w") as file:
         json.dump(sums, file, indent=1)
         file.flush()
@@ -118,45 +125,43 @@ def finish(run: Path, step: int) -> Path:
 
 
 def prune(run: Path, step: int, keep: int) -> None:
-    """Removes all states but the newest `keep` up to a step: older ones, later ones of a run set back, torn ones."""
-    past = [state for state in states(run) if step_of(state) <= step]
+    """Removes all states but the newest `keep` whole ones up to a step: what a run set back left, too.
+
+    Args:
+        run: the run folder.
+        step: whose state was just read back whole.
+        keep: states kept, at least 1; a damaged one takes no one's place.
+    """
+    kept = [folder_of(run, step)]
+    for state in reversed([state for state in states(run) if step_of(state) < step]):
+        if len(kept) < keep and damage(state) is None:
+            kept.append(state)
     for state in states(run):
-        if state not in past[-keep:]:
+        if state not in kept:
             shutil.rmtree(state)
     for torn in (run / "state").glob(".step-*.tmp"):
         shutil.rmtree(torn)
 
 
-def write_weights(path: Path, tensors: Mapping[str, Tensor], note: Mapping[str, str]) -> None:
-    """A safetensors file that replaces the one before only when it is whole on the disk.
-
-    Args:
-        path: of the file.
-        tensors: its contents.
-        note: its metadata.
-    """
-
-    def write(tmp: Path) -> None:
-        try:
-            save_file(dict(tensors), tmp, metadata={"format": "pt", **note})
-        except SafetensorError as error:
-            raise OSError(errno.EIO, str(error), str(tmp)) from error
-
-    replace(path, write)
-
-
-def replace(path: Path, write: Callable[[Path], None]) -> None:
-    """Writes beside a file, waits for the disk, renames over it.
+def replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Writes beside a file, waits for the disk, renames over it; what could not be written whole is removed.
 
     Args:
         path: of the file.
         write: called with the path to write to.
     """
     tmp = path.with_name(f".{path.name}.tmp")
-    write(tmp)
-    with open(tmp, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(tmp, path)
+    try:
+        write(tmp)
+        with open(tmp, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(tmp, path)
+    except BaseException as error:
+        with suppress(OSError):
+            tmp.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = error.filename or str(path)  # a full disk names no file
+        raise
     _sync(path.parent)
 
 
@@ -180,11 +185,13 @@ def _hidden(error: BaseException) -> BaseException:
     return seen or error
 
 
-def _digest(path: Path) -> str:
+def _digest(path: Path, settle: bool = False) -> str:
     sha = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             sha.update(block)
+        if settle:
+            os.fsync(file.fileno())
     return sha.hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 import netrc
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
 
 from .log import Metrics, step_done
+from .state import replace
 
 
 class Wandb(WandbLogger):
@@ -31,15 +33,18 @@ class Wandb(WandbLogger):
             self._experiment = None
 
 
-def loggers(run: Path, wandb: bool = True, project: str = "textflow") -> list[Logger]:
+def loggers(run: Path, wandb: bool = True, project: str = "textflow", group: str | None = None) -> list[Logger]:
     """The loggers of a run.
 
     Args:
         run: the run folder.
         wandb: also log to Weights & Biases.
         project: its project there.
+        group: of runs there, in which this one's job is the name of its folder.
     """
-    return [Metrics(run), wandb_logger(run, project)] if wandb else [Metrics(run)]
+    if not wandb:
+        return [Metrics(run)]
+    return [Metrics(run), wandb_logger(run, project, **({"group": group, "job_type": run.name} if group else {}))]
 
 
 def wandb_logger(run: Path, project: str = "textflow", **settings: Any) -> Wandb:
@@ -73,5 +78,8 @@ def has_key() -> bool:
 def _identity(run: Path) -> str:
     file = run / "wandb_id"
     if not file.exists():
-        file.write_text(secrets.token_hex(4) + "\n")
-    return file.read_text().strip()
+        replace(file, lambda path: path.write_text(secrets.token_hex(4) + "\n"))
+    found = file.read_text(encoding="utf-8", errors="replace").strip()
+    if not re.fullmatch(r"[\w.-]{1,64}", found, re.ASCII):
+        raise ValueError(f"{file} holds {found[:40]!r}, which is no W&B id; remove it to begin another W&B run")
+    return found

@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch.plugins import CheckpointIO
 from lightning_utilities.core.rank_zero import rank_zero_info
 
+from .engines import refuse_strategy
 from .state import StateIO
 
 
@@ -42,6 +43,7 @@ class Trainer(L.Trainer):
         **kwargs: Any,
     ) -> None:
         logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advert)
+        refuse_strategy(kwargs.get("strategy"))
         if precision == "auto":
             precision = fast_precision(str(kwargs.get("accelerator", "auto")))
         plugins = list(plugins) if isinstance(plugins, (list, tuple)) else [plugins] if plugins is not None else []

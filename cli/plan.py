@@ -1,0 +1,194 @@
+"""textflow check RECIPE [OVERLAY ...] --devices N: a big job, planned without its hardware, text or network."""
+
+import os
+from argparse import ArgumentParser
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from textflow import recipe as recipes
+from textflow.cli.estimate import Engine, count, kept_by, largest_block, readable, tokens_a_step
+from textflow.cli.trial import forward, standing
+from textflow.data import Tokenizer
+from textflow.eval.bench.flops import PEAKS, Flops
+from textflow.eval.bench.sizes import SIZES, Size
+from textflow.nets import ELF
+from textflow.training.engines.refuse import refuse_optimizer, refuse_precision, refuse_strategy
+
+VOCABULARIES = {"t5-small": 32_100, "t5-base": 32_100, "gpt2": 50_257}  # ids, where the tokenizer is not at hand
+ROWS = 2  # of the pass on the meta device
+
+
+@dataclass
+class Plan:
+    """What is asked, and what the steps find out, each for those after it."""
+
+    words: list[str]
+    devices: int
+    card: str
+    mfu: float
+    tokens: float | None
+    vocab: int | None
+    config: Any = None
+    model: Any = None
+    optimizer: Any = None
+    engine: Engine | None = None
+    sizes: dict[str, int] = field(default_factory=dict)  # bytes, before anything is shared out
+    flops: int = 0  # of a forward pass over ROWS rows
+    block: int = 0  # bytes that are gathered at a time where parameters are in shards
+
+
+def asked(words: list[str]) -> Plan:
+    """The words of the command line, those of the plan taken out.
+
+    Args:
+        words: recipe, overlays, --key value, --devices N.
+    """
+    parser = ArgumentParser(prog="textflow check", add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--devices", type=int)
+    parser.add_argument("--card", choices=list(PEAKS), default="H100")
+    parser.add_argument("--mfu", type=float, default=0.4)
+    parser.add_argument("--tokens", type=float)
+    parser.add_argument("--vocab", type=int)
+    found, rest = parser.parse_known_args(words)
+    if not found.devices or found.devices < 1 or not 0 < found.mfu <= 1:
+        raise ValueError(
+            f"--devices {found.devices} --mfu {found.mfu}: at least 1 device and an mfu in (0, 1] are needed"
+        )
+    return Plan(rest, found.devices, found.card, found.mfu, found.tokens, found.vocab)
+
+
+def recipe(plan: Plan) -> str:
+    """It parses; its tokenizer's number of ids is known."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    plan.config = config = recipes.read(plan.words)
+    strategy = config.trainer.strategy
+    refuse_strategy(strategy)
+    plan.engine = Engine.of(strategy, plan.devices)
+    plan.vocab = plan.vocab or vocabulary(config.data.tokenizer)
+    return f"{plan.words[0]} parses; {plan.engine.title} on {plan.devices} devices; {plan.vocab:,} ids"
+
+
+def vocabulary(tokenizer: Any) -> int:
+    """Number of ids of a recipe's tokenizer.
+
+    Args:
+        tokenizer: class_path and init_args.
+    """
+    from jsonargparse import ArgumentParser, Namespace
+
+    name = getattr(tokenizer.init_args, "name", None)
+    if name in VOCABULARIES:
+        return VOCABULARIES[name]
+    small = ArgumentParser(exit_on_error=False)
+    small.add_subclass_arguments(Tokenizer, "tokenizer")
+    try:
+        return small.instantiate(Namespace(tokenizer=tokenizer)).tokenizer.vocab  # type: ignore[no-untyped-call]
+    except Exception as error:
+        raise ValueError(f"the tokenizer {name} is not at hand, so give its number of ids: --vocab 32100") from error
+
+
+def shapes(plan: Plan) -> str:
+    """The net takes rows of the recipe's length, and its optimizer fits the engine; nothing is computed or held."""
+    assert plan.engine is not None and plan.vocab is not None
+    config = plan.config
+    with torch.device("meta"):
+        plan.model = recipes.load_model(recipes.write(config), plan.vocab)[0]
+    if plan.engine.name != "ddp":
+        refuse_optimizer(plan.model.configure_optimizers()["optimizer"], plan.engine.title)
+        refuse_precision(
+            "bf16-mixed" if config.trainer.precision == "auto" else config.trainer.precision, plan.engine.title
+        )
+    plan.sizes = standing(plan.model)
+    half = config.trainer.precision in ("auto", "bf16-mixed")
+    parameters, plan.block = count(plan.model.net), largest_block(plan.model.net)
+    said, kept, plan.flops = passed(plan.model, config.data.length, half)
+    plan.sizes["activations"] = kept * config.data.batch_size // ROWS
+    name = type(plan.model.net).__name__
+    return f"{said}; parameters: {name} {parameters:,}; {'bfloat16' if half else 'float32'}"
+
+
+def passed(model: Any, length: int, half: bool) -> tuple[str, int, int]:
+    """A pass over ROWS rows that is not computed: its shapes, the bytes it keeps for the way back, its FLOPs.
+
+    Args:
+        model: on the meta device.
+        length: tokens a row.
+        half: whether in bfloat16.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False) as counter:
+        model = model.to_empty(device="cpu")
+        with torch.autocast("cpu", torch.bfloat16, enabled=half), kept_by(model.net) as kept:
+            said = forward(model, ROWS, length)
+    return said, sum(kept.values()), counter.get_total_flops()
+
+
+def memory(plan: Plan) -> str:
+    """Bytes a device, by what holds them."""
+    assert plan.engine is not None
+    held = plan.engine.held(plan.sizes, plan.block)
+    parts = ", ".join(f"{name} {readable(amount)}" for name, amount in held.items() if amount)
+    alone = Engine("ddp", 1).held(plan.sizes, 0)
+    return (
+        f"about {readable(sum(held.values()))} a device: {parts} (of a forward pass over {plan.config.data.batch_size} "
+        f"rows, without the logits' loss and a codec's encoder); one device alone: {readable(sum(alone.values()))}"
+    )
+
+
+def tokens(plan: Plan) -> str:
+    """Tokens of a step and of the run."""
+    data, trainer = plan.config.data, plan.config.trainer
+    a_step = tokens_a_step(data.batch_size, data.length, trainer.accumulate_grad_batches, plan.devices)
+    rows = a_step // data.length
+    return (
+        f"{a_step:,} a step ({rows:,} rows of {data.length}), {a_step * trainer.max_steps:,} in {trainer.max_steps:,}"
+    )
+
+
+def time(plan: Plan) -> str:
+    """Seconds of a step, an epoch and the run, by the FLOP formula."""
+    data, trainer = plan.config.data, plan.config.trainer
+    flops = flops_a_batch(plan) * trainer.accumulate_grad_batches
+    second = PEAKS[plan.card] * plan.mfu
+    a_step, rows = flops / second, data.batch_size * trainer.accumulate_grad_batches * plan.devices
+    said = (
+        f"{a_step:.3g} s a step ({flops / 1e12:.3g} TFLOP a device at {plan.mfu:.0%} of a {plan.card}'s peak, assumed)"
+    )
+    if plan.tokens:
+        steps = plan.tokens / (rows * data.length)
+        said += f"; an epoch of {plan.tokens:,.0f} tokens: {steps:,.0f} steps, {span(steps * a_step)}"
+    return f"{said}; the run of {trainer.max_steps:,} steps: {span(trainer.max_steps * a_step)}"
+
+
+def flops_a_batch(plan: Plan) -> float:
+    """FLOPs of one batch on one device: ELF's least training step by its formula, else three forward passes counted."""
+    data, net = plan.config.data, plan.model.net
+    if isinstance(net, ELF):
+        t5 = SIZES["B"] if type(plan.model.codec).__name__ == "T5" else replace(SIZES["B"], layers=0)
+        width, bottleneck = net.widen.out_features, net.widen.in_features
+        rows = (data.batch_size, data.length)
+        size = Size(width, len(net.blocks), 1, net.dim, bottleneck, net.vocab, t5.layers, t5.hidden, *rows)
+        return Flops(size).step("lean")
+    return 3.0 * plan.flops * data.batch_size / ROWS
+
+
+def span(seconds: float) -> str:
+    """Seconds in the largest unit that fits."""
+    for unit, size in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+STEPS: dict[str, tuple[Callable[[Plan], str], set[str]]] = {  # by name: what is done, what must have gone well
+    "recipe": (recipe, set()),
+    "shapes": (shapes, {"recipe"}),
+    "memory": (memory, {"shapes"}),
+    "tokens": (tokens, {"recipe"}),
+    "time": (time, {"shapes"}),
+}

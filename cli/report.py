@@ -1,0 +1,65 @@
+"""textflow report RUN [RUN ...]"""
+
+import sys
+from pathlib import Path
+
+from textflow.cli.options import best_device
+
+
+def report(
+    runs: list[Path] = [],  # noqa: B006  jsonargparse appends to a copy
+    out: Path = Path("report.html"),
+    samples: int = 3,
+    steps: int = 16,
+    seed: int = 0,
+    device: str = "cpu",
+) -> None:
+    """Write one page that shows runs side by side: results with their protocols, curves, and the way of each sample.
+
+    The page is one file that loads nothing. It shows what the folders hold, and names the command that makes what they
+    lack; trajectories of a few samples it makes itself, once, in RUN/trajectories.
+
+    Args:
+        runs: folders of runs, or of rounds of distillation.
+        out: the page.
+        samples: of each run whose way is shown; 0 makes none.
+        steps: of their grid.
+        seed: of their noise.
+        device: cpu, cuda, mps or auto.
+    """
+    if samples < 0 or steps < 1 or seed < 0:
+        raise ValueError(f"samples {samples}, steps {steps}, seed {seed}: need samples and seed >= 0, steps >= 1")
+    if not runs:
+        raise ValueError("no run: name its folder, such as textflow report checkpoints/quickstart")
+    for run in runs:
+        if not run.is_dir():
+            raise ValueError(f"no folder {run}; name the folder of a run, such as checkpoints/quickstart")
+    reasons = {str(run): why for run in runs if (why := walked(run, samples, steps, seed, device))}
+    from textflow.eval.report.page import page
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(page(runs, reasons), encoding="utf-8")
+    print(f"Written: {out} ({out.stat().st_size / 1e6:.1f} MB); it opens in any browser")
+
+
+def walked(run: Path, samples: int, steps: int, seed: int, device: str) -> str | None:
+    """Make the trajectories that a run lacks; why not, if it cannot have them."""
+    from textflow.eval.report.folder import tree
+    from textflow.eval.report.walks import complete, of_weights
+
+    recipe = tree(run / "recipe.yaml", [])
+    if complete(run, samples, steps, seed) or not recipe or of_weights(run) is None:
+        return None
+    if "Autoencoder" in str(recipe.get("model") or {}):
+        return None
+    print(f"{run}: following {samples} samples", file=sys.stderr)
+    from textflow.eval.recording import records
+
+    try:
+        for _ in records(run, samples, steps, seed, best_device(device)):
+            pass
+    except (ValueError, OSError, RuntimeError) as error:  # a page of the other runs is worth having
+        said = " ".join(str(error).split())
+        print(f"{run}: no trajectories: {said}", file=sys.stderr)
+        return f"no trajectories: {said}"
+    return None

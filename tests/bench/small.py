@@ -1,0 +1,5 @@
+"""A size that runs in milliseconds."""
+
+from textflow.eval.bench.sizes import Setting, Size
+
+TINY = Setting(Size(16, 2, 2, 16, 8, 40, 1, 24, 10, 6), steps=2)

@@ -1,0 +1,116 @@
+"""The benchmarks' forms agree and their records hold what they should; nothing here looks at a clock's verdict."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.bench.small import TINY
+from textflow.cli.bench import bench, report
+from textflow.eval.bench import card as cards
+from textflow.eval.bench import measure as measuring
+from textflow.eval.bench.card import card
+from textflow.eval.bench.contests import CONTESTS
+from textflow.eval.bench.measure import measure, times
+from textflow.eval.bench.memory import own_peak
+from textflow.eval.bench.scaling import scaling
+from textflow.eval.bench.sizes import Setting, Size, from_words, setting, words
+
+AGREE = {"optim": 1e-5, "sample": 1e-5, "decode": 0.0, "data": 0.0}
+
+
+@pytest.mark.parametrize("name", CONTESTS)
+def test_the_forms_agree_and_the_record_is_whole(name: str) -> None:
+    record = json.loads(json.dumps(measure(name, TINY, 2, memory=False)))
+    assert {"bench", "width", "rows", "device", "bf16", "threads", "hardware", "torch", "repeats"} <= set(record)
+    assert set(record["seconds"]) == {"lean", "plain"} == set(record["spread"]) and set(record["speedup"]) == {"plain"}
+    assert record["spread"]["lean"][0] <= record["seconds"]["lean"] <= record["spread"]["lean"][1]
+    if name != "train":  # two updates from where the other form stopped are two places
+        assert record["difference"] <= AGREE.get(name, 2e-5)
+    assert ("flops" in record) == (name not in ("optim", "data"))
+    assert "lean is" in report({"size": "P"} | record)
+
+
+@pytest.mark.parametrize("name", ["step", "sample"])
+def test_bf16_is_measured_against_both_precisions(name: str) -> None:
+    record = measure(name, replace(TINY, bf16=True), 1, memory=False)
+    assert set(record["speedup"]) == {"plain", "plain fp32"}
+
+
+def test_lean_can_be_measured_alone() -> None:
+    record = measure("decode", TINY, 1, memory=False, alone=True)
+    assert set(record["seconds"]) == {"lean"} and "difference" not in record
+    assert "decode, size P" in report({"size": "P"} | record)
+
+
+def test_recomputing_agrees_too() -> None:
+    assert measure("step", replace(TINY, recompute=True), 1, memory=False)["difference"] < 2e-5
+
+
+def test_ratios_are_of_medians_and_of_pairs() -> None:
+    found = times({"lean": [1.0, 2.0, 4.0], "plain": [2.0, 2.0, 6.0]})
+    assert found["seconds"] == {"lean": 2.0, "plain": 2.0} and found["speedup"] == {"plain": 1.0}
+    assert found["speedup_spread"] == {"plain": [1.0, 2.0]} and found["spread"]["plain"] == [2.0, 6.0]
+
+
+def test_mfu_is_told_where_the_peak_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "mfu" not in measure("step", TINY, 1, memory=False)
+    monkeypatch.setattr(measuring, "processor", lambda: "NVIDIA H100")
+    record = measure("step", TINY, 1, memory=False)
+    useful = record["flops"]["lean"] / record["seconds"]["plain"] / 989e12
+    assert record["mfu"]["plain"] == pytest.approx(useful)
+
+
+def test_reading_few_tokens_at_a_time_takes_little_memory() -> None:
+    wide = Setting(Size(16, 1, 2, 16, 8, 16_000, 1, 24, 4, 512))  # all logits are 131 MB
+    assert own_peak("decode", "lean", wide) < 60e6 < 120e6 < own_peak("decode", "plain", wide)
+
+
+def test_a_setting_travels_as_words() -> None:
+    assert from_words(json.loads(json.dumps(words(TINY)))) == TINY
+    assert setting("P", {"rows": 3, "length": None}).size.rows == 3 and setting("P").size.length == 128
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_named() -> None:
+    with pytest.raises(ValueError, match="--device cpu"):
+        setting("P", device="cuda")
+
+
+def test_scaling_compares_each_point_with_the_formula() -> None:
+    lines: list[str] = []
+    record = scaling("step", "cpu", 1, TINY.size, {"length": (4, 6), "width": (64,)}, lines.append)
+    assert [(one["field"], one["value"]) for one in record["points"]] == [("length", 4), ("length", 6), ("width", 64)]
+    assert len(lines) == 3 and record["holds"] == (record["worst"] <= 0.2)
+    for one in record["points"]:
+        assert one["off"] == pytest.approx(one["measured"] / one["formula"] - 1) and one["difference"] < 2e-5
+    json.dumps(record)
+
+
+def test_the_script_for_a_card_runs_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    ways = [way for way in cards.ways(TINY) if not way[3].compiled]  # compiling takes its time
+    monkeypatch.setattr(cards, "ways", lambda setting: iter(ways))
+    lines: list[str] = []
+    record = card(TINY, 1, tell=lines.append)
+    assert len(lines) == len(ways) == len(record["ways"]) >= 5
+    for one in record["ways"]:
+        assert one["tokens_a_second"] == pytest.approx(60 / one["seconds"])
+    json.dumps(record)
+
+
+@pytest.mark.slow
+def test_the_script_for_a_card_compiles_too() -> None:
+    assert all("tokens_a_second" in one for one in card(TINY, 1)["ways"])
+
+
+def test_no_way_begins_when_the_time_of_a_card_is_over() -> None:
+    assert all("left_out" in one for one in card(TINY, 1, budget=-1.0)["ways"])
+
+
+def test_the_command_writes_its_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "record.json"
+    bench("data", "P", rows=2, length=4, repeats=1, memory=False, out=out)
+    assert "times as fast as plain" in capsys.readouterr().out
+    assert json.loads(out.read_text())["rows"] == 2

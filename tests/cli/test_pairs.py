@@ -1,0 +1,211 @@
+"""A run of pairs as its user has it: fit, sample, eval; and prompts for runs that were trained on texts alone."""
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import textflow
+from tests.cli import tiny
+from textflow.cli.app import main
+from textflow.cli.trial import excerpt
+from textflow.eval.overlap import scores
+from textflow.types import Batch
+
+SOURCE = "bana kole"
+
+
+def lines(draw: random.Random, words: list[str], count: int) -> str:
+    """Pairs whose target is the source backwards."""
+    pairs = [draw.choices(words, k=draw.randint(2, 4)) for _ in range(count)]
+    rows = [{"source": " ".join(pair), "target": " ".join(pair[::-1])} for pair in pairs]
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def recipe(folder: Path) -> Path:
+    """Write pairs and recipes into a folder; the teacher's recipe."""
+    teacher = tiny.recipe(folder)
+    draw = random.Random(1)
+    words = ["".join(draw.choices(tiny.SOUNDS, k=3)) for _ in range(60)]
+    for name, count in (("train", 200), ("test", 12)):
+        (folder / f"{name}.jsonl").write_text(lines(draw, words, count))
+    tree = yaml.safe_load(teacher.read_text())
+    del tree["data"]["files"]
+    files = {"paths": str(folder / "train.jsonl"), "test": str(folder / "test.jsonl")}
+    tree["data"] |= {"source": {"class_path": "PairFiles", "init_args": files}, "length": 24, "given": 12}
+    tree["model"]["init_args"]["drop"] = 0.2
+    tree["model"]["init_args"]["objective"]["init_args"]["pads"] = True
+    teacher.write_text("# tiny pairs\n" + yaml.safe_dump(tree))
+    return teacher
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pairs")
+    assert main(["fit", str(recipe(folder))]) == 0
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("plain")
+    assert main(["fit", str(tiny.recipe(folder))]) == 0
+    return folder / "run"
+
+
+def said(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+# --- a run of pairs
+
+
+def test_samples_of_the_fit_show_sources_and_answers(run: Path) -> None:
+    texts = (run / "samples" / "step-00000012.txt").read_text().splitlines()
+    assert len(texts) == 2 and all(" => " in text for text in texts)
+
+
+def test_a_prompt_is_answered_by_each_seed_and_shown(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    out = tmp_path / "answers.jsonl"
+    words = ["sample", str(run), "-n", "3", "--steps", "2", "--prompt", SOURCE]
+    assert main([*words, "--out", str(out), "--prompt_guidance", "2"]) == 0
+    rows = said(out)
+    assert len(rows) == 3 and all(row["pieces"][0] == [True, SOURCE] for row in rows)
+    assert all(row["text"].startswith(SOURCE) and row["approximate"] is False for row in rows)
+    assert main(words) == 0
+    assert f"[0] \u00ab{SOURCE}\u00bb" in capsys.readouterr().out
+
+
+def test_a_file_of_prompts_is_answered_line_by_line_and_goes_on(run: Path, tmp_path: Path) -> None:
+    file, out = tmp_path / "prompts.txt", tmp_path / "answers.jsonl"
+    file.write_text("bana\n\nkole bana\n")
+    words = ["sample", str(run), "--steps", "2", "--prompt-file", str(file), "--out", str(out)]
+    assert main([*words, "-n", "1"]) == 0 and main(words) == 0
+    whole = out.read_bytes()
+    out.unlink()
+    assert main([*words, "--batch_size", "1"]) == 0
+    assert out.read_bytes() == whole
+    assert [row["pieces"][0][1] for row in said(out)] == ["bana", "kole bana"]
+
+
+def test_the_answers_of_the_test_are_held_against_its_targets(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", str(run), "--steps", "1,3", "--batch_size", "5"]) == 0
+    shown = capsys.readouterr().out
+    assert "BLEU" in shown and "ROUGE-L" in shown and "source copied" in shown and "tok:13a" in shown
+    records = {(one["text"], one.get("steps")): one for one in map(json.loads, map(Path.read_text, found(run, "json")))}
+    assert set(records) == {("source copied", None), ("random target", None), ("answers", 1), ("answers", 3)}
+    assert {record["n"] for record in records.values()} == {12}
+    assert {record["part"] for record in records.values()} == {"test"}
+    assert records["answers", 3]["nfe"] == 4 and records["answers", 1]["nfe"] == 2
+    assert records["source copied", None]["rouge1"] == pytest.approx(100, abs=1e-3)  # the same words
+    assert records["source copied", None]["rougeL"] < 90
+
+
+def found(run: Path, kind: str) -> list[Path]:
+    return sorted((run / "eval" / "pairs").glob(f"*.{kind}"))
+
+
+def test_what_was_scored_lies_beside_its_record(run: Path) -> None:
+    assert main(["eval", str(run), "--steps", "2", "-n", "4"]) == 0
+    records = {path: json.loads(path.read_text()) for path in found(run, "json")}
+    path = next(path for path, one in records.items() if one.get("steps") == 2)
+    texts = said(path.with_suffix(".jsonl"))
+    tests = said(run.parent / "test.jsonl")[:4]
+    assert [(one["source"], one["target"]) for one in texts] == [(one["source"], one["target"]) for one in tests]
+    again = scores([one["answer"] for one in texts], [one["target"] for one in texts])
+    assert {key: records[path][key] for key in ("bleu", "rouge1", "n")} == {
+        key: again[key] for key in ("bleu", "rouge1", "n")
+    }
+
+
+def test_answers_do_not_depend_on_their_batch(run: Path) -> None:
+    texts = []
+    for size in ("3", "12"):
+        shutil.rmtree(run / "eval", ignore_errors=True)
+        assert main(["eval", str(run), "--steps", "3", "--batch_size", size]) == 0
+        texts.append([path.read_text() for path in found(run, "jsonl")])
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "needed"),
+    [
+        ([], "--prompt TEXT"),
+        (["--infill", "a [MASK:2] b"], "--prompt"),
+        (["--prompt", "bana " * 40], "there is room for 12"),
+        (["--prompt", "a", "--infill", "[MASK:1]"], "name one of them"),
+        (["--prompt", "a", "--length", "30"], "leave --length out"),
+        (["--prompt-file", "nowhere.txt"], "nowhere.txt"),
+    ],
+)
+def test_a_slip_is_one_line_with_the_way_out(
+    run: Path, words: list[str], needed: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["sample", str(run), *words]) == 2
+    error = capsys.readouterr().err
+    assert needed in error and error.count("\n") == 1
+
+
+def test_a_judge_of_texts_is_refused_for_pairs(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", str(run), "--scorer", "gpt2"]) == 2
+    assert "answers sources: leave scorer" in capsys.readouterr().err
+
+
+# --- a run of texts
+
+
+@pytest.mark.parametrize("words", [["--prompt", "bana"], ["--infill", "bana [MASK:3] kole"]])
+@pytest.mark.parametrize("sampler", ["recipe", "ode", "reinject", "commit"])
+def test_a_run_of_texts_is_filled_in_by_replacement(
+    plain: Path, tmp_path: Path, words: list[str], sampler: str
+) -> None:
+    out = tmp_path / "texts.jsonl"
+    assert main(["sample", str(plain), "-n", "2", "--steps", "2", "--sampler", sampler, "--out", str(out), *words]) == 0
+    rows = said(out)
+    assert len(rows) == 2 and all(row["approximate"] for row in rows)
+    given = [[text for known, text in row["pieces"] if known] for row in rows]
+    assert given == [["bana"]] * 2 if words[0] == "--prompt" else [["bana", " kole"]] * 2
+
+
+def test_a_loaded_run_knows_whether_it_was_trained_on_pairs(run: Path, plain: Path) -> None:
+    pairs, texts = textflow.load(run), textflow.load(plain)
+    assert pairs.given == 12 and texts.given is None
+    ids = torch.randint(2, 300, (2, 24))
+    fixed = torch.arange(24)[None].expand(2, 24) < 5
+    assert pairs.prompt(ids, fixed).trained and not texts.prompt(ids, fixed).trained
+
+
+def test_a_run_of_pairs_goes_on_to_the_same_bits(run: Path, tmp_path: Path) -> None:
+    teacher = recipe(tmp_path)
+    assert main(["fit", str(teacher), "--trainer.max_steps", "8"]) == 0
+    assert main(["fit", str(teacher)]) == 0
+    ours, theirs = (textflow.load(folder).state_dict() for folder in (tmp_path / "run", run))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_scores_know_what_is_right_and_what_is_not() -> None:
+    targets = ["the cat sat on the mat today", "a dog ran far away from here", "the sun rose over the old hills"]
+    right, wrong, none = scores(targets, targets), scores(targets[1:] + targets[:1], targets), scores([""] * 3, targets)
+    assert right["bleu"] == pytest.approx(100) and all(right[key] == pytest.approx(100) for key in ("rouge1", "rougeL"))
+    assert wrong["bleu"] < 20 and wrong["rouge2"] < 20 and none["bleu"] == none["rouge1"] == 0 and none["empty"] == 3
+    assert right["signature"].startswith("nrefs:1|bs:1000|seed:12345|case:mixed|eff:no|tok:13a|smooth:exp|version:")
+    assert wrong["intervals"]["rouge1"][0] <= wrong["rouge1"] <= wrong["intervals"]["rouge1"][1]
+
+
+def test_a_recipe_of_pairs_is_looked_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--model.objective.coins", "stratified"]
+    assert main(["check", str(recipe(tmp_path)), *words]) == 0
+    shown = capsys.readouterr().out
+    assert "PairFiles" in shown and "ok   step" in shown
+
+
+def test_a_small_excerpt_of_pairs_holds_their_targets() -> None:
+    fixed = torch.arange(200)[None] < torch.tensor([150, 120])[:, None]
+    ids = torch.arange(200).repeat(2, 1)
+    part = excerpt(Batch(ids, torch.ones_like(fixed), fixed), 64)
+    assert part.ids[0].tolist() == list(range(88, 152)) and part.fixed.sum(1).tolist() == [62, 32]
+    assert excerpt(Batch(ids, torch.ones_like(fixed)), 64).ids[1].tolist() == list(range(64))

@@ -1,0 +1,100 @@
+"""A mixture keeps its shares, its order and its place."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from textflow.data import Files, Mixture, Source
+from textflow.recipe import read
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def mixture(made: Any) -> Any:
+    def make(**options: Any) -> Mixture:
+        return Mixture({"a": made(200, 60), "b": made(300, 20)}, **options)
+
+    return make
+
+
+def test_shares_of_the_text_hold_after_every_document(made: Any) -> None:
+    told = Mixture({"a": Told(made(200, 60), "a"), "b": Told(made(300, 20), "b")}, {"a": 1.0, "b": 3.0})
+    characters: Counter[str] = Counter()
+    for document in told.documents():
+        characters[document.origin[0]] += len(document.text)
+        assert abs(3 * characters["a"] - characters["b"]) <= 3 * 65 + 25
+    assert characters["a"] > 500
+
+
+class Told(Source):
+    """A source whose documents say whose they are."""
+
+    def __init__(self, source: Source, name: str) -> None:
+        self.source, self.name = source, name
+
+    def documents(self) -> Any:
+        yield from (document._replace(origin=f"{self.name} {document.origin}") for document in self.source.documents())
+
+    def key(self) -> str:
+        return f"{self.name} {self.source.key()}"
+
+
+def test_first_ends_with_a_source_and_all_gives_every_document_once(made: Any) -> None:
+    sources = {"a": Told(made(20), "a"), "b": Told(made(90), "b")}
+    origins = [document.origin for document in Mixture(sources, until="all").documents()]
+    assert Counter(origin[0] for origin in origins) == {"a": 20, "b": 90} and len(set(origins)) == 110
+    ended = [document.origin for document in Mixture(sources).documents()]
+    assert ended == origins[: len(ended)] and Counter(origin[0] for origin in ended)["a"] == 20 and len(ended) < 60
+
+
+@pytest.mark.parametrize("until", ["first", "all"])
+def test_it_goes_on_from_any_place(mixture: Any, until: str) -> None:
+    whole = list(mixture(until=until).documents())
+    for done in range(0, len(whole) + 1, 7):
+        reading = mixture(until=until).begin()
+        for _ in range(done):
+            next(reading)
+        place = json.loads(json.dumps(reading.place()))
+        assert list(mixture(until=until).begin(place)) == whole[done:], done
+
+
+def test_a_mixture_may_hold_a_mixture(mixture: Any, made: Any) -> None:
+    outer = Mixture({"inner": mixture(until="all"), "c": made(40)}, until="all")
+    assert len(list(outer.documents())) == 540
+    reading = outer.begin()
+    start = [next(reading) for _ in range(77)]
+    assert start + list(outer.begin(reading.place())) == list(outer.documents())
+
+
+def test_another_weight_or_source_is_another_key(mixture: Any, made: Any) -> None:
+    keys = [mixture().key(), mixture(weights={"a": 1.0, "b": 2.0}).key(), mixture(until="all").key()]
+    keys.append(Mixture({"a": made(200, 60), "b": made(301, 20)}).key())
+    assert len(set(keys)) == 4 and mixture().key() == mixture(weights={"a": 1.0, "b": 1.0}).key()
+
+
+@pytest.mark.parametrize("weights", [{"a": 1.0}, {"a": 1.0, "b": 0.0}, {"a": 1.0, "b": -1.0}, {"a": 1.0, "c": 1.0}])
+def test_weights_that_do_not_fit_are_refused(mixture: Any, weights: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="each needs a weight above 0"):
+        mixture(weights=weights)
+
+
+def test_no_sources_are_refused() -> None:
+    with pytest.raises(ValueError, match="no sources"):
+        Mixture({})
+
+
+def test_a_fault_in_one_source_names_its_line(tmp_path: Path, made: Any) -> None:
+    (tmp_path / "a.txt").write_bytes(b"fine\n\nna\xefve\n")
+    with pytest.raises(ValueError, match=r"a\.txt:3: not UTF-8"):
+        list(Mixture({"a": Files(str(tmp_path / "a.txt")), "b": made()}).documents())
+
+
+def test_a_recipe_names_the_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    config = read(["recipes/quickstart.yaml", "recipes/data/mixture.yaml", "--data.source.weights.bible", "2"])
+    made = config.data.source.init_args
+    assert made.sources["bible"].class_path.endswith("Bible") and made.weights == {"bible": 2.0, "stories": 3.0}

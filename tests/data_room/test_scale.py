@@ -1,0 +1,219 @@
+"""Much text: caching goes on where it broke off, whatever the ranks; few bytes a batch; damage is named."""
+
+import multiprocessing
+import time
+from collections.abc import Iterator
+from itertools import chain, islice
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from textflow.data import DataModule, Document, Hub, Split, encoding, segments
+from textflow.data.packing import PARTS, Shape, build
+from textflow.data.report import Report
+
+SPLIT, SHAPE = Split(0.2, 0.1), Shape(16, True)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of a few documents, segments of a few chunks."""
+    monkeypatch.setattr(encoding, "CHARACTERS", 300)
+    monkeypatch.setattr(segments, "CHARACTERS", 900)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: Any) -> Hub:
+    """A set of three shards, streamed."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub")
+    texts = [document.text for document in made().documents()]
+    (tmp_path / "set").mkdir()
+    for shard in range(3):
+        table = pa.table({"text": texts[shard * 67 : (shard + 1) * 67]})
+        pq.write_table(table, tmp_path / "set" / f"train-{shard}.parquet", row_group_size=10)
+    return Hub(str(tmp_path / "set"), streaming=True)
+
+
+class Broken(Exception):
+    """The net is gone."""
+
+
+def counting(letters: Any) -> Any:
+    """A tokenizer that counts the texts that it encodes."""
+
+    class Counting(type(letters)):  # type: ignore[misc]
+        encoded = 0
+
+        def encode(self, texts: list[str]) -> list[list[int]]:
+            Counting.encoded += len(texts)
+            return super().encode(texts)
+
+    return Counting()
+
+
+def same(a: Path, b: Path) -> None:
+    for part in PARTS:
+        assert (a / f"{part}.arrow").read_bytes() == (b / f"{part}.arrow").read_bytes(), part
+    assert Report.read(a / "report.json") == Report.read(b / "report.json")
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+@pytest.mark.parametrize("at", [1, 50, 103, 134, 199])
+def test_caching_a_hub_set_goes_on_in_the_middle_of_a_shard(
+    hub: Hub, letters: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, streaming: bool
+) -> None:
+    hub = Hub(hub.name, streaming=streaming)
+    build(hub, letters, SHAPE, SPLIT, tmp_path / "whole", 1)
+    numbered = "textflow.data.hub.numbered"
+    from textflow.data.hub import numbered as whole
+
+    def breaks(*args: Any) -> Iterator[Document]:
+        for document in whole(*args):
+            if document.origin.endswith(f"row {at + 1}"):
+                raise Broken
+            yield document
+
+    with monkeypatch.context() as patch:
+        patch.setattr(numbered, breaks)
+        with pytest.raises(Broken):
+            build(hub, letters, SHAPE, SPLIT, tmp_path / "rows", 1)
+    assert not (tmp_path / "rows").exists()
+    tokenizer = counting(letters)
+    build(hub, tokenizer, SHAPE, SPLIT, tmp_path / "rows", 1)
+    same(tmp_path / "rows", tmp_path / "whole")
+    assert at - 75 <= 200 - tokenizer.encoded <= at and not (tmp_path / "rows.building").exists()
+
+
+def test_a_stream_that_breaks_off_names_the_row_and_the_way_on(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, letters: Any, tmp_path: Path
+) -> None:
+    from textflow.data.hub import numbered as whole
+
+    def breaks(*args: Any) -> Iterator[Document]:
+        yield from islice(whole(*args), 90)
+        raise ConnectionError("the net is gone")
+
+    monkeypatch.setattr("textflow.data.hub.numbered", breaks)
+    with pytest.raises(ValueError, match=r"broke off after row 90 \(the net is gone\); run the same command again"):
+        build(hub, letters, SHAPE, SPLIT, tmp_path / "rows", 1)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_killed_build_loses_at_most_a_segment(made: Any, letters: Any, tmp_path: Path, processes: int) -> None:
+    fork = multiprocessing.get_context("fork")
+    half = fork.Event()
+
+    class Slow(made):  # type: ignore[misc]
+        def documents(self) -> Iterator[Document]:
+            for i, document in enumerate(super().documents()):
+                if i == 120:
+                    half.set()
+                    time.sleep(60)
+                yield document._replace(text="" if i in (3, 150) else document.text)
+
+    class Holes(made):  # type: ignore[misc]
+        def documents(self) -> Iterator[Document]:
+            for i, document in enumerate(super().documents()):
+                yield document._replace(text="" if i in (3, 150) else document.text)
+
+    process = fork.Process(target=build, args=(Slow(), letters, SHAPE, SPLIT, tmp_path / "rows", processes))
+    process.start()
+    assert half.wait(60)
+    process.kill()
+    process.join()
+    kept = sorted(path.name for path in (tmp_path / "rows.building").glob("segment-*"))
+    assert kept, "killed before a segment was kept"
+    tokenizer = counting(letters)
+    build(Holes(), tokenizer, SHAPE, SPLIT, tmp_path / "rows", 1)
+    build(Holes(), letters, SHAPE, SPLIT, tmp_path / "whole", 1)
+    assert Report.read(tmp_path / "rows" / "report.json").skipped == {"empty": 2} and tokenizer.encoded < 198
+    same(tmp_path / "rows", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("damage", ["cut", "byte"])
+def test_a_damaged_segment_is_said_and_tokenised_again(made: Any, letters: Any, tmp_path: Path, damage: str) -> None:
+    class Breaks(made):  # type: ignore[misc]
+        def documents(self) -> Iterator[Document]:
+            yield from list(super().documents())[:150]
+            raise Broken
+
+    with pytest.raises(Broken):
+        build(Breaks(), letters, SHAPE, SPLIT, tmp_path / "rows", 1)
+    kept = sorted((tmp_path / "rows.building").glob("segment-*"))
+    data = bytearray(kept[1].read_bytes())
+    data[len(data) // 3] ^= 4
+    kept[1].write_bytes(data[: len(data) // 2] if damage == "cut" else data)
+    with pytest.warns(UserWarning, match="segment-000001.npz is damaged .* tokenised again from there"):
+        build(made(), letters, SHAPE, SPLIT, tmp_path / "rows", 1)
+    build(made(), letters, SHAPE, SPLIT, tmp_path / "whole", 1)
+    same(tmp_path / "rows", tmp_path / "whole")
+
+
+# --- what the rows become
+
+
+def place(module: DataModule, rank: int, world: int) -> DataModule:
+    """A module as a rank sees it."""
+    progress = SimpleNamespace(total=SimpleNamespace(processed=0))
+    loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress))
+    place = {"global_rank": rank, "world_size": world, "accumulate_grad_batches": 1}
+    module.trainer = SimpleNamespace(**place, fit_loop=loop)  # type: ignore[assignment]
+    return module
+
+
+def taken(module: DataModule, batches: int) -> list[list[int]]:
+    return list(chain(*(batch.ids.tolist() for batch in islice(module.train_dataloader(), batches))))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("world", [2, 3, 5])
+def test_a_run_goes_on_with_the_same_rows_on_another_number_of_ranks(data: Any, world: int, workers: int) -> None:
+    state = {"consumed": 44}
+    ranks = [place(data(workers=workers), rank, world) for rank in range(world)]
+    for module in ranks:
+        module.load_state_dict(state)
+    rows = [taken(module, 3) for module in ranks]
+    assert {len(mine) for mine in rows} == {12}
+    whole = taken(data(), (44 + 12 * world) // 4 + 1)[44 : 44 + 12 * world]
+    assert sorted(chain(*rows)) == sorted(whole)
+
+
+def test_a_batch_travels_as_ids_and_lengths_and_its_mask_is_made_on_the_device(data: Any) -> None:
+    module = data(length=64, batch_size=8, pack=False)
+    packed = next(iter(module.train_dataloader()))
+    assert sum(part.nbytes for part in packed if part is not None) == 8 * 64 * 2 + 8 * 4
+    batch = module.on_after_batch_transfer(type(packed)(*(None if p is None else p.to("meta") for p in packed)), 0)
+    assert batch.mask.is_meta and batch.mask.shape == (8, 64) and batch.ids.is_meta and batch.ids.dtype == torch.int64
+
+
+@pytest.mark.parametrize("spot", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_a_changed_byte_of_the_rows_is_named_or_changes_nothing(data: Any, spot: float) -> None:
+    module = data()
+    whole, path = taken(module, 60), module.folder / "train.arrow"
+    rows = bytearray(path.read_bytes())
+    rows[int(spot * len(rows))] ^= 1
+    path.write_bytes(rows)
+    try:
+        module.setup()
+        found = taken(module, 60)
+    except ValueError as error:
+        assert "train.arrow is damaged" in str(error) and f"remove the folder {module.folder}" in str(error)
+    else:
+        assert found == whole
+
+
+def test_a_torn_file_of_rows_and_a_torn_report_are_named(data: Any) -> None:
+    module = data()
+    for name in ("train.arrow", "report.json"):
+        path = module.folder / name
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(ValueError, match=f"{name} is damaged .*remove the folder .* builds it anew"):
+            module.setup()
+        path.write_bytes(whole)

@@ -1,0 +1,79 @@
+"""Mutations of bytes and of recipes, drawn by hypothesis."""
+
+from collections.abc import Callable
+from typing import Any
+
+import yaml
+from hypothesis import strategies as st
+
+Change = Callable[[bytes], bytes]
+WILD: list[Any] = [
+    None, True, -1, 0, 1, 3, 0.5, -2.5, 1e30, float("nan"), float("inf"), 10**12, "", "x", "../../x", "nan", "\0", "é",
+    [], [1], {}, {"x": 1}, {"class_path": "x"}, {"class_path": "Generator"}, {"init_args": {}}, "ELF", "Euler", "Bible",
+    "os.system", "textflow.data.Files", [None, {}],
+]  # fmt: skip
+WORK = {"depth", "samples", "max_steps", "steps", "num_sanity_val_steps", "accumulate_grad_batches", "rounds", "vocab"}
+
+
+@st.composite
+def bytes_changes(draw: st.DrawFn) -> list[tuple[str, float, bytes]]:
+    """One to three changes of a file: what, where (share of its length), with what."""
+    kinds = st.sampled_from(["flip", "cut", "insert", "remove", "repeat", "zero", "empty"])
+    spots = st.floats(0, 1, exclude_max=True)
+    return draw(st.lists(st.tuples(kinds, spots, st.binary(min_size=1, max_size=8)), min_size=1, max_size=3))
+
+
+def changed(data: bytes, changes: list[tuple[str, float, bytes]]) -> bytes:
+    """A file's bytes after the changes."""
+    for kind, where, new in changes:
+        at = int(where * len(data))
+        head, tail = data[:at], data[at:]
+        data = {
+            "flip": head + bytes(a ^ b for a, b in zip(tail[:1], new, strict=False)) + tail[1:],
+            "cut": head,
+            "insert": head + new + tail,
+            "remove": head + tail[len(new) :],
+            "repeat": head + tail[:64] + tail,
+            "zero": head + bytes(min(64, len(tail))) + tail[64:],
+            "empty": b"",
+        }[kind]
+    return data
+
+
+def leaves(tree: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths to everything in a tree but its root."""
+    inner = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    return [found for key, value in inner for found in [(*path, key), *leaves(value, (*path, key))]]
+
+
+@st.composite
+def trees(draw: st.DrawFn, text: str) -> str:
+    """A recipe with one to three of its keys removed, renamed, moved or given another value."""
+    tree = yaml.safe_load(text)
+    for _ in range(draw(st.integers(1, 3))):
+        paths = leaves(tree)
+        if not paths:
+            break
+        *outer, key = draw(st.sampled_from(paths))
+        place = tree
+        for step in outer:
+            place = place[step]
+        how = draw(st.sampled_from(["set", "set", "set", "remove", "rename", "swap"]))
+        if how == "set":
+            new = draw(st.sampled_from(WILD))
+            place[key] = 3 if new == 10**12 and key in WORK else new
+        elif how == "remove":
+            del place[key]
+        elif how == "rename" and isinstance(place, dict):
+            place[draw(st.sampled_from([f"{key}s", str(key)[:-1], "", "x", "model", 3]))] = place.pop(key)
+        elif how == "swap":
+            *others, other = draw(st.sampled_from(paths))
+            there = tree
+            for step in others:
+                there = there[step]
+            if [*others, other][: len(outer) + 1] != [*outer, key] and [*outer, key][: len(others) + 1] != [
+                *others,
+                other,
+            ]:
+                place[key], there[other] = there[other], place[key]
+    return yaml.safe_dump(tree, allow_unicode=True)

@@ -1,0 +1,94 @@
+"""A job that is killed twenty times loses the steps since its last checkpoint each time, and nothing else."""
+
+import csv
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.cli.tiny import recipe
+from tests.faults.commands import Commands
+from textflow.training import latest
+from textflow.training.state import step_of
+from textflow.training.weights import read_weights
+
+STEPS, EVERY, KILLS = 480, 4, 20
+LONG = ["--trainer.max_steps", str(STEPS), "--run.save_every", str(EVERY), "--run.samples_every", "60"]
+
+
+def job(folder: Path) -> list[str]:
+    folder.mkdir()
+    return ["fit", str(recipe(folder)), *LONG, "--trainer.enable_progress_bar", "false"]
+
+
+def log(run: Path) -> list[list[str]]:
+    """Every logged number but the speed."""
+    with open(run / "metrics.csv") as file:
+        return [row for row in csv.reader(file) if row[1] != "train/tokens_per_second"]
+
+
+def step(run: Path) -> int:
+    """Of the newest whole state; 0 without one."""
+    state = latest(run) if (run / "state").is_dir() else None
+    return step_of(state.parent) if state else 0
+
+
+def moment(chance: random.Random, run: Path) -> dict:
+    """Now in the middle of writing one of the next states, now anywhere, the beginning and the codec included."""
+    if chance.random() < 0.7:
+        later = step(run) + EVERY * chance.randint(1, 4)
+        return {"kill": chance.uniform(0, 0.05), "watch": str(run / "state" / f".step-{later:08d}.tmp")}
+    return {"kill": chance.uniform(0, 1)}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*(cut off|damaged):UserWarning")
+def test_twenty_kills_at_random_moments_change_no_bit(commands: Commands, tmp_path: Path) -> None:
+    whole, words, chance = tmp_path / "whole", job(tmp_path / "torn"), random.Random(7)
+    run = tmp_path / "torn" / "run"
+    assert commands.run(*job(whole), limit=600).code == 0
+    killed, kept = 0, [0]
+    while killed < KILLS:
+        done = commands.run(*words, limit=600, **moment(chance, run))
+        assert done.code == -9 and not done.late, f"killed {killed} times at {kept}: {done.err}"
+        assert ("continued from" in done.out) <= (f"continued from step-{kept[-1]:08d}" in done.out)
+        killed += 1
+        kept.append(step(run))
+        assert kept[-1] >= kept[-2], kept
+    assert kept[-1] < STEPS and len(set(kept)) > 5, kept
+    done = commands.run(*words, limit=600)
+    assert done.code == 0 and f"continued from step-{kept[-1]:08d}" in done.out, done.err
+    for name in ("model.safetensors", "codec/model.safetensors"):
+        ours, theirs = load_file(run / name), load_file(whole / "run" / name)
+        assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours), name
+    ours, theirs = (torch.load(latest(folder), weights_only=True) for folder in (run, whole / "run"))
+    assert str(ours["optimizer_states"]) == str(theirs["optimizer_states"])
+    assert log(run) == log(whole / "run") and log(run / "codec") == log(whole / "run" / "codec")
+    assert not [path.name for path in run.rglob(".*.tmp")]
+
+
+def test_a_kill_between_the_last_state_and_the_weights_loses_no_weights(commands: Commands, tmp_path: Path) -> None:
+    words, run = [*job(tmp_path / "job"), "--trainer.max_steps", "8"], tmp_path / "job" / "run"
+    assert commands.run(*words).code == 0
+    whole = (run / "model.safetensors").read_bytes()
+    weights, note = read_weights(run / "model.safetensors")
+    for fault in (b"", whole[:-9], whole[:-1] + bytes([whole[-1] ^ 1]), None):
+        (run / "model.safetensors").unlink()
+        if fault is not None:
+            (run / "model.safetensors").write_bytes(fault)
+        done = commands.run(*words)
+        assert done.code == 0 and ("model.safetensors is damaged" in done.err) == (fault is not None), done.err
+        found, said = read_weights(run / "model.safetensors")
+        assert said == note and all(torch.equal(found[name], weights[name]) for name in weights)
+
+
+def test_a_killed_run_goes_on_under_the_same_id_of_wandb(commands: Commands, tmp_path: Path) -> None:
+    words, run = [*job(tmp_path / "job"), "--run.wandb", "true"], tmp_path / "job" / "run"
+    done = commands.run(*words, kill=0.0, watch=str(run / "state" / "step-00000004"))
+    assert done.code == -9, done.err
+    assert commands.run(*words, "--trainer.max_steps", "12", limit=600).code == 0
+    identity = (run / "wandb_id").read_text().strip()
+    files = sorted((run / "wandb").glob("offline-run-*/run-*.wandb"))
+    assert len(files) == 2 and {file.name for file in files} == {f"run-{identity}.wandb"}

@@ -1,0 +1,271 @@
+"""Recipes, data files, checkpoints and caches with random changes: named in a line, or harmless; never a hang.
+
+The default run has some of them, `pytest -m slow tests/faults` has ten thousand.
+"""
+
+import csv
+import io
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from tests.cli.tiny import recipe
+from tests.faults.commands import Commands, Done
+from tests.faults.mutants import bytes_changes, changed, trees
+from tests.recorded import part, recorded
+from textflow.training.state import damage, states
+from textflow.training.weights import read_weights
+
+STEPS = ["--run.save_every", "2", "--run.samples_every", "4", "--trainer.enable_progress_bar", "false"]
+LIMIT = 300.0  # seconds after which a command of a second hangs, however busy the machine is
+FAST, SLOW = 25, 1700  # mutations of each of the six kinds
+
+
+class Home(NamedTuple):
+    """What mutations start from.
+
+    Args:
+        folder: with a recipe, its text and its cache.
+        run: finished after four steps.
+        texts: two samples of it.
+        weights: after six steps.
+    """
+
+    folder: Path
+    run: Path
+    texts: str
+    weights: dict[str, torch.Tensor]
+
+    def fresh(self, codec: bool = False, run: bool = False) -> Path:
+        """The run folder as it was: whole, with its codec alone, or not there."""
+        shutil.rmtree(self.folder / "run", ignore_errors=True)
+        if run:
+            shutil.copytree(self.run, self.folder / "run")
+        elif codec:
+            shutil.copytree(self.run / "codec", self.folder / "run" / "codec")
+        return self.folder / "run"
+
+
+@pytest.fixture(scope="module")
+def home(commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    folder = tmp_path_factory.mktemp("home")
+    teacher = recipe(folder)
+    assert commands.run("fit", str(teacher), *STEPS, "--trainer.max_steps", "4").code == 0
+    shutil.copytree(folder / "run", folder / "finished")
+    assert commands.run("fit", str(teacher), *STEPS, "--trainer.max_steps", "6").code == 0
+    weights = load_file(folder / "run" / "model.safetensors")
+    return Home(folder, folder / "finished", sampled(commands, folder / "finished").out, weights)
+
+
+def sampled(commands: Commands, run: Path) -> Done:
+    return commands.run("sample", str(run), "-n", "2", "--steps", "2", "--device", "cpu", limit=LIMIT)
+
+
+def sound(done: Done, what: object) -> None:
+    """It went well, or one line says what is wrong; nothing was killed, nothing was unforeseen."""
+    assert not done.late, f"hangs: {what}"
+    assert done.code in (0, 2), f"{what}\n{done.err}"
+    assert "Traceback" not in done.err, f"{what}\n{done.err}"
+    if done.code:
+        line = done.err.strip().splitlines()[-1]
+        assert re.match(r"textflow (fit|sample|convert): \S", line) and len(line) < 2000, f"{what}\n{done.err}"
+
+
+def no_half(run: Path) -> None:
+    """A run folder holds whole states and weights, or none."""
+    assert not [path for path in run.rglob(".*.tmp")]
+    assert all(damage(state) is None for state in states(run))
+    if (run / "model.safetensors").is_file():
+        read_weights(run / "model.safetensors")
+        assert states(run)
+
+
+def many(examples: int) -> Callable[[Any], Any]:
+    """The settings of a test of so many mutations, the same at every run."""
+    return settings(
+        max_examples=examples, deadline=None, database=None, derandomize=True, phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+
+
+def mutated_recipe(commands: Commands, home: Home, text: str | bytes) -> None:
+    run, file = home.fresh(codec=True), home.folder / "mutant.yaml"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    words = ["--run.folder", str(run), *STEPS, "--trainer.max_steps", "4"]
+    sound(commands.run("fit", str(file), *words, limit=LIMIT), text)
+    no_half(run)
+
+
+def small(text: str) -> bool:
+    """Whether a recipe asks for no net of its class's own, large size."""
+    try:
+        net = yaml.safe_load(text)["model"]["init_args"]["net"]["init_args"]
+        return {"width", "depth"} <= net.keys()
+    except (KeyError, TypeError, AttributeError, ValueError, yaml.YAMLError):
+        return "class_path: ELF" not in text and "DiT" not in text
+
+
+def kinds(folder: Path) -> dict[str, bytes]:
+    """The text in the three forms that are read."""
+    texts, table = (folder / "text.txt").read_text().split("\n\n"), io.BytesIO()
+    pq.write_table(pa.table({"text": texts}), table)
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+    return {"mine.txt": "\n\n".join(texts).encode(), "mine.jsonl": lines.encode(), "mine.parquet": table.getvalue()}
+
+
+def mutated_data(commands: Commands, home: Home, name: str, changes: Any) -> None:
+    run, file, cache = home.fresh(), home.folder / name, home.folder / "another"
+    shutil.rmtree(cache, ignore_errors=True)
+    file.write_bytes(changed(kinds(home.folder)[name], changes))
+    words = ["--data.files", str(file), "--data.cache", str(cache), "--run.folder", str(run)]
+    quick = ["--trainer.max_steps", "2", "--codec", str(home.run / "codec")]
+    sound(commands.run("fit", str(home.folder / "teacher.yaml"), *words, *STEPS, *quick, limit=LIMIT), (name, changes))
+    no_half(run)
+    assert not list(cache.rglob("*.building"))
+
+
+def mutated_file(commands: Commands, home: Home, file: Path, changes: Any, verb: str) -> None:
+    """A damaged file of a run is named, or the run ends with the same weights and texts as without the damage."""
+    run = home.fresh(run=True)
+    before = (run / file).read_bytes()
+    (run / file).write_bytes(changed(before, changes))
+    free = file.name in ("recipe.yaml", "wandb_id") or (run / file).read_bytes() == before  # may change what comes out
+    if verb == "sample":
+        done = sampled(commands, run)
+        sound(done, (verb, file, changes))
+        assert free or done.code or done.out == home.texts, (file, changes)
+        return
+    words = ["fit", str(home.folder / "teacher.yaml"), "--run.folder", str(run), *STEPS, "--trainer.max_steps", "6"]
+    done = commands.run(*words, limit=LIMIT)
+    sound(done, (verb, file, changes))
+    if not done.code:
+        no_half(run)
+        weights = load_file(run / "model.safetensors")
+        assert weights.keys() == home.weights.keys(), (file, changes)
+        assert all(torch.equal(weights[name], home.weights[name]) for name in weights), (file, changes, done.err)
+
+
+def mutated_cache(commands: Commands, home: Home, file: Path, changes: Any) -> None:
+    """A damaged cache is named, or changes no weight."""
+    run, cache = home.fresh(run=True), home.folder / "another"
+    shutil.rmtree(cache, ignore_errors=True)
+    shutil.copytree(home.folder / "cache", cache)
+    (cache / file).write_bytes(changed((cache / file).read_bytes(), changes))
+    words = ["--data.cache", str(cache), "--run.folder", str(run), *STEPS, "--trainer.max_steps", "6"]
+    done = commands.run("fit", str(home.folder / "teacher.yaml"), *words, limit=LIMIT)
+    sound(done, (file, changes))
+    no_half(run)
+    if not done.code:
+        weights = load_file(run / "model.safetensors")
+        assert all(torch.equal(weights[name], home.weights[name]) for name in weights), (file, changes)
+
+
+def official(folder: Path) -> bytes:
+    """A checkpoint of the published form."""
+    tensors, _ = recorded("elf_tiny")
+    weights = part(tensors, "weights.")
+    torch.save({"params": weights, "ema_params1": weights, "step": 9}, folder / "checkpoint_9")
+    return (folder / "checkpoint_9").read_bytes()
+
+
+def mutated_official(commands: Commands, folder: Path, data: bytes) -> None:
+    """A damaged foreign checkpoint is named, and no run is made of it."""
+    shutil.rmtree(folder / "converted", ignore_errors=True)
+    (folder / "checkpoint_9").write_bytes(data)
+    done = commands.run("convert", "elf", str(folder / "checkpoint_9"), str(folder / "converted"), limit=LIMIT)
+    sound(done, data[:40])
+    assert (folder / "converted" / "model.safetensors").is_file() == (not done.code), done.err
+    assert not done.code or not (folder / "converted").exists(), done.err
+
+
+def files(folder: Path) -> list[Path]:
+    """What stands in a folder, large files more often: they hold more bytes that can change."""
+    found = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
+    return found + [path for path in found if (folder / path).stat().st_size > 4096] * 2
+
+
+SIZES = [FAST, pytest.param(SLOW, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("examples", SIZES)
+def test_a_recipe_with_other_keys_and_values(commands: Commands, home: Home, examples: int) -> None:
+    text = (home.folder / "teacher.yaml").read_text()
+
+    @many(examples)
+    @given(trees(text).filter(small))
+    def mutate(text: str) -> None:
+        mutated_recipe(commands, home, text)
+
+    mutate()
+
+
+@pytest.mark.parametrize("examples", SIZES)
+def test_a_recipe_with_other_bytes(commands: Commands, home: Home, examples: int) -> None:
+    text = (home.folder / "teacher.yaml").read_bytes()
+
+    @many(examples)
+    @given(bytes_changes().map(lambda changes: changed(text, changes)))
+    def mutate(text: bytes) -> None:
+        if small(text.decode(errors="replace")):
+            mutated_recipe(commands, home, text)
+
+    mutate()
+
+
+@pytest.mark.parametrize("examples", SIZES)
+def test_a_data_file_with_other_bytes(commands: Commands, home: Home, examples: int) -> None:
+    @many(examples)
+    @given(st.sampled_from(sorted(kinds(home.folder))), bytes_changes())
+    def mutate(name: str, changes: Any) -> None:
+        mutated_data(commands, home, name, changes)
+
+    mutate()
+
+
+@pytest.mark.parametrize("examples", SIZES)
+def test_a_run_with_other_bytes(commands: Commands, home: Home, examples: int) -> None:
+    @many(examples)
+    @given(st.sampled_from(files(home.run)), bytes_changes(), st.sampled_from(["fit", "sample"]))
+    def mutate(file: Path, changes: Any, verb: str) -> None:
+        mutated_file(commands, home, file, changes, verb)
+
+    mutate()
+
+
+@pytest.mark.parametrize("examples", SIZES)
+def test_a_cache_with_other_bytes(commands: Commands, home: Home, examples: int) -> None:
+    @many(examples)
+    @given(st.sampled_from(files(home.folder / "cache")), bytes_changes())
+    def mutate(file: Path, changes: Any) -> None:
+        mutated_cache(commands, home, file, changes)
+
+    mutate()
+
+
+@pytest.mark.parametrize("examples", SIZES)
+def test_a_foreign_checkpoint_with_other_bytes(commands: Commands, tmp_path: Path, examples: int) -> None:
+    data = official(tmp_path)
+
+    @many(examples)
+    @given(bytes_changes().map(lambda changes: changed(data, changes)))
+    def mutate(data: bytes) -> None:
+        mutated_official(commands, tmp_path, data)
+
+    mutate()
+
+
+def test_the_log_of_a_run_that_was_mutated_is_read(home: Home) -> None:
+    with open(home.run / "metrics.csv") as file:
+        assert {row["step"] for row in csv.DictReader(file)} == {"1", "2", "3", "4"}

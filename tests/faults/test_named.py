@@ -1,0 +1,78 @@
+"""What a recipe gets wrong in ways that a parser does not see is named in one line."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.tiny import recipe
+from tests.faults.commands import Commands
+from textflow.cli import app
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--model.net.width=null"], "model.net.width is 'None', needs int"),
+        (["--codec=null", "--model.codec=Table", "--model.net.heads=0"], "heads=0"),
+    ],
+)
+def test_a_value_that_no_part_can_take_is_named(
+    tmp_path: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert app.main(["fit", str(recipe(tmp_path)), *words]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("textflow fit: ") and said in error, error
+    assert not (tmp_path / "run" / "state").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("model: {init_args: {net: {init_args: {width: null}}}}", "model.net.width is null, needs int"),
+        ("model: {init_args: {ema: null}}", "model.ema is null, needs float"),
+        ("run: 5", "run holds '5'; its keys are needed"),
+        ("data: [files]", "data holds \"['files']\"; its keys are needed"),
+        ("run: {samples: null}", "run.samples is null, needs int"),
+        ("data: {batch_size: null}", "data.batch_size is null, needs int"),
+        ("trainer: {num_sanity_val_steps: null}", "trainer.num_sanity_val_steps is null, needs int"),
+    ],
+)
+def test_a_value_in_a_file_that_is_none_is_named(
+    tmp_path: Path, text: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "overlay.yaml").write_text(text)
+    assert app.main(["fit", str(recipe(tmp_path)), str(tmp_path / "overlay.yaml")]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1, error
+
+
+@pytest.mark.parametrize("text", ["", "[", "x", "\xff", "data: {length: [1}", "trainer: {devices: 2}", "run: null"])
+def test_a_damaged_recipe_of_a_run_is_named(
+    commands: Commands, tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher, run = recipe(tmp_path), tmp_path / "run"
+    assert commands.run("fit", str(teacher), "--trainer.max_steps", "4").code == 0
+    (run / "recipe.yaml").write_bytes(text.encode("latin-1"))
+    done = commands.run("fit", str(teacher), "--trainer.max_steps", "5")
+    line = done.err.strip().splitlines()[-1]
+    assert done.code == 2 and (f"{run / 'recipe.yaml'} is damaged" in line or "another recipe" in line), done.err
+    assert len(line) < 1500
+    (run / "recipe.yaml").unlink()
+    assert commands.run("fit", str(teacher), "--trainer.max_steps", "5").code == 0
+
+
+def test_what_nobody_foresaw_is_one_line_and_another_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def breaks(*_: Any) -> None:
+        raise KeyError("of a part\nfrom outside")
+
+    monkeypatch.setattr(app, "run", breaks)
+    assert app.main(["fit"]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "textflow fit: KeyError at test_named.py:" in error
+    assert "TEXTFLOW_TRACEBACK=1" in error
+    monkeypatch.setenv("TEXTFLOW_TRACEBACK", "1")
+    with pytest.raises(KeyError):
+        app.main(["fit"])

@@ -1,0 +1,88 @@
+"""Whole scorers, given the recorded likelihoods of a language model, give the published perplexities and entropies."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch import Tensor
+from torchmetrics.text import Perplexity
+
+from tests.judge import save_judge
+from textflow.metrics import Scorer, numbers_of
+
+RECORDED = Path(__file__).parents[1] / "data" / "metrics_tiny.safetensors"
+
+
+@pytest.fixture(scope="module")
+def recorded() -> dict[str, Tensor]:
+    with safe_open(RECORDED, "pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+
+
+class Rows:
+    """A tokenizer whose texts are the numbers of recorded rows."""
+
+    def __init__(self, recorded: dict[str, Tensor]) -> None:
+        self.ids, self.mask, self.eos = recorded["ids"], recorded["attention_mask"].bool(), int(recorded["eos"])
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        return [self.ids[int(text)][self.mask[int(text)]].tolist() for text in texts]
+
+
+def judge(folder: Path, recorded: dict[str, Tensor], counting: str, batch_size: int = 8) -> Scorer:
+    """A scorer that says what was recorded."""
+
+    def model(input_ids: Tensor, use_cache: bool) -> Any:
+        width = input_ids.shape[1]
+        same = (recorded["ids"][None, :, :width] == input_ids[:, None]).all(-1)  # [B, rows]
+        assert (same.sum(1) == 1).all()
+        return SimpleNamespace(logits=recorded["logits"][same.int().argmax(1), :width])
+
+    made = Scorer(folder, counting=counting, batch_size=batch_size)
+    made.model, made.tokenizer, made.length = model, Rows(recorded), 14
+    return made
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    yield save_judge(tmp_path_factory.mktemp("judge"))
+
+
+TEXTS = [str(i) for i in range(7)]
+
+
+def test_elf(folder: Path, recorded: dict[str, Tensor]) -> None:
+    scored = judge(folder, recorded, "elf").score(TEXTS)
+    assert math.isclose(scored.perplexity or 0, recorded["elf.ppl"], rel_tol=1e-6)
+    each = zip(scored.sample_perplexities, recorded["elf.per_sample_ppl"].tolist(), strict=True)
+    assert all(math.isclose(mine, theirs, rel_tol=1e-6) for mine, theirs in each)
+    assert math.isclose(numbers_of(scored)["entropy"].value, recorded["elf.mean_entropy"], rel_tol=1e-6)
+
+
+def test_mdlm_duo_and_flm(folder: Path, recorded: dict[str, Tensor]) -> None:
+    scored = judge(folder, recorded, "mdlm", batch_size=3).score(TEXTS)
+    assert math.isclose(scored.perplexity or 0, recorded["mdlm.ppl"], rel_tol=1e-6) and scored.dropped == 1
+    found = numbers_of(scored, recorded["gen_ids"].tolist(), "generator")
+    assert math.isclose(found["entropy"].value, recorded["mdlm.entropy"], rel_tol=1e-6)
+
+
+def test_langflow_is_the_plain_perplexity_of_torchmetrics(folder: Path, recorded: dict[str, Tensor]) -> None:
+    scored = judge(folder, recorded, "langflow").score(TEXTS)
+    target = recorded["ids"].masked_fill(recorded["attention_mask"] == 0, -100)[:, 1:]
+    plain = Perplexity(ignore_index=-100)(recorded["logits"][:, :-1].double(), target)
+    assert math.isclose(scored.perplexity or 0, plain, rel_tol=1e-6)
+
+
+def test_ld4lg_is_the_mean_over_the_perplexities_of_texts_after_their_beginning(folder: Path) -> None:
+    texts = ["in the beginning", "God", "the heaven and the earth was"]
+    scored = Scorer(folder, counting="ld4lg").score(texts)
+    made, each = Scorer(folder, counting="ld4lg"), []
+    for ids in made.tokenizer.encode(texts):
+        row = torch.tensor([[made.tokenizer.eos, *ids]])
+        each.append(float(made.model(input_ids=row, labels=row).loss.detach().exp()))  # the loss of Hugging Face
+    assert math.isclose(scored.perplexity or 0, sum(each) / 3, rel_tol=1e-6)

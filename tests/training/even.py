@@ -1,0 +1,160 @@
+"""A small model without chance whose loss is a mean over rows; as a script, one of several processes that train it."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch.plugins.precision import DeepSpeedPrecision
+from torch import Tensor, nn
+
+from textflow.data import DataModule, Files, SentencePiece
+from textflow.training import FSDP, Metrics, MuonAdam, Save, Seeds, Trainable, Trainer, Warmup, Zero, latest
+from textflow.training.engines.whole import local
+from textflow.types import Batch
+
+VOCAB, LENGTH, ROWS = 320, 16, 8  # ROWS of all processes together
+
+
+class Part(nn.Module):
+    """x + a narrow layer of x; 7 divides no number of ranks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.into, self.out = nn.LayerNorm(12), nn.Linear(12, 7), nn.Linear(7, 12, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.out(self.into(self.norm(x)).tanh())
+
+
+class Net(nn.Module):
+    """Tokens -> scores of the next ones; its parts are reached by methods, as a denoiser's are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.shift = nn.Embedding(VOCAB, 12), nn.Parameter(torch.zeros(1, 3, 12))
+        self.blocks = nn.ModuleList(Part() for _ in range(2))
+        self.scores = nn.Linear(12, VOCAB)
+        self.register_buffer("level", torch.zeros(()))  # of the ids in the last batch of this process
+
+    def trunk(self, ids: Tensor) -> Tensor:
+        x = self.embedding(ids) + self.shift.sum(1, keepdim=True)
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+    def read(self, x: Tensor) -> Tensor:
+        return self.scores(x)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.read(self.trunk(ids))
+
+
+class Even(Trainable):
+    """Every row weighs the same, so the mean over ranks of means over rows is the mean over all."""
+
+    def __init__(self, optimizer: Any = lambda params: MuonAdam(params, lr=1e-2), **kwargs: Any) -> None:
+        super().__init__(optimizer, lambda optimizer: Warmup(optimizer, steps=3), ema=0.9)
+        torch.manual_seed(1)
+        self.average(Net())
+        self.seen: list[list[int]] = []
+        self.drawn: list[float] = []
+        self.heard: list[float] = []
+
+    def losses(self, net: Any, batch: Batch) -> dict[str, Tensor]:
+        if net is self.net:
+            self.heard.append(float(net.level))
+            net.level.copy_(batch.ids.float().mean())
+            self.seen += [row.tolist() for row in batch.ids]
+            self.drawn.append(float(torch.rand(())))
+        logits = net.read(net.trunk(batch.ids[:, :-1]))
+        said = batch.mask[:, 1:].float()
+        nll = nn.functional.cross_entropy(logits.transpose(1, 2), batch.ids[:, 1:], reduction="none") * said
+        return {"loss": (nll.sum(1) / said.sum(1).clamp(min=1)).mean()}
+
+
+class Twice(Zero):
+    """ZeRO with Lightning's own way back, which divides the loss twice under accumulation."""
+
+    @property
+    def precision_plugin(self) -> Any:
+        return super().precision_plugin
+
+    @precision_plugin.setter
+    def precision_plugin(self, plugin: Any) -> None:
+        self._precision_plugin = plugin and DeepSpeedPrecision("32-true")
+
+
+ENGINES = {
+    "one": lambda: "auto",
+    "ddp": lambda: "ddp",
+    "zero1": lambda: Zero(1),
+    "zero2": lambda: Zero(2),
+    "zero3": lambda: Zero(3),
+    "fsdp": FSDP,
+    "twice": lambda: Twice(2),
+}
+OPTIMIZERS = {
+    "muon": lambda params: MuonAdam(params, lr=1e-2, adam=["embedding"]),
+    "adamw": lambda params: torch.optim.AdamW(params, lr=1e-2, weight_decay=0.1),
+    "sgd": lambda params: torch.optim.SGD(params, lr=0.1),
+    "torch_muon": lambda params: torch.optim.Muon([p for _, p in params if p.ndim == 2]),
+}
+
+
+def data(folder: Path, shares: int) -> DataModule:
+    """Rows of a text that the folder holds, in batches of a share of ROWS."""
+    source = Files(str(folder / "text.txt"))
+    return DataModule(source, SentencePiece(VOCAB), LENGTH, ROWS // shares, validation=0.2, cache=str(folder / "cache"))
+
+
+def fit(folder: Path, case: dict[str, Any], world: int) -> None:
+    """Trains one case in its run folder, from the newest state if there is one."""
+    run, accumulate = folder / case["run"], case.get("accumulate", 1)
+    model, rows = Even(OPTIMIZERS[case["optimizer"]]), data(folder, case.get("shares", world * accumulate))
+    rows.prepare_data()
+    trainer = Trainer(
+        max_steps=10, strategy=ENGINES[case["engine"]](), devices=world, accelerator="cpu", logger=[Metrics(run)],
+        precision=case.get("precision", "32-true"), gradient_clip_val=case.get("clip", 1.0), log_every_n_steps=1,
+        accumulate_grad_batches=accumulate, callbacks=[Seeds(3), Save(run, every=5)], val_check_interval=5 * accumulate,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(model, datamodule=rows, ckpt_path=latest(run))
+    said = {"seen": model.seen, "drawn": model.drawn, "heard": model.heard, "held": held(model, trainer)}
+    (run / f"rank-{trainer.global_rank}.json").write_text(json.dumps(said))
+
+
+def held(model: Even, trainer: Trainer) -> dict[str, int]:
+    """Bytes that this process keeps from step to step."""
+    optimizer: Any = getattr(trainer.strategy, "base", trainer.optimizers[0])
+    states = [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
+    parts = {"weights": model.net.parameters(), "average": model.twin.parameters(), "optimizer": states}
+    return {name: sum(4 * local(tensor).numel() for tensor in tensors) for name, tensors in parts.items()}
+
+
+def begin(folder: Path, case: dict[str, Any], rank: int) -> None:
+    """Gives a case the state of step 5 of another."""
+    state = Path("state") / "step-00000005"
+    if "start" in case and rank == 0:
+        shutil.copytree(folder / case["start"] / state, folder / case["run"] / state)
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def main() -> None:
+    """even.py FOLDER RANK WORLD: all cases of FOLDER/cases-WORLD.json, one after another."""
+    torch.set_num_threads(1)
+    folder, rank, world = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    for case in json.loads((folder / f"cases-{world}.json").read_text()):
+        begin(folder, case, rank)
+        try:
+            fit(folder, case, world)
+        except ValueError as error:
+            (folder / f"{case['run']}-{rank}.refused").write_text(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Distillation into a flow map: one student for steps of every length, which is told where each step ends."""
+
+import torch
+from torch import Tensor
+
+from textflow.clocks.base import Clock
+from textflow.nets.base import Denoiser, Speaker
+from textflow.nets.frozen import Frozen
+from textflow.objectives.base import Objective
+from textflow.objectives.distill import quiet, take_clocks
+from textflow.objectives.elf import Draws, ELFObjective
+from textflow.objectives.flow_map import Spans, draw_spans
+from textflow.objectives.rows import means, row_mean, row_nll
+from textflow.paths.base import Path
+from textflow.targets.base import Guess, Target
+from textflow.targets.flow_map import SemiGroup
+from textflow.types import Batch, Given, Latents
+
+
+class DistillFlow(Objective):
+    """Rows of no length learn the teacher's guess, others what `target` says, decoding rows the tokens [ours].
+
+    The targets are those of flow maps and mean flows; rows, guidance and decoding are ELF's. The self-condition is the
+    teacher's blind guess at the start of the step, and stands still along it.
+
+    Args:
+        target: SemiGroup, Eulerian, Lagrangian (without projection) or MeanFlow.
+        like: the objective that the teacher was trained with: its clock, guidance, decoding rows and coins.
+        instant: share of denoising rows of no length, in [0, 1].
+        whole: share of the others that go from 0 to 1, in [0, 1].
+        power: of its own error that a row's is divided by, in [0, 1] (MeanFlow, sec. 4); 0 is the plain square.
+        eps: added to the error there, > 0.
+    """
+
+    teacher: Frozen | None
+
+    def __init__(
+        self,
+        target: Target | None = None,
+        like: ELFObjective | None = None,
+        instant: float = 0.5,
+        whole: float = 1 / 32,
+        power: float = 0.0,
+        eps: float = 1e-3,
+    ) -> None:
+        super().__init__()
+        self.target, self.like = target or SemiGroup(), like or ELFObjective()
+        self.instant, self.whole, self.power, self.eps = instant, whole, power, eps
+        self.teacher = None
+
+    @property
+    def clock(self) -> Clock:
+        """Starts, ends and middles of steps lie evenly in this law."""
+        return self.like.clock
+
+    def learn_from(self, objective: Objective, teacher: Denoiser) -> None:
+        """Take a teacher, and what `like` has of buffers: a clock that was measured.
+
+        Args:
+            objective: that the teacher was trained for, as an ELF or as a student of one.
+            teacher: trained.
+        """
+        take_clocks(self.like, objective)
+        self.teacher = Frozen(teacher)
+
+    def forward(self, net: Denoiser, path: Path, x: Latents, batch: Batch) -> dict[str, Tensor]:
+        if not isinstance(net, Speaker) or getattr(net, "until", None) is None or net.head is not None:
+            raise ValueError(
+                f"DistillFlow trains a net with a decode mode that is told the end of a step, without a commitment "
+                f"head; {type(net).__name__} as given is none: use ELF with spans: true"
+            )
+        if self.teacher is None:
+            raise ValueError("DistillFlow has no teacher: name its run, `textflow distill RECIPE --teacher RUN`")
+        return self.loss(net, path, x, batch, self.like.draw(x), draw_spans(x, self.clock, self.instant, self.whole))
+
+    def loss(self, net: Speaker, path: Path, x: Latents, batch: Batch, draws: Draws, spans: Spans) -> dict[str, Tensor]:
+        """The losses for given draws; rows weigh alike.
+
+        Args:
+            net: the student, which is told the end of its step.
+            path: how x is noised.
+            x: clean latents.
+            batch: ids and mask behind x.
+            draws: of `like`; their t and eps are not used.
+            spans: start, end and noise of each row.
+        """
+        rows, said = ~draws.decode, draws.decode
+        z = path.mix(x, spans.eps, spans.s)
+        off = self.off(net, path, z[rows], Spans(*(part[rows] for part in spans)), draws.w[rows], draws.again[rows])
+        square = row_mean(off.square().mean(-1), batch.mask[rows])
+        weight = (square.detach() + self.eps) ** -self.power if self.power else None
+
+        share = draws.share[said, :, None]
+        noisy = share * x[said] + (1 - share) * self.like.decode_scale * draws.decode_eps[said]
+        hidden = net.trunk(noisy, torch.ones_like(spans.s[said]), Given(w=draws.w[said]), said[said])
+        return means(square, weight, row_nll(net.nll, hidden, batch.ids[said], batch.mask[said]), said)
+
+    def off(self, net: Speaker, path: Path, z: Latents, spans: Spans, w: Tensor, again: Tensor) -> Latents:
+        """The student's guess less what it is to be, of denoising rows."""
+        assert self.teacher is not None
+        teacher, student, prev = quiet(self.teacher.module), quiet(net), torch.zeros_like(z)
+        with torch.no_grad():
+            prev[again] = teacher(z[again], spans.s[again], Given(w=w[again])).mean
+        found = torch.zeros_like(z)
+        for rows, ask in ((spans.instant, instants), (~spans.instant, self.strides)):
+            if bool(rows.any()):
+                given, ends = Given(prev[rows], w[rows]), (spans.s[rows], spans.u[rows])
+                found = found.index_put((rows,), ask(teacher, student, path, z[rows], *ends, given))
+        return found
+
+    def strides(
+        self, teacher: Guess, student: Guess, path: Path, z: Latents, s: Tensor, u: Tensor, given: Given
+    ) -> Latents:
+        """Errors of steps that have a length."""
+        never = torch.zeros(len(z), dtype=torch.bool, device=z.device)
+        lesson = self.target(teacher, student, path, z, self.target.times(s, u, self.clock), given, never)
+        guess = lesson.guess or student(z, s, given._replace(until=u))
+        return guess.mean - lesson.goal.detach()
+
+
+def instants(teacher: Guess, student: Guess, path: Path, z: Latents, s: Tensor, u: Tensor, given: Given) -> Latents:
+    """Errors of rows of no length: the student is the teacher there."""
+    with torch.no_grad():
+        goal = teacher(z, s, given).mean
+    return student(z, s, given._replace(until=s)).mean - goal

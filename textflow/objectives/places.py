@@ -1,0 +1,51 @@
+"""Where the rows of a kind are, and what of them is asked."""
+
+from typing import NamedTuple
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from textflow.types import Rows
+
+Places = Int[Tensor, " n"]  # indices of some rows, in order
+
+
+def places(rows: Rows, count: int | None = None) -> Places:
+    """Indices of the rows that are True; the host does not wait for a GPU where it knows how many there are.
+
+    Args:
+        rows: True on those that are wanted.
+        count: their number, where it is known.
+    """
+    if count is None:
+        return rows.nonzero()[:, 0]
+    return (~rows).int().sort(stable=True).indices[:count]
+
+
+class Asked(NamedTuple):
+    """Tokens whose log p is asked.
+
+    Args:
+        hidden: their states.
+        ids: what they are.
+        each: how much each counts; None is 1.
+    """
+
+    hidden: Float[Tensor, "n width"]
+    ids: Int[Tensor, " n"]
+    each: Float[Tensor, " n"] | None
+
+
+def asked(hidden: Tensor, ids: Tensor, each: Tensor, whole: bool) -> Asked:
+    """All tokens of some rows, which is a shape known beforehand, or only those that count.
+
+    Args:
+        hidden: states [n, S, width].
+        ids: tokens [n, S].
+        each: how much each counts [n, S]; a mask counts 1 and 0.
+        whole: whether all are taken.
+    """
+    if whole:
+        return Asked(hidden.flatten(0, 1), ids.flatten(), each.flatten().to(hidden.dtype))
+    some = each != 0
+    return Asked(hidden[some], ids[some], each[some].to(hidden.dtype) if each.is_floating_point() else None)

@@ -1,0 +1,68 @@
+"""Where each engine puts the pieces of the parameters."""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from .pieces import Groups, Holder, Piece
+
+
+def of_zero(zero: Any) -> Groups:
+    """Where DeepSpeed has put the parameters of each group.
+
+    Args:
+        zero: its optimizer, of stage 1 and 2 or of stage 3.
+    """
+    if hasattr(zero, "fp32_partitioned_groups_flat"):
+        made: list[list[Holder]] = [[] for _ in zero.optimizer.param_groups]
+        for i, (flat, params) in enumerate(zip(zero.fp32_partitioned_groups_flat, zero.fp16_groups, strict=True)):
+            made[zero.sub_group_to_group_id[i]].append(Holder(flat, by_parameter(params)))
+        return made
+    flats, groups = zero.single_partition_of_fp32_groups, zero.bit16_groups
+    return [[Holder(flat, in_a_row(params, flat.numel()))] for flat, params in zip(flats, groups, strict=True)]
+
+
+def in_a_row(params: list[Tensor], size: int) -> list[Piece]:
+    """Stages 1 and 2: all parameters one after another, cut into as many equal parts as there are ranks.
+
+    Args:
+        params: whole.
+        size: of a part.
+    """
+    made, start, rank = [], 0, dist.get_rank()
+    for p in params:
+        n = p.numel()
+        cut = [(r * size - start, (r + 1) * size - start) for r in range(dist.get_world_size())]
+        ranges = tuple((min(max(a, 0), n), min(max(b, 0), n)) for a, b in cut)
+        made.append(Piece(p.shape, ranges, min(max(start - rank * size, 0), size)))
+        start += n
+    return made
+
+
+def by_parameter(params: list[Any]) -> list[Piece]:
+    """Stage 3: each parameter cut into as many equal parts as there are ranks, a rank's parts one after another.
+
+    Args:
+        params: partitioned.
+    """
+    made, offset, world = [], 0, dist.get_world_size()
+    for p in params:
+        n, part = p.ds_numel, p.partition_numel()
+        ranges = tuple((min(r * part, n), min((r + 1) * part, n)) for r in range(world))
+        made.append(Piece(torch.Size(p.ds_shape), ranges, offset))
+        offset += part
+    return made
+
+
+def by_rows(p: Tensor) -> Piece:
+    """FSDP: a parameter cut along its first axis, in parts of equal size but for the last ones.
+
+    Args:
+        p: a DTensor.
+    """
+    world, rows = dist.get_world_size(), p.shape[0]
+    part, row = -(-rows // world), p.shape[1:].numel()
+    ranges = tuple((min(r * part, rows) * row, min((r + 1) * part, rows) * row) for r in range(world))
+    return Piece(p.shape, ranges, 0)
