@@ -104,6 +104,14 @@ def test_a_stream_that_breaks_off_names_the_row_and_the_way_on(
         build(hub, letters, SHAPE, SPLIT, tmp_path / "rows", 1)
 
 
+def alive(pid: str) -> bool:
+    """Whether a process runs: it is there, and more than its exit code."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_killed_build_loses_at_most_a_segment(made: Any, letters: Any, tmp_path: Path, processes: int) -> None:
     fork = multiprocessing.get_context("fork")
@@ -125,8 +133,14 @@ def test_a_killed_build_loses_at_most_a_segment(made: Any, letters: Any, tmp_pat
     process = fork.Process(target=build, args=(Slow(), letters, SHAPE, SPLIT, tmp_path / "rows", processes))
     process.start()
     assert half.wait(60)
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     process.kill()
     process.join()
+    assert len(workers) == (processes if processes > 1 else 0)
+    deadline = time.monotonic() + 60
+    while left := [pid for pid in workers if alive(pid)]:
+        assert time.monotonic() < deadline, f"tokenising processes {left} outlive what they work for"
+        time.sleep(0.05)
     kept = sorted(path.name for path in (tmp_path / "rows.building").glob("segment-*"))
     assert kept, "killed before a segment was kept"
     tokenizer = counting(letters)

@@ -41,7 +41,10 @@ class Commands:
 
     def __init__(self) -> None:
         words = [sys.executable, "-m", "tests.faults.commands"]
-        self.process = subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        # W&B's service of the tests' own process would keep a killed child's run for alive.
+        own = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_SERVICE")}
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(words, cwd=ROOT, env=own, stdin=pipe, stdout=pipe, text=True)
 
     def run(self, *words: str, limit: float = 600.0, kill: float | None = None, watch: str = "") -> Done:
         """Run a command.
