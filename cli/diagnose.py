@@ -146,16 +146,11 @@ def shown(value: Any) -> str:
 
 def write(folder: Path, found: dict[str, Any]) -> None:
     """Keep what is measured so far."""
+    from textflow.disk import replace_text
     from textflow.eval.run import finite
-    from textflow.training.state import replace
 
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(finite(found), indent=1, allow_nan=False) + "\n"
-
-    def put(path: Path) -> None:
-        path.write_text(text, encoding="utf-8")
-
-    replace(folder / "diagnose.json", put)
+    replace_text(folder / "diagnose.json", json.dumps(finite(found), indent=1, allow_nan=False) + "\n")
 
 
 def draw(folder: Path, found: dict[str, Any]) -> list[str]:

@@ -118,11 +118,6 @@ def tables(console: Any, records: list[dict[str, Any]], cost: list[dict[str, Any
 
 def keep(path: Path, said: Any) -> None:
     """Write JSON, whole or not at all."""
-    from textflow.training.state import replace
+    from textflow.disk import replace_text
 
-    text = json.dumps(said, indent=1) + "\n"
-
-    def write(tmp: Path) -> None:
-        tmp.write_text(text)
-
-    replace(path, write)
+    replace_text(path, json.dumps(said, indent=1) + "\n")

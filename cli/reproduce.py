@@ -174,8 +174,9 @@ def ranked(
 
 def write(path: Path, record: dict[str, Any]) -> None:
     """All numbers of a figure as strict JSON."""
+    from textflow.disk import replace_text
     from textflow.eval.run import finite
 
     said = record | {"textflow": version("textflow"), "torch": version("torch")}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(finite(said), indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+    replace_text(path, json.dumps(finite(said), indent=1, allow_nan=False, ensure_ascii=False) + "\n")

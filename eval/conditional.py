@@ -14,10 +14,10 @@ from textflow.data.module import DataModule
 from textflow.data.report import Report
 from textflow.data.rows import RowFile
 from textflow.data.segments import wanted
+from textflow.disk import replace_text
 from textflow.holes import answers as replies
 from textflow.noise import sample_seeds
 from textflow.recipe import data_of
-from textflow.training.state import replace
 from textflow.types import Batch
 
 from .overlap import others, scores
@@ -139,5 +139,5 @@ def kept(run: Path, record: Record, pairs: Sequence[Document], said: Sequence[st
         json.dumps({"source": pair.given, "target": pair.text, "answer": answer}, ensure_ascii=False) + "\n"
         for pair, answer in zip(pairs, said, strict=True)
     ]
-    replace(path.with_suffix(".jsonl"), lambda tmp: tmp.write_text("".join(lines), encoding="utf-8"))
+    replace_text(path.with_suffix(".jsonl"), "".join(lines))
     return whole

@@ -23,7 +23,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from textflow.training.state import replace
+from textflow.disk import replace_text
 
 Record = dict[str, Any]
 NUMBERS = (
@@ -71,7 +71,7 @@ def write(record: Record, folder: Path) -> Path:
     words = [record["text"], sampler, record.get("steps", ""), protocol_hash(record)]
     path = folder / ("-".join(str(word).replace(" ", "-") for word in words if word != "") + ".json")
     text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-    replace(path, lambda tmp: tmp.write_text(text, encoding="utf-8"))
+    replace_text(path, text)
     return path
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from textflow.checkpoint import load
+from textflow.disk import replace_text
 from textflow.generator import Generator
 from textflow.noise import sample_seeds
-from textflow.training.state import replace
 
 from .report.walks import FORMAT, complete, of_weights
 from .rounds import SAMPLERS
@@ -138,10 +138,6 @@ def write(said: Record, folder: Path) -> Path:
     name = f"{said['way']}-{said['asked']}-seed{said['seed']}-{said['index']}-{said['checkpoint_hash'][:8]}.json"
     path = folder / name.replace(" ", "-")
     text = json.dumps(said, allow_nan=False, ensure_ascii=False) + "\n"
-
-    def put(beside: Path) -> None:
-        beside.write_text(text, encoding="utf-8")
-
     folder.mkdir(parents=True, exist_ok=True)
-    replace(path, put)
+    replace_text(path, text)
     return path

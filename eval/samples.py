@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 import textflow
+from textflow.disk import replace_text
 from textflow.metrics import KEPT
 from textflow.noise import sample_seeds
-from textflow.training.state import replace
 
 # What a sample depends on: another version of any of this draws anew.
 ROOMS = ("codecs", "clocks", "nets", "paths", "readouts", "samplers", "escapes")
@@ -105,7 +105,7 @@ def keep(made: Sequence[Line], folder: Path, tokenizer: Any) -> None:
     texts = tokenizer.decode([line.ids for line in made])
     lines = [json.dumps(asdict(line) | {"text": text}) + "\n" for line, text in zip(made, texts, strict=True)]
     path = folder / f"{made[0].index:08d}-{made[-1].index:08d}.jsonl"
-    replace(path, lambda tmp: tmp.write_text("".join(lines), encoding="utf-8"))
+    replace_text(path, "".join(lines))
 
 
 def kept(folder: Path, n: int) -> dict[int, Line]:
@@ -128,7 +128,7 @@ def place_of(run: Path, cell: dict[str, Any]) -> Path:
     folder = run / "eval" / "samples" / hashlib.sha256(text.encode()).hexdigest()[:12]
     if not (folder / "cell.json").is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        replace(folder / "cell.json", lambda tmp: tmp.write_text(text + "\n", encoding="utf-8"))
+        replace_text(folder / "cell.json", text + "\n")
     return folder
 
 

@@ -10,9 +10,9 @@ import torch
 from textflow import recipe
 from textflow.clocks import Clock
 from textflow.data import Tokenizer
+from textflow.disk import replace_text
 from textflow.generator import Generator
 from textflow.training import Trainable
-from textflow.training.state import replace
 from textflow.training.weights import read_weights, write_weights
 
 CARD = """\
@@ -121,7 +121,7 @@ def start(folder: Path, text: str, tokenizer: Tokenizer, model: Trainable, title
         title: one line.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    replace(folder / "recipe.yaml", lambda path: path.write_text(text, encoding="utf-8"))
+    replace_text(folder / "recipe.yaml", text)
     tokenizer.save(folder / "tokenizer")
     codec = getattr(model, "codec", model.net)
     card = CARD.format(
@@ -134,4 +134,4 @@ def start(folder: Path, text: str, tokenizer: Tokenizer, model: Trainable, title
         vocab=tokenizer.vocab,
         length=model.length,
     )
-    replace(folder / "README.md", lambda path: path.write_text(card, encoding="utf-8"))
+    replace_text(folder / "README.md", card)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from textflow.clocks import LogitNormal
 from textflow.nets import ELF
 from textflow.objectives import DistillFlow, ELFObjective
-from textflow.objectives.distill import quiet
 from textflow.objectives.flow_map import Spans, draw_spans
+from textflow.objectives.student import quiet
 from textflow.paths import Linear
 from textflow.targets import Eulerian, Lagrangian, MeanFlow, SemiGroup, Target
 from textflow.types import Batch, Given, Latents

@@ -7,7 +7,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from .marks import aside, content, under
+from textflow.disk import content
+
+from .marks import aside, under
 
 SIGN = "textflow_tokenizer.json"  # names the class in a saved tokenizer's folder
 

@@ -4,9 +4,11 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from textflow.disk import settle
 
 
 def fingerprint(*parts: object) -> str:
@@ -19,15 +21,6 @@ def stamp(path: Path) -> tuple[str, int, int]:
     """A file's full name, size and time of change: enough to notice that it is another, without reading it."""
     stat = path.stat()
     return str(path.resolve()), stat.st_size, stat.st_mtime_ns
-
-
-def content(path: Path) -> str:
-    """sha256 of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def folder_stamp(folder: Path) -> list[tuple[str, int, int]]:
@@ -58,32 +51,3 @@ def aside(folder: Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-
-
-def landed(path: Path, write: Callable[[Path], object]) -> None:
-    """Writes beside a file, waits for the disk, renames over it.
-
-    Args:
-        path: of the file.
-        write: called with the path to write to.
-    """
-    beside = path.with_name(f".{path.name}.tmp")
-    try:
-        write(beside)
-        settle(beside)
-        os.replace(beside, path)
-    except BaseException as error:
-        beside.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            error.filename = error.filename or str(path)  # a full disk names no file
-        raise
-    settle(path.parent)
-
-
-def settle(path: Path) -> None:
-    """Waits until a file or folder is on the disk."""
-    number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

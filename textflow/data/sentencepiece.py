@@ -10,8 +10,10 @@ from typing import Any
 from filelock import FileLock
 from lightning.pytorch.utilities import rank_zero_info
 
+from textflow.disk import content, replace_text, settle
+
 from .base import Tokenizer
-from .marks import content, fingerprint, landed, settle
+from .marks import fingerprint
 
 CHARACTERS = 50_000_000  # of text to train on; more changes little and costs memory
 PIECE = 4000  # bytes: what SentencePiece takes as one sentence at most
@@ -56,7 +58,7 @@ class SentencePiece(Tokenizer):
         with FileLock(cache / "lock"):
             if not path.is_file():
                 train(texts(), self.pieces, path)
-                landed(sums(path), lambda beside: beside.write_text(content(path) + "\n"))
+                replace_text(sums(path), content(path) + "\n")
         if sums(path).is_file() and sums(path).read_text(errors="replace").strip() != content(path):
             raise ValueError(f"{path} is damaged; remove the folder {cache}, and the same command trains it anew")
         self._open(path)

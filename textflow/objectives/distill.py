@@ -7,23 +7,22 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from textflow.clocks.base import Clock
 from textflow.escapes.base import Gate
 from textflow.nets.base import Denoiser, Speaker
 from textflow.nets.frozen import Frozen
-from textflow.objectives.base import Objective
 from textflow.objectives.choosing import Choosing
 from textflow.objectives.elf import Draws, ELFObjective
 from textflow.objectives.places import places
 from textflow.objectives.rows import means as means
 from textflow.objectives.rows import row_mean as row_mean
 from textflow.objectives.rows import row_nll, with_head
+from textflow.objectives.student import Student, quiet
 from textflow.paths.base import Path
 from textflow.targets.base import Guess, Lesson, Target, Walk, keep, pick
-from textflow.types import Batch, Choice, Given, Ids, Latents, Posterior, Rows, Times
+from textflow.types import Batch, Choice, Given, Ids, Latents, Rows, Times
 
 
-class Distill(Objective):
+class Distill(Student):
     """Denoising rows regress a target, decoding rows the tokens; rows weigh alike (ELF, released code).
 
     Args:
@@ -37,7 +36,6 @@ class Distill(Objective):
             target to one that has chosen [ours]; default: none.
     """
 
-    teacher: Frozen | None
     average: Frozen | None
     embed: Callable[[Ids], Latents] | None
 
@@ -58,21 +56,6 @@ class Distill(Objective):
         self.teacher = None
         self.average = None  # of the student, where a target shall ask that rather than the student itself
         self.embed = None  # tokens -> clean latents, for a teacher that chooses
-
-    @property
-    def clock(self) -> Clock:
-        """The law of the starts of steps, but for their room before 1."""
-        return self.like.clock
-
-    def learn_from(self, objective: Objective, teacher: Denoiser) -> None:
-        """Take a teacher, and what `like` has of buffers: a clock that was measured.
-
-        Args:
-            objective: that the teacher was trained for, as an ELF or as a student of one.
-            teacher: trained.
-        """
-        take_clocks(self.like, objective)
-        self.teacher = Frozen(teacher)
 
     def forward(self, net: Denoiser, path: Path, x: Latents, batch: Batch) -> dict[str, Tensor]:
         if not isinstance(net, Speaker):
@@ -155,30 +138,3 @@ class Distill(Objective):
 
     def _precision(self, z: Tensor) -> AbstractContextManager[object]:
         return torch.autocast(z.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
-
-
-def take_clocks(like: ELFObjective, objective: Objective) -> None:
-    """Give a student's `like` the clocks that were measured for its teacher.
-
-    Args:
-        like: of the student.
-        objective: of the teacher, an ELF or a student of one.
-    """
-    taught = getattr(objective, "like", objective)
-    if not isinstance(taught, ELFObjective):
-        raise ValueError(
-            f"Distill needs a teacher that ELFObjective trained, but this one learned by {type(taught).__name__}"
-        )
-    if taught.state_dict().keys() == like.state_dict().keys():
-        like.load_state_dict(taught.state_dict())
-
-
-def quiet(net: Guess) -> Guess:
-    """A net's clean guesses, without the token logits of a commitment head."""
-    if not isinstance(net, Speaker):
-        return net
-
-    def guess(z: Latents, t: Times, given: Given = Given()) -> Posterior:
-        return Posterior(net.mean(net.trunk(z, t, given)))
-
-    return guess

@@ -3,21 +3,18 @@
 import torch
 from torch import Tensor
 
-from textflow.clocks.base import Clock
 from textflow.nets.base import Denoiser, Speaker
-from textflow.nets.frozen import Frozen
-from textflow.objectives.base import Objective
-from textflow.objectives.distill import quiet, take_clocks
 from textflow.objectives.elf import Draws, ELFObjective
 from textflow.objectives.flow_map import Spans, draw_spans
 from textflow.objectives.rows import means, row_mean, row_nll
+from textflow.objectives.student import Student, quiet
 from textflow.paths.base import Path
 from textflow.targets.base import Guess, Target
 from textflow.targets.flow_map import SemiGroup
 from textflow.types import Batch, Given, Latents
 
 
-class DistillFlow(Objective):
+class DistillFlow(Student):
     """Rows of no length learn the teacher's guess, others what `target` says, decoding rows the tokens [ours].
 
     The targets are those of flow maps and mean flows; rows, guidance and decoding are ELF's. The self-condition is the
@@ -32,8 +29,6 @@ class DistillFlow(Objective):
         eps: added to the error there, > 0.
     """
 
-    teacher: Frozen | None
-
     def __init__(
         self,
         target: Target | None = None,
@@ -47,21 +42,6 @@ class DistillFlow(Objective):
         self.target, self.like = target or SemiGroup(), like or ELFObjective()
         self.instant, self.whole, self.power, self.eps = instant, whole, power, eps
         self.teacher = None
-
-    @property
-    def clock(self) -> Clock:
-        """Starts, ends and middles of steps lie evenly in this law."""
-        return self.like.clock
-
-    def learn_from(self, objective: Objective, teacher: Denoiser) -> None:
-        """Take a teacher, and what `like` has of buffers: a clock that was measured.
-
-        Args:
-            objective: that the teacher was trained for, as an ELF or as a student of one.
-            teacher: trained.
-        """
-        take_clocks(self.like, objective)
-        self.teacher = Frozen(teacher)
 
     def forward(self, net: Denoiser, path: Path, x: Latents, batch: Batch) -> dict[str, Tensor]:
         if not isinstance(net, Speaker) or getattr(net, "until", None) is None or net.head is not None:

@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-from .state import replace
+from textflow.disk import replace_text
 
 HEADER = "step,name,value\n"
 
@@ -69,16 +69,12 @@ class Metrics(Logger):
             return
         lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)[1:]
         kept = [line for line in lines if line.endswith("\n") and _step(line) <= step]
-        replace(self.path, lambda path: _write(path, HEADER + "".join(kept)))
+        replace_text(self.path, HEADER + "".join(kept))
 
 
 def step_done(step: int | None) -> int:
     """Lightning logs the first step as step 0; here it is 1, as in the names of checkpoints."""
     return 0 if step is None else step + 1
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text)
 
 
 def _step(line: str) -> int:

@@ -5,8 +5,9 @@ from typing import Any
 
 from lightning.pytorch.loggers import WandbLogger
 
+from textflow.disk import replace_text
+
 from .every import Every
-from .state import replace
 from .still import still
 
 
@@ -36,7 +37,7 @@ class Samples(Every):
         path = self.run / "samples" / f"step-{step:08d}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         said = "".join(f"[{i}] {text}\n" for i, text in enumerate(texts, 1))
-        replace(path, lambda tmp: tmp.write_text(said, encoding="utf-8"))
+        replace_text(path, said)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 rows: list[list[Any]] = [[step, text] for text in texts]

@@ -10,9 +10,11 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 
+from textflow.disk import replace
+
 from .interrupt import Interrupt
 from .log import Metrics
-from .state import FILE, begin, discard, finish, prune, replace, states, unfinished
+from .state import FILE, begin, discard, finish, prune, states, unfinished
 from .weights import read_weights, write_weights
 
 

@@ -1,19 +1,18 @@
 """The training states of a run folder: RUN/state/step-00000500/{state.pt, sha256.json}, whole or not there at all."""
 
-import hashlib
 import json
 import os
 import pickle
 import re
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning_utilities.core.rank_zero import rank_zero_warn
+
+from textflow.disk import content, settle
 
 FILE, SUMS = "state.pt", "sha256.json"
 
@@ -82,7 +81,7 @@ def damage(state: Path) -> str | None:
         if not any(name.split("/")[0] == FILE for name in sums):  # sharded strategies write a folder
             return f"{SUMS} does not name {FILE}"
         for name, expected in sums.items():
-            if _digest(state / name) != expected:
+            if content(state / name) != expected:
                 return f"{name} does not have the checksum in {SUMS}"
     except (OSError, ValueError, TypeError, AttributeError) as error:
         return str(error)
@@ -109,16 +108,14 @@ def finish(run: Path, step: int) -> Path:
     """Checksums, waits for the disk, renames the folder into place, reads it again."""
     tmp, final = unfinished(run, step), folder_of(run, step)
     _readable(tmp)
-    sums = {p.relative_to(tmp).as_posix(): _digest(p, settle=True) for p in sorted(tmp.rglob("*")) if p.is_file()}
-    with open(tmp / SUMS, "w") as file:
-        json.dump(sums, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    _sync(tmp)
+    files = [path for path in sorted(tmp.rglob("*")) if path.is_file()]
+    (tmp / SUMS).write_text(json.dumps({path.relative_to(tmp).as_posix(): content(path) for path in files}, indent=1))
+    for path in (*files, tmp / SUMS, tmp):
+        settle(path)
     if final.exists():
         shutil.rmtree(final)  # the same step, damaged or from a run that was set back
     os.rename(tmp, final)
-    _sync(final.parent)
+    settle(final.parent)
     if (fault := damage(final)) is not None:
         raise OSError(f"{final} does not read back as it was written ({fault}); check the disk")
     return final
@@ -143,28 +140,6 @@ def prune(run: Path, step: int, keep: int) -> None:
         shutil.rmtree(torn)
 
 
-def replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Writes beside a file, waits for the disk, renames over it; what could not be written whole is removed.
-
-    Args:
-        path: of the file.
-        write: called with the path to write to.
-    """
-    tmp = path.with_name(f".{path.name}.tmp")
-    try:
-        write(tmp)
-        with open(tmp, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(tmp, path)
-    except BaseException as error:
-        with suppress(OSError):
-            tmp.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            error.filename = error.filename or str(path)  # a full disk names no file
-        raise
-    _sync(path.parent)
-
-
 def _readable(tmp: Path) -> None:
     """Fails now rather than at the resume if a part of the state is more than plain data."""
     if (tmp / FILE).is_file():  # sharded strategies write a folder of their own
@@ -183,21 +158,3 @@ def _hidden(error: BaseException) -> BaseException:
     while seen is not None and not isinstance(seen, OSError):
         seen = seen.__context__
     return seen or error
-
-
-def _digest(path: Path, settle: bool = False) -> str:
-    sha = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            sha.update(block)
-        if settle:
-            os.fsync(file.fileno())
-    return sha.hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

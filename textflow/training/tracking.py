@@ -12,8 +12,9 @@ from urllib.parse import urlparse
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
 
+from textflow.disk import replace_text
+
 from .log import Metrics, step_done
-from .state import replace
 
 
 class Wandb(WandbLogger):
@@ -78,7 +79,7 @@ def has_key() -> bool:
 def _identity(run: Path) -> str:
     file = run / "wandb_id"
     if not file.exists():
-        replace(file, lambda path: path.write_text(secrets.token_hex(4) + "\n"))
+        replace_text(file, secrets.token_hex(4) + "\n")
     found = file.read_text(encoding="utf-8", errors="replace").strip()
     if not re.fullmatch(r"[\w.-]{1,64}", found, re.ASCII):
         raise ValueError(f"{file} holds {found[:40]!r}, which is no W&B id; remove it to begin another W&B run")
