@@ -51,19 +51,36 @@ class Cell(NamedTuple):
 
 def name(record: Record) -> str:
     """What was measured: run, text, sampler, steps and what a sweep set."""
-    parts = [brief(record.get("escape")), (record.get("sampler") or {}).get("class", "")]
     swept = [f"{key}={value:g}" for key, value in (record.get("sweep") or {}).items()]
-    said = [record.get("label", ""), record["text"], *(part for part in parts if part != "Soft")]
+    said = [record.get("label", ""), record["text"], *way(record, numbers=not swept)]
     return " ".join(str(word) for word in [*said, record.get("steps", ""), *swept] if word not in ("", None))
 
 
-def brief(escape: Record | None) -> str:
-    """An escape in a word: its class, and what it chooses by where that is not the likeliest token everywhere."""
-    if not escape:
-        return ""
-    said = [escape.get("choice"), (escape.get("gate") or {}).get("class")]
-    told = [word for word in said if word not in (None, "mode", "All")]
-    return escape["class"] + (f"({', '.join(told)})" if told else "")
+def way(record: Record, numbers: bool = True) -> list[str]:
+    """How a text was sampled, in words: escape, sampler, a grid of its own; no word for an ODE that reads once.
+
+    Args:
+        record: of a text.
+        numbers: whether to say what they are set to.
+    """
+    found = [brief(part, numbers) for part in (record.get("escape"), record.get("sampler")) if part]
+    asked = ((record.get("recipe") or {}).get("model") or {}).get("init_args", {}).get("grid")
+    return [word for word in found if word != "Soft"] + ([f"on {record['grid']['class']}"] if asked else [])
+
+
+def brief(part: Record, numbers: bool) -> str:
+    """An escape or a sampler in a word: its class, what it chooses by where that is not the likeliest token
+    everywhere, what it wraps, and the numbers that it is set to."""
+    inner, told = part.get("escape"), [part.get("choice"), (part.get("gate") or {}).get("class")]
+    said = [word for word in told if word not in (None, "mode", "All")]
+    said += [f"{key} {value:g}" for key, value in part.items() if numbers and is_set(value)]
+    said += [brief(inner, numbers)] if inner else []
+    return part["class"] + (f"({', '.join(said)})" if said else "")
+
+
+def is_set(value: Any) -> bool:
+    """Whether a setting is a number that says something: 0 and 1 are a part at rest."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value not in (0, 1)
 
 
 def counted_by(record: Record) -> tuple[str, ...]:

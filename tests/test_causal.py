@@ -9,8 +9,11 @@ from torch.optim import AdamW
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
+import textflow
+from tests.cli.tiny import recipe
 from tests.judge import save_judge
 from textflow.causal import CausalLM, scorer
+from textflow.cli.app import main
 from textflow.data import Bible, SentencePiece
 from textflow.metrics import Scorer
 from textflow.training.save import Save
@@ -144,3 +147,21 @@ def test_a_hugging_face_folder_takes_the_same_way(tmp_path):
 def test_a_width_that_the_heads_cannot_share_is_refused():
     with pytest.raises(ValueError, match="use width 96"):
         CausalLM(5, width=100, heads=3)
+
+
+def test_a_run_that_names_neither_optimizer_nor_schedule_is_loaded_again(tmp_path):
+    recipe(tmp_path)
+    (tmp_path / "ar.yaml").write_text(f"""\
+data:
+  files: {tmp_path}/text.txt
+  tokenizer: {{class_path: SentencePiece, init_args: {{vocab: 320}}}}
+  length: 8
+  batch_size: 4
+  validation: 0.2
+  cache: {tmp_path}/cache
+model: {{class_path: CausalLM, init_args: {{width: 16, depth: 1, heads: 2, length: 8}}}}
+run: {{folder: {tmp_path}/run, save_every: 2, samples_every: 2, samples: 2}}
+trainer: {{max_steps: 2, val_check_interval: 2, accelerator: cpu}}
+""")
+    assert main(["fit", str(tmp_path / "ar.yaml")]) == 0
+    assert len(textflow.load(tmp_path / "run").generate(n=2)) == 2

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import ConstantLR, LRScheduler
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from textflow.data import Tokenizer
@@ -47,7 +47,7 @@ class CausalLM(Trainable):
         heads: int = 4,
         length: int = 128,
         optimizer: Callable[[Any], Optimizer] = lambda params: AdamW(params, lr=3e-3),
-        schedule: Callable[[Optimizer], LRScheduler] = lambda optimizer: LambdaLR(optimizer, lambda step: 1.0),
+        schedule: Callable[[Optimizer], LRScheduler] = lambda optimizer: ConstantLR(optimizer, factor=1.0),
         ema: float = 0.99,
         sampler: NextToken = NextToken(),
     ) -> None:

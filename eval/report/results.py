@@ -4,7 +4,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from textflow.eval.table import HEADS, Cell, brief, cell, columns, counted_by, marks, notes
+from textflow.eval.table import HEADS, Cell, cell, columns, counted_by, marks, notes
+from textflow.eval.table import way as parts
 
 from .axis import Axis, short
 from .chart import Line, chart
@@ -51,10 +52,9 @@ def distinct(records: list[Record]) -> list[Record]:
     return sorted(kept, key=lambda r: (r["text"] == "generated", r["run"], way(r), number_of(r.get("steps")) or 0))
 
 
-def way(record: Record) -> str:
+def way(record: Record, numbers: bool = False) -> str:
     """How a record was sampled, in words: escape, sampler."""
-    parts = [brief(record.get("escape")), (record.get("sampler") or {}).get("class", "")]
-    return " ".join(part for part in parts if part not in ("Soft", "")) or record["text"]
+    return " ".join(parts(record, numbers)) or record["text"]
 
 
 def table(title: str, records: list[Record]) -> Table:
@@ -79,7 +79,7 @@ def sweep(record: Record) -> str:
 def said_of(record: Record) -> str:
     """What a row is of."""
     names = {"real": "real text", "shuffled": "real words, shuffled"}
-    return names.get(record["text"], way(record))
+    return names.get(record["text"], way(record, numbers=not sweep(record)))
 
 
 def whole(shown: Cell, key: str) -> str:

@@ -212,6 +212,30 @@ def test_rounds_are_scored_beside_their_teacher(students: Path, capsys: pytest.C
     assert all(r["cci"] == 0 for r in scored if r["sampling"] != "mode commit")
 
 
+def test_distillations_of_one_teacher_stand_side_by_side(students: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def row(**other: Any) -> dict[str, Any]:
+        fixed = {"scorer_hash": "ab", "scorer_dtype": "float32", "counting": "local", "n": 4, "seed": 0, "nfe": 3.0}
+        return fixed | {"who": "student", "sampling": "ODE", "steps": 2, "entropy": 3.0, "excess": 1.0} | other
+
+    for name, rows in {
+        "one": [row(who="teacher", perplexity=90.0, excess=1.5), row(perplexity=50.0, excess=0.9)],
+        "two": [row(perplexity=40.0, excess=0.7), row(perplexity=30.0, steps=4, nfe=5.0)],
+    }.items():
+        (folder := students.parent / name).mkdir()
+        (folder / "rounds.json").write_text('{"teacher": "run", "rounds": []}')
+        (folder / "rounds_scored.json").write_text(json.dumps(rows))
+    one, two = students.parent / "one", students.parent / "two"
+    capsys.readouterr()
+    assert main(["compare", str(one), str(two)]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    for line in ("teacher ODE 90 / 3.00 (3)", "one ODE 50 / 3.00 (3)", "two ODE 30 / 3.00 (5) * 40 / 3.00 (3) *"):
+        assert line in lines
+    (two / "rounds.json").write_text('{"teacher": "other", "rounds": []}')
+    assert main(["compare", str(one), str(two)]) == 2 and "teacher differs" in capsys.readouterr().err
+    (two / "rounds_scored.json").unlink()
+    assert main(["compare", str(one), str(two)]) == 2 and "are not scored" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

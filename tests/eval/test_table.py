@@ -52,6 +52,15 @@ def test_no_number_is_cut_away_at_the_least_width(records):
         assert word in text
 
 
+def test_rows_that_differ_in_a_setting_or_a_grid_are_told_apart(records):
+    fair = {"class": "Fair", "escape": {"class": "Commit", "choice": "mode", "gate": {"class": "All"}}, "strength": 0.3}
+    row = records[0] | {"text": "generated", "steps": 8, "escape": fair, "sampler": {"class": "Renoise", "rho": "x"}}
+    chosen = {"model": {"init_args": {"grid": {"class_path": "Flip"}}}}
+    text = printed([row, row | {"grid": {"class": "Flip", "times": [0, 1]}, "recipe": chosen}], width=300)
+    assert "generated Fair(strength 0.3, Commit) Renoise 8" in text
+    assert "generated Fair(strength 0.3, Commit) Renoise on Flip 8" in text
+
+
 def test_mixed_protocols_are_named_and_each_row_has_the_letter_of_its_own(records):
     mixed = [records[0], records[1] | {"scorer_dtype": "float16"}, records[1]]
     text = printed(mixed)
