@@ -166,11 +166,12 @@ def resume_point(run: Path, text: str) -> Path | None:
 def changes(saved: Path, text: str) -> list[str]:
     """In what the recipe of a run differs from another; a damaged one is an error."""
     from textflow import recipe
+    from textflow.changes import differences
 
     try:
         if not recipe.tree_of(saved):
             raise ValueError("it is empty")
-        return recipe.differences(saved.read_text(encoding="utf-8"), text)
+        return differences(saved.read_text(encoding="utf-8"), text)
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{saved} is damaged ({error}); remove it to go on with the recipe given") from error
 

@@ -8,9 +8,10 @@ from typing import Any, Literal, NamedTuple
 
 import yaml
 
+from textflow.changes import sampling
 from textflow.metrics import Scorer
 from textflow.metrics.counting import find as counting_of
-from textflow.recipe import data_of, sampling
+from textflow.recipe import data_of
 from textflow.types import Batch
 
 Record = dict[str, Any]

@@ -19,7 +19,7 @@ FLOORS = [
     ["oracle"],
     ["diagnostics"],
     ["mistakes", "refusals"],
-    ["recipe", "rounds", "checkpoint", "convert"],
+    ["recipe", "changes", "rounds", "checkpoint", "convert"],
     ["eval"],
     ["cli"],
 ]
@@ -31,6 +31,8 @@ STAIRS = {
     ("causal", "holes"),
     ("generator", "holes"),
     ("generator", "texts"),
+    ("changes", "recipe"),
+    ("checkpoint", "changes"),
     ("checkpoint", "recipe"),
     ("rounds", "recipe"),
     ("convert", "recipe"),

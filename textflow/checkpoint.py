@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from textflow import recipe
+from textflow import changes, recipe
 from textflow.clocks import Clock
 from textflow.data import Tokenizer
 from textflow.disk import replace_text
@@ -50,7 +50,7 @@ def load(run: str | Path, device: str | torch.device = "cpu", overlays: Sequence
         if not (folder / name).is_file():
             raise ValueError(f"{folder} holds no trained run: {name} is missing; make one with `textflow fit RECIPE`")
     tokenizer = Tokenizer.load(folder / "tokenizer")
-    text = recipe.sampling(folder / "recipe.yaml", overlays) if overlays else (folder / "recipe.yaml").read_text()
+    text = changes.sampling(folder / "recipe.yaml", overlays) if overlays else (folder / "recipe.yaml").read_text()
     model, config = recipe.load_model(text, tokenizer.vocab)
     model.load_weights(weights(folder))
     model.tokenizer, model.length, model.given = tokenizer, config.data.length, config.data.given
