@@ -46,7 +46,7 @@ def bench(
         depth: blocks; default: the size's.
         steps: of the teacher on one step of its student, or of a sample.
         memory: measure the peaks, too.
-        out: a JSON file for the record.
+        out: file of the record; default: checkpoints/bench/<what and how>.json.
     """
     import torch
 
@@ -61,8 +61,17 @@ def bench(
         record = over_sizes(device, repeats)
     else:
         record = contest(what, size, setting(size, change, device=device, **how), repeats, memory, against == "none")
-    if out:
-        out.write_text(json.dumps(record, indent=1) + "\n")
+    name = "_".join([what, *([] if what in ("scaling", "card") else [size]), *(["bf16"] if bf16 else []), device])
+    keep(out or Path("checkpoints/bench") / f"{name}.json", record)
+
+
+def keep(path: Path, record: dict[str, Any]) -> None:
+    """Write a record, which names the hardware."""
+    from textflow.disk import replace_text
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_text(path, json.dumps(record, indent=1) + "\n")
+    print(f"Written: {path}")
 
 
 def contest(what: str, size: str, chosen: Any, repeats: int, memory: bool, alone: bool) -> dict[str, Any]:

@@ -109,8 +109,14 @@ def test_no_way_begins_when_the_time_of_a_card_is_over() -> None:
     assert all("left_out" in one for one in card(TINY, 1, budget=-1.0)["ways"])
 
 
-def test_the_command_writes_its_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "record.json"
-    bench("data", "P", rows=2, length=4, repeats=1, memory=False, out=out)
-    assert "times as fast as plain" in capsys.readouterr().out
-    assert json.loads(out.read_text())["rows"] == 2
+def test_the_command_writes_its_record(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bench("data", "P", rows=2, length=4, repeats=1, memory=False)
+    said = capsys.readouterr().out
+    assert "times as fast as plain" in said and "Written: checkpoints/bench/data_P_cpu.json" in said
+    record = json.loads(Path("checkpoints/bench/data_P_cpu.json").read_text())
+    assert record["rows"] == 2 and record["hardware"]
+    bench("data", "P", rows=2, length=4, repeats=1, memory=False, out=tmp_path / "mine.json")
+    assert json.loads((tmp_path / "mine.json").read_text())["rows"] == 2
