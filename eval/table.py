@@ -65,7 +65,8 @@ def way(record: Record, numbers: bool = True) -> list[str]:
     """
     found = [brief(part, numbers) for part in (record.get("escape"), record.get("sampler")) if part]
     asked = ((record.get("recipe") or {}).get("model") or {}).get("init_args", {}).get("grid")
-    return [word for word in found if word != "Soft"] + ([f"on {record['grid']['class']}"] if asked else [])
+    grid = record.get("grid") if asked else None  # real text was walked along none
+    return [word for word in found if word != "Soft"] + ([f"on {grid['class']}"] if grid else [])
 
 
 def brief(part: Record, numbers: bool) -> str:

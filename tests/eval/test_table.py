@@ -56,7 +56,9 @@ def test_rows_that_differ_in_a_setting_or_a_grid_are_told_apart(records):
     fair = {"class": "Fair", "escape": {"class": "Commit", "choice": "mode", "gate": {"class": "All"}}, "strength": 0.3}
     row = records[0] | {"text": "generated", "steps": 8, "escape": fair, "sampler": {"class": "Renoise", "rho": "x"}}
     chosen = {"model": {"init_args": {"grid": {"class_path": "Flip"}}}}
-    text = printed([row, row | {"grid": {"class": "Flip", "times": [0, 1]}, "recipe": chosen}], width=300)
+    real = records[0] | {"recipe": chosen}
+    text = printed([real, row, row | {"grid": {"class": "Flip", "times": [0, 1]}, "recipe": chosen}], width=300)
+    assert " real " in text
     assert "generated Fair(strength 0.3, Commit) Renoise 8" in text
     assert "generated Fair(strength 0.3, Commit) Renoise on Flip 8" in text
 
