@@ -74,7 +74,8 @@ def enrol(load: Callable[[Path], Any], teacher: Path, before: Path, student: Any
 
 
 def compare(folder: Path, n: int = 128) -> None:
-    """Print each student beside its teacher, where a scorer lies beside the run; keeps RUN/rounds_scored.json.
+    """Print each student beside its teacher, where a scorer lies beside the run; keeps RUN/rounds_scored.json, row by
+    row, and goes on with it.
 
     Args:
         folder: of the rounds.
@@ -89,17 +90,19 @@ def compare(folder: Path, n: int = 128) -> None:
 
     from textflow.causal import scorer
     from textflow.eval.protocol import held_out, recipe
-    from textflow.eval.rounds import costs, rounds
+    from textflow.eval.rounds import Trial, costs, rounds
 
     console, records = Console(width=max(150, Console().width), markup=False), []
     judge = scorer(str(found[0]))
-    batch = held_out(recipe(folder / said["rounds"][0]["run"])["data"], 64)
+    batch, place = held_out(recipe(folder / said["rounds"][0]["run"])["data"], 64), folder / "rounds_scored.json"
+    trial = Trial(judge, batch, n, kept=json.loads(place.read_text()) if place.is_file() else [])
     with console.status("scoring") as status:
         cost = costs(folder, batch)
-        for record in rounds(folder, judge, batch, n):
+        for record in rounds(folder, trial):
             records.append(record)
-            keep(folder / "rounds_scored.json", records)
+            keep(place, records + trial.kept[len(records) :])
             status.update(f"scored {len(records)} rows")
+    keep(place, records)
     tables(console, records, cost, f"n = {n}, seed 0, scorer {found[0]} {judge.hash} {judge.dtype}")
 
 

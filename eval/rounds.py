@@ -1,7 +1,8 @@
 """Rounds: every student beside its teacher at the same number of steps, under the same ways to sample."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from textflow.targets import Progressive, SalimansHo
 from textflow.types import Batch
 
 from .record import Record
+from .report.walks import of_weights
 from .run import evaluate, fields
 
 SAMPLERS: dict[str, tuple[Escape, Sampler]] = {
@@ -32,15 +34,36 @@ SAMPLERS: dict[str, tuple[Escape, Sampler]] = {
 PUBLISHED = "15-38% (2606.30705: how much lower the perplexity of re-injection is than that of the ODE)"
 
 
-def rounds(folder: Path, scorer: Scorer, batch: Batch, n: int = 128, seed: int = 0) -> Iterator[Record]:
-    """A record for every student and its teacher, number of steps and way to sample.
+@dataclass(frozen=True)
+class Trial:
+    """How a model is judged.
 
     Args:
-        folder: of a distillation.
         scorer: the language model that judges.
         batch: held-out text, for DABI.
         n: samples of each record.
         seed: of the samples.
+        kept: records that were made before; those of the same weights, judged alike, are not made again.
+    """
+
+    scorer: Scorer
+    batch: Batch
+    n: int = 128
+    seed: int = 0
+    kept: Sequence[Record] = ()
+
+    def facts(self, who: str, run: Path, steps: int) -> Record:
+        """What the records of a model at a number of steps share."""
+        judge = {"scorer_hash": self.scorer.hash, "n": self.n, "seed": self.seed}
+        return {"who": who, "run": run.name, "steps": steps, "checkpoint_hash": of_weights(run), **judge}
+
+
+def rounds(folder: Path, trial: Trial) -> Iterator[Record]:
+    """A record for every student and its teacher, number of steps and way to sample.
+
+    Args:
+        folder: of a distillation.
+        trial: how they are judged.
     """
     said, told = json.loads((folder / "rounds.json").read_text()), set()
     teacher = trained(Path(said["teacher"]))
@@ -50,8 +73,8 @@ def rounds(folder: Path, scorer: Scorer, batch: Batch, n: int = 128, seed: int =
         for steps in said.get("passes") or [made["steps"]]:
             if steps not in told:
                 told.add(steps)
-                yield from rows("teacher", teacher, Path(said["teacher"]).name, steps, own, scorer, batch, n, seed)
-            yield from rows("student", student, made["run"], steps, own, scorer, batch, n, seed)
+                yield from rows(teacher, trial.facts("teacher", Path(said["teacher"]), steps), own, trial)
+            yield from rows(student, trial.facts("student", folder / made["run"], steps), own, trial)
 
 
 def trained(run: Path) -> Generator:
@@ -75,29 +98,24 @@ def same(one: tuple[Escape, Sampler], other: tuple[Escape, Sampler]) -> bool:
     return [fields(part) for part in one] == [fields(part) for part in other]
 
 
-def rows(
-    who: str,
-    model: Generator,
-    run: str,
-    steps: int,
-    own: dict[str, tuple[Escape, Sampler]],
-    scorer: Scorer,
-    batch: Batch,
-    n: int,
-    seed: int,
-) -> Iterator[Record]:
+def rows(model: Generator, facts: Record, own: dict[str, tuple[Escape, Sampler]], trial: Trial) -> Iterator[Record]:
     """The ways of one model at one number of steps; DABI is the net's, the others are the way's.
 
     Stiffness is the peak along one sample, by four iterations from one start: a lower bound.
     """
-    net = structured(model, steps, batch, seed)
+    steps, seed = facts["steps"], trial.seed
+    known = {r["sampling"]: r for r in trial.kept if all(r.get(key) == value for key, value in facts.items())}
     ways = SAMPLERS | own if steps > 1 else {"ODE": SAMPLERS["ODE"]}  # of one step all are one
+    net = structured(model, steps, trial.batch, seed) if set(ways) - set(known) else {}
     for name, (model.escape, model.sampler) in ways.items():
-        (record,) = evaluate(model, scorer, [steps], n, seed)
+        if name in known:
+            yield known[name]
+            continue
+        (record,) = evaluate(model, trial.scorer, [steps], trial.n, seed)
         seeds = sample_seeds(seed, 0, 32)
         cci = chosen(model, model.sample(seeds, steps), Noise(seeds))
         stiff = float(stiffness_of(model, seeds[:1], steps, starts=1, iterations=4).peak.mean())
-        yield record | {"who": who, "run": run, "sampling": name, "cci": cci, "stiffness": stiff} | net
+        yield record | facts | {"sampling": name, "cci": cci, "stiffness": stiff} | net
 
 
 def structured(model: Generator, steps: int, batch: Batch, seed: int) -> dict[str, float]:

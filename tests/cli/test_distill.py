@@ -19,9 +19,11 @@ from tests.judge import save_judge
 from tests.wandb_file import runs
 from textflow.cli.app import main
 from textflow.cli.distill import compare
+from textflow.eval import rounds as scoring
 from textflow.eval.protocol import held_out
 from textflow.eval.protocol import recipe as read
 from textflow.eval.rounds import costs
+from textflow.eval.run import evaluate
 
 STUDENT = """\
 # tiny students
@@ -198,7 +200,9 @@ def test_killed_in_the_second_round_it_ends_with_the_same_weights(teacher: Path,
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
 
-def test_rounds_are_scored_beside_their_teacher(students: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rounds_are_scored_beside_their_teacher(
+    students: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     save_judge(students.parent / "scorer")
     capsys.readouterr()
     compare(students, n=4)
@@ -210,6 +214,14 @@ def test_rounds_are_scored_beside_their_teacher(students: Path, capsys: pytest.C
     cells = {(r["steps"], r["who"], r["sampling"]) for r in scored}
     assert len(scored) == len(cells) == 2 * 2 * 3 and all(r["n"] == 4 and r["stiffness"] >= 0 for r in scored)
     assert all(r["cci"] == 0 for r in scored if r["sampling"] != "mode commit")
+
+    made: list[int] = []
+    monkeypatch.setattr(scoring, "evaluate", lambda *args: made.append(args[2][0]) or evaluate(*args))
+    (students / "rounds_scored.json").write_text(json.dumps(scored[:4] + [scored[4] | {"checkpoint_hash": "other"}]))
+    compare(students, n=4)
+    assert made == [r["steps"] for r in scored[4:]], "rows that are there stay; those of other weights do not"
+    again = json.loads((students / "rounds_scored.json").read_text())
+    assert [r["perplexity"] for r in again] == [r["perplexity"] for r in scored]
 
 
 def test_distillations_of_one_teacher_stand_side_by_side(students: Path, capsys: pytest.CaptureFixture[str]) -> None:
