@@ -70,4 +70,6 @@ def draw(found: Found, path: Path, caption: str = CAPTION) -> None:
                 sides.append([high - v for v, (_, high) in zip(y, spans, strict=True)])
                 axis.errorbar(x, y, yerr=sides, fmt=MARKS[i % len(MARKS)], color=f"C{i}", capsize=2, label=name)
             axis.set(xlabel="entropy (nats, scorer's tokens)", ylabel="perplexity", title=f"K = {steps}", yscale="log")
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_formatter("{x:g}")
         legend(*axes, side="outside upper left", columns=4)
