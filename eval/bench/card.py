@@ -22,6 +22,8 @@ def ways(setting: Setting) -> Iterator[tuple[str, str, str, Setting]]:
     yield "train, lean, bf16", "train", "lean", half
     yield "train, plain, bf16", "train", "plain", half
     yield "train, lean, bf16, compiled", "train", "lean", replace(half, compiled=True)
+    yield "train, lean, bf16, graphs", "train", "lean", replace(half, compiled="graphs")
+    yield "train, lean, bf16, compiled, fused", "train", "lean", replace(half, compiled=True, kernels="liger")
     yield "train, lean, bf16, recomputed", "train", "lean", replace(half, recompute=True)
     yield "train, lean, fp32", "train", "lean", setting
     yield "distil, lean, bf16", "pd", "lean", half
@@ -31,7 +33,8 @@ def ways(setting: Setting) -> Iterator[tuple[str, str, str, Setting]]:
 def card(
     setting: Setting, repeats: int, budget: float = 420.0, tell: Callable[[str], None] = lambda line: None
 ) -> dict[str, Any]:
-    """The record of a card; a way that does not fit is named with its error, and none begins after the budget.
+    """The record of a card; a way that does not fit or cannot run is named with its error, and none begins after the
+    budget.
 
     Args:
         setting: size and device.
@@ -55,6 +58,8 @@ def run(bench: str, form: str, setting: Setting, repeats: int) -> dict[str, Any]
         return measured(bench, form, setting, repeats)
     except torch.cuda.OutOfMemoryError as error:
         return {"left_out": f"out of memory: {' '.join(str(error).split())[:160]}"}
+    except ValueError as error:  # such as no GPU, or no package
+        return {"left_out": str(error)}
     finally:
         gc.collect()
         if setting.device == "cuda":
@@ -89,10 +94,10 @@ def share(record: dict[str, Any], setting: Setting) -> dict[str, Any]:
 def line(one: dict[str, Any]) -> str:
     """A way as it is printed."""
     if "left_out" in one:
-        return f"  {one['way']:<32}{one['left_out']}"
+        return f"  {one['way']:<36}{one['left_out']}"
     low, high = one["spread"]
     said = (
-        f"  {one['way']:<32}{one['tokens_a_second']:>10,.0f} tokens/s   {one['seconds']:.3g} s [{low:.3g}, {high:.3g}]"
+        f"  {one['way']:<36}{one['tokens_a_second']:>10,.0f} tokens/s   {one['seconds']:.3g} s [{low:.3g}, {high:.3g}]"
     )
     said += f"   useful MFU {one['mfu']:.1%}" if "mfu" in one else f"   {one['flops_a_second'] / 1e12:.3g} TFLOP/s"
     return said + (f"   {one['peak_mb']:,.0f} MB" if "peak_mb" in one else "")

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,21 +52,26 @@ def network(setting: Setting, form: str = "plain") -> ELF:
     """An ELF of the size; a trained net's last layer is not zero, so this one's is not.
 
     Args:
-        setting: size and device; compiling and recomputing are the lean form's.
+        setting: size and device; compiling, recomputing and fused kernels are the lean form's.
         form: lean or plain; both have the same weights.
     """
-    s, lean = setting.size, form == "lean"
-    how = {"compiled": setting.compiled and lean, "recompute": setting.recompute and lean}
+    s, how = setting.size, faster(setting) if form == "lean" else {}
     torch.manual_seed(1)
     net = ELF(s.dim, s.vocab, s.width, s.depth, s.heads, s.bottleneck, **how)
     torch.nn.init.normal_(net.out.weight, std=0.02)
     return net.to(setting.device)
 
 
+def faster(setting: Setting) -> dict[str, Any]:
+    """The options of the lean form's network."""
+    return {"compiled": setting.compiled, "recompute": setting.recompute, "kernels": setting.kernels}
+
+
 def pair(setting: Setting) -> dict[str, ELF]:
     """The network of each form; one network where they do not differ."""
     plain = network(setting)
-    return {"lean": network(setting, "lean") if setting.compiled or setting.recompute else plain, "plain": plain}
+    alike = not setting.compiled and not setting.recompute and setting.kernels == "torch"
+    return {"lean": plain if alike else network(setting, "lean"), "plain": plain}
 
 
 def t5(setting: Setting) -> Frozen:

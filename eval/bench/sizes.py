@@ -1,7 +1,7 @@
 """The fixed sizes of the benchmarks, and how they are run."""
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -49,16 +49,18 @@ class Setting:
         size: of network and batch.
         device: cpu or cuda.
         bf16: whether the blocks run in bfloat16.
-        compiled: whether the lean form's blocks are compiled.
+        compiled: whether the lean form's blocks are compiled; graphs: as CUDA graphs.
         recompute: whether the lean form keeps the inputs of its blocks alone (activation checkpointing).
+        kernels: of the lean form's norms and gates.
         steps: of a teacher on one step of its student, or of a sample.
     """
 
     size: Size
     device: str = "cpu"
     bf16: bool = False
-    compiled: bool = False
+    compiled: bool | Literal["graphs"] = False
     recompute: bool = False
+    kernels: Literal["torch", "liger"] = "torch"
     steps: int = 8
 
     def __post_init__(self) -> None:

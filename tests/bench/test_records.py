@@ -14,7 +14,7 @@ from textflow.eval.bench import measure as measuring
 from textflow.eval.bench.card import card
 from textflow.eval.bench.contests import CONTESTS
 from textflow.eval.bench.measure import measure, times
-from textflow.eval.bench.memory import own_peak
+from textflow.eval.bench.memory import peak_memory
 from textflow.eval.bench.scaling import scaling
 from textflow.eval.bench.sizes import Setting, Size, from_words, setting, words
 
@@ -65,7 +65,7 @@ def test_mfu_is_told_where_the_peak_is_known(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_reading_few_tokens_at_a_time_takes_little_memory() -> None:
     wide = Setting(Size(16, 1, 2, 16, 8, 16_000, 1, 24, 4, 512))  # all logits are 131 MB
-    assert own_peak("decode", "lean", wide) < 60e6 < 120e6 < own_peak("decode", "plain", wide)
+    assert peak_memory("decode", "lean", wide) < 60e6 < 120e6 < peak_memory("decode", "plain", wide)
 
 
 def test_a_setting_travels_as_words() -> None:
@@ -102,7 +102,15 @@ def test_the_script_for_a_card_runs_on_a_cpu(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.slow
 def test_the_script_for_a_card_compiles_too() -> None:
-    assert all("tokens_a_second" in one for one in card(TINY, 1)["ways"])
+    left = {one["way"]: one.get("left_out") for one in card(TINY, 1)["ways"] if "tokens_a_second" not in one}
+    assert set(left) == {"train, lean, bf16, graphs", "train, lean, bf16, compiled, fused"}
+
+
+def test_ways_that_need_a_gpu_are_left_out_with_their_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    ways = [way for way in cards.ways(TINY) if way[3].compiled == "graphs" or way[3].kernels == "liger"]
+    monkeypatch.setattr(cards, "ways", lambda setting: iter(ways))
+    found = card(TINY, 1)["ways"]
+    assert len(found) == 2 and all("needs a GPU, but it runs on cpu" in one["left_out"] for one in found)
 
 
 def test_no_way_begins_when_the_time_of_a_card_is_over() -> None:

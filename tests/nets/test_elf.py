@@ -62,6 +62,12 @@ def test_rollouts_are_the_published_ones(name: str) -> None:
     assert torch.equal(logits.argmax(-1), data[f"sample.{name}.ids"])
 
 
+@pytest.mark.parametrize("depth", [0, -1])
+def test_a_net_without_blocks_is_refused(depth: int) -> None:
+    with pytest.raises(ValueError, match=f"depth is {depth}; an ELF needs at least 1 block"):
+        ELF(12, 50, width=16, depth=depth, heads=2)
+
+
 @pytest.mark.parametrize(
     ("width", "depth", "heads", "parameters"),
     [(768, 12, 12, 104_579_940), (1056, 24, 16, 342_540_036), (1280, 32, 16, 652_103_332)],

@@ -1,12 +1,15 @@
 """The network of ELF (2605.10938): a bidirectional transformer that denoises latents and reads tokens out of them."""
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from textflow.nets.base import Speaker
-from textflow.nets.layers import Block, Scalar, Vocabulary, rotary
+from textflow.nets.gpu import Graphs, Kernels, on_gpu, refuse_missing
+from textflow.nets.layers import Block, Scalar, SwiGLU, Vocabulary, rotary
 from textflow.nets.lean import Norm
 from textflow.nets.split import split
 from textflow.types import Given, Latents, Logits, Posterior, Rows, Times
@@ -19,7 +22,7 @@ class ELF(Speaker):
         dim: width of the latents (from the codec).
         vocab: number of tokens (from the tokenizer).
         width: of the hidden states.
-        depth: number of blocks.
+        depth: number of blocks, >= 1.
         heads: of attention.
         bottleneck: width between latents and hidden states.
         hidden: of SwiGLU; default int(8 / 3 width).
@@ -28,9 +31,11 @@ class ELF(Speaker):
         mode_tokens: tokens that are present in decode mode only.
         dropout: in the middle half of the blocks, in [0, 1).
         head: whether denoising rows give p(token | z_t) too, by a readout as narrow as the bottleneck [ours].
-        compiled: run the blocks compiled (torch.compile); the first steps wait for the compiler.
+        compiled: run the blocks compiled (torch.compile); the first steps wait for the compiler. graphs: on a GPU, as
+            CUDA graphs too: of use where the host is slower than the GPU, and where batches and lengths are fixed.
         recompute: keep the inputs of the blocks alone for the way back and compute the rest again: less memory, a
             third more work.
+        kernels: of norms and gates: torch's, or on a GPU liger-kernel's, which have no forward-mode derivatives.
         spans: whether it is told the length of a step too, for flow maps: added to the time tokens, from 0 on [ours].
     """
 
@@ -49,11 +54,18 @@ class ELF(Speaker):
         dropout: float = 0.0,
         head: bool = False,
         spans: bool = False,
-        compiled: bool = False,
+        compiled: bool | Literal["graphs"] = False,
         recompute: bool = False,
+        kernels: Kernels = "torch",
     ) -> None:
         super().__init__()
-        self.compiled, self.recompute = compiled, recompute
+        if depth < 1:
+            raise ValueError(f"depth is {depth}; an ELF needs at least 1 block, such as 12")
+        if compiled == "graphs" and recompute:
+            raise ValueError(
+                "recompute inside compiled: graphs is not possible in torch; use compiled: true, or one of them"
+            )
+        self.compiled, self.recompute, self.kernels, self.graphs = compiled, recompute, kernels, Graphs()
         self.dim, self.vocab, self.head_width, self.dropout = dim, vocab, width // heads, dropout
         self.join = nn.Linear(2 * dim, dim)
         self.narrow = nn.Linear(dim, bottleneck, bias=False)
@@ -69,7 +81,10 @@ class ELF(Speaker):
         self.vocabulary = Vocabulary(width, dim, vocab)
         self.head = Vocabulary(width, bottleneck, vocab) if head else None
         self._initialise()
-        for block in self.blocks if compiled else ():
+        for module in self.modules():
+            if isinstance(module, (Norm, SwiGLU)):
+                module.kernels = kernels
+        for block in self.blocks if compiled is True else ():
             block.compile()
 
     def _initialise(self) -> None:
@@ -107,10 +122,18 @@ class ELF(Speaker):
         turn = rotary(z.shape[1], self.head_width, z)
         if self.compiled:
             turn = torch.view_as_real(turn)
+        return self._body(x, turn)[:, -z.shape[1] :].to(z.dtype)
+
+    def _body(self, x: Float[Tensor, "B N width"], turn: Tensor) -> Float[Tensor, "B N width"]:
+        """The blocks, as they shall run."""
+        if self.kernels == "liger" and on_gpu(x, "kernels: liger", "kernels: torch"):
+            refuse_missing()
+        if self.compiled == "graphs" and on_gpu(x, "compiled: graphs", "compiled: true"):
+            return self.graphs(self, self.blocks, x, turn)
         again = self.recompute and torch.is_grad_enabled()
         for block in self.blocks:
             x = checkpoint(block, x, turn, use_reentrant=False) if again else block(x, turn)
-        return x[:, -z.shape[1] :].to(z.dtype)
+        return x
 
     def mean(self, hidden: Float[Tensor, "... width"]) -> Float[Tensor, "... d"]:
         with torch.autocast(hidden.device.type, enabled=False):

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Complex, Float, Int
 from torch import Tensor, nn
 
+from textflow.nets.gpu import Kernels, cuda, fused_gated
 from textflow.nets.lean import Norm, gated, linear_nll
 
 
@@ -71,13 +72,17 @@ class Attention(nn.Module):
 class SwiGLU(nn.Module):
     """W3 (silu(a) b), (a, b) = W12 x."""
 
+    kernels: Kernels = "torch"
+
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         self.w12 = nn.Linear(width, 2 * hidden)
         self.w3 = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return gated(self.w12(x), self.w3.weight, self.w3.bias)
+        ab = self.w12(x)
+        last = fused_gated if self.kernels == "liger" and cuda(ab) else gated
+        return last(ab, self.w3.weight, self.w3.bias)
 
 
 class Block(nn.Module):

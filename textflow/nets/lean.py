@@ -11,11 +11,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd import Function
 
+from textflow.nets.gpu import Kernels, cuda, fused_norm
+
 
 class Norm(nn.RMSNorm):
     """RMSNorm that keeps its input and one number a row."""
 
+    kernels: Kernels = "torch"
+
     def forward(self, x: Tensor) -> Tensor:
+        if self.kernels == "liger" and cuda(x):
+            return fused_norm(x, self.weight, self.eps or 0.0)
         if not x.is_cpu or torch.compiler.is_compiling():  # a fused kernel keeps as little
             return super().forward(x)
         return _Norm.apply(x, self.weight, self.eps)[0]  # type: ignore[no-untyped-call]

@@ -1,0 +1,192 @@
+"""Two ways to be faster on a GPU, each on request only: CUDA graphs, and kernels of liger-kernel."""
+
+from collections.abc import Callable, Iterable
+from functools import cache
+from importlib import import_module
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.library import custom_op
+
+Kernels = Literal["torch", "liger"]
+
+SHAPES = {True: 4, False: 16}  # of the passes of a net that trains, or does not: each waits for the compiler
+
+
+def cuda(x: Tensor) -> bool:
+    """Whether x lies on a GPU."""
+    return x.is_cuda
+
+
+def on_gpu(x: Tensor, option: str, instead: str) -> bool:
+    """Whether a pass runs on a GPU; False where it is only counted, by fake tensors.
+
+    Args:
+        x: its input.
+        option: that needs a GPU.
+        instead: the option for a CPU.
+    """
+    if isinstance(x, FakeTensor):
+        return False
+    if not cuda(x):
+        raise ValueError(f"net has {option}, which needs a GPU, but it runs on {x.device.type}; use {instead}")
+    return True
+
+
+class Graphs:
+    """A net's blocks as CUDA graphs, one a shape and one for its way back (torch.compile, mode reduce-overhead).
+
+    A graph writes to the same addresses each time, and torch lets a new pass overwrite what an earlier one gave unless
+    that still waits for its way back. So states are copied as they leave (ELF's first guess is told to its second
+    pass), and gradients before they are kept (they are added up over micro-batches). No pass is marked as the first of
+    a step: a mark would also give up what waits for its way back.
+    """
+
+    def __init__(self) -> None:
+        self.shapes: dict[bool, set[torch.Size]] = {True: set(), False: set()}
+
+    def __call__(self, net: nn.Module, blocks: nn.ModuleList, x: Tensor, turn: Tensor) -> Tensor:
+        shapes = self.shapes[net.training]
+        if x.shape not in shapes:
+            shapes.add(x.shape)
+            refuse_shapes(shapes, SHAPES[net.training])
+            refuse_shards(blocks)
+        if torch.is_grad_enabled():
+            keep_gradients(net.parameters())
+        return recorded()(blocks, x, turn).clone()
+
+
+def through(blocks: nn.ModuleList, x: Tensor, turn: Tensor) -> Tensor:
+    """One block after another."""
+    for block in blocks:
+        x = block(x, turn)
+    return x
+
+
+@cache
+def recorded() -> Callable[..., Tensor]:
+    """`through`, compiled and recorded for every shape, with and without a way back."""
+    limits: Any = torch._dynamo.config
+    limits.recompile_limit = max(limits.recompile_limit, 8 * SHAPES[False])  # past it torch would go on uncompiled
+    return torch.compile(through, mode="reduce-overhead", dynamic=False, fullgraph=True)
+
+
+def keep_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Each parameter's gradient is copied out of the memory of a graph, which the next way back overwrites."""
+    for p in parameters:
+        if p.requires_grad and not hasattr(p, "keeps_gradient"):
+            p.register_hook(torch.clone)  # type: ignore[no-untyped-call]
+            p.keeps_gradient = True  # type: ignore[attr-defined]
+
+
+def refuse_shapes(shapes: set[torch.Size], most: int) -> None:
+    """Many shapes are a sign that they are left to chance."""
+    if len(shapes) > most:
+        raise ValueError(
+            f"compiled: graphs records each shape apart, and the blocks met {len(shapes)}, such as "
+            f"{' and '.join(str(list(shape)) for shape in sorted(shapes)[-2:])}; fix them (ELFObjective's coins: "
+            "stratified, batches of one size) or use compiled: true"
+        )
+
+
+def refuse_shards(blocks: nn.Module) -> None:
+    """Parameters that are gathered for each pass have no lasting address."""
+    from torch.distributed.tensor import DTensor
+
+    if any(isinstance(p, DTensor) or hasattr(p, "ds_id") for p in blocks.parameters()):
+        raise ValueError(
+            "compiled: graphs needs weights that stay where they are, but FSDP and ZeRO-3 gather them for each pass; "
+            "use compiled: true, recipes/on/ddp.yaml or recipes/on/zero2.yaml"
+        )
+
+
+def refuse_missing() -> None:
+    """liger-kernel must be there, and with it Triton."""
+    try:
+        import_module("liger_kernel.ops.rms_norm")
+        import_module("liger_kernel.ops.swiglu")
+    except ImportError as error:
+        raise ValueError(
+            f"kernels: liger needs the package liger-kernel ({error}): pip install 'textflow[kernels]', or use "
+            "kernels: torch"
+        ) from error
+
+
+def fused_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """x w (mean x^2 + eps)^(-1/2) in the weight's precision, by one kernel; no forward-mode derivatives.
+
+    Args:
+        x: [..., width].
+        weight: [width].
+        eps: > 0.
+    """
+    wide = x.to(weight.dtype, memory_format=torch.contiguous_format).contiguous()  # one copy at most
+    return _norm(wide, weight, eps)[0]
+
+
+def fused_gated(ab: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """As `lean.gated`, its product by one kernel, also when it is computed again; no forward-mode derivatives.
+
+    Args:
+        ab: a and b side by side [..., 2 h].
+        weight: [width, h].
+        bias: [width].
+    """
+    return _gated(ab.contiguous(), weight.to(ab.dtype), bias.to(ab.dtype))
+
+
+# As operators of their own the kernels are the same inside torch.compile, which does not look into them.
+@custom_op("textflow::norm", mutates_args=())
+def _norm(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    from liger_kernel.ops.rms_norm import rms_norm_forward
+
+    y, _, rate, *_ = rms_norm_forward(x, weight, eps, 0.0, "gemma", None)  # no offset, all in float32
+    return y, rate
+
+
+@custom_op("textflow::norm_back", mutates_args=())
+def _norm_back(slope: Tensor, x: Tensor, weight: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
+    from liger_kernel.ops import rms_norm
+    from liger_kernel.ops.utils import calculate_settings
+
+    kind = rms_norm._CASTING_MODE_GEMMA.value
+    flat, cut = x.view(-1, x.shape[-1]), calculate_settings(x.shape[-1])
+    return rms_norm.rms_norm_backward(slope.contiguous(), flat, weight, rate, 0.0, kind, *cut, False, None)
+
+
+@custom_op("textflow::gated", mutates_args=())
+def _gated(ab: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    from liger_kernel.ops.swiglu import swiglu_fused_gate_up_forward as product
+
+    return F.linear(product(ab)[1], weight, bias)
+
+
+@custom_op("textflow::gated_back", mutates_args=())
+def _gated_back(slope: Tensor, ab: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    from liger_kernel.ops.swiglu import swiglu_fused_gate_up_backward as product_back
+    from liger_kernel.ops.swiglu import swiglu_fused_gate_up_forward as product
+
+    flat = slope.flatten(0, -2)
+    dab = product_back(ab, (slope @ weight).contiguous()).view_as(ab)
+    return dab, flat.T @ product(ab)[1].flatten(0, -2), flat.sum(0)
+
+
+def _keep_norm(ctx: Any, inputs: Any, output: Any) -> None:
+    ctx.save_for_backward(inputs[0], inputs[1], output[1])
+
+
+def _keep_gated(ctx: Any, inputs: Any, output: Any) -> None:
+    ctx.save_for_backward(*inputs[:2])
+
+
+_norm.register_fake(lambda x, weight, eps: (torch.empty_like(x), x.new_empty(x.numel() // x.shape[-1])))
+_norm_back.register_fake(lambda slope, x, weight, rate: (torch.empty_like(x), torch.empty_like(weight)))
+_gated.register_fake(lambda ab, weight, bias: ab.new_empty(*ab.shape[:-1], len(weight)))
+_gated_back.register_fake(
+    lambda slope, ab, weight: (torch.empty_like(ab), torch.empty_like(weight), weight.new_empty(len(weight)))
+)
+_norm.register_autograd(lambda ctx, slope, _: (*_norm_back(slope, *ctx.saved_tensors), None), setup_context=_keep_norm)
+_gated.register_autograd(lambda ctx, slope: _gated_back(slope, *ctx.saved_tensors), setup_context=_keep_gated)
