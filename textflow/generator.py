@@ -127,6 +127,7 @@ class Generator(Texts):
         self.codec.load_state_dict(teacher.codec.state_dict())
         self.twin.begin_as(start.twin.state_dict())
         self.net.load_state_dict(self.twin.state_dict())
+        teacher.twin.run_as(self.net)
         self.objective.learn_from(teacher.objective, teacher.twin)
         if isinstance(self.objective, Distill):
             self.objective.average, self.objective.embed = Frozen(self.twin), self.embed

@@ -24,6 +24,7 @@ from textflow.eval.protocol import held_out
 from textflow.eval.protocol import recipe as read
 from textflow.eval.rounds import costs
 from textflow.eval.run import evaluate
+from textflow.nets import ELF
 
 STUDENT = """\
 # tiny students
@@ -133,11 +134,13 @@ def test_a_teacher_is_loaded_once_stays_in_eval_and_does_not_move(
         assert not any(p.requires_grad for p in self.teacher.module.parameters())
         return lesson(self, *args)
 
+    like: list[Any] = []
     monkeypatch.setattr(checkpoint, "load", noted)
     monkeypatch.setattr(Distill, "lesson", watched)
+    monkeypatch.setattr(ELF, "run_as", lambda own, other: like.append(own))
     assert main([*words(teacher, teacher.parent / "once"), "--trainer.callbacks", "[]"]) == 0
     assert [name for name, _ in loaded] == ["run", "steps-4"]
-    assert {id(net) for net in seen} == {id(loaded[0][1].twin)}
+    assert {id(net) for net in seen} == {id(net) for net in like} == {id(loaded[0][1].twin)}
     weights = {name: tensor for name, tensor in load_file(teacher / "model.safetensors").items() if name[:4] == "net."}
     own = loaded[0][1].twin.state_dict()
     assert all(torch.equal(own[name[4:]], tensor) for name, tensor in weights.items())

@@ -103,6 +103,13 @@ def test_the_weights_are_the_same_under_the_same_names(how: dict[str, str]) -> N
     assert all(torch.equal(plain[name], faster[name]) for name in plain)
 
 
+def test_a_teacher_runs_by_the_means_of_its_student() -> None:
+    made = net()
+    made.run_as(net(compiled=True, kernels="liger"))
+    assert made.compiled is True and all(block._compiled_call_impl is not None for block in made.blocks)
+    assert {module.kernels for module in made.modules() if isinstance(module, lean.Norm)} == {"liger"}
+
+
 def test_graphs_and_recomputing_exclude_each_other() -> None:
     with pytest.raises(ValueError, match="recompute"):
         net(compiled="graphs", recompute=True)

@@ -34,6 +34,13 @@ class Denoiser(nn.Module, ABC):
             )
         self.load_state_dict(weights, strict=False)
 
+    def run_as(self, other: nn.Module) -> None:  # noqa: B027  most have one way to run
+        """Run by the means of another (compiled, by fused kernels), where both have a choice: a teacher as its student.
+
+        Args:
+            other: set up by a recipe.
+        """
+
     @abstractmethod
     def forward(self, z: Latents, t: Times, given: Given = Given()) -> Posterior: ...
 

@@ -65,7 +65,7 @@ class ELF(Speaker):
             raise ValueError(
                 "recompute inside compiled: graphs is not possible in torch; use compiled: true, or one of them"
             )
-        self.compiled, self.recompute, self.kernels, self.graphs = compiled, recompute, kernels, Graphs()
+        self.recompute, self.graphs = recompute, Graphs()
         self.dim, self.vocab, self.head_width, self.dropout = dim, vocab, width // heads, dropout
         self.join = nn.Linear(2 * dim, dim)
         self.narrow = nn.Linear(dim, bottleneck, bias=False)
@@ -81,11 +81,25 @@ class ELF(Speaker):
         self.vocabulary = Vocabulary(width, dim, vocab)
         self.head = Vocabulary(width, bottleneck, vocab) if head else None
         self._initialise()
+        self.hasten(compiled, kernels)
+
+    def hasten(self, compiled: bool | Literal["graphs"], kernels: Kernels) -> None:
+        """Run by other means, which no weight depends on.
+
+        Args:
+            compiled: as above.
+            kernels: as above.
+        """
+        self.compiled, self.kernels = compiled, kernels
         for module in self.modules():
             if isinstance(module, (Norm, SwiGLU)):
                 module.kernels = kernels
         for block in self.blocks if compiled is True else ():
             block.compile()
+
+    def run_as(self, other: nn.Module) -> None:
+        if isinstance(other, ELF):
+            self.hasten(other.compiled, other.kernels)
 
     def _initialise(self) -> None:
         """Xavier-uniform weights, zero biases, N(0, .02) for scalars and learned tokens, zero clean guess."""
