@@ -25,11 +25,11 @@ TUNED: dict[str, dict[int, tuple[float, float]]] = {  # LogitNormal(mean, std) b
     "sampled": {2: (0.2, 0.2), 3: (0.0, 0.3), 4: (0.0, 0.3), 6: (-0.1, 0.3), 8: (-0.2, 0.4), 16: (-0.2, 0.4)},
     "commit": {2: (0.2, 0.2), 3: (-0.1, 0.3), 4: (-0.2, 0.4), 6: (-0.3, 0.4), 8: (-0.2, 0.4), 16: (-0.2, 0.3)},
 }
-FLIPS = {  # flip rates at the first and the last interior time, searched on the same worlds
+FLIPS = {  # flip rates at the first and the last interior time, searched on the same worlds; of commit on 12
     "soft": (0.4, 0.03),
     "reinject": (0.4, 0.03),
     "sampled": (0.4, 0.03),
-    "commit": (0.25, 0.05),
+    "commit": (0.3, 0.05),
     "relook": (0.2, 0.15),
 }
 
