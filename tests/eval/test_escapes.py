@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from textflow.eval.escapes import PARTS, Bench, Cell, best, means, plan, ranking, verdict
-from textflow.eval.methods import CALLS, METHODS, NAMED, ROBUST, SEARCHED, SPOILT, Times, fresh, staggered
+from textflow.eval.methods import CALLS, FLIPS, METHODS, NAMED, ROBUST, SEARCHED, SPOILT, Times, fresh, staggered
 from textflow.noise import sample_seeds
 from textflow.oracle import Imperfect
 from textflow.oracle.base import Timed
@@ -79,7 +79,7 @@ def test_even_positions_run_ahead_when_staggered(bench: Bench) -> None:
 
 def test_the_flip_grid_has_the_frozen_rates(bench: Bench) -> None:
     clock, method = bench.clock(""), NAMED["mode commit"]
-    rates = torch.tensor([0.25, 0.15, 0.05], dtype=torch.float64)
+    rates = torch.linspace(*FLIPS["commit"], 3, dtype=torch.float64)
     assert bench.times(cell("mode commit"), method) == [0.0, *clock.when(rates).tolist(), 1.0]
     assert bench.times(cell("mode commit", 2), method) == [0.0, *clock.when(rates[2:]).tolist(), 1.0]
     ahead = NAMED["head start + mode commit"]
