@@ -167,6 +167,7 @@ def change(objective: Distill) -> str:
     target, words = objective.target, []
     words += ["teacher of the round before"] * objective.renew + ["bf16"] * (objective.precision == "bf16")
     words += [f"{type(objective.choose).__name__} chosen"] * (objective.choose is not None)
+    words += [f"fair {objective.fair:g}"] * (objective.fair > 0)
     if isinstance(target, Progressive):
         words += [f"order {target.order}, {target.substeps} substeps"] * (target.order > 1)
         words += [f"re-injection {target.gamma}"] * (target.gamma > 0) + ["earlier belief"] * (target.earlier > 0)

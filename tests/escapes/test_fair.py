@@ -5,6 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from textflow.escapes import Commit, Fair
+from textflow.escapes.fair import fair
 from textflow.noise import Noise
 from textflow.types import Ids, Latents, Logits, Posterior
 
@@ -36,9 +37,9 @@ def test_strength_0_is_the_escape_alone() -> None:
 def test_the_mean_over_positions_is_taken_off_in_log_space() -> None:
     law = logits().softmax(-1)
     wanted = law.log() - 0.3 * law.mean(1, keepdim=True).log()
-    found = Fair(strength=0.3).fair(logits())
+    found = fair(logits(), 0.3)
     assert_close(found.softmax(-1), wanted.softmax(-1), rtol=0, atol=1e-12)
-    far = Fair(strength=0.3).fair(logits() + torch.tensor([0.0, 0, 0, 0, -1e4]))
+    far = fair(logits() + torch.tensor([0.0, 0, 0, 0, -1e4]), 0.3)
     assert far.isfinite().all(), "a token that is unlikely everywhere"
 
 

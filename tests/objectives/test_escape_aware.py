@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from tests.clouds import DIM, FREE, LENGTH, ROWS, codes, exact, some, start
 from textflow.escapes import All, Confident, Schedule, Tube
+from textflow.escapes.fair import fair
 from textflow.nets import ELF, Frozen
 from textflow.noise import Noise
 from textflow.objectives import ELFObjective
@@ -76,6 +77,18 @@ def test_tokens_are_read_at_the_share_of_text_that_decoding_was_trained_with() -
     scale = made.like.decode_scale
     share = scale / (scale * t + 2 * (1 - t))
     torch.testing.assert_close(teacher.reads[-1], share[:, None, None] * z)
+
+
+def test_a_fair_teacher_chooses_what_the_escape_would() -> None:
+    z, t = start()[0], torch.full((ROWS,), 0.6).double()
+    plain, held = taught(choose=All()), taught(teacher := Cloudy(), choose=All(), fair=0.9)
+    found = held.guide(FREE)(z, t).mean
+    wanted = fair(Cloudy().decode(teacher.reads[-1], t), 0.9).argmax(-1)
+    torch.testing.assert_close(found, embed(wanted))
+    assert float((found != plain.guide(FREE)(z, t).mean).double().mean()) > 0.01
+    for wrong in ({"fair": 0.3}, {"choose": All(), "fair": 1.0}):
+        with pytest.raises(ValueError, match="gate `choose` such as All"):
+            taught(**wrong)
 
 
 def test_nothing_is_chosen_where_z_tells_nothing() -> None:

@@ -35,9 +35,16 @@ class Fair(Escape):
         embed: Callable[[Ids], Latents],
         noise: Noise,
     ) -> Posterior:
-        return self.escape(belief, t, lambda: self.fair(tokens()), embed, noise)
+        return self.escape(belief, t, lambda: fair(tokens(), self.strength), embed, noise)
 
-    def fair(self, logits: Logits) -> Logits:
-        """The changed logits; in log space, since a token may be unlikely everywhere."""
-        spoken = nn.functional.log_softmax(logits, dim=-1)
-        return spoken - self.strength * spoken.logsumexp(1, keepdim=True)  # the mean but for a constant
+
+def fair(logits: Logits, strength: float) -> Logits:
+    """log p(v) - strength log(mean of p(v) over the positions), but for a constant; in log space, since a token may be
+    unlikely everywhere.
+
+    Args:
+        logits: of rows.
+        strength: in [0, 1).
+    """
+    spoken = nn.functional.log_softmax(logits, dim=-1)
+    return spoken - strength * spoken.logsumexp(1, keepdim=True)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 
 from textflow.escapes.base import Gate
+from textflow.escapes.fair import fair
 from textflow.escapes.gates import Schedule
 from textflow.nets.base import Speaker
 from textflow.paths.base import Path, column
@@ -22,12 +23,22 @@ class Choosing:
         embed: tokens -> clean latents.
         path: of the latents.
         scale: standard deviation of a decoding row's noise at share 0.
+        strength: of fairness, in [0, 1), as of the escape Fair.
     """
 
-    def __init__(self, net: Speaker, gate: Gate, embed: Callable[[Ids], Latents], path: Path, scale: float) -> None:
+    def __init__(
+        self,
+        net: Speaker,
+        gate: Gate,
+        embed: Callable[[Ids], Latents],
+        path: Path,
+        scale: float,
+        strength: float = 0.0,
+    ) -> None:
         if isinstance(gate, Schedule):
             raise ValueError("a teacher's rows have times of their own: the gate Schedule knows one; use All or Tube")
         self.net, self.gate, self.embed, self.path, self.scale = net, gate, embed, path, scale
+        self.strength = strength
 
     def __call__(self, z: Latents, t: Times, given: Given = Given()) -> Posterior:
         hidden = self.net.trunk(z, t, given)
@@ -35,6 +46,8 @@ class Choosing:
         logits = self.net.token_logits(hidden)
         if logits is None:
             logits = self.read(z, t, given)
+        if self.strength:
+            logits = fair(logits, self.strength)
         chosen = self.gate(logits, mean, 0.5) & (t > EARLY)[:, None]
         return Posterior(torch.where(chosen[..., None], self.embed(logits.argmax(-1)).to(mean), mean))
 

@@ -34,6 +34,8 @@ class Distill(Student):
             from the first teacher (ELF).
         choose: gate of the positions where the teacher's guesses become their likeliest tokens, which changes the
             target to one that has chosen [ours]; default: none.
+        fair: how much a teacher that chooses holds back the tokens that a text favours everywhere, in [0, 1), as the
+            escape Fair does [ours].
     """
 
     average: Frozen | None
@@ -47,12 +49,15 @@ class Distill(Student):
         precision: Literal["same", "bf16"] = "same",
         renew: bool = False,
         choose: Gate | None = None,
+        fair: float = 0.0,
     ) -> None:
         super().__init__()
         if steps < 1:
             raise ValueError(f"a student of {steps} steps: it needs at least 1")
+        if not 0 <= fair < 1 or (fair and choose is None):
+            raise ValueError(f"fair is {fair}: it needs to be in [0, 1), and above 0 a gate `choose` such as All")
         self.target, self.steps, self.precision, self.renew = target, steps, precision, renew
-        self.like, self.choose = like or ELFObjective(), choose
+        self.like, self.choose, self.fair = like or ELFObjective(), choose, fair
         self.teacher = None
         self.average = None  # of the student, where a target shall ask that rather than the student itself
         self.embed = None  # tokens -> clean latents, for a teacher that chooses
@@ -134,7 +139,7 @@ class Distill(Student):
             return quiet(net)
         if not isinstance(net, Speaker) or self.embed is None:
             raise ValueError("Distill(choose) needs a teacher that reads tokens and a codec that embeds them")
-        return Choosing(net, self.choose, self.embed, path, self.like.decode_scale)
+        return Choosing(net, self.choose, self.embed, path, self.like.decode_scale, self.fair)
 
     def _precision(self, z: Tensor) -> AbstractContextManager[object]:
         return torch.autocast(z.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
