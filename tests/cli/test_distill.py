@@ -51,7 +51,7 @@ model:
 run: {save_every: 3, samples_every: 6}
 trainer: {max_steps: 6, val_check_interval: 3}
 """
-AWARE = {"choose": "All", "target.gamma": "1.5", "precision": "bf16"}
+AWARE = {"choose": "All", "fair": "0.2", "target.gamma": "1.5", "precision": "bf16"}
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,7 @@ def test_a_changed_target_is_labelled_with_its_error(teacher: Path, capsys: pyte
     quiet = ["--trainer.callbacks", "[]", "--run.wandb", "false", "--rounds", "[[2,2]]"]
     assert main([*words(teacher, out), *changes, *quiet]) == 0
     (cost,) = costs(out, held_out(read(out / "steps-2")["data"], 8))
-    assert cost["K"] == 2 and cost["target"] == "Progressive, bf16, All chosen, re-injection 1.5"
+    assert cost["K"] == 2 and cost["target"] == "Progressive, bf16, All chosen, fair 0.2, re-injection 1.5"
     assert cost["Euler steps"] == 2 and cost["error"] > 0
 
 
