@@ -35,6 +35,33 @@ def test_the_folder_has_two_states_and_the_averaged_weights(tmp_path: Path) -> N
     assert not list(tmp_path.rglob(".*"))
 
 
+def test_a_state_is_written_when_the_log_holds_its_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, set[str]]] = []
+
+    def noted(run: Path, step: int) -> Path:
+        rows = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()]
+        seen.append((step, {name for at, name, _ in rows if at == str(step)}))
+        return finish(run, step)
+
+    monkeypatch.setattr("textflow.training.save.finish", noted)
+    fit(tmp_path, 6, every=3)
+    assert [step for step, _ in seen] == [3, 6]
+    assert all({"train/loss", "val/loss"} <= logged for _, logged in seen)
+
+
+def test_a_look_that_fails_loses_no_step_that_was_to_be_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*args: Any) -> None:
+        raise RuntimeError("no look")
+
+    monkeypatch.setattr(Toy, "validation_step", fails)
+    with pytest.raises(RuntimeError, match="no look"):
+        fit(tmp_path, 6, every=3)
+    assert names(tmp_path) == ["step-00000003"]
+    monkeypatch.undo()
+    model, _ = fit(tmp_path, 6, every=3)
+    assert len(model.seen) == 3 and names(tmp_path) == ["step-00000003", "step-00000006"]
+
+
 def test_states_of_an_abandoned_future_go_once_a_new_one_is_whole(tmp_path: Path) -> None:
     fit(tmp_path, 8, every=4)
     model, coach = Toy(), trainer(tmp_path, 6, every=6)

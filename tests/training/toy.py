@@ -44,7 +44,7 @@ class Data(L.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         assert self.trainer is not None
-        return {"consumed": self.trainer.fit_loop.epoch_loop.total_batch_idx + 1}
+        return {"consumed": self.trainer.fit_loop.epoch_loop.batch_progress.total.processed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.consumed = state_dict["consumed"]

@@ -3,6 +3,7 @@
 import shlex
 import signal
 import sys
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from .weights import read_weights, write_weights
 class Save(Checkpoint):
     """Saves training state and averaged weights: now and then, at the end, on Ctrl-C and on SIGTERM.
 
+    A state is written before the next step begins, when all that its step logs, looks at and samples is on the disk: a
+    kill while it is written loses no row of the log.
+
     Args:
         run: the run folder.
         every: optimizer steps between checkpoints, at least 1.
@@ -33,6 +37,7 @@ class Save(Checkpoint):
         self.run, self.every, self.keep = Path(run), every, keep
         self.seen = 0  # the step of the last batch
         self.saved = -1  # the step of the last checkpoint
+        self.due: dict[str, Any] | None = None  # a checkpoint, before the next step: the progress after its own
         self.stopped = False  # by a signal
         self.interrupt = Interrupt(
             "\nfinishing this step, saving, then stopping; once more stops at once and loses the steps since the"
@@ -52,6 +57,7 @@ class Save(Checkpoint):
     def on_fit_start(self, trainer: L.Trainer, module: Any) -> None:
         """Takes Ctrl-C before the data workers start, which then ignore it."""
         self.stopped = self.interrupt.asked = False
+        self.due = None
         self.interrupt.install(signal.SIGINT)
 
     def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
@@ -64,16 +70,27 @@ class Save(Checkpoint):
                 logger.rewind(trainer.global_step)
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Saves if the batch ended a step and it is time."""
+        """Saves and stops if that was asked for; else sees whether the batch ended a step after which it is time."""
         step = trainer.global_step
         if step == self.seen:  # gradients still add up: nothing to save that could be continued
             return
         self.seen = step
-        due, asked = step % self.every == 0 or step == trainer.max_steps, self._asked(trainer)
-        if due or asked:
+        if self._asked(trainer):
             self.save(trainer, module)
-        if step != trainer.max_steps and (asked or (due and self._asked(trainer))):  # perhaps while it saved
-            self._stop(trainer)
+            if step != trainer.max_steps:
+                self._stop(trainer)
+        elif step % self.every == 0 or step == trainer.max_steps:
+            self.due = deepcopy(trainer.fit_loop.state_dict())
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
+        """Saves the step before, if it is time."""
+        if self.due is not None:
+            self.save(trainer, module)
+
+    def on_save_checkpoint(self, trainer: L.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
+        """The progress of the loops is that which Lightning goes on from: at the end of the step's batch."""
+        if self.due is not None:
+            checkpoint["loops"]["fit_loop"] = self.due
 
     def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
         """Saves what is not saved yet; says how to continue an interrupted run."""
@@ -92,8 +109,12 @@ class Save(Checkpoint):
             self.write(trainer, module)
 
     def on_exception(self, trainer: L.Trainer, module: Any, exception: BaseException) -> None:
-        """Gives the signals back."""
-        self.interrupt.restore()
+        """Saves the step that was to be saved, where a look at it failed; gives the signals back."""
+        try:
+            if self.due is not None and isinstance(exception, Exception) and trainer.world_size == 1:
+                self.save(trainer, module)
+        finally:
+            self.interrupt.restore()
 
     def teardown(self, trainer: L.Trainer, module: Any, stage: str) -> None:
         """Gives the signals back."""
@@ -115,12 +136,13 @@ class Save(Checkpoint):
             if zero:
                 prune(self.run, step, self.keep)
         except Exception as error:
+            self.due = None
             discard(self.run, step)
             if isinstance(error, OSError):
                 raise self._failure(f"step {step}", error) from error
             raise
         trainer.strategy.barrier("Save.end")
-        self.saved = step
+        self.saved, self.due = step, None
 
     def write(self, trainer: Any, module: Any) -> None:
         """Writes the averaged weights of this step. Called on all ranks, which may each hold a part of them."""
