@@ -126,7 +126,7 @@ def report(record: dict[str, Any]) -> str:
     lines += [f"  {name.replace('_', ' ')} {value:.4g}" for name, value in record.items() if name.endswith("a_batch")]
     for key, words in (
         ("flops_ratio", "  by the FLOP formula {:.2f} times"),
-        ("memory_ratio", "  peak memory {:.2f} of plain's"),
+        ("memory_ratio", "  peak memory {:.2g} of plain's"),
         ("difference", "  the forms differ by {:.1e} of the largest value"),
     ):
         if key in record:
