@@ -109,7 +109,7 @@ def compare(folder: Path, n: int = 128) -> None:
 def tables(console: Any, records: list[dict[str, Any]], cost: list[dict[str, Any]], protocol: str) -> None:
     """Print what was measured: the rounds, students against their teacher, gaps between ways, errors of targets."""
     from textflow.cli.diagnose import table
-    from textflow.eval.rounds import PUBLISHED, beside, gaps
+    from textflow.eval.students import PUBLISHED, beside, gaps
 
     rows = [{name: record[name] for name in SHOWN if name in record} for record in records]
     console.print(table(f"Rounds: {protocol}; DABI is the net's, CCI and stiffness are the sampling's [ours]", rows))

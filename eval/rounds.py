@@ -31,7 +31,6 @@ SAMPLERS: dict[str, tuple[Escape, Sampler]] = {
     "re-injection": (Soft(), Reinject()),
     "mode commit": (Commit(), Renoise()),
 }
-PUBLISHED = "15-38% (2606.30705: how much lower the perplexity of re-injection is than that of the ODE)"
 
 
 @dataclass(frozen=True)
@@ -183,37 +182,3 @@ def distance(student: Generator, of: Distill, batch: Batch, substeps: int, teach
         draws = of.like.draw(x)
         cost = target_error(of, student.path, x, batch.mask, draws, substeps, None, teacher.twin)
     return {"Euler steps": substeps, "error": float(cost["error"]), "share of one step's": float(cost["share"])}
-
-
-def gaps(records: list[Record]) -> list[dict[str, Any]]:
-    """By how much the other ways lower the ODE's perplexity, and the entropy that they lose."""
-    cells = {(r["steps"], r["run"], r["sampling"]): r for r in records if r["perplexity"]}
-    pairs = [(record, cells.get((steps, run, "ODE"))) for (steps, run, name), record in cells.items() if name != "ODE"]
-    return [
-        {"K": record["steps"], "run": record["run"], "ODE to": record["sampling"]} | lower(record, base)
-        for record, base in pairs
-        if base
-    ]
-
-
-def beside(records: list[Record]) -> list[dict[str, Any]]:
-    """By how much a student's perplexity is lower than its teacher's at the same steps and the same way to sample."""
-    teachers = {(r["steps"], r["sampling"]): r for r in records if r["who"] == "teacher" and r["perplexity"]}
-    pairs = [
-        (r, teachers.get((r["steps"], r["sampling"]))) for r in records if r["who"] == "student" and r["perplexity"]
-    ]
-    return [
-        {"K": record["steps"], "run": record["run"], "sampling": record["sampling"]} | lower(record, base)
-        for record, base in pairs
-        if base
-    ]
-
-
-def lower(record: Record, base: Record) -> dict[str, float]:
-    """Share by which a perplexity lies below another, and the change of entropy in nats: read them together."""
-    return {
-        "perplexity": record["perplexity"],
-        "instead of": base["perplexity"],
-        "lower by": 1 - record["perplexity"] / base["perplexity"],
-        "entropy": record["entropy"] - base["entropy"],
-    }

@@ -1,11 +1,13 @@
-"""Distillations of one teacher side by side: which of them helps at how many steps."""
+"""What the records of students say: against their teacher, between ways to sample, and of several distillations."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from .record import Record
 
+PUBLISHED = "15-38% (2606.30705: how much lower the perplexity of re-injection is than that of the ODE)"
 ALIKE = ("scorer_hash", "scorer_dtype", "counting", "n", "seed")
 
 
@@ -69,3 +71,37 @@ def protocol(folder: Path) -> str:
     """How they were scored, in a line."""
     first = scored(folder)[0]
     return f"n = {first['n']}, seed {first['seed']}, scorer {first['scorer_hash']} {first['scorer_dtype']}"
+
+
+def gaps(records: list[Record]) -> list[dict[str, Any]]:
+    """By how much the other ways lower the ODE's perplexity, and the entropy that they lose."""
+    cells = {(r["steps"], r["run"], r["sampling"]): r for r in records if r["perplexity"]}
+    pairs = [(record, cells.get((steps, run, "ODE"))) for (steps, run, name), record in cells.items() if name != "ODE"]
+    return [
+        {"K": record["steps"], "run": record["run"], "ODE to": record["sampling"]} | lower(record, base)
+        for record, base in pairs
+        if base
+    ]
+
+
+def beside(records: list[Record]) -> list[dict[str, Any]]:
+    """By how much a student's perplexity is lower than its teacher's at the same steps and the same way to sample."""
+    teachers = {(r["steps"], r["sampling"]): r for r in records if r["who"] == "teacher" and r["perplexity"]}
+    pairs = [
+        (r, teachers.get((r["steps"], r["sampling"]))) for r in records if r["who"] == "student" and r["perplexity"]
+    ]
+    return [
+        {"K": record["steps"], "run": record["run"], "sampling": record["sampling"]} | lower(record, base)
+        for record, base in pairs
+        if base
+    ]
+
+
+def lower(record: Record, base: Record) -> dict[str, float]:
+    """Share by which a perplexity lies below another, and the change of entropy in nats: read them together."""
+    return {
+        "perplexity": record["perplexity"],
+        "instead of": base["perplexity"],
+        "lower by": 1 - record["perplexity"] / base["perplexity"],
+        "entropy": record["entropy"] - base["entropy"],
+    }
