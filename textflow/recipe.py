@@ -130,7 +130,9 @@ def refuse_unknown_sections(file: Path, checker: ArgumentParser) -> None:
         if str(key).split(".")[0] not in known:
             hint = nearest(str(key), known, 0.4) or f"; the sections are {', '.join(known)}"
             raise ValueError(f"{file}: unknown key {key!r}{hint}")
-        if key in SECTIONS and tree[key] is not None and not isinstance(tree[key], dict):
+        if key in SECTIONS and tree[key] is None:
+            raise ValueError(f"{file}: {key} is empty; give its keys, each with a value, or leave it out")
+        if key in SECTIONS and not isinstance(tree[key], dict):
             raise ValueError(f"{file}: {key} holds {str(tree[key])[:40]!r}; its keys are needed, each with a value")
 
 

@@ -31,6 +31,7 @@ def test_a_value_that_no_part_can_take_is_named(
     [
         ("model: {init_args: {net: {init_args: {width: null}}}}", "model.net.width is null, needs int"),
         ("model: {init_args: {ema: null}}", "model.ema is null, needs float"),
+        ("data:", "data is empty; give its keys"),
         ("run: 5", "run holds '5'; its keys are needed"),
         ("data: [files]", "data holds \"['files']\"; its keys are needed"),
         ("run: {samples: null}", "run.samples is null, needs int"),
