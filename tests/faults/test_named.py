@@ -15,6 +15,7 @@ from textflow.cli import app
     [
         (["--model.net.width=null"], "model.net.width is 'None', needs int"),
         (["--codec=null", "--model.codec=Table", "--model.net.heads=0"], "heads=0"),
+        (["--trainer.val_check_interval=0"], "val_check_interval is 0: needs batches, >= 1"),
     ],
 )
 def test_a_value_that_no_part_can_take_is_named(

@@ -44,6 +44,11 @@ class Trainer(L.Trainer):
     ) -> None:
         logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advert)
         refuse_strategy(kwargs.get("strategy"))
+        if val_check_interval is not None and val_check_interval <= 0:
+            raise ValueError(
+                f"val_check_interval is {val_check_interval}: needs batches, >= 1, or a fraction of an epoch; "
+                "limit_val_batches: 0 leaves validation out"
+            )
         if precision == "auto":
             precision = fast_precision(str(kwargs.get("accelerator", "auto")))
         plugins = list(plugins) if isinstance(plugins, (list, tuple)) else [plugins] if plugins is not None else []
