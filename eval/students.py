@@ -43,13 +43,18 @@ def matrix(folders: Sequence[Path]) -> list[dict[str, str]]:
             who = "teacher" if record["who"] == "teacher" else name
             cells.setdefault((who, record["sampling"]), {})[record["steps"]] = record
     columns = sorted({steps for row in cells.values() for steps in row}, reverse=True)
-    best = {k: min(r[k]["excess"] for r in cells.values() if k in r and r[k]["excess"] is not None) for k in columns}
+    least = {k: min((row[k]["excess"] for row in cells.values() if wrote(row, k)), default=None) for k in columns}
     rows = sorted(cells.items(), key=lambda cell: cell[0][0] != "teacher")
     return [
         {"who": who, "sampled by": way}
-        | {f"K = {k}": said(row[k], row[k]["excess"] == best[k]) if k in row else "" for k in columns}
+        | {f"K = {k}": said(row[k], row[k]["excess"] == least[k]) if k in row else "" for k in columns}
         for (who, way), row in rows
     ]
+
+
+def wrote(row: dict[int, Record], steps: int) -> bool:
+    """Whether a row has a text at a number of steps."""
+    return steps in row and row[steps]["excess"] is not None
 
 
 def said(record: Record, best: bool) -> str:

@@ -234,7 +234,10 @@ def test_distillations_of_one_teacher_stand_side_by_side(students: Path, capsys:
 
     for name, rows in {
         "one": [row(who="teacher", perplexity=90.0, excess=1.5), row(perplexity=50.0, excess=0.9)],
-        "two": [row(perplexity=40.0, excess=0.7), row(perplexity=30.0, steps=4, nfe=5.0)],
+        "two": [
+            *(row(perplexity=40.0, excess=0.7), row(perplexity=30.0, steps=4, nfe=5.0)),
+            row(perplexity=None, excess=None, steps=8),
+        ],
     }.items():
         (folder := students.parent / name).mkdir()
         (folder / "rounds.json").write_text('{"teacher": "run", "rounds": []}')
@@ -243,7 +246,11 @@ def test_distillations_of_one_teacher_stand_side_by_side(students: Path, capsys:
     capsys.readouterr()
     assert main(["compare", str(one), str(two)]) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    for line in ("teacher ODE 90 / 3.00 (3)", "one ODE 50 / 3.00 (3)", "two ODE 30 / 3.00 (5) * 40 / 3.00 (3) *"):
+    for line in (
+        "teacher ODE 90 / 3.00 (3)",
+        "one ODE 50 / 3.00 (3)",
+        "two ODE no text 30 / 3.00 (5) * 40 / 3.00 (3) *",
+    ):
         assert line in lines
     (two / "rounds.json").write_text('{"teacher": "other", "rounds": []}')
     assert main(["compare", str(one), str(two)]) == 2 and "teacher differs" in capsys.readouterr().err
