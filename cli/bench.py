@@ -1,6 +1,5 @@
 """textflow bench step|train|pd|optim|sample|decode|data|scaling|card"""
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,6 +49,7 @@ def bench(
     """
     import torch
 
+    from textflow.disk import replace_json
     from textflow.eval.bench.sizes import setting
 
     torch.set_num_threads(threads)
@@ -62,15 +62,9 @@ def bench(
     else:
         record = contest(what, size, setting(size, change, device=device, **how), repeats, memory, against == "none")
     name = "_".join([what, *([] if what in ("scaling", "card") else [size]), *(["bf16"] if bf16 else []), device])
-    keep(out or Path("checkpoints/bench") / f"{name}.json", record)
-
-
-def keep(path: Path, record: dict[str, Any]) -> None:
-    """Write a record, which names the hardware."""
-    from textflow.disk import replace_text
-
+    path = out or Path("checkpoints/bench") / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(path, json.dumps(record, indent=1) + "\n")
+    replace_json(path, record)
     print(f"Written: {path}")
 
 

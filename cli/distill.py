@@ -38,6 +38,7 @@ def distill(words: list[str]) -> int:
         return 0
     quiet()
     from textflow import checkpoint, recipe, rounds
+    from textflow.disk import replace_json
 
     show, words = "--print_config" in words, [word for word in words if word != "--print_config"]
     config = rounds.student(words)
@@ -55,7 +56,7 @@ def distill(words: list[str]) -> int:
         before = Path(own.run.folder)
         made.append({"steps": steps, "substeps": substeps, "run": before.name})
     if not config.trainer.fast_dev_run:
-        keep(whole / "rounds.json", {"teacher": str(teacher), "rounds": made, "passes": config.passes})
+        replace_json(whole / "rounds.json", {"teacher": str(teacher), "rounds": made, "passes": config.passes})
         print(f"Students: {', '.join(str(whole / each['run']) for each in made)}")
         compare(whole)
     return 0
@@ -89,6 +90,7 @@ def compare(folder: Path, n: int = 128) -> None:
     from rich.console import Console
 
     from textflow.causal import scorer
+    from textflow.disk import replace_json
     from textflow.eval.protocol import held_out, recipe
     from textflow.eval.rounds import Trial, costs, rounds
 
@@ -100,9 +102,9 @@ def compare(folder: Path, n: int = 128) -> None:
         cost = costs(folder, batch)
         for record in rounds(folder, trial):
             records.append(record)
-            keep(place, records + trial.kept[len(records) :])
+            replace_json(place, records + trial.kept[len(records) :])
             status.update(f"scored {len(records)} rows")
-    keep(place, records)
+    replace_json(place, records)
     tables(console, records, cost, f"n = {n}, seed 0, scorer {found[0]} {judge.hash} {judge.dtype}")
 
 
@@ -117,10 +119,3 @@ def tables(console: Any, records: list[dict[str, Any]], cost: list[dict[str, Any
     console.print(table(f"How much lower than the ODE's perplexity; published {PUBLISHED}", gaps(records)))
     if cost:
         console.print(table("Targets that are not the teacher's walk by Euler: how far they lie from it", cost))
-
-
-def keep(path: Path, said: Any) -> None:
-    """Write JSON, whole or not at all."""
-    from textflow.disk import replace_text
-
-    replace_text(path, json.dumps(said, indent=1) + "\n")

@@ -1,6 +1,5 @@
 """From a run, or a file of texts, to records: samples on every device, a judge, real text to read the numbers by."""
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from textflow.causal import scorer
+from textflow.disk import content
 from textflow.metrics import Interval, Scorer
 
 from .beside import Beside, recovery
@@ -108,7 +108,7 @@ def given(path: Path, judge: Judge, n: int | None = None, tick: Tick = lambda *d
             f"{wanted}: make more, or score these with --n {held}, which the record says"
         )
     kept, words = found.first(wanted), judge.scorer()
-    facts = {"text": "given", "file": str(path), "file_hash": hashlib.sha256(path.read_bytes()).hexdigest()[:16]}
+    facts = {"text": "given", "file": str(path), "file_hash": content(path)[:16]}
     measured = measure(kept.texts, words, kept.ids, judge.protocol.entropy, tick=told(tick, "scoring", wanted))
     lost = {"unreadable": len(found.unreadable), "unreadable_lines": found.named}
     record = judge.named({**facts, **measured, **lost}, words)

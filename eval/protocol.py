@@ -1,6 +1,5 @@
 """Protocols by name: who judges, what counts, how many samples; and what a run says of itself."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 import yaml
 
 from textflow.changes import sampling
+from textflow.disk import content
 from textflow.metrics import Scorer
 from textflow.metrics.counting import find as counting_of
 from textflow.recipe import data_of
@@ -116,7 +116,7 @@ def facts(run: Path, overlays: Sequence[str] = ()) -> Record:
     data = said.get("data", {})
     return {
         "checkpoint": str(run),
-        "checkpoint_hash": hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()[:16],
+        "checkpoint_hash": content(run / "model.safetensors")[:16],
         "recipe": yaml.safe_load(sampling(run / "recipe.yaml", overlays)) if overlays else said,
         "overlays": list(overlays),
         "length": data.get("length", 128),

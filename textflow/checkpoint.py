@@ -1,6 +1,5 @@
 """A run is one folder: averaged weights, recipe, tokenizer, card, training state. Load it anywhere."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import torch
 from textflow import changes, recipe
 from textflow.clocks import Clock
 from textflow.data import Tokenizer
-from textflow.disk import replace_text
+from textflow.disk import content, replace_text
 from textflow.generator import Generator
 from textflow.training import Trainable
 from textflow.training.weights import read_weights, write_weights
@@ -70,7 +69,7 @@ def settle(model: Generator, clocks: list[Clock], run: Path, data: Any) -> None:
         data: the part of its recipe.
     """
     name = "-".join(f"{type(clock).__name__}{len(law)}" for clock in clocks for law in clock.buffers())
-    weights = hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()[:16]
+    weights = content(run / "model.safetensors")[:16]
     kept = run / "clocks" / f"{name}-{weights}.safetensors"
     if not kept.is_file():
         text = recipe.data_of(data)

@@ -1,6 +1,7 @@
 """Files that are whole on the disk or not there."""
 
 import hashlib
+import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -36,6 +37,16 @@ def replace_text(path: Path, text: str) -> None:
         text: all of it.
     """
     replace(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def replace_json(path: Path, said: object) -> None:
+    """`replace_text` by JSON.
+
+    Args:
+        path: of the file.
+        said: what json can write.
+    """
+    replace_text(path, json.dumps(said, indent=1) + "\n")
 
 
 def settle(path: Path) -> None:

@@ -1,9 +1,10 @@
 """The records of a run's trajectories, as files: found, read and checked without a model."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
+
+from textflow.disk import content
 
 Record = dict[str, Any]
 FORMAT = "textflow trajectory 1"
@@ -84,13 +85,7 @@ def stored(run: Path) -> tuple[list[Record], list[str]]:
 def of_weights(run: Path) -> str | None:
     """16 hex digits of a run's weights; None where it has none."""
     path = run / "model.safetensors"
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()[:16]
+    return content(path)[:16] if path.is_file() else None
 
 
 def complete(run: Path, n: int, steps: int, seed: int) -> bool:

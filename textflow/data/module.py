@@ -172,7 +172,7 @@ class DataModule(L.LightningDataModule):
         self.tokenizer.prepare(lambda: self.split.texts(self.source), self.cache / "tokenizers" / name)
 
     def _batches(self) -> int:
-        # `processed` grows between the optimizer's step and on_train_batch_end, where checkpoints are written
+        # `processed` grows between the optimizer's step and on_train_batch_end; checkpoints are written after that
         progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.total if self.trainer else None
         return progress.processed if progress else 0
 
