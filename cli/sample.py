@@ -57,14 +57,10 @@ def sample(
         return
     if run is None:
         raise ValueError("sample needs a RUN, or --from-record FILE; see textflow sample --help")
-    from textflow.checkpoint import load
-    from textflow.cli.prompts import approximate, marked, rows_of, texts
+    from textflow.cli.prompts import approximate, rows_of
     from textflow.eval.run import fields
 
-    generator: Any = load(run, best_device(device), overlays)
-    if not hasattr(generator, "generate"):
-        found = type(generator).__name__
-        raise ValueError(f"{run} holds a {found}, which writes no texts; name a Generator, Masked or CausalLM")
+    generator = writer(run, device, overlays)
     take(generator, sampler, gamma)
     rows = rows_of(generator, prompt, prompt_file, infill, length)
     n = (len(rows) if prompt_file else 16) if n is None else n
@@ -80,6 +76,39 @@ def sample(
     if rows:
         given = prompt or infill or str(prompt_file)
         settings |= {"given": given, "prompt_guidance": prompt_guidance, "approximate": approximate(generator, rows)}
+    put(generator, rows, n, settings, batch_size, out)
+
+
+def writer(run: Path, device: str, overlays: list[str]) -> Any:
+    """The model of a run that writes texts.
+
+    Args:
+        run: its folder.
+        device: cpu, cuda, mps or auto.
+        overlays: recipes that change how it samples.
+    """
+    from textflow.checkpoint import load
+
+    generator: Any = load(run, best_device(device), overlays)
+    if not hasattr(generator, "generate"):
+        found = type(generator).__name__
+        raise ValueError(f"{run} holds a {found}, which writes no texts; name a Generator, Masked or CausalLM")
+    return generator
+
+
+def put(generator: Any, rows: Any, n: int, settings: dict[str, Any], batch_size: int, out: Path | None) -> None:
+    """Write the texts that a file lacks, batch after batch, or all of them to the terminal.
+
+    Args:
+        generator: that writes.
+        rows: prompts; none if they are empty.
+        n: number of texts.
+        settings: that the texts depend on, besides the run.
+        batch_size: texts at a time.
+        out: a .jsonl file; None: the terminal.
+    """
+    from textflow.cli.prompts import marked, texts
+
     done = written(out, settings) if out else 0
     if done:
         print(f"{out} holds {done} of {n} texts; going on", file=sys.stderr)
