@@ -79,10 +79,12 @@ def contest(what: str, size: str, chosen: Any, repeats: int, memory: bool, alone
 
 def over_sizes(device: str, repeats: int) -> dict[str, Any]:
     """The step over sizes."""
+    from textflow.eval.bench.memory import keep_heap
     from textflow.eval.bench.scaling import NEAR, scaling
 
-    print("times plain / lean, measured and by the FLOP formula")
-    record = scaling("step", device, repeats, tell=print)
+    kept = keep_heap()
+    print(f"times plain / lean, measured and by the FLOP formula (freed memory is {'kept' if kept else 'given back'})")
+    record = scaling("step", device, repeats, tell=print) | {"heap_kept": kept}
     verdict = "holds" if record["holds"] else "does not hold"
     print(f"  largest difference {record['worst']:.0%}: within {NEAR:.0%} {verdict}")
     return record

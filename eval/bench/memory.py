@@ -1,5 +1,6 @@
-"""Peak memory of one run of a contest, in a process of its own."""
+"""Peak memory of one run of a contest, in a process of its own; and a heap that keeps what is freed."""
 
+import ctypes
 import json
 import os
 import subprocess
@@ -10,6 +11,8 @@ import torch
 
 from .contests import CONTESTS
 from .sizes import Setting, from_words, words
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 
 
 def peak_memory(bench: str, form: str, setting: Setting) -> int:
@@ -34,6 +37,16 @@ def own_peak(bench: str, form: str, setting: Setting) -> int:
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
     contest.run(form)
     return resident("VmHWM") - before
+
+
+def keep_heap() -> bool:
+    """Freed memory stays in this process, as CUDA's allocator has it: new pages take time, and are no FLOPs.
+
+    Returns:
+        Whether the C library can do so (glibc).
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return mallopt is not None and all([mallopt(M_MMAP_MAX, 0), mallopt(M_TRIM_THRESHOLD, -1)])
 
 
 def resident(field: str) -> int:

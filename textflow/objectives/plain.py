@@ -28,10 +28,15 @@ def plain_loss(
     prev = x_u * again[:, None, None]
     hidden = net.trunk(z_in, torch.where(decode, 1.0, t), Given(prev=prev, w=w), decode)
     square = ((path.velocity(z, net.mean(hidden), t) - target) ** 2).mean(-1)
-    nll = F.cross_entropy(net.logits(hidden).transpose(1, 2), batch.ids, reduction="none")
+    nll = surprise(net.logits(hidden), batch.ids)
     said = decode[:, None] & batch.mask
     losses = means((square * (batch.mask & ~said)).sum(), (nll * said).sum(), batch.mask, decode)
     if (logits := net.token_logits(hidden)) is None:
         return losses
-    told = F.cross_entropy(logits.transpose(1, 2), batch.ids, reduction="none") * (batch.mask & ~decode[:, None])
+    told = surprise(logits, batch.ids) * (batch.mask & ~decode[:, None])
     return with_head(losses, told.sum(), objective.head_weight, batch.mask, decode)
+
+
+def surprise(logits: Tensor, ids: Tensor) -> Tensor:
+    """- log p of the tokens, (B, L) in nats, from logits (B, L, V)."""
+    return F.cross_entropy(logits.flatten(0, 1), ids.flatten(), reduction="none").view(ids.shape)

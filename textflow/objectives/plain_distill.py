@@ -1,12 +1,12 @@
 """ELF's distillation step as it is published: the oracle and the yardstick of the lean one."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from textflow.nets.base import Speaker
 from textflow.objectives.distill import Distill, means, row_mean
 from textflow.objectives.elf import Draws
+from textflow.objectives.plain import surprise
 from textflow.paths.base import Path
 from textflow.targets.base import Guess, Walk, keep
 from textflow.targets.progressive import inversion
@@ -50,5 +50,5 @@ def plain_distill(
         torch.where(decode[:, None, None], noisy, z), torch.where(decode, 1.0, s), given._replace(prev=prev), decode
     )
     square = row_mean(((net.mean(hidden) - target) ** 2).mean(-1), valid)[~decode]
-    nll = row_mean(F.cross_entropy(net.logits(hidden).transpose(1, 2), batch.ids, reduction="none"), valid)[decode]
+    nll = row_mean(surprise(net.logits(hidden), batch.ids), valid)[decode]
     return means(square, None, nll.sum(), decode)
