@@ -87,15 +87,13 @@ def of_run(run: Path, overlays: Sequence[str], n: int, batch_size: int, device: 
     from textflow import checkpoint
     from textflow.eval.protocol import facts, held_out, recipe
     from textflow.generator import Generator
-    from textflow.types import Batch
 
     said, model = facts(run, overlays), checkpoint.load(run, best_device(device), overlays)
     if not isinstance(model, Generator):
         raise ValueError(f"{run} holds a {type(model).__name__}; diagnose looks at the run of a Generator")
     whole = held_out(recipe(run)["data"], n)
     starts = range(0, len(whole.ids), batch_size)
-    rows = [slice(i, i + batch_size) for i in starts]
-    batches = [Batch(whole.ids[part].to(model.device), whole.mask[part].to(model.device)) for part in rows]
+    batches = [whole.each(lambda part, i=i: part[i : i + batch_size].to(model.device)) for i in starts]
     return model, batches, said
 
 

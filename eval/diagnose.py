@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from textflow.diagnostics.ablation import Ablated
-from textflow.diagnostics.base import Look, look, spoken
+from textflow.diagnostics.base import Look, given, look
 from textflow.diagnostics.blunt import blunt
 from textflow.diagnostics.bootstrap import Ratio, joined
 from textflow.diagnostics.dabi import FACTORS, Response, respond, summary
@@ -19,7 +19,7 @@ from textflow.diagnostics.residual import Terminal, channel_blur, seeds_of
 from textflow.diagnostics.rollin import Flips, cumulative, depth, rollin
 from textflow.diagnostics.rowspace import row_fraction, seen_directions
 from textflow.diagnostics.tube import positions, tube
-from textflow.diagnostics.watch_samples import chosen, stiffness_of
+from textflow.diagnostics.watch_samples import chosen, stiffness_of, written
 from textflow.escapes import Commit, Escape, Soft
 from textflow.generator import Generator
 from textflow.metrics import mean_entropy
@@ -43,6 +43,13 @@ class Case(NamedTuple):
     model: Generator
     batches: list[Batch]
     seed: int = 0
+
+    def first(self, n: int | None = None) -> tuple[Batch, list[int]]:
+        """The first rows of all batches, and the seeds of as many samples."""
+        ids, mask = torch.cat([batch.ids for batch in self.batches]), torch.cat([batch.mask for batch in self.batches])
+        fixed = [batch.fixed for batch in self.batches if batch.fixed is not None]
+        whole = Batch(ids, mask, torch.cat(fixed) if fixed else None).each(lambda part: part[:n])
+        return whole, sample_seeds(self.seed, 0, len(whole.ids))
 
     def looks(self) -> Iterator[tuple[Look, Noise]]:
         """Each batch as the model sees it, with its own streams."""
@@ -130,7 +137,7 @@ def rollin_rows(case: Case, steps: int) -> list[Row]:
     driven: list[list[Flips]] = []
     times = case.model.grid.grid(steps)
     for seen, noise in case.looks():
-        seeds, tokens = seeds_of(noise), spoken(case.model)
+        seeds, tokens = seeds_of(noise), seen.tokens
         real = (seen.read, seen.path, seen.x, seen.mask, times)
         alone.append(rollin(seen.denoise, *real, Noise(seeds), tokens))
         driven.append(cumulative(seen.denoise, Euler(), *real, Noise(seeds), tokens))
@@ -158,47 +165,52 @@ def of_cci(case: Case, steps: int = 8) -> list[Row]:
     escapes: dict[str, Escape] = {"none": Soft(), "mode commit": Commit()}
     if not isinstance(case.model.escape, Soft):
         escapes = {"the run's own": case.model.escape} | escapes
-    seeds = sample_seeds(case.seed, 0, sum(len(batch.ids) for batch in case.batches))
-    return [cci_row(case.model, name, escape, seeds, steps) for name, escape in escapes.items()]
+    return [cci_row(case, name, escape, steps) for name, escape in escapes.items()]
 
 
-def cci_row(model: Generator, name: str, escape: Escape, seeds: list[int], steps: int) -> Row:
+def cci_row(case: Case, name: str, escape: Escape, steps: int) -> Row:
     """One row: CCI, entropy, and the share of tokens that change when nothing is fed."""
-    made = model.sample(seeds, steps, escape=escape)
-    soft = model.sample(seeds, steps, escape=Ablated(escape))
-    law = torch.bincount(made.ids.flatten()).double() / made.ids.numel()
+    model, (batch, seeds) = case.model, case.first()
+    prompt = given(model, batch)
+    made = model.sample(seeds, steps, escape=escape, prompt=prompt)
+    soft = model.sample(seeds, steps, escape=Ablated(escape), prompt=prompt)
+    here = written(made.ids, prompt)
+    tokens, others = made.ids[here], soft.ids[here]
+    law = torch.bincount(tokens).double() / len(tokens)
     chance = 1 - float((law**2).sum())
     return {
         "escape": name,
         "K": steps,
-        "cci": chosen(model, made, Noise(seeds)),
-        "entropy": mean_entropy([row.tolist() for row in made.ids]),
-        "soft_entropy": mean_entropy([row.tolist() for row in soft.ids]),
-        "changed": float((made.ids != soft.ids).double().mean()),
+        "cci": chosen(model, made, Noise(seeds), prompt),
+        "entropy": mean_entropy([row[kept].tolist() for row, kept in zip(made.ids, here, strict=True)]),
+        "soft_entropy": mean_entropy([row[kept].tolist() for row, kept in zip(soft.ids, here, strict=True)]),
+        "changed": float((tokens != others).double().mean()),
         "chance": chance,
-        "n": made.ids.numel(),
+        "n": len(tokens),
     }
 
 
 def of_stiffness(case: Case, rows: int = 4) -> list[Row]:
     """Stiffness of each step, its peak, and that of the whole map."""
-    found = []
+    found, (batch, seeds) = [], case.first(rows)
+    length, prompt = batch.ids.shape[1], given(case.model, batch)
     for steps in DEPTHS[:3]:
-        seen = stiffness_of(case.model, sample_seeds(case.seed, 0, rows), steps, case.batches[0].ids.shape[1])
+        seen = stiffness_of(case.model, seeds, steps, length, prompt=prompt)
         means = {name: value.tolist() for name, value in seen.summary().items()}
-        found.append({"K": steps, **means, "rows": rows, "starts": seen.starts, "iterations": seen.iterations})
+        found.append({"K": steps, **means, "rows": len(seeds), "starts": seen.starts, "iterations": seen.iterations})
     return found
 
 
 def of_margins(case: Case, steps: int = 8, rows: int = 64) -> list[Row]:
     """The readout's lead at each call of the run's own sampling, and the share of tokens that have settled."""
-    model = case.model
-    made = model.sample(sample_seeds(case.seed, 0, rows), steps)
-    found = margins(made.trace, model.logits, made.ids).summary()
-    moved = [None, *found["moved"].tolist()]
+    model, (batch, seeds) = case.model, case.first(rows)
+    prompt = given(model, batch)
+    made = model.sample(seeds, steps, prompt=prompt)
+    found = margins(made.trace, model.reader(prompt), made.ids, written(made.ids, prompt)).summary()
     columns = {name: found[name].tolist() for name in ("lead", "lead_low", "agrees", "settled")}
+    columns |= {"moved": [None, *found["moved"].tolist()], "rows": [len(seeds)] * len(made.trace.times)}
     return [
-        {"call": k, "t": t, **{name: column[k] for name, column in columns.items()}, "moved": moved[k], "rows": rows}
+        {"call": k, "t": t} | {name: column[k] for name, column in columns.items()}
         for k, t in enumerate(made.trace.times)
     ]
 
@@ -215,15 +227,11 @@ def of_blunt(case: Case) -> list[Row]:
 
 def of_rowspace(case: Case) -> list[Row]:
     """Share of the residual that the codec's readout sees (first batch, K = 8)."""
-    seen, met, noise = next(case.terminals(8))
-    basis = seen_directions(seen.spell, seen.x[:8], seen.mask[:8], noise_of(noise, 8))
-    share = row_fraction(seen.x, met.guess, seen.mask, basis)
-    return [{"rank": len(basis), "width": seen.x.shape[-1], "share": share, "isotropic": len(basis) / seen.x.shape[-1]}]
-
-
-def noise_of(noise: Noise, rows: int) -> Noise:
-    """The streams of the first rows, begun anew."""
-    return Noise(seeds_of(noise)[:rows])
+    _, met, noise = next(case.terminals(8))
+    few, width = look(case.model, case.batches[0].each(lambda part: part[:8])), met.x.shape[-1]
+    basis = seen_directions(few.spell, few.x, few.mask, Noise(seeds_of(noise)[:8]))
+    share = row_fraction(met.x, met.guess, met.mask, basis)
+    return [{"rank": len(basis), "width": width, "share": share, "isotropic": len(basis) / width}]
 
 
 MEASURES: dict[str, Callable[[Case], list[Row]]] = {

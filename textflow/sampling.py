@@ -1,6 +1,7 @@
 """Sampling: the half of a generator that turns noise into text; what it samples by, it is given."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -120,6 +121,14 @@ class Sampling(Trainable, ABC):
             given: guidance and prompt; default: the recipe's guidance.
         """
         return self.read(self.readout, z, 1.0, Posterior(z), self.told(z) if given is None else given)
+
+    def reader(self, prompt: Prompt | None) -> Callable[[Latents], Logits]:
+        """`logits` after a prompt.
+
+        Args:
+            prompt: of as many rows as are read; None is none.
+        """
+        return lambda z: self.logits(z, self.told(z, prompt=prompt))
 
     def start(self, seeds: list[int], length: int | None = None) -> tuple[Latents, Noise]:
         """Latents at t = 0, and the streams that go on from there.

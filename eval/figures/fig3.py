@@ -51,7 +51,7 @@ def along(source: Source, steps: int) -> list[Found]:
     grid, parts = source.model.grid.grid(steps), []
     for seen, noise in source.looks():
         real = (seen.denoise, seen.read, seen.path, seen.x, seen.mask, grid)
-        parts.append(rollin(*real, noise, source.tokens()))
+        parts.append(rollin(*real, noise, seen.tokens))
     inner = grid[1:-1]
     found = [rates(joined(batches), t) for batches, t in zip(zip(*parts, strict=True), inner, strict=True)]
     return [
@@ -65,8 +65,8 @@ def at_depth(source: Source, steps: int) -> Found:
     for seen, noise in source.looks():
         seeds, real = seeds_of(noise), (seen.read, seen.path, seen.x, seen.mask)
         ends = [grid[1], grid[-2]]
-        alone.append(rollin(seen.denoise, *real, ends, Noise(seeds), source.tokens()))
-        own.append(cumulative(seen.denoise, Euler(), *real, grid, Noise(seeds), source.tokens())[-1])
+        alone.append(rollin(seen.denoise, *real, ends, Noise(seeds), seen.tokens))
+        own.append(cumulative(seen.denoise, Euler(), *real, grid, Noise(seeds), seen.tokens)[-1])
     first, last = (
         rates(joined(parts), t) for parts, t in zip(zip(*alone, strict=True), (grid[1], grid[-2]), strict=True)
     )

@@ -1,19 +1,19 @@
 """What a figure is drawn from: a generator with real text, be it an oracle world or a trained run."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 
 from textflow.clocks import Clock, LogitNormal
-from textflow.diagnostics.base import Look, look, spoken
+from textflow.diagnostics.base import Look, look
 from textflow.diagnostics.residual import Terminal, terminal
 from textflow.eval.methods import fresh
 from textflow.generator import Generator
 from textflow.noise import Noise, sample_seeds
 from textflow.oracle import WORLDS, Atoms, Chain, Exact, World
 from textflow.paths import Linear
-from textflow.types import Batch, Latents, Logits, Posterior
+from textflow.types import Batch, Latents
 
 TUNED = LogitNormal(-0.2, 0.4)  # where the tokens of the worlds are decided
 ROWS = 64  # texts at a time
@@ -47,11 +47,6 @@ class Source:
         """Real text noised to t, and the belief about it."""
         for seen, noise in self.looks():
             yield seen, terminal(seen.denoise, seen.path, seen.x, seen.mask, t, noise), noise
-
-    def tokens(self) -> Callable[[Latents, float, Posterior], Logits]:
-        """(z, t, belief) -> logits of p(token | z_t), as an escape would ask for them."""
-
-        return spoken(self.model)
 
 
 def of_world(world: World, n: int, seed: int = 0, grid: Clock = LogitNormal()) -> Source:

@@ -14,6 +14,7 @@ from tests.cli import tiny
 from textflow.cli.app import main
 from textflow.cli.trial import excerpt
 from textflow.eval.overlap import scores
+from textflow.eval.protocol import held_out
 from textflow.types import Batch
 
 SOURCE = "bana kole"
@@ -67,6 +68,17 @@ def said(path: Path) -> list[dict]:
 def test_samples_of_the_fit_show_sources_and_answers(run: Path) -> None:
     texts = (run / "samples" / "step-00000012.txt").read_text().splitlines()
     assert len(texts) == 2 and all(" => " in text for text in texts)
+
+
+def test_diagnose_counts_the_targets_alone(run: Path, tmp_path: Path) -> None:
+    assert main(["diagnose", str(run), "-n", "6", "--out", str(tmp_path), "--only", "dabi,rollin,cci,margins"]) == 0
+    found = json.loads((tmp_path / "diagnose.json").read_text())
+    rows = held_out(yaml.safe_load((run / "recipe.yaml").read_text())["data"], 6)
+    assert rows.fixed is not None
+    targets = int((rows.mask & ~rows.fixed).sum())
+    assert 0 < targets < int(rows.mask.sum()) and {row["n"] for row in found["dabi"]} == {targets}
+    assert {row["n"] for row in found["rollin"]} == {targets}
+    assert {row["n"] for row in found["cci"]} == {int((~rows.fixed).sum())}
 
 
 def test_a_prompt_is_answered_by_each_seed_and_shown(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

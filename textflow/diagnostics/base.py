@@ -13,8 +13,9 @@ from textflow.diagnostics.residual import Terminal, terminal
 from textflow.generator import Generator
 from textflow.noise import Noise, sample_seeds
 from textflow.paths import Path
+from textflow.samplers.prompted import Prompt
 from textflow.training import Every, still
-from textflow.types import Batch, Denoise, Given, Latents, Logits, Mask, Posterior
+from textflow.types import Batch, Denoise, Latents, Logits, Mask, Posterior
 
 
 class Look(NamedTuple):
@@ -22,12 +23,13 @@ class Look(NamedTuple):
 
     Args:
         x: clean latents.
-        mask: True where they are text.
+        mask: True where they are text that is not given.
         path: how text becomes noise.
         denoise: (z, t, prev) -> belief; a codec alone believes z_t / alpha(t), the channel without a prior.
         read: clean latents -> logits, the final readout.
         spell: clean latents -> logits by the codec's readout, position by position; `read` where it has none.
         times: grid of sampling by its number of steps.
+        tokens: (z, t, belief) -> logits of p(token | z_t), as an escape would ask for them; a codec alone has none.
     """
 
     x: Latents
@@ -37,6 +39,7 @@ class Look(NamedTuple):
     read: Callable[[Latents], Logits]
     spell: Callable[[Latents], Logits]
     times: Callable[[int], list[float]]
+    tokens: Callable[[Latents, float, Posterior], Logits] | None = None
 
     def terminal(self, steps: int, noise: Noise) -> Terminal:
         """The belief at the last time before the text.
@@ -53,29 +56,27 @@ def look(model: Generator | Autoencoder, batch: Batch) -> Look:
 
     Args:
         model: the averaged weights are looked at.
-        batch: real text.
+        batch: real text; of pairs the source is given, and the target is looked at.
     """
     if isinstance(model, Generator):
-        codec, grid = model.codec, model.grid.grid
-        x = codec.encode(batch.ids, batch.mask)
-        spell = codec.readout if codec.reads else model.logits
-        return Look(x, batch.mask, model.path, model.denoiser(), model.logits, spell, grid)
+        codec, prompt, x = model.codec, given(model, batch), model.clean(batch)
+        read, mask = model.reader(prompt), batch.mask if prompt is None else batch.mask & ~prompt.fixed
+        spell = codec.readout if codec.reads else read
+        denoise = model.denoiser(prompt=prompt)
+        return Look(x, mask, model.path, denoise, read, spell, model.grid.grid, denoise.tokens)
     alone: Any = model.twin
     x = alone.encode(batch.ids, batch.mask)
     return Look(x, batch.mask, model.path, channel(model.path), alone.readout, alone.readout, model.clock.grid)
 
 
-def spoken(model: Generator) -> Callable[[Latents, float, Posterior], Logits]:
-    """(z, t, belief) -> logits of p(token | z_t), as an escape would ask for them.
+def given(model: Generator, batch: Batch) -> Prompt | None:
+    """What the rows of pairs begin with; None where nothing is given.
 
     Args:
-        model: whose `tokens` speak.
+        model: trained on such rows.
+        batch: real text.
     """
-
-    def tokens(z: Latents, t: float, belief: Posterior) -> Logits:
-        return model.read(model.tokens, z, t, belief, Given(w=z.new_full((len(z),), model.guidance)))
-
-    return tokens
+    return None if batch.fixed is None else model.prompt(batch.ids, batch.fixed)
 
 
 def channel(path: Path) -> Denoise:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from textflow.autoencoder import Autoencoder
-from textflow.diagnostics.base import Diagnostic, look, spoken
+from textflow.diagnostics.base import Diagnostic, look
 from textflow.diagnostics.blunt import blunt
 from textflow.diagnostics.bootstrap import Ratio
 from textflow.diagnostics.dabi import adversarial, dabi
@@ -112,7 +112,7 @@ class RollIn(Diagnostic):
 
     def measure(self, model: Any, batch: Batch, noise: Noise) -> Mapping[str, float]:
         seen, seeds = look(model, batch), seeds_of(noise)
-        times, tokens = seen.times(self.steps), None if isinstance(model, Autoencoder) else spoken(model)
+        times, tokens = seen.times(self.steps), seen.tokens
         real = (seen.read, seen.path, seen.x, seen.mask, times)
         alone = rollin(seen.denoise, *real, Noise(seeds), tokens)
         driven = cumulative(seen.denoise, Euler(), *real, Noise(seeds), tokens)
@@ -138,12 +138,10 @@ class RowSpace(Diagnostic):
         self.steps = interior(self, steps)
 
     def measure(self, model: Any, batch: Batch, noise: Noise) -> Mapping[str, float]:
-        seen, seeds = look(model, batch), seeds_of(noise)
-        met = seen.terminal(self.steps, noise)
-        few = slice(0, 8)
-        basis = seen_directions(seen.spell, seen.x[few], seen.mask[few], Noise(seeds[few]))
-        share = row_fraction(seen.x, met.guess, seen.mask, basis)
-        return {"rowspace/share": share, "rowspace/isotropic": len(basis) / seen.x.shape[-1]}
+        met, few = look(model, batch).terminal(self.steps, noise), look(model, batch.each(lambda part: part[:8]))
+        basis = seen_directions(few.spell, few.x, few.mask, Noise(seeds_of(noise)[:8]))
+        share = row_fraction(met.x, met.guess, met.mask, basis)
+        return {"rowspace/share": share, "rowspace/isotropic": len(basis) / met.x.shape[-1]}
 
 
 class Blunt(Diagnostic):

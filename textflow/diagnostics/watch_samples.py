@@ -6,14 +6,15 @@ from typing import Any
 import torch
 
 from textflow.autoencoder import Autoencoder
-from textflow.diagnostics.base import Diagnostic
+from textflow.diagnostics.base import Diagnostic, given
 from textflow.diagnostics.cci import cci, evidence, fed_of
 from textflow.diagnostics.margins import margins
 from textflow.diagnostics.residual import seeds_of
 from textflow.diagnostics.stiffness import Stiffness as Measured
 from textflow.diagnostics.stiffness import stiffness
 from textflow.noise import Noise
-from textflow.types import Batch
+from textflow.samplers.prompted import Prompt
+from textflow.types import Batch, Ids, Mask
 
 
 class CCI(Diagnostic):
@@ -32,26 +33,33 @@ class CCI(Diagnostic):
 
     def measure(self, model: Any, batch: Batch, noise: Noise) -> Mapping[str, float]:
         refuse_codec(self, model)
-        made = model.sample(seeds_of(noise), self.steps, length=batch.ids.shape[1])
-        return {"cci": chosen(model, made, noise)}
+        prompt = given(model, batch)
+        made = model.sample(seeds_of(noise), self.steps, length=batch.ids.shape[1], prompt=prompt)
+        return {"cci": chosen(model, made, noise, prompt)}
 
 
-def chosen(model: Any, made: Any, noise: Noise) -> float:
-    """CCI of samples of a generator.
+def chosen(model: Any, made: Any, noise: Noise, prompt: Prompt | None = None) -> float:
+    """CCI of samples of a generator, over what was not given.
 
     Args:
         model: the generator.
         made: of `model.sample`.
         noise: one stream a sample.
+        prompt: what the samples begin with.
     """
-    fed, mask = fed_of(made.trace), torch.ones_like(made.ids, dtype=torch.bool)
-    if not any(bool((ids >= 0).any()) for ids in fed):
+    fed, mask = fed_of(made.trace), written(made.ids, prompt)
+    if not any(bool((ids >= 0)[mask].any()) for ids in fed):
         return 0.0
-    codes, seeds = model.embed(made.ids), seeds_of(noise)
-    read = model.codec.readout if model.codec.reads else model.logits
+    codes, seeds = model.embed(made.ids, prompt), seeds_of(noise)
+    read = model.codec.readout if model.codec.reads else model.reader(prompt)
     times = made.trace.times
     weights = [evidence(read, codes, mask, model.path, t, Noise(seeds)) for t in times]
     return cci(fed, made.ids, weights, mask).value
+
+
+def written(ids: Ids, prompt: Prompt | None) -> Mask:
+    """True on the tokens of samples that were not given."""
+    return torch.ones_like(ids, dtype=torch.bool) if prompt is None else ~prompt.fixed
 
 
 class Margins(Diagnostic):
@@ -70,14 +78,15 @@ class Margins(Diagnostic):
 
     def measure(self, model: Any, batch: Batch, noise: Noise) -> Mapping[str, float]:
         refuse_codec(self, model)
-        made = model.sample(seeds_of(noise), self.steps, length=batch.ids.shape[1])
-        found = margins(made.trace, model.logits, made.ids)
+        prompt = given(model, batch)
+        made = model.sample(seeds_of(noise), self.steps, length=batch.ids.shape[1], prompt=prompt)
+        found = margins(made.trace, model.reader(prompt), made.ids, mask := written(made.ids, prompt))
         seen, half = found.summary(), self.steps // 2
         return {
             "margins/lead": float(seen["lead"][half]),
             "margins/lead_low": float(seen["lead_low"][half]),
             "margins/agrees": float(seen["agrees"][half]),
-            "margins/settled": float(found.settled.double().mean()) / self.steps,
+            "margins/settled": float(found.settled[mask].double().mean()) / self.steps,
         }
 
 
@@ -99,13 +108,15 @@ class Stiffness(Diagnostic):
         self.steps, self.iterations = steps, iterations
 
     def measure(self, model: Any, batch: Batch, noise: Noise) -> Mapping[str, float]:
-        found = stiffness_of(model, seeds_of(noise), self.steps, batch.ids.shape[1], 1, self.iterations)
+        length, prompt = batch.ids.shape[1], given(model, batch)
+        found = stiffness_of(model, seeds_of(noise), self.steps, length, 1, self.iterations, prompt)
         return {"stiffness/peak": float(found.peak.mean()), "stiffness/total": float(found.total.mean())}
 
 
 def stiffness_of(
-    model: Any, seeds: list[int], steps: int, length: int | None = None, starts: int = 3, iterations: int = 8
-) -> Measured:
+    model: Any, seeds: list[int], steps: int, length: int | None = None, starts: int = 3, iterations: int = 8,
+    prompt: Prompt | None = None,
+) -> Measured:  # fmt: skip
     """Stiffness of a generator's own sampling map, with its sampler, its grid and its escape.
 
     Args:
@@ -115,19 +126,23 @@ def stiffness_of(
         length: latents; default: the length of training.
         starts: of the power iteration.
         iterations: of each start.
+        prompt: what the samples begin with, where nothing moves.
     """
     z, noise = model.start(seeds, length)
     return stiffness(
-        lambda streams: model.denoiser(escape=model.escape, noise=streams),
+        lambda streams: model.denoiser(escape=model.escape, noise=streams, prompt=prompt, start=z),
         model.sampler,
         model.path,
         model.grid.grid(steps),
         z,
         noise,
         probes=Noise([seed + 1 for seed in seeds]),
-        last=model.denoiser(),
+        clean=None if prompt is None else prompt.clean,
+        fixed=None if prompt is None else prompt.fixed,
+        last=model.denoiser(prompt=prompt, start=z),
         starts=starts,
         iterations=iterations,
+        rows=8 if prompt is None else len(z),
     )
 
 
