@@ -9,13 +9,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from textflow import holes
 from textflow.data import Document, Paired
 from textflow.data.module import DataModule
 from textflow.data.report import Report
 from textflow.data.rows import RowFile
 from textflow.data.segments import wanted
 from textflow.disk import replace_text
-from textflow.holes import answers as replies
 from textflow.noise import sample_seeds
 from textflow.recipe import data_of
 from textflow.types import Batch
@@ -117,7 +117,9 @@ def answers(
         for first in range(0, n, task.batch_size):
             count = min(task.batch_size, n - first)
             batch: Batch = data.on_after_batch_transfer(rows[range(first, first + count)], 0)
-            said += replies(model, batch, sample_seeds(task.seed, first, count), **how)
+            assert batch.fixed is not None, "pairs have sources"
+            ids = model.complete(batch.ids, batch.fixed, sample_seeds(task.seed, first, count), **how).cpu()
+            said += holes.answers(model, ids, batch.fixed.cpu())
             tick(len(said), n)
     scale = task.scale if task.scale is not None else getattr(model, "prompt_guidance", None)
     return said, {

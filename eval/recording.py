@@ -12,14 +12,19 @@ import torch
 from textflow.checkpoint import load
 from textflow.disk import replace_text
 from textflow.generator import Generator
+from textflow.holes import exchanges
 from textflow.noise import sample_seeds
+from textflow.recipe import data_of
+from textflow.types import Ids
 
+from .protocol import recipe
 from .report.walks import FORMAT, complete, of_weights
 from .rounds import SAMPLERS
 from .trajectory import Way, walk
 
 Record = dict[str, Any]
-PARTS = ("sampler", "escape", "tokens", "readout", "guidance", "stop")  # how it sampled, in the words of a recipe
+# How it sampled, in the words of a recipe.
+PARTS = ("sampler", "escape", "tokens", "readout", "guidance", "prompt_guidance", "stop")
 PLACE = ("device", "dtype", "threads", "torch", "textflow")  # what may move the last bits of a number
 
 
@@ -37,7 +42,8 @@ def spelled(part: Any) -> Any:
 
 def records(run: Path, n: int, steps: int, seed: int = 0, device: Any = "cpu") -> Iterator[Path]:
     """Walk n samples of a run, each as the ODE, by re-injection, by mode commit and in the run's own way, from the same
-    noise; a masked or autoregressive run in its own way. Nothing is made twice of the same weights.
+    noise; a masked or autoregressive run in its own way. A run of pairs answers its first held-out sources. Nothing is
+    made twice of the same weights.
 
     Args:
         run: folder of a fitted model.
@@ -49,14 +55,27 @@ def records(run: Path, n: int, steps: int, seed: int = 0, device: Any = "cpu") -
     if complete(run, n, steps, seed):
         return
     held, model = str(of_weights(run)), load(run, device)
-    found, own = ways(model), parts_of(model)
+    found, own, given = ways(model), parts_of(model), sources(run, model, n)
     for way, parts in found.items():
         for name, part in parts.items():
             setattr(model, name, part)
         facts = {"way": way, "ways": list(found), "own": parts_of(model) == own}
         facts |= {"checkpoint": str(run), "checkpoint_hash": held}
         for index in range(n):
-            yield write(facts | record(model, seed, index, steps), run / "trajectories")
+            yield write(facts | record(model, seed, index, steps, given[index]), run / "trajectories")
+
+
+def sources(run: Path, model: Any, n: int) -> list[list[int] | None]:
+    """The first sources of a run of pairs, each as a row with -1 after it, from the first again after the last."""
+    if model.given is None:
+        return [None] * n
+    data = data_of(recipe(run)["data"])
+    data.prepare_data()
+    data.setup("validate")
+    batch = data.first(n, held_out=bool(len(data.validation_rows)))
+    assert batch.fixed is not None, "pairs have sources"
+    rows = batch.ids.masked_fill(~batch.fixed, -1).tolist()
+    return [rows[i % len(rows)] for i in range(n)]
 
 
 def ways(model: Any) -> dict[str, dict[str, Any]]:
@@ -79,7 +98,7 @@ def parts_of(model: Any) -> Record:
     return {name: spelled(getattr(model, name)) for name in PARTS if hasattr(model, name)}
 
 
-def record(model: Any, seed: int, index: int, steps: int) -> Record:
+def record(model: Any, seed: int, index: int, steps: int, given: list[int] | None = None) -> Record:
     """A sample and its way, with the protocol.
 
     Args:
@@ -87,6 +106,7 @@ def record(model: Any, seed: int, index: int, steps: int) -> Record:
         seed: of the samples.
         index: of the sample.
         steps: of the grid.
+        given: tokens of the row, -1 where none is given.
     """
     stream, grid = sample_seeds(seed, index, 1)[0], getattr(model, "grid", None)
     return {
@@ -99,8 +119,9 @@ def record(model: Any, seed: int, index: int, steps: int) -> Record:
         "seed": seed,
         "index": index,
         "stream": stream,
+        "given": given,
         **place(model),
-        **told(model, walk(model, stream, steps)),
+        **told(model, walk(model, stream, steps, given=row_of(given)), given),
     }
 
 
@@ -111,11 +132,18 @@ def place(model: Any) -> Record:
     return dict(zip(PLACE, found, strict=True))
 
 
-def told(model: Any, made: Way) -> Record:
-    """Text, tokens and calls, and how each token is written."""
+def row_of(given: list[int] | None) -> Ids | None:
+    """Given tokens as a batch of one."""
+    return None if given is None else torch.tensor([given])
+
+
+def told(model: Any, made: Way, given: list[int] | None) -> Record:
+    """Text, tokens and calls, and how each token is written; of pairs the text is source and answer."""
+    row = row_of(given)
+    text = model.tokenizer.decode([made.ids]) if row is None else exchanges(model, torch.tensor([made.ids]), row >= 0)
     seen = sorted({token for call in made.calls for token in (*call.ids, *call.chosen) if token >= 0})
     return {
-        "text": model.tokenizer.decode([made.ids])[0],
+        "text": text[0],
         "ids": made.ids,
         "length": len(made.ids),
         "cci": made.cci,

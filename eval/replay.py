@@ -10,7 +10,7 @@ import yaml
 from textflow.checkpoint import load
 
 from .methods import Times
-from .recording import PLACE, Record, place, told
+from .recording import PLACE, Record, place, row_of, told
 from .report.walks import of_weights, read
 from .trajectory import walk
 
@@ -40,7 +40,9 @@ def again(file: Path, run: Path | None = None, device: Any = None) -> tuple[Reco
         overlay.write_text(yaml.safe_dump({"model": {"init_args": said["parts"]}}), encoding="utf-8")
         model: Any = load(folder, device or here(said, file), [str(overlay)])
     grid = None if said["times"] is None else Times(said["times"])
-    return said, {**place(model), **told(model, walk(model, said["stream"], said["asked"], grid, said["length"]))}
+    given = said.get("given")
+    made = walk(model, said["stream"], said["asked"], grid, said["length"], row_of(given))
+    return said, {**place(model), **told(model, made, given)}
 
 
 def here(said: Record, file: Path) -> str:

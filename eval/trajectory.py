@@ -14,7 +14,7 @@ from textflow.escapes import Escape
 from textflow.generator import Generator
 from textflow.masked import Masked
 from textflow.noise import Noise
-from textflow.types import Given, Ids, Latents, Logits, Posterior
+from textflow.types import Ids, Latents, Logits, Mask, Posterior
 
 DIGITS = 4  # of a lead, nats: what a record keeps
 
@@ -43,7 +43,9 @@ class Way(NamedTuple):
     cci: float
 
 
-def walk(model: Any, seed: int, steps: int, grid: Clock | None = None, length: int | None = None) -> Way:
+def walk(
+    model: Any, seed: int, steps: int, grid: Clock | None = None, length: int | None = None, given: Ids | None = None
+) -> Way:
     """One sample and its way.
 
     Args:
@@ -52,13 +54,15 @@ def walk(model: Any, seed: int, steps: int, grid: Clock | None = None, length: i
         steps: of the grid; an autoregressive model takes a call a token.
         grid: of the times; default: the model's own.
         length: tokens; default: the length of training.
+        given: a row of tokens, -1 where none is given; default: none is.
     """
     if isinstance(model, Generator):
-        return flowed(model, seed, steps, grid, length)
+        return flowed(model, seed, steps, grid, length, given)
+    start = torch.full((1, length or model.length), -1) if given is None else given
     if isinstance(model, Masked):
-        return unmasked(model, seed, steps, grid, length)
+        return unmasked(model, seed, steps, grid, start.to(model.device))
     if isinstance(model, CausalLM):
-        return written(model, seed, length)
+        return written(model, seed, start.to(model.device))
     raise ValueError(f"a {type(model).__name__} makes no samples; name the run of a Generator, Masked or CausalLM")
 
 
@@ -99,26 +103,27 @@ def top(logits: Logits) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def flowed(model: Generator, seed: int, steps: int, grid: Clock | None, length: int | None) -> Way:
+def flowed(model: Generator, seed: int, steps: int, grid: Clock | None, length: int | None, given: Ids | None) -> Way:
     """A continuous sample. Tokens are those that the escape was told, where it asked; else the readout of the belief:
     what would be written if the way ended there."""
-    heard = Heard(model.escape)
-    made = model.sample([seed], steps, length=length, escape=heard, grid=grid)
+    heard, prompt = Heard(model.escape), None if given is None else model.prompt(*tokens_of(given, model.device))
+    made = model.sample([seed], steps, length=length, escape=heard, grid=grid, prompt=prompt)
     trace, last = made.trace, len(made.trace.times) - 1
     tops = heard.tops if len(heard.tops) == last else [None] * last  # a sampler that asks twice a step
-    given, calls = Given(w=trace.z.new_full((1,), model.guidance)), []
+    calls, settings = list[Call](), model.told(trace.z, prompt=prompt)
     for k, (t, z, belief) in enumerate(zip(trace.times, trace.states, trace.beliefs, strict=True)):
         final = belief._replace(mean=trace.z) if k == last else belief
         told = tops[k] if k < last else None
-        ids, lead = told if told is not None else top(model.read(model.readout, z, t, final, given))
+        ids, lead = told if told is not None else top(model.read(model.readout, z, t, final, settings))
         fed = belief.chosen if belief.chosen is not None and belief.chosen.shape == ids.shape else ids.new_tensor(-1)
         fed = fed.expand_as(ids)
-        calls.append(call(t, made.ids if k == last else torch.where(fed >= 0, fed, ids), lead, fed))
-    return Way(made.ids[0].tolist(), calls, chosen(model, made, Noise([seed])))
+        stands = made.ids if k == last else torch.where(fed >= 0, fed, ids)
+        calls.append(call(t, stands if prompt is None else prompt.settle(stands), lead, fed))
+    return Way(made.ids[0].tolist(), calls, chosen(model, made, Noise([seed]), prompt))
 
 
 @torch.no_grad()
-def unmasked(model: Masked, seed: int, steps: int, grid: Clock | None, length: int | None) -> Way:
+def unmasked(model: Masked, seed: int, steps: int, grid: Clock | None, given: Ids) -> Way:
     """A sample of a masked model: each call at which a token had changed; masks show their likeliest token."""
     net, met = model.twin, list[tuple[float, Ids, tuple[Tensor, Tensor]]]()
 
@@ -127,28 +132,33 @@ def unmasked(model: Masked, seed: int, steps: int, grid: Clock | None, length: i
         met.append((t, ids, top(net.logits(states)[..., : net.mask])))
         return states
 
-    start = torch.full((1, length or model.length), net.mask, device=model.device)
+    start = given.masked_fill(given < 0, net.mask)
     times, timed = (grid or model.grid).grid(steps), model.objective.timed
     ids = model.eval().sampler.sample(see, net.logits, start, net.mask, times, Noise([seed]), timed)
     after = [each[1] for each in met[1:]] + [ids]
     fed = [now.masked_fill(now == net.mask, -1) for now in after]
     shown = [torch.where(now >= 0, now, best) for now, (_, _, (best, _)) in zip(fed, met, strict=True)]
     calls = [call(t, now, lead, given) for (t, _, (_, lead)), now, given in zip(met, shown, fed, strict=True)]
-    return Way(ids[0].tolist(), calls, clean_cci(calls, ids))
+    return Way(ids[0].tolist(), calls, clean_cci(calls, ids, given < 0))
 
 
 @torch.no_grad()
-def written(model: CausalLM, seed: int, length: int | None) -> Way:
+def written(model: CausalLM, seed: int, given: Ids) -> Way:
     """A sample of an autoregressive model: a call a token; what is not written yet has no token (-1) and no lead."""
-    ids = model.sample([seed], length=length)
+    ids = model.complete(*tokens_of(given, model.device), [seed])
     begun = torch.cat([torch.full_like(ids[:, :1], model.tokenizer.eos), ids[:, :-1]], 1)
     _, lead = top(model.twin(input_ids=begun).logits)
     calls, n = [], ids.shape[1]
-    for k in range(n):
+    for k in range(int((given >= 0).sum()), n):
         later = torch.arange(n, device=ids.device) > k
         now = ids.masked_fill(later, -1)
         calls.append(call((k + 1) / n, now, lead.masked_fill(later, 0.0), now))
-    return Way(ids[0].tolist(), calls, clean_cci(calls, ids))
+    return Way(ids[0].tolist(), calls, clean_cci(calls, ids, given < 0))
+
+
+def tokens_of(given: Ids, device: torch.device) -> tuple[Ids, Mask]:
+    """The given tokens, and where they are given."""
+    return given.clamp_min(0).to(device), (given >= 0).to(device)
 
 
 def call(t: float, ids: Ids, lead: Tensor, fed: Ids) -> Call:
@@ -157,8 +167,8 @@ def call(t: float, ids: Ids, lead: Tensor, fed: Ids) -> Call:
     return Call(t, ids[0].tolist(), leads, fed[0].tolist())
 
 
-def clean_cci(calls: list[Call], ids: Ids) -> float:
-    """CCI of a model whose input holds its choices as they are, without noise."""
+def clean_cci(calls: list[Call], ids: Ids, made: Mask) -> float:
+    """CCI of a model whose input holds its choices as they are, without noise, over the tokens that it made."""
     none = torch.full_like(ids, -1)
     fed = [none, *(torch.tensor([each.chosen], device=ids.device) for each in calls[:-1])]
-    return cci(fed, ids, [1.0] * len(fed), torch.ones_like(ids, dtype=torch.bool)).value
+    return cci(fed, ids, [1.0] * len(fed), made).value

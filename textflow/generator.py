@@ -180,4 +180,5 @@ class Generator(Texts):
         if self.given is None:
             return self.generate(n)
         real = self.real_text(n, held_out=bool(len(self.trainer.datamodule.validation_rows)))  # type: ignore[attr-defined]
-        return exchanges(self, real, sample_seeds(0, 0, len(real.ids)))
+        assert real.fixed is not None, "pairs have sources"
+        return exchanges(self, self.complete(real.ids, real.fixed, sample_seeds(0, 0, len(real.ids))), real.fixed)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from textflow.samplers.prompted import answer
-from textflow.types import Batch, Mask
+from textflow.types import Mask
 
 HOLE = re.compile(r"\[MASK(?::(\d+))?\]")
 
@@ -138,22 +138,19 @@ def told(tokenizer: Any, row: Row, ids: Sequence[int]) -> list[tuple[bool, str]]
     ]
 
 
-def answers(model: Any, batch: Batch, seeds: list[int], **how: Any) -> list[str]:
+def answers(model: Any, ids: Tensor, fixed: Mask) -> list[str]:
     """What follows the sources of pairs, cut at its EOS.
 
     Args:
         model: trained on pairs.
-        batch: pairs; the targets are not looked at.
-        seeds: one a row.
-        how: of the model's `complete`.
+        ids: sources and answers [B, L].
+        fixed: True on the sources.
     """
-    assert batch.fixed is not None and model.given is not None, "answers are of pairs"
-    ids = model.complete(batch.ids, batch.fixed, seeds, **how).to(batch.ids.device)
-    return model.tokenizer.decode(answer(ids, batch.fixed, model.length - model.given, model.tokenizer.pad).tolist())
+    assert model.given is not None, "answers are of pairs"
+    return model.tokenizer.decode(answer(ids, fixed, model.length - model.given, model.tokenizer.pad).tolist())
 
 
-def exchanges(model: Any, batch: Batch, seeds: list[int]) -> list[str]:
-    """Sources and answers, to look at."""
-    assert batch.fixed is not None, "sources are of pairs"
-    sources = model.tokenizer.decode(batch.ids.masked_fill(~batch.fixed, model.tokenizer.pad).tolist())
-    return [f"{said} => {reply}" for said, reply in zip(sources, answers(model, batch, seeds), strict=True)]
+def exchanges(model: Any, ids: Tensor, fixed: Mask) -> list[str]:
+    """Sources and answers, to look at; as `answers`."""
+    sources = model.tokenizer.decode(ids.masked_fill(~fixed, model.tokenizer.pad).tolist())
+    return [f"{said} => {reply}" for said, reply in zip(sources, answers(model, ids, fixed), strict=True)]

@@ -50,7 +50,7 @@
     svg.style.height = "7rem";
     way.calls.forEach((call, k) => {
       for (let i = 0, begin = 0; i < n; i += 1) {
-        const kind = (j) => (call.ids[j] < 0 ? "none" : "b" + bin(call.lead[j]));
+        const kind = (j) => (call.ids[j] < 0 || way.given[j] ? "none" : "b" + bin(call.lead[j]));
         if (i === n - 1 || kind(i + 1) !== kind(i)) {
           svg.append(drawn("rect", { x: k, y: begin, width: 1, height: i + 1 - begin, class: kind(i) }));
           begin = i + 1;
@@ -94,6 +94,7 @@
     panels = sample().ways.map(panel);
     at("panels").replaceChildren(...panels.map((each) => each.box));
     at("slide").max = last();
+    at("given").hidden = !sample().ways.some((way) => way.given.includes(1));
     show();
   }
 
@@ -105,15 +106,16 @@
       const call = way.calls[k];
       let flips = 0;
       cells.forEach((cell, i) => {
-        const flip = flipped(way, k, i);
+        const flip = !way.given[i] && flipped(way, k, i);
         flips += flip;
-        const kind = call.ids[i] < 0 ? "none" : "b" + bin(call.lead[i]);
-        cell.className = `tok ${kind}${call.fed[i] ? " fed" : ""}${flip ? " flip" : ""}${state.held === i ? " same" : ""}`;
+        const kind = way.given[i] ? "given" : call.ids[i] < 0 ? "none" : "b" + bin(call.lead[i]);
+        cell.className = `tok ${kind}${call.fed[i] && !way.given[i] ? " fed" : ""}${flip ? " flip" : ""}${state.held === i ? " same" : ""}`;
         cell.textContent = shown(call.ids[i]);
       });
-      const fed = call.fed.reduce((a, b) => a + b, 0);
-      const still = when.filter((each, i) => each <= k && call.ids[i] >= 0).length;
-      counts.textContent = `t = ${call.t.toFixed(3)} · ${flips} flipped · ${fed} committed · ${still} of ${cells.length} settled`;
+      const made = cells.map((_, i) => i).filter((i) => !way.given[i]);
+      const fed = made.filter((i) => call.fed[i]).length;
+      const still = made.filter((i) => when[i] <= k && call.ids[i] >= 0).length;
+      counts.textContent = `t = ${call.t.toFixed(3)} · ${flips} flipped · ${fed} committed · ${still} of ${made.length} settled`;
       now.setAttribute("x", k);
     }
     tell(state.held);
@@ -127,6 +129,7 @@
     const said = panels.map(({ way, when }) => {
       const call = way.calls[callOf(way)];
       if (call.ids[i] === undefined || call.ids[i] < 0) return `${way.title}: no token yet`;
+      if (way.given[i]) return `${way.title}: “${piece(call.ids[i]).trim()}” is given`;
       return `${way.title}: “${piece(call.ids[i]).trim()}”, lead ${call.lead[i].toFixed(2)} nats, settles at call ${when[i] + 1}`;
     });
     at("told").textContent = `Position ${i + 1}. ${said.join(" · ")}`;

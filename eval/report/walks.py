@@ -53,10 +53,12 @@ def sound(said: Record) -> bool:
     n, pieces = len(said["ids"]), said["pieces"].values()
     words = [*(said[name] for name in ("kind", "way", "text", "checkpoint", "checkpoint_hash")), *pieces]
     numbers = [said["seed"], said["index"], said["asked"], said["stream"]]
+    given = said.get("given")
     calls = said["calls"] if isinstance(said["calls"], list) else []
     rows = [call.get(name) for call in calls if isinstance(call, dict) for name in ("ids", "chosen", "lead")]
     return (
         bool(calls)
+        and (given is None or (isinstance(given, list) and len(given) == n and all(isinstance(i, int) for i in given)))
         and len(rows) == 3 * len(calls)
         and all(isinstance(word, str) for word in words)
         and all(isinstance(number, int) for number in numbers)

@@ -78,6 +78,7 @@ def of_record(record: Record, run: Run) -> Record:
         "text": record["text"],
         "cci": number_of(record.get("cci")),
         "cut": n - SHOWN if n > SHOWN else 0,
+        "given": [int(token >= 0) for token in (record.get("given") or [])[:SHOWN]],
         "calls": [
             {
                 "t": call["t"],

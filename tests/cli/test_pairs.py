@@ -1,7 +1,6 @@
 """A run of pairs as its user has it: fit, sample, eval; and prompts for runs that were trained on texts alone."""
 
 import json
-import random
 import shutil
 from pathlib import Path
 
@@ -20,34 +19,10 @@ from textflow.types import Batch
 SOURCE = "bana kole"
 
 
-def lines(draw: random.Random, words: list[str], count: int) -> str:
-    """Pairs whose target is the source backwards."""
-    pairs = [draw.choices(words, k=draw.randint(2, 4)) for _ in range(count)]
-    rows = [{"source": " ".join(pair), "target": " ".join(pair[::-1])} for pair in pairs]
-    return "".join(json.dumps(row) + "\n" for row in rows)
-
-
-def recipe(folder: Path) -> Path:
-    """Write pairs and recipes into a folder; the teacher's recipe."""
-    teacher = tiny.recipe(folder)
-    draw = random.Random(1)
-    words = ["".join(draw.choices(tiny.SOUNDS, k=3)) for _ in range(60)]
-    for name, count in (("train", 200), ("test", 12)):
-        (folder / f"{name}.jsonl").write_text(lines(draw, words, count))
-    tree = yaml.safe_load(teacher.read_text())
-    del tree["data"]["files"]
-    files = {"paths": str(folder / "train.jsonl"), "test": str(folder / "test.jsonl")}
-    tree["data"] |= {"source": {"class_path": "PairFiles", "init_args": files}, "length": 24, "given": 12}
-    tree["model"]["init_args"]["drop"] = 0.2
-    tree["model"]["init_args"]["objective"]["init_args"]["pads"] = True
-    teacher.write_text("# tiny pairs\n" + yaml.safe_dump(tree))
-    return teacher
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pairs")
-    assert main(["fit", str(recipe(folder))]) == 0
+    assert main(["fit", str(tiny.pairs(folder))]) == 0
     return folder / "run"
 
 
@@ -192,7 +167,7 @@ def test_a_loaded_run_knows_whether_it_was_trained_on_pairs(run: Path, plain: Pa
 
 
 def test_a_run_of_pairs_goes_on_to_the_same_bits(run: Path, tmp_path: Path) -> None:
-    teacher = recipe(tmp_path)
+    teacher = tiny.pairs(tmp_path)
     assert main(["fit", str(teacher), "--trainer.max_steps", "8"]) == 0
     assert main(["fit", str(teacher)]) == 0
     ours, theirs = (textflow.load(folder).state_dict() for folder in (tmp_path / "run", run))
@@ -210,7 +185,7 @@ def test_scores_know_what_is_right_and_what_is_not() -> None:
 
 def test_a_recipe_of_pairs_is_looked_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--model.objective.coins", "stratified"]
-    assert main(["check", str(recipe(tmp_path)), *words]) == 0
+    assert main(["check", str(tiny.pairs(tmp_path)), *words]) == 0
     shown = capsys.readouterr().out
     assert "PairFiles" in shown and "ok   step" in shown
 

@@ -1,7 +1,10 @@
 """A recipe that fits in seconds on its own little text."""
 
+import json
 import random
 from pathlib import Path
+
+import yaml
 
 CODEC = """\
 # tiny codec
@@ -45,4 +48,28 @@ def recipe(folder: Path) -> Path:
     (folder / "codec.yaml").write_text(CODEC)
     teacher = folder / "teacher.yaml"
     teacher.write_text(TEACHER.replace("FOLDER", str(folder)))
+    return teacher
+
+
+def lines(draw: random.Random, words: list[str], count: int) -> str:
+    """Pairs whose target is the source backwards."""
+    made = [draw.choices(words, k=draw.randint(2, 4)) for _ in range(count)]
+    rows = [{"source": " ".join(pair), "target": " ".join(pair[::-1])} for pair in made]
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def pairs(folder: Path) -> Path:
+    """Write pairs and recipes into a folder; the teacher's recipe."""
+    teacher = recipe(folder)
+    draw = random.Random(1)
+    words = ["".join(draw.choices(SOUNDS, k=3)) for _ in range(60)]
+    for name, count in (("train", 200), ("test", 12)):
+        (folder / f"{name}.jsonl").write_text(lines(draw, words, count))
+    tree = yaml.safe_load(teacher.read_text())
+    del tree["data"]["files"]
+    files = {"paths": str(folder / "train.jsonl"), "test": str(folder / "test.jsonl")}
+    tree["data"] |= {"source": {"class_path": "PairFiles", "init_args": files}, "length": 24, "given": 12}
+    tree["model"]["init_args"]["drop"] = 0.2
+    tree["model"]["init_args"]["objective"]["init_args"]["pads"] = True
+    teacher.write_text("# tiny pairs\n" + yaml.safe_dump(tree))
     return teacher

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 
 from textflow.autoencoder import Autoencoder
+from textflow.codecs.sight import sight
 from textflow.diagnostics.residual import Terminal, terminal
 from textflow.generator import Generator
 from textflow.noise import Noise, sample_seeds
@@ -65,7 +66,7 @@ def look(model: Generator | Autoencoder, batch: Batch) -> Look:
         denoise = model.denoiser(prompt=prompt)
         return Look(x, mask, model.path, denoise, read, spell, model.grid.grid, denoise.tokens)
     alone: Any = model.twin
-    x = alone.encode(batch.ids, batch.mask)
+    x = alone.encode(batch.ids, batch.mask if batch.fixed is None else sight(batch.mask, batch.fixed))
     return Look(x, batch.mask, model.path, channel(model.path), alone.readout, alone.readout, model.clock.grid)
 
 
