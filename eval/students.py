@@ -36,7 +36,7 @@ def matrix(folders: Sequence[Path]) -> list[dict[str, str]]:
         folders: of distillations by one teacher, scored alike.
     """
     parts = {folder.name: scored(folder) for folder in folders}
-    alike(folders, [record for part in parts.values() for record in part])
+    alike([record for part in parts.values() for record in part])
     cells: dict[tuple[str, str], dict[int, Record]] = {}
     for name, part in parts.items():
         for record in part:
@@ -64,9 +64,9 @@ def said(record: Record, best: bool) -> str:
     return f"{record['perplexity']:.4g} / {record['entropy']:.2f} ({record['nfe']:g})" + " *" * best
 
 
-def alike(folders: Sequence[Path], records: Sequence[Record]) -> None:
+def alike(records: Sequence[Record]) -> None:
     """Refuse what has different teachers or was not scored alike."""
-    teachers = {json.loads((folder / "rounds.json").read_text(encoding="utf-8"))["teacher"] for folder in folders}
+    teachers = {str(record.get("checkpoint_hash")) for record in records if record["who"] == "teacher"}
     for key, found in [("teacher", teachers), *((key, {str(record.get(key)) for record in records}) for key in ALIKE)]:
         if len(found) > 1:
             raise ValueError(f"{key} differs between these rounds ({', '.join(sorted(found))}): compare those of one")

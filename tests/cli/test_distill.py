@@ -240,7 +240,7 @@ def test_distillations_of_one_teacher_stand_side_by_side(students: Path, capsys:
         ],
     }.items():
         (folder := students.parent / name).mkdir()
-        (folder / "rounds.json").write_text('{"teacher": "run", "rounds": []}')
+        (folder / "rounds.json").write_text("{}")
         (folder / "rounds_scored.json").write_text(json.dumps(rows))
     one, two = students.parent / "one", students.parent / "two"
     capsys.readouterr()
@@ -252,7 +252,8 @@ def test_distillations_of_one_teacher_stand_side_by_side(students: Path, capsys:
         "two ODE no text 30 / 3.00 (5) * 40 / 3.00 (3) *",
     ):
         assert line in lines
-    (two / "rounds.json").write_text('{"teacher": "other", "rounds": []}')
+    others = [row(who="teacher", perplexity=90.0, checkpoint_hash="other")]
+    (two / "rounds_scored.json").write_text(json.dumps(others))
     assert main(["compare", str(one), str(two)]) == 2 and "teacher differs" in capsys.readouterr().err
     (two / "rounds_scored.json").unlink()
     assert main(["compare", str(one), str(two)]) == 2 and "are not scored" in capsys.readouterr().err

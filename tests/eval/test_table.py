@@ -22,7 +22,7 @@ def printed(records, width: int = 200) -> str:
 
 
 def test_the_table_prints_all_that_a_perplexity_stands_beside(records):
-    text = printed(records)
+    text = " ".join(printed(records).split())  # a long folder's name wraps
     for word in (
         *("perplexity", "entropy", "nll - H", "seq-rep-4", "clean", "empty", "float32", "seed 0"),
         *(records[0]["scorer_hash"], "entropy over the scorer's ids"),

@@ -17,8 +17,8 @@ from textflow.samplers.prompted import Prompt
 from textflow.types import Batch, Ids, Mask
 
 
-class CCI(Diagnostic):
-    """cci of samples: the share of pairs of tokens where one was chosen in sight of the other [ours].
+class Watched(Diagnostic):
+    """Looks at samples, in the run's own way; those of a run of pairs answer its held-out sources.
 
     Args:
         every_n_steps: optimizer steps between two measurements.
@@ -31,55 +31,26 @@ class CCI(Diagnostic):
         super().__init__(every_n_steps, rows, seed)
         self.steps = steps
 
-    def measure(self, model: Any, batch: Batch, noise: Noise) -> Mapping[str, float]:
+    def samples(self, model: Any, batch: Batch, noise: Noise) -> tuple[Any, Prompt | None]:
+        """Samples, and what they begin with."""
         refuse_codec(self, model)
         prompt = given(model, batch)
-        made = model.sample(seeds_of(noise), self.steps, length=batch.ids.shape[1], prompt=prompt)
+        return model.sample(seeds_of(noise), self.steps, length=batch.ids.shape[1], prompt=prompt), prompt
+
+
+class CCI(Watched):
+    """cci of samples: the share of pairs of tokens where one was chosen in sight of the other [ours]."""
+
+    def measure(self, model: Any, batch: Batch, noise: Noise) -> Mapping[str, float]:
+        made, prompt = self.samples(model, batch, noise)
         return {"cci": chosen(model, made, noise, prompt)}
 
 
-def chosen(model: Any, made: Any, noise: Noise, prompt: Prompt | None = None) -> float:
-    """CCI of samples of a generator, over what was not given.
-
-    Args:
-        model: the generator.
-        made: of `model.sample`.
-        noise: one stream a sample.
-        prompt: what the samples begin with.
-    """
-    fed, mask = fed_of(made.trace), written(made.ids, prompt)
-    if not any(bool((ids >= 0)[mask].any()) for ids in fed):
-        return 0.0
-    codes, seeds = model.embed(made.ids, prompt), seeds_of(noise)
-    read = model.codec.readout if model.codec.reads else model.reader(prompt)
-    times = made.trace.times
-    weights = [evidence(read, codes, mask, model.path, t, Noise(seeds)) for t in times]
-    return cci(fed, made.ids, weights, mask).value
-
-
-def written(ids: Ids, prompt: Prompt | None) -> Mask:
-    """True on the tokens of samples that were not given."""
-    return torch.ones_like(ids, dtype=torch.bool) if prompt is None else ~prompt.fixed
-
-
-class Margins(Diagnostic):
-    """margins/lead, margins/settled: how sure samples are half way, and where their tokens enter their basin [ours].
-
-    Args:
-        every_n_steps: optimizer steps between two measurements.
-        rows: samples.
-        seed: of the noise.
-        steps: of the samples.
-    """
-
-    def __init__(self, every_n_steps: int = 500, rows: int = 16, seed: int = 0, steps: int = 8) -> None:
-        super().__init__(every_n_steps, rows, seed)
-        self.steps = steps
+class Margins(Watched):
+    """margins/lead, margins/settled: how sure samples are half way, and where their tokens enter their basin [ours]."""
 
     def measure(self, model: Any, batch: Batch, noise: Noise) -> Mapping[str, float]:
-        refuse_codec(self, model)
-        prompt = given(model, batch)
-        made = model.sample(seeds_of(noise), self.steps, length=batch.ids.shape[1], prompt=prompt)
+        made, prompt = self.samples(model, batch, noise)
         found = margins(made.trace, model.reader(prompt), made.ids, mask := written(made.ids, prompt))
         seen, half = found.summary(), self.steps // 2
         return {
@@ -144,6 +115,30 @@ def stiffness_of(
         iterations=iterations,
         rows=8 if prompt is None else len(z),
     )
+
+
+def chosen(model: Any, made: Any, noise: Noise, prompt: Prompt | None = None) -> float:
+    """CCI of samples of a generator, over what was not given.
+
+    Args:
+        model: the generator.
+        made: of `model.sample`.
+        noise: one stream a sample.
+        prompt: what the samples begin with.
+    """
+    fed, mask = fed_of(made.trace), written(made.ids, prompt)
+    if not any(bool((ids >= 0)[mask].any()) for ids in fed):
+        return 0.0
+    codes, seeds = model.embed(made.ids, prompt), seeds_of(noise)
+    read = model.codec.readout if model.codec.reads else model.reader(prompt)
+    times = made.trace.times
+    weights = [evidence(read, codes, mask, model.path, t, Noise(seeds)) for t in times]
+    return cci(fed, made.ids, weights, mask).value
+
+
+def written(ids: Ids, prompt: Prompt | None) -> Mask:
+    """True on the tokens of samples that were not given."""
+    return torch.ones_like(ids, dtype=torch.bool) if prompt is None else ~prompt.fixed
 
 
 def refuse_codec(diagnostic: Diagnostic, model: Any) -> None:

@@ -20,6 +20,10 @@ from .log import Metrics, step_done
 class Wandb(WandbLogger):
     """Lightning's logger, with steps counted as in checkpoints and a W&B run that ends when the fit ends."""
 
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._wandb_init.pop("anonymous", None)  # wandb warns of it whatever it says
+
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Logs against the number of optimizer steps done."""
