@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from textflow import changes, recipe
 from textflow.clocks import Clock
@@ -49,14 +50,32 @@ def load(run: str | Path, device: str | torch.device = "cpu", overlays: Sequence
         if not (folder / name).is_file():
             raise ValueError(f"{folder} holds no trained run: {name} is missing; make one with `textflow fit RECIPE`")
     tokenizer = Tokenizer.load(folder / "tokenizer")
-    text = changes.sampling(folder / "recipe.yaml", overlays) if overlays else (folder / "recipe.yaml").read_text()
+    kept = (folder / "recipe.yaml").read_text()
+    text = changes.sampling(folder / "recipe.yaml", overlays) if overlays else kept
     model, config = recipe.load_model(text, tokenizer.vocab)
-    model.load_weights(weights(folder))
+    model.load_weights(regridded(model, weights(folder)) if grid(text) != grid(kept) else weights(folder))
     model.tokenizer, model.length, model.given = tokenizer, config.data.length, config.data.given
     model.eval().to(device)
     if isinstance(model, Generator) and (clocks := model.unmeasured()):
         settle(model, clocks, folder, config.data)
     return model
+
+
+def grid(text: str) -> Any:
+    """What a resolved recipe says of the times of sampling."""
+    tree = yaml.safe_load(text)
+    return tree["model"]["init_args"].get("grid") if isinstance(tree, dict) else None
+
+
+def regridded(model: Trainable, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A run's tensors, with the law of the model's grid in place of its own grid's; it may wait to be measured.
+
+    Args:
+        model: has another grid than the run was trained with.
+        tensors: of the run.
+    """
+    own = {name: law for name, law in model.state_dict().items() if name.startswith("own_grid.")}
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith("own_grid.")} | own
 
 
 def settle(model: Generator, clocks: list[Clock], run: Path, data: Any) -> None:
@@ -68,7 +87,7 @@ def settle(model: Generator, clocks: list[Clock], run: Path, data: Any) -> None:
         run: its folder.
         data: the part of its recipe.
     """
-    name = "-".join(f"{type(clock).__name__}{len(law)}" for clock in clocks for law in clock.buffers())
+    name = "-".join(clock.title for clock in clocks)
     weights = content(run / "model.safetensors")[:16]
     kept = run / "clocks" / f"{name}-{weights}.safetensors"
     if not kept.is_file():

@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from tests.recorded import recorded
-from textflow.clocks import Clock, DecodeError, LogitNormal, Uniform
+from textflow.clocks import Clock, DecodeError, Drawn, LogitNormal, Uniform
 from textflow.codecs import Table
 from textflow.noise import Noise
 from textflow.objectives import ELFObjective
@@ -69,6 +69,17 @@ def test_draws_follow_the_law(clock: Clock) -> None:
 def test_a_drawn_grid_depends_on_its_seed_alone() -> None:
     assert LogitNormal().grid(8, Noise([5])) == LogitNormal().grid(8, Noise([5, 6]))
     assert LogitNormal().grid(8, Noise([5])) != LogitNormal().grid(8, Noise([6]))
+
+
+def test_a_drawn_clock_lays_one_random_grid_of_its_law() -> None:
+    law = LogitNormal(-1.5, 0.8)
+    grid = Drawn(law, 5).grid(8)
+    assert grid == law.grid(8, Noise([5])) == Drawn(law, 5).grid(8) != Drawn(law, 6).grid(8)
+    assert grid != law.grid(8) and grid == sorted(grid) and (grid[0], grid[-1]) == (0, 1)
+    q = torch.tensor([0.1, 0.9], dtype=torch.float64)
+    assert torch.equal(Drawn(law).icdf(q), law.icdf(q))
+    many = torch.tensor(Drawn(law, 1).grid(2_000)[1:-1], dtype=torch.float64).logit()
+    assert abs(float(many.mean()) + 1.5) < 0.1 and abs(float(many.std()) - 0.8) < 0.1
 
 
 def closed_form(t: torch.Tensor, dim: int, scale: float, vocab: int) -> torch.Tensor:

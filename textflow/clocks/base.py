@@ -43,6 +43,11 @@ class Clock(nn.Module, ABC):
         """Whether the law is known."""
         return True
 
+    @property
+    def title(self) -> str:
+        """Names what is measured: two clocks of one title have one law, of one model."""
+        return "-".join([type(self).__name__, *(str(len(law)) for law in self.buffers(recurse=False))])
+
     def assume_uniform(self) -> None:
         """Take the uniform law where nothing can be measured yet: for a dry run."""
 

@@ -35,6 +35,10 @@ class DecodeError(Clock):
         """Whether the law is known."""
         return known(self.share)
 
+    @property
+    def title(self) -> str:
+        return f"{super().title}-{self.even:g}"
+
     def assume_uniform(self) -> None:
         """Take the uniform law: for a dry run, whose codec has learned nothing that could be measured."""
         self.share.copy_(torch.linspace(0, 1, len(self.share), dtype=torch.float64))

@@ -1,0 +1,76 @@
+"""Every overlay of sampling on a fitted run, alone and composed: a law that it needs is measured, and kept."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import textflow
+from tests.cli import tiny
+from textflow.cli.app import main
+from textflow.clocks import DecodeError, Uniform
+
+ROOT = Path(__file__).parents[2]
+OVERLAYS = sorted(
+    path
+    for room in ("escape", "sampler")
+    for path in (ROOT / "recipes" / room).glob("*.yaml")
+    if path.name != "head.yaml"  # it changes the net
+)
+CLOCK = ROOT / "recipes" / "sampler" / "decode_clock.yaml"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trained with a clock that needs no measuring."""
+    folder = tmp_path_factory.mktemp("overlaid")
+    teacher = tiny.recipe(folder)
+    teacher.write_text(teacher.read_text().replace("clock: DecodeError", "clock: LogitNormal"))
+    assert main(["fit", str(teacher), "--trainer.max_steps", "4"]) == 0
+    return folder / "run"
+
+
+def texts(run: Path, *overlays: Path) -> list[str]:
+    model: Any = textflow.load(run, overlays=[str(path) for path in overlays])
+    return model.generate(n=2, steps=4)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_an_overlay_samples_the_same_twice(run: Path, overlay: Path) -> None:
+    assert texts(run, overlay) == texts(run, overlay)
+
+
+def test_grids_escapes_and_samplers_compose(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parts = [ROOT / "recipes" / part for part in ("sampler/drawn_clock.yaml", "escape/fair.yaml", "sampler/heun.yaml")]
+    assert main(["sample", str(run), *map(str, parts), "-n", "1", "--steps", "3", "--device", "cpu"]) == 0
+    model: Any = textflow.load(run, overlays=[str(path) for path in parts])
+    assert [type(part).__name__ for part in (model.grid, model.escape, model.sampler)] == ["Drawn", "Fair", "Heun"]
+
+
+def test_a_law_that_the_run_lacks_is_measured_once(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (run / "clocks").glob("DecodeError*"):
+        path.unlink()
+    capsys.readouterr()
+    first: Any = textflow.load(run, overlays=[str(CLOCK)])
+    kept = list((run / "clocks").glob("DecodeError*"))
+    assert isinstance(first.grid, DecodeError) and first.grid.measured and len(kept) == 1
+    before = kept[0].stat().st_mtime_ns
+    again: Any = textflow.load(run, overlays=[str(CLOCK)])
+    assert again.grid.grid(8) == first.grid.grid(8) and kept[0].stat().st_mtime_ns == before
+
+
+def test_another_share_of_uniform_time_is_another_law(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "even.yaml").write_text("model: {init_args: {grid: {class_path: DecodeError, init_args: {even: 0.5}}}}")
+    one, other = (textflow.load(run, overlays=[str(path)]) for path in (CLOCK, tmp_path / "even.yaml"))
+    a: Any = one
+    b: Any = other
+    assert a.grid.grid(8) != b.grid.grid(8)
+
+
+def test_a_grid_with_a_law_gives_way_to_one_without(tmp_path: Path) -> None:
+    teacher = tiny.recipe(tmp_path)
+    (tmp_path / "own.yaml").write_text("model: {init_args: {grid: DecodeError}}")
+    assert main(["fit", str(teacher), str(tmp_path / "own.yaml"), "--trainer.max_steps", "2"]) == 0
+    own: Any = textflow.load(tmp_path / "run")
+    other: Any = textflow.load(tmp_path / "run", overlays=[str(ROOT / "recipes" / "sampler" / "uniform_clock.yaml")])
+    assert own.grid.measured and isinstance(other.grid, Uniform) and other.generate(n=1, steps=2)
