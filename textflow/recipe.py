@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,9 @@ SECTIONS = {"run": Run, "data": DataModule, "trainer": Trainer}  # and the class
 PLACE = ("accelerator", "devices", "num_nodes", "strategy")  # where a codec is trained, as what is built on it
 
 
+@cache
 def parser() -> ArgumentParser:
-    """The parser of recipes: files by --config, keys by --key value."""
+    """The parser of recipes: files by --config, keys by --key value. Made once: it takes longer than a small recipe."""
     parser = ArgumentParser(prog="textflow fit", exit_on_error=False, default_env=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="recipe or overlay; later ones win")
     parser.add_argument("--seed", type=int, default=0, help="of order, noise and weights")

@@ -82,6 +82,7 @@ def serve() -> None:
     import textflow.training  # noqa: F401
 
     torch.set_num_threads(1)
+    textflow.recipe.parser()
     answers = os.dup(1)
     os.dup2(2, 1)
     for line in sys.stdin:
