@@ -17,7 +17,7 @@ from textflow.data.rows import RowFile
 from textflow.data.segments import wanted
 from textflow.disk import replace_text
 from textflow.noise import sample_seeds
-from textflow.recipe import data_of
+from textflow.recipe import opened
 from textflow.types import Batch
 
 from .overlap import others, scores
@@ -68,9 +68,7 @@ def answered(task: Task, tick: Callable[[str, int, int], None] = lambda what, do
     """
     from textflow.checkpoint import load
 
-    data = data_of(recipe(task.run)["data"])
-    data.prepare_data()
-    data.setup("test")
+    data = opened(recipe(task.run)["data"], "test")
     part, pairs = test_pairs(data, task.n)
     sources, targets = [str(pair.given) for pair in pairs], [pair.text for pair in pairs]
     common = facts(task.run, task.overlays) | {"part": part, "seed": task.seed}

@@ -25,6 +25,7 @@ from textflow.generator import Generator
 from textflow.metrics import mean_entropy
 from textflow.noise import Noise, sample_seeds
 from textflow.samplers import Euler
+from textflow.samplers.prompted import Prompt
 from textflow.types import Batch
 
 Row = dict[str, Any]
@@ -44,12 +45,12 @@ class Case(NamedTuple):
     batches: list[Batch]
     seed: int = 0
 
-    def first(self, n: int | None = None) -> tuple[Batch, list[int]]:
-        """The first rows of all batches, and the seeds of as many samples."""
+    def first(self, n: int | None = None) -> tuple[list[int], Prompt | None]:
+        """The seeds of as many samples as there are rows, of the first n, and what those begin with."""
         ids, mask = torch.cat([batch.ids for batch in self.batches]), torch.cat([batch.mask for batch in self.batches])
         fixed = [batch.fixed for batch in self.batches if batch.fixed is not None]
         whole = Batch(ids, mask, torch.cat(fixed) if fixed else None).each(lambda part: part[:n])
-        return whole, sample_seeds(self.seed, 0, len(whole.ids))
+        return sample_seeds(self.seed, 0, len(whole.ids)), given(self.model, whole)
 
     def looks(self) -> Iterator[tuple[Look, Noise]]:
         """Each batch as the model sees it, with its own streams."""
@@ -165,13 +166,12 @@ def of_cci(case: Case, steps: int = 8) -> list[Row]:
     escapes: dict[str, Escape] = {"none": Soft(), "mode commit": Commit()}
     if not isinstance(case.model.escape, Soft):
         escapes = {"the run's own": case.model.escape} | escapes
-    return [cci_row(case, name, escape, steps) for name, escape in escapes.items()]
+    begun = case.first()
+    return [cci_row(case.model, name, escape, *begun, steps) for name, escape in escapes.items()]
 
 
-def cci_row(case: Case, name: str, escape: Escape, steps: int) -> Row:
+def cci_row(model: Generator, name: str, escape: Escape, seeds: list[int], prompt: Prompt | None, steps: int) -> Row:
     """One row: CCI, entropy, and the share of tokens that change when nothing is fed."""
-    model, (batch, seeds) = case.model, case.first()
-    prompt = given(model, batch)
     made = model.sample(seeds, steps, escape=escape, prompt=prompt)
     soft = model.sample(seeds, steps, escape=Ablated(escape), prompt=prompt)
     here = written(made.ids, prompt)
@@ -192,8 +192,7 @@ def cci_row(case: Case, name: str, escape: Escape, steps: int) -> Row:
 
 def of_stiffness(case: Case, rows: int = 4) -> list[Row]:
     """Stiffness of each step, its peak, and that of the whole map."""
-    found, (batch, seeds) = [], case.first(rows)
-    length, prompt = batch.ids.shape[1], given(case.model, batch)
+    found, length, (seeds, prompt) = [], case.batches[0].ids.shape[1], case.first(rows)
     for steps in DEPTHS[:3]:
         seen = stiffness_of(case.model, seeds, steps, length, prompt=prompt)
         means = {name: value.tolist() for name, value in seen.summary().items()}
@@ -203,8 +202,7 @@ def of_stiffness(case: Case, rows: int = 4) -> list[Row]:
 
 def of_margins(case: Case, steps: int = 8, rows: int = 64) -> list[Row]:
     """The readout's lead at each call of the run's own sampling, and the share of tokens that have settled."""
-    model, (batch, seeds) = case.model, case.first(rows)
-    prompt = given(model, batch)
+    model, (seeds, prompt) = case.model, case.first(rows)
     made = model.sample(seeds, steps, prompt=prompt)
     found = margins(made.trace, model.reader(prompt), made.ids, written(made.ids, prompt)).summary()
     columns = {name: found[name].tolist() for name in ("lead", "lead_low", "agrees", "settled")}

@@ -11,7 +11,7 @@ from textflow.changes import sampling
 from textflow.disk import content
 from textflow.metrics import Scorer
 from textflow.metrics.counting import find as counting_of
-from textflow.recipe import data_of
+from textflow.recipe import opened
 from textflow.types import Batch
 
 Record = dict[str, Any]
@@ -143,10 +143,7 @@ def held_out(data: Record, rows: int) -> Batch:
         data: the part `data` of a recipe.
         rows: at most.
     """
-    text = data_of(data)
-    text.prepare_data()
-    text.setup("validate")
-    batch: Batch = text.first(rows, held_out=True)
+    batch: Batch = opened(data).first(rows, held_out=True)
     return batch
 
 
@@ -164,9 +161,7 @@ def real(data: Record, n: int) -> Real:
         data: the part `data` of a recipe.
         n: most rows.
     """
-    module = data_of(data)
-    module.prepare_data()
-    module.setup("validate")
+    module = opened(data)
     if not len(module.validation_rows):
         raise ValueError("no validation text to compare with; the run's recipe needs data.validation above 0")
     batch = module.first(n, held_out=True)

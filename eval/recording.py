@@ -14,7 +14,7 @@ from textflow.disk import replace_text
 from textflow.generator import Generator
 from textflow.holes import exchanges
 from textflow.noise import sample_seeds
-from textflow.recipe import data_of
+from textflow.recipe import opened
 from textflow.types import Ids
 
 from .protocol import recipe
@@ -69,9 +69,7 @@ def sources(run: Path, model: Any, n: int) -> list[list[int] | None]:
     """The first sources of a run of pairs, each as a row with -1 after it, from the first again after the last."""
     if model.given is None:
         return [None] * n
-    data = data_of(recipe(run)["data"])
-    data.prepare_data()
-    data.setup("validate")
+    data = opened(recipe(run)["data"])
     batch = data.first(n, held_out=bool(len(data.validation_rows)))
     assert batch.fixed is not None, "pairs have sources"
     rows = batch.ids.masked_fill(~batch.fixed, -1).tolist()

@@ -53,7 +53,8 @@ def load(run: str | Path, device: str | torch.device = "cpu", overlays: Sequence
     kept = (folder / "recipe.yaml").read_text()
     text = changes.sampling(folder / "recipe.yaml", overlays) if overlays else kept
     model, config = recipe.load_model(text, tokenizer.vocab)
-    model.load_weights(regridded(model, weights(folder)) if grid(text) != grid(kept) else weights(folder))
+    tensors = weights(folder)
+    model.load_weights(regridded(model, tensors) if overlays and grid(text) != grid(kept) else tensors)
     model.tokenizer, model.length, model.given = tokenizer, config.data.length, config.data.given
     model.eval().to(device)
     if isinstance(model, Generator) and (clocks := model.unmeasured()):
@@ -91,10 +92,7 @@ def settle(model: Generator, clocks: list[Clock], run: Path, data: Any) -> None:
     weights = content(run / "model.safetensors")[:16]
     kept = run / "clocks" / f"{name}-{weights}.safetensors"
     if not kept.is_file():
-        text = recipe.data_of(data)
-        text.prepare_data()
-        text.setup("validate")
-        batch = text.first(64, held_out=True)
+        batch = recipe.opened(data).first(64, held_out=True)
         model.measure(batch.each(lambda part: part.to(model.device)), clocks)
         kept.parent.mkdir(parents=True, exist_ok=True)
         laws = {f"{i}.{name}": law.cpu() for i, clock in enumerate(clocks) for name, law in clock.named_buffers()}

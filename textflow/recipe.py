@@ -180,6 +180,19 @@ def data_of(data: Any) -> DataModule:
     return small.instantiate_classes(part).data
 
 
+def opened(data: Any, stage: str = "validate") -> DataModule:
+    """`data_of`, prepared, its rows open.
+
+    Args:
+        data: a mapping or a namespace.
+        stage: of `DataModule.setup`.
+    """
+    module = data_of(data)
+    module.prepare_data()
+    module.setup(stage)
+    return module
+
+
 def write(config: Namespace) -> str:
     """The resolved recipe as YAML."""
     return parser().dump(config, skip_none=True)
