@@ -71,6 +71,7 @@ class Commands:
 
 def serve() -> None:
     """Answers requests until there are no more."""
+    import pyarrow  # noqa: F401
     import torch
 
     import textflow.cli.check

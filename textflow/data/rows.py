@@ -33,10 +33,16 @@ def small(vocab: int) -> type[np.generic]:
     return np.uint16 if vocab < 65536 else np.int32
 
 
+def view(column: Any) -> Array:
+    """The values of a column where they lie; its own to_numpy would import pandas, a second of every command."""
+    values: Array = np.from_dlpack(column)
+    return values
+
+
 def checksum(batch: Any) -> int:
     """CRC-32 of a record batch's values."""
     arrays = [batch.column(0).values, *batch.columns[1:]]
-    return reduce(lambda crc, array: crc32(array.to_numpy(zero_copy_only=True), crc), arrays, 0)
+    return reduce(lambda crc, array: crc32(view(array).data, crc), arrays, 0)
 
 
 def arrow() -> Any:
@@ -116,9 +122,9 @@ class RowFile(Dataset[Packed]):
             self.batches = [batch for batch, _ in found]
             self.sums = [None if note is None else note.get(SUM) for _, note in found]
             flat = [batch.column(0).values for batch in self.batches]
-            self.ids = [ids.to_numpy(zero_copy_only=True).reshape(-1, length) for ids in flat]
+            self.ids = [view(ids).reshape(-1, length) for ids in flat]
             counts = range(1, len(reader.schema))
-            self.counts = [[batch.column(i).to_numpy(zero_copy_only=True) for batch in self.batches] for i in counts]
+            self.counts = [[view(batch.column(i)) for batch in self.batches] for i in counts]
         except (OSError, ValueError, KeyError, AttributeError, TypeError, pa.ArrowException) as error:
             raise ValueError(damaged(path, " ".join(str(error).split())[:200])) from error
         self.seen: set[int] = set()  # batches that are as they were written
