@@ -12,7 +12,6 @@ from textflow.cli.diagnose import of_run
 from textflow.cli.eval import numbers
 
 FIGURES = ("fig2", "fig3", "fig5", "fig6", "fig8", "fig9", "tradeoff", "escapes", "judged")
-JUDGED = ("mode commit", "mode commit, fair", "relook: mode, fair", "relook: sharpened, fair")
 PAPER = "arXiv 2606.30705 (abstract and captions; its constructions are rebuilt)"
 
 
@@ -23,6 +22,7 @@ def reproduce(
     n: int | None = None,
     seed: int = 0,
     worlds: int = 1,
+    proof: int = 5,
     calls: str = "2,3,4,6,8,16",
     draws: int = 40,
     jobs: int = 2,
@@ -42,17 +42,17 @@ def reproduce(
         out: folder of what is written.
         n: texts of a measure; default: 512, escapes 1024.
         seed: of worlds and samples, >= 0; grids are tuned on other worlds.
-        worlds: of each of the three kinds in escapes.
+        worlds: of each of the three kinds in the tables of escapes.
+        proof: worlds of each kind behind its verdict at 4 calls; 0: those of the tables.
         calls: numbers of network calls in escapes.
         draws: resamplings behind the intervals of escapes; 0 for none.
         jobs: processes of escapes, a core each; they change no number.
         quick: little of everything, in seconds: one world, few texts, 2, 4 and 8 calls.
         device: of the run: cpu, cuda, mps or auto.
     """
-    if (n is not None and n < 16) or min(worlds, jobs) < 1 or draws < 0:
-        raise ValueError(
-            f"n {n}, worlds {worlds}, jobs {jobs}, draws {draws}: need n >= 16, draws >= 0, the others >= 1"
-        )
+    if (n is not None and n < 16) or min(worlds, jobs) < 1 or min(draws, proof) < 0:
+        asked = f"n {n}, worlds {worlds}, jobs {jobs}, proof {proof}, draws {draws}"
+        raise ValueError(f"{asked}: need n >= 16, worlds and jobs >= 1, the others >= 0")
     from rich.console import Console
 
     console = Console(markup=False, highlight=False)
@@ -67,8 +67,9 @@ def reproduce(
         if name == "escapes":
             size = n or (128 if quick else 1024)
             kinds, ks = (["chain"], [2, 4, 8]) if quick else (["chain", "text", "topic"], numbers(calls))
-            found = ranked(kinds, worlds, ks, size, seed, draws, console, not quick, 1 if quick else jobs)
-            said: dict[str, Any] = {"n": size, "worlds": worlds, "calls": ks, "draws": draws}
+            behind = 0 if quick else proof
+            found = ranked(kinds, (worlds, behind), ks, size, seed, draws, console, not quick, 1 if quick else jobs)
+            said: dict[str, Any] = {"n": size, "worlds": worlds, "proof": behind, "calls": ks, "draws": draws}
         else:
             more = {"scorer": judge(run)} if name == "judged" else {}
             with console.status(f"measuring {name}"):
@@ -126,7 +127,7 @@ def source(run: Path, n: int, seed: int, device: str) -> Any:
 
 def ranked(
     kinds: list[str],
-    worlds: int,
+    worlds: tuple[int, int],
     calls: list[int],
     n: int,
     seed: int,
@@ -135,41 +136,48 @@ def ranked(
     spoilt: bool,
     jobs: int,
 ) -> dict[str, Any]:
-    """The ranking with a bar of its progress, and its tables.
+    """The ranking with a bar of its progress, its tables and its verdicts.
 
     Args:
         kinds: of worlds.
-        worlds: of each kind.
+        worlds: of each kind in the tables, and behind the verdict at 4 calls (0: the same).
         calls: of the network.
         n: texts of a sample.
         seed: of worlds and samples.
-        draws: resamplings behind the intervals.
+        draws: resamplings behind the intervals of the tables.
         console: that is printed to.
         spoilt: with imperfect denoisers.
         jobs: processes.
     """
+    from itertools import chain
+
     from rich.progress import track
 
-    from textflow.eval.escapes import means, plan, ranking, verdict
+    from textflow.eval.escapes import contest, means, plan, ranking, verdict
     from textflow.eval.figures.escapes import PARTS, table, told
-    from textflow.eval.methods import SPOILT, fresh
+    from textflow.eval.methods import JUDGED, SPOILT, fresh
 
-    cells = plan(kinds, [fresh(seed) + i for i in range(worlds)], calls, spoilt)
-    moving: Iterable[Any] = ranking(cells, n, seed, draws, jobs)
-    records = list(track(moving, "ranking", len(cells), console=console, transient=True))
-    rows = means(records)
-    wide = type(console)(width=max(150, console.width), markup=False, highlight=False)
+    tabled, behind = ([fresh(seed) + i for i in range(count)] for count in worlds)
+    cells = plan(kinds, tabled, calls, spoilt)
+    more = contest(kinds, behind) if 4 in calls else []
+    moving: Iterable[Any] = chain(ranking(cells, n, seed, draws, jobs), ranking(more, n, seed, 0, jobs))
+    records = list(track(moving, "ranking", len(cells) + len(more), console=console, transient=True))
+    rows = means(records[: len(cells)])
+    wide = type(console)(file=console.file, width=max(150, console.width), markup=False, highlight=False)
     for how in SPOILT if spoilt else ():
         wide.print(table(rows, "xkl3", how))
     for part in reversed(PARTS):
         wide.print(table(rows, part))
-    found = {"means": rows, "records": records}
+    found = {"means": rows, "records": records[: len(cells)]}
     if 4 not in calls:
         return found
-    verdicts = {name: verdict(rows, [name]) for name in JUDGED}
+    proof = {"means": means(records[len(cells) :]), "records": records[len(cells) :]} if more else found
+    for part in ("dh1", "xkl3") if more else ():
+        wide.print(table(proof["means"], part, count=proof["means"][0]["worlds"]))
+    verdicts = {name: verdict(proof["means"], [name]) for name in JUDGED}
     for each in verdicts.values():
         console.print(told(each), soft_wrap=True)
-    return found | {"verdicts": verdicts}
+    return found | {"verdicts": verdicts} | ({"behind": proof} if more else {})
 
 
 def write(path: Path, record: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
 from functools import lru_cache, partial
 from multiprocessing import get_context
+from statistics import variance
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ from textflow.noise import Noise, sample_seeds
 from textflow.oracle import WORLDS, Imperfect, World, Yardstick
 from textflow.types import Batch, Ids
 
-from .methods import CALLS, FLIPS, METHODS, NAMED, ROBUST, SPOILT, TUNED, Method
+from .methods import CALLS, FLIPS, METHODS, NAMED, REINJECTING, RIVALS, ROBUST, SPOILT, TUNED, Method
 
 Record = dict[str, Any]
 ROWS = 256  # texts at a time
@@ -115,6 +116,16 @@ def plan(names: Sequence[str], seeds: Sequence[int], calls: Sequence[int] = CALL
     return cells + [Cell(*place, how, "flip", name, k) for place in where for how, name, k in rest]
 
 
+def contest(names: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
+    """What the verdict is about: commitment and its rivals at 4 calls on all grids.
+
+    Args:
+        names: of worlds.
+        seeds: of worlds, each of every name.
+    """
+    return [cell for cell in plan(names, seeds, [4], spoilt=False) if cell.method in RIVALS]
+
+
 @lru_cache(maxsize=1)
 def bench_of(world: str, world_seed: int, n: int, seed: int) -> Bench:
     """The bench of one world; the last one is kept."""
@@ -145,7 +156,8 @@ def ranking(cells: Sequence[Cell], n: int, seed: int = 0, draws: int = 40, jobs:
 
 
 def means(records: Sequence[Record]) -> list[Record]:
-    """Means over worlds with 95 % intervals over texts (the worlds stand), in the order of the records."""
+    """Means over worlds in the order of the records, with 95 % intervals: over texts where texts were resampled (the
+    worlds stand), else over worlds where there are several of each kind."""
     groups: dict[tuple[Any, ...], list[Record]] = {}
     for record in records:
         groups.setdefault(tuple(record[key] for key in ("spoilt", "grid", "method", "calls")), []).append(record)
@@ -160,7 +172,17 @@ def mean_of(key: tuple[Any, ...], group: list[Record]) -> Record:
         made[part] = sum(record[part] for record in group) / len(group)
         if group[0]["spread"]:
             made[f"{part}_side"] = SIDE * sum(r["spread"][part] ** 2 for r in group) ** 0.5 / len(group)
+        elif len(group) > len({record["world"] for record in group}):
+            made[f"{part}_side"] = SIDE * over_worlds(group, part)
     return made
+
+
+def over_worlds(group: Sequence[Record], part: str) -> float:
+    """Standard error of the mean over worlds, whose kinds stand."""
+    kinds: dict[str, list[float]] = {}
+    for record in group:
+        kinds.setdefault(record["world"], []).append(record[part])
+    return float(sum(variance(values) * len(values) for values in kinds.values()) ** 0.5) / len(group)
 
 
 def best(rows: Sequence[Record], names: Sequence[str], calls: int = 4) -> Record:
@@ -180,8 +202,8 @@ def verdict(rows: Sequence[Record], commit: Sequence[str] = ("mode commit",)) ->
         commit: methods that stand for commitment.
     """
     ode, argmax, mine = best(rows, ["ODE, read(x_hat)"]), best(rows, ["ODE, argmax gamma"]), best(rows, commit)
-    again = best(rows, [method.name for method in METHODS if method.name.startswith("Reinject")])
+    again = best(rows, REINJECTING)
     others = {"ode": ode, "argmax": argmax, "reinject": again}
     ratios = {name: row["xkl3"] / max(mine["xkl3"], FLOOR) for name, row in others.items()}
     held = ratios["ode"] >= 3 and ratios["reinject"] >= 2 and abs(mine["dh1"]) <= 0.05
-    return {"held": held, "ratio": ratios, "dh1": mine["dh1"], "commit": mine, **others}
+    return {"held": held, "ratio": ratios, "dh1": mine["dh1"], "worlds": mine["worlds"], "commit": mine, **others}

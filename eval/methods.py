@@ -44,6 +44,8 @@ ROBUST = (
     *("relook: mode", "relook: mode, fair", "relook: sharpened, fair"),
 )
 
+JUDGED = ("mode commit", "mode commit, fair", "relook: mode, fair", "relook: sharpened, fair")
+
 
 def fresh(seed: int) -> int:
     """Seed of the first world of a run's own 100: never those that anything was searched on."""
@@ -160,3 +162,5 @@ METHODS = [
     Method("head start + relook: mode", walked(HeadStart(Relook(0.5)), Commit()), "relook", ("flip",), free=1),
 ]
 NAMED = {method.name: method for method in METHODS}
+REINJECTING = tuple(name for name in NAMED if name.startswith("Reinject"))
+RIVALS = ("ODE, read(x_hat)", "ODE, argmax gamma", *REINJECTING, *JUDGED)  # what a verdict needs

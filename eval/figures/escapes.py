@@ -37,20 +37,22 @@ CAPTION = (
 )
 
 
-def table(rows: Sequence[Record], part: str, spoilt: str = "") -> Any:
+def table(rows: Sequence[Record], part: str, spoilt: str = "", count: int = 0) -> Any:
     """One measure of all methods by calls, grid after grid.
 
     Args:
         rows: of `means`.
         part: xkl3, xkl2, dnll, dh1 or illegal.
         spoilt: the imperfect denoiser; empty: the exact one.
+        count: of the worlds, where the title shall say it.
     """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     own = [row for row in rows if row["spoilt"] == spoilt]
     calls = sorted({row["calls"] for row in own})
-    made = Table(title=f"{spoilt + ': ' if spoilt else ''}{PARTS[part]}", title_justify="left", box=SIMPLE_HEAD)
+    head = f"{spoilt}: " if spoilt else f"mean of {count} worlds, ± over worlds: " if count else ""
+    made = Table(title=head + PARTS[part], title_justify="left", box=SIMPLE_HEAD)
     for name in ("method", "grid"):
         made.add_column(name, no_wrap=True)
     for k in calls:
@@ -78,11 +80,11 @@ def told(found: Record) -> str:
     mine = found["commit"]
     r = {name: f"{'over ' if mine['xkl3'] < FLOOR else ''}{ratio:.1f}" for name, ratio in found["ratio"].items()}
     return (
-        f"K = 4, {mine['method']} ({GRIDS[mine['grid']].split('(')[0]}), each method on its best grid: xKL3"
-        f" {mine['xkl3']:.4f} is {r['ode']} times below the ODE's {found['ode']['xkl3']:.4f} (argmax gamma:"
-        f" {r['argmax']}) and {r['reinject']} below the best re-injection's {found['reinject']['xkl3']:.4f}"
-        f" ({found['reinject']['method']}); dH1 {found['dh1']:+.3f}. Needed: 3, 2 and |dH1| <= .05:"
-        f" {'held' if found['held'] else 'NOT held'}"
+        f"K = 4, mean of {found['worlds']} worlds, {mine['method']} ({GRIDS[mine['grid']].split('(')[0]}), each method"
+        f" on its best grid: xKL3 {mine['xkl3']:.4f} is {r['ode']} times below the ODE's {found['ode']['xkl3']:.4f}"
+        f" (argmax gamma: {r['argmax']}) and {r['reinject']} below the best re-injection's"
+        f" {found['reinject']['xkl3']:.4f} ({found['reinject']['method']}); dH1 {found['dh1']:+.3f}."
+        f" Needed: 3, 2 and |dH1| <= .05: {'held' if found['held'] else 'NOT held'}"
     )
 
 

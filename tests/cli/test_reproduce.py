@@ -1,14 +1,17 @@
 """The verb: what it writes, what it says, and what it refuses."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from textflow.cli import reproduce as module
 from textflow.cli.reproduce import FIGURES, reproduce, write
 from textflow.eval.figures.source import of_world
+from textflow.eval.methods import RIVALS, fresh
 from textflow.oracle.worlds import chain
 
 
@@ -34,6 +37,21 @@ def test_the_ranking_prints_every_measure_and_the_verdict(tmp_path: Path, capsys
     assert {row["world"] for row in record["records"]} == {"chain"} and len(record["records"]) == len(record["means"])
     assert record["verdicts"]["mode commit"]["commit"]["method"] == "mode commit"
     assert all(key in record["means"][0] for key in ("xkl3", "xkl3_side", "xkl2", "dnll", "dh1", "illegal", "n"))
+
+
+def test_the_verdict_is_about_more_worlds_than_the_tables() -> None:
+    quiet = Console(file=io.StringIO())
+    found = module.ranked(["chain"], (1, 2), [4], 16, 0, 2, quiet, False, 1)
+    behind = found["behind"]
+    assert {row["seed"] for row in found["records"]} == {fresh(0)}
+    assert {row["seed"] for row in behind["records"]} == {fresh(0), fresh(0) + 1}
+    assert {row["method"] for row in behind["means"]} == set(RIVALS) and found["verdicts"]["mode commit"]["worlds"] == 2
+    shared = [row for row in behind["records"] if row["seed"] == fresh(0)]
+    tabled = {(row["grid"], row["method"]): row["xkl3"] for row in found["records"]}
+    assert all(row["xkl3"] == tabled[row["grid"], row["method"]] for row in shared)
+    said = quiet.file.getvalue()  # type: ignore[attr-defined]
+    assert said.count("mean of 2 worlds, ± over worlds") == 2 and "K = 4, mean of 2 worlds, mode commit" in said
+    assert "behind" not in module.ranked(["chain"], (1, 2), [2], 16, 0, 0, quiet, False, 1)
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_does_not(tmp_path: Path) -> None:
@@ -62,7 +80,7 @@ def test_a_run_stands_beside_the_worlds(tmp_path: Path, monkeypatch: pytest.Monk
 def test_impossible_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="n >= 16"):
         reproduce("fig5", n=8)
-    with pytest.raises(ValueError, match="worlds 0.*others >= 1"):
+    with pytest.raises(ValueError, match="worlds 0.*worlds and jobs >= 1"):
         reproduce("escapes", worlds=0)
 
 

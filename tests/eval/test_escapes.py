@@ -123,7 +123,7 @@ def test_the_joint_readout_is_the_truth(bench: Bench) -> None:
 
 
 def row(method: str, xkl3: float, **other: Any) -> dict[str, Any]:
-    base = {"spoilt": "", "grid": "flip", "calls": 4, "collapsed": False, "dh1": 0.0}
+    base = {"spoilt": "", "grid": "flip", "calls": 4, "collapsed": False, "dh1": 0.0, "worlds": 1}
     return base | {"method": method, "xkl3": xkl3} | other
 
 
@@ -154,6 +154,14 @@ def test_means_are_over_worlds_with_the_interval_of_the_mean() -> None:
     (found,) = means(records)
     assert found["worlds"] == 2 and found["xkl3"] == pytest.approx(0.2)
     assert found["xkl3_side"] == pytest.approx(1.96 * 0.03 / 2**0.5)
+    assert "xkl3_side" not in means([records[0] | {"spread": {}}, records[1] | {"spread": {}, "world": "text"}])[0]
+    several = [
+        r | {"spread": {}, "world": kind, "xkl3": x}
+        for kind, x in zip("aabb", (1, 3, 7, 7), strict=True)
+        for r in records[:1]
+    ]
+    (found,) = means(several)
+    assert found["xkl3_side"] == pytest.approx(1.96 * 0.5)  # kind a: 2 +- 1, kind b: 7 +- 0; their mean: +- 1 / 2
 
 
 def test_commitment_beats_the_ode_and_a_second_look_beats_both() -> None:
