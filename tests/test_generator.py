@@ -3,10 +3,8 @@
 import pytest
 import torch
 
-from textflow.codecs import Table
+from tests.untrained import untrained
 from textflow.generator import Generator
-from textflow.nets import ELF
-from textflow.objectives import ELFObjective
 from textflow.samplers import Euler, Heun, Reinject, Sampler
 from textflow.types import Batch
 
@@ -15,17 +13,7 @@ SEEDS = [11, 5, 902, 7, 7]
 
 @pytest.fixture(scope="module")
 def generator() -> Generator:
-    torch.manual_seed(0)
-    made = Generator(
-        40,
-        codec=lambda vocab: Table(vocab, 8),
-        net=lambda dim, vocab: ELF(dim, vocab, width=16, depth=2, heads=2, bottleneck=8),
-        objective=ELFObjective(),
-    )
-    for p in made.twin.parameters():
-        p.data.add_(0.3 * torch.randn_like(p))  # the clean guess starts at 0
-    made.length = 12
-    return made.eval()
+    return untrained()
 
 
 @pytest.mark.parametrize("sampler", [Euler(), Heun(), Reinject(1.5), Reinject(1.0, "exact")], ids=str)

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from tests.untrained import untrained
 from textflow.codecs import Table
 from textflow.generator import Generator
-from textflow.nets import ELF
 from textflow.objectives import ELFObjective
 from textflow.samplers import Euler, Reinject, Sampler
 from textflow.samplers.prompted import Prompt
@@ -24,18 +24,7 @@ class Seen(Table):
 
 @pytest.fixture(scope="module")
 def generator() -> Generator:
-    torch.manual_seed(0)
-    made = Generator(
-        40,
-        codec=lambda vocab: Seen(vocab, 8),
-        net=lambda dim, vocab: ELF(dim, vocab, width=16, depth=2, heads=2, bottleneck=8),
-        objective=ELFObjective(pads=True),
-        drop=0.5,
-    )
-    for p in made.twin.parameters():
-        p.data.add_(0.3 * torch.randn_like(p))
-    made.length = 12
-    return made.eval()
+    return untrained(codec=lambda vocab: Seen(vocab, 8), objective=ELFObjective(pads=True), drop=0.5)
 
 
 IDS = torch.randint(40, (16, 12), generator=torch.Generator().manual_seed(1))

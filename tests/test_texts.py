@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from tests.untrained import untrained
 from textflow.codecs import Learned
 from textflow.codecs.sight import sight, unended
 from textflow.escapes import Commit, Escape, Fair, Sharpen, Soft, Tube
 from textflow.eval.samples import counted
 from textflow.generator import Generator
-from textflow.nets import ELF
 from textflow.objectives import ELFObjective
 from textflow.samplers import Euler, Heun, Multistep, Reinject, Relook, Renoise, Sampler
 from textflow.types import Batch
@@ -31,19 +31,13 @@ class Words:
 
 
 def generator() -> Generator:
-    torch.manual_seed(0)
-    made = Generator(
-        VOCAB,
-        codec=lambda vocab: Learned(vocab, 8, width=16, heads=2),
-        net=lambda dim, vocab: ELF(dim, vocab, width=16, depth=2, heads=2, bottleneck=8),
-        objective=ELFObjective(pads=True),
-        drop=0.1,
-    )
+    def codec(vocab: int) -> Learned:
+        return Learned(vocab, 8, width=16, heads=2)
+
+    made = untrained(VOCAB, length=LENGTH, codec=codec, objective=ELFObjective(pads=True), drop=0.1)
     made.codec.norm.num_batches_tracked += 1
-    for p in made.twin.parameters():
-        p.data.add_(0.3 * torch.randn_like(p))
-    made.length, made.tokenizer = LENGTH, Words()
-    return made.eval()
+    made.tokenizer = Words()
+    return made
 
 
 @pytest.fixture(scope="module")

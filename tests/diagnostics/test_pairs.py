@@ -6,14 +6,13 @@ from typing import Any
 import pytest
 import torch
 
-from textflow.codecs import Table
+from tests.untrained import untrained
 from textflow.diagnostics import CCI, DABI, Blunt, Margins, RollIn, RowSpace, Stiffness, Tube
 from textflow.diagnostics.base import Look, given, look
 from textflow.diagnostics.dabi import dabi
 from textflow.diagnostics.watch_samples import written
 from textflow.escapes import Commit
 from textflow.generator import Generator
-from textflow.nets import ELF
 from textflow.noise import Noise
 from textflow.objectives import ELFObjective
 from textflow.samplers import Renoise
@@ -28,19 +27,9 @@ SEEDS = range(4)
 
 @pytest.fixture(scope="module")
 def model() -> Generator:
-    torch.manual_seed(0)
-    made = Generator(
-        40,
-        codec=lambda vocab: Table(vocab, 8),
-        net=lambda dim, vocab: ELF(dim, vocab, width=16, depth=2, heads=2, bottleneck=8),
-        objective=ELFObjective(pads=True),
-        escape=Commit(),
-        sampler=Renoise(),
-    )
-    for p in made.twin.parameters():
-        p.data.add_(0.3 * torch.randn_like(p))
-    made.length, made.given = 12, 5
-    return made.eval()
+    made = untrained(objective=ELFObjective(pads=True), escape=Commit(), sampler=Renoise())
+    made.given = 5
+    return made
 
 
 def beliefs(seen: Look) -> tuple[torch.Tensor, ...]:

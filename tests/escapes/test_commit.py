@@ -6,12 +6,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from textflow.codecs import Table
+from tests.untrained import untrained
 from textflow.escapes import All, Commit, Confident, Gate, Soft, Tube
 from textflow.generator import Generator
-from textflow.nets import ELF
 from textflow.noise import Noise
-from textflow.objectives import ELFObjective
 from textflow.paths import Linear
 from textflow.samplers import Renoise, sample
 from textflow.types import Ids, Latents, Logits, Posterior
@@ -132,17 +130,7 @@ def test_a_gate_that_takes_nothing_is_no_escape() -> None:
 
 @pytest.fixture(scope="module")
 def generator() -> Generator:
-    torch.manual_seed(0)
-    made = Generator(
-        40,
-        codec=lambda vocab: Table(vocab, 8),
-        net=lambda dim, vocab: ELF(dim, vocab, width=16, depth=2, heads=2, bottleneck=8),
-        objective=ELFObjective(),
-    )
-    for p in made.twin.parameters():
-        p.data.add_(0.3 * torch.randn_like(p))  # the clean guess starts at 0
-    made.length = 12
-    return made.eval()
+    return untrained()
 
 
 @pytest.mark.parametrize("gate", [All(), Tube(0.5)], ids=lambda gate: type(gate).__name__)

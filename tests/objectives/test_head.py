@@ -7,10 +7,9 @@ from torch import Tensor, nn
 from torch.optim import Adam
 from torch.testing import assert_close
 
+from tests.untrained import untrained
 from textflow.clocks import Uniform
-from textflow.codecs import Table
 from textflow.escapes import Commit
-from textflow.generator import Generator
 from textflow.nets import ELF
 from textflow.objectives import Draws, ELFObjective
 from textflow.objectives.plain import plain_loss
@@ -133,20 +132,8 @@ def test_it_learns_what_z_says_of_the_token() -> None:
 
 
 def test_the_readout_from_belief_and_an_escape_read_it() -> None:
-    torch.manual_seed(0)
-    made = Generator(
-        VOCAB,
-        codec=lambda vocab: Table(vocab, DIM),
-        net=lambda dim, vocab: ELF(dim, vocab, width=16, depth=2, heads=2, bottleneck=8, head=True),
-        objective=ELFObjective(),
-        readout=FromBelief(),
-        tokens=FromBelief(),
-        escape=Commit(),
-        sampler=Renoise(),
-    ).eval()
-    for p in made.twin.parameters():
-        p.data.add_(0.3 * torch.randn_like(p))
-    made.length = LENGTH
+    reading = {"readout": FromBelief(), "tokens": FromBelief(), "escape": Commit(), "sampler": Renoise()}
+    made = untrained(VOCAB, DIM, LENGTH, head=True, **reading)
     found = made.sample([1, 2, 3], 4)
     for belief in found.trace.beliefs[1:-1]:
         assert belief.logits is not None and belief.chosen is not None

@@ -43,6 +43,13 @@ model:
 """
 
 
+def reported(runs: dict[str, Path], steps: int) -> Path:
+    """The report of runs, made as a user would."""
+    out = next(iter(runs.values())).parent / "report.html"
+    assert main(["report", *map(str, runs.values()), "--out", str(out), "--samples", "2", "--steps", str(steps)]) == 0
+    return out
+
+
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("reported")
@@ -58,7 +65,4 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def page(runs: dict[str, Path]) -> Path:
-    """The report of the three, made as a user would."""
-    out = runs["flow"].parent / "report.html"
-    assert main(["report", *map(str, runs.values()), "--out", str(out), "--samples", "2", "--steps", "4"]) == 0
-    return out
+    return reported(runs, 4)

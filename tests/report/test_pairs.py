@@ -9,7 +9,7 @@ import yaml
 
 from tests.cli import tiny
 from tests.report.browser import PROGRAM, Browser
-from tests.report.conftest import CAUSAL, MASKED
+from tests.report.conftest import CAUSAL, MASKED, reported
 from textflow.cli.app import main
 from textflow.eval.replay import again, differences
 from textflow.eval.report.walks import read
@@ -33,9 +33,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def page(runs: dict[str, Path]) -> Path:
-    out = runs["flow"].parent / "report.html"
-    assert main(["report", *map(str, runs.values()), "--out", str(out), "--samples", "2", "--steps", "3"]) == 0
-    return out
+    return reported(runs, 3)
 
 
 def files(run: Path) -> list[Path]:
