@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import ConstantLR, LRScheduler
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from textflow.data import Tokenizer
-from textflow.holes import from_the_left
+from textflow.holes import from_the_left, shown
 from textflow.metrics import Scorer
 from textflow.noise import Noise
 from textflow.samplers import Sampler
@@ -167,7 +167,7 @@ class CausalLM(Trainable):
 
     def sample_texts(self, n: int) -> list[str]:
         """Texts to look at during training."""
-        return self.generate(n)
+        return shown(self, n)
 
     def save_pretrained(self, folder: Path, tokenizer: Tokenizer, weights: dict[str, Tensor] | None = None) -> None:
         """Write average weights, config.json and tokenizer/ so that `scorer(folder)` reads them.

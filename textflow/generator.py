@@ -13,9 +13,8 @@ from textflow.clocks import Clock, Uniform
 from textflow.codecs import Codec
 from textflow.codecs.sight import blank, sight
 from textflow.escapes import Escape, Soft
-from textflow.holes import exchanges
+from textflow.holes import shown
 from textflow.nets import Denoiser, Frozen
-from textflow.noise import sample_seeds
 from textflow.objectives import Distill, Objective
 from textflow.paths import Linear, Path
 from textflow.readouts import FromNet, Matched, Readout
@@ -144,11 +143,6 @@ class Generator(Texts):
             )
         self.measure(self.real_text(128), [clock for clock in self.unmeasured() if not clock.needs_denoiser])
 
-    def real_text(self, rows: int, held_out: bool = False) -> Batch:
-        """Some of the text of the fit, on the device."""
-        batch: Batch = self.trainer.datamodule.first(rows, held_out)  # type: ignore[attr-defined]
-        return batch.each(lambda part: part.to(self.device))
-
     @torch.no_grad()
     def measure(self, batch: Batch, clocks: list[Clock]) -> None:
         """Measure clocks; of pairs only the targets count.
@@ -177,8 +171,4 @@ class Generator(Texts):
         """Texts to look at during training; a grid that follows the denoiser is measured first."""
         if moving := [clock for clock in self.modules() if isinstance(clock, Clock) and clock.needs_denoiser]:
             self.measure(self.real_text(32, held_out=True), moving)
-        if self.given is None:
-            return self.generate(n)
-        real = self.real_text(n, held_out=bool(len(self.trainer.datamodule.validation_rows)))  # type: ignore[attr-defined]
-        assert real.fixed is not None, "pairs have sources"
-        return exchanges(self, self.complete(real.ids, real.fixed, sample_seeds(0, 0, len(real.ids))), real.fixed)
+        return shown(self, n)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from textflow.noise import sample_seeds
 from textflow.samplers.prompted import answer
 from textflow.types import Mask
 
@@ -154,3 +155,18 @@ def exchanges(model: Any, ids: Tensor, fixed: Mask) -> list[str]:
     """Sources and answers, to look at; as `answers`."""
     sources = model.tokenizer.decode(ids.masked_fill(~fixed, model.tokenizer.pad).tolist())
     return [f"{said} => {reply}" for said, reply in zip(sources, answers(model, ids, fixed), strict=True)]
+
+
+def shown(model: Any, n: int) -> list[str]:
+    """Texts of a model in training, to look at; of pairs, sources of the held-out text and their answers.
+
+    Args:
+        model: that its trainer fits.
+        n: number of texts.
+    """
+    if model.given is None:
+        texts: list[str] = model.generate(n)
+        return texts
+    real = model.real_text(n, held_out=bool(len(model.trainer.datamodule.validation_rows)))
+    assert real.fixed is not None, "pairs have sources"
+    return exchanges(model, model.complete(real.ids, real.fixed, sample_seeds(0, 0, len(real.ids))), real.fixed)

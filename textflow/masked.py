@@ -10,6 +10,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from textflow.clocks import Clock, Uniform
+from textflow.holes import shown
 from textflow.nets.mdlm import MDLM, subs
 from textflow.noise import Noise
 from textflow.objectives.masked import SUBS
@@ -161,4 +162,4 @@ class Masked(Trainable):
 
     def sample_texts(self, n: int) -> list[str]:
         """Texts to look at during training."""
-        return self.generate(n)
+        return shown(self, n)

@@ -1,6 +1,7 @@
 """The ways of a run of pairs begin with its sources, for models of every kind."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,16 @@ def files(run: Path) -> list[Path]:
 
 def source(said: dict[str, Any]) -> dict[int, int]:
     return {i: token for i, token in enumerate(said["given"]) if token >= 0}
+
+
+def test_the_texts_of_a_fit_answer_sources_of_the_held_out_text(runs: dict[str, Path]) -> None:
+    sources = {}
+    for name, run in runs.items():
+        path = max((run / "samples").glob("*.txt"))
+        lines = re.split(r"(?m)^\[\d+\] ", path.read_text())[1:]
+        assert all(" => " in line for line in lines), name
+        sources[name] = [line.split(" => ")[0] for line in lines]
+    assert sources["flow"] and all(said == sources["flow"][: len(said)] for said in sources.values())
 
 
 def test_each_way_begins_with_its_source_and_keeps_it(page: Path, runs: dict[str, Path]) -> None:

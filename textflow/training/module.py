@@ -63,6 +63,11 @@ class Trainable(L.LightningModule, ABC):
             batch: ids and mask.
         """
 
+    def real_text(self, rows: int, held_out: bool = False) -> Batch:
+        """Some of the text of the fit, on the device."""
+        batch: Batch = self.trainer.datamodule.first(rows, held_out)  # type: ignore[attr-defined]
+        return batch.each(lambda part: part.to(self.device))
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The net's loss, logged as train/*."""
         values = self.losses(self.net, batch)
