@@ -76,13 +76,20 @@ def enrol(load: Callable[[Path], Any], teacher: Path, before: Path, student: Any
 
 def compare(folder: Path, n: int = 128) -> None:
     """Print each student beside its teacher, where a scorer lies beside the run; keeps RUN/rounds_scored.json, row by
-    row, and goes on with it.
+    row, and goes on with it. A scorer knows no sources: of pairs, print what holds their answers against the targets.
 
     Args:
         folder: of the rounds.
         n: samples a row.
     """
+    from textflow.eval.conditional import of_pairs
+
     said = json.loads((folder / "rounds.json").read_text())
+    if of_pairs(Path(said["teacher"])):
+        print("Answers are held against the test's targets, a run at a time, the teacher's too:")
+        for made in said["rounds"]:
+            print(f"  textflow eval {folder / made['run']} --steps {made['steps']}")
+        return
     places = [folder.parent / "scorer", Path(said["teacher"]).parent / "scorer"]
     if not (found := [place for place in places if place.is_dir()]):
         print(f"To see them beside their teacher: textflow eval {said['teacher']} fits a scorer; then this again")

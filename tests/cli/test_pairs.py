@@ -17,6 +17,13 @@ from textflow.eval.protocol import held_out
 from textflow.types import Batch
 
 SOURCE = "bana kole"
+STUDENTS = """\
+# tiny students of pairs
+rounds: [[2, 2]]
+model: {init_args: {objective: {class_path: Distill, init_args: {target: Progressive}}}}
+run: {samples_every: 2}
+trainer: {max_steps: 2, val_check_interval: 2}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +50,19 @@ def said(path: Path) -> list[dict]:
 def test_samples_of_the_fit_show_sources_and_answers(run: Path) -> None:
     texts = (run / "samples" / "step-00000012.txt").read_text().splitlines()
     assert len(texts) == 2 and all(" => " in text for text in texts)
+
+
+def test_students_of_pairs_say_what_holds_their_answers_against_the_targets(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run.parent / "students.yaml").write_text(STUDENTS)
+    out = run.parent / "students"
+    capsys.readouterr()
+    assert main(["distill", str(run.parent / "students.yaml"), "--teacher", str(run), "--run.folder", str(out)]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  textflow eval")]
+    assert line.split()[2:] == [str(out / "steps-2"), "--steps", "2"]
+    assert main([*line.split()[1:], "-n", "4", "--device", "cpu"]) == 0
+    assert "ROUGE" in capsys.readouterr().out
 
 
 def test_diagnose_counts_the_targets_alone(run: Path, tmp_path: Path) -> None:
