@@ -155,7 +155,7 @@ def ranked(
 
     from textflow.eval.escapes import contest, means, plan, ranking, verdict
     from textflow.eval.figures.escapes import PARTS, table, told
-    from textflow.eval.methods import JUDGED, SPOILT, fresh
+    from textflow.eval.methods import JUDGED, MODE, SPOILT, fresh
 
     tabled, behind = ([fresh(seed) + i for i in range(count)] for count in worlds)
     cells = plan(kinds, tabled, calls, spoilt)
@@ -174,9 +174,10 @@ def ranked(
     proof = {"means": means(records[len(cells) :]), "records": records[len(cells) :]} if more else found
     for part in ("dh1", "xkl3") if more else ():
         wide.print(table(proof["means"], part, count=proof["means"][0]["worlds"]))
-    verdicts = {name: verdict(proof["means"], [name]) for name in JUDGED}
-    for each in verdicts.values():
-        console.print(told(each), soft_wrap=True)
+    ways = {"mode commit in its best form": MODE} | {name: (name,) for name in JUDGED}
+    verdicts = {name: verdict(proof["means"], names) for name, names in ways.items()}
+    for name, each in verdicts.items():
+        console.print(told(name, each), soft_wrap=True)
     return found | {"verdicts": verdicts} | ({"behind": proof} if more else {})
 
 

@@ -44,7 +44,8 @@ ROBUST = (
     *("relook: mode", "relook: mode, fair", "relook: sharpened, fair"),
 )
 
-JUDGED = ("mode commit", "mode commit, fair", "relook: mode, fair", "relook: sharpened, fair")
+MODE = ("mode commit", "mode commit, fair", "relook: mode, fair")  # forms of commitment to the mode
+JUDGED = (*MODE, "relook: sharpened, fair")
 
 
 def fresh(seed: int) -> int:

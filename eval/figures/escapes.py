@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..escapes import FLOOR
+from ..escapes import FLOOR, NEAR
 from .style import MARKS, PAPER, figure, legend
 
 Record = dict[str, Any]
@@ -75,16 +75,23 @@ def cell(row: Record, part: str) -> str:
     return f"{row[part]:.{digits}f}".replace("0.", ".", 1) + side + ("*" if row["collapsed"] else "")
 
 
-def told(found: Record) -> str:
-    """The verdict in a line."""
-    mine = found["commit"]
+def told(name: str, found: Record) -> str:
+    """A verdict in a line.
+
+    Args:
+        name: what it is about.
+        found: of `verdict`.
+    """
+    mine, again = found["commit"], found["reinject"]
     r = {name: f"{'over ' if mine['xkl3'] < FLOOR else ''}{ratio:.1f}" for name, ratio in found["ratio"].items()}
+    way = f"{mine['method']}, " if mine["method"] != name else ""
+    alike = f"; {r['true']} below the best with |dH1| <= {NEAR}" if "true" in r else ""
     return (
-        f"K = 4, mean of {found['worlds']} worlds, {mine['method']} ({GRIDS[mine['grid']].split('(')[0]}), each method"
+        f"K = 4, mean of {found['worlds']} worlds, {name} ({way}{GRIDS[mine['grid']].split('(')[0]}), each method"
         f" on its best grid: xKL3 {mine['xkl3']:.4f} is {r['ode']} times below the ODE's {found['ode']['xkl3']:.4f}"
-        f" (argmax gamma: {r['argmax']}) and {r['reinject']} below the best re-injection's"
-        f" {found['reinject']['xkl3']:.4f} ({found['reinject']['method']}); dH1 {found['dh1']:+.3f}."
-        f" Needed: 3, 2 and |dH1| <= .05: {'held' if found['held'] else 'NOT held'}"
+        f" (argmax gamma: {r['argmax']}) and {r['reinject']} below the best re-injection's {again['xkl3']:.4f}"
+        f" ({again['method']}, dH1 {again['dh1']:+.3f}{alike}); dH1 {found['dh1']:+.3f}."
+        f" Needed: 3, 2 and |dH1| <= {NEAR}: {'held' if found['held'] else 'NOT held'}"
     )
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from textflow.cli import reproduce as module
 from textflow.cli.reproduce import FIGURES, reproduce, write
 from textflow.eval.figures.source import of_world
-from textflow.eval.methods import RIVALS, fresh
+from textflow.eval.methods import MODE, RIVALS, fresh
 from textflow.oracle.worlds import chain
 
 
@@ -31,11 +31,13 @@ def test_the_ranking_prints_every_measure_and_the_verdict(tmp_path: Path, capsys
     said = capsys.readouterr().out
     for word in ("xKL3", "xKL2", "dNLL", "dH1", "transitions", "joint readout", "masked, dilated", "staggered"):
         assert word in said, word
-    assert said.count("Needed: 3, 2 and |dH1| <= .05") == 4 and "±" in said
+    assert said.count("Needed: 3, 2 and |dH1| <= 0.05") == 5 and "±" in said
     record = json.loads((tmp_path / "escapes.json").read_text())
     assert record["worlds"] == 1 and record["calls"] == [2, 4, 8] and record["n"] == 16
     assert {row["world"] for row in record["records"]} == {"chain"} and len(record["records"]) == len(record["means"])
     assert record["verdicts"]["mode commit"]["commit"]["method"] == "mode commit"
+    forms = {name: each["commit"]["xkl3"] for name, each in record["verdicts"].items() if name in MODE}
+    assert record["verdicts"]["mode commit in its best form"]["commit"]["xkl3"] == min(forms.values())
     assert all(key in record["means"][0] for key in ("xkl3", "xkl3_side", "xkl2", "dnll", "dh1", "illegal", "n"))
 
 

@@ -129,9 +129,10 @@ def row(method: str, xkl3: float, **other: Any) -> dict[str, Any]:
 
 def test_the_verdict_compares_best_grids_and_wants_the_entropy() -> None:
     rows = [row("ODE, read(x_hat)", 0.09), row("ODE, read(x_hat)", 0.5, grid="elf"), row("ODE, argmax gamma", 0.08)]
-    rows += [row("Reinject released .5", 0.05), row("Reinject exact .5", 0.2), row("mode commit", 0.02)]
+    rows += [row("Reinject released .5", 0.05, dh1=-0.1), row("Reinject exact .5", 0.2), row("mode commit", 0.02)]
     found = verdict(rows)
-    assert found["held"] and found["ratio"] == pytest.approx({"ode": 4.5, "argmax": 4.0, "reinject": 2.5})
+    ratios = {"ode": 4.5, "argmax": 4.0, "reinject": 2.5, "true": 10.0}
+    assert found["held"] and found["ratio"] == pytest.approx(ratios)
     assert not verdict([*rows[:-1], row("mode commit", 0.02, dh1=-0.06)])["held"]
     assert not verdict([*rows[:-1], row("mode commit", 0.031)])["held"]
     assert not verdict([*rows, row("Reinject released 1.5", 0.03)])["held"]

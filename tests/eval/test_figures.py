@@ -170,9 +170,9 @@ def test_the_table_has_intervals_and_marks_what_collapsed() -> None:
 
 def test_the_verdict_is_one_line() -> None:
     mine = {"method": "mode commit", "grid": "flip", "xkl3": -0.002}
-    other = {"method": "Reinject released .5", "grid": "tuned", "xkl3": 0.05}
+    other = {"method": "Reinject released .5", "grid": "tuned", "xkl3": 0.05, "dh1": -0.2}
     found = {"ratio": {"ode": 50.0, "argmax": 40.0, "reinject": 20.0}, "dh1": 0.01, "held": True, "worlds": 15}
-    line = escapes.told(found | {"commit": mine, "ode": other, "argmax": other, "reinject": other})
+    line = escapes.told("mode commit", found | {"commit": mine, "ode": other, "argmax": other, "reinject": other})
     assert (
         "\n" not in line
         and "mean of 15 worlds" in line
