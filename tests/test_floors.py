@@ -31,6 +31,7 @@ STAIRS = {
     ("causal", "holes"),
     ("generator", "holes"),
     ("generator", "texts"),
+    ("masked", "holes"),
     ("changes", "recipe"),
     ("checkpoint", "changes"),
     ("checkpoint", "recipe"),
