@@ -6,10 +6,13 @@ import time
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from textflow.cli.diagnose import of_run
 from textflow.cli.eval import numbers
+
+if TYPE_CHECKING:
+    from textflow.eval.escapes import Contest
 
 FIGURES = ("fig2", "fig3", "fig5", "fig6", "fig8", "fig9", "tradeoff", "escapes", "judged")
 PAPER = "arXiv 2606.30705 (abstract and captions; its constructions are rebuilt)"
@@ -51,8 +54,8 @@ def reproduce(
         device: of the run: cpu, cuda, mps or auto.
     """
     if (n is not None and n < 16) or min(worlds, jobs) < 1 or min(draws, proof) < 0:
-        asked = f"n {n}, worlds {worlds}, jobs {jobs}, proof {proof}, draws {draws}"
-        raise ValueError(f"{asked}: need n >= 16, worlds and jobs >= 1, the others >= 0")
+        sizes = f"n {n}, worlds {worlds}, jobs {jobs}, proof {proof}, draws {draws}"
+        raise ValueError(f"{sizes}: need n >= 16, worlds and jobs >= 1, the others >= 0")
     from rich.console import Console
 
     console = Console(markup=False, highlight=False)
@@ -65,11 +68,9 @@ def reproduce(
             continue
         module, start = importlib.import_module(f"textflow.eval.figures.{name}"), time.perf_counter()
         if name == "escapes":
-            size = n or (128 if quick else 1024)
-            kinds, ks = (["chain"], [2, 4, 8]) if quick else (["chain", "text", "topic"], numbers(calls))
-            behind = 0 if quick else proof
-            found = ranked(kinds, (worlds, behind), ks, size, seed, draws, console, not quick, 1 if quick else jobs)
-            said: dict[str, Any] = {"n": size, "worlds": worlds, "proof": behind, "calls": ks, "draws": draws}
+            asked = contest(n, seed, worlds, proof, calls, draws, jobs, quick)
+            found = ranked(asked, console)
+            said: dict[str, Any] = {part: getattr(asked, part) for part in ("n", "worlds", "proof", "calls", "draws")}
         else:
             more = {"scorer": judge(run)} if name == "judged" else {}
             with console.status(f"measuring {name}"):
@@ -125,60 +126,56 @@ def source(run: Path, n: int, seed: int, device: str) -> Any:
     return Source(f"run {run.name}", model, batches, seed)
 
 
-def ranked(
-    kinds: list[str],
-    worlds: tuple[int, int],
-    calls: list[int],
-    n: int,
-    seed: int,
-    draws: int,
-    console: Any,
-    spoilt: bool,
-    jobs: int,
-) -> dict[str, Any]:
+def contest(
+    n: int | None, seed: int, worlds: int, proof: int, calls: str, draws: int, jobs: int, quick: bool
+) -> "Contest":
+    """What escapes ranks, by the words of `reproduce`."""
+    from textflow.eval.escapes import Contest
+
+    if quick:
+        return Contest(["chain"], worlds, 0, [2, 4, 8], n or 128, seed, draws, spoilt=False)
+    return Contest(worlds=worlds, proof=proof, calls=numbers(calls), n=n or 1024, seed=seed, draws=draws, jobs=jobs)
+
+
+def ranked(asked: "Contest", console: Any) -> dict[str, Any]:
     """The ranking with a bar of its progress, its tables and its verdicts.
 
     Args:
-        kinds: of worlds.
-        worlds: of each kind in the tables, and behind the verdict at 4 calls (0: the same).
-        calls: of the network.
-        n: texts of a sample.
-        seed: of worlds and samples.
-        draws: resamplings behind the intervals of the tables.
+        asked: what is ranked.
         console: that is printed to.
-        spoilt: with imperfect denoisers.
-        jobs: processes.
     """
     from itertools import chain
 
     from rich.progress import track
 
-    from textflow.eval.escapes import contest, means, plan, ranking, verdict
+    from textflow.eval.escapes import means, ranking, verdict
     from textflow.eval.figures.escapes import PARTS, table, told
-    from textflow.eval.methods import JUDGED, MODE, SPOILT, fresh
+    from textflow.eval.methods import JUDGED, MODE, SPOILT
 
-    tabled, behind = ([fresh(seed) + i for i in range(count)] for count in worlds)
-    cells = plan(kinds, tabled, calls, spoilt)
-    more = contest(kinds, behind) if 4 in calls else []
-    moving: Iterable[Any] = chain(ranking(cells, n, seed, draws, jobs), ranking(more, n, seed, 0, jobs))
-    records = list(track(moving, "ranking", len(cells) + len(more), console=console, transient=True))
-    rows = means(records[: len(cells)])
+    cells, judged = asked.tabled(), asked.judged()
+    known = set(cells)
+    more = [cell for cell in judged if cell not in known]  # what is in the tables is measured already
+    n, seed, jobs = asked.n, asked.seed, asked.jobs
+    moving: Iterable[Any] = chain(ranking(cells, n, seed, asked.draws, jobs), ranking(more, n, seed, 0, jobs))
+    every = [*cells, *more]
+    records = dict(zip(every, track(moving, "ranking", len(every), console=console, transient=True), strict=True))
+    found = {"means": means([records[cell] for cell in cells]), "records": [records[cell] for cell in cells]}
     wide = type(console)(file=console.file, width=max(150, console.width), markup=False, highlight=False)
-    for how in SPOILT if spoilt else ():
-        wide.print(table(rows, "xkl3", how))
+    for how in SPOILT if asked.spoilt else ():
+        wide.print(table(found["means"], "xkl3", how))
     for part in reversed(PARTS):
-        wide.print(table(rows, part))
-    found = {"means": rows, "records": records[: len(cells)]}
-    if 4 not in calls:
+        wide.print(table(found["means"], part))
+    if 4 not in asked.calls:
         return found
-    proof = {"means": means(records[len(cells) :]), "records": records[len(cells) :]} if more else found
-    for part in ("dh1", "xkl3") if more else ():
-        wide.print(table(proof["means"], part, count=proof["means"][0]["worlds"]))
+    proof = [records[cell] | {"spread": {}} for cell in judged]  # their intervals are over worlds
+    behind = {"means": means(proof), "records": proof} if proof else found
+    for part in ("dh1", "xkl3") if proof else ():
+        wide.print(table(behind["means"], part, count=behind["means"][0]["worlds"]))
     ways = {"mode commit in its best form": MODE} | {name: (name,) for name in JUDGED}
-    verdicts = {name: verdict(proof["means"], names) for name, names in ways.items()}
+    verdicts = {name: verdict(behind["means"], names) for name, names in ways.items()}
     for name, each in verdicts.items():
         console.print(told(name, each), soft_wrap=True)
-    return found | {"verdicts": verdicts} | ({"behind": proof} if more else {})
+    return found | {"verdicts": verdicts} | ({"behind": behind} if proof else {})
 
 
 def write(path: Path, record: dict[str, Any]) -> None:

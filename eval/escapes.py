@@ -15,7 +15,7 @@ from textflow.noise import Noise, sample_seeds
 from textflow.oracle import WORLDS, Imperfect, World, Yardstick
 from textflow.types import Batch, Ids
 
-from .methods import CALLS, FLIPS, METHODS, NAMED, REINJECTING, RIVALS, ROBUST, SPOILT, TUNED, Method
+from .methods import CALLS, FLIPS, METHODS, NAMED, REINJECTING, RIVALS, ROBUST, SPOILT, TUNED, Method, fresh
 
 Record = dict[str, Any]
 ROWS = 256  # texts at a time
@@ -117,14 +117,43 @@ def plan(names: Sequence[str], seeds: Sequence[int], calls: Sequence[int] = CALL
     return cells + [Cell(*place, how, "flip", name, k) for place in where for how, name, k in rest]
 
 
-def contest(names: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
-    """What the verdict is about: commitment and its rivals at 4 calls on all grids.
+class Contest(NamedTuple):
+    """What is ranked.
 
     Args:
-        names: of worlds.
-        seeds: of worlds, each of every name.
+        kinds: of worlds.
+        worlds: of each kind in the tables.
+        proof: of each kind behind the verdict at 4 calls; 0: those of the tables.
+        calls: of the network.
+        n: texts a sample.
+        seed: of worlds and samples.
+        draws: resamplings behind the intervals of the tables; 0 for none.
+        jobs: processes.
+        spoilt: with the imperfect worlds.
     """
-    return [cell for cell in plan(names, seeds, [4], spoilt=False) if cell.method in RIVALS]
+
+    kinds: Sequence[str] = tuple(WORLDS)
+    worlds: int = 1
+    proof: int = 5
+    calls: Sequence[int] = CALLS
+    n: int = 1024
+    seed: int = 0
+    draws: int = 40
+    jobs: int = 1
+    spoilt: bool = True
+
+    def seeds(self, count: int) -> list[int]:
+        """Of the first worlds of a kind."""
+        return [fresh(self.seed) + i for i in range(count)]
+
+    def tabled(self) -> list[Cell]:
+        """What the tables hold."""
+        return plan(self.kinds, self.seeds(self.worlds), self.calls, self.spoilt)
+
+    def judged(self) -> list[Cell]:
+        """What the verdict is about: commitment and its rivals at 4 calls on all grids."""
+        cells = plan(self.kinds, self.seeds(self.proof), [4], spoilt=False) if 4 in self.calls else []
+        return [cell for cell in cells if cell.method in RIVALS]
 
 
 @lru_cache(maxsize=1)

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from textflow.cli import reproduce as module
 from textflow.cli.reproduce import FIGURES, reproduce, write
+from textflow.eval.escapes import Contest
 from textflow.eval.figures.source import of_world
 from textflow.eval.methods import MODE, RIVALS, fresh
 from textflow.oracle.worlds import chain
@@ -43,17 +44,18 @@ def test_the_ranking_prints_every_measure_and_the_verdict(tmp_path: Path, capsys
 
 def test_the_verdict_is_about_more_worlds_than_the_tables() -> None:
     quiet = Console(file=io.StringIO())
-    found = module.ranked(["chain"], (1, 2), [4], 16, 0, 2, quiet, False, 1)
+    found = module.ranked(Contest(["chain"], 1, 2, [4], 16, 0, 2, spoilt=False), quiet)
     behind = found["behind"]
     assert {row["seed"] for row in found["records"]} == {fresh(0)}
     assert {row["seed"] for row in behind["records"]} == {fresh(0), fresh(0) + 1}
     assert {row["method"] for row in behind["means"]} == set(RIVALS) and found["verdicts"]["mode commit"]["worlds"] == 2
+    assert all("xkl3_side" in row for row in behind["means"])
     shared = [row for row in behind["records"] if row["seed"] == fresh(0)]
     tabled = {(row["grid"], row["method"]): row["xkl3"] for row in found["records"]}
     assert all(row["xkl3"] == tabled[row["grid"], row["method"]] for row in shared)
     said = quiet.file.getvalue()  # type: ignore[attr-defined]
     assert said.count("mean of 2 worlds, ± over worlds") == 2 and "K = 4, mean of 2 worlds, mode commit" in said
-    assert "behind" not in module.ranked(["chain"], (1, 2), [2], 16, 0, 0, quiet, False, 1)
+    assert "behind" not in module.ranked(Contest(["chain"], 1, 2, [2], 16, 0, 0, spoilt=False), quiet)
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_does_not(tmp_path: Path) -> None:

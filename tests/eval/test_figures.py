@@ -171,15 +171,19 @@ def test_the_table_has_intervals_and_marks_what_collapsed() -> None:
 def test_the_verdict_is_one_line() -> None:
     mine = {"method": "mode commit", "grid": "flip", "xkl3": -0.002}
     other = {"method": "Reinject released .5", "grid": "tuned", "xkl3": 0.05, "dh1": -0.2}
-    found = {"ratio": {"ode": 50.0, "argmax": 40.0, "reinject": 20.0}, "dh1": 0.01, "held": True, "worlds": 15}
-    line = escapes.told("mode commit", found | {"commit": mine, "ode": other, "argmax": other, "reinject": other})
-    assert (
-        "\n" not in line
-        and "mean of 15 worlds" in line
-        and "over 50.0 times" in line
-        and "dH1 +0.010" in line
-        and line.endswith(": held")
-    )
+    found: dict[str, Any] = {
+        "ratio": {"ode": 50.0, "argmax": 40.0, "reinject": 20.0},
+        "dh1": 0.01,
+        "held": True,
+        "worlds": 15,
+    }
+    found |= {"commit": mine, "ode": other, "argmax": other, "reinject": other}
+    line = escapes.told("mode commit", found)
+    assert "\n" not in line and "over 50.0 times" in line and "dH1 +0.010" in line and line.endswith(": held")
+    assert "mean of 15 worlds, mode commit (flip clock)" in line and "(Reinject released .5, dH1 -0.200)" in line
+    assert "the best (mode commit, flip clock)" in escapes.told("the best", found)
+    alike = escapes.told("mode commit", found | {"ratio": found["ratio"] | {"true": 30.0}})
+    assert "dH1 -0.200; over 30.0 below the best with |dH1| <= 0.05)" in alike
 
 
 def test_latents_of_a_world_lie_in_their_clouds() -> None:

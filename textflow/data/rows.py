@@ -34,7 +34,7 @@ def small(vocab: int) -> type[np.generic]:
 
 
 def view(column: Any) -> Array:
-    """The values of a column where they lie; its own to_numpy would import pandas, a second of every command."""
+    """The values of a column where they lie; its own to_numpy imports pandas, half a second of every command."""
     values: Array = np.from_dlpack(column)
     return values
 
