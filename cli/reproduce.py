@@ -148,9 +148,10 @@ def ranked(asked: "Contest", console: Any) -> dict[str, Any]:
 
     from rich.progress import track
 
-    from textflow.eval.escapes import means, ranking, verdict
+    from textflow.eval.escapes import ranking
     from textflow.eval.figures.escapes import PARTS, table, told
     from textflow.eval.methods import JUDGED, MODE, SPOILT
+    from textflow.eval.verdict import means, verdict
 
     cells, judged = asked.tabled(), asked.judged()
     known = set(cells)

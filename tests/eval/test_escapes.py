@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from textflow.eval.escapes import PARTS, Bench, Cell, best, means, plan, ranking, verdict
+from textflow.eval.escapes import Bench, Cell, plan, ranking
 from textflow.eval.methods import CALLS, FLIPS, METHODS, NAMED, ROBUST, SEARCHED, SPOILT, Times, fresh, staggered
+from textflow.eval.verdict import PARTS, best, means, verdict
 from textflow.noise import sample_seeds
 from textflow.oracle import Imperfect
 from textflow.oracle.base import Timed
