@@ -30,7 +30,8 @@ def bench(
         what: step: encoder, loss and gradients of one training step; train: and the update; pd: one step of
             progressive distillation; optim: the update; sample: a batch of texts; decode: final latents to tokens;
             data: rows on disk to batches; scaling: the step's ratio against the FLOP formula over length, vocabulary,
-            width and depth; card: tokens a second, MFU and memory of ELF-B at 1,024 tokens on one GPU.
+            width and depth; card: tokens a second, MFU and memory of ELF-B at 1,024 tokens on one GPU, all of the
+            above and the GPU tests, in under eight minutes (also: python -m textflow.eval.bench.card).
         size: P, R or B (ELF-B).
         against: plain: as published; three passes on all rows, logits of all tokens, one matrix after another. none:
             the lean form alone.
@@ -45,7 +46,8 @@ def bench(
         depth: blocks; default: the size's.
         steps: of the teacher on one step of its student, or of a sample.
         memory: measure the peaks, too.
-        out: file of the record; default: checkpoints/bench/<what and how>.json.
+        out: file of the record; default: checkpoints/bench/<what and how>.json; of a GPU in a checkout, where what is
+            card: eval/published/bench_card_<its name>.json.
     """
     import torch
 
@@ -56,12 +58,13 @@ def bench(
     change = {"rows": rows, "length": length, "depth": depth}
     how = {"bf16": bf16, "compiled": compiled, "recompute": recompute, "steps": steps}
     if what == "card":
-        record = on_card(device, repeats, change, steps)
-    elif what == "scaling":
+        on_card(device, repeats, change, steps, out)
+        return
+    if what == "scaling":
         record = over_sizes(device, repeats)
     else:
         record = contest(what, size, setting(size, change, device=device, **how), repeats, memory, against == "none")
-    name = "_".join([what, *([] if what in ("scaling", "card") else [size]), *(["bf16"] if bf16 else []), device])
+    name = "_".join([what, *([] if what == "scaling" else [size]), *(["bf16"] if bf16 else []), device])
     path = out or Path("checkpoints/bench") / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_json(path, record)
@@ -90,18 +93,15 @@ def over_sizes(device: str, repeats: int) -> dict[str, Any]:
     return record
 
 
-def on_card(device: str, repeats: int, change: dict[str, int | None], steps: int) -> dict[str, Any]:
+def on_card(device: str, repeats: int, change: dict[str, int | None], steps: int, out: Path | None) -> None:
     """ELF-B as it is trained."""
     from dataclasses import replace
 
-    from textflow.eval.bench.card import CARD, card
-    from textflow.eval.bench.measure import facts
+    from textflow.eval.bench.card import CARD, write_card
     from textflow.eval.bench.sizes import Setting
 
     size = replace(CARD, **{key: value for key, value in change.items() if value is not None})
-    chosen = Setting(size, device, steps=steps)
-    print(f"ELF, width {size.width}, {size.rows} rows of {size.length}, on {facts(chosen)['hardware']}")
-    return card(chosen, repeats, tell=print)
+    write_card(Setting(size, device, steps=steps), repeats, out, print)
 
 
 def report(record: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """textflow check RECIPE [OVERLAY ...] [--key value]"""
 
 import logging
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ gives text back, shapes fit, one real step works; how much memory and how many t
 Plan a big job, without its hardware, text or network: memory a device under its engine, time by the FLOP formula.
 
   --devices 64     of all machines; this asks for a plan
-  --tokens 9.04e9  of an epoch, for its time
+  --tokens 9.04e9  of an epoch, for its time where the text is not at hand
   --card H100      whose peak is taken; --mfu .4 the share of it that is assumed
   --vocab 32100    number of ids, where the tokenizer is not at hand"""
 
@@ -33,7 +34,8 @@ def check(words: list[str]) -> int:
 
     quiet()
     with hushed(), tempfile.TemporaryDirectory() as folder:
-        if "--devices" in words:
+        if any(word.partition("=")[0] == "--devices" for word in words):
+            os.environ["HF_HUB_OFFLINE"] = "1"  # before the library that obeys it is imported
             from textflow.cli import plan
 
             walk(plan.STEPS, plan.asked(words))

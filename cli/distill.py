@@ -6,7 +6,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from textflow.cli.fit import fit_config, quiet
+from textflow.cli.fit import fit_config, leads, quiet
 from textflow.cli.recipes import title
 
 SHOWN = (
@@ -42,6 +42,7 @@ def distill(words: list[str]) -> int:
 
     show, words = "--print_config" in words, [word for word in words if word != "--print_config"]
     config = rounds.student(words)
+    every = list(rounds.each(config))  # a fault of the last is found before the first
     if show:
         print(recipe.write(config))
         return 0
@@ -49,13 +50,13 @@ def distill(words: list[str]) -> int:
     teacher, before = Path(config.teacher), Path(config.teacher)
     load = lru_cache(maxsize=2)(checkpoint.load)  # the teacher once, and the round before
     made: list[dict[str, Any]] = []
-    for steps, substeps, own in rounds.each(config):
+    for steps, substeps, own in every:
         renewed = before if own.model.init_args.objective.init_args.get("renew") else teacher
         if code := fit_config(own, f"{name}: {steps} steps", partial(enrol, load, renewed, before)):
             return code
         before = Path(own.run.folder)
         made.append({"steps": steps, "substeps": substeps, "run": before.name})
-    if not config.trainer.fast_dev_run:
+    if leads() and not config.trainer.fast_dev_run:
         replace_json(whole / "rounds.json", {"teacher": str(teacher), "rounds": made, "passes": config.passes})
         print(f"Students: {', '.join(str(whole / each['run']) for each in made)}")
         compare(whole)

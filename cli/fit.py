@@ -108,7 +108,7 @@ def alone(run: Path) -> Iterator[None]:
     """Holds a run folder: two fits do not write into one. The other ranks of a fit come in behind the first."""
     from filelock import FileLock, Timeout
 
-    if any(int(os.environ.get(rank, 0)) for rank in ("LOCAL_RANK", "NODE_RANK")):
+    if not leads():
         yield
         return
     run.mkdir(parents=True, exist_ok=True)
@@ -123,15 +123,22 @@ def alone(run: Path) -> Iterator[None]:
         lock.release()
 
 
+def leads() -> bool:
+    """Whether this process is the first of its job, on all machines, by what Lightning, torchrun or srun say."""
+    job = ["RANK"] if os.environ.get("RANK") else ["NODE_RANK", "GROUP_RANK", "SLURM_PROCID"]
+    return not any(int(os.environ.get(rank) or 0) for rank in ("LOCAL_RANK", *job))
+
+
 def watch(trainer: Any, config: Any, run: Path) -> None:
-    """Checkpoints, samples, logs, speed and a progress bar for a trainer."""
+    """Checkpoints, samples, logs (the recipe's loggers after ours), speed and a progress bar for a trainer."""
     from textflow.training import Progress, Samples, Save, Seeds, Speed, loggers
 
     ours = [Seeds(config.seed), Speed(), Samples(run, config.run.samples_every, config.run.samples)]
     bar = [] if config.trainer.enable_progress_bar is False else [Progress()]
     trainer.callbacks.extend([*ours, *bar, Save(run, config.run.save_every, config.run.keep)])
     if not trainer.fast_dev_run:
-        trainer.loggers = loggers(run, config.run.wandb, config.run.project, config.run.group)
+        ways = loggers(run, config.run.wandb, config.run.project, config.run.group)
+        trainer.loggers = [*ways, *trainer.loggers]
 
 
 def finish(run: Path) -> None:

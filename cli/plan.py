@@ -1,22 +1,20 @@
 """textflow check RECIPE [OVERLAY ...] --devices N: a big job, planned without its hardware, text or network."""
 
-import os
-from argparse import ArgumentParser
+from argparse import ArgumentError, ArgumentParser
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from textflow import recipe as recipes
+from textflow.cli.duration import flops_a_batch, span, tokens_an_epoch
 from textflow.cli.estimate import Engine, count, kept_by, largest_block, readable, tokens_a_step
 from textflow.cli.trial import forward, standing
 from textflow.data import Tokenizer
-from textflow.eval.bench.flops import PEAKS, Flops
-from textflow.eval.bench.sizes import SIZES, Size
-from textflow.nets import ELF
-from textflow.training.engines.refuse import refuse_optimizer, refuse_precision, refuse_strategy
+from textflow.eval.bench.flops import PEAKS
+from textflow.training.engines.refuse import refuse_optimizer, refuse_precision
 
 VOCABULARIES = {"t5-small": 32_100, "t5-base": 32_100, "gpt2": 50_257}  # ids, where the tokenizer is not at hand
 ROWS = 2  # of the pass on the meta device
@@ -53,7 +51,10 @@ def asked(words: list[str]) -> Plan:
     parser.add_argument("--mfu", type=float, default=0.4)
     parser.add_argument("--tokens", type=float)
     parser.add_argument("--vocab", type=int)
-    found, rest = parser.parse_known_args(words)
+    try:
+        found, rest = parser.parse_known_args(words)
+    except ArgumentError as error:
+        raise ValueError(f"{error}; see textflow check --help") from error
     if not found.devices or found.devices < 1 or not 0 < found.mfu <= 1:
         raise ValueError(
             f"--devices {found.devices} --mfu {found.mfu}: at least 1 device and an mfu in (0, 1] are needed"
@@ -63,11 +64,8 @@ def asked(words: list[str]) -> Plan:
 
 def recipe(plan: Plan) -> str:
     """It parses; its tokenizer's number of ids is known."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
     plan.config = config = recipes.read(plan.words)
-    strategy = config.trainer.strategy
-    refuse_strategy(strategy)
-    plan.engine = Engine.of(strategy, plan.devices)
+    plan.engine = Engine.of(config.trainer.strategy, plan.devices)
     plan.vocab = plan.vocab or vocabulary(config.data.tokenizer)
     return f"{plan.words[0]} parses; {plan.engine.title} on {plan.devices} devices; {plan.vocab:,} ids"
 
@@ -153,36 +151,18 @@ def tokens(plan: Plan) -> str:
 def time(plan: Plan) -> str:
     """Seconds of a step, an epoch and the run, by the FLOP formula."""
     data, trainer = plan.config.data, plan.config.trainer
-    flops = flops_a_batch(plan) * trainer.accumulate_grad_batches
+    batch = flops_a_batch(plan.model, data.batch_size, data.length, plan.flops / ROWS)
+    flops = batch * trainer.accumulate_grad_batches
     second = PEAKS[plan.card] * plan.mfu
     a_step, rows = flops / second, data.batch_size * trainer.accumulate_grad_batches * plan.devices
     said = (
         f"{a_step:.3g} s a step ({flops / 1e12:.3g} TFLOP a device at {plan.mfu:.0%} of a {plan.card}'s peak, assumed)"
     )
-    if plan.tokens:
-        steps = plan.tokens / (rows * data.length)
-        said += f"; an epoch of {plan.tokens:,.0f} tokens: {steps:,.0f} steps, {span(steps * a_step)}"
-    return f"{said}; the run of {trainer.max_steps:,} steps: {span(trainer.max_steps * a_step)}"
-
-
-def flops_a_batch(plan: Plan) -> float:
-    """FLOPs of one batch on one device: ELF's least training step by its formula, else three forward passes counted."""
-    data, net = plan.config.data, plan.model.net
-    if isinstance(net, ELF):
-        t5 = SIZES["B"] if type(plan.model.codec).__name__ == "T5" else replace(SIZES["B"], layers=0)
-        width, bottleneck = net.widen.out_features, net.widen.in_features
-        rows = (data.batch_size, data.length)
-        size = Size(width, len(net.blocks), 1, net.dim, bottleneck, net.vocab, t5.layers, t5.hidden, *rows)
-        return Flops(size).step("lean")
-    return 3.0 * plan.flops * data.batch_size / ROWS
-
-
-def span(seconds: float) -> str:
-    """Seconds in the largest unit that fits."""
-    for unit, size in (("days", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s"
+    if epoch := plan.tokens or tokens_an_epoch(plan.config):
+        steps = epoch / (rows * data.length)
+        said += f"; an epoch of {epoch:,.0f} tokens: {steps:,.0f} steps, {span(steps * a_step)}"
+    said += f"; the run of {trainer.max_steps:,} steps: {span(trainer.max_steps * a_step)}"
+    return said if epoch else f"{said}; for that of an epoch give its tokens, such as --tokens 9.04e9"
 
 
 STEPS: dict[str, tuple[Callable[[Plan], str], set[str]]] = {  # by name: what is done, what must have gone well

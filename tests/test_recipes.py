@@ -84,6 +84,12 @@ def test_an_overlay_changes_what_it_says_and_nothing_else(name: str, base: str) 
     assert all(any(key == one or key.startswith(f"{one}.") for one in said | parents(said)) for key in changed)
 
 
+def test_graphs_meet_fixed_shapes() -> None:
+    config = recipe.read(["recipes/elf_b.yaml", "recipes/on/graphs.yaml"])
+    inner = config.model.init_args
+    assert (inner.net.init_args.compiled, inner.objective.init_args.coins) == ("graphs", "stratified")
+
+
 def student(name: str, folder: Path, *over: str) -> list[Namespace]:
     """The rounds of a student's recipe over its teacher's, which was not trained."""
     base = "recipes/elf_b.yaml" if "elf_b" in name else "recipes/quickstart.yaml"

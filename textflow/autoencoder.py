@@ -51,4 +51,4 @@ class Autoencoder(Trainable):
         logits = net.readout(noisy)[batch.mask].float()  # [B, L, V] -> [n, V]
         hits = logits.detach().argmax(-1) == batch.ids[batch.mask]
         loss = F.cross_entropy(logits, batch.ids[batch.mask])
-        return {"loss": loss, "accuracy": hits.float().mean()}
+        return {"loss": loss, "tokens": batch.mask.sum(), "accuracy": hits.float().mean()}

@@ -87,7 +87,8 @@ class CausalLM(Trainable):
         logits = net(input_ids=batch.ids).logits[:, :-1]
         kept = (batch.mask if batch.fixed is None else batch.mask & ~batch.fixed)[:, 1:]
         nll = F.cross_entropy(logits[kept].float(), batch.ids[:, 1:][kept], reduction="sum")
-        return {"loss": nll / kept.sum().clamp_min(1)}  # [kept, V] -> scalar; a batch of one-token rows gives 0
+        total = kept.sum()
+        return {"loss": nll / total.clamp_min(1), "tokens": total}  # [kept, V] -> scalar; one-token rows give 0
 
     def sample(self, seeds: list[int], sampler: NextToken | Sampler | None = None, length: int | None = None) -> Ids:
         """ids [B, L] after an EOS, one sample a seed; a text that has ended goes on with EOS.

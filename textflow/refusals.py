@@ -1,36 +1,34 @@
 """What a parser lets pass in a recipe and textflow refuses: nulls, values that no part can take, places elsewhere."""
 
 import inspect
+import os
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
-from os import PathLike
 from pathlib import Path
 from traceback import walk_tb
 from typing import Any
 
-PLACES = {
-    "dirpath",
-    "filename",
-    "save_dir",
-    "root_dir",
-    "default_root_dir",
-    "log_dir",
-    "folder",
-    "run",
-    "output_dir",
-}  # keys under which callbacks name what they write
+from textflow.training.engines import refuse_strategy
+
+# Keys under which callbacks, loggers and plugins name what they write, and the ends of those that mean part of a path.
+# `data.cache` is none: runs share it, and nothing is written there but rows/KEY and tokenizers/KEY.
+PLACES = re.compile(r"(?!class_path$)(\w*_)?(\w*dir|\w*path|file|filename|folder|root|run|out|output|name|version)")
+PARTS = ("name", "version", "sub_dir")
 
 
 def refuse(config: Any, owners: Mapping[str, type]) -> None:
-    """A null where a part needs a value is an error, and so is a place to write to outside the run's folder.
+    """A null where a part needs a value is an error, and so are a place to write to outside the run's folder and a
+    strategy that ours mend.
 
     Args:
         config: a parsed recipe.
         owners: the classes that take its sections as arguments.
     """
+    refuse_strategy(config.trainer.strategy)
     tree = config.as_dict()
     found = [line for key in [*owners, "model"] for line in nulls(tree.get(key), owners.get(key), key)]
     if folder := tree["run"]["folder"]:
@@ -106,20 +104,35 @@ def blamed(error: BaseException) -> str:
     return f"{type(values['self']).__name__}({', '.join(plain)}) cannot be made"
 
 
-def outside(tree: Any, folder: Path, where: str = "trainer") -> Iterator[str]:
+def outside(tree: Any, folder: Path, where: str = "trainer", key: str = "") -> Iterator[str]:
     """The places to write to that a recipe names outside its run's folder.
 
     Args:
         tree: the part `trainer` of a recipe, or a part of that.
         folder: of the run.
         where: dotted name of the tree.
+        key: that it stands under, be it in a list.
     """
-    if isinstance(tree, (dict, list)):
-        for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
-            name = where if key == "init_args" else f"{where}.{key}"
-            if key in PLACES and isinstance(value, (str, PathLike)):
-                path = folder / value if key == "filename" else Path(value)
-                if not path.resolve().is_relative_to(folder.resolve()):
-                    found = f"{name} is {str(value)!r}, outside the run's folder {folder}"
-                    yield f"{found}; name a place in it, or leave it out"
-            yield from outside(value, folder, name)
+    if isinstance(tree, dict):
+        for name, value in tree.items():
+            yield from outside(value, folder, where if name == "init_args" else f"{where}.{name}", str(name))
+    elif isinstance(tree, list):
+        for number, value in enumerate(tree):
+            yield from outside(value, folder, f"{where}.{number}", key)
+    elif isinstance(tree, (str, os.PathLike)) and leaves(key, str(tree), folder):
+        found = f"{where} is {str(tree)!r}, outside the run's folder {folder}"
+        yield f"{found}; name a place in it, or leave it out"
+
+
+def leaves(key: str, place: str, folder: Path) -> bool:
+    """Whether a key names a place to write to that lies outside a folder; one on another machine (s3://...) does.
+
+    Args:
+        key: of a recipe.
+        place: its value.
+        folder: of the run.
+    """
+    if not PLACES.fullmatch(key):
+        return False
+    path = Path(folder if key.endswith(PARTS) else "", os.path.expanduser(place))
+    return "://" in place or not path.resolve().is_relative_to(folder.resolve())

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from textflow.recipe import find, parsed, tree_of
+from textflow.recipe import SECTIONS, find, parsed, tree_of
+from textflow.refusals import refuse
 
 
 def student(words: Sequence[str]) -> Namespace:
@@ -61,4 +62,5 @@ def each(config: Namespace) -> Iterator[tuple[int, int, Namespace]]:
                 callback.init_args.steps = max(steps, 2)
         own.run.group = config.run.group or folder.name
         own.run.folder = str(folder / (f"steps-{steps}" if "steps" in objective else "all-steps"))
+        refuse(own, SECTIONS)
         yield steps, substeps, own

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from textflow.codecs import T5
 from textflow.nets import ELF, Frozen
 from textflow.types import Batch
 
@@ -74,8 +75,8 @@ def pair(setting: Setting) -> dict[str, ELF]:
     return {"lean": plain if alike else network(setting, "lean"), "plain": plain}
 
 
-def t5(setting: Setting) -> Frozen:
-    """A T5 encoder of the size, with random weights."""
+def t5(setting: Setting) -> T5:
+    """The codec T5 of the size, with random weights."""
     from transformers import T5Config, T5EncoderModel
 
     s = setting.size
@@ -83,7 +84,9 @@ def t5(setting: Setting) -> Frozen:
         vocab_size=s.vocab, d_model=s.dim, d_kv=s.dim // 8, d_ff=s.hidden, num_layers=s.layers, num_heads=8,
         dropout_rate=0.0,
     )  # fmt: skip
-    return Frozen(T5EncoderModel(config)).to(setting.device)
+    codec = T5(s.vocab, dim=s.dim)
+    codec.encoder = Frozen(T5EncoderModel(config))
+    return codec.to(setting.device)
 
 
 def text(setting: Setting) -> Batch:

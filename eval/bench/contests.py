@@ -1,19 +1,28 @@
-"""The contests by name."""
+"""The contests by name; a contest's module is imported when it is asked for, since some need more than torch."""
+
+from importlib import import_module
 
 from .contest import Contest
-from .data import Loading
-from .optim import Update
-from .pd import Students
-from .sample import Reading, Writing
-from .step import Step
-from .train import Train
+from .sizes import Setting
 
-CONTESTS: dict[str, type[Contest]] = {
-    "step": Step,
-    "train": Train,
-    "pd": Students,
-    "optim": Update,
-    "sample": Writing,
-    "decode": Reading,
-    "data": Loading,
+CONTESTS = {
+    "step": "Step",
+    "train": "Train",
+    "pd": "Students",
+    "optim": "Update",
+    "sample": "Writing",
+    "decode": "Reading",
+    "data": "Loading",
 }
+ROOMS = {"decode": "sample"}  # where the module has another name
+
+
+def named(name: str, setting: Setting) -> Contest:
+    """The contest of a name.
+
+    Args:
+        name: one of CONTESTS.
+        setting: size, device, precision.
+    """
+    module = import_module(f".{ROOMS.get(name, name)}", __package__)
+    return getattr(module, CONTESTS[name])(setting)

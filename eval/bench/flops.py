@@ -1,5 +1,6 @@
 """FLOPs of training and of sampling by formula: products of matrices alone; backward is twice forward."""
 
+import re
 from dataclasses import dataclass
 
 from .sizes import Size
@@ -7,8 +8,12 @@ from .sizes import Size
 PREFIX = 12  # time, guidance and mode tokens of the published network
 WAVES = 256  # sinusoids of a scalar
 
-# Dense bf16 matrix products a second, as the vendors state them, without sparsity.
-PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "4090": 165e12, "T4": 65e12}
+# Dense bf16 FLOPs a second as the vendors state them, without sparsity (T4: fp16); the first name that fits counts.
+PEAKS = {
+    "H200 NVL": 836e12, "H200": 989e12, "H100 NVL": 836e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12,
+    "L40S": 362e12, "L40": 181e12, "L4": 121e12, "RTX 4090": 165e12, "T4": 65e12,
+}  # fmt: skip
+OTHERS = {"mig", "laptop", "d"}  # a slice of a card, or a lesser one of its name
 
 
 @dataclass(frozen=True)
@@ -74,5 +79,8 @@ class Flops:
 
 
 def peak(hardware: str) -> float | None:
-    """bf16 FLOPs a second that a card could reach; None where that is not known."""
-    return next((value for name, value in PEAKS.items() if name in hardware), None)
+    """bf16 FLOPs a second that a card could reach, by the whole words of its name; None where that is not known."""
+    words = set(re.findall(r"\w+", hardware.lower()))
+    if words & OTHERS:
+        return None
+    return next((value for name, value in PEAKS.items() if words.issuperset(name.lower().split())), None)

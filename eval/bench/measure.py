@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from .contest import Contest
-from .contests import CONTESTS
+from .contests import named
 from .flops import peak
 from .memory import peak_memory
 from .sizes import Setting
@@ -27,7 +27,7 @@ def measure(bench: str, setting: Setting, repeats: int, memory: bool = True, alo
         memory: whether the peaks are measured, each in a process of its own.
         alone: whether the lean form is measured alone.
     """
-    contest = CONTESTS[bench](setting)
+    contest = named(bench, setting)
     error = alone_or_not(contest, alone)
     seconds = alternate(contest, repeats, setting.device)
     record = {"bench": bench, **facts(setting), "repeats": repeats, **times(seconds), **error}

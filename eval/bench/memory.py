@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from .contests import CONTESTS
+from .contests import named
 from .sizes import Setting, from_words, words
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
@@ -27,7 +27,7 @@ def peak_memory(bench: str, form: str, setting: Setting) -> int:
 
 def own_peak(bench: str, form: str, setting: Setting) -> int:
     """`peak_memory` of this process."""
-    contest = CONTESTS[bench](setting)
+    contest = named(bench, setting)
     if setting.device == "cuda":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()

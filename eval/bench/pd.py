@@ -21,7 +21,7 @@ class Students(Contest):
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
         s = setting.size
-        self.encoder, self.nets, self.batch = t5(setting), pair(setting), text(setting)
+        self.codec, self.nets, self.batch = t5(setting), pair(setting), text(setting)
         self.objective = Distill(Progressive(setting.steps), 4, ELFObjective(coins="stratified"))
         self.teacher, self.path = network(setting), Linear()
         self.objective.learn_from(self.objective.like, self.teacher)
@@ -33,7 +33,7 @@ class Students(Contest):
         net.zero_grad()
         with self.autocast(form):
             with torch.no_grad():
-                x = self.encoder(input_ids=self.batch.ids).last_hidden_state.float() / 0.2
+                x = self.codec.encode(self.batch.ids, self.batch.mask)
             parts = (self.path, x, self.batch, self.draws, self.times)
             if form == "lean":
                 losses = self.objective.loss(net, *parts)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from .contests import CONTESTS
+from .contests import named
 from .measure import alternate, disagreement, facts, times
 from .sizes import Setting, Size
 
@@ -48,7 +48,7 @@ def scaling(
 
 def point(what: str, setting: Setting, repeats: int) -> dict[str, Any]:
     """One size."""
-    contest = CONTESTS[what](setting)
+    contest = named(what, setting)
     error = disagreement(contest)
     seconds = alternate(contest, repeats, setting.device)
     measured = statistics.median(b / a for a, b in zip(seconds["lean"], seconds["plain"], strict=True))

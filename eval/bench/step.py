@@ -20,7 +20,7 @@ class Step(Contest):
         super().__init__(setting)
         if setting.bf16:
             self.forms = ("lean", "plain", "plain fp32")
-        self.encoder, self.nets, self.batch = t5(setting), pair(setting), text(setting)
+        self.codec, self.nets, self.batch = t5(setting), pair(setting), text(setting)
         self.objective, self.path = ELFObjective(coins="stratified"), Linear()
         s = setting.size
         self.draws = self.objective.draw(torch.zeros(s.rows, s.length, s.dim, device=setting.device))
@@ -30,7 +30,7 @@ class Step(Contest):
         net.zero_grad()
         with self.autocast(form):
             with torch.no_grad():
-                x = self.encoder(input_ids=self.batch.ids).last_hidden_state.float() / 0.2
+                x = self.codec.encode(self.batch.ids, self.batch.mask)
             parts = (net, self.path, x, self.batch, self.draws)
             losses = self.objective.loss(*parts) if form == "lean" else plain_loss(self.objective, *parts)
         losses["loss"].backward()  # type: ignore[no-untyped-call]

@@ -38,7 +38,7 @@ def test_forward_passes_are_counted_exactly(setting: Setting) -> None:
     assert counted(net.logits, hidden) == flops.logits
     assert counted(net.tokens, z, t) == flops.trunk + flops.logits
     batch = text(setting)
-    assert counted(lambda: t5(setting)(input_ids=batch.ids)) == flops.encoder
+    assert counted(lambda: t5(setting).encode(*batch[:2])) == flops.encoder
 
 
 @pytest.mark.parametrize("form", ["lean", "plain"])
@@ -75,4 +75,15 @@ def test_a_token_of_elf_b_costs_what_the_design_says() -> None:
 def test_the_peak_of_a_card_is_known_by_its_name() -> None:
     assert peak("NVIDIA H100 80GB HBM3") == 989e12
     assert peak("NVIDIA L40S") == 362e12 and peak("NVIDIA L4") == 121e12
-    assert peak("AMD EPYC") is None
+    assert peak("NVIDIA H100 PCIe") == 756e12 and peak("NVIDIA H100 NVL") == peak("NVIDIA H200 NVL") == 836e12
+    assert peak("NVIDIA A100-SXM4-40GB") == peak("NVIDIA A100 80GB PCIe") == 312e12
+    assert peak("NVIDIA L40") == 181e12 and peak("NVIDIA GeForce RTX 4090") == 165e12 and peak("Tesla T4") == 65e12
+
+
+@pytest.mark.parametrize(
+    "hardware",
+    ["AMD EPYC", "NVIDIA RTX A1000", "NVIDIA T400", "NVIDIA GH200 480GB", "NVIDIA H100 80GB HBM3 MIG 1g.10gb",
+     "NVIDIA GeForce RTX 4090 D", "NVIDIA GeForce RTX 4090 Laptop GPU"],
+)  # fmt: skip
+def test_a_card_that_only_looks_like_another_has_no_known_peak(hardware: str) -> None:
+    assert peak(hardware) is None

@@ -9,9 +9,7 @@ import torch
 
 from tests.bench.small import TINY
 from textflow.cli.bench import bench, report
-from textflow.eval.bench import card as cards
 from textflow.eval.bench import measure as measuring
-from textflow.eval.bench.card import card
 from textflow.eval.bench.contests import CONTESTS
 from textflow.eval.bench.measure import measure, times
 from textflow.eval.bench.memory import peak_memory
@@ -28,7 +26,7 @@ def test_the_forms_agree_and_the_record_is_whole(name: str) -> None:
     assert set(record["seconds"]) == {"lean", "plain"} == set(record["spread"]) and set(record["speedup"]) == {"plain"}
     assert record["spread"]["lean"][0] <= record["seconds"]["lean"] <= record["spread"]["lean"][1]
     if name != "train":  # two updates from where the other form stopped are two places
-        assert record["difference"] <= AGREE.get(name, 2e-5)
+        assert record["difference"] <= AGREE.get(name, 5e-6)
     assert ("flops" in record) == (name not in ("optim", "data"))
     assert "lean is" in report({"size": "P"} | record)
 
@@ -46,7 +44,7 @@ def test_lean_can_be_measured_alone() -> None:
 
 
 def test_recomputing_agrees_too() -> None:
-    assert measure("step", replace(TINY, recompute=True), 1, memory=False)["difference"] < 2e-5
+    assert measure("step", replace(TINY, recompute=True), 1, memory=False)["difference"] <= 5e-6
 
 
 def test_ratios_are_of_medians_and_of_pairs() -> None:
@@ -85,36 +83,8 @@ def test_scaling_compares_each_point_with_the_formula() -> None:
     assert [(one["field"], one["value"]) for one in record["points"]] == [("length", 4), ("length", 6), ("width", 64)]
     assert len(lines) == 3 and record["holds"] == (record["worst"] <= 0.2)
     for one in record["points"]:
-        assert one["off"] == pytest.approx(one["measured"] / one["formula"] - 1) and one["difference"] < 2e-5
+        assert one["off"] == pytest.approx(one["measured"] / one["formula"] - 1) and one["difference"] <= 5e-6
     json.dumps(record)
-
-
-def test_the_script_for_a_card_runs_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    ways = [way for way in cards.ways(TINY) if not way[3].compiled]  # compiling takes its time
-    monkeypatch.setattr(cards, "ways", lambda setting: iter(ways))
-    lines: list[str] = []
-    record = card(TINY, 1, tell=lines.append)
-    assert len(lines) == len(ways) == len(record["ways"]) >= 5
-    for one in record["ways"]:
-        assert one["tokens_a_second"] == pytest.approx(60 / one["seconds"])
-    json.dumps(record)
-
-
-@pytest.mark.slow
-def test_the_script_for_a_card_compiles_too() -> None:
-    left = {one["way"]: one.get("left_out") for one in card(TINY, 1)["ways"] if "tokens_a_second" not in one}
-    assert set(left) == {"train, lean, bf16, graphs", "train, lean, bf16, compiled, fused"}
-
-
-def test_ways_that_need_a_gpu_are_left_out_with_their_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    ways = [way for way in cards.ways(TINY) if way[3].compiled == "graphs" or way[3].kernels == "liger"]
-    monkeypatch.setattr(cards, "ways", lambda setting: iter(ways))
-    found = card(TINY, 1)["ways"]
-    assert len(found) == 2 and all("needs a GPU, but it runs on cpu" in one["left_out"] for one in found)
-
-
-def test_no_way_begins_when_the_time_of_a_card_is_over() -> None:
-    assert all("left_out" in one for one in card(TINY, 1, budget=-1.0)["ways"])
 
 
 def test_the_command_writes_its_record(

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from safetensors.torch import load_file
 
 import textflow
 from tests.cli.tiny import recipe
+from tests.training.world import free_port
 from textflow.cli.app import main
+from textflow.cli.fit import alone
 from textflow.samplers import Reinject
 from textflow.types import Given
 
@@ -93,6 +96,80 @@ def test_two_fits_do_not_write_into_one_folder(tmp_path: Path, capsys: pytest.Ca
     with FileLock(tmp_path / "run" / ".lock"):
         assert main(["fit", str(teacher)]) == 2
     assert "another `textflow fit` is writing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        {"LOCAL_RANK": "1", "RANK": "1"},
+        {"LOCAL_RANK": "0", "RANK": "8", "GROUP_RANK": "1"},  # torchrun, on the second machine
+        {"LOCAL_RANK": "1", "RANK": "0"},  # started by Lightning below a process that was told its machine's rank
+        {"NODE_RANK": "1"},
+        {"SLURM_PROCID": "8", "SLURM_LOCALID": "0", "SLURM_NODEID": "1"},
+        {"SLURM_PROCID": "1", "SLURM_LOCALID": "1", "SLURM_NODEID": "0"},
+        {"SLURM_PROCID": "0", "RANK": "9", "LOCAL_RANK": "1"},  # torchrun, which numbers machines in its own way
+    ],
+)
+def test_only_the_first_process_of_a_job_holds_the_folder(
+    place: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = {"LOCAL_RANK": "0", "RANK": "0", "GROUP_RANK": "0", "NODE_RANK": "", "SLURM_PROCID": "1"}
+    with monkeypatch.context() as held:
+        for name, rank in first.items():
+            held.setenv(name, rank)
+        with alone(tmp_path):
+            for name in first:
+                held.delenv(name)
+            with pytest.raises(ValueError, match="another `textflow fit` is writing"), alone(tmp_path):
+                pass
+            for name, rank in place.items():
+                held.setenv(name, rank)
+            with alone(tmp_path):
+                pass
+
+
+Start = tuple[list[str], dict[str, str]]
+
+
+def torchrun(port: int, node: int) -> Start:
+    """How one of two machines of a process each starts its part: words before `-m`, and the environment."""
+    words = ["-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d"]
+    return [*words, "--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", "1"], {}
+
+
+def srun(port: int, node: int) -> Start:
+    """As `torchrun`, by what srun sets."""
+    there = {"NTASKS": "2", "NTASKS_PER_NODE": "1", "NNODES": "2", "PROCID": f"{node}", "NODEID": f"{node}"}
+    there |= {"LOCALID": "0", "JOB_ID": "1", "JOB_NAME": "textflow"}
+    there = {f"SLURM_{name}": value for name, value in there.items()}
+    return [], there | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", [torchrun, srun])
+def test_two_machines_are_one_fit(start: Callable[[int, int], Start], tmp_path: Path) -> None:
+    overlay = str(Path(__file__).parents[2] / "recipes" / "on" / "multinode.yaml")
+    fit = [*command(recipe(tmp_path)), overlay, "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
+    port, started = free_port(), []
+    for node in (0, 1):
+        words, there = start(port, node)
+        with open(tmp_path / f"said-{node}", "w") as said:
+            environment, line = os.environ | there, [fit[0], *words, *fit[1:]]
+            started.append(subprocess.Popen(line, env=environment, stdout=said, stderr=subprocess.STDOUT))
+    codes = [process.wait(600) for process in started]
+    said = [(tmp_path / f"said-{node}").read_text() for node in (0, 1)]
+    assert codes == [0, 0], "\n".join(text[-3000:] for text in said)
+    assert sorted(text.count("Trained: ") for text in said) == [0, 2], "codec and teacher, by the first process alone"
+    assert (tmp_path / "run" / "state" / "step-00000012" / "state.pt").is_file()
+
+
+def test_a_recipes_own_logger_is_heard_too(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = ["--codec", "null", "--model.codec", "Table", "--model.codec.dim", "8", "--trainer.max_steps", "2"]
+    words += ["--model.objective.clock", "LogitNormal", "--trainer.logger", "CSVLogger"]
+    assert main(["fit", str(recipe(tmp_path)), *words, "--trainer.logger.save_dir", str(run / "own")]) == 0
+    (own,) = (run / "own").rglob("metrics.csv")
+    assert "train/loss" in own.read_text() and "train/loss" in (run / "metrics.csv").read_text()
 
 
 def test_weights_without_a_state_are_not_overwritten(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -1,14 +1,24 @@
 """`textflow check --devices`: a big job, planned by formulas, without its hardware, text or network."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from tests.cli import tiny
+from textflow import recipe
 from textflow.cli.app import main
+from textflow.cli.duration import flops_a_batch, span, tokens_an_epoch
 from textflow.cli.estimate import Engine, kept_by, largest_block
-from textflow.cli.plan import asked, span
+from textflow.cli.plan import asked
+from textflow.codecs import T5, Table
+from textflow.eval.bench.flops import Flops
+from textflow.eval.bench.sizes import SIZES
+from textflow.generator import Generator
+from textflow.nets import ELF
+from textflow.objectives import ELFObjective
 
 ROOT = Path(__file__).parents[2]
 WHOLE = {"weights": 800, "gradients": 800, "optimizer": 1600, "average": 800, "activations": 100}
@@ -19,15 +29,15 @@ def home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
-def test_elf_b_is_planned_for_64_devices(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["recipes/elf_b.yaml", "recipes/on/zero2.yaml", "--devices", "64", "--tokens", "9.04e9"]
-    assert main(["check", *words]) == 0
+@pytest.mark.parametrize("words", [["--devices", "64", "--tokens", "9.04e9"], ["--devices=64"]])
+def test_elf_b_is_planned_for_64_devices(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "recipes/elf_b.yaml", "recipes/on/zero2.yaml", *words]) == 0
     said = {line[5:15].strip(): line[15:] for line in capsys.readouterr().out.splitlines()}
     assert set(said) == {"recipe", "shapes", "memory", "tokens", "time"}
     assert "ZeRO-2 on 64 devices; 32,100 ids" in said["recipe"] and "ELF 104,579,940" in said["shapes"]
     assert "weights 418.3 MB, gradients 6.5 MB, optimizer 6.5 MB, average 418.3 MB" in said["memory"]
     assert said["tokens"].startswith("4,194,304 a step (4,096 rows of 1024)")
-    assert "an epoch of 9,040,000,000 tokens: 2,155 steps" in said["time"]
+    assert "an epoch of 9,040,000,000 tokens: 2,155 steps" in said["time"] and "--tokens" not in said["time"]
 
 
 @pytest.mark.parametrize(
@@ -44,6 +54,69 @@ def test_what_would_fail_on_the_machine_is_found_before(
 ) -> None:
     assert main(["check", "recipes/elf_b.yaml", "recipes/on/zero2.yaml", *words, "--devices", "8"]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--devices", "x"], "argument --devices: invalid int value: 'x'"),
+        (["--devices=x"], "argument --devices: invalid int value: 'x'"),
+        (["--devices"], "argument --devices: expected one argument"),
+        (["--devices=8", "--card", "B200"], "argument --card: invalid choice: 'B200'"),
+        (["--devices=8", "--tokens=many"], "argument --tokens: invalid float value: 'many'"),
+        (["--devices=0"], "at least 1 device"),
+    ],
+)
+def test_a_slip_in_the_words_of_the_plan_is_one_line(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", "recipes/elf_b.yaml", *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("textflow check: ") and said in error and error.count("\n") == 1
+
+
+def test_where_the_tokens_are_not_known_the_run_has_a_time_and_the_way_to_an_epochs_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(tiny.recipe(tmp_path)), "--data.files", "null", "--data.source", "Hub", "--data.source.name", "a/b"]
+    assert main(["check", *words, "--devices=2"]) == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert "the run of 12 steps: " in said and said.endswith("give its tokens, such as --tokens 9.04e9")
+
+
+def test_tokens_are_those_of_a_published_text_of_small_files_or_of_the_cache(tmp_path: Path) -> None:
+    elf, teacher = "recipes/elf_b.yaml", str(tiny.recipe(tmp_path))
+    assert tokens_an_epoch(recipe.read([elf])) == 9.04e9
+    for other in (["--data.source.split", "train[:10%]"], ["--data.files", str(tmp_path / "text.txt")]):
+        assert tokens_an_epoch(recipe.read([elf, *other])) is None  # its tokenizer is not at hand
+    read = tokens_an_epoch(recipe.read([teacher]))
+    assert not (tmp_path / "cache").exists()
+    module = recipe.data_of(recipe.read([teacher]).data)
+    module.cache = tmp_path / "cache"
+    module.prepare_data()
+    assert module.report and read == module.report.tokens["train"]
+    built = module.folder / "report.json"
+    built.write_text(built.read_text().replace(str(read), "123456"))
+    assert tokens_an_epoch(recipe.read([teacher])) == 123456
+
+
+def test_a_steps_flops_follow_the_recipe() -> None:
+    def made(objective: ELFObjective, **net: object) -> float:
+        with torch.device("meta"):
+            return flops_a_batch(Generator(32100, T5, partial(ELF, **net), objective), 10, 256, 0.0)
+
+    part, plain = Flops(SIZES["B"]), made(ELFObjective())
+    assert plain == pytest.approx(part.step("lean"))
+    assert made(ELFObjective(), recompute=True) - plain == pytest.approx(part.trunk)
+    assert made(ELFObjective(), dropout=0.1) - plain == pytest.approx(0.4 * (part.trunk + part.guess))
+    bare = part.encoder + 3 * (part.trunk + part.guess)
+    assert made(ELFObjective(decode_share=0.0, again_share=0.0)) == pytest.approx(bare)
+    read = part.encoder + 3 * (part.trunk + part.logits)
+    assert made(ELFObjective(decode_share=1.0)) == pytest.approx(read)
+    with torch.device("meta"):
+        model = Generator(32100, partial(Table, dim=512), ELF, ELFObjective())
+        assert flops_a_batch(model, 10, 256, 0.0) == pytest.approx(plain - part.encoder)
+        assert flops_a_batch(nn.ModuleDict({"net": nn.Linear(2, 2)}), 10, 256, 7.0) == 3 * 10 * 7
 
 
 def test_an_engine_shares_out_what_its_stage_says() -> None:

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from torch.testing import assert_close
 from transformers import T5Config, T5EncoderModel
 
 from textflow.codecs import T5, Learned, Table
+from textflow.codecs.t5 import UNSEEN, scores
 
 
 def ids_of(rows: int, length: int, vocab: int) -> torch.Tensor:
@@ -93,6 +95,24 @@ def test_hidden_tokens_do_not_reach_the_latents() -> None:
     assert torch.equal(codec.encode(ids_of(4, 12, 20)), codec.encode(ids_of(4, 12, 20) * 0))
 
 
+@pytest.mark.parametrize("hide", [0.0, 0.5, 1.0])
+def test_latents_and_statistics_are_those_of_batch_norm_over_the_seen_tokens(hide: float) -> None:
+    codec, ids, mask = learned(hide=hide).double().train(), ids_of(8, 12, 20), torch.arange(12)[None].expand(8, 12) < 7
+    own, narrow = nn.BatchNorm1d(6, affine=False, momentum=0.01).double(), list[torch.Tensor]()
+    codec.narrow.register_forward_hook(lambda part, inputs, output: narrow.append(output))
+    torch.manual_seed(1)
+    seen = mask & (torch.rand(8, 12) >= hide)
+    torch.manual_seed(1)
+    x = codec.encode(ids, mask)
+    known = seen if seen.any() else mask
+    assert_close(x[known], own(narrow[0][known]), rtol=1e-9, atol=1e-9)
+    var, mean = torch.var_mean(narrow[0][known], 0, correction=0)
+    assert_close(x[mask], ((narrow[0] - mean) * (var + own.eps).rsqrt())[mask], rtol=1e-9, atol=1e-9)
+    for one, other in zip(statistics(codec), [own.running_mean, own.running_var, own.num_batches_tracked], strict=True):
+        assert_close(one, other, rtol=1e-9, atol=1e-12)
+    assert not x[~mask].any()
+
+
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
@@ -112,6 +132,26 @@ def test_latents_of_t5_are_transformers_own(encoder: Path) -> None:
     for _ in range(2):  # no dropout, also in training mode
         assert_close(codec.train().encode(ids, mask)[mask], ((states - 0.1) / 0.5)[mask], rtol=1e-5, atol=1e-5)
     assert_close(codec.encode(ids), (plain - 0.1) / 0.5, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("given", ["prefix", "everything"])
+def test_a_mask_of_scores_gives_the_states_of_transformers_own(encoder: Path, attention: str, given: str) -> None:
+    own, ids = T5EncoderModel.from_pretrained(encoder, attn_implementation=attention).eval(), ids_of(3, 9, 28)
+    mask = torch.arange(9)[None] < torch.tensor([[9], [5], [1]] if given == "prefix" else [[9], [9], [9]])
+    sees = mask[:, None].expand(-1, 9, -1)
+    told = [mask.long(), scores(mask), scores(sees), torch.where(mask[:, None, None], 0.0, UNSEEN)]
+    with torch.no_grad():
+        states, *ours = (own(input_ids=ids, attention_mask=part).last_hidden_state for part in told)
+    for one in ours:
+        assert_close(one[mask], states[mask], rtol=1e-6, atol=1e-6)
+
+
+def test_a_mask_is_looked_at_on_a_cpu_alone() -> None:
+    every = torch.ones(2, 3, dtype=torch.bool)
+    assert scores(None) is None and scores(every) is None and scores(every[:, None].expand(-1, 3, -1)) is None
+    far = scores(every.to("meta"))
+    assert far is not None and far.shape == (2, 1, 1, 3)
 
 
 def test_t5_is_loaded_late_and_never_saved_or_trained(encoder: Path) -> None:

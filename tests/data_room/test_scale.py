@@ -1,8 +1,10 @@
 """Much text: caching goes on where it broke off, whatever the ranks; few bytes a batch; damage is named."""
 
+import json
 import multiprocessing
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from textflow.data import DataModule, Document, Hub, Split, encoding, segments
+from textflow.data import DataModule, Document, Hub, Pairs, Split, encoding, segments
 from textflow.data.packing import PARTS, Shape, build
 from textflow.data.report import Report
 
@@ -38,6 +40,25 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: Any) -> Hub:
         table = pa.table({"text": texts[shard * 67 : (shard + 1) * 67]})
         pq.write_table(table, tmp_path / "set" / f"train-{shard}.parquet", row_group_size=10)
     return Hub(str(tmp_path / "set"), streaming=True)
+
+
+@pytest.fixture
+def pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: Any) -> Pairs:
+    """A set of pairs, 150 of them in three shards to train on, 30 and 20 held out."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub")
+    texts = [document.text for document in made().documents()]
+    (tmp_path / "pairs").mkdir()
+    cuts = {
+        "train-0": (0, 50),
+        "train-1": (50, 100),
+        "train-2": (100, 150),
+        "validation": (150, 180),
+        "test": (180, 200),
+    }
+    for name, (start, end) in cuts.items():
+        table = pa.table({"source": [text[::-1] for text in texts[start:end]], "target": texts[start:end]})
+        pq.write_table(table, tmp_path / "pairs" / f"{name}.parquet", row_group_size=10)
+    return Pairs(str(tmp_path / "pairs"), "source", "target", streaming=True)
 
 
 class Broken(Exception):
@@ -104,6 +125,70 @@ def test_a_stream_that_breaks_off_names_the_row_and_the_way_on(
         build(hub, letters, SHAPE, SPLIT, tmp_path / "rows", 1)
 
 
+def following(monkeypatch: pytest.MonkeyPatch, end: int | None = None, error: Exception | None = None) -> list[str]:
+    """Where the pairs that are read from now on stand; reading breaks off after so many."""
+    from textflow.data.pairs import pair as whole
+
+    read: list[str] = []
+
+    def noted(record: Any, given: str, text: str, origin: str) -> Document:
+        if len(read) == end and error:
+            raise error
+        read.append(origin.rpartition("/")[2])
+        return whole(record, given, text, origin)
+
+    monkeypatch.setattr("textflow.data.pairs.pair", noted)
+    return read
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+@pytest.mark.parametrize("at", [1, 50, 103, 150, 165, 180, 199])
+def test_caching_pairs_goes_on_without_reading_those_before(
+    pairs: Pairs, letters: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, streaming: bool
+) -> None:
+    pairs, shape = replace(pairs, streaming=streaming), Shape(16, False, 4)
+    with monkeypatch.context() as patch:
+        whole = following(patch)
+        build(pairs, letters, shape, SPLIT, tmp_path / "whole", 1)
+    with monkeypatch.context() as patch, pytest.raises(Broken):
+        following(patch, at, Broken())
+        build(pairs, letters, shape, SPLIT, tmp_path / "rows", 1)
+    kept = sum(len(segments.read(path).documents) for path in (tmp_path / "rows.building").glob("segment-*"))
+    with monkeypatch.context() as patch:
+        again = following(patch)
+        build(pairs, letters, shape, SPLIT, tmp_path / "rows", 1)
+    assert len(whole) == 200 and again == whole[kept:] and at - 40 <= kept <= at
+    same(tmp_path / "rows", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+@pytest.mark.parametrize("name", ["hub", "pairs"])
+def test_a_set_is_read_on_from_every_place(name: str, streaming: bool, request: pytest.FixtureRequest) -> None:
+    source = replace(request.getfixturevalue(name), streaming=streaming)
+    whole, reading = list(source.documents()), source.begin()
+    assert len(whole) == 200
+    for done in range(201):
+        place = json.loads(json.dumps(reading.place()))
+        if done % 10 in (0, 9):
+            assert list(source.begin(place)) == whole[done:], done
+        assert next(reading, None) == (whole[done] if done < 200 else None)
+
+
+def test_pairs_go_on_after_a_build_that_kept_their_number_alone(pairs: Pairs) -> None:
+    whole = list(pairs.documents())
+    assert [document.part for document in whole[149:182:30]] == [None, "validation"]
+    assert list(pairs.begin({"documents": 163, "mark": None})) == whole[163:]
+
+
+def test_a_stream_of_pairs_that_breaks_off_names_the_row_and_the_way_on(
+    pairs: Pairs, monkeypatch: pytest.MonkeyPatch, letters: Any, tmp_path: Path
+) -> None:
+    following(monkeypatch, 155, ConnectionError("the net is gone"))
+    said = r"split validation, broke off after row 5 \(the net is gone\); run the same command again"
+    with pytest.raises(ValueError, match=said):
+        build(pairs, letters, Shape(16, False, 4), SPLIT, tmp_path / "rows", 1)
+
+
 def alive(pid: str) -> bool:
     """Whether a process runs: it is there, and more than its exit code."""
     try:
@@ -150,7 +235,22 @@ def test_a_killed_build_loses_at_most_a_segment(made: Any, letters: Any, tmp_pat
     same(tmp_path / "rows", tmp_path / "whole")
 
 
-@pytest.mark.parametrize("damage", ["cut", "byte"])
+def central(data: bytes, field: int, bits: int) -> bytes:
+    """An archive with bits of a field flipped in its directory's first entry."""
+    spot = data.index(b"PK\x01\x02") + field
+    return data[:spot] + bytes([data[spot] ^ bits]) + data[spot + 1 :]
+
+
+DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "cut": (lambda data: data[: len(data) // 2], "not a zip file"),
+    "byte": (lambda data: data[: len(data) // 3] + b"\xff\xfe" + data[len(data) // 3 + 2 :], "checksum"),
+    "method": (lambda data: central(data, 10, 64), "compression method is not supported"),
+    "encrypted": (lambda data: central(data, 8, 1), "is encrypted"),
+    "type": (lambda data: data.replace(b"'<u2'", b"'|u1'", 1), "checksum"),  # half of the bytes are read
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_segment_is_said_and_tokenised_again(made: Any, letters: Any, tmp_path: Path, damage: str) -> None:
     class Breaks(made):  # type: ignore[misc]
         def documents(self) -> Iterator[Document]:
@@ -160,10 +260,9 @@ def test_a_damaged_segment_is_said_and_tokenised_again(made: Any, letters: Any, 
     with pytest.raises(Broken):
         build(Breaks(), letters, SHAPE, SPLIT, tmp_path / "rows", 1)
     kept = sorted((tmp_path / "rows.building").glob("segment-*"))
-    data = bytearray(kept[1].read_bytes())
-    data[len(data) // 3] ^= 4
-    kept[1].write_bytes(data[: len(data) // 2] if damage == "cut" else data)
-    with pytest.warns(UserWarning, match="segment-000001.npz is damaged .* tokenised again from there"):
+    harm, words = DAMAGE[damage]
+    kept[1].write_bytes(harm(kept[1].read_bytes()))
+    with pytest.warns(UserWarning, match=f"segment-000001.npz is damaged .*{words}.* tokenised again from there"):
         build(made(), letters, SHAPE, SPLIT, tmp_path / "rows", 1)
     build(made(), letters, SHAPE, SPLIT, tmp_path / "whole", 1)
     same(tmp_path / "rows", tmp_path / "whole")

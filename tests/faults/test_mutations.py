@@ -8,7 +8,10 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,12 +28,14 @@ from tests.cli.tiny import recipe
 from tests.faults.commands import Commands, Done
 from tests.faults.mutants import bytes_changes, changed, trees
 from tests.recorded import part, recorded
+from textflow.data import Document, Source, encoding, segments
+from textflow.recipe import data_of, read
 from textflow.training.state import damage, states
 from textflow.training.weights import read_weights
 
 STEPS = ["--run.save_every", "2", "--run.samples_every", "4", "--trainer.enable_progress_bar", "false"]
 LIMIT = 300.0  # seconds after which a command of a second hangs, however busy the machine is
-FAST, SLOW = 25, 1700  # mutations of each of the six kinds
+FAST, SLOW = 12, 1700  # mutations of each of the six kinds
 
 
 class Home(NamedTuple):
@@ -39,12 +44,14 @@ class Home(NamedTuple):
     Args:
         folder: with a recipe, its text and its cache.
         run: finished after four steps.
+        half: the cache as it is after half of a build.
         texts: two samples of it.
         weights: after six steps.
     """
 
     folder: Path
     run: Path
+    half: Path
     texts: str
     weights: dict[str, torch.Tensor]
 
@@ -66,7 +73,42 @@ def home(commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> Home:
     shutil.copytree(folder / "run", folder / "finished")
     assert commands.run("fit", str(teacher), *STEPS, "--trainer.max_steps", "6").code == 0
     weights = load_file(folder / "run" / "model.safetensors")
-    return Home(folder, folder / "finished", sampled(commands, folder / "finished").out, weights)
+    texts = sampled(commands, folder / "finished").out
+    return Home(folder, folder / "finished", interrupted(folder), texts, weights)
+
+
+@dataclass(frozen=True)
+class Broken(Source):
+    """A source that breaks off after forty documents."""
+
+    source: Source
+
+    def documents(self) -> Iterator[Document]:
+        yield from islice(self.source.documents(), 40)
+        raise RuntimeError("broken off")
+
+    def key(self) -> str:
+        return self.source.key()
+
+
+def interrupted(folder: Path) -> Path:
+    """The cache with segments of a few documents in the place of the rows."""
+    half = folder / "half"
+    shutil.copytree(folder / "cache" / "tokenizers", half / "tokenizers")
+    (half / "rows").mkdir()
+    data = data_of(read([str(folder / "teacher.yaml"), "--data.cache", str(half), "--data.processes", "1"]).data)
+    data.source = Broken(data.source)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="broken off"):
+        patch.setattr(encoding, "CHARACTERS", 300)
+        patch.setattr(segments, "CHARACTERS", 900)
+        data.prepare_data()
+    assert len(kept(half)) > 5
+    return half
+
+
+def kept(cache: Path) -> list[Path]:
+    """The segments of an interrupted build."""
+    return sorted(cache.glob("rows/*.building/segment-*.npz"))
 
 
 def sampled(commands: Commands, run: Path) -> Done:
@@ -83,21 +125,49 @@ def sound(done: Done, what: object) -> None:
         assert re.match(r"textflow (fit|sample|convert): \S", line) and len(line) < 2000, f"{what}\n{done.err}"
 
 
-def no_half(run: Path) -> None:
-    """A run folder holds whole states and weights, or none."""
+def no_half(run: Path, harmed: Path | None = None) -> None:
+    """A run folder holds whole states and weights, or none, whatever a mutation made of the file that it harmed."""
     assert not [path for path in run.rglob(".*.tmp")]
-    assert all(damage(state) is None for state in states(run))
-    if (run / "model.safetensors").is_file():
-        read_weights(run / "model.safetensors")
+    assert all(damage(state) is None for state in states(run) if harmed is None or state not in harmed.parents)
+    if (weights := run / "model.safetensors").is_file():
         assert states(run)
+        if weights != harmed:
+            read_weights(weights)
 
 
-def many(examples: int) -> Callable[[Any], Any]:
-    """The settings of a test of so many mutations, the same at every run."""
-    return settings(
+def mutate(examples: int, mutants: st.SearchStrategy[Any], test: Callable[..., None]) -> None:
+    """Tests so many mutations, the same at every run.
+
+    Args:
+        examples: how many.
+        mutants: draws the arguments of the test.
+        test: of one mutation.
+    """
+    tested = 0
+
+    @settings(
         max_examples=examples, deadline=None, database=None, derandomize=True, phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
+    @given(mutants)
+    def one(mutant: Any) -> None:
+        nonlocal tested
+        test(*mutant)
+        tested += 1
+
+    one()
+    assert tested >= examples
+
+
+def harm(contents: dict[Any, bytes], often: list[Any] | None = None) -> st.SearchStrategy[tuple[Any, Any]]:
+    """A file and what is done to it, which changes it.
+
+    Args:
+        contents: of the files.
+        often: the files, some more than once; default: each alike.
+    """
+    drawn = st.tuples(st.sampled_from(often or sorted(contents)), bytes_changes())
+    return drawn.filter(lambda mutant: changed(contents[mutant[0]], mutant[1]) != contents[mutant[0]])
 
 
 def mutated_recipe(commands: Commands, home: Home, text: str | bytes) -> None:
@@ -109,11 +179,14 @@ def mutated_recipe(commands: Commands, home: Home, text: str | bytes) -> None:
 
 
 def small(text: str) -> bool:
-    """Whether a recipe asks for no net of its class's own, large size."""
+    """Whether a recipe asks for no net of its class's own, large size; one that cannot be read asks for none."""
     try:
-        net = yaml.safe_load(text)["model"]["init_args"]["net"]["init_args"]
-        return {"width", "depth"} <= net.keys()
-    except (KeyError, TypeError, AttributeError, ValueError, yaml.YAMLError):
+        tree = yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError):
+        return True
+    try:
+        return {"width", "depth"} <= tree["model"]["init_args"]["net"]["init_args"].keys()
+    except (KeyError, TypeError, AttributeError):
         return "class_path: ELF" not in text and "DiT" not in text
 
 
@@ -139,35 +212,36 @@ def mutated_data(commands: Commands, home: Home, name: str, changes: Any) -> Non
 def mutated_file(commands: Commands, home: Home, file: Path, changes: Any, verb: str) -> None:
     """A damaged file of a run is named, or the run ends with the same weights and texts as without the damage."""
     run = home.fresh(run=True)
-    before = (run / file).read_bytes()
-    (run / file).write_bytes(changed(before, changes))
-    free = file.name in ("recipe.yaml", "wandb_id") or (run / file).read_bytes() == before  # may change what comes out
+    (run / file).write_bytes(changed((run / file).read_bytes(), changes))
+    free = file.name in ("recipe.yaml", "wandb_id")  # may change what comes out
     if verb == "sample":
         done = sampled(commands, run)
         sound(done, (verb, file, changes))
+        no_half(run, run / file)
         assert free or done.code or done.out == home.texts, (file, changes)
         return
     words = ["fit", str(home.folder / "teacher.yaml"), "--run.folder", str(run), *STEPS, "--trainer.max_steps", "6"]
     done = commands.run(*words, limit=LIMIT)
     sound(done, (verb, file, changes))
+    no_half(run, run / file if done.code else None)
     if not done.code:
-        no_half(run)
         weights = load_file(run / "model.safetensors")
         assert weights.keys() == home.weights.keys(), (file, changes)
         assert all(torch.equal(weights[name], home.weights[name]) for name in weights), (file, changes, done.err)
 
 
-def mutated_cache(commands: Commands, home: Home, file: Path, changes: Any) -> None:
+def mutated_cache(commands: Commands, home: Home, origin: Path, file: Path, changes: Any) -> None:
     """A damaged cache is named, or changes no weight."""
     run, cache = home.fresh(run=True), home.folder / "another"
     shutil.rmtree(cache, ignore_errors=True)
-    shutil.copytree(home.folder / "cache", cache)
+    shutil.copytree(origin, cache)
     (cache / file).write_bytes(changed((cache / file).read_bytes(), changes))
     words = ["--data.cache", str(cache), "--run.folder", str(run), *STEPS, "--trainer.max_steps", "6"]
     done = commands.run("fit", str(home.folder / "teacher.yaml"), *words, limit=LIMIT)
     sound(done, (file, changes))
     no_half(run)
     if not done.code:
+        assert not list(cache.rglob("*.building"))
         weights = load_file(run / "model.safetensors")
         assert all(torch.equal(weights[name], home.weights[name]) for name in weights), (file, changes)
 
@@ -202,68 +276,46 @@ SIZES = [FAST, pytest.param(SLOW, marks=pytest.mark.slow)]
 @pytest.mark.parametrize("examples", SIZES)
 def test_a_recipe_with_other_keys_and_values(commands: Commands, home: Home, examples: int) -> None:
     text = (home.folder / "teacher.yaml").read_text()
-
-    @many(examples)
-    @given(trees(text).filter(small))
-    def mutate(text: str) -> None:
-        mutated_recipe(commands, home, text)
-
-    mutate()
+    mutants = trees(text).filter(lambda mutant: small(mutant) and yaml.safe_load(mutant) != yaml.safe_load(text))
+    mutate(examples, st.tuples(mutants), partial(mutated_recipe, commands, home))
 
 
 @pytest.mark.parametrize("examples", SIZES)
 def test_a_recipe_with_other_bytes(commands: Commands, home: Home, examples: int) -> None:
     text = (home.folder / "teacher.yaml").read_bytes()
-
-    @many(examples)
-    @given(bytes_changes().map(lambda changes: changed(text, changes)))
-    def mutate(text: bytes) -> None:
-        if small(text.decode(errors="replace")):
-            mutated_recipe(commands, home, text)
-
-    mutate()
+    mutants = bytes_changes().map(lambda changes: changed(text, changes)).filter(lambda mutant: mutant != text)
+    mutants = mutants.filter(lambda mutant: small(mutant.decode(errors="replace")))
+    mutate(examples, st.tuples(mutants), partial(mutated_recipe, commands, home))
 
 
 @pytest.mark.parametrize("examples", SIZES)
 def test_a_data_file_with_other_bytes(commands: Commands, home: Home, examples: int) -> None:
-    @many(examples)
-    @given(st.sampled_from(sorted(kinds(home.folder))), bytes_changes())
-    def mutate(name: str, changes: Any) -> None:
-        mutated_data(commands, home, name, changes)
-
-    mutate()
+    mutate(examples, harm(kinds(home.folder)), partial(mutated_data, commands, home))
 
 
 @pytest.mark.parametrize("examples", SIZES)
 def test_a_run_with_other_bytes(commands: Commands, home: Home, examples: int) -> None:
-    @many(examples)
-    @given(st.sampled_from(files(home.run)), bytes_changes(), st.sampled_from(["fit", "sample"]))
-    def mutate(file: Path, changes: Any, verb: str) -> None:
-        mutated_file(commands, home, file, changes, verb)
-
-    mutate()
+    found, verbs = files(home.run), st.sampled_from(["fit", "sample"])
+    mutants = harm({file: (home.run / file).read_bytes() for file in found}, found)
+    drawn = st.tuples(mutants, verbs).map(lambda mutant: (*mutant[0], mutant[1]))
+    mutate(examples, drawn, partial(mutated_file, commands, home))
 
 
 @pytest.mark.parametrize("examples", SIZES)
 def test_a_cache_with_other_bytes(commands: Commands, home: Home, examples: int) -> None:
-    @many(examples)
-    @given(st.sampled_from(files(home.folder / "cache")), bytes_changes())
-    def mutate(file: Path, changes: Any) -> None:
-        mutated_cache(commands, home, file, changes)
-
-    mutate()
+    """One that is whole, or one whose build goes on."""
+    whole = [(home.folder / "cache", file) for file in files(home.folder / "cache")]
+    halves = [(home.half, path.relative_to(home.half)) for path in kept(home.half)]
+    contents = {(cache, file): (cache / file).read_bytes() for cache, file in (*whole, *halves)}
+    mutants = harm(contents, whole) | harm(contents, halves)
+    mutate(examples, mutants.map(lambda mutant: (*mutant[0], mutant[1])), partial(mutated_cache, commands, home))
 
 
 @pytest.mark.parametrize("examples", SIZES)
 def test_a_foreign_checkpoint_with_other_bytes(commands: Commands, tmp_path: Path, examples: int) -> None:
     data = official(tmp_path)
-
-    @many(examples)
-    @given(bytes_changes().map(lambda changes: changed(data, changes)))
-    def mutate(data: bytes) -> None:
-        mutated_official(commands, tmp_path, data)
-
-    mutate()
+    mutants = bytes_changes().map(lambda changes: changed(data, changes)).filter(lambda mutant: mutant != data)
+    mutate(examples, st.tuples(mutants), partial(mutated_official, commands, tmp_path))
 
 
 def test_the_log_of_a_run_that_was_mutated_is_read(home: Home) -> None:

@@ -22,6 +22,7 @@ from textflow.cli.app import main
 from textflow.codecs import T5
 from textflow.data import Hub, HuggingFace, News, Tokenizer
 from textflow.metrics import Scorer
+from textflow.refusals import outside
 
 ROOT = Path(__file__).parents[2]
 CODE = "import pathlib; pathlib.Path({mark!r}).write_text('code ran')\n"
@@ -199,6 +200,12 @@ def test_a_data_set_with_a_script_is_named(tmp_path: Path, mark: Path) -> None:
         ["--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.filename=../../elsewhere"],
         ["--trainer.callbacks+=textflow.training.Samples", "--trainer.callbacks.run=ELSEWHERE"],
         ["--trainer.profiler=SimpleProfiler", "--trainer.profiler.dirpath=ELSEWHERE"],
+        ["--trainer.profiler=PyTorchProfiler", "--trainer.profiler.dict_kwargs.trace_path=ELSEWHERE"],
+        ["--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.dirpath=~/elsewhere"],
+        ["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=ELSEWHERE"],
+        ["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=s3://elsewhere"],
+        ["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=FOLDER", "--trainer.logger.name=../../elsewhere"],
+        ["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=FOLDER", "--trainer.logger.version=ELSEWHERE"],
     ],
 )
 def test_a_recipe_writes_nothing_outside_its_runs_folder(
@@ -211,6 +218,46 @@ def test_a_recipe_writes_nothing_outside_its_runs_folder(
     error = capsys.readouterr().err
     assert f"outside the run's folder {tmp_path / 'run'}" in error and error.count("\n") == 1, error
     assert not (tmp_path / "elsewhere").exists() and not (tmp_path / "run" / "state").exists()
+
+
+@pytest.mark.parametrize("key", ["nvme_path", "log_dir", "logdir", "file", "path", "filepath", "log_file", "out_dir"])
+def test_a_key_that_names_a_place_is_known_by_its_end(key: str, tmp_path: Path) -> None:
+    def found(value: Any) -> list[str]:
+        return list(outside({"plugins": [{"class_path": "a.B", "init_args": {key: value}}]}, tmp_path / "run"))
+
+    (line,) = found("/elsewhere")
+    assert line.startswith(f"trainer.plugins.0.{key} is '/elsewhere', outside") and "name a place in it" in line
+    assert found([str(tmp_path / "run" / "a"), "/elsewhere"]) and not found(str(tmp_path / "run" / "a"))
+    assert not list(outside({"profile": "/a", "monitor": "val/loss", "run_name": "a/b", "file": None}, tmp_path))
+
+
+STUDENTS = """
+rounds: [[4, 2], [2, 2]]
+model: {init_args: {objective: {class_path: Distill, init_args: {target: Progressive}}}}
+trainer: {max_steps: 2}
+"""
+AWAY = {"class_path": "ModelCheckpoint", "init_args": {"dirpath": "ELSEWHERE"}}
+
+
+@pytest.mark.parametrize("where", ["teacher", "overlay", "words"])
+@pytest.mark.parametrize("asked", [{"default_root_dir": "ELSEWHERE"}, {"callbacks": [AWAY]}])
+def test_students_write_nothing_outside_their_folders(
+    run: Path, tmp_path: Path, where: str, asked: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "students.yaml").write_text(STUDENTS)
+    tree = yaml.safe_load((run / "recipe.yaml").read_text())
+    said = json.loads(json.dumps(asked).replace("ELSEWHERE", str(tmp_path / "elsewhere")))
+    tree["trainer"] |= said if where == "teacher" else {}
+    (tmp_path / "teacher").mkdir()
+    (tmp_path / "teacher" / "recipe.yaml").write_text(yaml.safe_dump(tree))
+    (tmp_path / "overlay.yaml").write_text(yaml.safe_dump({"trainer": said}))
+    words = [str(tmp_path / "students.yaml"), *([str(tmp_path / "overlay.yaml")] if where == "overlay" else [])]
+    words += ["--teacher", str(tmp_path / "teacher"), "--run.folder", str(tmp_path / "out")]
+    words += [f"--trainer.{key}={json.dumps(value)}" for key, value in said.items()] if where == "words" else []
+    assert main(["distill", *words]) == 2
+    error = capsys.readouterr().err
+    assert f"outside the run's folder {tmp_path / 'out' / 'steps-4'}" in error and error.count("\n") == 1, error
+    assert not (tmp_path / "elsewhere").exists() and not (tmp_path / "out").exists()
 
 
 def test_what_lightning_writes_of_itself_lies_in_the_runs_folder(tmp_path: Path, monkeypatch: Any) -> None:

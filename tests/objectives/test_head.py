@@ -53,7 +53,7 @@ def test_a_net_without_a_head_is_the_old_one_to_the_bit() -> None:
     (x, _), t = toy(), torch.full((ROWS,), 0.4)
     assert plain(x, t).logits is None and torch.equal(plain(x, t).mean, headed(x, t).mean)
     ours, theirs = losses(plain), losses(plain, head_weight=7.0)
-    assert set(ours) == {"loss", "l2", "ce"} and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert set(ours) == {"loss", "tokens", "l2", "ce"} and all(torch.equal(ours[name], theirs[name]) for name in ours)
     weightless = losses(headed, head_weight=0.0)
     assert all(torch.equal(ours[name], weightless[name]) for name in ours)
 

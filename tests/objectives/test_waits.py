@@ -6,13 +6,18 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from textflow.clocks import DecodeError
-from textflow.nets import ELF
+from textflow.clocks import DecodeError, LogitNormal
+from textflow.codecs import T5, Codec, Learned, Table
+from textflow.codecs.sight import sight
+from textflow.nets import ELF, Frozen
+from textflow.nets.dit import DiT
 from textflow.objectives import ELFObjective
 from textflow.objectives.distill import Distill
+from textflow.objectives.distill_flow import DistillFlow
+from textflow.objectives.flow_map import FlowMap
 from textflow.objectives.plain import plain_loss
 from textflow.paths import Linear
-from textflow.targets import Progressive
+from textflow.targets import Consistency, Lagrangian, Progressive, SalimansHo, SemiGroup, Target
 from textflow.training import MuonAdam
 from textflow.training.ema import follow
 from textflow.types import Batch
@@ -36,15 +41,15 @@ class Waits(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def step(coins: str, padded: bool, taught: bool = False) -> list[str]:
+def step(coins: str, padded: bool, target: Target | None = None) -> list[str]:
     """What waits in a whole step: draws, loss, way back, clipping, update, average."""
     torch.manual_seed(0)
     net, twin, teacher = (ELF(8, 20, 16, 1, 2, 4) for _ in range(3))
     clock = DecodeError()
     clock.assume_uniform()
     objective = ELFObjective(clock, coins=coins)
-    if taught:
-        like, objective = objective, Distill(Progressive(2), 4, objective)
+    if target:
+        like, objective = objective, Distill(target, 4, objective)
         objective.learn_from(like, teacher)
     optimizer = MuonAdam(net.named_parameters())
     x, ids = torch.randn(10, 6, 8), torch.randint(20, (10, 6))
@@ -67,8 +72,57 @@ def test_a_step_with_exact_coins_waits_for_what_its_coins_decide() -> None:
     assert len(step("exact", padded=True)) > 0
 
 
-def test_a_distilling_step_waits_for_no_more_than_its_teachers_first_guess() -> None:
-    assert step("stratified", padded=True, taught=True) == ["nonzero"]
+@pytest.mark.parametrize("target", [Progressive(2), Progressive(4, "even", 2, 1.0, 1.0), Consistency(), SalimansHo()])
+def test_a_distilling_step_with_stratified_coins_never_waits(target: Target) -> None:
+    assert step("stratified", padded=True, target=target) == []
+
+
+def encoders() -> list[Codec]:
+    from transformers import T5Config, T5EncoderModel
+
+    torch.manual_seed(0)
+    t5 = T5(20, dim=8)
+    t5.encoder = Frozen(T5EncoderModel(T5Config(vocab_size=20, d_model=8, d_kv=4, d_ff=8, num_layers=2, num_heads=2)))
+    return [Table(20, 8), Learned(20, 8, 16, 2, 2).eval(), Learned(20, 8, 16, 2, 2, hide=0.5).train(), t5]
+
+
+@pytest.mark.parametrize("which", range(4))
+@pytest.mark.parametrize("form", ["none", "mask", "prompt"])
+def test_encoding_never_waits(which: int, form: str) -> None:
+    """T5 on the device meta, which has no values to wait for: it asks a CPU, which waits for nothing."""
+    codec = encoders()[which]
+    device = "meta" if isinstance(codec, T5) else "cpu"
+    ids, codec = torch.zeros(3, 6, dtype=torch.int64, device=device), codec.to(device)
+    mask = torch.ones(3, 6, dtype=torch.bool, device=device)
+    told = {"none": None, "mask": mask, "prompt": sight(mask, mask)}[form]
+    with Waits() as waits:
+        assert codec.encode(ids, told).shape == (3, 6, 8)
+    assert waits.found == []
+
+
+def flow(objective: FlowMap | DistillFlow, rows: int) -> list[str]:
+    """What waits in a step of an objective for steps of every length."""
+    torch.manual_seed(0)
+    ids = torch.randint(7, (rows, 5))
+    x, batch = torch.randn(rows, 5, 7), Batch(ids, torch.ones_like(ids, dtype=torch.bool))
+    if isinstance(objective, FlowMap):
+        net = DiT(7, 7, width=16, depth=1, heads=2, cond=8, spans=True, clock=LogitNormal())
+    else:
+        net = ELF(7, 7, 16, 1, 2, 4, spans=True)
+        objective.learn_from(objective.like, ELF(7, 7, 16, 1, 2, 4))
+    with Waits() as waits:
+        objective(net, Linear(1.0, 1e-3), x, batch)["loss"].backward()
+    return waits.found
+
+
+@pytest.mark.parametrize("target", [SemiGroup(), Lagrangian()])
+def test_a_flow_map_waits_only_where_its_share_of_rows_is_not_whole(target: Target) -> None:
+    assert flow(FlowMap(target, LogitNormal()), rows=8) == []
+    assert flow(FlowMap(target, LogitNormal()), rows=7) == ["nonzero"]
+
+
+def test_distilling_into_a_flow_map_waits_for_its_instant_rows_alone() -> None:
+    assert flow(DistillFlow(like=ELFObjective(coins="stratified")), rows=10) == ["nonzero"]
 
 
 @pytest.mark.parametrize("padded", [False, True])

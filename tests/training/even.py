@@ -1,8 +1,10 @@
-"""A small model without chance whose loss is a mean over rows; as a script, one of several processes that train it."""
+"""A small model without chance; as a script, one of several processes that train it."""
 
 import json
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,20 @@ from lightning.pytorch.plugins.precision import DeepSpeedPrecision
 from torch import Tensor, nn
 
 from textflow.data import DataModule, Files, SentencePiece
-from textflow.training import FSDP, Metrics, MuonAdam, Save, Seeds, Trainable, Trainer, Warmup, Zero, latest
+from textflow.training import (
+    FSDP,
+    Metrics,
+    MuonAdam,
+    Save,
+    Seeds,
+    Trainable,
+    Trainer,
+    Warmup,
+    Zero,
+    latest,
+    optim,
+    state,
+)
 from textflow.training.engines.whole import local
 from textflow.types import Batch
 
@@ -54,12 +69,18 @@ class Net(nn.Module):
 
 
 class Even(Trainable):
-    """Every row weighs the same, so the mean over ranks of means over rows is the mean over all."""
+    """The loss is a mean over rows, or over some of the tokens whose number is told (`tokens`) or not (`untold`).
 
-    def __init__(self, optimizer: Any = lambda params: MuonAdam(params, lr=1e-2), **kwargs: Any) -> None:
+    On the last rank there is a fault: the loss of step 3 or a weight after step 5 is infinite; on all the disk is full.
+    """
+
+    def __init__(
+        self, optimizer: Any = lambda params: MuonAdam(params, lr=1e-2), mean: str = "rows", fault: str = ""
+    ) -> None:
         super().__init__(optimizer, lambda optimizer: Warmup(optimizer, steps=3), ema=0.9)
         torch.manual_seed(1)
         self.average(Net())
+        self.mean, self.fault = mean, fault
         self.seen: list[list[int]] = []
         self.drawn: list[float] = []
         self.heard: list[float] = []
@@ -73,7 +94,24 @@ class Even(Trainable):
         logits = net.read(net.trunk(batch.ids[:, :-1]))
         said = batch.mask[:, 1:].float()
         nll = nn.functional.cross_entropy(logits.transpose(1, 2), batch.ids[:, 1:], reduction="none") * said
-        return {"loss": (nll.sum(1) / said.sum(1).clamp(min=1)).mean()}
+        if self.fault == "loss" and self.global_step == 3 and self.global_rank:
+            return {"loss": nll.sum() * torch.inf}
+        if self.mean == "rows":
+            return {"loss": (nll.sum(1) / said.sum(1).clamp(min=1)).mean()}
+        some = said * (batch.ids[:, 1:] % 5 < 2)
+        loss = {"loss": (nll * some).sum() / some.sum().clamp(min=1)}
+        return loss if self.mean == "untold" else loss | {"tokens": some.sum()}
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        if self.fault == "weight" and self.global_step == 5 and self.global_rank:
+            local(self.net.scores.weight).data.fill_(torch.inf)
+        if self.fault == "disk" and self.global_step == 5:
+            state.settle = full  # of this process, which makes no other case after it
+
+
+def full(*_: Any) -> None:
+    """What a disk says."""
+    raise OSError(28, "No space left on device")
 
 
 class Twice(Zero):
@@ -114,7 +152,8 @@ def data(folder: Path, shares: int) -> DataModule:
 def fit(folder: Path, case: dict[str, Any], world: int) -> None:
     """Trains one case in its run folder, from the newest state if there is one."""
     run, accumulate = folder / case["run"], case.get("accumulate", 1)
-    model, rows = Even(OPTIMIZERS[case["optimizer"]]), data(folder, case.get("shares", world * accumulate))
+    model = Even(OPTIMIZERS[case["optimizer"]], case.get("mean", "rows"), case.get("fault", ""))
+    rows = data(folder, case.get("shares", world * accumulate))
     rows.prepare_data()
     trainer = Trainer(
         max_steps=10, strategy=ENGINES[case["engine"]](), devices=world, accelerator="cpu", logger=[Metrics(run)],
@@ -122,9 +161,27 @@ def fit(folder: Path, case: dict[str, Any], world: int) -> None:
         accumulate_grad_batches=accumulate, callbacks=[Seeds(3), Save(run, every=5)], val_check_interval=5 * accumulate,
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
-    trainer.fit(model, datamodule=rows, ckpt_path=latest(run))
-    said = {"seen": model.seen, "drawn": model.drawn, "heard": model.heard, "held": held(model, trainer)}
+    with counted() as worked:
+        trainer.fit(model, datamodule=rows, ckpt_path=latest(run))
+    said = {"seen": model.seen, "drawn": model.drawn, "heard": model.heard, "worked": worked}
+    said["held"] = held(model, trainer)
     (run / f"rank-{trainer.global_rank}.json").write_text(json.dumps(said))
+
+
+@contextmanager
+def counted() -> Iterator[list[int]]:
+    """Matrices that this process orthogonalises at each call."""
+    worked, whole = [], optim.orthogonalise
+
+    def counting(u: Tensor, steps: int) -> Tensor:
+        worked.append(len(u))
+        return whole(u, steps)
+
+    optim.orthogonalise = counting
+    try:
+        yield worked
+    finally:
+        optim.orthogonalise = whole
 
 
 def held(model: Even, trainer: Trainer) -> dict[str, int]:
@@ -152,7 +209,7 @@ def main() -> None:
         begin(folder, case, rank)
         try:
             fit(folder, case, world)
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             (folder / f"{case['run']}-{rank}.refused").write_text(str(error))
 
 

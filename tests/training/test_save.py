@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from tests.training.toy import Data, Toy, fit, trainer
 from textflow.training import Save, latest
 from textflow.training.interrupt import Interrupt
-from textflow.training.state import StateIO, begin, finish, prune, unfinished
+from textflow.training.state import StateIO, begin, damage, finish, prune, unfinished
 
 
 def names(run: Path) -> list[str]:
@@ -115,6 +115,31 @@ def test_a_full_disk_leaves_the_checkpoint_before_untouched(tmp_path: Path) -> N
     assert names(tmp_path) == ["step-00000004"]
     assert latest(tmp_path) == tmp_path / "state" / "step-00000004" / "state.pt"
     fit(tmp_path, 12)  # space was made
+
+
+def test_a_state_that_does_not_read_back_takes_no_older_ones_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte changes between the rename and the reading."""
+    whole = os.rename
+
+    def damages(beside: Path, path: Path) -> None:
+        whole(beside, path)
+        if path.name == "step-00000008":
+            data = (path / "state.pt").read_bytes()
+            (path / "state.pt").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+    coach = trainer(tmp_path, 12)
+    coach.checkpoint_callback.keep = 1  # type: ignore[union-attr]
+    with monkeypatch.context() as patch:
+        patch.setattr("textflow.training.state.os.rename", damages)
+        with pytest.raises(OSError, match=r"step-00000008 does not read back .*; .* it, step-00000004, is untouched"):
+            coach.fit(Toy(), datamodule=Data())
+    assert damage(tmp_path / "state" / "step-00000004") is None
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        assert file.metadata()["step"] == "4"
+    with pytest.warns(UserWarning, match="step-00000008 is damaged"):
+        assert latest(tmp_path) == tmp_path / "state" / "step-00000004" / "state.pt"
 
 
 def test_a_folder_that_cannot_be_written_is_found_before_the_first_step(tmp_path: Path) -> None:

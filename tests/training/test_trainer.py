@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from tests.training.toy import Toy, fit
 from textflow.training import Metrics, Save, Trainer, Warmup, loggers, wandb_logger
 from textflow.training import trainer as room
+from textflow.training.engines import FSDP, Zero, refuse_strategy
 from textflow.training.state import StateIO
 
 
@@ -61,6 +63,34 @@ def test_a_recipe_can_name_everything_by_short_names(tmp_path: Path) -> None:
     assert isinstance(schedule, Warmup) and schedule.steps == 10
     with pytest.raises(Exception, match="max_steps"):
         parser.parse_object({"schedule": None})
+
+
+@pytest.mark.parametrize("kind", [DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy])
+@pytest.mark.parametrize("form", ["object", "class_path", "word", "dotted"])
+def test_strategies_that_ours_mend_are_refused_in_every_form(kind: type, form: str) -> None:
+    class Mine(kind): ...  # type: ignore[misc]
+
+    path = f"{kind.__module__}.{kind.__name__}"
+    forms = {"class_path": Namespace(class_path=path), "word": kind.__name__, "dotted": path}
+    strategy = Mine.__new__(Mine) if form == "object" else forms[form]
+    with pytest.raises(ValueError, match=r"use recipes/on/(zero1|fsdp)\.yaml"):
+        Trainer(max_steps=1, strategy=strategy, accelerator="cpu", precision="32-true")
+
+
+@pytest.mark.parametrize("kind", [Zero, FSDP])
+def test_our_own_strategies_are_not_refused(kind: type) -> None:
+    refuse_strategy(kind.__new__(kind))
+    refuse_strategy(Namespace(class_path=f"{kind.__module__}.{kind.__name__}"))
+    for word in ("auto", "ddp", None):
+        refuse_strategy(word)
+
+
+def test_a_recipe_names_a_logger_and_gets_it(tmp_path: Path) -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Trainer, "trainer")
+    named = {"class_path": "Metrics", "init_args": {"run": str(tmp_path)}}
+    made = parser.instantiate_classes(parser.parse_object({"trainer": {"max_steps": 1, "logger": [named]}}))
+    assert [type(logger) for logger in made.trainer.loggers] == [Metrics]
 
 
 def test_a_fast_dev_run_goes_through_and_writes_nothing(tmp_path: Path) -> None:

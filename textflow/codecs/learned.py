@@ -51,14 +51,28 @@ class Learned(Codec):
         for block in self.blocks:
             x = block(x, turn, keys)
         x = self.narrow(self.last(x)).to(self.embed.weight.dtype)
-        latents = torch.zeros_like(x)
         # Statistics are of seen tokens, as a trained codec hides none; padding neither shifts them nor carries any.
-        known = seen if seen.any() else mask
-        latents[known] = self.norm(x[known])
-        if (hidden := mask & ~known).any():
-            var, mean = torch.var_mean(x[known], 0, correction=0)
-            latents[hidden] = (x[hidden] - mean) * (var + self.norm.eps).rsqrt()
-        return latents
+        scaled = self.scaled(x, torch.where(seen.any(), seen, mask)) if self.training else self.norm(x.flatten(0, 1))
+        return torch.where(mask[..., None], scaled.view_as(x), 0.0)
+
+    def scaled(self, x: Latents, known: Mask) -> Latents:
+        """x by the statistics of the known tokens, which move the running ones as BatchNorm's do; how many there are is
+        not asked, since the host would wait for a GPU.
+
+        Args:
+            x: latents as they come.
+            known: True on the tokens that are counted.
+        """
+        norm, each, n = self.norm, known[..., None], known.sum().clamp_min(1)
+        assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
+        assert norm.num_batches_tracked is not None
+        mean = torch.where(each, x, 0.0).sum((0, 1)) / n
+        var = torch.where(each, x - mean, 0.0).square().sum((0, 1)) / n
+        with torch.no_grad():
+            norm.running_mean.lerp_(mean, norm.momentum)
+            norm.running_var.lerp_(var * n / (n - 1).clamp_min(1), norm.momentum)
+            norm.num_batches_tracked.add_(1)
+        return (x - mean) * (var + norm.eps).rsqrt()
 
     def readout(self, z: Latents) -> Logits:
         return self.vocabulary(self.widen(z))

@@ -3,11 +3,13 @@
 import pickle
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from textflow.codecs.base import Codec
 from textflow.nets.frozen import Frozen
 from textflow.types import Ids, Latents, Logits, Mask, Sight
+
+UNSEEN = -3e4  # its exp is 0, and half precision holds it
 
 
 class T5(Codec):
@@ -43,12 +45,10 @@ class T5(Codec):
         self.register_buffer("here", torch.zeros(()), persistent=False)  # knows the device
 
     def encode(self, ids: Ids, mask: Mask | Sight | None = None) -> Latents:
-        if mask is not None and mask.ndim == 3:
-            mask = mask[:, None]  # [B, 1, L, L]: of all heads
         if self.encoder is None:
             self.encoder = Frozen(self.load()).to(self.here.device)
         with torch.no_grad():
-            states = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+            states = self.encoder(input_ids=ids, attention_mask=scores(mask)).last_hidden_state
         return (states.float() - self.mean) / self.std
 
     def load(self) -> nn.Module:
@@ -81,3 +81,16 @@ class T5(Codec):
     @property
     def ready(self) -> bool:
         return True
+
+
+def scores(mask: Mask | Sight | None) -> Tensor | None:
+    """What attention adds to the scores of all heads, [B, 1, 1 or L, L]. Of a mask of this form transformers asks
+    nothing, for which the host would wait for a GPU; a CPU asks, since attention to everything is faster.
+
+    Args:
+        mask: True on text, or where the query (row) sees the key (column).
+    """
+    if mask is None or (mask.is_cpu and bool(mask.all())):
+        return None
+    seen = mask[:, None, None] if mask.ndim == 2 else mask[:, None]
+    return torch.where(seen, 0.0, UNSEEN)

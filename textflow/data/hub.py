@@ -38,22 +38,12 @@ class Hub(Source):
         if self.streaming:
             if place:
                 rows.load_state_dict(place["mark"])  # goes on in the middle of a shard
-            return Reading(self._streamed(rows, done), done, rows.state_dict)
+            documents = numbered(rows, self.column, self.name, done)
+            return Reading(unbroken(documents, self.name, done), done, rows.state_dict)
         if self.column not in rows.column_names:
             raise ValueError(no_column(self.column, rows.column_names, self.name))
-        rows = rows.select_columns(self.column).select(range(done, len(rows)))
+        rows = after(rows.select_columns(self.column), done)
         return Reading(numbered(rows, self.column, self.name, done), done)
-
-    def _streamed(self, rows: Any, done: int) -> Iterator[Document]:
-        count = done
-        try:
-            for count, document in enumerate(numbered(rows, self.column, self.name, done), done + 1):  # noqa: B007
-                yield document
-        except (OSError, RuntimeError) as error:  # the net
-            found = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ValueError(
-                f"reading {self.name} broke off after row {count} ({found}); run the same command again to go on"
-            ) from error
 
     def key(self) -> str:
         here = folder_stamp(Path(self.name)) if Path(self.name).is_dir() else None
@@ -118,7 +108,31 @@ def is_saved(path: Path) -> bool:
     return (path / "dataset_dict.json").is_file() or (path / "dataset_info.json").is_file()
 
 
+def after(rows: Any, done: int) -> Iterable[dict[str, Any]]:
+    """The rows of a set on the disk but those read before, which may be all."""
+    return rows.select(range(done, len(rows))) if done < len(rows) else ()
+
+
 def numbered(rows: Iterable[dict[str, Any]], column: str, name: str, done: int = 0) -> Iterator[Document]:
     """The documents of a set's rows, of which some were read before."""
     for number, row in enumerate(rows, done + 1):
         yield picked(row, column, f"{name}:row {number}")
+
+
+def unbroken(documents: Iterator[Document], name: str, done: int) -> Iterator[Document]:
+    """Documents from the net; where it breaks off, the error names the row and the way on.
+
+    Args:
+        documents: after those read before.
+        name: of what is read.
+        done: number of documents read before.
+    """
+    count = done
+    try:
+        for count, document in enumerate(documents, done + 1):  # noqa: B007
+            yield document
+    except (OSError, RuntimeError) as error:  # the net
+        found = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"reading {name} broke off after row {count} ({found}); run the same command again to go on"
+        ) from error

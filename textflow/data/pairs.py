@@ -1,17 +1,19 @@
 """Pairs of source and target: from the Hub, a folder of the library datasets, or JSON lines."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from .base import Document, Source
+from .base import Document, Reading, Source
 from .files import matching
-from .hub import Hub, Saved, is_saved
+from .hub import Hub, Saved, after, is_saved, unbroken
 from .lines import checked, records
 from .marks import fingerprint, folder_stamp, stamp
+from .nested import reached
+
+PARTS = ("train", "validation", "test")  # in the order in which they are read
 
 
 class Paired(Source):
@@ -26,9 +28,8 @@ class Paired(Source):
         """
 
     def documents(self) -> Iterator[Document]:
-        yield from self.pairs("train")
-        for part in ("validation", "test"):
-            yield from (pair._replace(part=part) for pair in self.pairs(part))
+        for part in PARTS:
+            yield from (laid_down(pair, part) for pair in self.pairs(part))
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,31 @@ class Pairs(Paired):
     revision: str | None = None
 
     def pairs(self, part: str) -> Iterator[Document]:
+        yield from self.reading(part)
+
+    def begin(self, place: dict[str, Any] | None = None) -> Reading:
+        if place and place["mark"] is None:  # of a build that kept no more
+            return super().begin(place)
+        walk = Walk(self, place["mark"] if place else None)
+        return Reading(walk, place["documents"] if place else 0, walk.mark)
+
+    def reading(self, part: str, place: dict[str, Any] | None = None) -> Reading:
+        """The pairs of a part from a place on; none if it has no such part.
+
+        Args:
+            part: train, validation or test.
+            place: in that part, as `Reading.place` gave it; default: its beginning.
+        """
         split = {"train": self.split, "validation": self.validation, "test": self.test}[part]
-        for number, row in enumerate(self._rows(split) if split else (), 1):
-            yield pair(row, self.given, self.text, f"{self.name} {split}:row {number}")
+        if not split:
+            return Reading(iter(()))
+        rows, done = self._rows(split), place["documents"] if place else 0
+        if not self.streaming or self._saved():
+            return Reading(self._numbered(after(rows, done), split, done), done)
+        if place:
+            rows.load_state_dict(place["mark"])  # goes on in the middle of a shard
+        pairs = self._numbered(rows, split, done)
+        return Reading(unbroken(pairs, f"{self.name}, split {split},", done), done, rows.state_dict)
 
     def key(self) -> str:
         path = Path(self.name).expanduser()
@@ -68,10 +91,42 @@ class Pairs(Paired):
         splits = (self.split, self.validation, self.test)
         return fingerprint("Pairs 1", self.name, self.given, self.text, self.subset, splits, self.revision, here)
 
+    def _numbered(self, rows: Iterable[dict[str, Any]], split: str, done: int) -> Iterator[Document]:
+        for number, row in enumerate(rows, done + 1):
+            yield pair(row, self.given, self.text, f"{self.name} {split}:row {number}")
+
+    def _saved(self) -> bool:
+        return is_saved(Path(self.name).expanduser())
+
     def _rows(self, split: str) -> Any:
-        if is_saved(Path(self.name).expanduser()):
+        if self._saved():
             return Saved(self.name, split=split)._rows()
         return Hub(self.name, self.subset, split, streaming=self.streaming, revision=self.revision)._rows()
+
+
+class Walk(Iterator[Document]):
+    """The pairs of a set from a place on, one part after another.
+
+    Args:
+        pairs: of a data set.
+        mark: the part, and the place in it; default: the beginning.
+    """
+
+    def __init__(self, pairs: Pairs, mark: dict[str, Any] | None = None) -> None:
+        self.pairs, self.part = pairs, mark["part"] if mark else PARTS[0]
+        self.reading = pairs.reading(self.part, mark["place"] if mark else None)
+
+    def __next__(self) -> Document:
+        while (pair := next(self.reading, None)) is None:
+            if self.part == PARTS[-1]:
+                raise StopIteration
+            self.part = PARTS[PARTS.index(self.part) + 1]
+            self.reading = self.pairs.reading(self.part)
+        return laid_down(pair, self.part)
+
+    def mark(self) -> dict[str, Any]:
+        """What it needs to go on from here, as plain data."""
+        return {"part": self.part, "place": self.reading.place()}
 
 
 @dataclass(frozen=True)
@@ -100,7 +155,7 @@ class PairFiles(Paired):
                 yield pair(record, self.given, self.text, origin)
 
     def key(self) -> str:
-        stamps = [[stamp(path) for path in self._files(part)] for part in ("train", "validation", "test")]
+        stamps = [[stamp(path) for path in self._files(part)] for part in PARTS]
         return fingerprint("PairFiles 1", stamps, self.given, self.text)
 
     def _files(self, part: str) -> list[Path]:
@@ -110,6 +165,11 @@ class PairFiles(Paired):
         if other := [path for path in files if path.suffix.lower() != ".jsonl"]:
             raise ValueError(f"{other[0]}: pairs are read from .jsonl files; for a data set use the source Pairs")
         return files
+
+
+def laid_down(pair: Document, part: str) -> Document:
+    """A pair of a part; of those to train on the shares of the split decide."""
+    return pair if part == "train" else pair._replace(part=part)
 
 
 def pair(record: dict[str, Any], given: str, text: str, origin: str) -> Document:
@@ -123,34 +183,3 @@ def pair(record: dict[str, Any], given: str, text: str, origin: str) -> Document
     """
     before, after = (checked(reached(record, field, origin), field, origin).text for field in (given, text))
     return Document(after, origin, before)
-
-
-def reached(record: dict[str, Any], field: str, origin: str) -> Any:
-    """What stands in a field, or at the end of a dotted way; the error names what there is."""
-    if field in record:
-        return record[field]
-    value: Any = record
-    for step in field.split("."):
-        if not isinstance(value, dict) or step not in value:
-            raise ValueError(no_field(field, sorted(fields(record)), origin))
-        value = value[step]
-    return value
-
-
-def fields(record: dict[str, Any], before: str = "") -> Iterator[str]:
-    """The dotted names of a record's fields."""
-    for name, value in record.items():
-        if isinstance(value, dict):
-            yield from fields(value, f"{before}{name}.")
-        else:
-            yield f"{before}{name}"
-
-
-def no_field(field: str, there: list[str], origin: str) -> str:
-    """The error for a missing field: those that exist, nearest first."""
-    near = get_close_matches(field, there, n=len(there) or 1, cutoff=0.4)
-    names = ", ".join([*near, *(name for name in there if name not in near)]) or "none"
-    return (
-        f"{origin}: no field {field!r}; there are: {names}; name the source's field with --data.source.given and the "
-        "target's with --data.source.text"
-    )

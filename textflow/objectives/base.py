@@ -10,7 +10,7 @@ from textflow.types import Batch, Latents
 
 
 class Objective(nn.Module, ABC):
-    """Losses of a denoiser; the entry "loss" is minimised."""
+    """Losses of a denoiser; the entry "loss" is minimised, and "tokens", if there, is how many it is a mean over."""
 
     def learn_from(self, objective: "Objective", teacher: Denoiser) -> None:
         """Take a teacher, for objectives that need one.

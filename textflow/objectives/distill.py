@@ -103,7 +103,8 @@ class Distill(Student):
         given = Given(w=draws.w, clean=None if fixed is None else x, fixed=fixed)
         valid = batch.mask if fixed is None else batch.mask & ~fixed
         z = keep(path.mix(x, draws.eps, s), given)
-        lesson = self.lesson(net, path, z[told], times[told], pick(given, told), draws.again[told])
+        guided, again, count = pick(given, told), draws.again[told], counts and counts.again
+        lesson = self.lesson(net, path, z[told], times[told], guided, again, count)
 
         prev = keep(torch.zeros_like(x), given)
         if lesson.prev is not None:
@@ -124,12 +125,14 @@ class Distill(Student):
         nll = row_nll(net.token_nll, hidden[told], batch.ids[told], valid[told], whole)
         return with_head(losses, nll, self.like, rows)
 
-    def lesson(self, net: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Rows) -> Lesson:
+    def lesson(
+        self, net: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Rows, count: int | None = None
+    ) -> Lesson:
         """What the student is to answer at z."""
         assert self.teacher is not None
         with torch.no_grad(), self._precision(z):
             student = net if self.average is None else self.average.module
-            return self.target(self.guide(path), quiet(student), path, z, times, given, again)
+            return self.target(self.guide(path), quiet(student), path, z, times, given, again, count)
 
     def guide(self, path: Path) -> Guess:
         """The teacher as the target asks it."""

@@ -6,10 +6,11 @@ from torch import Tensor
 from textflow.nets.base import Denoiser, Speaker
 from textflow.objectives.elf import Draws, ELFObjective
 from textflow.objectives.flow_map import Spans, draw_spans
+from textflow.objectives.places import places
 from textflow.objectives.rows import means, row_mean, row_nll
 from textflow.objectives.student import Student, quiet
 from textflow.paths.base import Path
-from textflow.targets.base import Guess, Target
+from textflow.targets.base import Guess, Places, Target
 from textflow.targets.flow_map import SemiGroup
 from textflow.types import Batch, Given, Latents
 
@@ -54,7 +55,8 @@ class DistillFlow(Student):
         return self.loss(net, path, x, batch, self.like.draw(x), draw_spans(x, self.clock, self.instant, self.whole))
 
     def loss(self, net: Speaker, path: Path, x: Latents, batch: Batch, draws: Draws, spans: Spans) -> dict[str, Tensor]:
-        """The losses for given draws; rows weigh alike.
+        """The losses for given draws; rows weigh alike. How many instant rows denoise is a matter of chance: for that
+        the host waits for a GPU, once a step.
 
         Args:
             net: the student, which is told the end of its step.
@@ -64,26 +66,31 @@ class DistillFlow(Student):
             draws: of `like`; their t and eps are not used.
             spans: start, end and noise of each row.
         """
-        rows, said = ~draws.decode, draws.decode
-        z = path.mix(x, spans.eps, spans.s)
-        off = self.off(net, path, z[rows], Spans(*(part[rows] for part in spans)), draws.w[rows], draws.again[rows])
+        counts, z = self.like.counts(len(x)), path.mix(x, spans.eps, spans.s)
+        rows = places(~draws.decode, counts and len(x) - counts.decode)
+        said = places(draws.decode, counts and counts.decode)
+        again = places(draws.again[rows], counts and counts.again)
+        some = Spans(spans.s[rows], spans.u[rows], spans.eps[rows], spans.instant[rows])
+        off = self.off(net, path, z[rows], some, draws.w[rows], again)
         square = row_mean(off.square().mean(-1), batch.mask[rows])
         weight = (square.detach() + self.eps) ** -self.power if self.power else None
 
         share = draws.share[said, :, None]
         noisy = share * x[said] + (1 - share) * self.like.decode_scale * draws.decode_eps[said]
-        hidden = net.trunk(noisy, torch.ones_like(spans.s[said]), Given(w=draws.w[said]), said[said])
-        return means(square, weight, row_nll(net.nll, hidden, batch.ids[said], batch.mask[said]), said)
+        hidden = net.trunk(noisy, torch.ones_like(spans.s[said]), Given(w=draws.w[said]), draws.decode[said])
+        nll = row_nll(net.nll, hidden, batch.ids[said], batch.mask[said], counts is not None)
+        return means(square, weight, nll, draws.decode)
 
-    def off(self, net: Speaker, path: Path, z: Latents, spans: Spans, w: Tensor, again: Tensor) -> Latents:
+    def off(self, net: Speaker, path: Path, z: Latents, spans: Spans, w: Tensor, again: Places) -> Latents:
         """The student's guess less what it is to be, of denoising rows."""
         assert self.teacher is not None
         teacher, student, prev = quiet(self.teacher.module), quiet(net), torch.zeros_like(z)
         with torch.no_grad():
             prev[again] = teacher(z[again], spans.s[again], Given(w=w[again])).mean
         found = torch.zeros_like(z)
-        for rows, ask in ((spans.instant, instants), (~spans.instant, self.strides)):
-            if bool(rows.any()):
+        still = places(spans.instant)
+        for rows, ask in ((still, instants), (places(~spans.instant, len(z) - len(still)), self.strides)):
+            if len(rows):
                 given, ends = Given(prev[rows], w[rows]), (spans.s[rows], spans.u[rows])
                 found = found.index_put((rows,), ask(teacher, student, path, z[rows], *ends, given))
         return found

@@ -186,6 +186,7 @@ def means(square: Tensor, nll: Tensor, valid: Tensor, decode: Tensor) -> dict[st
     total = valid.sum()
     return {
         "loss": (square + nll) / total.clamp_min(1),
+        "tokens": total,
         "l2": square.detach() / (total - said).clamp_min(1),
         "ce": nll.detach() / said.clamp_min(1),
     }

@@ -10,6 +10,7 @@ from textflow.clocks.uniform import Uniform
 from textflow.nets.base import Denoiser
 from textflow.nets.frozen import Frozen
 from textflow.objectives.base import Objective
+from textflow.objectives.places import places
 from textflow.paths.base import Path
 from textflow.targets.base import Data, Guess, Lesson, Target, Walk, share
 from textflow.targets.flow_map import SemiGroup
@@ -26,12 +27,14 @@ class Spans(NamedTuple):
         u: its end; s on instant rows.
         eps: noise, standard normal.
         instant: True on rows of no length, which learn the denoiser itself.
+        still: number of instant rows, where it is known: a step does not wait for a GPU then.
     """
 
     s: Times
     u: Times
     eps: Latents
     instant: Rows
+    still: int | None = None
 
 
 class FlowMap(Objective):
@@ -94,8 +97,9 @@ class FlowMap(Objective):
             times: of each row's walk, from s to u.
         """
         z, valid, each, losses = path.mix(x, spans.eps, spans.s), batch.mask, x.new_zeros(x.shape[:2]), {}
-        for name, rows in (("instant", spans.instant), ("steps", ~spans.instant)):
-            if not bool(rows.any()):
+        still = places(spans.instant, spans.still)
+        for name, rows in (("instant", still), ("steps", places(~spans.instant, len(x) - len(still)))):
+            if not len(rows):
                 continue
             if name == "steps":
                 some = self._steps(net, path, z[rows], times[rows])
@@ -104,7 +108,7 @@ class FlowMap(Objective):
             each = each.index_put((rows,), some)
             losses[name] = (some.detach() * valid[rows]).sum() / valid[rows].sum().clamp_min(1)
         each = weighed(net, each, spans.s)
-        return {"loss": (each * valid).sum() / valid.sum().clamp_min(1), **losses}
+        return {"loss": (each * valid).sum() / valid.sum().clamp_min(1), "tokens": valid.sum(), **losses}
 
     def _instants(self, net: Denoiser, x: Latents, z: Latents, t: Times) -> Tensor:
         teacher: Guess = Data(x) if self.teacher is None else self.teacher
@@ -133,7 +137,7 @@ def draw_spans(x: Latents, clock: Clock, instant_share: float, whole_share: floa
     Args:
         x: latents of the shape wanted.
         clock: the law.
-        instant_share: of rows of no length.
+        instant_share: of rows of no length; their number is known where this makes it whole.
         whole_share: of the others, that go from 0 to 1.
     """
     coin, whole, start, length = (even(len(x), x.device) for _ in range(4))
@@ -142,7 +146,8 @@ def draw_spans(x: Latents, clock: Clock, instant_share: float, whole_share: floa
     all_of_it = whole < whole_share
     low, high = torch.where(all_of_it, 0.0, low), torch.where(all_of_it, 1.0, high)
     s, u = (clock.icdf(torch.where(instant, start, q)).float() for q in (low, high))
-    return Spans(s, u, torch.randn_like(x), instant)
+    count = instant_share * len(x)
+    return Spans(s, u, torch.randn_like(x), instant, int(count) if count == int(count) else None)
 
 
 def even(rows: int, device: torch.device) -> Times:

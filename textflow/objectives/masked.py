@@ -77,5 +77,6 @@ class SUBS(nn.Module):
         weight = self.schedule.weight(t)[:, None].expand_as(lost)[lost].to(nll)
         return {
             "loss": (nll * weight).sum() / told.sum().clamp_min(1),
+            "tokens": told.sum(),
             "ce": nll.detach().sum() / lost.sum().clamp_min(1),
         }

@@ -5,21 +5,7 @@ from typing import NamedTuple
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from textflow.types import Rows
-
-Places = Int[Tensor, " n"]  # indices of some rows, in order
-
-
-def places(rows: Rows, count: int | None = None) -> Places:
-    """Indices of the rows that are True; the host does not wait for a GPU where it knows how many there are.
-
-    Args:
-        rows: True on those that are wanted.
-        count: their number, where it is known.
-    """
-    if count is None:
-        return rows.nonzero()[:, 0]
-    return (~rows).int().sort(stable=True).indices[:count]
+from textflow.targets.base import places as places
 
 
 class Asked(NamedTuple):

@@ -11,6 +11,7 @@ from textflow.clocks.base import Clock
 from textflow.paths.base import Path
 from textflow.types import Given, Latents, Posterior, Rows, Times
 
+Places: TypeAlias = Int[Tensor, " n"]  # indices of some rows, in order
 Walk: TypeAlias = Float[Tensor, "B times"]  # increasing times of each row, from the start of a step to its end
 
 
@@ -46,8 +47,9 @@ class Target(ABC):
 
     @abstractmethod
     def __call__(
-        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Rows
-    ) -> Lesson:
+        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Rows,
+        count: int | None = None,
+    ) -> Lesson:  # fmt: skip
         """
         Args:
             teacher: knows the way; the data themselves (`Data`) can stand in where a target says so.
@@ -57,6 +59,7 @@ class Target(ABC):
             times: of each row's walk.
             given: guidance and prompt; the prompt stands in z already.
             again: rows that see a guess of their own (self-conditioning).
+            count: their number, where it is known.
         """
 
 
@@ -74,7 +77,19 @@ class Data:
         return Posterior(self.x)
 
 
-def pick(given: Given, rows: Rows | Int[Tensor, " n"]) -> Given:
+def places(rows: Rows, count: int | None = None) -> Places:
+    """Indices of the rows that are True; the host does not wait for a GPU where it knows how many there are.
+
+    Args:
+        rows: True on those that are wanted.
+        count: their number, where it is known.
+    """
+    if count is None:
+        return rows.nonzero()[:, 0]
+    return (~rows).int().sort(stable=True).indices[:count]
+
+
+def pick(given: Given, rows: Rows | Places) -> Given:
     """What is given to some of the rows."""
     return Given(*(None if part is None else part[rows] for part in given))
 
@@ -87,16 +102,17 @@ def keep(z: Latents, given: Given) -> Latents:
 
 
 def opening(
-    teacher: Guess, z: Latents, t: Times, given: Given, again: Rows, before: tuple[Latents, Times] | None = None
-) -> tuple[Latents, Latents]:
+    teacher: Guess, z: Latents, t: Times, given: Given, again: Rows, count: int | None = None,
+    before: tuple[Latents, Times] | None = None,
+) -> tuple[Latents, Latents]:  # fmt: skip
     """The teacher's first guess, and the self-condition that it and the student are shown: on the rows `again` the
     teacher's own blind guess, at z and t or at a state `before`. On the others the blind guess is the first guess, so
-    no row is asked in vain."""
+    no row is asked in vain. Where the number of rows is not known the host waits for a GPU."""
     blank, at, then = keep(torch.zeros_like(z), given), z, t
     if before is not None:
         at, then = torch.where(again[:, None, None], keep(before[0], given), z), torch.where(again, before[1], t)
     guess = keep(teacher(at, then, given._replace(prev=blank)).mean, given)
-    prev, spots = torch.where(again[:, None, None], guess, blank), again.nonzero()[:, 0]  # the one wait for a GPU
+    prev, spots = torch.where(again[:, None, None], guess, blank), places(again, count)
     twice = teacher(z[spots], t[spots], pick(given._replace(prev=prev), spots)).mean
     return guess.index_put((spots,), keep(twice.to(guess.dtype), pick(given, spots))), prev
 

@@ -24,10 +24,11 @@ class Consistency(Target):
 
     @torch.no_grad()
     def __call__(
-        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Rows
-    ) -> Lesson:
+        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Rows,
+        count: int | None = None,
+    ) -> Lesson:  # fmt: skip
         s, u = times[:, 0], times[:, -1]
-        guess, prev = opening(teacher, z, s, given, again)
+        guess, prev = opening(teacher, z, s, given, again, count)
         ahead = keep(path.step(z, guess, s, u), given)
         blank = keep(torch.zeros_like(z), given)
         seen = torch.where(again[:, None, None], guess, blank)

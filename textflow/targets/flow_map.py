@@ -27,8 +27,9 @@ class SemiGroup(Target):
 
     @torch.no_grad()
     def __call__(
-        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Rows
-    ) -> Lesson:
+        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Rows,
+        count: int | None = None,
+    ) -> Lesson:  # fmt: skip
         s, m, u = times.unbind(1)
         near = student(z, s, given._replace(until=m)).mean
         far = student(path.step(z, near, s, m), m, given._replace(until=u)).mean
@@ -51,8 +52,9 @@ class Eulerian(Target):
         return torch.stack([s, u], 1)
 
     def __call__(
-        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Rows
-    ) -> Lesson:
+        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Rows,
+        count: int | None = None,
+    ) -> Lesson:  # fmt: skip
         s, u = times.unbind(1)
         with torch.no_grad():
             here = teacher(z, s, given).mean
@@ -76,8 +78,9 @@ class Lagrangian(Target):
         return torch.stack([s, u], 1)
 
     def __call__(
-        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Rows
-    ) -> Lesson:
+        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Rows,
+        count: int | None = None,
+    ) -> Lesson:  # fmt: skip
         s, u = times.unbind(1)
         direction = (torch.zeros_like(z), torch.zeros_like(s), torch.ones_like(u))
         belief, guess, rate = along(student, z, s, u, given, direction)
@@ -96,8 +99,9 @@ class Copy(Target):
 
     @torch.no_grad()
     def __call__(
-        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Rows
-    ) -> Lesson:
+        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Rows,
+        count: int | None = None,
+    ) -> Lesson:  # fmt: skip
         return Lesson(teacher(z, times[:, 0], given._replace(until=times[:, 1])).mean)
 
 

@@ -20,8 +20,9 @@ class MeanFlow(Target):
         return torch.stack([s, u], 1)
 
     def __call__(
-        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Rows
-    ) -> Lesson:
+        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Rows,
+        count: int | None = None,
+    ) -> Lesson:  # fmt: skip
         s, u = times.unbind(1)
         with torch.no_grad():
             v = path.velocity(z, teacher(z, s, given).mean, s)

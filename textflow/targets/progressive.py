@@ -48,9 +48,10 @@ class Progressive(Target):
 
     @torch.no_grad()
     def __call__(
-        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Rows
-    ) -> Lesson:
-        return walk(teacher, path, z, times, given, again, self.order, self.gamma, self.earlier)
+        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Rows,
+        count: int | None = None,
+    ) -> Lesson:  # fmt: skip
+        return walk(teacher, path, z, times, given, again, self.order, self.gamma, self.earlier, count)
 
 
 def between(s: Times, u: Times, fractions: Tensor) -> Walk:
@@ -74,6 +75,7 @@ def walk(
     order: int = 1,
     gamma: float = 0.0,
     earlier: float = 0.0,
+    count: int | None = None,
 ) -> Lesson:
     """The guesses of a walk, folded into one: z_t = taken + left z_s + stir, where `taken` holds guesses alone and
     `stir` fresh noise, whose mean is 0 and which is left out of the fold.
@@ -88,6 +90,7 @@ def walk(
         order: 1 or 2.
         gamma: strength of re-injection.
         earlier: by how many walks the blind guess lies before this one.
+        count: number of the rows `again`, where it is known.
     """
     guess, prev, last = z, z, z
     taken, stir = torch.zeros_like(z), torch.zeros_like(z)
@@ -102,7 +105,7 @@ def walk(
         if i:
             last, guess = guess, keep(teacher(here, t, given._replace(prev=guess)).mean, given)
         else:
-            guess, prev = opening(teacher, here, t, given, again, before(path, here, t, times, earlier))
+            guess, prev = opening(teacher, here, t, given, again, count, before(path, here, t, times, earlier))
         used = guess
         if i and order == 2:  # not from a blind guess to one that saw it
             seen = (again | (i > 1))[:, None, None]

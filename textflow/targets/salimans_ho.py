@@ -30,9 +30,10 @@ class SalimansHo(Target):
 
     @torch.no_grad()
     def __call__(
-        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Rows
-    ) -> Lesson:
-        return walk(teacher, path, z, times, given, again)._replace(weight=self.of(path, times[:, 0]))
+        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Rows,
+        count: int | None = None,
+    ) -> Lesson:  # fmt: skip
+        return walk(teacher, path, z, times, given, again, count=count)._replace(weight=self.of(path, times[:, 0]))
 
     def of(self, path: Path, s: Times) -> Tensor:
         """The weight at time s."""

@@ -15,6 +15,7 @@ from ..nets.frozen import Frozen
 from ..types import Batch
 from .ema import Average
 from .engines import Spread
+from .engines.share import least, over_all
 from .engines.whole import local, whole
 from .finite import Finite
 from .optim import MuonAdam
@@ -56,7 +57,8 @@ class Trainable(L.LightningModule, ABC):
 
     @abstractmethod
     def losses(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Scalars by name; the entry "loss" is minimised.
+        """Scalars by name; the entry "loss" is minimised. The entry "tokens", if there is one, is how many it is a mean
+        over: by it processes weigh theirs, so that the mean is one over the tokens of all.
 
         Args:
             net: the net or its twin.
@@ -71,16 +73,17 @@ class Trainable(L.LightningModule, ABC):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The net's loss, logged as train/*."""
         values = self.losses(self.net, batch)
-        self.finite.watch(self.global_step, values["loss"])
-        self._log("train", values, batch)
-        return values["loss"]
+        loss, mean = over_all(values["loss"], values.get("tokens"))
+        self.finite.watch(self.global_step, mean)
+        self._log("train", values | {"loss": mean}, batch)
+        return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The twin's losses, averaged over the validation set as val/*."""
         self._log("val", self.losses(self.twin, batch), batch)
 
     def _log(self, stage: str, values: Mapping[str, Tensor], batch: Batch) -> None:
-        named = {f"{stage}/{name}": value.detach() for name, value in values.items()}
+        named = {f"{stage}/{name}": value.detach() for name, value in values.items() if name != "tokens"}
         self.log_dict(named, prog_bar=True, batch_size=len(batch.ids), sync_dist=stage == "val")
 
     def configure_optimizers(self) -> Any:
@@ -98,15 +101,16 @@ class Trainable(L.LightningModule, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses to save weights that are not finite."""
         self.finite.check()
-        for name, p in self.net.named_parameters():
-            if not bool(torch.isfinite(local(p)).all()):
-                raise ValueError(
-                    f"net.{name} is no longer finite at step {self.global_step}, so nothing was saved;"
-                    " lower the learning rate and continue from the last checkpoint"
-                )
+        names, parts = zip(*self.net.named_parameters(), strict=True)
+        wrong = [i for i, p in enumerate(parts) if not bool(torch.isfinite(local(p)).all())]
+        if (first := least([*wrong, len(names)][0], self.device)) < len(names):
+            raise ValueError(
+                f"net.{names[first]} is no longer finite at step {self.global_step}, so nothing was saved;"
+                " lower the learning rate and continue from the last checkpoint"
+            )
 
     def weights(self) -> dict[str, Tensor]:
-        """What model.safetensors holds: everything but the twin, with the twin's values in place of the net's."""
+        """What model.safetensors holds, on the first rank: all but the twin, whose values are in place of the net's."""
         state = self.state_dict(keep_vars=True)
         names = [name for name in state if not name.startswith("twin.")]
         return {name: whole(state[_averaged(name)]) for name in names}

@@ -3,6 +3,8 @@
 import shlex
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,28 @@ from textflow.disk import replace
 
 from .interrupt import Interrupt
 from .log import Metrics
-from .state import FILE, begin, discard, finish, prune, states, unfinished
+from .state import FILE, begin, damage, discard, finish, prune, states, unfinished
 from .weights import read_weights, write_weights
+
+
+@contextmanager
+def first(trainer: Any) -> Iterator[bool]:
+    """Tells whether this rank is the first, and lets none go on where that one failed: what it raises is raised on all.
+
+    Args:
+        trainer: of all ranks.
+    """
+    error: Exception | None = None
+    try:
+        yield trainer.is_global_zero
+    except Exception as raised:
+        error = raised
+    said = error and (getattr(error, "errno", None), getattr(error, "strerror", None) or str(error))
+    told = trainer.strategy.broadcast(said)
+    if error is not None:
+        raise error
+    if told is not None:
+        raise ValueError(told[1]) if told[0] is None else OSError(*told)
 
 
 class Save(Checkpoint):
@@ -89,8 +111,18 @@ class Save(Checkpoint):
 
     def on_save_checkpoint(self, trainer: L.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
         """The progress of the loops is that which Lightning goes on from: at the end of the step's batch."""
+        checkpoint["accumulated"] = trainer.accumulate_grad_batches
         if self.due is not None:
             checkpoint["loops"]["fit_loop"] = self.due
+
+    def on_load_checkpoint(self, trainer: L.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
+        """Counts the batches as if the steps so far had taken as many as those to come: Lightning takes a step where
+        the count is a multiple of that."""
+        was, now = checkpoint.get("accumulated", trainer.accumulate_grad_batches), trainer.accumulate_grad_batches
+        if was != now:
+            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+            for part in ("total", "current"):
+                progress[part] = {name: -(-count // was) * now for name, count in progress[part].items()}
 
     def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
         """Saves what is not saved yet; says how to continue an interrupted run."""
@@ -124,31 +156,36 @@ class Save(Checkpoint):
         """Writes the state and the weights of this step, then removes older states. Called on all ranks."""
         if trainer.fast_dev_run:
             return
-        step, zero = trainer.global_step, trainer.is_global_zero
+        step, file = trainer.global_step, unfinished(self.run, trainer.global_step) / FILE
         try:
-            if zero:
-                begin(self.run, step)
-            trainer.strategy.barrier("Save.begin")
-            trainer.save_checkpoint(unfinished(self.run, step) / FILE, weights_only=False)
-            if zero:
-                finish(self.run, step)
+            whole = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+            with first(trainer) as writes:
+                if writes:
+                    begin(self.run, step)
+            with first(trainer):  # which ranks write is the strategy's matter
+                trainer.strategy.save_checkpoint(whole, file)
+            with first(trainer) as writes:
+                if writes:
+                    finish(self.run, step)
             self.write(trainer, module)
-            if zero:
-                prune(self.run, step, self.keep)
+            with first(trainer) as writes:
+                if writes:
+                    prune(self.run, step, self.keep)
         except Exception as error:
             self.due = None
-            discard(self.run, step)
+            if trainer.is_global_zero:
+                discard(self.run, step)
             if isinstance(error, OSError):
                 raise self._failure(f"step {step}", error) from error
             raise
-        trainer.strategy.barrier("Save.end")
         self.saved, self.due = step, None
 
     def write(self, trainer: Any, module: Any) -> None:
         """Writes the averaged weights of this step. Called on all ranks, which may each hold a part of them."""
         weights = module.weights()
-        if trainer.is_global_zero:
-            write_weights(self.run / "model.safetensors", weights, {"step": str(trainer.global_step)})
+        with first(trainer) as writes:
+            if writes:
+                write_weights(self.run / "model.safetensors", weights, {"step": str(trainer.global_step)})
 
     def _written(self, step: int) -> bool:
         """Whether the file of the weights is whole and of this step."""
@@ -173,7 +210,7 @@ class Save(Checkpoint):
         trainer.fit_loop.min_epochs = trainer.fit_loop.epoch_loop.min_steps = None
 
     def _failure(self, what: str, error: OSError) -> OSError:
-        before = [state.name for state in states(self.run)] if self.run.is_dir() else []
+        before = [state.name for state in states(self.run) if damage(state) is None] if self.run.is_dir() else []
         last = f"the checkpoint before it, {before[-1]}, is untouched" if before else "there is no checkpoint yet"
         return OSError(
             error.errno,

@@ -1,10 +1,12 @@
 """Trainer: Lightning's, with the defaults of this house."""
 
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import CheckpointIO
 from lightning_utilities.core.rank_zero import rank_zero_info
 
@@ -24,7 +26,7 @@ class Trainer(L.Trainer):
         check_val_every_n_epoch: null counts val_check_interval over epochs.
         num_sanity_val_steps: validation batches before the first step.
         use_distributed_sampler: the data module already shares its rows among the ranks.
-        logger: false, or loggers.
+        logger: false, or loggers; a run has its metrics.csv and Weights & Biases besides.
         plugins: as Lightning's; training states are read as plain data unless a CheckpointIO is among them.
     """
 
@@ -38,7 +40,7 @@ class Trainer(L.Trainer):
         check_val_every_n_epoch: int | None = None,
         num_sanity_val_steps: int = 0,
         use_distributed_sampler: bool = False,
-        logger: Any = False,
+        logger: Logger | Iterable[Logger] | bool | None = False,
         plugins: Any = None,
         **kwargs: Any,
     ) -> None:

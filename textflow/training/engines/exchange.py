@@ -47,11 +47,11 @@ class Exchange:
         owner = owners([piece.shape for _, piece in known], world)
         owned = [[known[j] for j in range(len(known)) if owner[j] == r] for r in range(world)]  # by owner
         mine = [piece for _, piece in owned[rank]]
-        parts = swap([[piece.of(sent[i]) for i, piece in owned[r]] for r in range(world)], sizes(mine, world))
+        parts = swap([[piece.of(sent[i]) for i, piece in owned[r]] for r in range(world)], sizes(mine, world), sent[0])
         ortho = here((), assemble(parts, mine), steps)
         back = [[m.view(-1)[slice(*p.ranges[r])] for p, m in zip(mine, ortho, strict=True)] for r in range(world)]
         theirs = [sum(piece.sizes[rank] for _, piece in owned[r]) for r in range(world)]
-        for r, part in enumerate(swap(back, theirs)):
+        for r, part in enumerate(swap(back, theirs, sent[0])):
             for (i, piece), numbers in zip(
                 owned[r], torch.split(part, [p.sizes[rank] for _, p in owned[r]]), strict=True
             ):
@@ -64,14 +64,15 @@ def sizes(pieces: Sequence[Piece], world: int) -> list[int]:
     return [sum(piece.sizes[r] for piece in pieces) for r in range(world)]
 
 
-def swap(send: Sequence[Sequence[Tensor]], receive: list[int]) -> list[Tensor]:
+def swap(send: Sequence[Sequence[Tensor]], receive: list[int], like: Tensor) -> list[Tensor]:
     """What every rank sends to this one.
 
     Args:
         send: flat tensors for each rank.
         receive: numbers that come from each rank.
+        like: flat, of their kind and on their device, where there is none.
     """
-    given = torch.cat([part.reshape(-1) for parts in send for part in parts] or [torch.empty(0)])
+    given = torch.cat([like[:0], *(part.reshape(-1) for parts in send for part in parts)])
     taken = given.new_empty(sum(receive))
     dist.all_to_all_single(taken, given, receive, [sum(part.numel() for part in parts) for parts in send])
     return list(torch.split(taken, receive))

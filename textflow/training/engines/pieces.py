@@ -8,7 +8,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .whole import local
+from .whole import kept, local
 
 
 class Piece(NamedTuple):
@@ -66,7 +66,7 @@ def gather(held: Tensor, piece: Piece) -> Tensor:
 
 
 def optimizer_state(optimizer: Optimizer, groups: Groups) -> dict[str, Any]:
-    """state_dict() of the optimizer as one process would have it, on the CPU. Called on all ranks.
+    """state_dict() of the optimizer as one process would have it, on the CPU of the first rank. Called on all ranks.
 
     Args:
         optimizer: of pieces.
@@ -89,7 +89,7 @@ def _whole(value: Any, holder: Holder, piece: Piece) -> Any:
         return value
     if value.shape != holder.tensor.shape:  # a count of steps
         return value.detach().clone().cpu()
-    return gather(local(value).reshape(-1), piece).cpu()
+    return kept(gather(local(value).reshape(-1), piece))
 
 
 @torch.no_grad()
@@ -118,7 +118,7 @@ def load_optimizer_state(optimizer: Optimizer, groups: Groups, saved: dict[str, 
 
 def _piece(name: str, entries: list[dict[str, Any]], holder: Holder) -> Any:
     value = entries[0][name]
-    if not isinstance(value, Tensor) or value.shape != holder.pieces[0].shape:
+    if name == "step" or not isinstance(value, Tensor) or value.shape != holder.pieces[0].shape:
         return value.clone() if isinstance(value, Tensor) else value
     made = torch.zeros_like(holder.tensor)
     flat, rank = local(made).view(-1), dist.get_rank()

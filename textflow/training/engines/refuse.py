@@ -1,16 +1,31 @@
 """What a sharded engine would train wrongly is refused before the first step."""
 
+from importlib import import_module
 from typing import Any
 
 import torch
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from torch.optim import Optimizer
 
 from ..optim import MuonAdam
+from .one_file import OneFile
 
 ELEMENTWISE = (
     torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.NAdam, torch.optim.RAdam, torch.optim.Adamax,
     torch.optim.Adagrad, torch.optim.Adadelta, torch.optim.RMSprop, torch.optim.Rprop, torch.optim.ASGD,
 )  # fmt: skip
+MENDED: dict[type, tuple[str, str]] = {  # the words that name a strategy begin so; its fault
+    DeepSpeedStrategy: (
+        "deepspeed",
+        "Lightning's DeepSpeed divides the loss twice under accumulation and loses the average on a resume; use"
+        " recipes/on/zero1.yaml, zero2.yaml or zero3.yaml",
+    ),
+    FSDPStrategy: ("fsdp", "it flattens matrices, which Muon needs whole; use recipes/on/fsdp.yaml"),
+    ModelParallelStrategy: (
+        "modelparallel",
+        "it shards only what a model's configure_model shards, here nothing; use recipes/on/fsdp.yaml",
+    ),
+}
 
 
 def refuse_optimizer(optimizer: Optimizer, engine: str) -> None:
@@ -45,13 +60,16 @@ def refuse_strategy(strategy: Any) -> None:
     """Lightning's own sharded strategies have faults that ours mend.
 
     Args:
-        strategy: of the trainer, a word or an object.
+        strategy: of the trainer: a word, an object, or class_path and init_args.
     """
-    word = strategy.lower() if isinstance(strategy, str) else ""
-    if word.startswith("deepspeed"):
-        raise ValueError(
-            f"strategy {word}: Lightning's DeepSpeed divides the loss twice under accumulation and loses the average on"
-            " a resume; use recipes/on/zero1.yaml, zero2.yaml or zero3.yaml"
-        )
-    if word.startswith("fsdp"):
-        raise ValueError(f"strategy {word}: it flattens matrices, which Muon needs whole; use recipes/on/fsdp.yaml")
+    kind = kind_of(strategy)
+    name = strategy.split(".")[-1] if isinstance(strategy, str) else kind.__name__
+    for theirs, (word, fault) in MENDED.items():
+        if name.lower().startswith(word) if kind is str else issubclass(kind, theirs) and not issubclass(kind, OneFile):
+            raise ValueError(f"strategy {name}: {fault}")
+
+
+def kind_of(strategy: Any) -> type:
+    """The class of a strategy: of the object, or the one that class_path names."""
+    module, _, name = str(getattr(strategy, "class_path", "")).rpartition(".")
+    return getattr(import_module(module), name) if module else type(strategy)

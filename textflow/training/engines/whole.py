@@ -5,6 +5,7 @@ from importlib import import_module
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 
@@ -21,10 +22,20 @@ def local(tensor: Any) -> Tensor:
 
 @torch.no_grad()
 def whole(tensor: Any) -> Tensor:
-    """All of a tensor, a copy on the CPU. Called on all ranks, in the same order."""
+    """All of a tensor, a copy on the CPU of the first rank, which writes it; nothing on the others.
+
+    Called on all ranks, in the same order.
+    """
     with gathered(tensor):
         tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-        return tensor.detach().to("cpu", copy=True).contiguous()
+        return kept(tensor.detach())
+
+
+def kept(tensor: Tensor) -> Tensor:
+    """A copy on the CPU of the first rank, an empty tensor on the others."""
+    if dist.is_available() and dist.is_initialized() and dist.get_rank():
+        return tensor.new_empty(0, device="cpu")
+    return tensor.to("cpu", copy=True).contiguous()
 
 
 def gathered(tensor: Any) -> Any:
@@ -36,5 +47,5 @@ def gathered(tensor: Any) -> Any:
 
 
 def whole_state(module: nn.Module) -> dict[str, Tensor]:
-    """The state dict of a module, whole and on the CPU. Called on all ranks."""
+    """The state dict of a module, whole on the CPU of the first rank. Called on all ranks."""
     return {name: whole(tensor) for name, tensor in module.state_dict(keep_vars=True).items()}
