@@ -1,11 +1,6 @@
 """`textflow distill` as its user runs it: rounds, stopped and continued."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +10,7 @@ from safetensors.torch import load_file
 
 import textflow
 from tests.cli.tiny import recipe
+from tests.commands import Commands
 from tests.judge import save_judge
 from tests.wandb_file import runs
 from textflow.cli.app import main
@@ -186,19 +182,15 @@ def test_the_same_command_does_nothing_more(teacher: Path, students: Path) -> No
     assert (students / "steps-2" / "model.safetensors").read_bytes() == before
 
 
-def test_killed_in_the_second_round_it_ends_with_the_same_weights(teacher: Path, students: Path) -> None:
+def test_killed_in_the_second_round_it_ends_with_the_same_weights(
+    commands: Commands, teacher: Path, students: Path
+) -> None:
     out = teacher.parent / "killed"
-    quiet = ["--run.wandb", "false"]  # a child shares our W&B service, which does not see it die
-    command = [sys.executable, "-m", "textflow.cli.app", *words(teacher, out), *quiet]
-    job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
-    state = out / "steps-2" / "state"
-    end = time.monotonic() + 120
-    while not list(state.glob("step-0*")) and job.poll() is None and time.monotonic() < end:
-        time.sleep(0.002)
-    job.send_signal(signal.SIGKILL)
-    job.wait()
-    assert list(state.glob("step-0*"))
-    assert main([*words(teacher, out), *quiet]) == 0
+    job = [*words(teacher, out), "--run.wandb", "false"]
+    state = out / "steps-2" / "state" / "step-00000003"
+    assert commands.run(*job, kill=0, watch=str(state)).code == -9
+    assert state.exists() and not (state.parent / "step-00000006").exists()
+    assert main(job) == 0
     whole, cut = (load_file(folder / "steps-2" / "model.safetensors") for folder in (students, out))
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
@@ -220,9 +212,9 @@ def test_rounds_are_scored_beside_their_teacher(
 
     made: list[int] = []
     monkeypatch.setattr(scoring, "evaluate", lambda *args: made.append(args[2][0]) or evaluate(*args))
-    (students / "rounds_scored.json").write_text(json.dumps(scored[:4] + [scored[4] | {"checkpoint_hash": "other"}]))
+    (students / "rounds_scored.json").write_text(json.dumps(scored[:9] + [scored[9] | {"checkpoint_hash": "other"}]))
     compare(students, n=4)
-    assert made == [r["steps"] for r in scored[4:]], "rows that are there stay; those of other weights do not"
+    assert made == [r["steps"] for r in scored[9:]], "rows that are there stay; those of other weights do not"
     again = json.loads((students / "rounds_scored.json").read_text())
     assert [r["perplexity"] for r in again] == [r["perplexity"] for r in scored]
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.cli.tiny import recipe
-from tests.faults.commands import Commands, Done
+from tests.commands import Commands, Done
 from textflow.training import latest
 from textflow.training.state import damage, states
 from textflow.training.weights import read_weights

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.cli.tiny import recipe
-from tests.faults.commands import Commands
+from tests.commands import Commands
 from tests.training.test_resume import same
 from textflow.training import latest
 from textflow.training.state import step_of

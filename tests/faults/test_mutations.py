@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from tests.cli.tiny import recipe
-from tests.faults.commands import Commands, Done
+from tests.commands import Commands, Done
 from tests.faults.mutants import bytes_changes, changed, trees
 from tests.recorded import part, recorded
 from textflow.data import Document, Source, encoding, segments

@@ -1,12 +1,13 @@
 """What a recipe gets wrong in ways that a parser does not see is named in one line."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cli.tiny import recipe
-from tests.faults.commands import Commands
+from tests.commands import Commands
 from textflow.cli import app
 
 
@@ -49,19 +50,27 @@ def test_a_value_in_a_file_that_is_none_is_named(
     assert said in error and error.count("\n") == 1, error
 
 
+@pytest.fixture(scope="module")
+def teacher(commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe beside its run of four steps."""
+    teacher = recipe(tmp_path_factory.mktemp("named"))
+    assert commands.run("fit", str(teacher), "--trainer.max_steps", "4").code == 0
+    return teacher
+
+
 @pytest.mark.parametrize("text", ["", "[", "x", "\xff", "data: {length: [1}", "trainer: {devices: 2}", "run: null"])
 def test_a_damaged_recipe_of_a_run_is_named(
-    commands: Commands, tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
+    commands: Commands, teacher: Path, tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    teacher, run = recipe(tmp_path), tmp_path / "run"
-    assert commands.run("fit", str(teacher), "--trainer.max_steps", "4").code == 0
+    run = shutil.copytree(teacher.parent / "run", tmp_path / "run")
+    again = ["fit", str(teacher), "--run.folder", str(run), "--trainer.max_steps", "5"]
     (run / "recipe.yaml").write_bytes(text.encode("latin-1"))
-    done = commands.run("fit", str(teacher), "--trainer.max_steps", "5")
+    done = commands.run(*again)
     line = done.err.strip().splitlines()[-1]
     assert done.code == 2 and (f"{run / 'recipe.yaml'} is damaged" in line or "another recipe" in line), done.err
     assert len(line) < 1500
     (run / "recipe.yaml").unlink()
-    assert commands.run("fit", str(teacher), "--trainer.max_steps", "5").code == 0
+    assert commands.run(*again).code == 0
 
 
 def test_what_nobody_foresaw_is_one_line_and_another_exit_code(

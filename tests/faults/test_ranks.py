@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.tiny import recipe
-from tests.faults.commands import ROOT
+from tests.commands import ROOT
 from tests.faults.rows import rows
 from textflow.training import latest
 from textflow.training.state import step_of

@@ -108,7 +108,14 @@ def miss(student: ELF, made: DistillFlow) -> Tensor:
     return (PATH.step(z, guess, where.s, where.u) - end).square().mean().sqrt()
 
 
-@pytest.mark.parametrize("target", TARGETS, ids=lambda target: type(target).__name__)
+SLOW = {Eulerian, Lagrangian}  # MeanFlow learns from derivatives along the path, too
+
+
+@pytest.mark.parametrize(
+    "target",
+    [pytest.param(target, marks=pytest.mark.slow if type(target) in SLOW else ()) for target in TARGETS],
+    ids=lambda target: type(target).__name__,
+)
 def test_a_student_of_every_target_nears_its_teachers_map(target: Target) -> None:
     made, student = taught(target, instant=0.3)
     x, batch = text()

@@ -1,9 +1,6 @@
 """A run that was killed continues as if it had not been: weights, optimizer, twin, losses, log; to the bit."""
 
 import csv
-import os
-import subprocess
-import sys
 import warnings
 from functools import cache
 from pathlib import Path
@@ -12,17 +9,14 @@ from typing import Any
 import pytest
 import torch
 
+from tests.commands import Commands, Done
 from tests.training.toy import Toy, fit
 from textflow.training import latest
 
-ROOT = Path(__file__).parents[2]
 
-
-def child(run: Path, max_steps: int, how: str) -> subprocess.CompletedProcess:
+def child(commands: Commands, run: Path, max_steps: int, how: str) -> Done:
     """The toy run in a process of its own."""
-    command = [sys.executable, "-m", "tests.training.toy", str(run), str(max_steps), how]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    return commands.run(str(run), str(max_steps), how, script="tests.training.toy", limit=120)
 
 
 @cache
@@ -76,8 +70,8 @@ def test_the_toy_depends_on_its_streams(whole: Any, tmp_path: Path) -> None:
     assert len(set(whole[0].seen)) == 12
 
 
-def test_killed_in_training_it_continues_to_the_bit(whole: Any, tmp_path: Path) -> None:
-    assert child(tmp_path, 12, "kill").returncode == -9
+def test_killed_in_training_it_continues_to_the_bit(commands: Commands, whole: Any, tmp_path: Path) -> None:
+    assert child(commands, tmp_path, 12, "kill").code == -9
     assert [p.name for p in sorted((tmp_path / "state").iterdir())] == ["step-00000004"]
     model, _ = fit(tmp_path, 12)
     check_equal(tmp_path, model, whole, since=4)
@@ -91,9 +85,9 @@ def test_stopped_after_half_it_continues_to_the_bit(whole: Any, tmp_path: Path) 
 
 @pytest.mark.parametrize("how", ["save", "rename"])
 def test_killed_while_it_writes_a_checkpoint_it_continues_from_the_one_before(
-    whole: Any, tmp_path: Path, how: str
+    commands: Commands, whole: Any, tmp_path: Path, how: str
 ) -> None:
-    assert child(tmp_path, 12, how).returncode == -9
+    assert child(commands, tmp_path, 12, how).code == -9
     assert [p.name for p in sorted((tmp_path / "state").iterdir())] == [".step-00000008.tmp", "step-00000004"]
     with pytest.warns(UserWarning, match=r"\.step-00000008\.tmp was cut off"):
         assert latest(tmp_path) == tmp_path / "state" / "step-00000004" / "state.pt"
@@ -130,11 +124,13 @@ def test_a_state_without_its_parts_is_damaged(tmp_path: Path, fault: str) -> Non
         assert latest(tmp_path) is None
 
 
-def test_ctrl_c_finishes_the_step_saves_and_says_how_to_continue(whole: Any, tmp_path: Path) -> None:
-    done = child(tmp_path, 12, "signal")
-    assert done.returncode == 130, done.stderr
-    assert "finishing this step, saving" in done.stderr
-    assert f"stopped at step 6 and saved in {tmp_path}; to continue: toy.py {tmp_path} 12 signal" in done.stderr
+def test_ctrl_c_finishes_the_step_saves_and_says_how_to_continue(
+    commands: Commands, whole: Any, tmp_path: Path
+) -> None:
+    done = child(commands, tmp_path, 12, "signal")
+    assert done.code == 130, done.err
+    assert "finishing this step, saving" in done.err
+    assert f"stopped at step 6 and saved in {tmp_path}; to continue: toy.py {tmp_path} 12 signal" in done.err
     assert latest(tmp_path) == tmp_path / "state" / "step-00000006" / "state.pt"
     model, _ = fit(tmp_path, 12)
     assert model.seen == whole[0].seen[6:]

@@ -3,7 +3,6 @@
 import argparse
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -123,13 +122,13 @@ def die_within(step: int, name: str, owner: Any) -> None:
     setattr(owner, name, half)
 
 
-def main() -> None:
-    """The script."""
+def main(words: list[str]) -> int:
+    """The script: its exit code."""
     parser = argparse.ArgumentParser()
     parser.add_argument("run", type=Path)
     parser.add_argument("max_steps", type=int)
     parser.add_argument("how", choices=["plain", "kill", "save", "rename", "signal"])
-    args = parser.parse_args()
+    args = parser.parse_args(words)
     torch.set_num_threads(1)
     model = Toy()
     if args.how == "kill":
@@ -143,8 +142,4 @@ def main() -> None:
     _, coach = fit(args.run, args.max_steps, model)
     save = coach.checkpoint_callback
     assert isinstance(save, Save)
-    sys.exit(130 if save.stopped else 0)
-
-
-if __name__ == "__main__":
-    main()
+    return 130 if save.stopped else 0

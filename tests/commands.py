@@ -1,4 +1,5 @@
-"""textflow's commands in processes that can be killed, each a fork of one that has everything imported.
+"""textflow's commands, and scripts of tests, in processes that can be killed, each a fork of one that has everything
+imported.
 
 As a script it is that process: it reads a JSON request a line and answers with a JSON line.
 """
@@ -13,10 +14,11 @@ import tempfile
 import time
 import traceback
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 MEMORY = 6 << 30  # bytes of address space beyond what the imports take
 
 
@@ -40,23 +42,27 @@ class Commands:
     """Starts the process that forks."""
 
     def __init__(self) -> None:
-        words = [sys.executable, "-m", "tests.faults.commands"]
+        words = [sys.executable, "-m", "tests.commands"]
         # W&B's service of the tests' own process would keep a killed child's run for alive.
         own = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_SERVICE")}
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(words, cwd=ROOT, env=own, stdin=pipe, stdout=pipe, text=True)
 
-    def run(self, *words: str, limit: float = 600.0, kill: float | None = None, watch: str = "") -> Done:
+    def run(
+        self, *words: str, limit: float = 600.0, kill: float | None = None, watch: str = "", script: str = ""
+    ) -> Done:
         """Run a command.
 
         Args:
-            words: after `textflow`.
+            words: after `textflow`, or after the name of the script.
             limit: seconds after which it counts as hanging, and is killed.
             kill: seconds after which it is killed with SIGKILL; None lets it end.
             watch: the seconds to the kill count from when this file or folder is there.
+            script: a module whose main(words) is run instead of textflow's.
         """
         assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(json.dumps({"words": words, "limit": limit, "kill": kill, "watch": watch}) + "\n")
+        asked = {"words": words, "limit": limit, "kill": kill, "watch": watch, "script": script}
+        self.process.stdin.write(json.dumps(asked) + "\n")
         self.process.stdin.flush()
         return Done(**json.loads(self.process.stdout.readline()))
 
@@ -90,12 +96,12 @@ def serve() -> None:
         os.write(answers, (json.dumps(answer(**json.loads(line))) + "\n").encode())
 
 
-def answer(words: list[str], limit: float, kill: float | None, watch: str) -> dict[str, Any]:
+def answer(words: list[str], limit: float, kill: float | None, watch: str, script: str) -> dict[str, Any]:
     """What became of a request."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         child = os.fork()
         if not child:
-            command(words, out.fileno(), err.fileno())
+            command(words, script, out.fileno(), err.fileno())
         with suppress(PermissionError, ProcessLookupError):
             os.setpgid(child, child)  # so that it can be killed with all that it starts, from the first moment on
         code, late = ended(child, limit, kill, watch)
@@ -124,7 +130,7 @@ def ended(child: int, limit: float, kill: float | None, watch: str) -> tuple[int
         time.sleep(0.001)
 
 
-def command(words: list[str], out: int, err: int) -> None:
+def command(words: list[str], script: str, out: int, err: int) -> None:
     """Runs a command in this process and ends it; an exception that no command may let through is code 99."""
     os.setpgid(0, 0)
     os.dup2(out, 1)
@@ -133,10 +139,8 @@ def command(words: list[str], out: int, err: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, resource.RLIM_INFINITY))
     code = 99
     try:
-        from textflow.cli.app import main
-
-        sys.argv = ["textflow", *words]
-        code = main(words)
+        sys.argv = [script.rsplit(".", 1)[-1] + ".py" if script else "textflow", *words]
+        code = import_module(script or "textflow.cli.app").main(words)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     except BaseException:
