@@ -152,3 +152,15 @@ def test_accumulated_gradients_continue_to_the_bit(tmp_path: Path) -> None:
     assert len(whole.seen) == 12 and coach.global_step == 6
     assert model.seen == whole.seen[6:]
     assert same(model.weights(), whole.weights())
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 3)])
+def test_each_step_takes_its_batches_where_another_number_is_accumulated(
+    tmp_path: Path, before: int, after: int
+) -> None:
+    fit(tmp_path, 5, accumulate_grad_batches=before)
+    model, coach = fit(tmp_path, 8, accumulate_grad_batches=after)
+    assert len(model.seen) == 3 * after and coach.global_step == 8
+    progress = coach.fit_loop.epoch_loop.batch_progress
+    assert progress.total.ready == progress.total.completed == progress.current.completed == 8 * after
+    assert [int(row[0]) for row in rows(tmp_path) if row[1] == "train/loss"] == list(range(1, 9))

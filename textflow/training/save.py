@@ -122,7 +122,8 @@ class Save(Checkpoint):
         if was != now:
             progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
             for part in ("total", "current"):
-                progress[part] = {name: -(-count // was) * now for name, count in progress[part].items()}
+                more = -(-progress[part]["ready"] // was) * now - progress[part]["ready"]
+                progress[part] = {name: count + more for name, count in progress[part].items()}
 
     def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
         """Saves what is not saved yet; says how to continue an interrupted run."""
