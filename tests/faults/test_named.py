@@ -16,6 +16,7 @@ from textflow.cli import app
     [
         (["--model.net.width=null"], "model.net.width is 'None', needs int"),
         (["--codec=null", "--model.codec=Table", "--model.net.heads=0"], "heads=0"),
+        (["--codec=null", "--model.codec=Table", "--model.net.bottleneck=0"], "ELF.narrow.weight is 0 x 8: a size"),
         (["--trainer.val_check_interval=0"], "val_check_interval is 0: needs batches, >= 1"),
     ],
 )

@@ -52,6 +52,10 @@ class Trainable(L.LightningModule, ABC):
 
     def average(self, net: nn.Module) -> None:
         """Sets the net to train and its twin, a copy without gradients; what `Frozen` holds is shared, not copied."""
+        for name, p in net.named_parameters():
+            if p.ndim == 2 and not p.numel():
+                shape = f"{len(p)} x {p.shape[1]}"
+                raise ValueError(f"{type(net).__name__}.{name} is {shape}: a size in the recipe is 0; needs at least 1")
         shared: dict[int, Any] = {id(m.module): m.module for m in net.modules() if isinstance(m, Frozen)}
         self.net, self.twin = net, deepcopy(net, shared).requires_grad_(False)
 
