@@ -53,6 +53,14 @@ def test_latents_of_64_rows_of_1024_become_tokens_in_less_than_100_mb() -> None:
     assert found["peak_mb"]["lean"] < 100
 
 
+def test_a_batch_of_64_rows_of_1024_is_sent_as_ids_and_lengths() -> None:
+    found = record("data_R")
+    assert (found["rows"], found["length"], found["difference"]) == (64, 1024, 0.0)
+    assert found["lean_mb_a_batch"] < 0.27 and found["plain_mb_a_batch"] > 260
+    said = f"as {found['lean_mb_a_batch']:.2f} MB".replace("0.", ".") + " of ids and lengths"
+    assert f"{said}, with dense masks {found['plain_mb_a_batch']:.0f} MB" in (ROOT / "README.md").read_text()
+
+
 def test_time_follows_the_formula_within_a_fifth() -> None:
     found = record("scaling")
     assert {one["field"] for one in found["points"]} == {"length", "vocab", "width", "depth"}

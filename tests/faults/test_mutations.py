@@ -35,7 +35,7 @@ from textflow.training.weights import read_weights
 
 STEPS = ["--run.save_every", "2", "--run.samples_every", "4", "--trainer.enable_progress_bar", "false"]
 LIMIT = 300.0  # seconds after which a command of a second hangs, however busy the machine is
-FAST, SLOW = 12, 1700  # mutations of each of the six kinds
+FAST, SLOW = 9, 1700  # mutations of each of the six kinds
 
 
 class Home(NamedTuple):
