@@ -1,6 +1,7 @@
 """Mutations of bytes and of recipes, drawn by hypothesis."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import yaml
@@ -61,7 +62,7 @@ def trees(draw: st.DrawFn, text: str) -> str:
         how = draw(st.sampled_from(["set", "set", "set", "remove", "rename", "swap"]))
         if how == "set":
             new = draw(st.sampled_from(WILD))
-            place[key] = 3 if new == 10**12 and key in WORK else new
+            place[key] = 3 if new == 10**12 and key in WORK else deepcopy(new)
         elif how == "remove":
             del place[key]
         elif how == "rename" and isinstance(place, dict):
