@@ -5,7 +5,7 @@ import os
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +18,13 @@ from textflow.training.engines import refuse_strategy
 # `data.cache` is none: runs share it, and nothing is written there but rows/KEY and tokenizers/KEY.
 PLACES = re.compile(r"(?!class_path$)(\w*_)?(\w*dir|\w*path|file|filename|folder|root|run|out|output|name|version)")
 PARTS = ("name", "version", "sub_dir")
+WORDS: dict[Any, str] = {
+    int: "int",
+    float: "float",
+    bool: "bool",
+    str: "str",
+    Callable: "a class",
+}  # what no null can be
 
 
 def refuse(config: Any, owners: Mapping[str, type]) -> None:
@@ -72,8 +79,9 @@ def arguments(owner: Any) -> dict[str, str]:
             wanted = found.annotation
             either = typing.get_origin(wanted) in (types.UnionType, typing.Union)
             options = typing.get_args(wanted) if either else (wanted,)
-            if found.default is not None and all(option in (int, float, bool, str) for option in options):
-                needed[name] = " or ".join(option.__name__ for option in options)
+            names = [WORDS.get(typing.get_origin(option) or option, "") for option in options]
+            if found.default is not None and all(names):
+                needed[name] = " or ".join(names)
             else:
                 needed.pop(name, None)
     return needed
