@@ -34,7 +34,7 @@ def test_a_value_that_no_part_can_take_is_named(
     [
         ("model: {init_args: {net: {init_args: {width: null}}}}", "model.net.width is null, needs int"),
         ("model: {init_args: {schedule: null}}", "model.schedule is null, needs a class"),
-        ("model: {init_args: {net: null}}", "model.net"),
+        ("model: {init_args: {optimizer: null}}", "model.optimizer is null, needs a class"),
         ("model: {init_args: {ema: null}}", "model.ema is null, needs float"),
         ("data:", "data is empty; give its keys"),
         ("run: 5", "run holds '5'; its keys are needed"),
