@@ -18,13 +18,8 @@ from textflow.training.engines import refuse_strategy
 # `data.cache` is none: runs share it, and nothing is written there but rows/KEY and tokenizers/KEY.
 PLACES = re.compile(r"(?!class_path$)(\w*_)?(\w*dir|\w*path|file|filename|folder|root|run|out|output|name|version)")
 PARTS = ("name", "version", "sub_dir")
-WORDS: dict[Any, str] = {
-    int: "int",
-    float: "float",
-    bool: "bool",
-    str: "str",
-    Callable: "a class",
-}  # what no null can be
+# Types that no null is of, in words.
+WORDS: dict[Any, str] = {int: "int", float: "float", bool: "bool", str: "str", Callable: "a class"}
 
 
 def refuse(config: Any, owners: Mapping[str, type]) -> None:

@@ -16,7 +16,7 @@ from textflow.objectives.plain_distill import plain_distill
 from textflow.official import elf_config, elf_name, elf_weights
 from textflow.paths import Linear
 from textflow.targets import Progressive
-from textflow.targets.base import pick
+from textflow.targets.base import pick, places
 from textflow.targets.progressive import between
 from textflow.training import MuonAdam
 from textflow.training.ema import follow
@@ -90,7 +90,7 @@ def test_the_target_and_what_the_student_sees_are_the_published_ones(step: Step)
     path, x, _, draws, times, fixed = step.arguments
     taught, z = ~draws.decode, step.data["mid.z_t_s"]
     given = pick(Given(w=draws.w, clean=None if fixed is None else x, fixed=fixed), taught)
-    lesson = step.objective.lesson(step.net, path, z[taught], times[taught], given, draws.again[taught])
+    lesson = step.objective.lesson(step.net, path, z[taught], times[taught], given, places(draws.again[taught]))
     free = torch.ones_like(z[taught][..., 0], dtype=torch.bool) if fixed is None else ~fixed[taught]
     assert error(lesson.goal[free], step.data["mid.target"][taught][free]) < 1e-5
     assert error(lesson.prev, step.data["mid.sc_half"][taught]) < 1e-5

@@ -13,6 +13,7 @@ from textflow.objectives.flow_map import Spans, draw_spans
 from textflow.objectives.student import quiet
 from textflow.paths import Linear
 from textflow.targets import Eulerian, Lagrangian, MeanFlow, SemiGroup, Target
+from textflow.targets.base import places
 from textflow.types import Batch, Given, Latents
 
 ROWS, LENGTH, DIM, VOCAB, PATH = 16, 4, 6, 11, Linear(1.0, 0.05)
@@ -78,7 +79,7 @@ def test_the_pass_that_differentiates_carries_the_nets_own_gradient(target: Targ
     nn.init.normal_(net.until.mlp[-1].weight, std=0.3)
     z, s = torch.randn(3, LENGTH, DIM).double(), torch.tensor([0.2, 0.4, 0.6]).double()
     u, given = s + 0.2, Given(torch.randn(3, LENGTH, DIM).double(), torch.ones(3).double())
-    lesson = target(quiet(teacher), quiet(net), PATH, z, torch.stack([s, u], 1), given, torch.zeros(3).bool())
+    lesson = target(quiet(teacher), quiet(net), PATH, z, torch.stack([s, u], 1), given, places(torch.zeros(3).bool()))
     assert lesson.guess is not None and not lesson.goal.requires_grad
     guesses = (lesson.guess.mean, net(z, s, given._replace(until=u)).mean)
     torch.testing.assert_close(*guesses, rtol=1e-9, atol=1e-9)

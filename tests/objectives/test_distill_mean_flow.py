@@ -11,6 +11,7 @@ from textflow.objectives.flow_map import Spans
 from textflow.objectives.mean_flow import MeanFlowObjective
 from textflow.paths import Linear
 from textflow.targets import Data, MeanFlow
+from textflow.targets.base import places
 from textflow.types import Batch, Given, Latents, Posterior, Times
 
 PATH = Linear(1.0, 1e-8)
@@ -62,7 +63,7 @@ def test_everything_of_a_step_is_the_published_one(data: dict[str, Tensor], case
     z = PATH.mix(x, spans.eps, spans.s)
     assert error(z, own["z"][:, 0]) < 1e-5
     never = torch.zeros_like(spans.instant)
-    lesson = MeanFlow()(Data(x), net, PATH, z, torch.stack([spans.s, spans.u], 1), Given(), never)
+    lesson = MeanFlow()(Data(x), net, PATH, z, torch.stack([spans.s, spans.u], 1), Given(), places(never))
     assert lesson.guess is not None
     assert error(PATH.velocity(z, lesson.guess.mean, spans.s), -own["u_pred"][:, 0]) < 1e-5
     assert error(PATH.velocity(z, lesson.goal, spans.s), -own["u_target"][:, 0]) < 1e-5
@@ -86,5 +87,5 @@ def test_a_step_of_no_length_has_the_velocity_itself_as_its_target(data: dict[st
     _, net, _, spans, x, _ = read(data, "v0")
     z = PATH.mix(x, spans.eps, spans.s)
     never = torch.zeros_like(spans.instant)
-    lesson = MeanFlow()(Data(x), net, PATH, z, torch.stack([spans.s, spans.s], 1), Given(), never)
+    lesson = MeanFlow()(Data(x), net, PATH, z, torch.stack([spans.s, spans.s], 1), Given(), places(never))
     assert error(lesson.goal, x) < 1e-5

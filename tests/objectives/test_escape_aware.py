@@ -17,6 +17,7 @@ from textflow.objectives.target_error import target_error
 from textflow.paths import Linear
 from textflow.samplers import Reinject
 from textflow.targets import Progressive, SalimansHo
+from textflow.targets.base import places
 from textflow.targets.progressive import inversion
 from textflow.types import Batch, Given, Ids, Latents, Logits, Posterior, Times
 
@@ -53,7 +54,7 @@ def taught(teacher: ELF | None = None, **options: Any) -> Distill:
 
 
 def goal(made: Distill, z: Latents, times: Tensor) -> Latents:
-    return made.lesson(made.teacher, FREE, z, times, Given(), some()).goal  # type: ignore[arg-type]
+    return made.lesson(made.teacher, FREE, z, times, Given(), places(some())).goal  # type: ignore[arg-type]
 
 
 def near_a_code(x: Latents) -> Tensor:
@@ -125,7 +126,7 @@ def test_a_re_injected_walk_is_the_samplers_but_for_the_noise(end: float, monkey
             there = Reinject(1.5).step(ask, path, there, t, then, None, Noise([0]))[0]
         own = slice(row, row + 1)
         given, never = Given(), torch.zeros(1, dtype=torch.bool)
-        found = Progressive(4, gamma=1.5)(deaf, deaf, path, z[own], times[own], given, never).goal
+        found = Progressive(4, gamma=1.5)(deaf, deaf, path, z[own], times[own], given, places(never)).goal
         torch.testing.assert_close(found, inversion(path, z[own], there, s[own], u[own]), rtol=1e-9, atol=1e-9)
 
 
@@ -136,7 +137,7 @@ def test_re_injection_draws_fresh_noise_and_without_strength_none() -> None:
     for gamma in (0.0, 1.5):
         for seed in (0, 1):
             torch.manual_seed(seed)
-            goals[gamma, seed] = Progressive(4, gamma=gamma)(deaf, deaf, FREE, z, times, Given(), some()).goal
+            goals[gamma, seed] = Progressive(4, gamma=gamma)(deaf, deaf, FREE, z, times, Given(), places(some())).goal
     assert torch.equal(goals[0.0, 0], goals[0.0, 1])
     assert float((goals[1.5, 0] - goals[1.5, 1]).abs().max()) > 1e-3
 
@@ -150,10 +151,10 @@ def test_an_earlier_self_condition_is_a_step_of_the_student_before() -> None:
         return exact(z, t, given)
 
     times = torch.stack([s, u], 1)
-    lesson = Progressive(1, earlier=1.0)(teacher, teacher, FREE, z, times, Given(), some())
+    lesson = Progressive(1, earlier=1.0)(teacher, teacher, FREE, z, times, Given(), places(some()))
     torch.testing.assert_close(asked[0], torch.where(some(), (s - (u - s)).clamp_min(0), s))
     torch.testing.assert_close(asked[1], s[some()])
-    plain = Progressive(1)(exact, exact, FREE, z, times, Given(), some())
+    plain = Progressive(1)(exact, exact, FREE, z, times, Given(), places(some()))
     same = [torch.isclose(a, b).all(-1).all(-1) for a, b in zip(lesson[:2], plain[:2], strict=True)]
     assert torch.equal(same[0], ~some()) and torch.equal(same[1], ~some())
 

@@ -25,6 +25,7 @@ from textflow.targets import (
     SemiGroup,
     Target,
 )
+from textflow.targets.base import places
 from textflow.types import Given, Latents, Posterior, Times
 
 PATH = Linear(2.0, 1e-3)
@@ -122,7 +123,7 @@ def miss(student: Student, target: Target | None) -> float:
 
 
 def never(rows: int) -> Tensor:
-    return torch.zeros(rows, dtype=torch.bool)
+    return places(torch.zeros(rows, dtype=torch.bool))
 
 
 def taught(target: Target) -> Student:

@@ -8,7 +8,7 @@ from textflow.clocks import LogitNormal, Uniform
 from textflow.nets.dit import cdf
 from textflow.paths import Linear
 from textflow.targets import Eulerian, Lagrangian, MeanFlow, SemiGroup, Target
-from textflow.targets.base import share
+from textflow.targets.base import places, share
 from textflow.targets.flow_map import simplex
 from textflow.types import Given, Latents, Posterior, Times
 
@@ -39,7 +39,7 @@ def start() -> tuple[Latents, Tensor]:
 
 def learn(target: Target, student: object, z: Latents, times: Tensor) -> Latents:
     never = torch.zeros(len(z), dtype=torch.bool)
-    return target(exact, student, PATH, z, times, Given(), never).goal  # type: ignore[arg-type]
+    return target(exact, student, PATH, z, times, Given(), places(never)).goal  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("target", ALL, ids=lambda target: type(target).__name__)
@@ -70,7 +70,7 @@ def test_the_guess_that_comes_with_a_target_carries_the_gradient() -> None:
         return Posterior(scale * exact(z, t, given).mean)
 
     for target in (Eulerian(), Lagrangian(), MeanFlow()):
-        lesson = target(exact, student, PATH, z, ends, Given(), torch.zeros(ROWS, dtype=torch.bool))
+        lesson = target(exact, student, PATH, z, ends, Given(), places(torch.zeros(ROWS, dtype=torch.bool)))
         assert lesson.guess is not None and not lesson.goal.requires_grad
         (grad,) = torch.autograd.grad(lesson.guess.mean.sum(), scale)
         own = exact(z, ends[:, 0], Given(until=ends[:, 1])).mean.sum()

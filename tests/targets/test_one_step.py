@@ -8,6 +8,7 @@ import torch
 from tests.clouds import FREE, ROWS, Counting, exact, some, start
 from textflow.clocks import Uniform
 from textflow.targets import Consistency, Progressive, SalimansHo
+from textflow.targets.base import places
 from textflow.types import Given, Posterior
 
 
@@ -16,13 +17,13 @@ def test_two_steps_of_the_teacher_halve_the_time_and_weigh_by_snr() -> None:
     target = SalimansHo()
     times = target.times(s, u, Uniform())
     torch.testing.assert_close(times[:, 1], (s + u) / 2)
-    lesson = target(exact, exact, FREE, z, times, Given(), some())
+    lesson = target(exact, exact, FREE, z, times, Given(), places(some()))
     torch.testing.assert_close(
-        lesson.goal, Progressive(2)(exact, exact, FREE, z, times, Given(), some()).goal, rtol=0, atol=0
+        lesson.goal, Progressive(2)(exact, exact, FREE, z, times, Given(), places(some())).goal, rtol=0, atol=0
     )
     snr = (s / (2 * (1 - s))) ** 2
     for weight, expected in (("truncated", snr.clamp_min(1)), ("snr+1", snr + 1), ("one", torch.ones_like(s))):
-        found = replace(target, weight=weight)(exact, exact, FREE, z, times, Given(), some()).weight
+        found = replace(target, weight=weight)(exact, exact, FREE, z, times, Given(), places(some())).weight
         torch.testing.assert_close(found, expected)
 
 
@@ -34,7 +35,7 @@ def test_consistency_asks_the_student_one_step_of_the_teacher_further() -> None:
     z, s, u = start()
     student = Counting(exact)
     times = Consistency().times(s, u, Uniform())
-    lesson = Consistency()(constant(0.5), student, FREE, z, times, Given(), some())
+    lesson = Consistency()(constant(0.5), student, FREE, z, times, Given(), places(some()))
     ahead = FREE.step(z, torch.full_like(z, 0.5), s, u)
     seen = torch.where(some()[:, None, None], torch.full_like(z, 0.5), 0.0)
     torch.testing.assert_close(lesson.goal, exact(ahead, u, Given(prev=seen)).mean)
@@ -44,5 +45,5 @@ def test_consistency_asks_the_student_one_step_of_the_teacher_further() -> None:
 
 def test_consistency_at_the_text_is_where_the_teacher_ends() -> None:
     z, s, u = start(1.0)
-    lesson = Consistency()(constant(0.5), constant(9.0), FREE, z, torch.stack([s, u], 1), Given(), some())
+    lesson = Consistency()(constant(0.5), constant(9.0), FREE, z, torch.stack([s, u], 1), Given(), places(some()))
     torch.testing.assert_close(lesson.goal, torch.full_like(z, 0.5))

@@ -8,13 +8,13 @@ from tests.clouds import CLAMPED, FREE, LENGTH, ROWS, Counting, codes, exact, so
 from textflow.clocks import LogitNormal, Uniform
 from textflow.paths import Linear
 from textflow.targets import Guess, Progressive, Target
-from textflow.targets.base import opening, pick
+from textflow.targets.base import opening, pick, places
 from textflow.targets.progressive import between, inversion, walk
 from textflow.types import Given, Latents, Posterior, Times
 
 
 def learn(target: Target, teacher: Guess, path: Linear, z: Latents, times: Tensor, given: Given = Given()) -> Latents:
-    return target(teacher, teacher, path, z, times, given, some()).goal
+    return target(teacher, teacher, path, z, times, given, places(some())).goal
 
 
 @pytest.mark.parametrize("path", [FREE, CLAMPED])
@@ -24,12 +24,12 @@ def test_the_folded_form_is_the_inversion(path: Linear, end: float | None, subst
     """Also where a floor under 1 - t acts."""
     z, s, u = start(end, path)
     times = Progressive(substeps).times(s, u, LogitNormal())
-    guess, prev = opening(exact, z, s, Given(), some())
+    guess, prev = opening(exact, z, s, Given(), places(some()))
     there = path.step(z, guess, s, times[:, 1])
     for i in range(1, substeps):
         guess = exact(there, times[:, i], Given(prev=guess)).mean
         there = path.step(there, guess, times[:, i], times[:, i + 1])
-    lesson = Progressive(substeps)(exact, exact, path, z, times, Given(), some())
+    lesson = Progressive(substeps)(exact, exact, path, z, times, Given(), places(some()))
     torch.testing.assert_close(lesson.goal, inversion(path, z, there, s, u), rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(path.step(z, lesson.goal, s, u), there, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(lesson.prev, prev, rtol=0, atol=0)
@@ -47,7 +47,7 @@ def test_the_weights_of_the_guesses_are_convex_and_at_the_text_the_last_has_all(
 
         never = torch.zeros(ROWS, dtype=torch.bool)
         times = between(s, u, torch.tensor([[0.2, 0.5, 0.9]], dtype=torch.float64).expand(ROWS, -1))
-        weights.append(walk(one, FREE, 0 * z, times, Given(), never).goal[:, 0, 0])
+        weights.append(walk(one, FREE, 0 * z, times, Given(), places(never)).goal[:, 0, 0])
     found = torch.stack(weights)
     torch.testing.assert_close(found.sum(0), torch.ones(ROWS, dtype=torch.float64), rtol=0, atol=1e-12)
     assert float(found.min()) >= 0
@@ -59,7 +59,7 @@ def test_the_weights_of_the_guesses_are_convex_and_at_the_text_the_last_has_all(
 
 def test_a_single_substep_gives_the_first_guess() -> None:
     z, s, u = start()
-    guess, _ = opening(exact, z, s, Given(), some())
+    guess, _ = opening(exact, z, s, Given(), places(some()))
     found = learn(Progressive(1), exact, FREE, z, torch.stack([s, u], 1))
     torch.testing.assert_close(found, guess, rtol=1e-12, atol=1e-12)
 
@@ -75,10 +75,10 @@ def test_the_blind_guess_is_the_first_of_rows_that_do_not_see_it() -> None:
 def test_a_row_does_not_depend_on_its_batch() -> None:
     z, s, u = start()
     times = Progressive(4).times(s, u, Uniform())
-    every = Progressive(4, order=2)(exact, exact, FREE, z, times, Given(), some()).goal
+    every = Progressive(4, order=2)(exact, exact, FREE, z, times, Given(), places(some())).goal
     for i in range(ROWS):
         alone = Progressive(4, order=2)(
-            exact, exact, FREE, z[i : i + 1], times[i : i + 1], Given(), some()[i : i + 1]
+            exact, exact, FREE, z[i : i + 1], times[i : i + 1], Given(), places(some()[i : i + 1])
         ).goal
         torch.testing.assert_close(alone[0], every[i], rtol=1e-12, atol=1e-12)
 
@@ -97,7 +97,7 @@ def test_a_prompt_is_never_moved_and_is_seen_in_the_self_condition() -> None:
 
     z = torch.where(fixed[..., None], clean, z)
     given = Given(clean=clean, fixed=fixed)
-    lesson = Progressive(3)(teacher, teacher, FREE, z, Progressive(3).times(s, u, Uniform()), given, some())
+    lesson = Progressive(3)(teacher, teacher, FREE, z, Progressive(3).times(s, u, Uniform()), given, places(some()))
     assert len(shown) == 4
     assert max(float(part.abs().max()) for pair in shown for part in pair) < 1e-12
     assert lesson.prev is not None
@@ -125,7 +125,7 @@ def test_at_second_order_a_quarter_of_the_steps_is_nearer_than_euler() -> None:
 
     def goal(substeps: int, order: int) -> Latents:
         steps = torch.arange(1, substeps, dtype=torch.float64) / substeps
-        return walk(blind, FREE, z, between(s, u, steps.expand(ROWS, -1)), Given(), never, order).goal
+        return walk(blind, FREE, z, between(s, u, steps.expand(ROWS, -1)), Given(), places(never), order).goal
 
     def off(x: Latents, y: Latents) -> float:
         return float((x - y).square().mean().sqrt())

@@ -12,14 +12,13 @@ from textflow.nets.base import Denoiser, Speaker
 from textflow.nets.frozen import Frozen
 from textflow.objectives.choosing import Choosing
 from textflow.objectives.elf import Draws, ELFObjective
-from textflow.objectives.places import places
 from textflow.objectives.rows import means as means
 from textflow.objectives.rows import row_mean as row_mean
 from textflow.objectives.rows import row_nll, with_head
 from textflow.objectives.student import Student, quiet
 from textflow.paths.base import Path
-from textflow.targets.base import Guess, Lesson, Target, Walk, keep, pick
-from textflow.types import Batch, Choice, Given, Ids, Latents, Rows, Times
+from textflow.targets.base import Guess, Lesson, Places, Target, Walk, keep, pick, places
+from textflow.types import Batch, Choice, Given, Ids, Latents, Times
 
 
 class Distill(Student):
@@ -103,8 +102,8 @@ class Distill(Student):
         given = Given(w=draws.w, clean=None if fixed is None else x, fixed=fixed)
         valid = batch.mask if fixed is None else batch.mask & ~fixed
         z = keep(path.mix(x, draws.eps, s), given)
-        guided, again, count = pick(given, told), draws.again[told], counts and counts.again
-        lesson = self.lesson(net, path, z[told], times[told], guided, again, count)
+        again = places(draws.again[told], counts and counts.again)
+        lesson = self.lesson(net, path, z[told], times[told], pick(given, told), again)
 
         prev = keep(torch.zeros_like(x), given)
         if lesson.prev is not None:
@@ -125,14 +124,12 @@ class Distill(Student):
         nll = row_nll(net.token_nll, hidden[told], batch.ids[told], valid[told], whole)
         return with_head(losses, nll, self.like, rows)
 
-    def lesson(
-        self, net: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Rows, count: int | None = None
-    ) -> Lesson:
+    def lesson(self, net: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Places) -> Lesson:
         """What the student is to answer at z."""
         assert self.teacher is not None
         with torch.no_grad(), self._precision(z):
             student = net if self.average is None else self.average.module
-            return self.target(self.guide(path), quiet(student), path, z, times, given, again, count)
+            return self.target(self.guide(path), quiet(student), path, z, times, given, again)
 
     def guide(self, path: Path) -> Guess:
         """The teacher as the target asks it."""

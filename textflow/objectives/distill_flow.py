@@ -6,11 +6,10 @@ from torch import Tensor
 from textflow.nets.base import Denoiser, Speaker
 from textflow.objectives.elf import Draws, ELFObjective
 from textflow.objectives.flow_map import Spans, draw_spans
-from textflow.objectives.places import places
 from textflow.objectives.rows import means, row_mean, row_nll
 from textflow.objectives.student import Student, quiet
 from textflow.paths.base import Path
-from textflow.targets.base import Guess, Places, Target
+from textflow.targets.base import Guess, Places, Target, none, places
 from textflow.targets.flow_map import SemiGroup
 from textflow.types import Batch, Given, Latents
 
@@ -99,8 +98,7 @@ class DistillFlow(Student):
         self, teacher: Guess, student: Guess, path: Path, z: Latents, s: Tensor, u: Tensor, given: Given
     ) -> Latents:
         """Errors of steps that have a length."""
-        never = torch.zeros(len(z), dtype=torch.bool, device=z.device)
-        lesson = self.target(teacher, student, path, z, self.target.times(s, u, self.clock), given, never)
+        lesson = self.target(teacher, student, path, z, self.target.times(s, u, self.clock), given, none(z))
         guess = lesson.guess or student(z, s, given._replace(until=u))
         return guess.mean - lesson.goal.detach()
 

@@ -11,9 +11,9 @@ from textflow.clocks.base import Clock
 from textflow.clocks.logit_normal import LogitNormal
 from textflow.nets.base import Denoiser, Speaker
 from textflow.objectives.base import Objective
-from textflow.objectives.places import asked, places
+from textflow.objectives.places import asked
 from textflow.paths.base import Path
-from textflow.targets.base import keep, pick
+from textflow.targets.base import keep, pick, places
 from textflow.types import Batch, Choice, Given, Latents, Rows, Times
 
 

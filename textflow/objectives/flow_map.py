@@ -10,9 +10,8 @@ from textflow.clocks.uniform import Uniform
 from textflow.nets.base import Denoiser
 from textflow.nets.frozen import Frozen
 from textflow.objectives.base import Objective
-from textflow.objectives.places import places
 from textflow.paths.base import Path
-from textflow.targets.base import Data, Guess, Lesson, Target, Walk, share
+from textflow.targets.base import Data, Guess, Lesson, Target, Walk, none, places, share
 from textflow.targets.flow_map import SemiGroup
 from textflow.types import Batch, Given, Latents, Posterior, Rows, Times
 
@@ -127,8 +126,7 @@ class FlowMap(Objective):
         def own(z: Latents, t: Times, given: Given = Given()) -> Posterior:
             return net(z, t, given._replace(until=t))
 
-        never = torch.zeros(len(z), dtype=torch.bool, device=z.device)
-        return self.target(self.teacher or own, net, path, z, times, Given(), never)
+        return self.target(self.teacher or own, net, path, z, times, Given(), none(z))
 
 
 def draw_spans(x: Latents, clock: Clock, instant_share: float, whole_share: float) -> Spans:

@@ -12,7 +12,7 @@ from textflow.nets.frozen import Frozen
 from textflow.objectives.base import Objective
 from textflow.objectives.flow_map import Spans
 from textflow.paths.base import Path
-from textflow.targets.base import Data, Guess
+from textflow.targets.base import Data, Guess, none
 from textflow.targets.mean_flow import MeanFlow
 from textflow.types import Batch, Given, Latents, Rows, Times
 
@@ -84,8 +84,7 @@ class MeanFlowObjective(Objective):
         """
         s, z = spans.s, path.mix(x, spans.eps, spans.s)
         teacher: Guess = Data(x) if self.teacher is None else self.teacher
-        never = torch.zeros_like(spans.instant)
-        lesson = self.target(teacher, net, path, z, torch.stack([s, spans.u], 1), Given(), never)
+        lesson = self.target(teacher, net, path, z, torch.stack([s, spans.u], 1), Given(), none(z))
         assert lesson.guess is not None
         off = path.velocity(z, lesson.guess.mean, s) - path.velocity(z, lesson.goal, s)
         square = ((off**2).sum(-1) * batch.mask).sum(1)

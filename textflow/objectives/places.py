@@ -5,8 +5,6 @@ from typing import NamedTuple
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from textflow.targets.base import places as places
-
 
 class Asked(NamedTuple):
     """Tokens whose log p is asked.

@@ -8,7 +8,7 @@ from textflow.nets.frozen import Frozen
 from textflow.objectives.distill import Distill
 from textflow.objectives.elf import Draws
 from textflow.paths.base import Path
-from textflow.targets.base import keep
+from textflow.targets.base import keep, places
 from textflow.targets.progressive import Progressive
 from textflow.targets.salimans_ho import SalimansHo
 from textflow.types import Choice, Given, Latents, Mask
@@ -56,7 +56,7 @@ def target_error(
     short = times[:, :: substeps // own] if isinstance(cheap, Progressive) else objective.walk(draws.t)
 
     def goal(of: Distill, walk: Tensor) -> Tensor:
-        return of.lesson(teacher, path, z, walk, given, draws.again).goal.double()[valid]
+        return of.lesson(teacher, path, z, walk, given, places(draws.again)).goal.double()[valid]
 
     star = goal(long, times)
     off = (goal(objective, short) - star).square().mean().sqrt()

@@ -47,9 +47,8 @@ class Target(ABC):
 
     @abstractmethod
     def __call__(
-        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Rows,
-        count: int | None = None,
-    ) -> Lesson:  # fmt: skip
+        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Places
+    ) -> Lesson:
         """
         Args:
             teacher: knows the way; the data themselves (`Data`) can stand in where a target says so.
@@ -58,8 +57,7 @@ class Target(ABC):
             z: at the first time.
             times: of each row's walk.
             given: guidance and prompt; the prompt stands in z already.
-            again: rows that see a guess of their own (self-conditioning).
-            count: their number, where it is known.
+            again: the rows that see a guess of their own (self-conditioning).
         """
 
 
@@ -89,6 +87,16 @@ def places(rows: Rows, count: int | None = None) -> Places:
     return (~rows).int().sort(stable=True).indices[:count]
 
 
+def among(some: Places, z: Latents) -> Rows:
+    """True on some of the rows of z."""
+    return torch.zeros(len(z), dtype=torch.bool, device=z.device).index_fill(0, some, True)
+
+
+def none(z: Latents) -> Places:
+    """No row of z."""
+    return torch.empty(0, dtype=torch.long, device=z.device)
+
+
 def pick(given: Given, rows: Rows | Places) -> Given:
     """What is given to some of the rows."""
     return Given(*(None if part is None else part[rows] for part in given))
@@ -102,19 +110,18 @@ def keep(z: Latents, given: Given) -> Latents:
 
 
 def opening(
-    teacher: Guess, z: Latents, t: Times, given: Given, again: Rows, count: int | None = None,
-    before: tuple[Latents, Times] | None = None,
-) -> tuple[Latents, Latents]:  # fmt: skip
+    teacher: Guess, z: Latents, t: Times, given: Given, again: Places, before: tuple[Latents, Times] | None = None
+) -> tuple[Latents, Latents]:
     """The teacher's first guess, and the self-condition that it and the student are shown: on the rows `again` the
     teacher's own blind guess, at z and t or at a state `before`. On the others the blind guess is the first guess, so
-    no row is asked in vain. Where the number of rows is not known the host waits for a GPU."""
-    blank, at, then = keep(torch.zeros_like(z), given), z, t
+    no row is asked in vain."""
+    blank, at, then, blind = keep(torch.zeros_like(z), given), z, t, among(again, z)
     if before is not None:
-        at, then = torch.where(again[:, None, None], keep(before[0], given), z), torch.where(again, before[1], t)
+        at, then = torch.where(blind[:, None, None], keep(before[0], given), z), torch.where(blind, before[1], t)
     guess = keep(teacher(at, then, given._replace(prev=blank)).mean, given)
-    prev, spots = torch.where(again[:, None, None], guess, blank), places(again, count)
-    twice = teacher(z[spots], t[spots], pick(given._replace(prev=prev), spots)).mean
-    return guess.index_put((spots,), keep(twice.to(guess.dtype), pick(given, spots))), prev
+    prev = torch.where(blind[:, None, None], guess, blank)
+    twice = teacher(z[again], t[again], pick(given._replace(prev=prev), again)).mean
+    return guess.index_put((again,), keep(twice.to(guess.dtype), pick(given, again))), prev
 
 
 def share(path: Path, t: Times, u: Times) -> tuple[Tensor, Tensor]:

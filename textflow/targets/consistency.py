@@ -6,8 +6,8 @@ import torch
 
 from textflow.clocks.base import Clock
 from textflow.paths.base import Path
-from textflow.targets.base import Guess, Lesson, Target, Walk, keep, opening
-from textflow.types import Given, Latents, Rows, Times
+from textflow.targets.base import Guess, Lesson, Places, Target, Walk, among, keep, opening
+from textflow.types import Given, Latents, Times
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,12 @@ class Consistency(Target):
 
     @torch.no_grad()
     def __call__(
-        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Rows,
-        count: int | None = None,
-    ) -> Lesson:  # fmt: skip
+        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Places
+    ) -> Lesson:
         s, u = times[:, 0], times[:, -1]
-        guess, prev = opening(teacher, z, s, given, again, count)
+        guess, prev = opening(teacher, z, s, given, again)
         ahead = keep(path.step(z, guess, s, u), given)
         blank = keep(torch.zeros_like(z), given)
-        seen = torch.where(again[:, None, None], guess, blank)
+        seen = torch.where(among(again, z)[:, None, None], guess, blank)
         later = student(ahead, u.clamp_max(1), given._replace(prev=seen)).mean
         return Lesson(torch.where((u >= 1)[:, None, None], ahead, later), prev)

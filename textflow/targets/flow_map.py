@@ -11,9 +11,9 @@ import torch
 from textflow.clocks.base import Clock
 from textflow.nets.dit import cdf
 from textflow.paths.base import Path, column
-from textflow.targets.base import Guess, Lesson, Target, Walk, share
+from textflow.targets.base import Guess, Lesson, Places, Target, Walk, share
 from textflow.targets.tangent import along
-from textflow.types import Given, Latents, Rows, Times
+from textflow.types import Given, Latents, Times
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,8 @@ class SemiGroup(Target):
 
     @torch.no_grad()
     def __call__(
-        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Rows,
-        count: int | None = None,
-    ) -> Lesson:  # fmt: skip
+        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Places
+    ) -> Lesson:
         s, m, u = times.unbind(1)
         near = student(z, s, given._replace(until=m)).mean
         far = student(path.step(z, near, s, m), m, given._replace(until=u)).mean
@@ -52,9 +51,8 @@ class Eulerian(Target):
         return torch.stack([s, u], 1)
 
     def __call__(
-        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Rows,
-        count: int | None = None,
-    ) -> Lesson:  # fmt: skip
+        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Places
+    ) -> Lesson:
         s, u = times.unbind(1)
         with torch.no_grad():
             here = teacher(z, s, given).mean
@@ -78,9 +76,8 @@ class Lagrangian(Target):
         return torch.stack([s, u], 1)
 
     def __call__(
-        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Rows,
-        count: int | None = None,
-    ) -> Lesson:  # fmt: skip
+        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Places
+    ) -> Lesson:
         s, u = times.unbind(1)
         direction = (torch.zeros_like(z), torch.zeros_like(s), torch.ones_like(u))
         belief, guess, rate = along(student, z, s, u, given, direction)
@@ -99,9 +96,8 @@ class Copy(Target):
 
     @torch.no_grad()
     def __call__(
-        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Rows,
-        count: int | None = None,
-    ) -> Lesson:  # fmt: skip
+        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Places
+    ) -> Lesson:
         return Lesson(teacher(z, times[:, 0], given._replace(until=times[:, 1])).mean)
 
 

@@ -6,9 +6,9 @@ import torch
 
 from textflow.clocks.base import Clock
 from textflow.paths.base import Path, column
-from textflow.targets.base import Guess, Lesson, Target, Walk
+from textflow.targets.base import Guess, Lesson, Places, Target, Walk
 from textflow.targets.tangent import along
-from textflow.types import Given, Latents, Rows, Times
+from textflow.types import Given, Latents, Times
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,8 @@ class MeanFlow(Target):
         return torch.stack([s, u], 1)
 
     def __call__(
-        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Rows,
-        count: int | None = None,
-    ) -> Lesson:  # fmt: skip
+        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Places
+    ) -> Lesson:
         s, u = times.unbind(1)
         with torch.no_grad():
             v = path.velocity(z, teacher(z, s, given).mean, s)

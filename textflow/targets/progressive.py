@@ -8,8 +8,8 @@ from torch import Tensor
 
 from textflow.clocks.base import Clock
 from textflow.paths.base import Path
-from textflow.targets.base import Guess, Lesson, Target, Walk, keep, opening, share
-from textflow.types import Given, Latents, Rows, Times
+from textflow.targets.base import Guess, Lesson, Places, Target, Walk, among, keep, opening, share
+from textflow.types import Given, Latents, Times
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,9 @@ class Progressive(Target):
 
     @torch.no_grad()
     def __call__(
-        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Rows,
-        count: int | None = None,
-    ) -> Lesson:  # fmt: skip
-        return walk(teacher, path, z, times, given, again, self.order, self.gamma, self.earlier, count)
+        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Places
+    ) -> Lesson:
+        return walk(teacher, path, z, times, given, again, self.order, self.gamma, self.earlier)
 
 
 def between(s: Times, u: Times, fractions: Tensor) -> Walk:
@@ -71,11 +70,10 @@ def walk(
     z: Latents,
     times: Walk,
     given: Given,
-    again: Rows,
+    again: Places,
     order: int = 1,
     gamma: float = 0.0,
     earlier: float = 0.0,
-    count: int | None = None,
 ) -> Lesson:
     """The guesses of a walk, folded into one: z_t = taken + left z_s + stir, where `taken` holds guesses alone and
     `stir` fresh noise, whose mean is 0 and which is left out of the fold.
@@ -86,11 +84,10 @@ def walk(
         z: at the first time.
         times: of each row.
         given: guidance and prompt.
-        again: rows whose first guess sees a blind one.
+        again: the rows whose first guess sees a blind one.
         order: 1 or 2.
         gamma: strength of re-injection.
         earlier: by how many walks the blind guess lies before this one.
-        count: number of the rows `again`, where it is known.
     """
     guess, prev, last = z, z, z
     taken, stir = torch.zeros_like(z), torch.zeros_like(z)
@@ -105,10 +102,10 @@ def walk(
         if i:
             last, guess = guess, keep(teacher(here, t, given._replace(prev=guess)).mean, given)
         else:
-            guess, prev = opening(teacher, here, t, given, again, count, before(path, here, t, times, earlier))
+            guess, prev = opening(teacher, here, t, given, again, before(path, here, t, times, earlier))
         used = guess
         if i and order == 2:  # not from a blind guess to one that saw it
-            seen = (again | (i > 1))[:, None, None]
+            seen = (among(again, z) | (i > 1))[:, None, None]
             used = guess + (reach(times[:, i - 1], t, u) * seen).to(z.dtype) * (guess - last)
         a, b = share(path, t, u)
         taken, left, stir = a.to(z.dtype) * taken + b.to(z.dtype) * used, a * left, a.to(z.dtype) * stir

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from textflow.clocks.base import Clock
 from textflow.paths.base import Path
-from textflow.targets.base import Guess, Lesson, Target, Walk
+from textflow.targets.base import Guess, Lesson, Places, Target, Walk
 from textflow.targets.progressive import between, walk
-from textflow.types import Given, Latents, Rows, Times
+from textflow.types import Given, Latents, Times
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,9 @@ class SalimansHo(Target):
 
     @torch.no_grad()
     def __call__(
-        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Rows,
-        count: int | None = None,
-    ) -> Lesson:  # fmt: skip
-        return walk(teacher, path, z, times, given, again, count=count)._replace(weight=self.of(path, times[:, 0]))
+        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Places
+    ) -> Lesson:
+        return walk(teacher, path, z, times, given, again)._replace(weight=self.of(path, times[:, 0]))
 
     def of(self, path: Path, s: Times) -> Tensor:
         """The weight at time s."""

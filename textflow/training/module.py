@@ -106,8 +106,8 @@ class Trainable(L.LightningModule, ABC):
         """Refuses to save weights that are not finite."""
         self.finite.check()
         names, parts = zip(*self.net.named_parameters(), strict=True)
-        wrong = [i for i, p in enumerate(parts) if not bool(torch.isfinite(local(p)).all())]
-        if (first := least([*wrong, len(names)][0], self.device)) < len(names):
+        wrong = (i for i, p in enumerate(parts) if not bool(torch.isfinite(local(p)).all()))
+        if (first := least(next(wrong, len(names)), self.device)) < len(names):
             raise ValueError(
                 f"net.{names[first]} is no longer finite at step {self.global_step}, so nothing was saved;"
                 " lower the learning rate and continue from the last checkpoint"

@@ -4,16 +4,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from .whole import place
+
 
 def share_buffers(module: nn.Module) -> None:
     """Buffers (running statistics, say) as the first rank has them, as DDP does before every pass."""
     for buffer in module.buffers():
         dist.broadcast(buffer, 0)
-
-
-def alone() -> bool:
-    """Whether there is one process."""
-    return not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1
 
 
 def over_all(loss: Tensor, tokens: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -24,7 +21,7 @@ def over_all(loss: Tensor, tokens: Tensor | None) -> tuple[Tensor, Tensor]:
         loss: a mean over this rank's tokens.
         tokens: how many these are; None: as many on every rank.
     """
-    if alone():
+    if place()[1] == 1:
         return loss, loss.detach()
     mine = loss.new_ones(()) if tokens is None else tokens.to(loss)
     total, count = both = torch.stack([loss.detach() * mine, mine])
@@ -39,7 +36,7 @@ def least(number: int, device: torch.device) -> int:
         number: this rank's.
         device: that the ranks exchange through.
     """
-    if alone():
+    if place()[1] == 1:
         return number
     held = torch.tensor(number, device=device)
     dist.all_reduce(held, dist.ReduceOp.MIN)

@@ -9,6 +9,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 
+def place() -> tuple[int, int]:
+    """This process's rank and the number of processes."""
+    there = dist.is_available() and dist.is_initialized()
+    return (dist.get_rank(), dist.get_world_size()) if there else (0, 1)
+
+
 def local(tensor: Any) -> Tensor:
     """What this process holds: of a DTensor (FSDP2) its shard, of a ZeRO-3 parameter its partition, else all of it."""
     if hasattr(tensor, "to_local"):
@@ -33,7 +39,7 @@ def whole(tensor: Any) -> Tensor:
 
 def kept(tensor: Tensor) -> Tensor:
     """A copy on the CPU of the first rank, an empty tensor on the others."""
-    if dist.is_available() and dist.is_initialized() and dist.get_rank():
+    if place()[0]:
         return tensor.new_empty(0, device="cpu")
     return tensor.to("cpu", copy=True).contiguous()
 
