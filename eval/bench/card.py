@@ -27,6 +27,10 @@ BUDGET = 470.0  # seconds of all, ten less than eight minutes
 TESTS = 60.0  # of these, kept for the tests
 MOST = 100.0  # that one job may take, such as a compiler's first run
 FEW = 3  # repeats of the other benchmarks
+OTHERS = (  # contest, size, bf16; each form against the other
+    ("optim", "B", False), ("pd", "B", True), ("decode", "B", True), ("step", "B", True), ("sample", "B", True),
+    ("data", "R", False), ("scaling", "P", False),
+)  # fmt: skip
 
 
 class Job(NamedTuple):
@@ -56,8 +60,11 @@ class Job(NamedTuple):
 def jobs(setting: Setting, repeats: int) -> list[Job]:
     """All that is measured, the most important first."""
     ways = [Job(name, bench, form, how, repeats) for name, bench, form, how in ways_of(setting)]
-    others = [Job(f"{bench}, {size}", bench, None, how, FEW) for bench, size, how in others_of(setting.device)]
-    return ways + others
+    others = (
+        Job(f"{bench}, {size}", bench, None, Setting(SIZES[size], setting.device, bf16=bf16), FEW)
+        for bench, size, bf16 in OTHERS
+    )
+    return [*ways, *others]
 
 
 def ways_of(setting: Setting) -> Iterator[tuple[str, str, str, Setting]]:
@@ -72,13 +79,6 @@ def ways_of(setting: Setting) -> Iterator[tuple[str, str, str, Setting]]:
     yield "train, lean, fp32", "train", "lean", setting
     yield "distil, lean, bf16", "pd", "lean", half
     yield "sample, lean, bf16", "sample", "lean", half
-
-
-def others_of(device: str) -> Iterator[tuple[str, str, Setting]]:
-    """Contest, size and setting of the other benchmarks, each form against the other."""
-    for bench, size, bf16 in (("optim", "B", False), ("pd", "B", True), ("decode", "B", True), ("step", "B", True),
-                              ("sample", "B", True), ("data", "R", False), ("scaling", "", False)):  # fmt: skip
-        yield bench, size, Setting(SIZES[size or "P"], device, bf16=bf16)
 
 
 def card(
