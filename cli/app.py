@@ -5,9 +5,9 @@ import os
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
-from inspect import signature
+from inspect import Parameter, signature
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 VERBS = {
     "fit": "train a recipe, or continue its run: fit RECIPE [OVERLAY ...] [--key value]",
@@ -103,9 +103,14 @@ def underscored(word: str) -> str:
     return (name[:2] + name[2:].replace("-", "_") if name.startswith("--") else name) + equals + value
 
 
+def kinds(part: Parameter) -> tuple[Any, ...]:
+    """What an argument may be."""
+    return get_args(part.annotation) or (part.annotation,)
+
+
 def switched(words: list[str], function: Callable[..., Any]) -> list[str]:
     """--quick -> --quick true, for an argument that is true or false and has no word after it."""
-    names = {f"--{name}" for name, part in signature(function).parameters.items() if part.annotation is bool}
+    names = {f"--{name}" for name, part in signature(function).parameters.items() if bool in kinds(part)}
     bare = [word in names and then.startswith("-") for word, then in pairwise([*words, "--"])]
     return [part for word, alone in zip(words, bare, strict=True) for part in ((word, "true") if alone else (word,))]
 

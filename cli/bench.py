@@ -9,9 +9,10 @@ def bench(
     size: Literal["P", "R", "B"] = "R",
     against: Literal["plain", "none"] = "plain",
     repeats: int = 5,
-    device: Literal["cpu", "cuda"] = "cpu",
+    device: Literal["cpu", "cuda"] | None = None,
     bf16: bool = False,
-    compiled: bool = False,
+    compiled: bool | Literal["graphs"] = False,
+    kernels: Literal["torch", "liger"] = "torch",
     recompute: bool = False,
     threads: int = 1,
     rows: int | None = None,
@@ -36,9 +37,10 @@ def bench(
         against: plain: as published; three passes on all rows, logits of all tokens, one matrix after another. none:
             the lean form alone.
         repeats: of each side.
-        device: cpu or cuda.
+        device: cpu or cuda; default: cpu, of a card cuda.
         bf16: run the blocks in bfloat16; plain runs in fp32, too.
-        compiled: compile the lean form's blocks.
+        compiled: compile the lean form's blocks; graphs: as CUDA graphs too.
+        kernels: of the lean form's norms and gates: torch's or liger-kernel's.
         recompute: the lean form keeps the inputs of its blocks alone.
         threads: of the CPU.
         rows: of the batch; default: the size's.
@@ -56,7 +58,8 @@ def bench(
 
     torch.set_num_threads(threads)
     change = {"rows": rows, "length": length, "depth": depth}
-    how = {"bf16": bf16, "compiled": compiled, "recompute": recompute, "steps": steps}
+    how = {"bf16": bf16, "compiled": compiled, "kernels": kernels, "recompute": recompute, "steps": steps}
+    device = device or ("cuda" if what == "card" else "cpu")
     if what == "card":
         on_card(device, repeats, change, steps, out)
         return
@@ -83,13 +86,14 @@ def contest(what: str, size: str, chosen: Any, repeats: int, memory: bool, alone
 def over_sizes(device: str, repeats: int) -> dict[str, Any]:
     """The step over sizes."""
     from textflow.eval.bench.memory import keep_heap
-    from textflow.eval.bench.scaling import NEAR, scaling
+    from textflow.eval.bench.scaling import ALIKE, NEAR, scaling
 
     kept = keep_heap()
     print(f"times plain / lean, measured and by the FLOP formula (freed memory is {'kept' if kept else 'given back'})")
     record = scaling("step", device, repeats, tell=print) | {"heap_kept": kept}
     verdict = "holds" if record["holds"] else "does not hold"
-    print(f"  largest difference {record['worst']:.0%}: within {NEAR:.0%} {verdict}")
+    print(f"  largest difference {record['worst']:.0%}, of gradients {record['differs']:.1e}:", end=" ")
+    print(f"within {NEAR:.0%} and {ALIKE:.0e} {verdict}")
     return record
 
 

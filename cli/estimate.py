@@ -114,11 +114,13 @@ class Engine:
         name: ddp, zero1, zero2, zero3 or fsdp.
         devices: of all machines.
         bucket: numbers that ZeRO sends at a time.
+        overlap: whether ZeRO sends some while it gathers others.
     """
 
     name: str
     devices: int
     bucket: int = 0
+    overlap: bool = True
 
     @staticmethod
     def of(strategy: Any, devices: int) -> "Engine":
@@ -130,7 +132,8 @@ class Engine:
         """
         kind = str(getattr(strategy, "class_path", strategy)).split(".")[-1]
         if kind == "Zero":
-            return Engine(f"zero{strategy.init_args.stage}", devices, strategy.init_args.bucket)
+            how = strategy.init_args
+            return Engine(f"zero{how.stage}", devices, how.bucket, how.overlap)
         return Engine("fsdp" if kind == "FSDP" else "ddp", devices)
 
     @property
@@ -152,7 +155,7 @@ class Engine:
             held["buckets"] = sizes["gradients"] if self.devices > 1 else 0  # gradients are copied to be sent
         elif self.name in ("zero1", "zero2"):  # this device's weights once more, flat; and what is on its way
             held["own weights"] = -(-sizes["weights"] // self.devices)
-            held["buckets"] = 2 * min(4 * self.bucket, sizes["gradients"])
+            held["buckets"] = (2 if self.overlap else 1) * min(4 * self.bucket, sizes["gradients"])
         elif self.name == "zero3":  # DeepSpeed keeps up to 1e9 numbers gathered
             held["gathered"] = min(4 * 10**9, sizes["weights"])
             held["buckets"] = min(4 * self.bucket, sizes["gradients"])

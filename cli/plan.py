@@ -17,7 +17,8 @@ from textflow.eval.bench.flops import PEAKS
 from textflow.training.engines.refuse import refuse_optimizer, refuse_precision
 
 VOCABULARIES = {"t5-small": 32_100, "t5-base": 32_100, "gpt2": 50_257}  # ids, where the tokenizer is not at hand
-ROWS = 2  # of the pass on the meta device
+ROWS = 2  # of a pass of fake tensors
+HALF = {"auto": True, "bf16-mixed": True, "16-mixed": True, "32-true": False, "32": False}  # Lightning's words
 
 
 @dataclass
@@ -101,28 +102,56 @@ def shapes(plan: Plan) -> str:
             "bf16-mixed" if config.trainer.precision == "auto" else config.trainer.precision, plan.engine.title
         )
     plan.sizes = standing(plan.model)
-    half = config.trainer.precision in ("auto", "bf16-mixed")
+    if (precision := str(config.trainer.precision)) not in HALF:
+        raise ValueError(f"precision {precision}: a plan is one of float32 weights; give one of {', '.join(HALF)}")
+    half, length = HALF[precision], config.data.length
     parameters, plan.block = count(plan.model.net), largest_block(plan.model.net)
-    said, kept, plan.flops = passed(plan.model, config.data.length, half)
-    plan.sizes["activations"] = kept * config.data.batch_size // ROWS
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        plan.model = plan.model.to_empty(device="cpu")
+        said, _, plan.flops = passed(plan.model, ROWS, length, half)
+        plan.sizes["activations"] = activations(plan.model, config.data.batch_size, length, half)
     name = type(plan.model.net).__name__
     return f"{said}; parameters: {name} {parameters:,}; {'bfloat16' if half else 'float32'}"
 
 
-def passed(model: Any, length: int, half: bool) -> tuple[str, int, int]:
-    """A pass over ROWS rows that is not computed: its shapes, the bytes it keeps for the way back, its FLOPs.
+def activations(model: Any, rows: int, length: int, half: bool) -> int:
+    """Bytes that a pass keeps for the way back, in a line through two small ones: a part of them, such as weights in
+    bfloat16, is the same for all rows. A net that computes its blocks again holds one of them besides.
 
     Args:
-        model: on the meta device.
+        model: of fake tensors.
+        rows: of the batch.
+        length: tokens a row.
+        half: whether in bfloat16.
+    """
+
+    def kept() -> float:
+        few, many = (passed(model, n, length, half)[1] for n in (ROWS, 2 * ROWS))
+        return few + (many - few) * (rows - ROWS) / ROWS
+
+    least = kept()
+    if not getattr(model.net, "recompute", False):
+        return round(least)
+    model.net.recompute = False
+    block = (kept() - least) / len(model.net.blocks)
+    model.net.recompute = True
+    return round(least + block)
+
+
+def passed(model: Any, rows: int, length: int, half: bool) -> tuple[str, int, int]:
+    """A pass that is not computed: its shapes, the bytes it keeps for the way back, its FLOPs.
+
+    Args:
+        model: of fake tensors.
+        rows: of the batch.
         length: tokens a row.
         half: whether in bfloat16.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    with FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False) as counter:
-        model = model.to_empty(device="cpu")
-        with torch.autocast("cpu", torch.bfloat16, enabled=half), kept_by(model.net) as kept:
-            said = forward(model, ROWS, length)
+    half_precision = torch.autocast("cpu", torch.bfloat16, enabled=half)
+    with FlopCounterMode(display=False) as counter, half_precision, kept_by(model.net) as kept:
+        said = forward(model, rows, length)
     return said, sum(kept.values()), counter.get_total_flops()
 
 

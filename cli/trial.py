@@ -62,7 +62,9 @@ def forward(model: Any, rows: int, length: int) -> str:
     """
     if isinstance(model, Generator):
         z, t = torch.zeros(rows, length, model.codec.dim), torch.ones(rows)
-        mean, logits = model.net(z, t, Given(prev=z, w=t)).mean, model.logits(z)
+        mean = model.net(z, t, Given(prev=z, w=t)).mean
+        with torch.no_grad():  # what is written keeps nothing for a way back
+            logits = model.logits(z)
         needed = [list(z.shape), [rows, length, model.codec.vocab]]
         if (found := [list(mean.shape), list(logits.shape)]) != needed:
             raise ValueError(f"mean and logits have shapes {found}, {needed} are needed: mend the net or the readout")

@@ -170,7 +170,7 @@ class Sampling(Trainable, ABC):
         (z, noise), times = self.start(seeds, length), (grid or self.grid).grid(steps)
         denoise, told = self.denoiser(guidance, escape or self.escape, noise, prompt, z), self.told(z, guidance, prompt)
         way, last = sampler or self.sampler, denoise.inner
-        trace = sample(denoise, way, self.path, times, z, noise, told.clean, told.fixed, last)
+        trace = sample(denoise, way, self.path, times, z, noise, told.clean, told.fixed, last, logits=False)
         final = trace.beliefs[-1]._replace(mean=trace.z)
         parts = (trace.states[-1], trace.times[-1], final, self.path, self.codec, self.twin, told)
         ids = self.readout.tokens(*parts)  # few logits at a time

@@ -75,6 +75,7 @@ def ways_of(setting: Setting) -> Iterator[tuple[str, str, str, Setting]]:
     yield "train, lean, bf16, compiled", "train", "lean", replace(half, compiled=True)
     yield "train, lean, bf16, graphs", "train", "lean", replace(half, compiled="graphs")
     yield "train, lean, bf16, compiled, fused", "train", "lean", replace(half, compiled=True, kernels="liger")
+    yield "train, lean, bf16 and TF32, compiled", "train", "lean", replace(half, compiled=True, tf32=True)
     yield "train, lean, bf16, recomputed", "train", "lean", replace(half, recompute=True)
     yield "train, lean, fp32", "train", "lean", setting
     yield "distil, lean, bf16", "pd", "lean", half
@@ -113,7 +114,7 @@ def card(
 
 def line(one: dict[str, Any]) -> str:
     """A job as it is printed."""
-    start = f"  {one['way']:<36}"
+    start = f"  {one['way']:<38}"
     if "left_out" in one or "said" in one:
         return start + one.get("left_out", one.get("said", ""))
     if "worst" in one:

@@ -53,6 +53,7 @@ class Setting:
         recompute: whether the lean form keeps the inputs of its blocks alone (activation checkpointing).
         kernels: of the lean form's norms and gates.
         steps: of a teacher on one step of its student, or of a sample.
+        tf32: whether what is in float32 is multiplied as TF32, Muon's products excepted.
     """
 
     size: Size
@@ -62,6 +63,7 @@ class Setting:
     recompute: bool = False
     kernels: Literal["torch", "liger"] = "torch"
     steps: int = 8
+    tf32: bool = False
 
     def __post_init__(self) -> None:
         if self.device == "cuda":

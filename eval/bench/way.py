@@ -63,8 +63,10 @@ def share(record: dict[str, Any], setting: Setting) -> dict[str, Any]:
 def main(told: str) -> None:
     """Print what was found, as JSON in the last line, for a parent to read."""
     given = json.loads(told)
+    setting = from_words(given["setting"])
     torch.set_num_threads(given["threads"])
-    found = done(given["bench"], given["form"], from_words(given["setting"]), given["repeats"])
+    torch.set_float32_matmul_precision("high" if setting.tf32 else "highest")
+    found = done(given["bench"], given["form"], setting, given["repeats"])
     sys.stdout.write("\n" + json.dumps(found))
 
 

@@ -12,7 +12,7 @@ from textflow import recipe
 from textflow.cli.app import main
 from textflow.cli.duration import flops_a_batch, span, tokens_an_epoch
 from textflow.cli.estimate import Engine, kept_by, largest_block
-from textflow.cli.plan import asked
+from textflow.cli.plan import activations, asked, passed
 from textflow.codecs import T5, Table
 from textflow.eval.bench.flops import Flops
 from textflow.eval.bench.sizes import SIZES
@@ -44,6 +44,7 @@ def test_elf_b_is_planned_for_64_devices(words: list[str], capsys: pytest.Captur
     ("words", "said"),
     [
         (["--trainer.precision", "bf16-true"], "bf16-true under ZeRO-2: needs 32-true or bf16-mixed"),
+        (["--trainer.strategy", "ddp", "--trainer.precision", "bf16-true"], "precision bf16-true: a plan is one of"),
         (["--model.net.heads", "5"], "heads"),
         (["--trainer.strategy", "deepspeed_stage_2"], "use recipes/on/zero1.yaml"),
         (["--mfu", "2"], "an mfu in (0, 1]"),
@@ -136,6 +137,23 @@ def test_what_a_pass_keeps_is_counted_without_computing_it() -> None:
         with kept_by(net) as kept:
             net(x).sum()
     assert sum(kept.values()) == 4 * (8 * 10 + 8 * 50)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_what_a_batch_keeps_lies_on_a_line_through_two_small_ones(half: bool) -> None:
+    def made(**how: object) -> Generator:
+        return Generator(90, partial(Table, dim=8), partial(ELF, width=16, depth=3, heads=2, **how), ELFObjective())
+
+    with torch.device("meta"):
+        model, again = made(), made(recompute=True)
+    with torch._subclasses.fake_tensor.FakeTensorMode(allow_non_fake_inputs=True):
+        model, again = model.to_empty(device="cpu"), again.to_empty(device="cpu")
+        whole, inputs = passed(model, 9, 5, half)[1], passed(again, 9, 5, half)[1]
+        assert activations(model, 9, 5, half) == whole
+        if half:
+            assert passed(model, 2, 5, half)[1] * 9 / 2 > 1.1 * whole, "weights in bfloat16 are there once"
+        assert activations(again, 9, 5, half) == pytest.approx(inputs + (whole - inputs) / 3, abs=1)
+        assert again.net.recompute and inputs < 0.7 * whole
 
 
 def test_the_largest_block_and_what_is_in_none_are_gathered() -> None:

@@ -30,7 +30,7 @@ def toy() -> tuple[Latents, Batch]:
     return torch.randn(ROWS, LENGTH, DIM, generator=draw), Batch(ids, mask)
 
 
-@pytest.mark.parametrize(("rows", "decode", "again"), [(20, 4, 8), (48, 10, 19), (5, 1, 2), (2, 0, 1)])
+@pytest.mark.parametrize(("rows", "decode", "again"), [(20, 4, 8), (48, 10, 19), (5, 1, 2), (3, 1, 1)])
 def test_stratified_coins_take_the_expected_number_of_rows(rows: int, decode: int, again: int) -> None:
     torch.manual_seed(0)
     objective, x, chosen = ELFObjective(coins="stratified"), torch.zeros(rows, 1, 1), set()
@@ -40,6 +40,14 @@ def test_stratified_coins_take_the_expected_number_of_rows(rows: int, decode: in
         assert not (draws.decode & draws.again).any()
         chosen |= set(draws.again.nonzero().flatten().tolist()) | set(draws.decode.nonzero().flatten().tolist())
     assert chosen == set(range(rows)), "some rows are never taken"
+
+
+def test_a_batch_too_small_for_stratified_coins_is_refused_in_training_and_validates() -> None:
+    objective, x = ELFObjective(coins="stratified"), torch.zeros(2, 1, 1)
+    with pytest.raises(ValueError, match=r"0 decoding and 1 self-conditioned of 2 rows.* larger --data.batch_size"):
+        objective.draw(x)
+    assert not objective.eval().draw(x).decode.any()
+    assert int(ELFObjective(again_share=0.0, coins="stratified").draw(torch.zeros(9, 1, 1)).decode.sum()) == 2
 
 
 def test_exact_coins_have_the_right_means_and_are_not_tied() -> None:

@@ -15,7 +15,7 @@ from textflow.objectives import Draws, ELFObjective
 from textflow.objectives.plain import plain_loss
 from textflow.paths import Linear
 from textflow.readouts import FromBelief
-from textflow.samplers import Renoise
+from textflow.samplers import Renoise, sample
 from textflow.types import Batch, Latents
 
 ROWS, LENGTH, DIM, VOCAB = 12, 5, 8, 20
@@ -135,7 +135,12 @@ def test_the_readout_from_belief_and_an_escape_read_it() -> None:
     reading = {"readout": FromBelief(), "tokens": FromBelief(), "escape": Commit(), "sampler": Renoise()}
     made = untrained(VOCAB, DIM, LENGTH, head=True, **reading)
     found = made.sample([1, 2, 3], 4)
-    for belief in found.trace.beliefs[1:-1]:
+    (z, noise), times = made.start([1, 2, 3]), made.grid.grid(4)
+    denoise = made.denoiser(escape=made.escape, noise=noise)
+    with torch.no_grad():
+        trace = sample(denoise, made.sampler, made.path, times, z, noise, last=denoise.inner)
+    for belief in trace.beliefs[1:-1]:
         assert belief.logits is not None and belief.chosen is not None
         assert torch.equal(belief.chosen, belief.logits.argmax(-1))
-    assert torch.equal(found.ids, found.trace.beliefs[-1].logits.argmax(-1))
+    assert torch.equal(found.ids, trace.beliefs[-1].logits.argmax(-1))
+    assert [belief.logits is None for belief in found.trace.beliefs] == [True, True, True, False]

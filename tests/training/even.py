@@ -189,7 +189,11 @@ def held(model: Even, trainer: Trainer) -> dict[str, int]:
     optimizer: Any = getattr(trainer.strategy, "base", trainer.optimizers[0])
     states = [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
     parts = {"weights": model.net.parameters(), "average": model.twin.parameters(), "optimizer": states}
-    return {name: sum(4 * local(tensor).numel() for tensor in tensors) for name, tensors in parts.items()}
+    kept = {name: sum(4 * local(tensor).numel() for tensor in tensors) for name, tensors in parts.items()}
+    if isinstance(trainer.strategy, Zero):  # what DeepSpeed makes its buffers of
+        buffers = 1 if trainer.strategy.stage == 3 else 2
+        kept["buckets"] = buffers * 4 * trainer.strategy.config["zero_optimization"]["reduce_bucket_size"]
+    return kept
 
 
 def begin(folder: Path, case: dict[str, Any], rank: int) -> None:

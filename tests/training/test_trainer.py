@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from tests.training.toy import Toy, fit
-from textflow.training import Metrics, Save, Trainer, Warmup, loggers, wandb_logger
+from textflow.training import Metrics, Save, Trainer, Warmup, loggers, orthogonal, wandb_logger
 from textflow.training import trainer as room
 from textflow.training.engines import FSDP, Zero, refuse_strategy
 from textflow.training.state import StateIO
@@ -22,6 +22,24 @@ def test_defaults_are_those_of_the_house() -> None:
     assert coach.max_steps == 5 and coach.gradient_clip_val == 1.0 and coach.num_sanity_val_steps == 0
     assert coach.check_val_every_n_epoch is None and coach.loggers == []
     assert isinstance(coach.strategy.checkpoint_io, StateIO)
+
+
+def test_products_may_be_coarser_and_those_of_muon_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def spy(x: torch.Tensor, steps: int) -> torch.Tensor:
+        seen.append(torch.get_float32_matmul_precision())
+        return x
+
+    monkeypatch.setattr(orthogonal, "directly", spy)
+    try:
+        Trainer(max_steps=1, accelerator="cpu", precision="32-true", matmul="high")
+        orthogonal.orthogonalise(torch.eye(3))
+        assert seen == ["highest"] and torch.get_float32_matmul_precision() == "high"
+        Trainer(max_steps=1, accelerator="cpu", precision="32-true")
+        assert torch.get_float32_matmul_precision() == "highest"
+    finally:
+        torch.set_float32_matmul_precision("highest")
 
 
 @pytest.mark.parametrize(("flags", "chosen"), [((True, False), "bf16-mixed"), ((False, False), "32-true")])

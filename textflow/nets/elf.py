@@ -31,8 +31,9 @@ class ELF(Speaker):
         mode_tokens: tokens that are present in decode mode only.
         dropout: in the middle half of the blocks, in [0, 1).
         head: whether denoising rows give p(token | z_t) too, by a readout as narrow as the bottleneck [ours].
-        compiled: run the blocks compiled (torch.compile); the first steps wait for the compiler. graphs: on a GPU, as
-            CUDA graphs too: of use where the host is slower than the GPU, and where batches and lengths are fixed.
+        compiled: train the blocks compiled (torch.compile); the first steps wait for the compiler. The average, which
+            validates and samples and is asked for derivatives, runs as it is written. graphs: on a GPU, as CUDA graphs
+            too: of use where the host is slower than the GPU, and where batches and lengths are fixed.
         recompute: keep the inputs of the blocks alone for the way back and compute the rest again: less memory, a
             third more work.
         kernels: of norms and gates: torch's, or on a GPU liger-kernel's, which have no forward-mode derivatives.

@@ -22,8 +22,8 @@ class Norm(nn.RMSNorm):
     def forward(self, x: Tensor) -> Tensor:
         if self.kernels == "liger" and cuda(x):
             return fused_norm(x, self.weight, self.eps or 0.0)
-        if not x.is_cpu or torch.compiler.is_compiling():  # a fused kernel keeps as little
-            return super().forward(x)
+        if not x.is_cpu or torch.compiler.is_compiling():  # a fused kernel, of one type, keeps as little
+            return F.rms_norm(x.to(self.weight.dtype), self.normalized_shape, self.weight, self.eps)
         return _Norm.apply(x, self.weight, self.eps)[0]  # type: ignore[no-untyped-call]
 
 

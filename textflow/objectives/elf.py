@@ -64,8 +64,9 @@ class ELFObjective(Objective):
         w_max: largest guidance scale.
         error: that is squared: of the `velocity` (ELF), or of the clean guess `x` [ours], where the last times, which
             ask for little, do not outweigh the others.
-        coins: `exact` tosses one a row; `stratified` takes the expected number of rows each time, so that all shapes
-            are known beforehand: no step waits for a GPU, but padding is computed and thrown away.
+        coins: `exact` tosses one a row; `stratified` takes the whole number of rows nearest to the expected one each
+            time, so that all shapes are known beforehand: no step waits for a GPU, but padding is computed and thrown
+            away. Batches of at least 10 rows or so are near it; one too small for any is refused in training.
         head_weight: of the cross-entropy of denoising rows, where the net has a commitment head, >= 0.
         pads: whether padding counts in the loss, so that an answer to a prompt learns to end (ELF, conditional tasks).
     """
@@ -125,7 +126,15 @@ class ELFObjective(Objective):
         if self.coins == "exact":
             return None
         decode = round(self.decode_share * rows)
-        return Counts(decode, round(self.again_share * (rows - decode)))
+        counts = Counts(decode, round(self.again_share * (rows - decode)))
+        expected = self.decode_share, self.again_share * (1 - self.decode_share)
+        if self.training and any(share and not count for share, count in zip(expected, counts, strict=True)):
+            raise ValueError(
+                f"coins: stratified takes {counts.decode} decoding and {counts.again} self-conditioned of {rows} rows"
+                f" (shares {self.decode_share} and {self.again_share}), so a part of the net would learn nothing;"
+                " give a larger --data.batch_size or coins: exact"
+            )
+        return counts
 
     def _toss(self, share: float, among: Rows, count: int | None) -> Rows:
         """True on a share of the rows `among`, or on as many as `count`."""

@@ -10,9 +10,12 @@ from torch import Tensor
 Time: TypeAlias = float | Float[Tensor, " B"]  # one for the batch, or one a row
 
 
-def column(t: Time, z: Tensor) -> Tensor:
-    """t as a tensor of z's type that broadcasts over its rows: [] or [B] -> [B, 1, 1]."""
-    column = torch.as_tensor(t, dtype=z.dtype, device=z.device)
+def column(t: Time, z: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """t as a tensor that broadcasts over the rows of z, by default of its type: [] or [B] -> [B, 1, 1]."""
+    kind = dtype or z.dtype
+    if not isinstance(t, Tensor):
+        return torch.full((), t, dtype=kind, device=z.device)  # filled there: a copy would wait for a GPU
+    column = t.to(z.device, kind)
     return column.reshape(-1, *[1] * (z.ndim - 1)) if column.ndim else column
 
 

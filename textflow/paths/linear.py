@@ -30,6 +30,6 @@ class Linear(Path):
         return (x - z) / (1 - column(t, z)).clamp_min(self.floor)
 
     def step(self, z: Tensor, x: Tensor, t: Time, u: Time) -> Tensor:
-        t, u = column(t, z.double()), column(u, z.double())
+        t, u = column(t, z, torch.float64), column(u, z, torch.float64)
         share = (u - t) / (1 - t).clamp_min(self.floor)  # convex: at u = 1 all the weight is on x
         return torch.lerp(z, x, share.to(z.dtype))

@@ -74,6 +74,7 @@ def sample(
     clean: Latents | None = None,
     fixed: Choice | None = None,
     last: Denoise | None = None,
+    logits: bool = True,
 ) -> Trace:
     """Walk z along the grid.
 
@@ -87,6 +88,7 @@ def sample(
         clean: latents of a prompt.
         fixed: True where the prompt stands; it is put back after each step.
         last: denoises in the step to u = 1 (default: denoise); an escape has no later step to feed there.
+        logits: whether the trace keeps those of all beliefs, [B, L, V] a step; else the last belief's alone.
     """
 
     def keep(x: Latents) -> Latents:
@@ -103,5 +105,5 @@ def sample(
             ask = ending(last, u)
         z, belief = sampler.step(ask, path, z, t, u, prev, noise, since)
         z, prev, since = keep(z), keep(belief.mean), t
-        beliefs.append(belief)
+        beliefs.append(belief if logits or u >= 1 else belief._replace(logits=None))
     return Trace(z, times[:-1], states, beliefs)

@@ -1,5 +1,8 @@
 """Newton-Schulz: the nearest orthogonal matrix, about, by products alone."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
@@ -20,11 +23,22 @@ def orthogonalise(u: Tensor, steps: int = 5, dtype: torch.dtype = torch.float32)
         dtype: of the products; in bfloat16 the Gram space is too coarse and is not entered.
     """
     tall = u.shape[-2] > u.shape[-1]
-    with torch.autocast("cpu" if u.is_meta else u.device.type, enabled=False):
+    with exact_products(), torch.autocast("cpu" if u.is_meta else u.device.type, enabled=False):
         x = (u.mT if tall else u).to(dtype)
         x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-8)
         x = in_gram_space(x, steps) if dtype == torch.float32 and pays(x, steps) else directly(x, steps)
     return (x.mT if tall else x).to(u.dtype)
+
+
+@contextmanager
+def exact_products() -> Iterator[None]:
+    """Products of float32 in float32, whatever the rest of training takes: TF32 is too coarse for Gram space."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def pays(x: Tensor, steps: int) -> bool:

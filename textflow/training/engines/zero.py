@@ -29,7 +29,7 @@ class Zero(OneFile, DeepSpeedStrategy):
 
     Args:
         stage: 1 shares the optimizer's state, 2 the gradients too, 3 the parameters and their average too.
-        bucket: numbers that are sent at a time.
+        bucket: numbers that are sent at a time; no more than are trained.
         overlap: send gradients while the backward pass goes on.
     """
 
@@ -105,7 +105,14 @@ class Zero(OneFile, DeepSpeedStrategy):
     def _setup_model_and_optimizer(self, model: nn.Module, optimizer: Any, lr_scheduler: Any = None) -> Any:
         model.to("cpu" if self.on_cpu else self.root_device)  # what is frozen too
         self.bare = Bare(self.trained.twin) if self.stage == 3 else None
+        self._fit_bucket()
         return super()._setup_model_and_optimizer(Trained(model), optimizer, lr_scheduler)
+
+    def _fit_bucket(self) -> None:
+        """DeepSpeed takes the memory of a whole bucket, or of two, however few numbers there are to send."""
+        sent = sum(p.numel() for p in self.trained.net.parameters() if p.requires_grad)
+        for key in ("reduce_bucket_size", "allgather_bucket_size"):
+            self.config["zero_optimization"][key] = min(self.config["zero_optimization"][key], sent)
 
     def _initialize_deepspeed_train(self, model: nn.Module) -> None:
         super()._initialize_deepspeed_train(model)
