@@ -16,7 +16,7 @@ def answer(
     seed: int,
     batch_size: int,
     sampler: SamplerName,
-    gamma: float,
+    gamma: float | None,
     prompt_guidance: float | None,
     overlays: Sequence[str],
     device: str,

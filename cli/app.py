@@ -2,12 +2,15 @@
 
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
-from inspect import Parameter, signature
-from itertools import pairwise
-from typing import Any, get_args
+from threading import current_thread, main_thread
+from types import FrameType
+
+from textflow.cli.words import parsed
 
 VERBS = {
     "fit": "train a recipe, or continue its run: fit RECIPE [OVERLAY ...] [--key value]",
@@ -24,9 +27,7 @@ VERBS = {
     "bench": "measure speed and memory against the plain version",
 }
 RAW = ("fit", "distill", "check")  # these read recipes from their words
-RUNLESS = ("diagnose", "sample")  # their run may be missing, so the parser takes it for an option
-SEVERAL = ("compare", "report")  # RUN RUN ...
-OVERLAID = ("sample", "eval", "diagnose")  # RUN OVERLAY ...: overlays follow the run
+DEEP = "what it reads is nested too deeply, or holds itself, as a YAML alias can; TEXTFLOW_TRACEBACK=1 shows where"
 
 
 def main(words: list[str] | None = None) -> int:
@@ -47,16 +48,17 @@ def main(words: list[str] | None = None) -> int:
         near = get_close_matches(verb, VERBS, 1)
         return fail(f"no command {verb!r}" + (f"; did you mean {near[0]!r}?" if near else "; see textflow --help"))
     try:
-        return run(verb, rest) or 0
+        with interruptible():
+            return run(verb, rest) or 0
     except KeyboardInterrupt:
         return 130
-    except (ValueError, OSError, ImportError) as error:
-        if os.environ.get("TEXTFLOW_TRACEBACK"):
-            raise
-        return fail(f"textflow {verb}: {error}")
     except Exception as error:
         if os.environ.get("TEXTFLOW_TRACEBACK"):
             raise
+        if isinstance(error, RecursionError):
+            return fail(f"textflow {verb}: {DEEP}")
+        if isinstance(error, (ValueError, OSError, ImportError)):
+            return fail(f"textflow {verb}: {error}")
         return fail(f"textflow {verb}: {unforeseen(error)}", 1)
 
 
@@ -73,46 +75,29 @@ def unforeseen(error: Exception) -> str:
 def run(verb: str, words: list[str]) -> int | None:
     """Call the function of a verb."""
     function = getattr(importlib.import_module(f"textflow.cli.{verb}"), verb)
-    if verb in RAW:
-        return function(words)
-    from jsonargparse import ArgumentError, auto_cli
+    return function(words) if verb in RAW else parsed(verb, words, function)
 
-    if verb in OVERLAID:
-        words = overlaid(words)
-    if verb in SEVERAL:
-        words = overlaid(["", *words], "runs")[1:]
-    if verb in RUNLESS and words and not words[0].startswith("-"):
-        words = ["--run", *words]
-    words = ["-" + word if len(word) == 2 and word[0] == "-" and word[1] not in "-h" else word for word in words]
-    words = switched([underscored(word) for word in words], function)
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C is `stop`'s until someone else takes it; where it is ignored or another's already, it stays so."""
+    own = current_thread() is main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if own:
+        signal.signal(signal.SIGINT, stop)
     try:
-        return auto_cli(function, args=words, prog=f"textflow {verb}", exit_on_error=False, as_positional=True)
-    except ArgumentError as error:
-        raise ValueError(f"{error}; see textflow {verb} --help") from error
+        yield
+    finally:
+        if own and signal.getsignal(signal.SIGINT) is stop:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def overlaid(words: list[str], name: str = "overlays") -> list[str]:
-    """RUN a.yaml b.yaml --key value -> RUN --overlays+ a.yaml --overlays+ b.yaml --key value."""
-    count = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
-    return [*words[:1], *(part for word in words[1:count] for part in (f"--{name}+", word)), *words[max(count, 1) :]]
-
-
-def underscored(word: str) -> str:
-    """--prompt-file -> --prompt_file."""
-    name, equals, value = word.partition("=")
-    return (name[:2] + name[2:].replace("-", "_") if name.startswith("--") else name) + equals + value
-
-
-def kinds(part: Parameter) -> tuple[Any, ...]:
-    """What an argument may be."""
-    return get_args(part.annotation) or (part.annotation,)
-
-
-def switched(words: list[str], function: Callable[..., Any]) -> list[str]:
-    """--quick -> --quick true, for an argument that is true or false and has no word after it."""
-    names = {f"--{name}" for name, part in signature(function).parameters.items() if bool in kinds(part)}
-    bare = [word in names and then.startswith("-") for word, then in pairwise([*words, "--"])]
-    return [part for word, alone in zip(words, bare, strict=True) for part in ((word, "true") if alone else (word,))]
+def stop(number: int, frame: FrameType | None) -> None:
+    """Ends the process while it imports, since libraries swallow what is raised there; raises otherwise."""
+    while frame is not None and frame.f_code is not main.__code__:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            os._exit(130)
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 def usage() -> str:

@@ -10,8 +10,9 @@ def compare(
     published: str | None = None,
     format: Format = "table",
 ) -> None:
-    """Print what `textflow eval` measured of several runs; rows of different protocols carry different marks. Of rounds
-    of distillation: which student helps at how many steps.
+    """Print what `textflow eval` measured of several runs; rows of different protocols carry different marks.
+
+    Of rounds of distillation: which student helps at how many steps.
 
     Args:
         runs: folders of runs, folders of records, or records (.json); or all folders of rounds.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from textflow.cli.options import best_device
+from textflow.cli.options import best_device, counted
 
 TOLD = {
     "dabi": "DABI [ours]: the denoiser's residual against random directions of its length, all positions at once",
@@ -46,7 +46,10 @@ def diagnose(
         device: cpu, cuda, mps or auto.
     """
     names = chosen(only)
-    if (run is None) == (world is None):
+    counted(n=n, batch_size=batch_size)
+    if run is not None and world is not None:
+        raise ValueError(f"diagnose looks at either a run or a world, not both: leave {run} or --world {world} out")
+    if run is None and world is None:
         raise ValueError("diagnose needs a run or a world: textflow diagnose RUN, or textflow diagnose --world chain")
     from rich.console import Console
 

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from textflow.cli.options import SamplerName, devices_of, sample_by, swept
+from textflow.cli.options import SamplerName, counted, devices_of, sample_by, swept
 
 Format = Literal["table", "csv", "markdown", "latex"]
 
@@ -21,7 +21,7 @@ def eval(
     seed: int = 0,
     batch_size: int = 64,
     sampler: SamplerName = "recipe",
-    gamma: float = 1.5,
+    gamma: float | None = None,
     sweep: str | None = None,
     dtype: str | None = None,
     memory: bool | None = None,
@@ -46,7 +46,7 @@ def eval(
         seed: of the samples and of the shuffle.
         batch_size: samples at once; does not change the texts.
         sampler: ode, heun, multistep, reinject, commit (mode commit), tube, or what the recipe names.
-        gamma: strength of reinject.
+        gamma: strength of reinject; default: 1.5.
         sweep: a frontier, perplexity against entropy over gamma=0:2:.5, w=1,2,3 or temperature=.5:1.5:.25.
         dtype: of the judge: float32, float16 or bfloat16; default: the protocol's.
         memory: whether the share of 4-grams seen in training is measured; default: as the protocol says.
@@ -58,8 +58,7 @@ def eval(
             them unless n is given): scale of classifier-free guidance by the source; default: the recipe's.
     """
     counts = numbers(steps)
-    if (n is not None and n < 1) or batch_size < 1:
-        raise ValueError(f"n is {n} and batch_size {batch_size}; both need at least 1")
+    counted(n=n, batch_size=batch_size)
     key, values = swept(sweep) if sweep else ("", [])
     from textflow.eval.conditional import of_pairs
 
@@ -75,6 +74,8 @@ def eval(
     from textflow.eval.task import Task, Way
 
     places = devices_of(device, devices)
+    if prompt_guidance is not None:
+        raise ValueError(f"--prompt-guidance {prompt_guidance} is of runs of pairs, which {run} is not; leave it out")
     judge = judge_of(run, protocol, scorer, dtype, memory, mauve, places[0])
     if run.is_file():
         with progress() as tick:

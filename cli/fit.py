@@ -98,6 +98,8 @@ def fit_alone(config: Any, name: str, prepare: Callable[[Any], None] = lambda mo
     trainer.fit(model, data, ckpt_path=state)
     if any(isinstance(callback, Save) and callback.stopped for callback in trainer.callbacks):
         return 130
+    if not trainer.global_step and not trainer.fast_dev_run:
+        raise ValueError("no step was taken, so nothing is trained: give trainer.limit_train_batches and max_time more")
     if trainer.is_global_zero and not config.trainer.fast_dev_run:
         finish(run)
     return 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import is_dataclass, replace
+from math import isfinite
 from typing import Any, Literal
 
 SamplerName = Literal["recipe", "ode", "heun", "multistep", "reinject", "commit", "tube"]
@@ -23,7 +24,15 @@ def best_device(device: str = "auto") -> Any:
         raise ValueError(f"no device {device!r} here ({str(error).splitlines()[0]}); use --device cpu") from error
 
 
-def take(model: Any, name: SamplerName, gamma: float) -> None:
+def counted(**numbers: int | None) -> None:
+    """Refuses a number of things that is below 1; None stands for a default."""
+    for name, number in numbers.items():
+        if number is not None and number < 1:
+            option = f"-{name}" if len(name) == 1 else "--" + name.replace("_", "-")
+            raise ValueError(f"{option} is {number}; at least 1 is needed")
+
+
+def take(model: Any, name: SamplerName, gamma: float | None) -> None:
     """Make a model sample in one of the usual ways, each a pair of escape and sampler.
 
     Args:
@@ -31,6 +40,8 @@ def take(model: Any, name: SamplerName, gamma: float) -> None:
         name: ode, heun, multistep, reinject: without an escape; commit, tube: with one; recipe changes nothing.
         gamma: strength of reinject.
     """
+    if gamma is not None and name != "reinject":
+        raise ValueError(f"--gamma {gamma} is the strength of --sampler reinject, not of {name}: give both, or neither")
     if name == "recipe":
         return
     from textflow.escapes import Commit, Escape, Soft, Tube
@@ -43,14 +54,14 @@ def take(model: Any, name: SamplerName, gamma: float) -> None:
         "ode": (Soft(), Euler()),
         "heun": (Soft(), Heun()),
         "multistep": (Soft(), Multistep()),
-        "reinject": (Soft(), Reinject(gamma)),
+        "reinject": (Soft(), Reinject() if gamma is None else Reinject(gamma)),
         "commit": (Commit(), Renoise()),
         "tube": (Commit(gate=Tube()), Renoise(1.0, 0.0)),
     }
     model.escape, model.sampler = ways[name]
 
 
-def sample_by(model: Any, name: SamplerName, gamma: float, sweep: Mapping[str, float]) -> None:
+def sample_by(model: Any, name: SamplerName, gamma: float | None, sweep: Mapping[str, float]) -> None:
     """Make a model sample in one of the usual ways, with some numbers of it set.
 
     Args:
@@ -87,6 +98,9 @@ def turn(model: Any, key: str, value: float) -> None:
         )
 
 
+MOST = 1000  # values of a sweep
+
+
 def swept(text: str) -> tuple[str, list[float]]:
     """gamma=0:2:.5 -> gamma and [0, .5, 1, 1.5, 2]; gamma=0,1,3 -> gamma and [0, 1, 3].
 
@@ -98,10 +112,13 @@ def swept(text: str) -> tuple[str, list[float]]:
         numbers = [float(word) for word in said.split(":" if ":" in said else ",")]
         if ":" in said:
             first, last, step = numbers
-            numbers = [round(first + step * i, 10) for i in range(int((last - first) / step + 1.000001))]
-    except (ValueError, ZeroDivisionError):
+            count = int((last - first) / step + 1.000001)
+            numbers = [round(first + step * i, 10) for i in range(min(count, MOST + 1))]
+    except (ValueError, ZeroDivisionError, OverflowError):
         numbers = []
-    if not key or len(numbers) < 2:
+    if len(numbers) > MOST:
+        raise ValueError(f"sweep is {text[:80]!r}: more than {MOST:,} values; take a larger step, or name fewer")
+    if not key or len(numbers) < 2 or not all(map(isfinite, numbers)):
         raise ValueError(f"sweep is {text!r}; needs name=first:last:step such as gamma=0:2:.5, or name=0,1,3")
     return key, numbers
 

@@ -1,5 +1,6 @@
 """textflow check RECIPE [OVERLAY ...] --devices N: a big job, planned without its hardware, text or network."""
 
+import math
 from argparse import ArgumentError, ArgumentParser
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -60,6 +61,8 @@ def asked(words: list[str]) -> Plan:
         raise ValueError(
             f"--devices {found.devices} --mfu {found.mfu}: at least 1 device and an mfu in (0, 1] are needed"
         )
+    if found.tokens is not None and not 0 < found.tokens < math.inf:
+        raise ValueError(f"--tokens {found.tokens}: how many an epoch has, such as 9.04e9")
     return Plan(rest, found.devices, found.card, found.mfu, found.tokens, found.vocab)
 
 

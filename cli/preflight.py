@@ -166,8 +166,7 @@ def tokens(look: Look) -> str:
         "nodes": trainer.num_nodes,
     }
     step, product = tokens_a_step(**factors), " x ".join(f"{name} {value}" for name, value in factors.items())
-    run = f"{step * trainer.max_steps:,} in {trainer.max_steps:,} steps" if trainer.max_steps > 0 else "no end of steps"
-    return f"{step:,} a step ({product}), {run}"
+    return f"{step:,} a step ({product}), {step * trainer.max_steps:,} in {trainer.max_steps:,} steps"
 
 
 STEPS: dict[str, tuple[Callable[[Look], str], set[str]]] = {  # by name: what is done, what must have gone well

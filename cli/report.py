@@ -5,6 +5,8 @@ from pathlib import Path
 
 from textflow.cli.options import best_device
 
+SHOWN = ("recipe.yaml", "rounds.json", "metrics.csv", "eval/*.json", "diagnostics/diagnose.json", "trajectories/*.json")
+
 
 def report(
     runs: list[Path] = [],  # noqa: B006  jsonargparse appends to a copy
@@ -34,12 +36,33 @@ def report(
     for run in runs:
         if not run.is_dir():
             raise ValueError(f"no folder {run}; name the folder of a run, such as checkpoints/quickstart")
+    if not any(list(run.glob(name)) for run in runs for name in SHOWN):
+        raise ValueError(
+            f"{', '.join(map(str, runs))}: found no recipe.yaml, no rounds.json and no results, so nothing to report; "
+            "name the folder of a run, such as checkpoints/quickstart"
+        )
+    ours(out)
     reasons = {str(run): why for run in runs if (why := walked(run, samples, steps, seed, device))}
+    from textflow.disk import replace_text
     from textflow.eval.report.page import page
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page(runs, reasons), encoding="utf-8")
+    replace_text(out.resolve(), page(runs, reasons))
     print(f"Written: {out} ({out.stat().st_size / 1e6:.1f} MB); it opens in any browser")
+
+
+def ours(out: Path) -> None:
+    """Refuses to write over what is not a page of textflow report, or an empty file."""
+    from textflow.eval.report.page import read
+
+    begins = read("page.html").split("{{")[0].encode()
+    if not out.exists():
+        return
+    if not out.is_file():
+        raise ValueError(f"{out} is not an ordinary file; name another with --out")
+    with out.open("rb") as file:
+        if (held := file.read(len(begins))) and held != begins:
+            raise ValueError(f"{out} is there and is not a page of textflow report; name another file with --out")
 
 
 def walked(run: Path, samples: int, steps: int, seed: int, device: str) -> str | None:

@@ -1,12 +1,14 @@
 """textflow sample RUN"""
 
 import json
+import os
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from textflow.cli.options import SamplerName, best_device, take
+from textflow.cli.options import SamplerName, best_device, counted, take
 
 
 def sample(
@@ -15,7 +17,7 @@ def sample(
     n: int | None = None,
     steps: int = 32,
     sampler: SamplerName = "recipe",
-    gamma: float = 1.5,
+    gamma: float | None = None,
     guidance: float | None = None,
     length: int | None = None,
     seed: int = 0,
@@ -36,7 +38,7 @@ def sample(
         n: number of texts; default: 16, or one for each prompt of a file.
         steps: of the grid; network passes a text are steps + 1 (heun: 2 steps).
         sampler: ode, heun, multistep, reinject, commit (mode commit), tube, or what the recipe names.
-        gamma: strength of reinject.
+        gamma: strength of reinject; default: 1.5.
         guidance: scale w; default: the recipe's.
         length: tokens a text; default: the length of training.
         seed: of the noise.
@@ -58,17 +60,23 @@ def sample(
     if run is None:
         raise ValueError("sample needs a RUN, or --from-record FILE; see textflow sample --help")
     from textflow.cli.prompts import approximate, rows_of
+    from textflow.eval.report.walks import of_weights
     from textflow.eval.run import fields
 
+    counted(n=n, steps=steps, length=length, batch_size=batch_size)
+    if prompt_guidance is not None and prompt is prompt_file is infill is None:
+        raise ValueError(f"--prompt-guidance {prompt_guidance} guides by a prompt: give one too, such as --prompt TEXT")
     generator = writer(run, device, overlays)
     take(generator, sampler, gamma)
     rows = rows_of(generator, prompt, prompt_file, infill, length)
     n = (len(rows) if prompt_file else 16) if n is None else n
     settings: dict[str, Any] = {
+        "checkpoint_hash": of_weights(run),
         "seed": seed,
         "steps": steps,
         "sampler": repr(generator.sampler),
         "escape": fields(getattr(generator, "escape", None)),
+        "grid": fields(getattr(generator, "grid", None)),
         "overlays": overlays,
         "guidance": guidance,
         "length": length,
@@ -103,16 +111,16 @@ def put(generator: Any, rows: Any, n: int, settings: dict[str, Any], batch_size:
         generator: that writes.
         rows: prompts; none if they are empty.
         n: number of texts.
-        settings: that the texts depend on, besides the run.
+        settings: that the texts depend on.
         batch_size: texts at a time.
         out: a .jsonl file; None: the terminal.
     """
     from textflow.cli.prompts import marked, texts
 
-    done = written(out, settings) if out else 0
-    if done:
-        print(f"{out} holds {done} of {n} texts; going on", file=sys.stderr)
-    with out.open("a", encoding="utf-8") if out else nullcontext(sys.stdout) as file:
+    with alone(out) if out else nullcontext(sys.stdout) as file:
+        done = written(out, settings) if out else 0
+        if done:
+            print(f"{out} holds {done} of {n} texts; going on", file=sys.stderr)
         for first in range(done, n, batch_size):
             count = min(batch_size, n - first)
             for i, one in enumerate(texts(generator, rows, count, first, settings), first):
@@ -123,26 +131,67 @@ def put(generator: Any, rows: Any, n: int, settings: dict[str, Any], batch_size:
                 print(f"{first + count}/{n}", file=sys.stderr)
 
 
-def written(out: Path, settings: dict[str, object]) -> int:
-    """How many texts of these settings a file holds; a torn last line is cut off.
+@contextmanager
+def alone(out: Path) -> Iterator[IO[str]]:
+    """Opens a file to add texts at its end, and holds it: two commands do not write into one.
+
+    Args:
+        out: the file; it and its folder are made where they are missing.
+    """
+    from textflow.disk import lock
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("a", encoding="utf-8") as file:
+        try:
+            if out.is_file():  # not a terminal or /dev/null
+                lock(file)
+        except BlockingIOError as error:
+            way = "wait for it, or name another file with --out"
+            raise ValueError(f"another `textflow sample` is writing into {out}; {way}") from error
+        except OSError:
+            print(f"{out} lies on a file system without locks: let no other command write into it", file=sys.stderr)
+        yield file
+
+
+def written(out: Path, settings: dict[str, Any]) -> int:
+    """How many texts of these settings a file holds; the beginning of another at its end is cut off.
 
     Args:
         out: .jsonl file.
         settings: must agree with those in the file.
     """
-    if not out.exists():
-        out.parent.mkdir(parents=True, exist_ok=True)
+    if not out.is_file():
         return 0
-    held = out.read_bytes()  # a torn line may end within a character
-    lines = held[: held.rfind(b"\n") + 1].decode("utf-8").split("\n")[:-1]  # U+2028 in a text ends no line
-    for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line)
-            found = {key: record[key] for key in settings}
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{out}:{number} is not a sample of textflow ({error}); name another file") from error
-        if found != settings:
-            changed = [f"{key} {found[key]} -> {settings[key]}" for key in settings if found[key] != settings[key]]
-            raise ValueError(f"{out}:{number} was sampled otherwise ({', '.join(changed)}); name another file")
-    out.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    *lines, torn = out.read_bytes().split(b"\n")  # U+2028 in a text ends no line; a torn one may end within a character
+    for number, line in enumerate(lines):
+        follows(out, number, line, settings)
+    begun = f'{{"index": {len(lines)}, "text": "'.encode()
+    if not torn.startswith(begun[: len(torn)]):
+        raise ValueError(f"{out} is not a file of textflow samples; name another file with --out")
+    if torn:
+        os.truncate(out, sum(len(line) + 1 for line in lines))
     return len(lines)
+
+
+def follows(out: Path, number: int, line: bytes, settings: dict[str, Any]) -> None:
+    """Refuses a line of a file that is not its next text of these settings.
+
+    Args:
+        out: .jsonl file.
+        number: of the lines before.
+        line: without its end.
+        settings: must agree with those in it.
+    """
+    way = "name another file with --out"
+    try:
+        record = json.loads(line.decode("utf-8"))
+    except ValueError:
+        record = None
+    if not isinstance(record, dict) or not isinstance(record.get("text"), str) or "index" not in record:
+        raise ValueError(f"{out} is not a file of textflow samples; {way} (line {number + 1} is none)")
+    changed = [f"{key} {record.get(key)} -> {value}" for key, value in settings.items() if record.get(key) != value]
+    if changed:
+        raise ValueError(f"{out}:{number + 1} was sampled otherwise ({', '.join(changed)}); {way}")
+    if record["index"] != number:
+        found = f"{out}:{number + 1} holds text {record['index']} where text {number} is needed"
+        raise ValueError(f"{found}: two commands wrote into it, or lines were taken out; {way}")

@@ -37,6 +37,7 @@ def judge_of(
         raise ValueError(f"there is no {run}; eval needs the folder of a run, or a .jsonl or .txt file of texts")
     if not run.is_file():
         protocols.facts(run)  # what is no run is said before a scorer is fitted
+        protocols.refuse_codec(run)
     elif mauve or memory:
         raise ValueError(f"{run} is a file: MAUVE and memorisation need the run's own text; give the run's folder")
     asked = scorer or said.scorer
@@ -50,6 +51,7 @@ def local_scorer(run: Path) -> Path:
     Args:
         run: folder, or a file of texts, whose judge is checkpoints/scorer.
     """
+    from textflow.checkpoint import load
     from textflow.eval.protocol import recipe, same_documents
 
     own = recipe(run) if run.is_dir() else {}
@@ -60,6 +62,8 @@ def local_scorer(run: Path) -> Path:
         if written(folder) and (not own or not found or same_documents(own, found)):
             return folder
     place = other if written(first) or (recipe(first) and own and not same_documents(own, recipe(first))) else first
+    if own:
+        load(run)  # what is wrong with it is said before a scorer is fitted
     fit_scorer(place, own.get("data", {}))
     return place
 

@@ -21,7 +21,7 @@ from textflow.recipe import opened
 from textflow.types import Batch
 
 from .overlap import others, scores
-from .protocol import facts, recipe
+from .protocol import facts, recipe, refuse_codec
 from .record import Record, fields, write
 from .samples import counted
 
@@ -68,13 +68,14 @@ def answered(task: Task, tick: Callable[[str, int, int], None] = lambda what, do
     """
     from textflow.checkpoint import load
 
+    refuse_codec(task.run)
+    model: Any = load(task.run, task.device, task.overlays)
     data = opened(recipe(task.run)["data"], "test")
     part, pairs = test_pairs(data, task.n)
     sources, targets = [str(pair.given) for pair in pairs], [pair.text for pair in pairs]
     common = facts(task.run, task.overlays) | {"part": part, "seed": task.seed}
     for name, said in (("source copied", sources), ("random target", others(targets, task.seed))):
         yield kept(task.run, {"text": name, **common}, pairs, said)
-    model: Any = load(task.run, task.device, task.overlays)
     task.way(model)
     rows = RowFile(data.folder / f"{part}.arrow")
     for count in [own] if (own := getattr(model, "passes", None)) else task.steps:

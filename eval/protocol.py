@@ -11,7 +11,7 @@ from textflow.changes import sampling
 from textflow.disk import content
 from textflow.metrics import Scorer
 from textflow.metrics.counting import find as counting_of
-from textflow.recipe import opened
+from textflow.recipe import opened, tree_of
 from textflow.types import Batch
 
 Record = dict[str, Any]
@@ -101,7 +101,25 @@ def names() -> list[str]:
 def recipe(run: Path) -> Record:
     """The resolved recipe of a run; empty for what is no run folder. RUN/hf is part of RUN."""
     path = (run.parent if run.name == "hf" else run) / "recipe.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    said = tree_of(path)
+    if not said or not isinstance(said.get("data", {}), dict):
+        found = f"data: {said['data']}" if said else "nothing"
+        raise ValueError(f"{path} is damaged: it holds {found[:80]}, where a run's recipe is needed; copy it anew")
+    return said
+
+
+def refuse_codec(run: Path) -> None:
+    """A codec's run writes no texts: an error that names whose do.
+
+    Args:
+        run: folder.
+    """
+    model = recipe(run).get("model")
+    name = model.get("class_path") if isinstance(model, dict) else model
+    if str(name).rpartition(".")[2] == "Autoencoder":
+        raise ValueError(f"{run} holds an Autoencoder, which writes no texts; name a Generator, Masked or CausalLM")
 
 
 def facts(run: Path, overlays: Sequence[str] = ()) -> Record:
@@ -113,7 +131,8 @@ def facts(run: Path, overlays: Sequence[str] = ()) -> Record:
         )
     if not (run / "model.safetensors").is_file():
         raise ValueError(f"no model.safetensors in {run}: it has not saved yet; go on with textflow fit")
-    data = said.get("data", {})
+    if not (data := said.get("data")):
+        raise ValueError(f"{run / 'recipe.yaml'} is damaged: it has no data; copy it anew")
     return {
         "checkpoint": str(run),
         "checkpoint_hash": content(run / "model.safetensors")[:16],
@@ -143,8 +162,20 @@ def held_out(data: Record, rows: int) -> Batch:
         data: the part `data` of a recipe.
         rows: at most.
     """
-    batch: Batch = opened(data).first(rows, held_out=True)
+    batch: Batch = validated(data).first(rows, held_out=True)
     return batch
+
+
+def validated(data: Record) -> Any:
+    """The data module of a recipe, open, which has validation rows.
+
+    Args:
+        data: the part `data` of a recipe.
+    """
+    module = opened(data)
+    if not len(module.validation_rows):
+        raise ValueError("no validation text to compare with; the run's recipe needs data.validation above 0")
+    return module
 
 
 class Real(NamedTuple):
@@ -161,9 +192,7 @@ def real(data: Record, n: int) -> Real:
         data: the part `data` of a recipe.
         n: most rows.
     """
-    module = opened(data)
-    if not len(module.validation_rows):
-        raise ValueError("no validation text to compare with; the run's recipe needs data.validation above 0")
+    module = validated(data)
     batch = module.first(n, held_out=True)
     rows = zip(batch.ids, batch.mask, strict=True)
     return Real([ids[mask].tolist() for ids, mask in rows], module)

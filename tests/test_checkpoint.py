@@ -7,6 +7,7 @@ import torch
 
 import textflow
 from textflow import checkpoint, recipe
+from textflow.noise import Noise
 from textflow.samplers import Euler, Heun
 from textflow.training.weights import write_weights
 
@@ -74,3 +75,17 @@ def test_an_overlay_that_changes_what_is_trained_is_refused(run: Path, tmp_path:
 def test_an_unknown_key_of_an_overlay_names_the_nearest(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="sampler"):
         textflow.load(run, overlays=[overlay(tmp_path, "model: {init_args: {samplr: Heun}}")])
+
+
+@pytest.mark.parametrize("length", [-5, 0])
+def test_a_length_below_one_is_named(run: Path, length: int) -> None:
+    text = (run / "recipe.yaml").read_text()
+    (run / "recipe.yaml").write_text(text.replace("length: 8", f"length: {length}"))
+    with pytest.raises(ValueError, match=rf"data\.length is {length} in .*recipe\.yaml; a text needs at least 1 token"):
+        textflow.load(run)
+
+
+@pytest.mark.parametrize("length", [-5, 10**15])
+def test_noise_of_a_length_that_cannot_be_is_named(length: int) -> None:
+    with pytest.raises(ValueError, match=f"no noise of {length} x 8 a sample"):
+        Noise([0]).normal(length, 8)

@@ -2,6 +2,7 @@
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -64,6 +65,40 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, capsys: pytest.CaptureF
         pickle.dump({"params": Evil()}, file)
     assert main(["convert", "elf", str(tmp_path / "checkpoint_1"), str(tmp_path / "run")]) == 2
     assert "not opened" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: t * torch.nan, "_orig_mod.text_proj.proj1.weight has 512 of 512 values that are not finite"),
+        (lambda t: t.int(), "_orig_mod.text_proj.proj1.weight is int32, where the model needs floating point"),
+        (lambda t: t + 0j, "_orig_mod.text_proj.proj1.weight is complex64, where the model needs floating point"),
+    ],
+)
+def test_weights_that_no_model_can_take_are_refused(
+    tmp_path: Path, change: Any, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, weights = "text_proj.proj1.weight", part(recorded("elf_tiny")[0], "weights.")
+    raw = {f"_orig_mod.{key}": change(tensor) if key == name else tensor for key, tensor in weights.items()}
+    torch.save({"params": raw}, tmp_path / "checkpoint_1")
+    assert main(["convert", "elf", str(tmp_path), str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and said in error and "checkpoint_1" in error and not (tmp_path / "run").exists()
+
+
+def test_blocks_are_counted_before_a_net_of_their_depth_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = part(recorded("elf_tiny")[0], "weights.")
+    torch.save({"params": weights | {"blocks.1000000000.x": torch.zeros(1)}}, tmp_path / "checkpoint_1")
+    assert main(["convert", "elf", str(tmp_path), str(tmp_path / "run")]) == 2
+    assert "there is a block 1000000000, but no block " in capsys.readouterr().err
+
+
+def test_a_length_below_one_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, _, _ = official(tmp_path, "elf_tiny")
+    assert main(["convert", "elf", str(file), str(tmp_path / "run"), "--length", "0"]) == 2
+    assert "length is 0; a text needs at least 1 token" in capsys.readouterr().err
 
 
 def test_other_tensors_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ FLOORS = [
     ["escaped", "sampling", "texts", "holes", "generator", "autoencoder", "causal", "masked"],
     ["oracle"],
     ["diagnostics"],
-    ["mistakes", "refusals"],
+    ["mistakes", "refusals", "trust"],
     ["recipe", "changes", "rounds", "checkpoint", "convert"],
     ["eval"],
     ["cli"],

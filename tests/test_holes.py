@@ -60,6 +60,12 @@ def test_what_does_not_fit_is_refused(words: SentencePiece) -> None:
         infilled(words, "And the [MASK:30] king", 10)
 
 
+@pytest.mark.parametrize("size", ["99999999999", "9" * 5000, f"9] and [MASK:{10**11}"])
+def test_a_hole_that_fits_nowhere_is_refused_before_it_is_made(words: SentencePiece, size: str) -> None:
+    with pytest.raises(ValueError, match="room for 10: shorten it"):
+        infilled(words, f"And the [MASK:{size}] king", 10)
+
+
 def test_an_empty_prompt_is_refused(words: SentencePiece) -> None:
     with pytest.raises(ValueError, match="has no token"):
         continued(words, "", 10)

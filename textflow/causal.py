@@ -98,7 +98,7 @@ class CausalLM(Trainable):
             sampler: default: the recipe's.
             length: most tokens; default: the length of training.
         """
-        nothing = torch.zeros(len(seeds), length or self.passes, dtype=torch.long)
+        nothing = torch.zeros(len(seeds), self.passes if length is None else length, dtype=torch.long)
         return self.complete(nothing, nothing > 0, seeds, sampler=sampler)
 
     @torch.no_grad()

@@ -38,7 +38,8 @@ print(generator.generate(n=4, steps=32, seed=0))
 
 
 def load(run: str | Path, device: str | torch.device = "cpu", overlays: Sequence[str] = ()) -> Trainable:
-    """The trained model of a run, in eval mode, with its tokenizer.
+    """The trained model of a run, in eval mode, with its tokenizer. Runs no code but textflow's, torch's optimizers and
+    Lightning's, unless its package is trusted by name: TEXTFLOW_TRUST=package in the environment.
 
     Args:
         run: folder of the run.
@@ -53,6 +54,10 @@ def load(run: str | Path, device: str | torch.device = "cpu", overlays: Sequence
     kept = (folder / "recipe.yaml").read_text()
     text = changes.sampling(folder / "recipe.yaml", overlays) if overlays else kept
     model, config = recipe.load_model(text, tokenizer.vocab)
+    if config.data.length < 1:
+        raise ValueError(
+            f"data.length is {config.data.length} in {folder / 'recipe.yaml'}; a text needs at least 1 token"
+        )
     tensors = weights(folder)
     model.load_weights(regridded(model, tensors) if overlays and grid(text) != grid(kept) else tensors)
     model.tokenizer, model.length, model.given = tokenizer, config.data.length, config.data.given

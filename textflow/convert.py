@@ -13,6 +13,7 @@ from torch import Tensor
 from textflow import checkpoint, recipe
 from textflow.data import Hosted
 from textflow.official import elf_config, elf_weights
+from textflow.training.values import fault
 from textflow.training.weights import write_weights
 
 
@@ -26,9 +27,12 @@ def elf(source: str, target: Path, tokenizer: str, encoder: str, length: int) ->
         encoder: Hub name or folder.
         length: tokens a text.
     """
+    if length < 1:
+        raise ValueError(f"length is {length}; a text needs at least 1 token, such as --length 1024")
     path = locate(source)
     official = averaged(read(path))
     config = elf_config(official)
+    refuse_faults(official, path)
     dim, vocab = config.pop("dim"), config.pop("vocab")
     words = Hosted(tokenizer, vocab)
     note = fetched(words)
@@ -63,6 +67,18 @@ def elf(source: str, target: Path, tokenizer: str, encoder: str, length: int) ->
     write_weights(target / "model.safetensors", model.weights(), {})
     count = sum(t.numel() for t in official.values())
     return f"{target}: ELF of {count:,} parameters, {config}, latents {dim} wide, {vocab} tokens, from {path}{note}"
+
+
+def refuse_faults(official: Mapping[str, Tensor], path: Path) -> None:
+    """Weights that are not finite, or no floating point, are an error that names the first.
+
+    Args:
+        official: tensors by the names of the file.
+        path: of the file.
+    """
+    for name, tensor in official.items():
+        if why := fault(tensor, torch.zeros(())):
+            raise ValueError(f"{path}: {name} {why}; name another checkpoint, or download this one anew")
 
 
 def fetched(words: Hosted) -> str:

@@ -1,5 +1,6 @@
 """Generator: teachers, students and escapes; a net trained by an objective on a codec's latents, and its samples."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -69,6 +70,8 @@ class Generator(Texts):
         prompt_guidance: float | None = None,
     ) -> None:
         super().__init__(optimizer, schedule, ema)
+        if not 0 <= drop < 1 or not math.isfinite(guidance):
+            raise ValueError(f"drop is {drop}, guidance {guidance}; needs a share in [0, 1) and a finite scale")
         self.codec = codec(vocab).requires_grad_(False)
         self.average(net(self.codec.dim, vocab))
         self.objective, self.path, self.own_grid, self.guidance = objective, path, grid, guidance

@@ -14,6 +14,7 @@ from textflow.samplers.prompted import answer
 from textflow.types import Mask
 
 HOLE = re.compile(r"\[MASK(?::(\d+))?\]")
+DIGITS = 12  # of the size of a hole; one of more fits no row
 
 
 class Row(NamedTuple):
@@ -54,14 +55,15 @@ def infilled(tokenizer: Any, text: str, length: int) -> Row:
         text: with at least one hole.
         length: tokens of a sample.
     """
-    sizes, parts = [match[1] for match in HOLE.finditer(text)], HOLE.sub("\0", text).split("\0")
-    if not sizes or not all(size and int(size) for size in sizes):
-        raise ValueError(f"{text!r}: mark each hole by its number of tokens, such as 'a [MASK:8] b'")
+    parts, said = HOLE.split(text)[::2], HOLE.split(text)[1::2]
+    sizes = [int(size[:DIGITS] if size else 0) for size in said]
+    if not sizes or not all(sizes):
+        raise ValueError(f"{text[:80]!r}: mark each hole by its number of tokens, such as 'a [MASK:8] b'")
     before, pieces = "", []
     for part in parts:
         pieces.append(after(tokenizer, before, part.rstrip()))
         before += part.rstrip()
-    return row(tokenizer, pieces, [int(size) for size in sizes], length, length)
+    return row(tokenizer, pieces, sizes, length, length)
 
 
 def row(tokenizer: Any, pieces: Sequence[list[int]], sizes: Sequence[int], length: int, most: int) -> Row:
@@ -74,16 +76,17 @@ def row(tokenizer: Any, pieces: Sequence[list[int]], sizes: Sequence[int], lengt
         length: tokens of a sample.
         most: tokens that pieces and holes may take.
     """
+    taken = sum(map(len, pieces)) + sum(sizes)
+    if taken > most:
+        raise ValueError(
+            f"what is given takes {taken} tokens, but there is room for {most}: shorten it (a run that was not "
+            "trained on pairs has more room with --length)"
+        )
     ids, known = list[int](), list[bool]()
     for number, piece in enumerate(pieces):
         ids, known = ids + piece, known + [True] * len(piece)
         hole = sizes[number] if number < len(sizes) else 0
         ids, known = ids + [tokenizer.pad] * hole, known + [False] * hole
-    if len(ids) > most:
-        raise ValueError(
-            f"what is given takes {len(ids)} tokens, but there is room for {most}: shorten it (a run that was not "
-            "trained on pairs has more room with --length)"
-        )
     rest = length - len(ids)
     return Row(ids + [tokenizer.pad] * rest, known + [False] * rest, len(ids))
 

@@ -95,7 +95,8 @@ class Masked(Trainable):
         if not isinstance(chosen, Unmask):
             raise ValueError(f"a masked model samples by Unmask, not by {type(chosen).__name__}; use --sampler recipe")
         if ids is None:
-            ids = torch.full((len(seeds), length or self.length), self.twin.mask, device=self.device)
+            length = self.length if length is None else length
+            ids = torch.full((len(seeds), length), self.twin.mask, device=self.device)
         net, timed = self.twin, self.objective.timed
         return chosen.sample(self.see, net.logits, ids, net.mask, times, Noise(seeds), timed)
 

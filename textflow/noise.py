@@ -19,7 +19,11 @@ class Noise:
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal [B, *shape], float32."""
-        return torch.stack([torch.randn(shape, generator=stream) for stream in self.streams])
+        try:
+            return torch.stack([torch.randn(shape, generator=stream) for stream in self.streams])
+        except RuntimeError as error:
+            size, why = " x ".join(map(str, shape)), str(error).splitlines()[0]
+            raise ValueError(f"no noise of {size} a sample: {why}; take another length, or fewer at a time") from error
 
     def normal_like(self, z: Tensor) -> Tensor:
         """Standard normal of z's shape [B, ...], type and device."""

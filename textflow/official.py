@@ -1,6 +1,6 @@
 """Weights of other repositories as textflow's: names, shapes and what they say about the configuration."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -37,6 +37,18 @@ def elf_weights(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {elf_name(n): t.T.contiguous() if n.endswith("_kernel") else t for n, t in official.items()}
 
 
+def depth_of(names: Iterable[str]) -> int:
+    """How many blocks there are; those that are counted must all be there.
+
+    Args:
+        names: textflow's, of all tensors.
+    """
+    found = {int(name.split(".")[1]) for name in names if name.startswith("blocks.")}
+    if missing := next((i for i in range(len(found)) if i not in found), None):
+        raise ValueError(f"there is a block {max(found)}, but no block {missing}")
+    return len(found)
+
+
 def elf_config(official: Mapping[str, Tensor]) -> dict[str, Any]:
     """The arguments of `ELF` (with dim and vocab), read off the shapes of the published tensors."""
     shapes = {elf_name(n): tuple(t.shape[::-1] if n.endswith("_kernel") else t.shape) for n, t in official.items()}
@@ -46,7 +58,7 @@ def elf_config(official: Mapping[str, Tensor]) -> dict[str, Any]:
             "dim": dim,
             "vocab": shapes["vocabulary.up.weight"][0],
             "width": width,
-            "depth": 1 + max(int(n.split(".")[1]) for n in shapes if n.startswith("blocks.")),
+            "depth": depth_of(shapes),
             "heads": width // shapes["blocks.0.attn.q_norm.weight"][0],
             "bottleneck": shapes["narrow.weight"][0],
             "hidden": shapes["blocks.0.mlp.w3.weight"][1],

@@ -19,6 +19,7 @@ from textflow.data import DataModule
 from textflow.mistakes import explain, nearest
 from textflow.refusals import making, refuse
 from textflow.training import Trainable, Trainer
+from textflow.trust import refuse_code
 
 
 @dataclass
@@ -121,6 +122,7 @@ def tree_of(file: Path) -> dict[str, Any]:
         raise ValueError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise ValueError(f"{file} holds {type(tree).__name__}, a recipe is a mapping: data, model, trainer ...")
+    refuse_code(tree, str(file))
     return tree
 
 
@@ -143,9 +145,9 @@ def find(file: str) -> Path:
     path = Path(file)
     if path.is_file():
         return path
-    folder = path.parent if path.parent.is_dir() else Path("recipes")
-    near = difflib.get_close_matches(path.name, [p.name for p in folder.rglob("*.yaml")], 1, 0.5)
-    hint = f"; did you mean {folder / near[0]}?" if near else f"; `textflow recipes` lists those in {folder}"
+    known = {p.name: p for p in (*Path("recipes").rglob("*.yaml"), *path.parent.glob("*.yaml"))}
+    near = difflib.get_close_matches(path.name, known, 1, 0.5)
+    hint = f"; did you mean {known[near[0]]}?" if near else "; `textflow recipes` lists those in recipes"
     raise ValueError(f"no recipe {file}{hint}")
 
 
@@ -172,6 +174,7 @@ def data_of(data: Any) -> DataModule:
     Args:
         data: a mapping or a namespace.
     """
+    refuse_code(data.as_dict() if isinstance(data, Namespace) else data, "the recipe's data")
     small = ArgumentParser(exit_on_error=False)
     small.add_class_arguments(DataModule, "data")
     part = small.parse_object({"data": data})
@@ -206,6 +209,7 @@ def load_model(text: str, vocab: int) -> tuple[Trainable, Namespace]:
         vocab: of its tokenizer.
     """
     checker = parser()
+    refuse_code(text, "the recipe")
     try:
         config = checker.parse_string(text)
     except ArgumentError as error:
@@ -224,7 +228,7 @@ def codec_of(config: Namespace, folder: Path) -> Namespace:
         config: with a recipe under the key `codec`.
         folder: of the codec's run.
     """
-    outer, tree = yaml.safe_load(write(config)), yaml.safe_load(find(config.codec).read_text())
+    outer, tree = yaml.safe_load(write(config)), tree_of(find(config.codec))
     tree |= {
         "seed": outer["seed"],
         "data": outer["data"],

@@ -33,7 +33,10 @@ def refuse(config: Any, owners: Mapping[str, type]) -> None:
     refuse_strategy(config.trainer.strategy)
     tree = config.as_dict()
     found = [line for key in [*owners, "model"] for line in nulls(tree.get(key), owners.get(key), key)]
-    if folder := tree["run"]["folder"]:
+    folder = tree["run"]["folder"]
+    if folder is not None and (not folder.strip() or folder.startswith("~")):
+        raise ValueError(f"run.folder is {folder!r}; name a folder, its path written out, such as checkpoints/mine")
+    if folder:
         found += outside(tree["trainer"], Path(folder))
     if found:
         raise ValueError(found[0])

@@ -1,6 +1,7 @@
 """Rounds: the recipes of students, each laid over its teacher's."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from jsonargparse import Namespace
@@ -17,7 +18,8 @@ def student(words: Sequence[str]) -> Namespace:
     """
     count = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
     files, rest = [str(find(word)) for word in words[:count]], list(words[count:])
-    named = [rest[i + 1] for i, word in enumerate(rest[:-1]) if word == "--teacher"]
+    apart = [part for word in rest for part in (word.split("=", 1) if word.startswith("--teacher=") else [word])]
+    named = [then for word, then in pairwise(apart) if word == "--teacher" and then][::-1]  # the last wins
     trees = [tree_of(Path(file)) for file in files]
     named += [tree["teacher"] for tree in reversed(trees) if tree.get("teacher")]
     if not files or not named:
@@ -31,6 +33,8 @@ def student(words: Sequence[str]) -> Namespace:
     if not config.rounds:
         raise ValueError(f"{files[0]} names no rounds: give rounds: [[8, 4], [4, 8]], student's steps and substeps")
     if config.run.folder == teacher.run.folder:
+        if any(word.partition("=")[0] == "--run.folder" for word in rest):
+            raise ValueError(f"--run.folder {config.run.folder} is the teacher's own; name another for the students")
         config.run.folder = f"checkpoints/{Path(files[0]).stem}"
     config.codec, objective = None, config.model.init_args.objective
     if "like" in objective.init_args and objective.init_args.like is None:

@@ -138,7 +138,7 @@ class Sampling(Trainable, ABC):
             length: latents; default: the length of training.
         """
         noise = Noise(seeds)
-        z = noise.normal(length or self.length, self.codec.dim).to(self.device)
+        z = noise.normal(self.length if length is None else length, self.codec.dim).to(self.device)
         return self.path.mix(torch.zeros_like(z), z, 0.0), noise
 
     @torch.no_grad()

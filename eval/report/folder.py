@@ -3,7 +3,7 @@
 import csv
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -143,8 +143,7 @@ def curves(path: Path, broken: list[str]) -> Curves:
         return found
     bad: list[int] = []
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        rows = csv.reader(line.replace("\0", "") for line in file)
-        for number, row in enumerate(rows, 1):
+        for number, row in enumerate(rows_in(file), 1):
             if number == 1 and row == ["step", "name", "value"]:
                 continue
             step, value = (number_of(row[0]), number_of(row[2])) if len(row) == 3 else (None, None)
@@ -155,6 +154,18 @@ def curves(path: Path, broken: list[str]) -> Curves:
     if bad:
         broken.append(f"{path}: {len(bad)} of {number} lines hold no number and are left out, the first is {bad[0]}")
     return dict(found)
+
+
+def rows_in(lines: Iterable[str]) -> Iterator[list[str]]:
+    """The rows of a CSV file; one that is none, such as one with a field too long, is empty."""
+    rows = csv.reader(line.replace("\0", "") for line in lines)
+    while True:
+        try:
+            yield next(rows)
+        except StopIteration:
+            return
+        except csv.Error:
+            yield []
 
 
 def points(rows: Iterable[Record], x: str, y: str) -> list[tuple[float, float]]:

@@ -1,14 +1,17 @@
 """The command itself: help in a moment, mistakes in a line."""
 
 import importlib
+import os
 import resource
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from textflow.cli import app
-from textflow.cli.app import VERBS, main, switched
+from textflow.cli.app import VERBS, main
 
 PROBE = """
 import sys
@@ -16,6 +19,22 @@ from textflow.cli.app import main
 code = main(sys.argv[1:])
 heavy = {"torch", "lightning", "transformers", "datasets", "numpy"} & set(sys.modules)
 sys.exit(f"imported {heavy}" if heavy else code)
+"""
+SWALLOWS = """
+import os, signal
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    for _ in range(1000):
+        pass
+except BaseException:
+    pass
+raise AttributeError("half imported")
+"""
+INTERRUPTED = """
+import sys
+from textflow.cli import app
+app.run = lambda verb, words: __import__("swallows")
+sys.exit(app.main(["recipes"]))
 """
 
 
@@ -66,12 +85,6 @@ def test_a_wrong_option_is_one_line_that_names_the_help(words: list[str], capsys
     assert "see textflow sample --help" in capsys.readouterr().err
 
 
-def test_overlays_follow_a_run() -> None:
-    words = ["run", "a.yaml", "b.yaml", "-n", "4"]
-    assert app.overlaid(words) == ["run", "--overlays+", "a.yaml", "--overlays+", "b.yaml", "-n", "4"]
-    assert app.overlaid(["run"]) == ["run"] and app.overlaid(["--help"]) == ["--help"] and app.overlaid([]) == []
-
-
 def test_a_users_mistake_is_one_line_and_a_bug_is_not_hidden(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -98,9 +111,56 @@ def test_a_users_mistake_is_one_line_and_a_bug_is_not_hidden(
     assert main(["recipes"]) == 130
 
 
-def test_a_switch_needs_no_word() -> None:
-    def verb(quick: bool = False, n: int = 1) -> None: ...
+def test_what_is_nested_too_deeply_is_a_users_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "deep.yaml").write_text(f"data: {'[' * 3000}{']' * 3000}\n")
+    (tmp_path / "itself.yaml").write_text("trainer: {callbacks: &a [*a]}\n")
+    for name in ("deep", "itself"):
+        assert main(["fit", str(tmp_path / f"{name}.yaml")]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and "nested too deeply, or holds itself" in said
+    monkeypatch.setenv("TEXTFLOW_TRACEBACK", "1")
+    with pytest.raises(RecursionError):
+        main(["fit", str(tmp_path / "deep.yaml")])
 
-    assert switched(["a", "--quick", "--n", "2"], verb) == ["a", "--quick", "true", "--n", "2"]
-    assert switched(["a", "--n", "2", "--quick"], verb) == ["a", "--n", "2", "--quick", "true"]
-    assert switched(["--quick", "false"], verb) == ["--quick", "false"]
+
+def test_ctrl_c_while_a_module_is_imported_ends_without_a_word(tmp_path: Path) -> None:
+    (tmp_path / "swallows.py").write_text(SWALLOWS)
+    words = [sys.executable, "-c", INTERRUPTED]
+    done = subprocess.run(words, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(tmp_path)})
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_ctrl_c_after_the_imports_is_raised_and_the_handler_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pressed(verb: str, words: list[str]) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            ended.append(verb)
+
+    ended: list[str] = []
+    monkeypatch.setattr(app, "run", pressed)
+    assert main(["recipes"]) == 130 and ended == ["recipes"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_ignored_ctrl_c_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pressed(verb: str, words: list[str]) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(app, "run", pressed)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert main(["recipes"]) == 0 and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_handler_that_a_verb_installs_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(app, "run", lambda verb, words: signal.signal(signal.SIGINT, signal.SIG_IGN) and None)
+    try:
+        assert main(["recipes"]) == 0 and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)

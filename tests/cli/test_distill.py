@@ -256,6 +256,8 @@ def test_distillations_of_one_teacher_stand_side_by_side(students: Path, capsys:
     [
         (["distill", "STUDENTS"], "a recipe and a teacher"),
         (["distill", "STUDENTS", "--teacher", "nowhere"], "nowhere holds no trained run to learn from"),
+        (["distill", "STUDENTS", "--teacher=nowhere"], "nowhere holds no trained run to learn from"),
+        (["distill", "STUDENTS", "--teacher=first", "--teacher", "last"], "last holds no trained run to learn from"),
         (["fit", "STUDENTS"], "textflow distill"),
     ],
 )

@@ -65,6 +65,11 @@ def test_students_of_pairs_say_what_holds_their_answers_against_the_targets(
     assert "ROUGE" in capsys.readouterr().out
 
 
+def test_the_codec_of_pairs_answers_nothing(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", str(run / "codec"), "--device", "cpu"]) == 2
+    assert "an Autoencoder, which writes no texts" in capsys.readouterr().err
+
+
 def test_diagnose_counts_the_targets_alone(run: Path, tmp_path: Path) -> None:
     assert main(["diagnose", str(run), "-n", "6", "--out", str(tmp_path), "--only", "dabi,rollin,cci,margins"]) == 0
     found = json.loads((tmp_path / "diagnose.json").read_text())

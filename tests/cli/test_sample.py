@@ -2,12 +2,26 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from textflow.cli.sample import written
+from textflow.cli.app import main
+from textflow.cli.sample import alone, put, written
+from textflow.clocks import LogitNormal, Uniform
+from textflow.samplers import Euler
 
-SETTINGS = {"seed": 0, "steps": 4, "sampler": "Euler()", "guidance": None, "length": None}
+WEIGHTS = {"checkpoint_hash": "0123456789abcdef", "grid": {"class": "Uniform"}}
+SETTINGS = {**WEIGHTS, "seed": 0, "steps": 4, "sampler": "Euler()", "guidance": None, "length": None}
+
+
+class Writer:
+    """Writes numbers for texts."""
+
+    sampler, grid, given, length, tokenizer, complete = Euler(), Uniform(), None, 4, None, None
+
+    def generate(self, n: int, *rest: Any) -> list[str]:
+        return [f"text {i}" for i in range(rest[-1], rest[-1] + n)]
 
 
 def file(folder: Path, texts: list[str], tail: bytes = b"", **changed: object) -> Path:
@@ -18,9 +32,19 @@ def file(folder: Path, texts: list[str], tail: bytes = b"", **changed: object) -
     return out
 
 
-def test_a_file_that_is_not_there_holds_none_and_its_folder_is_made(tmp_path: Path) -> None:
+def refused(out: Path, said: str, n: int = 4) -> None:
+    """`put` leaves a file as it is, and says why."""
+    before = out.read_bytes()
+    with pytest.raises(ValueError, match=said) as found:
+        put(Writer(), [], n, SETTINGS, 2, out)
+    assert "--out" in str(found.value) and out.read_bytes() == before
+
+
+def test_a_file_that_is_not_there_is_made_with_its_folder(tmp_path: Path) -> None:
     out = tmp_path / "new" / "samples.jsonl"
-    assert written(out, SETTINGS) == 0 and out.parent.is_dir() and not out.exists()
+    assert written(out, SETTINGS) == 0
+    put(Writer(), [], 3, SETTINGS, 2, out)
+    assert written(out, SETTINGS) == 3 and [path.name for path in out.parent.iterdir()] == [out.name]
 
 
 def test_an_empty_file_holds_none(tmp_path: Path) -> None:
@@ -33,7 +57,7 @@ def test_whole_lines_are_counted_and_kept(tmp_path: Path) -> None:
     assert written(out, SETTINGS) == 3 and out.read_bytes() == before
 
 
-@pytest.mark.parametrize("tail", [b'{"index": 2, "te', b"{", '{"text": "caf\u00e9'.encode()[:-1]])
+@pytest.mark.parametrize("tail", [b'{"index": 2, "te', b"{", '{"index": 2, "text": "caf\u00e9'.encode()[:-1]])
 def test_a_torn_last_line_is_cut_off(tmp_path: Path, tail: bytes) -> None:
     whole = file(tmp_path, ["one", "two"]).read_bytes()
     out = file(tmp_path, ["one", "two"], tail)
@@ -46,19 +70,80 @@ def test_only_a_new_line_ends_a_line(tmp_path: Path) -> None:
     assert written(out, SETTINGS) == 2 and out.read_bytes() == before
 
 
-@pytest.mark.parametrize("changed", [{"steps": 8}, {"seed": 1}, {"sampler": "Heun()"}, {"guidance": 2.0}])
-def test_texts_of_other_settings_are_not_continued(tmp_path: Path, changed: dict[str, object]) -> None:
-    out = file(tmp_path, ["one"], **changed)
-    before, (key, value) = out.read_bytes(), next(iter(changed.items()))
-    with pytest.raises(ValueError, match=f"{key} .*->") as found:
-        written(out, SETTINGS)
-    assert str(value) in str(found.value) and ":1 " in str(found.value) and out.read_bytes() == before
+def test_a_file_torn_anywhere_goes_on_to_the_same_texts(tmp_path: Path) -> None:
+    whole = file(tmp_path, [f"text {i}" for i in range(3)]).read_bytes()
+    for size in range(len(whole)):
+        out = tmp_path / "samples.jsonl"
+        out.write_bytes(whole[:size])
+        put(Writer(), [], 3, SETTINGS, 2, out)
+        assert out.read_bytes() == whole, size
 
 
-@pytest.mark.parametrize("line", [b"hello\n", b"[1]\n", b'{"text": "no settings"}\n'])
-def test_another_kind_of_file_is_not_touched(tmp_path: Path, line: bytes) -> None:
-    out = tmp_path / "diary.txt"
-    out.write_bytes(line)
-    with pytest.raises(ValueError, match="not a sample of textflow"):
+OTHERS: list[dict[str, Any]] = [
+    *({"steps": 8}, {"seed": 1}, {"sampler": "Heun()"}, {"guidance": 2.0}),
+    *({"checkpoint_hash": "fedcba9876543210"}, {"checkpoint_hash": None}, {"grid": {"class": "LogitNormal"}}),
+]
+
+
+@pytest.mark.parametrize("changed", OTHERS)
+def test_texts_of_other_settings_or_weights_are_not_continued(tmp_path: Path, changed: dict[str, Any]) -> None:
+    (key, value), out = next(iter(changed.items())), file(tmp_path, ["one"], **changed)
+    refused(out, f"jsonl:1 was sampled otherwise .{key} .* -> .*another file")
+    with pytest.raises(ValueError) as found:
         written(out, SETTINGS)
-    assert out.read_bytes() == line
+    assert f"{key} {value} -> {SETTINGS[key]}" in str(found.value)
+
+
+FOREIGN = [
+    *(b"hello\n", b"[1]\n", b'{"text": "no number"}\n', b'{"a": 1}\n', b"caf\xe9\n", b"\n"),
+    *(b"one line without an end", b'{"a": 1}', b"[", b"\0\0", b'{"index": 1, "text": "of another place'),
+]
+
+
+@pytest.mark.parametrize("n", [0, 4])
+@pytest.mark.parametrize("held", FOREIGN)
+def test_a_file_of_another_kind_is_not_touched(tmp_path: Path, held: bytes, n: int) -> None:
+    out = tmp_path / "precious.txt"
+    out.write_bytes(held)
+    refused(out, "is not a file of textflow samples; name another file with --out", n)
+
+
+def test_a_foreign_end_after_samples_is_not_touched(tmp_path: Path) -> None:
+    refused(file(tmp_path, ["one"], b"my own notes"), "is not a file of textflow samples")
+
+
+def test_a_text_in_the_place_of_another_is_named(tmp_path: Path) -> None:
+    out = file(tmp_path, ["one", "two", "three"])
+    first, second, third = out.read_bytes().splitlines(keepends=True)
+    for lines, said in (([first, third], "2 holds text 2 where text 1"), ([first, first, second], "2 holds text 0")):
+        out.write_bytes(b"".join(lines))
+        refused(out, f"jsonl:{said}.*two commands")
+
+
+def test_two_commands_do_not_write_into_one_file(tmp_path: Path) -> None:
+    out = file(tmp_path, ["text 0"])
+    (tmp_path / "other.jsonl").symlink_to(out)
+    with alone(out):
+        refused(out, "another `textflow sample` is writing into")
+        refused(tmp_path / "other.jsonl", "another `textflow sample` is writing into")
+    put(Writer(), [], 2, SETTINGS, 2, out)
+    assert written(out, SETTINGS) == 2
+
+
+def test_texts_may_go_where_nothing_is_kept() -> None:
+    put(Writer(), [], 2, SETTINGS, 2, Path("/dev/null"))
+
+
+def test_other_weights_and_another_grid_do_not_go_on_with_a_file(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.setattr("textflow.cli.sample.writer", lambda *where: Writer())
+    weights, out = tmp_path / "model.safetensors", tmp_path / "samples.jsonl"
+    words = ["sample", str(tmp_path), "--out", str(out), "-n"]
+    weights.write_bytes(b"one")
+    assert main([*words, "1"]) == 0 and main([*words, "2"]) == 0
+    before = out.read_bytes()
+    weights.write_bytes(b"another")
+    assert main([*words, "3"]) == 2 and "checkpoint_hash" in capsys.readouterr().err
+    weights.write_bytes(b"one")
+    monkeypatch.setattr(Writer, "grid", LogitNormal())
+    assert main([*words, "3"]) == 2 and "grid {'class': 'Uniform'} -> " in capsys.readouterr().err
+    assert out.read_bytes() == before and before.count(b"\n") == 2

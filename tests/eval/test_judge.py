@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -75,7 +77,7 @@ def test_two_devices_give_the_samples_of_one(run: Path) -> None:
     for files in texts.values():
         for file in files:
             file.unlink()
-    way = Way(partial(sample_by, name="recipe", gamma=1.5, sweep={}))
+    way = Way(partial(sample_by, name="recipe", gamma=None, sweep={}))
     list(judged(replace(plain(run, 10, seed=6), ways=[way]), judge(run, "elf"), ["cpu", "cpu"]))
     for path, files in texts.items():
         assert [json.loads(line)["ids"] for f in files for line in f.read_text().splitlines()] == first[path]
@@ -152,6 +154,22 @@ def test_what_is_no_run_is_said_before_anything_is_fitted(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match=r"no recipe\.yaml"):
         judge_of(tmp_path, "local", None, None, None, False, "cpu")
     assert not (tmp_path.parent / "scorer").exists()
+
+
+@pytest.mark.parametrize("model", [3, "Autoencoder"])
+def test_a_run_that_cannot_be_judged_is_said_before_anything_is_fitted(
+    run: Path, tmp_path: Path, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fitted(*_: Any) -> None:
+        raise AssertionError("a scorer is fitted")
+
+    monkeypatch.setattr("textflow.cli.scoring.fit_scorer", fitted)
+    copy = shutil.copytree(run, tmp_path / "run")
+    (copy / "recipe.yaml").write_text(
+        yaml.safe_dump(yaml.safe_load((run / "recipe.yaml").read_text()) | {"model": model})
+    )
+    with pytest.raises(ValueError, match='"model".* got 3|writes no texts'):
+        judge_of(copy, "local", None, None, None, False, "cpu")
 
 
 def test_a_run_is_loaded_once_for_each_device_and_not_for_each_cell(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from tests.judge import save_judge
-from textflow.eval.protocol import FOLDER, Protocol, apart, facts, names, protocol, real
+from textflow.eval.protocol import FOLDER, Protocol, apart, facts, held_out, names, protocol, real, recipe, refuse_codec
 from textflow.metrics import COUNTINGS, Scorer
 
 
@@ -94,6 +94,8 @@ def test_real_text_is_rows_of_the_recipes_validation_part_without_padding(data):
 def test_a_recipe_without_validation_is_refused(data):
     with pytest.raises(ValueError, match=r"data\.validation above 0"):
         real(data | {"validation": 0.0}, 3)
+    with pytest.raises(ValueError, match=r"data\.validation above 0"):
+        held_out(data | {"validation": 0.0}, 3)
 
 
 def test_a_judge_is_apart_only_with_the_same_split_and_its_own_part():
@@ -119,3 +121,36 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
     (tmp_path / "recipe.yaml").write_text("data: {length: 32}")
     with pytest.raises(ValueError, match=r"no model\.safetensors"):
         facts(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        *((text, "is damaged: it holds nothing") for text in ("", "[]", "null", "{}")),
+        ("a: b: c", "is not YAML"),
+        ("- 3", "holds list"),
+        ("data: 3", "it holds data: 3"),
+        ("data:", "it holds data: None"),
+    ],
+)
+def test_a_recipe_that_is_damaged_is_named(tmp_path, text, said):
+    (tmp_path / "recipe.yaml").write_text(text)
+    with pytest.raises(ValueError, match=rf"recipe\.yaml .*{said}"):
+        recipe(tmp_path)
+
+
+def test_a_recipe_without_data_is_named(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("seed: 3")
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    with pytest.raises(ValueError, match=r"recipe\.yaml is damaged: it has no data"):
+        facts(tmp_path)
+
+
+def test_a_codec_is_no_generator(tmp_path):
+    for model in ("Autoencoder", {"class_path": "textflow.autoencoder.Autoencoder"}):
+        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"model": model}))
+        with pytest.raises(ValueError, match="writes no texts; name a Generator, Masked or CausalLM"):
+            refuse_codec(tmp_path)
+    for model in (3, None, {}, "Masked", {"class_path": "textflow.Generator"}):
+        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"model": model}))
+        refuse_codec(tmp_path)

@@ -78,6 +78,34 @@ def test_a_mistake_is_one_line(run: Path, words: list[str], why: str, capsys: py
     assert why in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("verb", "text", "why"),
+    [
+        *((verb, text, "recipe.yaml is damaged") for verb in ("eval", "diagnose") for text in ("", "[]", "null")),
+        *((verb, "a: b: c", "recipe.yaml is not YAML") for verb in ("eval", "diagnose")),
+    ],
+)
+def test_a_run_whose_recipe_is_damaged_is_one_line(
+    verb: str, text: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "recipe.yaml").write_text(text)
+    assert main([verb, str(tmp_path), "--device", "cpu"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and f"{tmp_path}/{why}" in error
+
+
+def test_a_codec_writes_no_texts(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", str(run / "codec"), "--scorer", str(run.parent / "judge"), "--device", "cpu"]) == 2
+    assert "an Autoencoder, which writes no texts; name a Generator, Masked or CausalLM" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["-n", "0"], ["--batch_size", "0"]])
+@pytest.mark.parametrize("of", [["RUN"], ["--world", "chain"]])
+def test_diagnose_needs_a_row(run: Path, words: list[str], of: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diagnose", *(str(run) if word == "RUN" else word for word in of), *words]) == 2
+    assert "at least 1 is needed" in capsys.readouterr().err
+
+
 def test_steps_are_whole_numbers_above_zero() -> None:
     assert numbers("1, 2,32") == [1, 2, 32]
     for wrong in ("", "1,,2", "0", "1.5", "a"):

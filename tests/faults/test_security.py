@@ -5,6 +5,8 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -23,6 +25,7 @@ from textflow.codecs import T5
 from textflow.data import Hub, HuggingFace, News, Tokenizer
 from textflow.metrics import Scorer
 from textflow.refusals import outside
+from textflow.trust import refuse_code
 
 ROOT = Path(__file__).parents[2]
 CODE = "import pathlib; pathlib.Path({mark!r}).write_text('code ran')\n"
@@ -186,6 +189,76 @@ def test_a_data_set_with_a_script_is_named(tmp_path: Path, mark: Path) -> None:
     for streaming in (False, True):
         with pytest.raises(ValueError, match="cannot load the data set"):
             list(Hub(str(folder), streaming=streaming).documents())
+
+
+# --- code that a recipe names
+
+
+def named(run: Path, folder: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """A copy of a run whose recipe was changed by another hand."""
+    shutil.copytree(run, folder)
+    tree = yaml.safe_load((folder / "recipe.yaml").read_text())
+    change(tree)
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(tree))
+    return folder
+
+
+def schedule(tree: dict[str, Any], value: Any) -> None:
+    tree["model"]["init_args"]["schedule"] = value
+
+
+CALL = {"class_path": "os.system", "init_args": {"command": "touch MARK"}}
+COMMANDS = ("sample RUN -n 1 --steps 1", "eval RUN", "report RUN", "diagnose RUN", "check RUN/recipe.yaml")
+
+
+@pytest.mark.parametrize("words", [*COMMANDS, "fit RUN/recipe.yaml", "distill students.yaml --teacher RUN"])
+def test_no_command_calls_what_a_runs_recipe_names(
+    run: Path, tmp_path: Path, mark: Path, words: str, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "students.yaml").write_text(STUDENTS)
+    call = json.loads(json.dumps(CALL).replace("MARK", str(mark)))
+    folder = named(run, tmp_path / "other", lambda tree: schedule(tree, call))
+    code, said = main(words.replace("RUN", str(folder)).split()), "".join(capsys.readouterr())
+    assert "os.system, code from outside textflow" in said and "TEXTFLOW_TRUST=os" in said, said
+    assert code == (0 if words.startswith("report") else 2), "a page shows what else it finds"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "os.system", " os.system ", "'os.system'", json.dumps(CALL), [CALL], {"os.system": 1}, "builtins.exec",
+        {"class_path": "torch.load", "init_args": {"f": "evil.pt", "weights_only": False}}, "subprocess.Popen",
+        "textflow.disk.replace_text", "textflow.training.Trainer.fit", "textflow.recipe.ArgumentParser",
+    ],
+)  # fmt: skip
+def test_no_name_of_code_is_parsed(run: Path, tmp_path: Path, value: Any) -> None:
+    with pytest.raises(ValueError, match=r"code from outside textflow|is no class of textflow"):
+        textflow.load(named(run, tmp_path / "other", lambda tree: schedule(tree, value)))
+
+
+def test_code_beside_a_recipe_runs_only_where_it_is_trusted_by_name(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "beside.py").write_text(
+        "from pathlib import Path\nfrom textflow.training import Warmup\nclass Slow(Warmup): pass\n"
+        f"Path({str(tmp_path / 'ran')!r}).touch()\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    folder = named(run, tmp_path / "other", lambda tree: schedule(tree, {"class_path": "beside.Slow"}))
+    with pytest.raises(ValueError, match=r"names beside\.Slow, code from outside.* set TEXTFLOW_TRUST=beside "):
+        textflow.load(folder)
+    assert not (tmp_path / "ran").exists()
+    monkeypatch.setenv("TEXTFLOW_TRUST", "another,beside")
+    assert len(textflow.load(folder).generate(n=1, steps=1)) == 1 and (tmp_path / "ran").exists()
+
+
+def test_a_plugin_of_the_trainer_is_one_of_lightnings(tmp_path: Path, mark: Path) -> None:
+    shell = {"class_path": "subprocess.Popen", "init_args": {"args": f"touch {mark}", "shell": True}}
+    (tmp_path / "overlay.yaml").write_text(yaml.safe_dump({"trainer": {"plugins": [shell]}}))
+    assert main(["fit", str(recipe(tmp_path)), str(tmp_path / "overlay.yaml")]) == 2
+    refuse_code({"files": "mine.txt", "name": "Skylion007/openwebtext", "x": "torch.optim.AdamW", "y": "a: b: c"}, "r")
 
 
 # --- places to write to

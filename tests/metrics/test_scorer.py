@@ -1,4 +1,5 @@
 import math
+import shutil
 
 import pytest
 import torch
@@ -106,6 +107,25 @@ def test_mistakes_name_the_way_out(folder, tmp_path):
         Scorer(folder, dtype="double")
     with pytest.raises(ValueError, match="at most 8"):
         Scorer(folder, length=9)
+
+
+class Evil:
+    def __reduce__(self):
+        return exec, ("raise SystemExit('code ran')",)
+
+
+def test_weights_with_code_or_torn_are_not_opened_and_nothing_advises_to(folder, tmp_path):
+    judge = shutil.copytree(folder, tmp_path / "judge")
+    (judge / "model.safetensors").write_bytes(b"torn")
+    with pytest.raises(ValueError, match="no scorer at .*header too small; give a Hub name"):
+        Scorer(judge)
+    (judge / "model.safetensors").unlink()
+    torch.save({"weight": Evil()}, judge / "pytorch_model.bin")
+    with pytest.raises(
+        ValueError, match="no scorer at .*more than tensors and plain data, so they are not opened"
+    ) as e:
+        Scorer(judge)
+    assert "weights_only" not in str(e.value) and "\n" not in str(e.value)
 
 
 def test_what_counts_otherwise_is_counted(folder):

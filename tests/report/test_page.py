@@ -103,6 +103,7 @@ def test_an_empty_folder_is_no_error(tmp_path: Path) -> None:
     [
         ("metrics_dot_csv", "step,name,value\n1,train/loss,2.5\n2,train/loss,nan\n3,train/lo", "2 of 4 lines"),
         ("metrics_dot_csv", "\0\0\x01", "1 of 1 lines"),
+        ("metrics_dot_csv", f"step,name,value\n1,a,{'9' * 140_000}\n2,a,2.5\n", "1 of 3 lines hold no number"),
         ("diagnostics__diagnose_dot_json", '{"dabi": [{"K": 8', "cut off"),
         ("diagnostics__diagnose_dot_json", "[]", "holds list"),
         ("eval__torn_dot_json", '{"text": "gen', "cut off"),
@@ -200,6 +201,36 @@ def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.C
     assert main(["report", str(tmp_path / "gone"), "--out", str(tmp_path / "r.html")]) == 2
     said = capsys.readouterr().err
     assert "no folder" in said and said.count("\n") == 1 and not (tmp_path / "r.html").exists()
+
+
+def test_folders_of_which_none_is_a_run_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    out = tmp_path / "r.html"
+    assert main(["report", str(tmp_path / "empty"), str(tmp_path), "--out", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert "found no recipe.yaml" in said and said.count("\n") == 1 and not out.exists()
+    assert main(["report", str(tmp_path / "empty"), str(run(tmp_path / "run")), "--out", str(out)]) == 0
+
+
+@pytest.mark.parametrize("held", [b"weights", b"<", b"<!doctype html>\n<p>a page of mine", b"\xff\0"])
+def test_a_file_that_is_no_page_is_not_written_over(held: bytes, tmp_path: Path, capsys: Any) -> None:
+    out = run(tmp_path / "run") / "model.safetensors"
+    out.write_bytes(held)
+    assert main(["report", str(tmp_path / "run"), "--samples", "0", "--out", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert "not a page of textflow report" in said and "--out" in said and out.read_bytes() == held
+
+
+def test_a_page_is_written_anew_whole(tmp_path: Path) -> None:
+    out, link = tmp_path / "r.html", tmp_path / "link.html"
+    link.symlink_to(out)
+    words = ["report", str(run(tmp_path / "run")), "--out"]
+    out.touch()
+    assert main([*words, str(out)]) == 0
+    first = out.read_bytes()
+    out.write_bytes(first[:-100])
+    assert main([*words, str(link)]) == 0
+    assert out.read_bytes() == first and link.is_symlink() and len(list(tmp_path.iterdir())) == 3
 
 
 def test_a_run_that_cannot_sample_says_why_and_the_others_stand(runs: Any, tmp_path: Path, capsys: Any) -> None:

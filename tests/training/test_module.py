@@ -85,6 +85,44 @@ def test_weights_that_do_not_fit_are_named(change: Any, message: str) -> None:
         Toy().load_weights(weights)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda t: t.index_fill(0, torch.tensor([1]), torch.nan),
+            r"net\.1\.bias has 1 of 8 values that are not finite",
+        ),
+        (lambda t: torch.full_like(t, -torch.inf), r"net\.1\.bias has 8 of 8 values"),
+        (lambda t: torch.full_like(t, 1e300, dtype=torch.float64), r"net\.1\.bias has 8 of 8 values"),
+        (lambda t: t.int(), r"net\.1\.bias is int32, where the model needs floating point"),
+        (lambda t: t.to(torch.complex64), r"net\.1\.bias is complex64, where the model needs floating point"),
+        (lambda t: t.to(torch.float8_e4m3fn), r"net\.1\.bias is float8_e4m3fn, where the model needs"),
+        (lambda t: t.bool(), r"net\.1\.bias is bool, where"),
+        (lambda t: t.to_sparse(), r"net\.1\.bias is sparse, where the model needs plain values"),
+    ],
+)
+def test_weights_that_no_model_can_take_are_named_and_nothing_is_loaded(change: Any, message: str) -> None:
+    model, weights = Toy(), Toy().weights()
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    weights["net.1.bias"] = change(weights["net.1.bias"].detach())
+    with pytest.raises(ValueError, match=message):
+        model.load_weights(weights)
+    assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+
+
+def test_half_precision_whole_numbers_and_laws_that_wait_to_be_measured_are_loaded() -> None:
+    model = Toy()
+    model.codec.register_buffer("law", torch.full((3,), torch.nan))
+    model.codec.register_buffer("steps", torch.tensor(0))
+    weights = model.weights() | {"codec.steps": torch.tensor(7)}
+    model.load_weights({n: t.bfloat16() if t.is_floating_point() else t for n, t in weights.items()})
+    assert model.codec.steps == 7 and model.codec.law.isnan().all()
+    with pytest.raises(ValueError, match="codec.steps is float32, where the model needs int64"):
+        model.load_weights(weights | {"codec.steps": torch.tensor(7.0)})
+    with pytest.raises(ValueError, match="codec.law has 1 of 3 values"):
+        model.load_weights(weights | {"codec.law": torch.tensor([0.0, torch.nan, 1.0])})
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path: Path) -> None:
     def spoil(toy: Toy) -> None:
         if len(toy.seen) == 6:

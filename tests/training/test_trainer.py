@@ -24,6 +24,14 @@ def test_defaults_are_those_of_the_house() -> None:
     assert isinstance(coach.strategy.checkpoint_io, StateIO)
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"max_steps": 0}, {"max_steps": -1}, {"accumulate_grad_batches": 0}, {"gradient_clip_val": float("nan")}]
+)
+def test_numbers_that_would_train_nothing_or_for_ever_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"both need at least 1|needs a norm"):
+        Trainer(**{"max_steps": 1, "accelerator": "cpu", "precision": "32-true"} | wrong)
+
+
 def test_products_may_be_coarser_and_those_of_muon_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
 

@@ -37,7 +37,7 @@ class Split:
     held_apart: float
 
     def __post_init__(self) -> None:
-        if min(self.validation, self.held_apart) < 0 or self.validation + self.held_apart >= 1:
+        if not (self.validation >= 0 and self.held_apart >= 0 and self.validation + self.held_apart < 1):  # nor nan
             raise ValueError(f"validation={self.validation} and held_apart={self.held_apart} must leave some to train")
 
     def part(self, index: int) -> str:

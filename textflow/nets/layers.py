@@ -48,6 +48,8 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout is {dropout}; needs a share in [0, 1)")
         if width % heads or width // heads % 2:
             raise ValueError(f"width {width} and {heads} heads: each head needs an even whole number of channels")
         self.heads, self.dropout = heads, dropout

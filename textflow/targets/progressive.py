@@ -1,5 +1,6 @@
 """Progressive distillation: one step of the student ends where many of its teacher do."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,6 +36,13 @@ class Progressive(Target):
     order: Literal[1, 2] = 1
     gamma: float = 0.0
     earlier: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.substeps < 1 or not 0 <= self.gamma < math.inf or not 0 <= self.earlier < math.inf:
+            raise ValueError(
+                f"Progressive got substeps {self.substeps}, gamma {self.gamma}, earlier {self.earlier}; needs at least"
+                " 1 substep, and finite numbers from 0 on"
+            )
 
     @property
     def plain(self) -> bool:

@@ -20,6 +20,7 @@ from .engines.whole import local, whole
 from .finite import Finite
 from .optim import MuonAdam
 from .schedule import Warmup
+from .values import fault
 
 
 class Trainable(L.LightningModule, ABC):
@@ -124,7 +125,7 @@ class Trainable(L.LightningModule, ABC):
         """Copies weights() of another into the net and the twin both.
 
         Args:
-            tensors: the same names and shapes as weights().
+            tensors: the same names and shapes as weights(), finite floating point where those are.
         """
         state = self.state_dict()
         needed = {name: tuple(t.shape) for name, t in state.items() if not name.startswith("twin.")}
@@ -133,6 +134,11 @@ class Trainable(L.LightningModule, ABC):
         _refuse("missing", [n for n in needed if n not in found])
         _refuse("unexpected", [n for n in found if n not in needed])
         _refuse("misshaped", wrong)
+        if name := next((n for n, tensor in tensors.items() if fault(tensor, state[n])), None):
+            raise ValueError(
+                f"these weights cannot be used: {name} {fault(tensors[name], state[name])}; copy the run anew, or"
+                " continue it from a training state that is sound"
+            )
         for name, tensor in tensors.items():
             state[name].copy_(tensor)
             state[_averaged(name)].copy_(tensor)

@@ -1,6 +1,7 @@
 """Trainer: Lightning's, with the defaults of this house."""
 
 import logging
+import math
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -49,6 +50,13 @@ class Trainer(L.Trainer):
     ) -> None:
         logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advert)
         refuse_strategy(kwargs.get("strategy"))
+        if max_steps < 1 or kwargs.get("accumulate_grad_batches", 1) < 1:
+            raise ValueError(
+                f"max_steps {max_steps}, accumulate_grad_batches {kwargs.get('accumulate_grad_batches', 1)}: both need"
+                " at least 1; for a run as long as a time give max_time and many steps"
+            )
+        if gradient_clip_val is not None and not 0 <= gradient_clip_val < math.inf:
+            raise ValueError(f"gradient_clip_val is {gradient_clip_val}: needs a norm, >= 0, or null for no clipping")
         if val_check_interval is not None and val_check_interval <= 0:
             raise ValueError(
                 f"val_check_interval is {val_check_interval}: needs batches, >= 1, or a fraction of an epoch; "
