@@ -64,7 +64,7 @@ def sample(
     from textflow.eval.run import fields
 
     counted(n=n, steps=steps, length=length, batch_size=batch_size)
-    if prompt_guidance is not None and prompt is prompt_file is infill is None:
+    if prompt_guidance is not None and not any((prompt, prompt_file, infill)):
         raise ValueError(f"--prompt-guidance {prompt_guidance} guides by a prompt: give one too, such as --prompt TEXT")
     generator = writer(run, device, overlays)
     take(generator, sampler, gamma)
