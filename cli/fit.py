@@ -176,11 +176,14 @@ def changes(saved: Path, text: str) -> list[str]:
     """In what the recipe of a run differs from another; a damaged one is an error."""
     from textflow import recipe
     from textflow.changes import differences
+    from textflow.trust import Untrusted
 
     try:
         if not recipe.tree_of(saved):
             raise ValueError("it is empty")
         return differences(saved.read_text(encoding="utf-8"), text)
+    except Untrusted:
+        raise
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{saved} is damaged ({error}); remove it to go on with the recipe given") from error
 

@@ -105,6 +105,7 @@ def parsed(files: Sequence[str], rest: Sequence[str] = ()) -> Namespace:
         rest: --key value.
     """
     checker = parser()
+    refuse_code([word.partition("=")[2] or word for word in rest], "the command line")
     for file in files:
         refuse_unknown_sections(find(file), checker)
     arguments = [part for file in files for part in ("--config", str(find(file)))]

@@ -17,6 +17,10 @@ TRUST = "TEXTFLOW_TRUST"  # packages, separated by commas
 DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
 
+class Untrusted(ValueError):
+    """Code that is named and neither known nor trusted."""
+
+
 def refuse_code(tree: Any, where: str) -> None:
     """What Python would import and is not known or trusted is an error before it is imported, and so is what is no
     class: a parser calls any function that it is given the name of.
@@ -31,12 +35,12 @@ def refuse_code(tree: Any, where: str) -> None:
             continue
         if not within(name, KNOWN):
             if importable(name):
-                raise ValueError(
+                raise Untrusted(
                     f"{where} names {name}, code from outside textflow that would be run; if you trust it, set"
                     f" {TRUST}={name.split('.')[0]} in the environment; a file of this name is ./{name}"
                 )
         elif (found := named(name)) is not None and not (isinstance(found, type) and within(found.__module__, KNOWN)):
-            raise ValueError(f"{where} names {name}, which is no class of {', '.join(KNOWN)}; name a part by its class")
+            raise Untrusted(f"{where} names {name}, which is no class of {', '.join(KNOWN)}; name a part by its class")
 
 
 def names(tree: Any) -> Iterator[str]:

@@ -31,7 +31,7 @@ def fit(teacher: Path, run: Path, ranks: int, told: Path) -> subprocess.Popen[by
     overlay = [str(ROOT / "recipes" / "on" / "ddp.yaml")] * (ranks > 1)
     command = [sys.executable, "-m", "textflow.cli.app", "fit", str(teacher), *overlay, *WORDS]
     command += ["--run.folder", str(run), "--trainer.devices", str(ranks), "--data.batch_size", str(BATCH // ranks)]
-    own = os.environ | {"OMP_NUM_THREADS": "1", "ROWS": str(told)}
+    own = os.environ | {"OMP_NUM_THREADS": "1", "ROWS": str(told), "TEXTFLOW_TRUST": "tests"}
     with open(told / "said", "wb") as said:
         return subprocess.Popen(command, cwd=ROOT, env=own, stdout=said, stderr=said, start_new_session=True)
 

@@ -254,6 +254,18 @@ def test_code_beside_a_recipe_runs_only_where_it_is_trusted_by_name(
     assert len(textflow.load(folder).generate(n=1, steps=1)) == 1 and (tmp_path / "ran").exists()
 
 
+def test_code_named_on_the_command_line_is_refused_before_it_is_in_a_recipe(
+    run: Path, tmp_path: Path, mark: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher = str(run.parent / "teacher.yaml")
+    assert main(["fit", teacher, "--trainer.callbacks", "[{class_path: os.system}]"]) == 2
+    assert main(["fit", teacher, "--model.schedule=os.system"]) == 2
+    assert capsys.readouterr().err.count("the command line names os.system, code from outside textflow") == 2
+    folder = named(run, tmp_path / "other", lambda tree: schedule(tree, CALL))
+    assert main(["fit", teacher, "--run.folder", str(folder), "--trainer.max_steps", "8"]) == 2
+    assert "damaged" not in (said := capsys.readouterr().err) and "TEXTFLOW_TRUST=os" in said, said
+
+
 def test_a_plugin_of_the_trainer_is_one_of_lightnings(tmp_path: Path, mark: Path) -> None:
     shell = {"class_path": "subprocess.Popen", "init_args": {"args": f"touch {mark}", "shell": True}}
     (tmp_path / "overlay.yaml").write_text(yaml.safe_dump({"trainer": {"plugins": [shell]}}))
