@@ -76,6 +76,7 @@ def fit_alone(config: Any, name: str, prepare: Callable[[Any], None] = lambda mo
     import lightning as L
 
     from textflow import checkpoint, recipe
+    from textflow.disk import replace_text
     from textflow.generator import Generator
     from textflow.training import Save
 
@@ -91,11 +92,22 @@ def fit_alone(config: Any, name: str, prepare: Callable[[Any], None] = lambda mo
     if codec and isinstance(model, Generator):
         model.take_codec(checkpoint.weights(codec))
     prepare(model)
+    if state:
+        refuse_another_tokenizer(run, data.tokenizer)
+    saved = run / "recipe.yaml"
+    kept = saved.read_text(encoding="utf-8") if state and saved.is_file() else text
     watch(trainer, config, run)
     if trainer.is_global_zero:
         print(f"{name}\nRun folder {run}{f', continued from {state.parent.name}' if state else ''}; recipe:\n\n{text}")
         checkpoint.start(run, text, data.tokenizer, model, name)
-    trainer.fit(model, data, ckpt_path=state)
+    try:
+        trainer.fit(model, data, ckpt_path=state)
+    except Exception:
+        if trainer.is_global_zero and not any(isinstance(each, Save) and each.begun for each in trainer.callbacks):
+            replace_text(saved, kept)  # a state that was refused stays that of its recipe
+        raise
+    if out_of_time(trainer):
+        return 130
     if any(isinstance(callback, Save) and callback.stopped for callback in trainer.callbacks):
         return 130
     if not trainer.global_step and not trainer.fast_dev_run:
@@ -103,6 +115,33 @@ def fit_alone(config: Any, name: str, prepare: Callable[[Any], None] = lambda mo
     if trainer.is_global_zero and not config.trainer.fast_dev_run:
         finish(run)
     return 0
+
+
+def refuse_another_tokenizer(run: Path, tokenizer: Any) -> None:
+    """A run goes on with the tokens that it has learned."""
+    from textflow.data import Tokenizer
+
+    try:
+        known = Tokenizer.load(run / "tokenizer")
+    except ValueError:  # missing or damaged: it is written anew
+        return
+    ids = [[i] for i in range(tokenizer.vocab) if i not in (tokenizer.eos, tokenizer.pad)]
+    if known.vocab != tokenizer.vocab or known.words(ids) != tokenizer.words(ids):
+        raise ValueError(
+            f"the tokenizer of this recipe is not the one that {run} was trained with (its text has changed): give the"
+            " text back to go on, or name another folder with --run.folder"
+        )
+
+
+def out_of_time(trainer: Any) -> bool:
+    """Whether max_time ended a run before its last step, which is said: it is not trained yet."""
+    from lightning.pytorch.callbacks import Timer
+
+    left = [each.time_remaining() for each in trainer.callbacks if isinstance(each, Timer)]
+    over = trainer.global_step < trainer.max_steps and any(seconds is not None and seconds <= 0 for seconds in left)
+    if over and trainer.is_global_zero:
+        print(f"max_time is over at step {trainer.global_step} of {trainer.max_steps}; the same command goes on")
+    return over
 
 
 @contextmanager

@@ -51,7 +51,8 @@ def differences(old: str, new: str) -> list[str]:
     """The keys in which two resolved recipes differ and that a continued run must not change, as "key: old -> new"."""
     before, after = dict(flat(yaml.safe_load(old))), dict(flat(yaml.safe_load(new)))
     changed = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key) and not FREE.match(key)]
-    if rows_a_step(before) == rows_a_step(after) is not None:
+    was, now = rows_a_step(before), rows_a_step(after)
+    if was == now or (None in (was, now) and {*changed} <= {*BATCH}):  # devices left to the machine: the state knows
         changed = [key for key in changed if key not in BATCH]
     return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in changed]
 

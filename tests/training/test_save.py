@@ -171,9 +171,28 @@ def test_code_in_a_state_file_is_never_run(tmp_path: Path) -> None:
         StateIO().load_checkpoint(tmp_path / "state.pt", weights_only=False)
 
 
+def test_an_old_state_that_cannot_be_removed_yet_is_left_for_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = shutil.rmtree
+
+    def stuck(path: Path, *args: Any, **kwargs: Any) -> None:
+        if Path(path).name == "step-00000004":
+            raise OSError(39, "Directory not empty", str(path))
+        whole(path, *args, **kwargs)
+
+    monkeypatch.setattr(shutil, "rmtree", stuck)
+    with pytest.warns(UserWarning, match="step-00000004 is no longer needed and cannot be removed yet"):
+        fit(tmp_path, 12)
+    assert names(tmp_path) == ["step-00000004", "step-00000008", "step-00000012"]
+    monkeypatch.undo()
+    fit(tmp_path, 16)
+    assert names(tmp_path) == ["step-00000012", "step-00000016"]
+
+
 def test_sigterm_saves_and_the_signals_are_given_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    ask = Toy(after=lambda toy: os.kill(os.getpid(), signal.SIGTERM) if len(toy.seen) == 5 else None)
+    ask = Toy(after=lambda toy: [os.kill(os.getpid(), signal.SIGTERM) for _ in range(2 * (len(toy.seen) == 5))])
     with caplog.at_level("INFO"):
         _, coach = fit(tmp_path, 12, ask)
     assert coach.global_step == 5 and coach.checkpoint_callback.stopped  # type: ignore[union-attr]

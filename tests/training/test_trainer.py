@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -30,6 +31,19 @@ def test_defaults_are_those_of_the_house() -> None:
 def test_numbers_that_would_train_nothing_or_for_ever_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"both need at least 1|needs a norm"):
         Trainer(**{"max_steps": 1, "accelerator": "cpu", "precision": "32-true"} | wrong)
+
+
+def test_half_precision_weights_which_an_average_cannot_follow_are_refused_everywhere() -> None:
+    with pytest.raises(ValueError, match=r"bf16-true under SingleDeviceStrategy: needs 32-true or bf16-mixed"):
+        Trainer(max_steps=1, accelerator="cpu", precision="bf16-true")
+
+
+def test_a_bucket_holds_no_more_than_is_sent_and_an_even_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Zero, "trained", SimpleNamespace(net=torch.nn.Linear(2, 1)))
+    strategy = Zero(2)
+    strategy._fit_bucket()
+    sizes = strategy.config["zero_optimization"]
+    assert (sizes["reduce_bucket_size"], sizes["allgather_bucket_size"]) == (4, 4)
 
 
 def test_products_may_be_coarser_and_those_of_muon_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

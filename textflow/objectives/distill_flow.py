@@ -6,6 +6,7 @@ from torch import Tensor
 from textflow.nets.base import Denoiser, Speaker
 from textflow.objectives.elf import Draws, ELFObjective
 from textflow.objectives.flow_map import Spans, draw_spans
+from textflow.objectives.places import in_many
 from textflow.objectives.rows import means, row_mean, row_nll
 from textflow.objectives.student import Student, quiet
 from textflow.paths.base import Path
@@ -89,7 +90,7 @@ class DistillFlow(Student):
         found = torch.zeros_like(z)
         still = places(spans.instant)
         for rows, ask in ((still, instants), (places(~spans.instant, len(z) - len(still)), self.strides)):
-            if len(rows):
+            if len(rows) or in_many():
                 given, ends = Given(prev[rows], w[rows]), (spans.s[rows], spans.u[rows])
                 found = found.index_put((rows,), ask(teacher, student, path, z[rows], *ends, given))
         return found

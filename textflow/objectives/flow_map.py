@@ -10,6 +10,7 @@ from textflow.clocks.uniform import Uniform
 from textflow.nets.base import Denoiser
 from textflow.nets.frozen import Frozen
 from textflow.objectives.base import Objective
+from textflow.objectives.places import in_many
 from textflow.paths.base import Path
 from textflow.targets.base import Data, Guess, Lesson, Target, Walk, none, places, share
 from textflow.targets.flow_map import SemiGroup
@@ -98,14 +99,15 @@ class FlowMap(Objective):
         z, valid, each, losses = path.mix(x, spans.eps, spans.s), batch.mask, x.new_zeros(x.shape[:2]), {}
         still = places(spans.instant, spans.still)
         for name, rows in (("instant", still), ("steps", places(~spans.instant, len(x) - len(still)))):
-            if not len(rows):
+            if not len(rows) and not in_many():
                 continue
             if name == "steps":
                 some = self._steps(net, path, z[rows], times[rows])
             else:
                 some = self._instants(net, x[rows], z[rows], spans.s[rows])
             each = each.index_put((rows,), some)
-            losses[name] = (some.detach() * valid[rows]).sum() / valid[rows].sum().clamp_min(1)
+            if len(rows):
+                losses[name] = (some.detach() * valid[rows]).sum() / valid[rows].sum().clamp_min(1)
         each = weighed(net, each, spans.s)
         return {"loss": (each * valid).sum() / valid.sum().clamp_min(1), "tokens": valid.sum(), **losses}
 

@@ -1,4 +1,4 @@
-"""Interrupt: the first Ctrl-C or SIGTERM asks a run to save and stop, the second stops it at once."""
+"""Interrupt: the first Ctrl-C or SIGTERM asks a run to save and stop, a second Ctrl-C stops it at once."""
 
 import os
 import signal
@@ -36,11 +36,14 @@ class Interrupt:
     def __call__(self, number: int, frame: Any) -> None:
         if os.getpid() != self.process:  # a data worker: Ctrl-C reaches it too, but the run still needs it
             return None if number == signal.SIGINT else self._default(number)
+        if self.asked and number == signal.SIGTERM:  # a launcher passes on what its workers were told already
+            return None
         if self.asked or not self.before:
             self.restore()
             raise KeyboardInterrupt
         self.asked = True
         rank_zero_info(self.message)
+        return None
 
     def _default(self, number: int) -> None:
         signal.signal(number, signal.SIG_DFL)

@@ -61,6 +61,7 @@ class Save(Checkpoint):
         self.saved = -1  # the step of the last checkpoint
         self.due: dict[str, Any] | None = None  # a checkpoint, before the next step: the progress after its own
         self.stopped = False  # by a signal
+        self.begun = False  # to train: what a state says has been taken over
         self.interrupt = Interrupt(
             "\nfinishing this step, saving, then stopping; once more stops at once and loses the steps since the"
             " last checkpoint"
@@ -85,11 +86,19 @@ class Save(Checkpoint):
     def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
         """Takes SIGTERM after Lightning did; sets the log back to the step that the run continues at."""
         self.interrupt.install(signal.SIGTERM)
-        self.seen = trainer.global_step
-        self.saved = trainer.global_step or -1
+        self.seen = step = trainer.global_step
+        self.saved = step or -1
+        if trainer.world_size > 1:
+            other = trainer.strategy.broadcast(step) != step
+            if trainer.strategy.reduce_boolean_decision(other, all=False):
+                raise ValueError(
+                    f"the processes of this run would go on from different steps, this one from {step}: all of them"
+                    f" need to see one run folder {self.run}, on a disk that the machines share"
+                )
         for logger in trainer.loggers:
             if isinstance(logger, Metrics):
                 logger.rewind(trainer.global_step)
+        self.begun = True
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Saves and stops if that was asked for; else sees whether the batch ended a step after which it is time."""
@@ -118,6 +127,7 @@ class Save(Checkpoint):
     def on_load_checkpoint(self, trainer: L.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
         """Counts the batches as if the steps so far had taken as many as those to come: Lightning takes a step where
         the count is a multiple of that."""
+        checkpoint.get("callbacks", {}).pop("Timer", None)  # max_time is of each call
         was, now = checkpoint.get("accumulated", trainer.accumulate_grad_batches), trainer.accumulate_grad_batches
         if was != now:
             progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]

@@ -135,9 +135,17 @@ def prune(run: Path, step: int, keep: int) -> None:
             kept.append(state)
     for state in states(run):
         if state not in kept:
-            shutil.rmtree(state)
+            remove(state)
     for torn in (run / "state").glob(".step-*.tmp"):
-        shutil.rmtree(torn)
+        remove(torn)
+
+
+def remove(folder: Path) -> None:
+    """Removes a folder; one that another reads, on a shared disk, is left for the next time."""
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        rank_zero_warn(f"{folder} is no longer needed and cannot be removed yet: {error}")
 
 
 def _readable(tmp: Path) -> None:

@@ -66,7 +66,8 @@ def wandb_logger(run: Path, project: str = "textflow", **settings: Any) -> Wandb
             f"W&B is offline: logs stay in {run}/wandb (after `wandb login`: wandb sync {run}/wandb/offline*)"
         )
     run.mkdir(parents=True, exist_ok=True)
-    return Wandb(name=run.name, project=project, save_dir=run, id=_identity(run), mode=mode, **settings)
+    made = None if getattr(rank_zero_only, "rank", 0) else _identity(run)  # the other ranks log nothing there
+    return Wandb(name=run.name, project=project, save_dir=run, id=made, mode=mode, **settings)
 
 
 def has_key() -> bool:

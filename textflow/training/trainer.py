@@ -12,6 +12,7 @@ from lightning.pytorch.plugins import CheckpointIO
 from lightning_utilities.core.rank_zero import rank_zero_info
 
 from .engines import refuse_strategy
+from .engines.refuse import refuse_precision
 from .state import StateIO
 
 
@@ -80,6 +81,8 @@ class Trainer(L.Trainer):
             plugins=plugins,
             **kwargs,
         )
+        if self.precision in ("bf16-true", "16-true"):
+            refuse_precision(self.precision, type(self.strategy).__name__)
 
 
 def fast_precision(accelerator: str = "auto") -> str:

@@ -111,6 +111,7 @@ class Zero(OneFile, DeepSpeedStrategy):
     def _fit_bucket(self) -> None:
         """DeepSpeed takes the memory of a whole bucket, or of two, however few numbers there are to send."""
         sent = sum(p.numel() for p in self.trained.net.parameters() if p.requires_grad)
+        sent += sent % 2  # as it wants
         for key in ("reduce_bucket_size", "allgather_bucket_size"):
             self.config["zero_optimization"][key] = min(self.config["zero_optimization"][key], sent)
 
