@@ -52,7 +52,7 @@ def differences(old: str, new: str) -> list[str]:
     before, after = dict(flat(yaml.safe_load(old))), dict(flat(yaml.safe_load(new)))
     changed = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key) and not FREE.match(key)]
     was, now = rows_a_step(before), rows_a_step(after)
-    if was == now or (None in (was, now) and {*changed} <= {*BATCH}):  # devices left to the machine: the state knows
+    if was == now is not None or (None in (was, now) and {*changed} <= {*BATCH}):  # the state knows the machine's rows
         changed = [key for key in changed if key not in BATCH]
     return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in changed]
 
