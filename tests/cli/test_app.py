@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -128,7 +129,9 @@ def test_what_is_nested_too_deeply_is_a_users_mistake(
 def test_ctrl_c_while_a_module_is_imported_ends_without_a_word(tmp_path: Path) -> None:
     (tmp_path / "swallows.py").write_text(SWALLOWS)
     words = [sys.executable, "-c", INTERRUPTED]
-    done = subprocess.run(words, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(tmp_path)})
+    own = os.environ | {"PYTHONPATH": str(tmp_path)}
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a job in the background ignores it
+    done = subprocess.run(words, capture_output=True, text=True, env=own, preexec_fn=heard)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
@@ -141,8 +144,12 @@ def test_ctrl_c_after_the_imports_is_raised_and_the_handler_given_back(monkeypat
 
     ended: list[str] = []
     monkeypatch.setattr(app, "run", pressed)
-    assert main(["recipes"]) == 130 and ended == ["recipes"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert main(["recipes"]) == 130 and ended == ["recipes"]
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_an_ignored_ctrl_c_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
