@@ -71,7 +71,7 @@ def sample(
     rows = rows_of(generator, prompt, prompt_file, infill, length)
     n = (len(rows) if prompt_file else 16) if n is None else n
     settings: dict[str, Any] = {
-        "checkpoint_hash": of_weights(run),
+        "checkpoint_hash": of_weights(run) if out else None,  # a large file to read
         "seed": seed,
         "steps": steps,
         "sampler": repr(generator.sampler),

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = [
-    ["types", "noise", "disk"],
+    ["types", "noise", "disk", "ranks"],
     ["paths", "clocks"],
     ["nets"],
     ["codecs", "official"],

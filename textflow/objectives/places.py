@@ -2,15 +2,16 @@
 
 from typing import NamedTuple
 
-import torch.distributed as dist
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from textflow.ranks import place
 
 
 def in_many() -> bool:
     """Whether other processes train the same net: then all of them ask it equally often, of no rows too, since they
     exchange its parts at each call."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    return place()[1] > 1
 
 
 class Asked(NamedTuple):

@@ -4,7 +4,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from .whole import place
+from textflow.ranks import place
 
 
 def share_buffers(module: nn.Module) -> None:

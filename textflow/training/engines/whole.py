@@ -5,14 +5,9 @@ from importlib import import_module
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
-
-def place() -> tuple[int, int]:
-    """This process's rank and the number of processes."""
-    there = dist.is_available() and dist.is_initialized()
-    return (dist.get_rank(), dist.get_world_size()) if there else (0, 1)
+from textflow.ranks import place
 
 
 def local(tensor: Any) -> Tensor:
