@@ -53,11 +53,11 @@ def bench(
     """
     import torch
 
-    from textflow.cli.options import counted
+    from textflow.cli.options import at_least_one
     from textflow.disk import replace_json
     from textflow.eval.bench.sizes import setting
 
-    counted(threads=threads, repeats=repeats, rows=rows, length=length, depth=depth, steps=steps)
+    at_least_one(threads=threads, repeats=repeats, rows=rows, length=length, depth=depth, steps=steps)
     torch.set_num_threads(threads)
     change = {"rows": rows, "length": length, "depth": depth}
     how = {"bf16": bf16, "compiled": compiled, "kernels": kernels, "recompute": recompute, "steps": steps}

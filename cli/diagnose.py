@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from textflow.cli.options import best_device, counted
+from textflow.cli.options import at_least_one, best_device
 
 TOLD = {
     "dabi": "DABI [ours]: the denoiser's residual against random directions of its length, all positions at once",
@@ -46,7 +46,7 @@ def diagnose(
         device: cpu, cuda, mps or auto.
     """
     names = chosen(only)
-    counted(n=n, batch_size=batch_size)
+    at_least_one(n=n, batch_size=batch_size)
     if run is not None and world is not None:
         raise ValueError(f"diagnose looks at either a run or a world, not both: leave {run} or --world {world} out")
     if run is None and world is None:

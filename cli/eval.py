@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from textflow.cli.options import SamplerName, counted, devices_of, sample_by, swept
+from textflow.cli.options import SamplerName, at_least_one, devices_of, sample_by, swept
 
 Format = Literal["table", "csv", "markdown", "latex"]
 
@@ -58,7 +58,7 @@ def eval(
             them unless n is given): scale of classifier-free guidance by the source; default: the recipe's.
     """
     counts = numbers(steps)
-    counted(n=n, batch_size=batch_size)
+    at_least_one(n=n, batch_size=batch_size)
     key, values = swept(sweep) if sweep else ("", [])
     from textflow.eval.conditional import of_pairs
 

@@ -24,7 +24,7 @@ def best_device(device: str = "auto") -> Any:
         raise ValueError(f"no device {device!r} here ({str(error).splitlines()[0]}); use --device cpu") from error
 
 
-def counted(**numbers: int | None) -> None:
+def at_least_one(**numbers: int | None) -> None:
     """Refuses a number of things that is below 1; None stands for a default."""
     for name, number in numbers.items():
         if number is not None and number < 1:

@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
-from textflow.cli.options import SamplerName, best_device, counted, take
+from textflow.cli.options import SamplerName, at_least_one, best_device, take
 
 
 def sample(
@@ -63,7 +63,7 @@ def sample(
     from textflow.eval.report.walks import of_weights
     from textflow.eval.run import fields
 
-    counted(n=n, steps=steps, length=length, batch_size=batch_size)
+    at_least_one(n=n, steps=steps, length=length, batch_size=batch_size)
     if prompt_guidance is not None and not any((prompt, prompt_file, infill)):
         raise ValueError(f"--prompt-guidance {prompt_guidance} guides by a prompt: give one too, such as --prompt TEXT")
     generator = writer(run, device, overlays)

@@ -49,7 +49,13 @@ class Commands:
         self.process = subprocess.Popen(words, cwd=ROOT, env=own, stdin=pipe, stdout=pipe, text=True)
 
     def run(
-        self, *words: str, limit: float = 600.0, kill: float | None = None, watch: str = "", script: str = ""
+        self,
+        *words: str,
+        limit: float = 600.0,
+        kill: float | None = None,
+        watch: str = "",
+        script: str = "",
+        folder: Path = ROOT,
     ) -> Done:
         """Run a command.
 
@@ -59,9 +65,10 @@ class Commands:
             kill: seconds after which it is killed with SIGKILL; None lets it end.
             watch: the seconds to the kill count from when this file or folder is there.
             script: a module whose main(words) is run instead of textflow's.
+            folder: where it is run.
         """
         assert self.process.stdin and self.process.stdout
-        asked = {"words": words, "limit": limit, "kill": kill, "watch": watch, "script": script}
+        asked = {"words": words, "limit": limit, "kill": kill, "watch": watch, "script": script, "folder": str(folder)}
         self.process.stdin.write(json.dumps(asked) + "\n")
         self.process.stdin.flush()
         return Done(**json.loads(self.process.stdout.readline()))
@@ -96,11 +103,12 @@ def serve() -> None:
         os.write(answers, (json.dumps(answer(**json.loads(line))) + "\n").encode())
 
 
-def answer(words: list[str], limit: float, kill: float | None, watch: str, script: str) -> dict[str, Any]:
+def answer(words: list[str], limit: float, kill: float | None, watch: str, script: str, folder: str) -> dict[str, Any]:
     """What became of a request."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         child = os.fork()
         if not child:
+            os.chdir(folder)
             command(words, script, out.fileno(), err.fileno())
         with suppress(PermissionError, ProcessLookupError):
             os.setpgid(child, child)  # so that it can be killed with all that it starts, from the first moment on

@@ -53,7 +53,7 @@ def load(run: str | Path, device: str | torch.device = "cpu", overlays: Sequence
     tokenizer = Tokenizer.load(folder / "tokenizer")
     kept = (folder / "recipe.yaml").read_text()
     text = changes.sampling(folder / "recipe.yaml", overlays) if overlays else kept
-    model, config = recipe.load_model(text, tokenizer.vocab)
+    model, config = recipe.load_model(text, tokenizer.vocab, str(folder / "recipe.yaml"))
     if config.data.length < 1:
         raise ValueError(
             f"data.length is {config.data.length} in {folder / 'recipe.yaml'}; a text needs at least 1 token"

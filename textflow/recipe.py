@@ -92,7 +92,7 @@ def read(words: Sequence[str]) -> Namespace:
     if config.run.folder is None:
         config.run.folder = f"checkpoints/{Path(files[0]).stem}"
     refuse(config, SECTIONS)
-    if config.codec and config.codec.endswith((".yaml", ".yml")) and not Path(config.codec).exists():
+    if config.codec and config.codec.endswith((".yaml", ".yml")) and not Path(config.codec).is_file():
         config.codec = str(find(str(Path(files[0]).parent / config.codec)))
     return config
 
@@ -202,19 +202,20 @@ def write(config: Namespace) -> str:
     return parser().dump(config, skip_none=True)
 
 
-def load_model(text: str, vocab: int) -> tuple[Trainable, Namespace]:
+def load_model(text: str, vocab: int, where: str = "the recipe") -> tuple[Trainable, Namespace]:
     """The model of a resolved recipe, with fresh weights, and the recipe.
 
     Args:
         text: YAML.
         vocab: of its tokenizer.
+        where: it stands, for an error.
     """
     checker = parser()
-    refuse_code(text, "the recipe")
+    refuse_code(text, where)
     try:
         config = checker.parse_string(text)
     except ArgumentError as error:
-        raise ValueError(explain(str(error), checker)) from error
+        raise ValueError(f"{where}: {explain(str(error), checker)}") from error
     only = Namespace(model=config.model)  # type: ignore[no-untyped-call]
     small = ArgumentParser(exit_on_error=False)
     small.add_argument("--model", type=Callable[[int], Trainable])

@@ -1,12 +1,10 @@
 """The diagnostics' curves over training, from a run's metrics.csv."""
 
-import csv
-from collections import defaultdict
 from pathlib import Path
 
 from textflow.eval.figures.style import figure
+from textflow.eval.report.folder import curves as read
 
-Curves = dict[str, list[tuple[int, float]]]
 PANELS = (
     ("DABI [ours]", "ratio", ("dabi/ce", "dabi/flip")),
     (
@@ -25,11 +23,13 @@ def curves(metrics: Path, path: Path) -> bool:
         metrics: metrics.csv of a run.
         path: of the figure, without a suffix.
     """
-    found = read(metrics)
+    broken: list[str] = []
+    found = read(metrics, broken)
     panels = [panel for panel in PANELS if any(name in found for name in panel[2])]
     if not panels:
         return False
     caption = f"Logged by the callbacks while {metrics.parent.name} trained; held-out text, fixed noise."
+    caption += "".join(f" {line}." for line in broken)
     with figure(path, caption, len(panels), width=3.6) as drawn:
         for axis, (title, unit, names) in zip([drawn] if len(panels) == 1 else drawn, panels, strict=True):
             for name in names:
@@ -39,12 +39,3 @@ def curves(metrics: Path, path: Path) -> bool:
             axis.set_ylim(bottom=0)
             axis.legend()
     return True
-
-
-def read(metrics: Path) -> Curves:
-    """(step, value) by name."""
-    found: Curves = defaultdict(list)
-    with metrics.open(newline="") as file:
-        for row in csv.DictReader(file):
-            found[row["name"]].append((int(row["step"]), float(row["value"])))
-    return found

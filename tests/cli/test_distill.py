@@ -1,6 +1,7 @@
 """`textflow distill` as its user runs it: rounds, stopped and continued."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,23 @@ def test_the_same_command_does_nothing_more(teacher: Path, students: Path) -> No
     before = (students / "steps-2" / "model.safetensors").read_bytes()
     assert main(words(teacher, students)) == 0
     assert (students / "steps-2" / "model.safetensors").read_bytes() == before
+
+
+def test_a_round_does_not_go_on_from_a_start_that_has_changed(
+    teacher: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = teacher.parent / "longer"
+    quiet = ["--trainer.callbacks", "[]", "--run.wandb", "false", "--trainer.max_steps"]
+    assert main([*words(teacher, out), *quiet, "3"]) == 0
+    second = (out / "steps-2" / "model.safetensors").read_bytes()
+    capsys.readouterr()
+    assert main([*words(teacher, out), *quiet, "6"]) == 2
+    said = capsys.readouterr().err
+    assert all(word in said for word in (str(out / "steps-2"), "other weights of its start", str(out / "steps-4")))
+    assert (out / "steps-2" / "model.safetensors").read_bytes() == second, "what is there is left as it is"
+    shutil.rmtree(out / "steps-2")
+    assert main([*words(teacher, out), *quiet, "6"]) == 0
+    assert main([*words(teacher, out), *quiet, "6"]) == 0
 
 
 def test_killed_in_the_second_round_it_ends_with_the_same_weights(

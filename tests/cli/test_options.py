@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from textflow.cli.options import counted, devices_of, sample_by, swept, take
+from textflow.cli.options import at_least_one, devices_of, sample_by, swept, take
 from textflow.escapes import Commit, Soft
 from textflow.oracle import WORLDS
 from textflow.samplers import Euler, Heun, Reinject, Renoise
@@ -67,10 +67,10 @@ def test_several_processes_on_a_cpu_and_never_more_gpus_than_there_are() -> None
 
 
 def test_what_nothing_uses_and_numbers_below_1_are_refused() -> None:
-    counted(n=None, steps=1)
+    at_least_one(n=None, steps=1)
     with pytest.raises(ValueError, match=r"--batch-size is 0; at least 1"):
-        counted(n=3, batch_size=0)
+        at_least_one(n=3, batch_size=0)
     with pytest.raises(ValueError, match=r"-n is -2; at least 1"):
-        counted(n=-2)
+        at_least_one(n=-2)
     with pytest.raises(ValueError, match=r"--gamma 9\.0 is the strength of --sampler reinject, not of ode"):
         take(None, "ode", 9.0)

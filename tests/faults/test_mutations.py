@@ -174,7 +174,9 @@ def mutated_recipe(commands: Commands, home: Home, text: str | bytes) -> None:
     run, file = home.fresh(codec=True), home.folder / "mutant.yaml"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     words = ["--run.folder", str(run), *STEPS, "--trainer.max_steps", "4"]
-    sound(commands.run("fit", str(file), *words, limit=LIMIT), text)
+    apart = home.folder / "apart"  # a mutant may name a place to keep rows, beside it
+    apart.mkdir(exist_ok=True)
+    sound(commands.run("fit", str(file), *words, limit=LIMIT, folder=apart), text)
     no_half(run)
 
 

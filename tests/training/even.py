@@ -14,6 +14,7 @@ from lightning.pytorch.plugins.precision import DeepSpeedPrecision
 from torch import Tensor, nn
 
 from textflow.data import DataModule, Files, SentencePiece
+from textflow.targets.mean_flow import MeanFlow
 from textflow.training import (
     FSDP,
     Metrics,
@@ -71,7 +72,8 @@ class Net(nn.Module):
 class Even(Trainable):
     """The loss is a mean over rows, or over some of the tokens whose number is told (`tokens`) or not (`untold`).
 
-    On the last rank there is a fault: the loss of step 3 or a weight after step 5 is infinite; on all the disk is full.
+    On the last rank there is a fault: the loss of step 3 or a weight after step 5 is infinite; on all the disk is full,
+    or a target asks for derivatives forward-mode (`tangent`).
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Even(Trainable):
         torch.manual_seed(1)
         self.average(Net())
         self.mean, self.fault = mean, fault
+        self.target = MeanFlow() if fault == "tangent" else None
         self.seen: list[list[int]] = []
         self.drawn: list[float] = []
         self.heard: list[float] = []

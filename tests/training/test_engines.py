@@ -62,6 +62,7 @@ def fast(one: Path) -> Path:
     """What two make of it, DDP and ZeRO-2."""
     wrong = [case("zero2", "torch_muon", "refused-muon"), case("zero2", "muon", "refused-half", precision="bf16-true")]
     wrong += [case("ddp", "muon", "refused-batch", start="one-muon", shares=1)]
+    wrong += [case("zero3", "muon", "refused-tangent", fault="tangent")]
     controls = [case("twice", "sgd", "twice-4", accumulate=4), case("ddp", "muon", "ddp-untold", mean="untold")]
     wrong += [case("ddp", "adamw", f"failed-{fault}", fault=fault) for fault in ("loss", "weight", "disk")]
     between = case("zero2", "muon", "zero2-from-ddp", start="ddp-muon")
@@ -216,6 +217,7 @@ def test_muon_and_adam_keep_the_parameters_that_they_were_given_by_name(runs: Pa
     [
         ("refused-muon", ["Muon under ZeRO-2", "use MuonAdam", "recipes/on/ddp.yaml"]),
         ("refused-half", ["bf16-true under ZeRO-2", "bf16-mixed"]),
+        ("refused-tangent", ["MeanFlow under ZeRO-3", "recipes/on/zero2.yaml"]),
         ("refused-batch", ["takes 8 rows a step", "go on with 16", "--data.batch_size"]),
         ("failed-loss", ["the loss of step 3", "Lower the learning rate"]),
         ("failed-weight", ["net.scores.weight is no longer finite at step 5", "nothing was saved"]),

@@ -61,6 +61,8 @@ class T5(Codec):
             )
         except (OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:  # absent, damaged, or with code
             found = " ".join(str(error).split())[:400]
+            if isinstance(error, pickle.UnpicklingError):  # torch advises to read it all the same
+                found = "its weights are a pickle with code, which is not run"
             raise ValueError(
                 f"no T5 encoder at {self.name!r}: give a name on the Hugging Face Hub or a folder made by "
                 f"save_pretrained with --model.codec.name ({found})"

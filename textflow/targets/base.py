@@ -1,7 +1,7 @@
 """Target: what a student is to answer, made from a teacher or from the student itself."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import ClassVar, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -40,6 +40,8 @@ class Lesson(NamedTuple):
 
 class Target(ABC):
     """From z at s: the clean guess with which one step of the student, s -> u, ends where it should."""
+
+    tangent: ClassVar[bool] = False  # whether it differentiates the student forward-mode
 
     @abstractmethod
     def times(self, s: Times, u: Times, clock: Clock) -> Walk:

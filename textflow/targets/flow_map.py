@@ -45,6 +45,7 @@ class Eulerian(Target):
         floor: smallest 1 - u that is divided by: the form has no limit there.
     """
 
+    tangent = True
     floor: float = 1e-3
 
     def times(self, s: Times, u: Times, clock: Clock) -> Walk:
@@ -70,6 +71,7 @@ class Lagrangian(Target):
         project: take the nearest point of the simplex, for one-hot latents.
     """
 
+    tangent = True
     project: bool = True
 
     def times(self, s: Times, u: Times, clock: Clock) -> Walk:

@@ -16,6 +16,8 @@ class MeanFlow(Target):
     """V(z; s, u) = v + (u - s) dV/ds along (v, 1), V the student's mean velocity from s to u and v the teacher's at s
     (2505.13447, eq. 6, with time turned round); for v of a pair of text and noise the teacher is `Data`."""
 
+    tangent = True
+
     def times(self, s: Times, u: Times, clock: Clock) -> Walk:
         return torch.stack([s, u], 1)
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
+import torch.distributed as dist
 from lightning.pytorch.callbacks import Checkpoint
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 
@@ -62,6 +64,7 @@ class Save(Checkpoint):
         self.due: dict[str, Any] | None = None  # a checkpoint, before the next step: the progress after its own
         self.stopped = False  # by a signal
         self.begun = False  # to train: what a state says has been taken over
+        self.hosts: Any = None  # the processes, where they tell each other something that no GPU waits for
         self.interrupt = Interrupt(
             "\nfinishing this step, saving, then stopping; once more stops at once and loses the steps since the"
             " last checkpoint"
@@ -69,19 +72,18 @@ class Save(Checkpoint):
 
     def setup(self, trainer: Any, module: Any, stage: str) -> None:
         """Finds out before the first step whether the folder can be written."""
-        if stage == "fit" and not trainer.fast_dev_run and trainer.is_global_zero:
-            try:
-                (self.run / "state").mkdir(parents=True, exist_ok=True)
-                replace(self.run / "state" / "writable", lambda path: path.touch())
-                (self.run / "state" / "writable").unlink()
-            except OSError as error:
-                raise self._failure("in the run folder", error) from error
+        if stage != "fit" or trainer.fast_dev_run:
+            return
+        with first(trainer) as writes:
+            if writes:
+                self._try()
 
     def on_fit_start(self, trainer: L.Trainer, module: Any) -> None:
         """Takes Ctrl-C before the data workers start, which then ignore it."""
         self.stopped = self.interrupt.asked = False
         self.due = None
         self.interrupt.install(signal.SIGINT)
+        self.hosts = dist.new_group(backend="gloo") if trainer.world_size > 1 else None
 
     def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
         """Takes SIGTERM after Lightning did; sets the log back to the step that the run continues at."""
@@ -212,13 +214,23 @@ class Save(Checkpoint):
     def _asked(self, trainer: L.Trainer) -> bool:
         if trainer.world_size == 1:
             return self.interrupt.asked
-        return bool(trainer.strategy.reduce_boolean_decision(self.interrupt.asked, all=False))
+        asked = torch.tensor(int(self.interrupt.asked))
+        dist.all_reduce(asked, dist.ReduceOp.MAX, self.hosts)
+        return bool(asked)
 
     def _stop(self, trainer: L.Trainer) -> None:
         """Ends the fit after this step, without a last validation and whatever the least number of steps."""
         self.stopped = trainer.should_stop = True
         trainer.limit_val_batches = 0
         trainer.fit_loop.min_epochs = trainer.fit_loop.epoch_loop.min_steps = None
+
+    def _try(self) -> None:
+        try:
+            (self.run / "state").mkdir(parents=True, exist_ok=True)
+            replace(self.run / "state" / "writable", lambda path: path.touch())
+            (self.run / "state" / "writable").unlink()
+        except OSError as error:
+            raise self._failure("in the run folder", error) from error
 
     def _failure(self, what: str, error: OSError) -> OSError:
         before = [state.name for state in states(self.run) if damage(state) is None] if self.run.is_dir() else []

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+from torch import nn
 from torch.optim import Optimizer
 
 from ..optim import MuonAdam
@@ -54,6 +55,21 @@ def refuse_clipping(trainer: Any, engine: str) -> None:
     """Clipping by value needs the whole gradients."""
     if trainer.gradient_clip_val and str(trainer.gradient_clip_algorithm or "norm") != "norm":
         raise ValueError(f"gradient_clip_algorithm {trainer.gradient_clip_algorithm} under {engine}: needs norm")
+
+
+def refuse_tangents(module: nn.Module, engine: str) -> None:
+    """Hooks that gather a parameter as it is used do not see forward-mode derivatives.
+
+    Args:
+        module: whose parts may hold a target.
+        engine: its name.
+    """
+    for part in module.modules():
+        if getattr(target := getattr(part, "target", None), "tangent", False):
+            raise ValueError(
+                f"{type(target).__name__} under {engine} differentiates a net whose parameters are not there; use"
+                " recipes/on/zero2.yaml or fsdp.yaml"
+            )
 
 
 def refuse_strategy(strategy: Any) -> None:

@@ -17,7 +17,7 @@ from ..optim import MuonAdam
 from .exchange import Exchange
 from .layout import of_zero
 from .one_file import OneFile
-from .refuse import refuse_clipping, refuse_optimizer, refuse_precision
+from .refuse import refuse_clipping, refuse_optimizer, refuse_precision, refuse_tangents
 from .share import share_buffers
 from .trained import Bare, Trained
 
@@ -95,6 +95,8 @@ class Zero(OneFile, DeepSpeedStrategy):
 
     def init_deepspeed(self) -> None:
         refuse_clipping(self.trained.trainer, self.title)
+        if self.stage == 3:
+            refuse_tangents(self.trained, self.title)
         super().init_deepspeed()
 
     def _init_optimizers(self) -> Any:
