@@ -85,6 +85,13 @@ def test_a_length_below_one_is_named(run: Path, length: int) -> None:
         textflow.load(run)
 
 
+def test_a_saved_recipe_without_a_model_is_named_by_its_file(run: Path) -> None:
+    text = (run / "recipe.yaml").read_text()
+    (run / "recipe.yaml").write_text(text[: text.index("model:")] + "model: 3\n")
+    with pytest.raises(ValueError, match=rf"^{run / 'recipe.yaml'}: .*got 3"):
+        textflow.load(run)
+
+
 @pytest.mark.parametrize("length", [-5, 10**15])
 def test_noise_of_a_length_that_cannot_be_is_named(length: int) -> None:
     with pytest.raises(ValueError, match=f"no noise of {length} x 8 a sample"):

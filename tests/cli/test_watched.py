@@ -1,5 +1,6 @@
 """Diagnostics watch a fit: their curves are kept, and no weight moves."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from safetensors.torch import load_file
 from tests.cli.tiny import recipe
 from tests.wandb_file import history
 from textflow.cli.app import main
+from textflow.eval.figures.curves import curves
 
 WATCH = """\
 trainer:
@@ -90,6 +92,14 @@ def test_diagnose_prints_keeps_and_draws(runs: dict[str, Path], capsys: pytest.C
     assert "[ours]" in said and "mode commit" in said and "temperature" in said
     names = {path.name for path in (run / "diagnostics").iterdir()}
     assert {"diagnose.json", "dabi.png", "dabi.svg", "rollin.png"} <= names
+
+
+def test_curves_of_a_damaged_log_say_what_they_leave_out(runs: dict[str, Path], tmp_path: Path) -> None:
+    log = (runs["watched"] / "metrics.csv").read_text()
+    (tmp_path / "metrics.csv").write_text(log + "12,dabi/ce,wor\n1")
+    assert curves(tmp_path / "metrics.csv", tmp_path / "curves")
+    said = " ".join(re.findall("<!-- (.*?) -->", (tmp_path / "curves.svg").read_text()))
+    assert "2 of" in said and "lines hold no number and are left out" in said
 
 
 def test_an_unknown_measure_or_no_subject_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
