@@ -6,7 +6,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from textflow.cli.fit import fit_config, leads, quiet
+from textflow.cli.fit import fit_config, quiet
+from textflow.cli.going_on import leads, refuse_another_start
 from textflow.cli.recipes import title
 
 SHOWN = (
@@ -63,32 +64,6 @@ def distill(words: list[str]) -> int:
         print(f"Students: {', '.join(str(whole / each['run']) for each in made)}")
         compare(whole)
     return 0
-
-
-def refuse_another_start(run: Path, origin: dict[str, Path]) -> None:
-    """A round goes on with the teacher and from the start that it has begun with, which RUN/origin.json tells.
-
-    Args:
-        run: of the round.
-        origin: runs whose averaged weights it takes.
-    """
-    from textflow.disk import content, replace_json
-    from textflow.recipe import tree_of
-    from textflow.training.state import states
-
-    files = {name: folder / "model.safetensors" for name, folder in origin.items()}
-    if missing := next((file for file in files.values() if not file.is_file()), None):
-        raise ValueError(f"{missing.parent} holds no trained run: {missing.name} is missing; fit it first")
-    now, place = {name: content(file) for name, file in files.items()}, run / "origin.json"
-    if leads() and not states(run):
-        run.mkdir(parents=True, exist_ok=True)
-        replace_json(place, now)
-    known = tree_of(place) if place.is_file() else now
-    if other := next((name for name in now if known.get(name) != now[name]), None):
-        raise ValueError(
-            f"{run} has begun with other weights of its {other} than {origin[other]} holds now: remove {run} to teach"
-            " this round anew, or name another --run.folder"
-        )
 
 
 def enrol(load: Callable[[Path], Any], teacher: Path, before: Path, student: Any) -> None:

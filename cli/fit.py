@@ -1,14 +1,13 @@
 """textflow fit RECIPE [OVERLAY ...] [--key value]"""
 
 import logging
-import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from textflow.cli.going_on import alone, refuse_another_tokenizer, resume_point
 from textflow.cli.recipes import title
 
 HELP = """usage: textflow fit RECIPE [OVERLAY ...] [--key value ...]
@@ -117,22 +116,6 @@ def fit_alone(config: Any, name: str, prepare: Callable[[Any], None] = lambda mo
     return 0
 
 
-def refuse_another_tokenizer(run: Path, tokenizer: Any) -> None:
-    """A run goes on with the tokens that it has learned."""
-    from textflow.data import Tokenizer
-
-    try:
-        known = Tokenizer.load(run / "tokenizer")
-    except ValueError:  # missing or damaged: it is written anew
-        return
-    ids = [[i] for i in range(tokenizer.vocab) if i not in (tokenizer.eos, tokenizer.pad)]
-    if known.vocab != tokenizer.vocab or known.words(ids) != tokenizer.words(ids):
-        raise ValueError(
-            f"the tokenizer of this recipe is not the one that {run} was trained with (its text has changed): give the"
-            " text back to go on, or name another folder with --run.folder"
-        )
-
-
 def out_of_time(trainer: Any) -> bool:
     """Whether max_time ended a run before its last step, which is said: it is not trained yet."""
     from lightning.pytorch.callbacks import Timer
@@ -142,32 +125,6 @@ def out_of_time(trainer: Any) -> bool:
     if over and trainer.is_global_zero:
         print(f"max_time is over at step {trainer.global_step} of {trainer.max_steps}; the same command goes on")
     return over
-
-
-@contextmanager
-def alone(run: Path) -> Iterator[None]:
-    """Holds a run folder: two fits do not write into one. The other ranks of a fit come in behind the first."""
-    from filelock import FileLock, Timeout
-
-    if not leads():
-        yield
-        return
-    run.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(run / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise ValueError(f"another `textflow fit` is writing into {run}; name another --run.folder") from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def leads() -> bool:
-    """Whether this process is the first of its job, on all machines, by what Lightning, torchrun or srun say."""
-    job = ["RANK"] if os.environ.get("RANK") else ["NODE_RANK", "GROUP_RANK", "SLURM_PROCID"]
-    return not any(int(os.environ.get(rank) or 0) for rank in ("LOCAL_RANK", *job))
 
 
 def watch(trainer: Any, config: Any, run: Path) -> None:
@@ -189,42 +146,6 @@ def finish(run: Path) -> None:
         print(f"\nSamples ({texts[-1]}):\n\n{texts[-1].read_text()}")
         print(f"More: textflow sample {run} -n 16    Score: textflow eval {run}")
     print(f"Trained: {run}")
-
-
-def resume_point(run: Path, text: str) -> Path | None:
-    """The state to continue from; a run of another recipe is refused."""
-    from textflow.training import latest
-
-    state = latest(run) if run.is_dir() else None
-    saved = run / "recipe.yaml"
-    if state and saved.is_file() and (changed := changes(saved, text)):
-        more = f" and {len(changed) - 8} more keys" if len(changed) > 8 else ""
-        raise ValueError(
-            f"{run} holds a run of another recipe: {'; '.join(changed[:8])}{more}. Name another folder with "
-            "--run.folder, or take these keys back to continue it"
-        )
-    if not state and (run / "model.safetensors").is_file():
-        raise ValueError(
-            f"{run} holds trained weights but no whole training state to go on from, and is not overwritten: "
-            "name another folder with --run.folder, or remove it"
-        )
-    return state
-
-
-def changes(saved: Path, text: str) -> list[str]:
-    """In what the recipe of a run differs from another; a damaged one is an error."""
-    from textflow import recipe
-    from textflow.changes import differences
-    from textflow.trust import Untrusted
-
-    try:
-        if not recipe.tree_of(saved):
-            raise ValueError("it is empty")
-        return differences(saved.read_text(encoding="utf-8"), text)
-    except Untrusted:
-        raise
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{saved} is damaged ({error}); remove it to go on with the recipe given") from error
 
 
 def codec_run(config: Any, run: Path) -> Path | None:

@@ -60,6 +60,7 @@ def sample(
     if run is None:
         raise ValueError("sample needs a RUN, or --from-record FILE; see textflow sample --help")
     from textflow.cli.prompts import approximate, rows_of
+    from textflow.disk import content
     from textflow.eval.report.walks import of_weights
     from textflow.eval.run import fields
 
@@ -77,14 +78,27 @@ def sample(
         "sampler": repr(generator.sampler),
         "escape": fields(getattr(generator, "escape", None)),
         "grid": fields(getattr(generator, "grid", None)),
-        "overlays": overlays,
+        "overlays": said_by(overlays, run),
         "guidance": guidance,
         "length": length,
     }
     if rows:
-        given = prompt or infill or str(prompt_file)
+        given = prompt or infill or f"{prompt_file} {content(prompt_file)[:16]}"  # type: ignore[arg-type]
         settings |= {"given": given, "prompt_guidance": prompt_guidance, "approximate": approximate(generator, rows)}
     put(generator, rows, n, settings, batch_size, out)
+
+
+def said_by(overlays: list[str], run: Path) -> list[str]:
+    """What overlays change of a run's recipe: their names alone would not tell.
+
+    Args:
+        overlays: recipes.
+        run: folder of the run.
+    """
+    from textflow.changes import differences, sampling
+
+    kept = run / "recipe.yaml"
+    return differences(kept.read_text(encoding="utf-8"), sampling(kept, overlays)) if overlays else []
 
 
 def writer(run: Path, device: str, overlays: list[str]) -> Any:

@@ -74,3 +74,26 @@ def test_a_grid_with_a_law_gives_way_to_one_without(tmp_path: Path) -> None:
     own: Any = textflow.load(tmp_path / "run")
     other: Any = textflow.load(tmp_path / "run", overlays=[str(ROOT / "recipes" / "sampler" / "uniform_clock.yaml")])
     assert own.grid.measured and isinstance(other.grid, Uniform) and other.generate(n=1, steps=2)
+
+
+def test_texts_of_an_overlay_or_of_prompts_that_have_changed_are_not_continued(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said, out = {name: tmp_path / name for name in ("mine.yaml", "prompts.txt")}, tmp_path / "samples.jsonl"
+    words = ["sample", str(run), str(said["mine.yaml"]), "-n", "1", "--steps", "2", "--device", "cpu"]
+    words += ["--prompt-file", str(said["prompts.txt"]), "--out", str(out)]
+    said["mine.yaml"].write_text("model: {init_args: {guidance: 1.5}}")
+    said["prompts.txt"].write_text("and the\n")
+    assert main(words) == 0 and main(words) == 0
+    for name, other, named in (
+        ("mine.yaml", "model: {init_args: {guidance: 2.5}}", "-> 2.5"),
+        ("prompts.txt", "of\n", "given"),
+    ):
+        before = said[name].read_text()
+        said[name].write_text(other)
+        capsys.readouterr()
+        assert main(words) == 2
+        error = capsys.readouterr().err
+        assert "was sampled otherwise" in error and named in error, error
+        said[name].write_text(before)
+    assert main(words) == 0
