@@ -13,7 +13,7 @@ model:
   init_args:
     optimizer: {class_path: MuonAdam, init_args: {lr: 0.05, adam: [embed]}}
     schedule: {class_path: Warmup, init_args: {steps: 2}}
-trainer: {max_steps: 40, val_check_interval: 20}
+trainer: {max_steps: 40, val_check_interval: 20, limit_val_batches: 4}
 """
 TEACHER = """\
 # tiny teacher
@@ -34,7 +34,13 @@ model:
     schedule: {class_path: Warmup, init_args: {steps: 2}}
     ema: 0.9
 run: {folder: FOLDER/run, save_every: 4, samples_every: 4, samples: 2, wandb: false}
-trainer: {max_steps: 12, val_check_interval: 4, log_every_n_steps: 1, accelerator: cpu, precision: 32-true}
+trainer:
+  max_steps: 12
+  val_check_interval: 4
+  limit_val_batches: 4
+  log_every_n_steps: 1
+  accelerator: cpu
+  precision: 32-true
 """
 SOUNDS = [consonant + vowel for consonant in "bdklmnprst" for vowel in "aeiou"]
 
