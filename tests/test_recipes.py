@@ -1,5 +1,6 @@
 """Every recipe parses and can be built; a user's slip is answered in one line that names what was meant."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +91,16 @@ def test_graphs_meet_fixed_shapes() -> None:
     assert (inner.net.init_args.compiled, inner.objective.init_args.coins) == ("graphs", "stratified")
 
 
+@cache
+def teachers(base: str) -> str:
+    """The resolved recipe of a teacher."""
+    return recipe.write(recipe.read([base, *TINY]))
+
+
 def student(name: str, folder: Path, *over: str) -> list[Namespace]:
     """The rounds of a student's recipe over its teacher's, which was not trained."""
     base = "recipes/elf_b.yaml" if "elf_b" in name else "recipes/quickstart.yaml"
-    (folder / "recipe.yaml").write_text(recipe.write(recipe.read([base, *TINY])))
+    (folder / "recipe.yaml").write_text(teachers(base))
     return [own for *_, own in rounds.each(rounds.student([name, *over, "--teacher", str(folder)]))]
 
 

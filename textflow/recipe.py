@@ -198,8 +198,8 @@ def opened(data: Any, stage: str = "validate") -> DataModule:
 
 
 def write(config: Namespace) -> str:
-    """The resolved recipe as YAML."""
-    return parser().dump(config, skip_none=True)
+    """The resolved recipe as YAML; it was checked when it was read."""
+    return parser().dump(config, skip_none=True, skip_validation=True)
 
 
 def load_model(text: str, vocab: int, where: str = "the recipe") -> tuple[Trainable, Namespace]:
