@@ -121,8 +121,20 @@ def test_a_flow_map_waits_only_where_its_share_of_rows_is_not_whole(target: Targ
     assert flow(FlowMap(target, LogitNormal()), rows=7) == ["nonzero"]
 
 
-def test_distilling_into_a_flow_map_waits_for_its_instant_rows_alone() -> None:
-    assert flow(DistillFlow(like=ELFObjective(coins="stratified")), rows=10) == ["nonzero"]
+@pytest.mark.parametrize("rows", [10, 11, 13])
+def test_distilling_into_a_flow_map_with_stratified_coins_never_waits(rows: int) -> None:
+    assert flow(DistillFlow(like=ELFObjective(coins="stratified")), rows) == []
+
+
+def test_of_denoising_rows_the_nearest_number_to_their_share_is_instant() -> None:
+    objective, x = DistillFlow(like=ELFObjective(coins="stratified"), instant=0.3), torch.randn(25, 5, 7)
+    for _ in range(20):
+        draws = objective.like.draw(x)
+        spans = objective.spans(x, draws)
+        told = ~draws.decode
+        assert spans.still == int(spans.instant.sum()) == int((spans.instant & told).sum()) == 6  # of 20
+        assert bool((spans.u[spans.instant] == spans.s[spans.instant]).all())
+        assert bool((spans.u > spans.s)[told & ~spans.instant].all())
 
 
 @pytest.mark.parametrize("padded", [False, True])

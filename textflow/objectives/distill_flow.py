@@ -52,11 +52,28 @@ class DistillFlow(Student):
             )
         if self.teacher is None:
             raise ValueError("DistillFlow has no teacher: name its run, `textflow distill RECIPE --teacher RUN`")
-        return self.loss(net, path, x, batch, self.like.draw(x), draw_spans(x, self.clock, self.instant, self.whole))
+        draws = self.like.draw(x)
+        return self.loss(net, path, x, batch, draws, self.spans(x, draws))
+
+    def spans(self, x: Latents, draws: Draws) -> Spans:
+        """Steps of rows. Where coins are stratified, as many denoising rows as is nearest to the share are instant, and
+        no others: no step waits for a GPU.
+
+        Args:
+            x: latents of the shape wanted.
+            draws: of `like`.
+        """
+        if (counts := self.like.counts(len(x))) is None:
+            return draw_spans(x, self.clock, self.instant, self.whole)
+        few = len(x) - counts.decode
+        rows, some = places(~draws.decode, few), x[:few]
+        drawn = draw_spans(some, self.clock, self.instant, self.whole, round(self.instant * few))
+        s, u = (x.new_zeros(len(x)).index_put((rows,), time.to(x)) for time in (drawn.s, drawn.u))
+        instant = torch.zeros_like(draws.decode).index_put((rows,), drawn.instant)
+        return Spans(s, u, torch.randn_like(x), instant, drawn.still)
 
     def loss(self, net: Speaker, path: Path, x: Latents, batch: Batch, draws: Draws, spans: Spans) -> dict[str, Tensor]:
-        """The losses for given draws; rows weigh alike. How many instant rows denoise is a matter of chance: for that
-        the host waits for a GPU, once a step.
+        """The losses for given draws; rows weigh alike.
 
         Args:
             net: the student, which is told the end of its step.
@@ -64,13 +81,14 @@ class DistillFlow(Student):
             x: clean latents.
             batch: ids and mask behind x.
             draws: of `like`; their t and eps are not used.
-            spans: start, end and noise of each row.
+            spans: start, end and noise of each row, as `spans` draws them.
         """
         counts, z = self.like.counts(len(x)), path.mix(x, spans.eps, spans.s)
         rows = places(~draws.decode, counts and len(x) - counts.decode)
         said = places(draws.decode, counts and counts.decode)
         again = places(draws.again[rows], counts and counts.again)
-        some = Spans(spans.s[rows], spans.u[rows], spans.eps[rows], spans.instant[rows])
+        still = spans.still if counts else None  # of the rows that denoise
+        some = Spans(spans.s[rows], spans.u[rows], spans.eps[rows], spans.instant[rows], still)
         off = self.off(net, path, z[rows], some, draws.w[rows], again)
         square = row_mean(off.square().mean(-1), batch.mask[rows])
         weight = (square.detach() + self.eps) ** -self.power if self.power else None
@@ -88,7 +106,7 @@ class DistillFlow(Student):
         with torch.no_grad():
             prev[again] = teacher(z[again], spans.s[again], Given(w=w[again])).mean
         found = torch.zeros_like(z)
-        still = places(spans.instant)
+        still = places(spans.instant, spans.still)
         for rows, ask in ((still, instants), (places(~spans.instant, len(z) - len(still)), self.strides)):
             if len(rows) or in_many():
                 given, ends = Given(prev[rows], w[rows]), (spans.s[rows], spans.u[rows])

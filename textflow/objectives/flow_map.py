@@ -131,7 +131,7 @@ class FlowMap(Objective):
         return self.target(self.teacher or own, net, path, z, times, Given(), none(z))
 
 
-def draw_spans(x: Latents, clock: Clock, instant_share: float, whole_share: float) -> Spans:
+def draw_spans(x: Latents, clock: Clock, instant_share: float, whole_share: float, still: int | None = None) -> Spans:
     """Steps that start and end evenly in a law of time.
 
     Args:
@@ -139,14 +139,15 @@ def draw_spans(x: Latents, clock: Clock, instant_share: float, whole_share: floa
         clock: the law.
         instant_share: of rows of no length; their number is known where this makes it whole.
         whole_share: of the others, that go from 0 to 1.
+        still: number of rows of no length, in place of a share.
     """
     coin, whole, start, length = (even(len(x), x.device) for _ in range(4))
-    low, instant = start * (1 - length), coin < instant_share
+    low, instant = start * (1 - length), coin < instant_share if still is None else coin.argsort().argsort() < still
     high = low + length
     all_of_it = whole < whole_share
     low, high = torch.where(all_of_it, 0.0, low), torch.where(all_of_it, 1.0, high)
     s, u = (clock.icdf(torch.where(instant, start, q)).float() for q in (low, high))
-    count = instant_share * len(x)
+    count = instant_share * len(x) if still is None else still
     return Spans(s, u, torch.randn_like(x), instant, int(count) if count == int(count) else None)
 
 
