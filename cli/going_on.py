@@ -92,14 +92,14 @@ def refuse_another_start(run: Path, origin: dict[str, Path]) -> None:
         run: of the round.
         origin: runs whose averaged weights it takes.
     """
-    from textflow.disk import content, replace_json
+    from textflow.disk import replace_json
+    from textflow.eval.report.walks import of_weights
     from textflow.recipe import tree_of
     from textflow.training.state import states
 
-    files = {name: folder / "model.safetensors" for name, folder in origin.items()}
-    if missing := next((file for file in files.values() if not file.is_file()), None):
-        raise ValueError(f"{missing.parent} holds no trained run: {missing.name} is missing; fit it first")
-    now, place = {name: content(file) for name, file in files.items()}, run / "origin.json"
+    now, place = {name: of_weights(folder) for name, folder in origin.items()}, run / "origin.json"
+    if missing := next((origin[name] for name, held in now.items() if held is None), None):
+        raise ValueError(f"{missing} holds no trained run: model.safetensors is missing; fit it first")
     if not states(run):
         if leads():
             run.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from textflow.cli.estimate import Engine, count, kept_by, largest_block, readabl
 from textflow.cli.trial import forward, standing
 from textflow.data import Tokenizer
 from textflow.eval.bench.flops import PEAKS
-from textflow.training.engines.refuse import refuse_optimizer, refuse_precision
+from textflow.training.engines.refuse import refuse_optimizer, refuse_precision, refuse_tangents
 
 VOCABULARIES = {"t5-small": 32_100, "t5-base": 32_100, "gpt2": 50_257}  # ids, where the tokenizer is not at hand
 ROWS = 2  # of a pass of fake tensors
@@ -104,6 +104,8 @@ def shapes(plan: Plan) -> str:
         refuse_precision(
             "bf16-mixed" if config.trainer.precision == "auto" else config.trainer.precision, plan.engine.title
         )
+    if plan.engine.name == "zero3":
+        refuse_tangents(plan.model, plan.engine.title)
     plan.sizes = standing(plan.model)
     if (precision := str(config.trainer.precision)) not in HALF:
         raise ValueError(f"precision {precision}: a plan is one of float32 weights; give one of {', '.join(HALF)}")

@@ -78,7 +78,7 @@ def sample(
         "sampler": repr(generator.sampler),
         "escape": fields(getattr(generator, "escape", None)),
         "grid": fields(getattr(generator, "grid", None)),
-        "overlays": said_by(overlays, run),
+        "overlays": said_by(overlays, run) if out else [],
         "guidance": guidance,
         "length": length,
     }

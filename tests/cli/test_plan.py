@@ -48,6 +48,10 @@ def test_elf_b_is_planned_for_64_devices(words: list[str], capsys: pytest.Captur
         (["--model.net.heads", "5"], "heads"),
         (["--trainer.strategy", "deepspeed_stage_2"], "use recipes/on/zero1.yaml"),
         (["--mfu", "2"], "an mfu in (0, 1]"),
+        (
+            ["--trainer.strategy.stage", "3", "--model.objective", "MeanFlowObjective", "--model.net.spans", "true"],
+            "MeanFlow under ZeRO-3",
+        ),
     ],
 )
 def test_what_would_fail_on_the_machine_is_found_before(

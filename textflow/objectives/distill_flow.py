@@ -63,14 +63,14 @@ class DistillFlow(Student):
             x: latents of the shape wanted.
             draws: of `like`.
         """
-        if (counts := self.like.counts(len(x))) is None:
-            return draw_spans(x, self.clock, self.instant, self.whole)
+        if (counts := self.like.counts(len(x))) is None:  # nor is it known how many instant rows denoise
+            return draw_spans(x, self.clock, self.instant, self.whole)._replace(still=None)
         few = len(x) - counts.decode
-        rows, some = places(~draws.decode, few), x[:few]
-        drawn = draw_spans(some, self.clock, self.instant, self.whole, round(self.instant * few))
-        s, u = (x.new_zeros(len(x)).index_put((rows,), time.to(x)) for time in (drawn.s, drawn.u))
-        instant = torch.zeros_like(draws.decode).index_put((rows,), drawn.instant)
-        return Spans(s, u, torch.randn_like(x), instant, drawn.still)
+        rows = places(~draws.decode, few)
+        drawn = draw_spans(x[:few], self.clock, self.instant, self.whole, round(self.instant * few))
+        parts = drawn.s, drawn.u, drawn.eps, drawn.instant
+        s, u, eps, instant = (part.new_zeros(len(x), *part.shape[1:]).index_put((rows,), part) for part in parts)
+        return Spans(s, u, eps, instant, drawn.still)
 
     def loss(self, net: Speaker, path: Path, x: Latents, batch: Batch, draws: Draws, spans: Spans) -> dict[str, Tensor]:
         """The losses for given draws; rows weigh alike.
@@ -87,8 +87,7 @@ class DistillFlow(Student):
         rows = places(~draws.decode, counts and len(x) - counts.decode)
         said = places(draws.decode, counts and counts.decode)
         again = places(draws.again[rows], counts and counts.again)
-        still = spans.still if counts else None  # of the rows that denoise
-        some = Spans(spans.s[rows], spans.u[rows], spans.eps[rows], spans.instant[rows], still)
+        some = Spans(spans.s[rows], spans.u[rows], spans.eps[rows], spans.instant[rows], spans.still)
         off = self.off(net, path, z[rows], some, draws.w[rows], again)
         square = row_mean(off.square().mean(-1), batch.mask[rows])
         weight = (square.detach() + self.eps) ** -self.power if self.power else None
