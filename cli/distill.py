@@ -6,8 +6,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from textflow.cli.fit import fit_config, quiet
-from textflow.cli.going_on import leads, refuse_another_start
+from textflow.cli.fit import fit_config, quiet, tried
+from textflow.cli.going_on import leads, refuse_another_start, refuse_more_steps
 from textflow.cli.recipes import title
 
 SHOWN = (
@@ -38,44 +38,60 @@ def distill(words: list[str]) -> int:
         print(HELP)
         return 0
     quiet()
-    from textflow import checkpoint, recipe, rounds
-    from textflow.disk import replace_json
+    from textflow import recipe, rounds
 
     show, words = "--print_config" in words, [word for word in words if word != "--print_config"]
     config = rounds.student(words)
-    every = list(rounds.each(config))  # a fault of the last is found before the first
-    if show:
-        print(recipe.write(config))
-        return 0
-    name, whole = title(recipe.find(words[0])), Path(config.run.folder)
-    teacher, before = Path(config.teacher), Path(config.teacher)
+    with tried(config):
+        every = list(rounds.each(config))  # a fault of the last is found before the first
+        if show:
+            print(recipe.write(config))
+            return 0
+        return teach(config, every, title(recipe.find(words[0])))
+
+
+def teach(config: Any, every: list[tuple[int, int, Any]], name: str) -> int:
+    """One round after another, or the first, if it is only tried; returns 0, or 130 where Ctrl-C stopped one.
+
+    Args:
+        config: the recipe of all.
+        every: student's steps, teacher's substeps and recipe of each.
+        name: of the recipe.
+    """
+    from textflow import checkpoint
+    from textflow.disk import replace_json
+
+    whole, teacher, before = Path(config.run.folder), Path(config.teacher), Path(config.teacher)
+    refuse_more_steps([(Path(own.run.folder), own.trainer.max_steps) for _, _, own in every])
     load = lru_cache(maxsize=2)(checkpoint.load)  # the teacher once, and the round before
     made: list[dict[str, Any]] = []
     for steps, substeps, own in every:
         renewed = before if own.model.init_args.objective.init_args.get("renew") else teacher
-        if not config.trainer.fast_dev_run:
-            refuse_another_start(Path(own.run.folder), {"teacher": renewed, "start": before})
-        if code := fit_config(own, f"{name}: {steps} steps", partial(enrol, load, renewed, before)):
+        run, origin = Path(own.run.folder), {"teacher": renewed, "start": before}
+        if code := fit_config(own, f"{name}: {steps} steps", partial(enrol, load, run, origin)):
             return code
-        before = Path(own.run.folder)
-        made.append({"steps": steps, "substeps": substeps, "run": before.name})
-    if leads() and not config.trainer.fast_dev_run:
+        if config.trainer.fast_dev_run:
+            return 0
+        before = run
+        made.append({"steps": steps, "substeps": substeps, "run": run.name})
+    if leads():
         replace_json(whole / "rounds.json", {"teacher": str(teacher), "rounds": made, "passes": config.passes})
         print(f"Students: {', '.join(str(whole / each['run']) for each in made)}")
         compare(whole)
     return 0
 
 
-def enrol(load: Callable[[Path], Any], teacher: Path, before: Path, student: Any) -> None:
+def enrol(load: Callable[[Path], Any], run: Path, origin: dict[str, Path], student: Any) -> None:
     """Give a student its teacher, and the weights that it starts with.
 
     Args:
         load: the model of a run.
-        teacher: run of the teacher.
-        before: run whose averaged weights the student starts with.
+        run: of the student.
+        origin: runs of the teacher and of what the student starts with.
         student: fresh.
     """
-    student.take_teacher(load(teacher), load(before))
+    refuse_another_start(run, origin)
+    student.take_teacher(load(origin["teacher"]), load(origin["start"]))
 
 
 def compare(folder: Path, n: int = 128) -> None:

@@ -75,6 +75,8 @@ def saved(model: nn.Module) -> Iterator[dict[int, int]]:
     kept: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
+        if tensor._is_zerotensor():  # a derivative known to be nothing has no bytes
+            return tensor
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
             kept[storage.data_ptr()] = storage.nbytes()

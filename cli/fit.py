@@ -3,7 +3,8 @@
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,23 @@ def fit(words: list[str]) -> int:
     if show:
         print(recipe.write(config))
         return 0
-    if config.trainer.fast_dev_run:
-        with tempfile.TemporaryDirectory() as folder:
-            config.run.folder = folder
-            return fit_config(config, title(recipe.find(words[0])))
-    return fit_config(config, title(recipe.find(words[0])))
+    with tried(config):
+        return fit_config(config, title(recipe.find(words[0])))
+
+
+@contextmanager
+def tried(config: Any) -> Iterator[None]:
+    """What is only tried writes into a folder that is gone after it.
+
+    Args:
+        config: a recipe, whose run.folder that becomes.
+    """
+    if not config.trainer.fast_dev_run:
+        yield
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        config.run.folder = folder
+        yield
 
 
 def quiet() -> None:

@@ -1,8 +1,10 @@
 """A run's folder: one job writes into it, and goes on only with what it has begun with."""
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -89,25 +91,46 @@ def refuse_another_start(run: Path, origin: dict[str, Path]) -> None:
     """A round goes on with the teacher and from the start that it has begun with, which RUN/origin.json tells.
 
     Args:
-        run: of the round.
+        run: of the round; its folder is held.
         origin: runs whose averaged weights it takes.
     """
     from textflow.disk import replace_json
     from textflow.eval.report.walks import of_weights
-    from textflow.recipe import tree_of
     from textflow.training.state import states
 
     now, place = {name: of_weights(folder) for name, folder in origin.items()}, run / "origin.json"
     if missing := next((origin[name] for name, held in now.items() if held is None), None):
         raise ValueError(f"{missing} holds no trained run: model.safetensors is missing; fit it first")
-    if not states(run):
+    if not states(run) or not place.is_file():
         if leads():
             run.mkdir(parents=True, exist_ok=True)
             replace_json(place, now)
         return
-    known = tree_of(place) if place.is_file() else now
-    if other := next((name for name in now if known.get(name) != now[name]), None):
+    try:
+        known = json.loads(place.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        known = None
+    if not isinstance(known, dict) or known.keys() != now.keys():
+        raise ValueError(f"{place} is damaged; remove it to go on with the runs as they are now")
+    if other := next((name for name in now if known[name] != now[name]), None):
         raise ValueError(
             f"{run} has begun with other weights of its {other} than {origin[other]} holds now: remove {run} to teach"
             " this round anew, or name another --run.folder"
         )
+
+
+def refuse_more_steps(rounds: Sequence[tuple[Path, int]]) -> None:
+    """A round that another has begun from is not trained further.
+
+    Args:
+        rounds: run and number of steps of each, one after another.
+    """
+    from textflow.training.state import states, step_of
+
+    for (run, steps), (after, _) in pairwise(rounds):
+        done = max(map(step_of, states(run)), default=0)
+        if states(after) and done < steps:
+            raise ValueError(
+                f"{after} has begun from {run} at step {done}, which is to be trained to step {steps}: remove {after}"
+                " to teach it anew, or name another --run.folder"
+            )

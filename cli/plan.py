@@ -12,10 +12,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from textflow import recipe as recipes
 from textflow.cli.duration import flops_a_batch, span, tokens_an_epoch
 from textflow.cli.estimate import Engine, count, kept_by, largest_block, readable, tokens_a_step
-from textflow.cli.trial import forward, standing
+from textflow.cli.trial import forward, refuse_under, standing
 from textflow.data import Tokenizer
 from textflow.eval.bench.flops import PEAKS
-from textflow.training.engines.refuse import refuse_optimizer, refuse_precision, refuse_tangents
 
 VOCABULARIES = {"t5-small": 32_100, "t5-base": 32_100, "gpt2": 50_257}  # ids, where the tokenizer is not at hand
 ROWS = 2  # of a pass of fake tensors
@@ -99,13 +98,7 @@ def shapes(plan: Plan) -> str:
     config = plan.config
     with torch.device("meta"):
         plan.model = recipes.load_model(recipes.write(config), plan.vocab)[0]
-    if plan.engine.name != "ddp":
-        refuse_optimizer(plan.model.configure_optimizers()["optimizer"], plan.engine.title)
-        refuse_precision(
-            "bf16-mixed" if config.trainer.precision == "auto" else config.trainer.precision, plan.engine.title
-        )
-    if plan.engine.name == "zero3":
-        refuse_tangents(plan.model, plan.engine.title)
+    refuse_under(plan.engine, plan.model, str(config.trainer.precision))
     plan.sizes = standing(plan.model)
     if (precision := str(config.trainer.precision)) not in HALF:
         raise ValueError(f"precision {precision}: a plan is one of float32 weights; give one of {', '.join(HALF)}")

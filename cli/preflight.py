@@ -26,7 +26,7 @@ from textflow.cli.estimate import (
     with_frozen,
 )
 from textflow.cli.options import best_device
-from textflow.cli.trial import clocks, excerpt, forward, round_trip, standing, step
+from textflow.cli.trial import clocks, excerpt, forward, refuse_under, round_trip, standing, step
 from textflow.data import DataModule
 from textflow.data.head import begin
 from textflow.data.module import too_few
@@ -69,6 +69,12 @@ def is_recipe(codec: str | None) -> bool:
     return bool(codec) and str(codec).endswith((".yaml", ".yml"))
 
 
+def engine(look: Look) -> Engine:
+    """Of the recipe's trainer."""
+    trainer = look.config.trainer
+    return Engine.of(trainer.strategy, places(trainer.devices) * trainer.num_nodes)
+
+
 def text(look: Look) -> str:
     """The first documents can be read, and become rows."""
     data, trainer = look.data, look.config.trainer
@@ -101,6 +107,7 @@ def shapes(look: Look) -> str:
     """The net takes rows of the recipe's length; nothing is computed or held, only counted."""
     with torch.device("meta"):
         model = recipes.load_model(recipes.write(look.config), look.vocab)[0]
+    refuse_under(engine(look), model, str(look.config.trainer.precision))
     look.sizes, parameters, look.block = standing(model), count(model.net), largest_block(model.net)
     with FakeTensorMode(allow_non_fake_inputs=True):  # a CPU's kernels, without their work
         said = forward(model.to_empty(device="cpu"), 2, look.config.data.length)
@@ -145,9 +152,7 @@ def one_step(look: Look) -> str:
 
 def memory(look: Look) -> str:
     """Bytes a device."""
-    data, trainer = look.data, look.config.trainer
-    engine = Engine.of(trainer.strategy, places(trainer.devices) * trainer.num_nodes)
-    sizes = engine.held(look.sizes, look.block)
+    data, sizes = look.data, engine(look).held(look.sizes, look.block)
     parts = ", ".join(f"{name} {readable(amount)}" for name, amount in sizes.items() if amount)
     total = f"about {readable(sum(sizes.values()))} a device: {parts}"
     if "activations" not in sizes:

@@ -1,5 +1,7 @@
 """What `textflow sample` is given: a text to go on with, sources to answer, or a text with holes."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,11 @@ def lines(file: Path) -> list[str]:
     if not found:
         raise ValueError(f"{file} holds no prompt: a line each is needed")
     return found
+
+
+def digest(rows: Sequence[Row]) -> str:
+    """Some digits that tell what rows begin with: a file that is a pipe is read once."""
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
 def texts(model: Any, rows: Sequence[Row], count: int, first: int, settings: Record) -> list[Record]:

@@ -59,8 +59,7 @@ def sample(
         return
     if run is None:
         raise ValueError("sample needs a RUN, or --from-record FILE; see textflow sample --help")
-    from textflow.cli.prompts import approximate, rows_of
-    from textflow.disk import content
+    from textflow.cli.prompts import approximate, digest, rows_of
     from textflow.eval.report.walks import of_weights
     from textflow.eval.run import fields
 
@@ -83,7 +82,7 @@ def sample(
         "length": length,
     }
     if rows:
-        given = prompt or infill or f"{prompt_file} {content(prompt_file)[:16]}"  # type: ignore[arg-type]
+        given = prompt or infill or f"{prompt_file} {digest(rows)}"
         settings |= {"given": given, "prompt_guidance": prompt_guidance, "approximate": approximate(generator, rows)}
     put(generator, rows, n, settings, batch_size, out)
 

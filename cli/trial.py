@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from textflow.autoencoder import Autoencoder
-from textflow.cli.estimate import saved, size, state_size
+from textflow.cli.estimate import Engine, saved, size, state_size
 from textflow.generator import Generator
 from textflow.masked import Masked
+from textflow.training.engines.refuse import refuse_optimizer, refuse_precision, refuse_tangents
 from textflow.types import Batch, Given
 
 LARGE = 20_000_000  # parameters; Muon's update of a larger net takes a CPU more than seconds
@@ -50,6 +51,22 @@ def standing(model: Any) -> dict[str, int]:
         "optimizer": state_size(optimizer),
         "average": size(model.twin.parameters()),
     }
+
+
+def refuse_under(engine: Engine, model: Any, precision: str) -> None:
+    """What the engine would refuse at the start of a fit.
+
+    Args:
+        engine: of the recipe.
+        model: on the meta device.
+        precision: of the trainer.
+    """
+    if engine.name == "ddp":
+        return
+    refuse_optimizer(model.configure_optimizers()["optimizer"], engine.title)
+    refuse_precision("bf16-mixed" if precision == "auto" else precision, engine.title)
+    if engine.name == "zero3":
+        refuse_tangents(model, engine.title)
 
 
 def forward(model: Any, rows: int, length: int) -> str:

@@ -10,9 +10,9 @@ import yaml
 
 from textflow import recipe
 
-# What may change when a run goes on: it moves no number of the steps that were done.
+# What may change when a run goes on: it moves no number of the steps that were done; a teacher is known by its weights.
 FREE = re.compile(
-    r"run\.|codec$|rounds|passes|trainer\.(max_steps|max_time|matmul|accelerator|devices|num_nodes|strategy|logger|log_every|enable|callbacks|profiler|val_)"
+    r"run\.|codec$|teacher$|rounds|passes|trainer\.(max_steps|max_time|matmul|accelerator|devices|num_nodes|strategy|logger|log_every|enable|callbacks|profiler|val_)"
     r"|trainer\.limit_val|data\.(workers|processes|cache)|model\.init_args\.net\.init_args\.(compiled|recompute|kernels)$"
 )
 

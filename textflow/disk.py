@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import pickle
 import re
 import secrets
 import shutil
@@ -120,3 +121,11 @@ def content(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def unread(error: Exception) -> str:
+    """Why weights could not be read, in a line; torch's own words advise to run what a pickle holds."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "its weights are damaged, or a pickle with code, which is not run"
+    said = " ".join(str(error).split())[:400]
+    return said if isinstance(error, (OSError, ValueError, RuntimeError)) else f"{type(error).__name__} {said}".rstrip()

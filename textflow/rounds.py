@@ -6,8 +6,9 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
+from textflow.objectives.elf import ELFObjective
 from textflow.recipe import SECTIONS, find, parsed, tree_of
-from textflow.refusals import refuse
+from textflow.refusals import named, refuse
 
 
 def student(words: Sequence[str]) -> Namespace:
@@ -19,15 +20,15 @@ def student(words: Sequence[str]) -> Namespace:
     count = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
     files, rest = [str(find(word)) for word in words[:count]], list(words[count:])
     apart = [part for word in rest for part in (word.split("=", 1) if word.startswith("--teacher=") else [word])]
-    named = [then for word, then in pairwise(apart) if word == "--teacher" and then][::-1]  # the last wins
+    runs = [then for word, then in pairwise(apart) if word == "--teacher" and then][::-1]  # the last wins
     trees = [tree_of(Path(file)) for file in files]
-    named += [tree["teacher"] for tree in reversed(trees) if tree.get("teacher")]
-    if not files or not named:
+    runs += [tree["teacher"] for tree in reversed(trees) if tree.get("teacher")]
+    if not files or not runs:
         raise ValueError("distill needs a recipe and a teacher: textflow distill RECIPE --teacher RUN")
-    base = Path(named[0]) / "recipe.yaml"
+    base = Path(runs[0]) / "recipe.yaml"
     if not base.is_file():
         raise ValueError(
-            f"{named[0]} holds no trained run to learn from ({base.name} is missing): fit the teacher first"
+            f"{runs[0]} holds no trained run to learn from ({base.name} is missing): fit the teacher first"
         )
     teacher, config = parsed([str(base)]), parsed([str(base), *files], rest)
     if not config.rounds:
@@ -38,8 +39,23 @@ def student(words: Sequence[str]) -> Namespace:
         config.run.folder = f"checkpoints/{Path(files[0]).stem}"
     config.codec, objective = None, config.model.init_args.objective
     if "like" in objective.init_args and objective.init_args.like is None:
-        objective.init_args.like = teacher.model.init_args.objective
+        objective.init_args.like = likened(teacher.model, runs[0])
     return config
+
+
+def likened(model: Namespace, run: str) -> Namespace:
+    """The objective of a teacher, or the one that it was like, if it is a student.
+
+    Args:
+        model: of the teacher's recipe.
+        run: of the teacher, for an error.
+    """
+    taught = model.init_args.get("objective")
+    taught = (taught and taught.init_args.get("like")) or taught
+    if not taught or not issubclass(named(taught.class_path), ELFObjective):
+        kind = (taught or model).class_path.rpartition(".")[2]
+        raise ValueError(f"students need a teacher that ELFObjective trained, but {run} learned by {kind}")
+    return taught
 
 
 def each(config: Namespace) -> Iterator[tuple[int, int, Namespace]]:

@@ -25,7 +25,9 @@ def check(tmp_path: Path, capsys: pytest.CaptureFixture[str]):  # noqa: ANN201
 
     def run(*words: str) -> Said:
         code = main(
-            ["check", str(teacher), *COINS, *words] if "--model" not in words else ["check", str(teacher), *words]
+            ["check", str(teacher), *COINS, *words]
+            if not {"--model", "--model.objective"} & {*words}
+            else ["check", str(teacher), *words]
         )
         out, err = capsys.readouterr()
         good = {line[5:15].strip(): line[15:] for line in out.splitlines()}
@@ -60,6 +62,14 @@ def test_what_is_wrong_is_named_and_the_rest_is_looked_at(check, tmp_path: Path)
         code, good, bad = check(*words)
         assert code == 2 and list(bad) == [step] and said in bad[step], (words, bad)
         assert {"recipe", "tokens"} <= set(good) and "step" not in good
+
+
+def test_a_target_with_tangents_takes_its_step_but_under_zero3(check) -> None:
+    words = ["--model.objective", "MeanFlowObjective", "--model.net.spans", "true"]
+    code, good, bad = check(*words)
+    assert (code, set(good), bad) == (0, ALL, {}) and "activations" in good["memory"]
+    code, _, bad = check(*words, "--trainer.strategy", "Zero", "--trainer.strategy.stage", "3")
+    assert code == 2 and list(bad) == ["shapes"] and "MeanFlow under ZeRO-3" in bad["shapes"]
 
 
 def test_a_recipe_that_does_not_parse_is_one_line(check) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 import textflow
@@ -16,6 +17,7 @@ from tests.judge import save_judge
 from tests.wandb_file import runs
 from textflow.cli.app import main
 from textflow.cli.distill import compare
+from textflow.cli.going_on import alone
 from textflow.eval import rounds as scoring
 from textflow.eval.protocol import held_out
 from textflow.eval.protocol import recipe as read
@@ -183,21 +185,79 @@ def test_the_same_command_does_nothing_more(teacher: Path, students: Path) -> No
     assert (students / "steps-2" / "model.safetensors").read_bytes() == before
 
 
-def test_a_round_does_not_go_on_from_a_start_that_has_changed(
+def test_a_round_that_another_began_from_is_not_trained_further(
     teacher: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = teacher.parent / "longer"
     quiet = ["--trainer.callbacks", "[]", "--run.wandb", "false", "--trainer.max_steps"]
     assert main([*words(teacher, out), *quiet, "3"]) == 0
-    second = (out / "steps-2" / "model.safetensors").read_bytes()
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     capsys.readouterr()
     assert main([*words(teacher, out), *quiet, "6"]) == 2
     said = capsys.readouterr().err
-    assert all(word in said for word in (str(out / "steps-2"), "other weights of its start", str(out / "steps-4")))
-    assert (out / "steps-2" / "model.safetensors").read_bytes() == second, "what is there is left as it is"
+    assert f"{out / 'steps-2'} has begun from {out / 'steps-4'} at step 3" in said and said.count("\n") == 1
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert main([*words(teacher, out), *quiet, "3"]) == 0, "what was done stays so"
     shutil.rmtree(out / "steps-2")
     assert main([*words(teacher, out), *quiet, "6"]) == 0
     assert main([*words(teacher, out), *quiet, "6"]) == 0
+
+
+def test_a_round_goes_on_with_the_weights_it_has_begun_with_wherever_they_lie(
+    teacher: Path, students: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = Path(shutil.copytree(students, tmp_path / "students"))
+    elsewhere = Path(shutil.copytree(teacher, tmp_path / "teacher"))
+    origin = out / "steps-2" / "origin.json"
+    job = [word if word != str(teacher) else str(elsewhere) for word in words(teacher, out)]
+    held = json.loads(origin.read_text())
+    origin.unlink()
+    assert main(job) == 0
+    assert json.loads(origin.read_text()) == held, "a run without it has it from now on"
+    for text, said in (
+        (json.dumps(held | {"start": "other"}), "other weights of its start"),
+        (json.dumps(held | {"teacher": "other"}), "other weights of its teacher"),
+        ("", "origin.json is damaged"),
+        ('{"teacher": 3}', "origin.json is damaged"),
+        ("[" * 100_000, "origin.json is damaged"),
+    ):
+        origin.write_text(text)
+        capsys.readouterr()
+        assert main(job) == 2
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert error.startswith("textflow distill: ") and said in error
+
+
+def test_who_comes_second_into_a_folder_leaves_no_mark(teacher: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = teacher.parent / "held"
+    with alone(out / "steps-4"):
+        capsys.readouterr()
+        assert main(words(teacher, out)) == 2
+    assert "another `textflow fit` is writing" in capsys.readouterr().err
+    assert [path.name for path in out.rglob("*") if path.is_file()] == [".lock"]
+
+
+def test_a_try_teaches_the_first_round_and_leaves_nothing(teacher: Path) -> None:
+    out = teacher.parent / "tried"
+    assert main([*words(teacher, out), "--trainer.fast_dev_run", "true", "--run.wandb", "false"]) == 0
+    assert not out.exists()
+
+
+def test_a_student_can_teach_and_what_learned_otherwise_cannot(
+    teacher: Path, students: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    job = words(teacher, tmp_path / "next")
+    assert main([word if word != str(teacher) else str(students / "steps-2") for word in job] + ["--print_config"]) == 0
+    objective = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["objective"]
+    assert objective["init_args"]["like"]["class_path"].endswith("ELFObjective")
+    other = Path(shutil.copytree(teacher, tmp_path / "other"))
+    tree = yaml.safe_load((other / "recipe.yaml").read_text())
+    tree["model"]["init_args"]["objective"] = {"class_path": "FlowMap"}
+    (other / "recipe.yaml").write_text(yaml.safe_dump(tree))
+    assert main([word if word != str(teacher) else str(other) for word in job]) == 2
+    error = capsys.readouterr().err
+    assert "teacher that ELFObjective trained" in error and "learned by FlowMap" in error and error.count("\n") == 1
 
 
 def test_killed_in_the_second_round_it_ends_with_the_same_weights(

@@ -1,6 +1,8 @@
 """Every overlay of sampling on a fitted run, alone and composed: a law that it needs is measured, and kept."""
 
+import os
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -96,3 +98,16 @@ def test_texts_of_an_overlay_or_of_prompts_that_have_changed_are_not_continued(
         error = capsys.readouterr().err
         assert "was sampled otherwise" in error and named in error, error
         said[name].write_text(before)
+
+
+def test_prompts_that_come_through_a_pipe_are_read_once(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipe, out = tmp_path / "prompts", tmp_path / "samples.jsonl"
+    os.mkfifo(pipe)
+    words = ["sample", str(run), "--steps", "2", "--device", "cpu", "--prompt-file", str(pipe), "--out", str(out)]
+    for text, n, code in (("and the\n", "1", 0), ("and the\n", "2", 0), ("of\n", "3", 2)):
+        (feed := Thread(target=pipe.write_text, args=(text,), daemon=True)).start()
+        assert main([*words, "-n", n]) == code
+        feed.join(5)
+    assert "given" in capsys.readouterr().err and len(out.read_text().splitlines()) == 2

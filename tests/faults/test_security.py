@@ -146,7 +146,17 @@ def test_code_in_a_t5_encoder_is_not_run(tmp_path: Path, mark: Path) -> None:
 
     T5Config(vocab_size=32, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2).save_pretrained(tmp_path / "t5")
     torch.save({"shared.weight": Evil(mark)}, tmp_path / "t5" / "pytorch_model.bin")
-    with pytest.raises(ValueError, match="no T5 encoder at .*a pickle with code, which is not run"):
+    with pytest.raises(ValueError, match="no T5 encoder at .*or a pickle with code, which is not run"):
+        T5(32, str(tmp_path / "t5"), dim=8).load()
+
+
+@pytest.mark.parametrize("held", [b"", bytes(100), b"weights\n", b"\x80\x02}q"])
+def test_damaged_weights_of_a_t5_encoder_are_named(tmp_path: Path, held: bytes) -> None:
+    from transformers import T5Config
+
+    T5Config(vocab_size=32, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2).save_pretrained(tmp_path / "t5")
+    (tmp_path / "t5" / "pytorch_model.bin").write_bytes(held)
+    with pytest.raises(ValueError, match="no T5 encoder at .*(its weights are damaged|EOFError|IndexError|KeyError)"):
         T5(32, str(tmp_path / "t5"), dim=8).load()
 
 

@@ -1,11 +1,10 @@
 """The last hidden states of a frozen T5 encoder."""
 
-import pickle
-
 import torch
 from torch import Tensor, nn
 
 from textflow.codecs.base import Codec
+from textflow.disk import unread
 from textflow.nets.frozen import Frozen
 from textflow.types import Ids, Latents, Logits, Mask, Sight
 
@@ -59,13 +58,10 @@ class T5(Codec):
             encoder = T5EncoderModel.from_pretrained(
                 self.name, revision=self.revision or "main", trust_remote_code=False
             )
-        except (OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:  # absent, damaged, or with code
-            found = " ".join(str(error).split())[:400]
-            if isinstance(error, pickle.UnpicklingError):  # torch advises to read it all the same
-                found = "its weights are a pickle with code, which is not run"
+        except Exception as error:  # of any kind: what torch makes of torn bytes
             raise ValueError(
                 f"no T5 encoder at {self.name!r}: give a name on the Hugging Face Hub or a folder made by "
-                f"save_pretrained with --model.codec.name ({found})"
+                f"save_pretrained with --model.codec.name ({unread(error)})"
             ) from error
         config = encoder.config
         if config.d_model != self.dim or config.vocab_size < self.vocab:

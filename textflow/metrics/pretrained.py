@@ -1,14 +1,14 @@
 """A pretrained model and its tokenizer: any Hugging Face name or folder, never code from outside."""
 
 import hashlib
-import pickle
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedTokenizerBase
+
+from textflow.disk import unread
 
 
 @runtime_checkable
@@ -53,12 +53,9 @@ def pretrained(kind: Any, name: str | Path, **options: Any) -> Any:
     """`kind.from_pretrained` without remote code; what cannot be found is a ValueError."""
     try:
         return kind.from_pretrained(name, trust_remote_code=False, **options)
-    except (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
-        first = str(error).strip().splitlines()[0]
-        if isinstance(error, pickle.UnpicklingError):  # torch's own words advise to run it
-            first = "its weights hold more than tensors and plain data, so they are not opened"
+    except Exception as error:  # of any kind: what torch makes of torn bytes
         raise ValueError(
-            f"no scorer at {name}: {first}; give a Hub name such as gpt2-large, a folder with config.json and "
+            f"no scorer at {name}: {unread(error)}; give a Hub name such as gpt2-large, a folder with config.json and "
             "model.safetensors, or fit one: textflow fit recipes/scorer.yaml"
         ) from error
 

@@ -56,8 +56,8 @@ class DistillFlow(Student):
         return self.loss(net, path, x, batch, draws, self.spans(x, draws))
 
     def spans(self, x: Latents, draws: Draws) -> Spans:
-        """Steps of rows. Where coins are stratified, as many denoising rows as is nearest to the share are instant, and
-        no others: no step waits for a GPU.
+        """Steps of rows. Where coins are stratified, as many denoising rows as the share makes, rounded up or down by a
+        coin of the host's, are instant, and no others: no step waits for a GPU.
 
         Args:
             x: latents of the shape wanted.
@@ -67,7 +67,8 @@ class DistillFlow(Student):
             return draw_spans(x, self.clock, self.instant, self.whole)._replace(still=None)
         few = len(x) - counts.decode
         rows = places(~draws.decode, few)
-        drawn = draw_spans(x[:few], self.clock, self.instant, self.whole, round(self.instant * few))
+        still = int(self.instant * few + float(torch.rand((), device="cpu").numpy()))
+        drawn = draw_spans(x[:few], self.clock, self.instant, self.whole, still)
         parts = drawn.s, drawn.u, drawn.eps, drawn.instant
         s, u, eps, instant = (part.new_zeros(len(x), *part.shape[1:]).index_put((rows,), part) for part in parts)
         return Spans(s, u, eps, instant, drawn.still)
