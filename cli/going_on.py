@@ -98,9 +98,10 @@ def refuse_another_start(run: Path, origin: dict[str, Path]) -> None:
     from textflow.eval.report.walks import of_weights
     from textflow.training.state import states
 
-    now, place = {name: of_weights(folder) for name, folder in origin.items()}, run / "origin.json"
-    if missing := next((origin[name] for name, held in now.items() if held is None), None):
+    held = {folder: of_weights(folder) for folder in {*origin.values()}}  # large files, which may be one
+    if missing := next((folder for folder, hashed in held.items() if hashed is None), None):
         raise ValueError(f"{missing} holds no trained run: model.safetensors is missing; fit it first")
+    now, place = {name: held[folder] for name, folder in origin.items()}, run / "origin.json"
     if not states(run) or not place.is_file():
         if leads():
             run.mkdir(parents=True, exist_ok=True)

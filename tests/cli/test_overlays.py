@@ -101,7 +101,7 @@ def test_texts_of_an_overlay_or_of_prompts_that_have_changed_are_not_continued(
 
 
 def test_prompts_that_come_through_a_pipe_are_read_once(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pipe, out = tmp_path / "prompts", tmp_path / "samples.jsonl"
     os.mkfifo(pipe)
