@@ -38,7 +38,8 @@ def bench(
             the lean form alone.
         repeats: of each side.
         device: cpu or cuda; default: cpu, of a card cuda.
-        bf16: run the blocks in bfloat16; plain runs in fp32, too.
+        bf16: run the blocks in bfloat16; plain runs in fp32, too. Slow where the hardware has no instructions for it,
+            which is said.
         compiled: compile the lean form's blocks; graphs: as CUDA graphs too.
         kernels: of the lean form's norms and gates: torch's or liger-kernel's.
         recompute: the lean form keeps the inputs of its blocks alone.
@@ -79,7 +80,10 @@ def bench(
 def contest(what: str, size: str, chosen: Any, repeats: int, memory: bool, alone: bool) -> dict[str, Any]:
     """One part at one size."""
     from textflow.eval.bench.measure import measure
+    from textflow.hardware import slow_bf16
 
+    if chosen.bf16 and (slow := slow_bf16(chosen.device)):
+        print(f"{slow}; ratios are not those of one that has it")
     record = {"size": size} | measure(what, chosen, repeats, memory, alone)
     print(report(record))
     return record

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = [
-    ["types", "noise", "disk", "ranks"],
+    ["types", "noise", "disk", "ranks", "hardware"],
     ["paths", "clocks"],
     ["nets"],
     ["codecs", "official"],

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from textflow.hardware import fast_bf16
+
 from .contest import Contest
 from .contests import named
 from .flops import peak
@@ -100,7 +102,7 @@ def facts(setting: Setting) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "hardware": hardware,
         "torch": torch.__version__,
-    }  # fmt: skip
+    } | ({"fast_bf16": fast_bf16(setting.device)} if setting.bf16 else {})  # fmt: skip
 
 
 def clocked(work: Callable[[], None], device: str) -> float:

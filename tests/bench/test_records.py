@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.bench.small import TINY
+from tests.half import SLOW, half
 from textflow.cli.bench import bench, report
 from textflow.eval.bench import measure as measuring
 from textflow.eval.bench.contests import CONTESTS
@@ -35,6 +36,17 @@ def test_the_forms_agree_and_the_record_is_whole(name: str) -> None:
 def test_bf16_is_measured_against_both_precisions(name: str) -> None:
     record = measure(name, replace(TINY, bf16=True), 1, memory=False)
     assert set(record["speedup"]) == {"plain", "plain fp32"}
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_bf16_that_is_emulated_is_said_and_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fast: bool
+) -> None:
+    half(monkeypatch, fast)
+    file = tmp_path / "half.json"
+    bench("decode", "P", bf16=True, rows=2, length=4, repeats=1, memory=False, out=file)
+    assert json.loads(file.read_text())["fast_bf16"] is fast
+    assert (f"{SLOW}; ratios are not those" in capsys.readouterr().out) is not fast
 
 
 def test_lean_can_be_measured_alone() -> None:

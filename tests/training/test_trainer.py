@@ -1,5 +1,6 @@
 """Trainer: its defaults, its precision, its place in a recipe; W&B."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelP
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from tests.half import SLOW, half
 from tests.training.toy import Toy, fit
 from textflow.training import Metrics, Save, Trainer, Warmup, loggers, orthogonal, wandb_logger
 from textflow.training import trainer as room
@@ -64,15 +66,26 @@ def test_products_may_be_coarser_and_those_of_muon_stay_as_they_are(monkeypatch:
         torch.set_float32_matmul_precision("highest")
 
 
-@pytest.mark.parametrize(("flags", "chosen"), [((True, False), "bf16-mixed"), ((False, False), "32-true")])
+@pytest.mark.parametrize(
+    ("flags", "chosen"), [((True, False), "bf16-mixed"), ((False, True), "bf16-mixed"), ((False, False), "32-true")]
+)
 def test_precision_follows_the_cpu_and_is_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, flags: tuple[bool, bool], chosen: str
 ) -> None:
-    for name, value in zip(("_is_avx512_bf16_supported", "_is_amx_tile_supported"), flags, strict=True):
-        monkeypatch.setattr(torch.cpu, name, lambda value=value: value)
+    half(monkeypatch, *flags)
     with caplog.at_level("INFO"):
         assert Trainer(max_steps=1, accelerator="cpu").precision == chosen
     assert f"precision auto: {chosen}" in caplog.text
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_bf16_asked_for_where_it_is_slow_is_done_and_said(monkeypatch: pytest.MonkeyPatch, fast: bool) -> None:
+    half(monkeypatch, fast)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert Trainer(max_steps=1, accelerator="cpu", precision="bf16-mixed").precision == "bf16-mixed"
+    said = [str(one.message) for one in told if "bf16" in str(one.message)]
+    assert said == ([] if fast else [f"precision bf16-mixed: {SLOW}; auto and 32-true are not"])
 
 
 def test_precision_without_the_flags_of_a_new_torch_is_full(monkeypatch: pytest.MonkeyPatch) -> None:

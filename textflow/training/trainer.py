@@ -9,7 +9,9 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import CheckpointIO
-from lightning_utilities.core.rank_zero import rank_zero_info
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
+
+from textflow.hardware import fast_bf16, slow_bf16
 
 from .engines import refuse_strategy
 from .engines.refuse import refuse_precision
@@ -83,6 +85,8 @@ class Trainer(L.Trainer):
         )
         if self.precision in ("bf16-true", "16-true"):
             refuse_precision(self.precision, type(self.strategy).__name__)
+        if self.precision == "bf16-mixed" and (slow := slow_bf16(self.strategy.root_device.type)):
+            rank_zero_warn(f"precision bf16-mixed: {slow}; auto and 32-true are not")
 
 
 def fast_precision(accelerator: str = "auto") -> str:
@@ -92,18 +96,14 @@ def fast_precision(accelerator: str = "auto") -> str:
         accelerator: Lightning's word: auto, cpu, gpu, cuda, mps, …
     """
     if accelerator != "cpu" and torch.cuda.is_available():
-        device, fast = torch.cuda.get_device_name(), torch.cuda.is_bf16_supported(including_emulation=False)
+        device, fast = torch.cuda.get_device_name(), fast_bf16("cuda")
     elif accelerator in ("auto", "cpu"):
-        device, fast = "this CPU", any(_flag(f) for f in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+        device, fast = "this CPU", fast_bf16("cpu")
     else:
         device, fast = accelerator, False
     chosen = "bf16-mixed" if fast else "32-true"
     rank_zero_info(f"precision auto: {chosen}, as {device} {'has' if fast else 'has no'} fast bf16")
     return chosen
-
-
-def _flag(name: str) -> bool:
-    return bool(getattr(torch.cpu, name, lambda: False)())
 
 
 def _no_advert(record: logging.LogRecord) -> bool:
