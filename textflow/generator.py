@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -14,6 +14,7 @@ from textflow.clocks import Clock, Uniform
 from textflow.codecs import Codec
 from textflow.codecs.sight import blank, sight
 from textflow.escapes import Escape, Soft
+from textflow.hardware import slow_bf16
 from textflow.holes import shown
 from textflow.nets import Denoiser, Frozen
 from textflow.objectives import Distill, Objective
@@ -135,7 +136,11 @@ class Generator(Texts):
             self.objective.average, self.objective.embed = Frozen(self.twin), self.embed
 
     def on_fit_start(self) -> None:
-        """A codec that learns must have learned; a clock that is measured is measured. A dry run needs neither."""
+        """A codec that learns must have learned; a clock that is measured is measured. A dry run needs neither.
+        A teacher that computes slowly is told."""
+        half = isinstance(self.objective, Distill) and self.objective.precision == "bf16"
+        if half and (slow := slow_bf16(self.device.type)):
+            rank_zero_warn(f"objective.precision bf16: {slow}; same is not")
         if not self.codec.ready and self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             for clock in self.unmeasured():
                 clock.assume_uniform()

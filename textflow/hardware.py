@@ -22,8 +22,18 @@ def slow_bf16(device: str) -> str | None:
     """
     if device not in ("cpu", "cuda") or fast_bf16(device):
         return None
-    named = torch.cuda.get_device_name() if device == "cuda" else "this CPU"
-    return f"{named} has no fast bf16: its products are emulated, slower than fp32"
+    return f"{named(device)} has no fast bf16: its products are emulated, slower than fp32"
+
+
+def named(device: str) -> str:
+    """A device as it is told.
+
+    Args:
+        device: torch's word.
+    """
+    if device == "cuda" and torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return "this CPU" if device == "cpu" else device
 
 
 def _flag(name: str) -> bool:

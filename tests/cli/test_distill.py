@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 import textflow
 from tests.cli.tiny import recipe
 from tests.commands import Commands
+from tests.half import SLOW, half
 from tests.judge import save_judge
 from tests.wandb_file import runs
 from textflow.cli.app import main
@@ -161,11 +163,16 @@ def test_a_flow_map_is_one_run_for_all_steps(teacher: Path, capsys: pytest.Captu
     assert {r["sampling"] for r in scored} == {"ODE", "re-injection", "mode commit", "recipe's"}
 
 
-def test_a_changed_target_is_labelled_with_its_error(teacher: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_changed_target_is_labelled_with_its_error(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    half(monkeypatch, avx=False)
     out = teacher.parent / "aware" / "students"
     changes = [word for key, value in AWARE.items() for word in (f"--model.objective.{key}", value)]
     quiet = ["--trainer.callbacks", "[]", "--run.wandb", "false", "--rounds", "[[2,2]]"]
-    assert main([*words(teacher, out), *changes, *quiet]) == 0
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert main([*words(teacher, out), *changes, *quiet]) == 0
+    said = [str(one.message) for one in told if "bf16" in str(one.message)]
+    assert said == [f"objective.precision bf16: {SLOW}; same is not"]
     (cost,) = costs(out, held_out(read(out / "steps-2")["data"], 8))
     assert cost["K"] == 2 and cost["target"] == "Progressive, bf16, All chosen, fair 0.2, re-injection 1.5"
     assert cost["Euler steps"] == 2 and cost["error"] > 0
@@ -237,10 +244,13 @@ def test_who_comes_second_into_a_folder_leaves_no_mark(teacher: Path, capsys: py
     assert [path.name for path in out.rglob("*") if path.is_file()] == [".lock"]
 
 
-def test_a_try_teaches_the_first_round_and_leaves_nothing(teacher: Path) -> None:
+def test_a_try_teaches_the_first_round_and_leaves_nothing(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    half(monkeypatch, avx=False)
     out = teacher.parent / "tried"
-    assert main([*words(teacher, out), "--trainer.fast_dev_run", "true", "--run.wandb", "false"]) == 0
-    assert not out.exists()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert main([*words(teacher, out), "--trainer.fast_dev_run", "true", "--run.wandb", "false"]) == 0
+    assert not out.exists() and not [one for one in told if "bf16" in str(one.message)]
 
 
 def test_a_student_can_teach_and_what_learned_otherwise_cannot(

@@ -94,6 +94,16 @@ def test_precision_without_the_flags_of_a_new_torch_is_full(monkeypatch: pytest.
     assert room.fast_precision("cpu") == "32-true"
 
 
+@pytest.mark.parametrize("accelerator", ["cuda", "gpu", "mps"])
+def test_precision_of_a_device_that_is_not_here_is_full(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, accelerator: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with caplog.at_level("INFO"):
+        assert room.fast_precision(accelerator) == "32-true"
+    assert f"as {accelerator} has no fast bf16" in caplog.text
+
+
 def test_a_recipe_can_name_everything_by_short_names(tmp_path: Path) -> None:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Trainer, "trainer")

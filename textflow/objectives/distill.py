@@ -1,6 +1,5 @@
 """Distillation: a student learns to do in one step what its teacher does in many."""
 
-import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
@@ -9,7 +8,6 @@ import torch
 from torch import Tensor
 
 from textflow.escapes.base import Gate
-from textflow.hardware import slow_bf16
 from textflow.nets.base import Denoiser, Speaker
 from textflow.nets.frozen import Frozen
 from textflow.objectives.choosing import Choosing
@@ -19,7 +17,6 @@ from textflow.objectives.rows import row_mean as row_mean
 from textflow.objectives.rows import row_nll, with_head
 from textflow.objectives.student import Student, quiet
 from textflow.paths.base import Path
-from textflow.ranks import place
 from textflow.targets.base import Guess, Lesson, Places, Target, Walk, keep, pick, places
 from textflow.types import Batch, Choice, Given, Ids, Latents, Times
 
@@ -145,8 +142,4 @@ class Distill(Student):
         return Choosing(net, self.choose, self.embed, path, self.like.decode_scale, self.fair)
 
     def _precision(self, z: Tensor) -> AbstractContextManager[object]:
-        if self.precision == "same":
-            return nullcontext()
-        if (slow := slow_bf16(z.device.type)) and place()[0] == 0:
-            warnings.warn(f"objective.precision bf16: {slow}; same is not", stacklevel=1)  # which Python tells once
-        return torch.autocast(z.device.type, torch.bfloat16)
+        return torch.autocast(z.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()

@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import CheckpointIO
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 
-from textflow.hardware import fast_bf16, slow_bf16
+from textflow.hardware import fast_bf16, named, slow_bf16
 
 from .engines import refuse_strategy
 from .engines.refuse import refuse_precision
@@ -96,13 +96,12 @@ def fast_precision(accelerator: str = "auto") -> str:
         accelerator: Lightning's word: auto, cpu, gpu, cuda, mps, …
     """
     if accelerator != "cpu" and torch.cuda.is_available():
-        device, fast = torch.cuda.get_device_name(), fast_bf16("cuda")
-    elif accelerator in ("auto", "cpu"):
-        device, fast = "this CPU", fast_bf16("cpu")
+        device = "cuda"
     else:
-        device, fast = accelerator, False
+        device = "cpu" if accelerator == "auto" else accelerator
+    fast = fast_bf16(device)
     chosen = "bf16-mixed" if fast else "32-true"
-    rank_zero_info(f"precision auto: {chosen}, as {device} {'has' if fast else 'has no'} fast bf16")
+    rank_zero_info(f"precision auto: {chosen}, as {named(device)} {'has' if fast else 'has no'} fast bf16")
     return chosen
 
 
