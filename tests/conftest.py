@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -11,9 +12,25 @@ os.environ["WANDB_MODE"] = "offline"
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+from tests import recorded  # noqa: E402
 from tests.commands import Commands  # noqa: E402
 
 torch.set_num_threads(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--recorded",
+        type=Path,
+        default=recorded.ASSETS,
+        metavar="FOLDER",
+        help="recordings that the parity tests compare with (default: tests/assets)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Some tests are made from what a recording says, so its folder is known before they are collected."""
+    recorded.use(config.getoption("--recorded"))
 
 
 @pytest.fixture(scope="session")

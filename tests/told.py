@@ -35,9 +35,10 @@ def dit_name(official: str) -> str:
     return official
 
 
-def dit(official: dict[str, Tensor], heads: int = 2, **options: Any) -> DiT:
+def dit(official: dict[str, Tensor], **options: Any) -> DiT:
     """The published net."""
     tokens, width = official["vocab_embed.embedding"].shape
+    heads = width // (2 * official["rotary_emb.inv_freq"].numel())
     depth = 1 + max(int(name.split(".")[1]) for name in official if name.startswith("blocks."))
     cond = official["sigma_map.mlp.0.bias"].numel()
     spans, weighting = (any(part in name for name in official) for part in ("_prime", "learnable"))

@@ -24,9 +24,10 @@ def known() -> DecodeError:
 CLOCKS = [Uniform(), LogitNormal(), LogitNormal(0.8, 0.8), known()]
 
 
-@pytest.mark.parametrize("steps", [1, 2, 4, 8, 32])
+@pytest.mark.parity
+@pytest.mark.parametrize("steps", recorded("elf_optim")[1]["config"]["K"])
 def test_grids_are_the_recorded_ones(steps: int) -> None:
-    data, meta = recorded("elf_optim_tiny")
+    data, meta = recorded("elf_optim")
     law = LogitNormal(meta["config"]["P_mean"], meta["config"]["P_std"])
     for clock, name in ((law, "quantile"), (Uniform(), "uniform")):
         grid = torch.tensor(clock.grid(steps), dtype=torch.float64)
@@ -35,8 +36,9 @@ def test_grids_are_the_recorded_ones(steps: int) -> None:
     assert_close(drawn, data[f"grid.{steps}.times"], rtol=0, atol=1e-6)
 
 
+@pytest.mark.parity
 def test_times_and_guidance_scales_are_the_recorded_ones() -> None:
-    data, meta = recorded("elf_optim_tiny")
+    data, meta = recorded("elf_optim")
     config = meta["config"]
     assert_close(
         LogitNormal(config["P_mean"], config["P_std"]).at(data["time.normal"]), data["time.t"], rtol=0, atol=1e-6

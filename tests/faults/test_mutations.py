@@ -250,7 +250,7 @@ def mutated_cache(commands: Commands, home: Home, origin: Path, file: Path, chan
 
 def official(folder: Path) -> bytes:
     """A checkpoint of the published form."""
-    tensors, _ = recorded("elf_tiny")
+    tensors, _ = recorded("elf")
     weights = part(tensors, "weights.")
     torch.save({"params": weights, "ema_params1": weights, "step": 9}, folder / "checkpoint_9")
     return (folder / "checkpoint_9").read_bytes()

@@ -1,12 +1,11 @@
 import math
-from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
 from torch.testing import assert_close
 from torchmetrics.text import Perplexity
 
+from tests.recorded import recorded
 from textflow.metrics import (
     COUNTINGS,
     CorpusPerplexity,
@@ -18,53 +17,62 @@ from textflow.metrics import (
     token_nll,
 )
 
-RECORDED = Path(__file__).parents[1] / "data" / "metrics_tiny.safetensors"
+
+@pytest.fixture(scope="module")
+def data():
+    return recorded("metrics")[0]
 
 
 @pytest.fixture(scope="module")
-def recorded():
-    with safe_open(RECORDED, "pt") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+def config():
+    return recorded("metrics")[1]["config"]
 
 
-def test_token_nll_equals_the_recorded_one(recorded):
-    nll = token_nll(recorded["logits"], recorded["ids"])
+@pytest.mark.parity
+def test_token_nll_equals_the_recorded_one(data):
+    nll = token_nll(data["logits"], data["ids"])
     assert nll.dtype == torch.float64
-    assert_close(nll.float(), recorded["nll"], rtol=1e-6, atol=1e-6)
+    assert_close(nll.float(), data["nll"], rtol=1e-6, atol=1e-6)
 
 
-def test_elf_weights_and_perplexities_equal_the_recorded_ones(recorded):
-    nll, weights = token_nll(recorded["logits"], recorded["ids"]), elf_weights(recorded["ids"], int(recorded["eos"]))
-    assert torch.equal(weights.int(), recorded["elf.valid"])
-    assert_close(corpus_perplexity(nll, weights), recorded["elf.ppl"], rtol=1e-6, atol=0)
-    assert_close(sample_perplexity(nll, weights), recorded["elf.per_sample_ppl"], rtol=1e-6, atol=0)
+@pytest.mark.parity
+def test_elf_weights_and_perplexities_equal_the_recorded_ones(data):
+    nll, weights = token_nll(data["logits"], data["ids"]), elf_weights(data["ids"], int(data["eos"]))
+    assert torch.equal(weights.int(), data["elf.valid"])
+    assert_close(corpus_perplexity(nll, weights), data["elf.ppl"], rtol=1e-6, atol=0)
+    assert_close(sample_perplexity(nll, weights), data["elf.per_sample_ppl"], rtol=1e-6, atol=0)
 
 
-def test_mdlm_weights_and_perplexity_equal_the_recorded_ones(recorded):
-    nll, weights = token_nll(recorded["logits"], recorded["ids"]), mdlm_weights(recorded["ids"], int(recorded["eos"]))
-    assert torch.equal(weights.float(), recorded["mdlm.valid"])
-    assert_close(corpus_perplexity(nll, weights, batch=3).float(), recorded["mdlm.ppl"], rtol=1e-6, atol=0)
-    assert not math.isclose(corpus_perplexity(nll, weights), float(recorded["mdlm.ppl"]), rel_tol=1e-3)
+@pytest.mark.parity
+def test_mdlm_weights_and_perplexity_equal_the_recorded_ones(data, config):
+    nll, weights = token_nll(data["logits"], data["ids"]), mdlm_weights(data["ids"], int(data["eos"]))
+    assert torch.equal(weights.float(), data["mdlm.valid"])
+    assert_close(corpus_perplexity(nll, weights, batch=config["bs"]).float(), data["mdlm.ppl"], rtol=1e-6, atol=0)
+    if config["B"] % config["bs"]:
+        assert not math.isclose(corpus_perplexity(nll, weights), float(data["mdlm.ppl"]), rel_tol=1e-3)
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("name", ["elf", "mdlm"])
-def test_a_named_counting_gives_the_recorded_weights_from_the_lengths_alone(recorded, name):
-    ids, lengths, eos = recorded["ids"], recorded["attention_mask"].sum(1), int(recorded["eos"])
+def test_a_named_counting_gives_the_recorded_weights_from_the_lengths_alone(data, config, name):
+    ids, lengths, eos = data["ids"], data["attention_mask"].sum(1), int(data["eos"])
     rule = COUNTINGS[name]
-    weights = rule.weights(ids, rule.valid(lengths, 14, int(lengths.max()), 14), eos)
-    assert torch.equal(weights.int(), recorded[f"{name}.valid"].int())
-    kept = rule.counted(7, 3)
-    assert kept == {"elf": 7, "mdlm": 6}[name]
-    found = corpus_perplexity(token_nll(recorded["logits"], ids)[:kept], weights[:kept])
-    assert_close(found.float(), recorded[f"{name}.ppl"].float(), rtol=1e-6, atol=0)
+    weights = rule.weights(ids, rule.valid(lengths, config["L"], int(lengths.max()), config["L"]), eos)
+    assert torch.equal(weights.int(), data[f"{name}.valid"].int())
+    rows, size = config["B"], config["bs"]
+    kept = rule.counted(rows, size)
+    assert kept == {"elf": rows, "mdlm": rows // size * size}[name]
+    found = corpus_perplexity(token_nll(data["logits"], ids)[:kept], weights[:kept])
+    assert_close(found.float(), data[f"{name}.ppl"].float(), rtol=1e-6, atol=0)
 
 
-def test_entropies_equal_the_recorded_ones(recorded):
-    rows = zip(recorded["ids"], recorded["attention_mask"].bool(), strict=True)
+@pytest.mark.parity
+def test_entropies_equal_the_recorded_ones(data):
+    rows = zip(data["ids"], data["attention_mask"].bool(), strict=True)
     assert math.isclose(
-        mean_entropy([ids[mask].tolist() for ids, mask in rows]), recorded["elf.mean_entropy"], rel_tol=1e-6
+        mean_entropy([ids[mask].tolist() for ids, mask in rows]), data["elf.mean_entropy"], rel_tol=1e-6
     )
-    assert math.isclose(mean_entropy(recorded["gen_ids"].tolist()), recorded["mdlm.entropy"], rel_tol=1e-6)
+    assert math.isclose(mean_entropy(data["gen_ids"].tolist()), data["mdlm.entropy"], rel_tol=1e-6)
 
 
 def test_uniform_logits_give_the_vocabulary_as_perplexity():

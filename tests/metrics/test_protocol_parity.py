@@ -8,43 +8,45 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors import safe_open
 from torch import Tensor
 from torchmetrics.text import Perplexity
 
 from tests.judge import save_judge
+from tests.recorded import recorded
 from textflow.metrics import Scorer, numbers_of
-
-RECORDED = Path(__file__).parents[1] / "data" / "metrics_tiny.safetensors"
 
 
 @pytest.fixture(scope="module")
-def recorded() -> dict[str, Tensor]:
-    with safe_open(RECORDED, "pt") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+def data() -> dict[str, Tensor]:
+    return recorded("metrics")[0]
+
+
+@pytest.fixture(scope="module")
+def config() -> dict[str, Any]:
+    return recorded("metrics")[1]["config"]
 
 
 class Rows:
     """A tokenizer whose texts are the numbers of recorded rows."""
 
-    def __init__(self, recorded: dict[str, Tensor]) -> None:
-        self.ids, self.mask, self.eos = recorded["ids"], recorded["attention_mask"].bool(), int(recorded["eos"])
+    def __init__(self, data: dict[str, Tensor]) -> None:
+        self.ids, self.mask, self.eos = data["ids"], data["attention_mask"].bool(), int(data["eos"])
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         return [self.ids[int(text)][self.mask[int(text)]].tolist() for text in texts]
 
 
-def judge(folder: Path, recorded: dict[str, Tensor], counting: str, batch_size: int = 8) -> Scorer:
+def judge(folder: Path, data: dict[str, Tensor], counting: str, batch_size: int = 8) -> Scorer:
     """A scorer that says what was recorded."""
 
     def model(input_ids: Tensor, use_cache: bool) -> Any:
         width = input_ids.shape[1]
-        same = (recorded["ids"][None, :, :width] == input_ids[:, None]).all(-1)  # [B, rows]
+        same = (data["ids"][None, :, :width] == input_ids[:, None]).all(-1)  # [B, rows]
         assert (same.sum(1) == 1).all()
-        return SimpleNamespace(logits=recorded["logits"][same.int().argmax(1), :width])
+        return SimpleNamespace(logits=data["logits"][same.int().argmax(1), :width])
 
     made = Scorer(folder, counting=counting, batch_size=batch_size)
-    made.model, made.tokenizer, made.length = model, Rows(recorded), 14
+    made.model, made.tokenizer, made.length = model, Rows(data), data["ids"].shape[1]
     return made
 
 
@@ -53,28 +55,33 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield save_judge(tmp_path_factory.mktemp("judge"))
 
 
-TEXTS = [str(i) for i in range(7)]
+def texts(data: dict[str, Tensor]) -> list[str]:
+    return [str(i) for i in range(len(data["ids"]))]
 
 
-def test_elf(folder: Path, recorded: dict[str, Tensor]) -> None:
-    scored = judge(folder, recorded, "elf").score(TEXTS)
-    assert math.isclose(scored.perplexity or 0, recorded["elf.ppl"], rel_tol=1e-6)
-    each = zip(scored.sample_perplexities, recorded["elf.per_sample_ppl"].tolist(), strict=True)
+@pytest.mark.parity
+def test_elf(folder: Path, data: dict[str, Tensor]) -> None:
+    scored = judge(folder, data, "elf").score(texts(data))
+    assert math.isclose(scored.perplexity or 0, data["elf.ppl"], rel_tol=1e-6)
+    each = zip(scored.sample_perplexities, data["elf.per_sample_ppl"].tolist(), strict=True)
     assert all(math.isclose(mine, theirs, rel_tol=1e-6) for mine, theirs in each)
-    assert math.isclose(numbers_of(scored)["entropy"].value, recorded["elf.mean_entropy"], rel_tol=1e-6)
+    assert math.isclose(numbers_of(scored)["entropy"].value, data["elf.mean_entropy"], rel_tol=1e-6)
 
 
-def test_mdlm_duo_and_flm(folder: Path, recorded: dict[str, Tensor]) -> None:
-    scored = judge(folder, recorded, "mdlm", batch_size=3).score(TEXTS)
-    assert math.isclose(scored.perplexity or 0, recorded["mdlm.ppl"], rel_tol=1e-6) and scored.dropped == 1
-    found = numbers_of(scored, recorded["gen_ids"].tolist(), "generator")
-    assert math.isclose(found["entropy"].value, recorded["mdlm.entropy"], rel_tol=1e-6)
+@pytest.mark.parity
+def test_mdlm_duo_and_flm(folder: Path, data: dict[str, Tensor], config: dict[str, Any]) -> None:
+    scored = judge(folder, data, "mdlm", batch_size=config["bs"]).score(texts(data))
+    assert math.isclose(scored.perplexity or 0, data["mdlm.ppl"], rel_tol=1e-6)
+    assert scored.dropped == config["B"] % config["bs"]
+    found = numbers_of(scored, data["gen_ids"].tolist(), "generator")
+    assert math.isclose(found["entropy"].value, data["mdlm.entropy"], rel_tol=1e-6)
 
 
-def test_langflow_is_the_plain_perplexity_of_torchmetrics(folder: Path, recorded: dict[str, Tensor]) -> None:
-    scored = judge(folder, recorded, "langflow").score(TEXTS)
-    target = recorded["ids"].masked_fill(recorded["attention_mask"] == 0, -100)[:, 1:]
-    plain = Perplexity(ignore_index=-100)(recorded["logits"][:, :-1].double(), target)
+@pytest.mark.parity
+def test_langflow_is_the_plain_perplexity_of_torchmetrics(folder: Path, data: dict[str, Tensor]) -> None:
+    scored = judge(folder, data, "langflow").score(texts(data))
+    target = data["ids"].masked_fill(data["attention_mask"] == 0, -100)[:, 1:]
+    plain = Perplexity(ignore_index=-100)(data["logits"][:, :-1].double(), target)
     assert math.isclose(scored.perplexity or 0, plain, rel_tol=1e-6)
 
 

@@ -22,9 +22,10 @@ def published(name: str) -> tuple[ELF, dict, dict]:
     return net.eval(), tensors, meta
 
 
+@pytest.mark.parity
 @torch.no_grad()
 def test_forward_is_the_published_one() -> None:
-    net, data, _ = published("elf_tiny")
+    net, data, _ = published("elf")
     z, t = data["forward.z"], data["forward.t"]
     given = Given(prev=data["forward.self_cond"], w=data["forward.self_cond_scale"])
     assert error(net(z, t, given).mean, data["forward.denoise_all.x_pred"]) < 1e-5
@@ -44,11 +45,12 @@ class Replayed(Noise):
         return self.left.pop(0)
 
 
+@pytest.mark.parity
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["ode", "sde"])
 def test_rollouts_are_the_published_ones(name: str) -> None:
-    net, data, meta = published("elf_tiny")
-    w = torch.full((4,), float(meta["self_cond_scale"]))
+    net, data, meta = published("elf")
+    w = torch.full((len(data["sample.z0"]),), float(meta["self_cond_scale"]))
     path = Linear(float(meta["noise_scale"]), float(meta["t_eps"]))
 
     def denoise(z: torch.Tensor, t: float, prev: torch.Tensor | None = None) -> Posterior:

@@ -22,7 +22,7 @@ from textflow.training import MuonAdam
 from textflow.training.ema import follow
 from textflow.types import Batch, Given
 
-CASES = ["n4s4", "n1s8", "n4s16"]
+CASES = list(recorded("elf_pd")[1]["config"]["cases"])
 
 
 class Step(NamedTuple):
@@ -31,6 +31,7 @@ class Step(NamedTuple):
     net: ELF
     arguments: tuple[Any, ...]  # of the loss, after the net
     lr: float
+    decay: float
 
 
 def load(data: dict[str, Tensor], prefix: str) -> ELF:
@@ -41,11 +42,18 @@ def load(data: dict[str, Tensor], prefix: str) -> ELF:
 
 
 def read(case: str) -> Step:
-    data, meta = recorded("elf_pd_tiny")
+    data, meta = recorded("elf_pd")
     train = meta["config"]["train"] | meta["config"]["cases"][case]["train"]
     own, clock = part(data, f"{case}."), LogitNormal(train["denoiser_p_mean"], train["denoiser_p_std"])
     decode_clock = LogitNormal(train["decoder_p_mean"], train["decoder_p_std"])
-    like = ELFObjective(clock, decode_clock=decode_clock, decode_scale=train["decoder_noise_scale"])
+    like = ELFObjective(
+        clock,
+        decode_clock=decode_clock,
+        decode_scale=train["decoder_noise_scale"],
+        w_min=train["self_cond_cfg_min"],
+        w_max=train["self_cond_cfg_max"],
+        pads=train["pad_token"] == "eos",
+    )
     objective = Distill(Progressive(train["pd_teacher_steps"]), round(1 / train["pd_step_size"]), like)
     objective.teacher = Frozen(load(data, "teacher."))
     decode = own["draw.decode_rows"] > 0
@@ -64,7 +72,7 @@ def read(case: str) -> Step:
     fixed = own["batch.cond_seq_mask"] > 0
     path = Linear(train["denoiser_noise_scale"], train["t_eps"])
     arguments = (path, own["mid.x0"], batch, draws, times, fixed if bool(fixed.any()) else None)
-    return Step(own, objective, load(data, "student."), arguments, meta["config"]["lr"])
+    return Step(own, objective, load(data, "student."), arguments, meta["config"]["lr"], train["ema_decay1"])
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -78,6 +86,7 @@ def losses(step: Step, net: nn.Module, form: str = "lean") -> dict[str, Tensor]:
     return plain_distill(step.objective, net, step.objective.teacher, *step.arguments)
 
 
+@pytest.mark.parity
 def test_the_walk_is_the_published_one(step: Step) -> None:
     *_, draws, times, _ = step.arguments
     taught = ~draws.decode
@@ -86,6 +95,7 @@ def test_the_walk_is_the_published_one(step: Step) -> None:
     assert error(draws.w, step.data["mid.w"]) < 1e-5
 
 
+@pytest.mark.parity
 def test_the_target_and_what_the_student_sees_are_the_published_ones(step: Step) -> None:
     path, x, _, draws, times, fixed = step.arguments
     taught, z = ~draws.decode, step.data["mid.z_t_s"]
@@ -96,6 +106,7 @@ def test_the_target_and_what_the_student_sees_are_the_published_ones(step: Step)
     assert error(lesson.prev, step.data["mid.sc_half"][taught]) < 1e-5
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("form", ["lean", "plain"])
 def test_losses_and_gradients_are_the_published_ones(step: Step, form: str) -> None:
     net, data = step.net, step.data
@@ -111,6 +122,7 @@ def test_losses_and_gradients_are_the_published_ones(step: Step, form: str) -> N
     assert error(norm, data["grad_norm"]) < 2e-4
 
 
+@pytest.mark.parity
 def test_the_step_after_them_is_the_published_one(step: Step) -> None:
     net = deepcopy(step.net)
     twin = deepcopy(net)
@@ -119,7 +131,7 @@ def test_the_step_after_them_is_the_published_one(step: Step) -> None:
     losses(step, net)["loss"].backward()
     nn.utils.clip_grad_norm_(net.parameters(), 1.0)
     optimizer.step()
-    follow(net, twin, 0.9)
+    follow(net, twin, step.decay)
     for found, prefix in ((net, "after."), (twin, "ema_after.")):
         for name, after in part(step.data, prefix).items():
             after = after.T if name.endswith("_kernel") else after

@@ -16,13 +16,20 @@ from textflow.paths import Linear
 from textflow.targets import Eulerian, Lagrangian, SemiGroup
 from textflow.types import Batch
 
+pytestmark = pytest.mark.parity
+
 PATH = Linear(1.0, 1e-8)
-CASES: dict[str, dict[str, Any]] = {
-    "psd": {},
-    "psd_teacher": {"error": "square", "instant_error": "square", "rescale": True},
-    "esd": {"target": Eulerian(), "error": "square"},
-    "lsd": {"target": Lagrangian()},
-}
+CASES: dict[str, dict[str, Any]] = recorded("fmlm")[1]["config"]["cases"]
+
+
+def made(said: dict[str, Any]) -> FlowMap:
+    """The objective of a case."""
+    if said["distillation_method"] == "ESD":
+        return FlowMap(Eulerian(), error="square")
+    if said["distillation_method"] == "LSD":
+        return FlowMap(Lagrangian())
+    error = "square" if said["use_mse_loss_psd"] else "cross_entropy"
+    return FlowMap(SemiGroup(), error=error, instant_error=error, rescale=said["rescale_offdiag_loss_psd"])
 
 
 class Step(NamedTuple):
@@ -33,16 +40,16 @@ class Step(NamedTuple):
     arguments: tuple[Any, ...]  # of the loss, after the net
 
 
-def clock(case: str, own: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+def clock(method: str, own: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """Times, what the net is told there, and the slope between them."""
     s, u, tau_s, tau_u = (own[name].clone() for name in ("s", "t", "tau_s", "tau_t"))
     off = own["idx_offdiag"]
     slopes = torch.zeros(2, len(s))
-    if case == "esd":
+    if method == "ESD":
         instant = own["idx_diag"]
         tau_s[instant], tau_u[instant] = s[instant], u[instant]  # as upstream does
         slopes[0, off] = own["dtau_ds"]
-    if case == "lsd":
+    if method == "LSD":
         slopes[1, off] = own["dtau_dt"]
     middle = own.get("u", s)
     return torch.cat([s, u, middle]), torch.cat([tau_s, tau_u, (tau_s + tau_u) / 2]), torch.cat([*slopes, 0 * s])
@@ -50,14 +57,14 @@ def clock(case: str, own: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
 
 @pytest.fixture(scope="module", params=CASES)
 def step(request: pytest.FixtureRequest) -> Step:
-    data, _ = recorded("fmlm_tiny")
-    own, case = part(data, f"{request.param}."), request.param
-    objective = FlowMap(**CASES[case])
+    data, meta = recorded("fmlm")
+    own, said = part(data, f"{request.param}."), CASES[request.param]
+    objective = made(said)
     net = dit(part(data, "weights."), logit_cap=30.0)
-    told = Told(net, *clock(case, own))
-    if case in ("psd_teacher", "esd"):
+    told = Told(net, *clock(said["distillation_method"], own))
+    if said.get("teacher"):
         objective.teacher = Frozen(Told(dit(part(data, "teacher."), logit_cap=30.0), own["s"], own["tau_s"]))
-    x = F.one_hot(data["ids"], 29).float()
+    x = F.one_hot(data["ids"], meta["config"]["V"]).float()
     instant = torch.zeros(len(x), dtype=torch.bool).index_fill(0, own["idx_diag"], True)
     spans = Spans(own["s"], own["t"], own["draw.eps"], instant)
     times = torch.stack([own["s"], own["u"], own["t"]] if "u" in own else [own["s"], own["t"]], 1)

@@ -35,38 +35,44 @@ class Toy(Denoiser):
         return Posterior(z - (1 - t)[:, None, None] * out)
 
 
+def rows(recorded: Tensor) -> Tensor:
+    """[B, channels, height, width] as [B, L, D]."""
+    return recorded.flatten(1, -2)
+
+
 @pytest.fixture(scope="module")
 def data() -> dict[str, Tensor]:
-    return recorded("meanflow_tiny")[0]
+    return recorded("meanflow")[0]
 
 
 def read(data: dict[str, Tensor], case: str) -> tuple[dict[str, Tensor], Toy, MeanFlowObjective, Spans, Tensor, Batch]:
-    config = recorded("meanflow_tiny")[1]["config"]
+    config = recorded("meanflow")[1]["config"]
     own = part(data, f"{case}.")
-    x = data["x"][:, 0]
+    x = rows(data["x"])
     start = LogitNormal(-config["P_mean_t"], config["P_std_t"])
     end = LogitNormal(-config["P_mean_r"], config["P_std_r"])
     pair = "ordered" if case == "v0" else "pushed"
     objective = MeanFlowObjective(start, end, config["ratio"], pair, config["norm_p"], config["norm_eps"])
     instant = own["draw.uniform"] < 1 - config["ratio"]
     pairs = start.at(-own["draw.t_normal"]), end.at(-own["draw.r_normal"])
-    spans = Spans(*objective.span(*pairs, instant), own["draw.eps"][:, 0], instant)
+    spans = Spans(*objective.span(*pairs, instant), rows(own["draw.eps"]), instant)
     batch = Batch(torch.zeros(x.shape[:2], dtype=torch.long), torch.ones(x.shape[:2], dtype=torch.bool))
     return own, Toy(part(data, "weights."), x.shape[-1]), objective, spans, x, batch
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("case", ["v0", "v1"])
 def test_everything_of_a_step_is_the_published_one(data: dict[str, Tensor], case: str) -> None:
     own, net, objective, spans, x, batch = read(data, case)
     assert error(1 - spans.s, own["t"]) < 1e-5
     assert error(1 - spans.u, own["r"]) < 1e-5
     z = PATH.mix(x, spans.eps, spans.s)
-    assert error(z, own["z"][:, 0]) < 1e-5
+    assert error(z, rows(own["z"])) < 1e-5
     never = torch.zeros_like(spans.instant)
     lesson = MeanFlow()(Data(x), net, PATH, z, torch.stack([spans.s, spans.u], 1), Given(), places(never))
     assert lesson.guess is not None
-    assert error(PATH.velocity(z, lesson.guess.mean, spans.s), -own["u_pred"][:, 0]) < 1e-5
-    assert error(PATH.velocity(z, lesson.goal, spans.s), -own["u_target"][:, 0]) < 1e-5
+    assert error(PATH.velocity(z, lesson.guess.mean, spans.s), -rows(own["u_pred"])) < 1e-5
+    assert error(PATH.velocity(z, lesson.goal, spans.s), -rows(own["u_target"])) < 1e-5
     losses = objective.loss(net, PATH, x, batch, spans)
     assert error(losses["loss"], own["loss"]) < 1e-5
     assert error(losses["square"], own["sq_error"].mean()) < 1e-5
@@ -76,11 +82,12 @@ def test_everything_of_a_step_is_the_published_one(data: dict[str, Tensor], case
         assert error(grads[name], grad) < 1e-5, name
 
 
+@pytest.mark.parity
 def test_one_step_is_the_published_sample(data: dict[str, Tensor]) -> None:
-    net, z = Toy(part(data, "weights."), 4), data["sample.noise"][:, 0]
-    s, u = torch.zeros(3), torch.ones(3)
+    z = rows(data["sample.noise"])
+    net, s, u = Toy(part(data, "weights."), z.shape[-1]), torch.zeros(len(z)), torch.ones(len(z))
     with torch.no_grad():
-        assert error(PATH.step(z, net(z, s, Given(until=u)).mean, s, u), data["sample.z0"][:, 0]) < 1e-5
+        assert error(PATH.step(z, net(z, s, Given(until=u)).mean, s, u), rows(data["sample.z0"])) < 1e-5
 
 
 def test_a_step_of_no_length_has_the_velocity_itself_as_its_target(data: dict[str, Tensor]) -> None:

@@ -17,6 +17,8 @@ from textflow.paths import Linear
 from textflow.targets import Copy, SemiGroup
 from textflow.types import Batch, Given
 
+pytestmark = pytest.mark.parity
+
 
 class Two(NamedTuple):
     data: dict[str, Tensor]
@@ -34,8 +36,8 @@ class Two(NamedTuple):
 
 @pytest.fixture(scope="module")
 def two() -> Two:
-    data, _ = recorded("flm_tiny")
-    return Two(data, Batch(data["ids"], data["valid"] > 0), F.one_hot(data["ids"], 37).float())
+    data, meta = recorded("flm")
+    return Two(data, Batch(data["ids"], data["valid"] > 0), F.one_hot(data["ids"], meta["config"]["V"]).float())
 
 
 def knots(own: dict[str, Tensor]) -> Knots:

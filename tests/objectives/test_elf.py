@@ -18,10 +18,12 @@ from textflow.training import MuonAdam
 from textflow.training.ema import follow
 from textflow.types import Batch
 
+pytestmark = pytest.mark.parity
+
 
 @pytest.fixture(scope="module")
 def step(tmp_path_factory: pytest.TempPathFactory) -> dict:
-    data, meta = recorded("elf_train_tiny")
+    data, meta = recorded("elf_train")
     config, train = meta["config"], meta["config"]["train"]
     encoder = T5EncoderModel(T5Config(**config["t5"]))
     encoder.load_state_dict(
@@ -40,7 +42,13 @@ def step(tmp_path_factory: pytest.TempPathFactory) -> dict:
     net = ELF(**elf_config(official))
     net.load_state_dict(elf_weights(official))
     decode_clock = LogitNormal(train["decoder_p_mean"], train["decoder_p_std"])
-    objective = ELFObjective(decode_clock=decode_clock, decode_scale=train["decoder_noise_scale"])
+    objective = ELFObjective(
+        decode_clock=decode_clock,
+        decode_scale=train["decoder_noise_scale"],
+        w_min=train["self_cond_cfg_min"],
+        w_max=train["self_cond_cfg_max"],
+        pads=train["pad_token"] == "eos",
+    )
     again = data["draw.self_cond_uniform"] < train["self_cond_prob"]
     draws = Draws(
         t=LogitNormal(train["denoiser_p_mean"], train["denoiser_p_std"]).at(data["draw.t_normal"]),
@@ -60,6 +68,7 @@ def step(tmp_path_factory: pytest.TempPathFactory) -> dict:
         "objective": objective,
         "draws": draws,
         "path": path,
+        "decay": train["ema_decay1"],
     }
 
 
@@ -100,7 +109,7 @@ def test_the_step_after_them_is_the_published_one(step: dict) -> None:
     step["objective"].loss(net, step["path"], data["mid.x0"], step["batch"], step["draws"])["loss"].backward()
     torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
     optimizer.step()
-    follow(net, twin, 0.9)
+    follow(net, twin, step["decay"])
     for found, prefix in ((net, "after."), (twin, "ema_after.")):
         for name, after in part(data, prefix).items():
             after = after.T if name.endswith("_kernel") else after

@@ -21,12 +21,18 @@ from textflow.types import Batch
 
 @pytest.fixture(scope="module")
 def step() -> dict[str, Any]:
-    data, meta = recorded("elf_cond_tiny")
+    data, meta = recorded("elf_cond")
     train, official = meta["config"]["train"], part(data, "weights.")
     net = ELF(**elf_config(official))
     net.load_state_dict(elf_weights(official))
     clock = LogitNormal(train["decoder_p_mean"], train["decoder_p_std"])
-    objective = ELFObjective(decode_clock=clock, decode_scale=train["decoder_noise_scale"], pads=True)
+    objective = ELFObjective(
+        decode_clock=clock,
+        decode_scale=train["decoder_noise_scale"],
+        w_min=train["self_cond_cfg_min"],
+        w_max=train["self_cond_cfg_max"],
+        pads=train["pad_token"] == "eos",
+    )
     batch = Batch(data["batch.input_ids"], data["batch.attention_mask"] > 0)
     draws = Draws(
         t=LogitNormal(train["denoiser_p_mean"], train["denoiser_p_std"]).at(data["draw.t_normal"]),
@@ -54,12 +60,14 @@ def loss(step: dict[str, Any], net: ELF, draws: Draws) -> dict[str, torch.Tensor
     return step["objective"].loss(net, step["path"], step["data"]["mid.x0"], step["batch"], draws, step["fixed"])
 
 
+@pytest.mark.parity
 def test_who_sees_whom_is_the_published_mask(step: dict[str, Any]) -> None:
     data, mask, fixed = step["data"], step["batch"].mask, step["fixed"]
     assert torch.equal(sight(mask, fixed), data["batch.encoder_attention_mask"] > 0)
     assert torch.equal(sight(mask, fixed, step["dropped"]), data["mid.encoder_attention_mask"] > 0)
 
 
+@pytest.mark.parity
 def test_latents_of_prompt_and_target_are_the_published_ones(step: dict[str, Any]) -> None:
     data, mask, fixed, dropped = step["data"], step["batch"].mask, step["fixed"], step["dropped"]
     encoder = T5EncoderModel(T5Config(**step["config"]["t5"])).eval()
@@ -67,11 +75,14 @@ def test_latents_of_prompt_and_target_are_the_published_ones(step: dict[str, Any
     encoder.load_state_dict({names[k]: v for k, v in part(data, "encoder.").items()}, strict=False)
     seen = sight(mask, fixed, dropped)[:, None]  # [B, 1, L, L]: over heads
     with torch.no_grad():
-        x = encoder(input_ids=step["batch"].ids, attention_mask=seen).last_hidden_state / 0.2
+        hidden = encoder(input_ids=step["batch"].ids, attention_mask=seen).last_hidden_state
+    train = step["config"]["train"]
+    x = (hidden - train["latent_mean"]) / train["latent_std"]
     assert error(x, data["mid.x0_encoded"]) < 1e-5
     assert error(blank(x, fixed, dropped), data["mid.x0"]) < 1e-5
 
 
+@pytest.mark.parity
 def test_losses_and_gradients_are_the_published_ones(step: dict[str, Any]) -> None:
     data, net = step["data"], step["net"]
     net.zero_grad()
@@ -85,6 +96,7 @@ def test_losses_and_gradients_are_the_published_ones(step: dict[str, Any]) -> No
     assert error(torch.stack([g.norm() for g in ours.values()]).norm(), data["grad_norm"]) < 1e-4
 
 
+@pytest.mark.parity
 def test_the_step_after_them_is_the_published_one(step: dict[str, Any]) -> None:
     data, net = step["data"], deepcopy(step["net"])
     twin = deepcopy(net)
@@ -119,5 +131,9 @@ def test_the_prompt_has_no_loss_but_is_seen(step: dict[str, Any]) -> None:
 
 def test_padding_counts_only_where_it_shall(step: dict[str, Any]) -> None:
     arguments = (step["net"], step["path"], step["data"]["mid.x0"], step["batch"], step["draws"], step["fixed"])
-    with_pads, without = (ELFObjective(decode_scale=1.0, pads=pads).loss(*arguments)["loss"] for pads in (True, False))
+    assert not bool(step["batch"].mask.all()), "no padding is recorded"
+    scale = step["config"]["train"]["decoder_noise_scale"]
+    with_pads, without = (
+        ELFObjective(decode_scale=scale, pads=pads).loss(*arguments)["loss"] for pads in (True, False)
+    )
     assert not torch.equal(with_pads, without)

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from tests.objectives.test_masked import published
-from tests.recorded import error
+from tests.recorded import error, recorded
 from textflow.noise import Noise
+from textflow.objectives.masked import SUBS
 from textflow.samplers.draw import invert, race
 from textflow.samplers.next_token import NextToken
 from textflow.samplers.unmask import Unmask, bridge
@@ -26,17 +27,21 @@ class Replayed(Noise):
 
 @pytest.fixture(scope="module")
 def model() -> dict[str, Any]:
-    net, data = published()
+    net, data, config = published()
+    timed = config["time_conditioning"]
+    objective = SUBS(timed=timed)
 
     def see(ids: torch.Tensor, t: float) -> torch.Tensor:
         asked.append(len(ids))
         with torch.no_grad():
-            return net(ids, torch.zeros(len(ids)))
+            return net(ids, objective.told(torch.full((len(ids),), t, dtype=torch.float64)))
 
     asked: list[int] = []
-    return {"data": data, "mask": net.mask, "see": see, "read": net.requires_grad_(False).logits, "asked": asked}
+    read = net.requires_grad_(False).logits
+    return {"data": data, "mask": net.mask, "see": see, "read": read, "asked": asked, "timed": timed}
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize(("form", "floor"), [("ddpm", 1e-3), ("cache", 0.0)])
 def test_one_step_is_the_published_one(model: dict[str, Any], form: str, floor: float) -> None:
     data, mask, ids = model["data"], model["mask"], model["data"]["step.x"]
@@ -49,7 +54,8 @@ def test_one_step_is_the_published_one(model: dict[str, Any], form: str, floor: 
     assert torch.equal(found, data[f"step.{form}.x_next"])
 
 
-@pytest.mark.parametrize("steps", [2, 6, 20])
+@pytest.mark.parity
+@pytest.mark.parametrize("steps", recorded("mdlm")[1]["config"]["steps"])
 def test_samples_are_the_published_ones_and_are_asked_for_as_often(model: dict[str, Any], steps: int) -> None:
     data, mask, key = model["data"], model["mask"], f"sample.{steps}"
     met: list[torch.Tensor] = []
@@ -64,13 +70,15 @@ def test_samples_are_the_published_ones_and_are_asked_for_as_often(model: dict[s
     times = [i / steps for i in range(steps + 1)]
     model["asked"].clear()
     found = Watched(draws="gumbel").sample(
-        model["see"], model["read"], start, mask, times, Replayed(data[f"{key}.uniform"])
+        model["see"], model["read"], start, mask, times, Replayed(data[f"{key}.uniform"]), model["timed"]
     )
     assert torch.equal(torch.stack(met), data[f"{key}.x"])
     assert torch.equal(found, data[f"{key}.ids"])
     pairs = zip([start, *met], met, strict=False)
     changed = [((a != b).any(1) & (b == mask).any(1)).sum() for a, b in pairs]
-    assert sum(model["asked"]) == 3 + int(sum(changed)), "a row is asked about again where a token has changed"
+    if model["timed"]:
+        changed = [(b == mask).any(1).sum() for b in met]  # all that is not done is asked about again
+    assert sum(model["asked"]) == len(start) + int(sum(changed)), "a row is asked about again where a token has changed"
     fresh = steps - int(data[f"{key}.cached"].sum())  # the published cache is of the whole batch, and asks to the end
     assert len(model["asked"]) <= fresh + 1
 
@@ -99,7 +107,8 @@ def test_a_batch_gives_the_samples_one_by_one(model: dict[str, Any], draws: Any)
 
 def test_a_prompt_stays(model: dict[str, Any]) -> None:
     start = torch.full((2, 10), model["mask"])
-    start[:, 2:5] = torch.tensor([[1, 2, 3], [30, 31, 32]])
+    last = model["mask"] - 1
+    start[:, 2:5] = torch.tensor([[1, 2, 3], [last, last - 1, last - 2]])
     found = Unmask().sample(model["see"], model["read"], start, model["mask"], [0.0, 0.5, 1.0], Noise([1, 2]))
     assert torch.equal(found[:, 2:5], start[:, 2:5])
 
