@@ -24,7 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=Path,
         default=recorded.ASSETS,
         metavar="FOLDER",
-        help="recordings that the parity tests compare with (default: tests/assets)",
+        help="recordings that the parity tests compare with (default: tests/assets); write --recorded=FOLDER",
     )
 
 

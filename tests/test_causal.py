@@ -114,6 +114,7 @@ class Rows(L.LightningDataModule):
         )
 
 
+@pytest.mark.integration
 def test_a_fit_leaves_a_folder_that_a_scorer_reads(tmp_path, pieces):
     quiet = {
         "logger": False,
@@ -131,6 +132,7 @@ def test_a_fit_leaves_a_folder_that_a_scorer_reads(tmp_path, pieces):
     assert not torch.equal(loaded, model.net.eval()(input_ids=CYCLE).logits)
 
 
+@pytest.mark.integration
 def test_the_folder_is_put_where_checkpoints_go(tmp_path, pieces):
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = L.Trainer(max_steps=1, accelerator="cpu", default_root_dir=tmp_path / "elsewhere", **quiet)
@@ -149,6 +151,7 @@ def test_a_width_that_the_heads_cannot_share_is_refused():
         CausalLM(5, width=100, heads=3)
 
 
+@pytest.mark.integration
 def test_a_run_that_names_neither_optimizer_nor_schedule_is_loaded_again(tmp_path):
     recipe(tmp_path)
     (tmp_path / "ar.yaml").write_text(f"""\

@@ -91,6 +91,7 @@ def test_what_cannot_be_written_leaves_the_file_and_nothing_else(tmp_path: Path)
     assert missing.value.filename == str(tmp_path / "gone" / "file.txt")
 
 
+@pytest.mark.integration
 def test_what_killed_writers_leave_goes_with_the_next_file(tmp_path: Path) -> None:
     kill(tmp_path / "first.txt")
     assert len(names(tmp_path)) == 1

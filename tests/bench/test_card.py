@@ -31,6 +31,7 @@ def told(*commands: str) -> list[Any]:
 FINDS = "print('a library says hello'); print('{\"left_out\": \"nothing\"}', end='')"
 
 
+@pytest.mark.integration
 def test_every_way_of_the_script_for_a_card_is_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     light = next(job for job in jobs(TINY, 1) if job.bench == "sample")
     monkeypatch.setattr(cards, "jobs", lambda setting, repeats: [light])
@@ -52,6 +53,7 @@ def test_the_other_benchmarks_and_all_ways_are_jobs_the_most_important_first() -
     assert BUDGET < 480 and TESTS >= 60
 
 
+@pytest.mark.integration
 def test_a_way_that_outlasts_its_time_is_killed_and_the_rest_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,6 +70,7 @@ def test_a_way_that_outlasts_its_time_is_killed_and_the_rest_goes_on(
     assert not (tmp_path / "alive").exists(), "what a job started is killed, too"
 
 
+@pytest.mark.integration
 def test_whatever_kills_a_way_is_its_reason() -> None:
     raised, ended, mute = (
         process.ran(job.command, 60.0, process.record_in)["left_out"]
@@ -108,6 +111,7 @@ def test_no_way_begins_when_the_time_of_a_card_is_over() -> None:
     assert all("left_out" in one for one in card(TINY, 1, budget=-1.0)["ways"])
 
 
+@pytest.mark.integration
 def test_the_script_for_a_card_needs_no_command_line_and_names_the_card(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -123,6 +127,7 @@ def test_the_script_for_a_card_needs_no_command_line_and_names_the_card(
     assert place("cuda", "NVIDIA H100 80GB HBM3") == card_path
 
 
+@pytest.mark.integration
 def test_the_light_contests_and_the_script_import_no_training_and_no_command_line() -> None:
     code = (
         "import sys, textflow.eval.bench.card, textflow.eval.bench.step, textflow.eval.bench.sample;"

@@ -73,6 +73,7 @@ def test_mfu_is_told_where_the_peak_is_known(monkeypatch: pytest.MonkeyPatch) ->
     assert record["mfu"]["plain"] == pytest.approx(useful)
 
 
+@pytest.mark.integration
 def test_reading_few_tokens_at_a_time_takes_little_memory() -> None:
     wide = Setting(Size(16, 1, 2, 16, 8, 16_000, 1, 24, 4, 512))  # all logits are 131 MB
     assert peak_memory("decode", "lean", wide) < 60e6 < 120e6 < peak_memory("decode", "plain", wide)

@@ -39,6 +39,7 @@ sys.exit(app.main(["recipes"]))
 """
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("words", [["--help"], [], ["--version"], ["fti"]])
 def test_help_answers_in_under_a_second_without_torch(words: list[str]) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -126,6 +127,7 @@ def test_what_is_nested_too_deeply_is_a_users_mistake(
         main(["fit", str(tmp_path / "deep.yaml")])
 
 
+@pytest.mark.integration
 def test_ctrl_c_while_a_module_is_imported_ends_without_a_word(tmp_path: Path) -> None:
     (tmp_path / "swallows.py").write_text(SWALLOWS)
     words = [sys.executable, "-c", INTERRUPTED]

@@ -112,6 +112,7 @@ def a_tokenizer(folder: Path, text: str) -> None:
     PreTrainedTokenizerFast(tokenizer_object=made, **names).save_pretrained(folder)
 
 
+@pytest.mark.integration
 def test_elf_b_runs_where_text_tokenizer_and_encoder_are_local(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

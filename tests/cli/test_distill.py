@@ -27,6 +27,8 @@ from textflow.eval.rounds import costs
 from textflow.eval.run import evaluate
 from textflow.nets import ELF
 
+pytestmark = pytest.mark.integration
+
 STUDENT = """\
 # tiny students
 rounds: [[4, 2], [2, 2]]

@@ -33,6 +33,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+@pytest.mark.integration
 def test_a_run_folder_holds_all_that_a_user_needs(run: Path) -> None:
     names = {str(path.relative_to(run)) for path in run.rglob("*")}
     assert {
@@ -46,12 +47,14 @@ def test_a_run_folder_holds_all_that_a_user_needs(run: Path) -> None:
     assert not list(Path.cwd().glob("lightning_logs"))
 
 
+@pytest.mark.integration
 def test_the_teacher_took_over_the_trained_codec(run: Path) -> None:
     teacher, codec = load_file(run / "model.safetensors"), load_file(run / "codec" / "model.safetensors")
     assert torch.equal(teacher["codec.embed.weight"], codec["net.embed.weight"])
     assert teacher["codec.norm.num_batches_tracked"] == 40  # its statistics no longer move
 
 
+@pytest.mark.integration
 def test_a_loaded_run_generates_and_answers(run: Path) -> None:
     g = textflow.load(run)
     texts = g.generate(n=4, steps=3, seed=0)
@@ -61,6 +64,7 @@ def test_a_loaded_run_generates_and_answers(run: Path) -> None:
     assert g.logits(z).shape == (2, 16, 320)
 
 
+@pytest.mark.integration
 def test_a_text_depends_on_its_seed_and_not_on_its_batch(run: Path) -> None:
     g = textflow.load(run)
     for sampler in (None, Reinject(1.5)):
@@ -70,6 +74,7 @@ def test_a_text_depends_on_its_seed_and_not_on_its_batch(run: Path) -> None:
     assert g.generate(n=5, steps=4, seed=3) != g.generate(n=5, steps=4, seed=4)
 
 
+@pytest.mark.integration
 def test_sample_writes_what_generate_returns_and_goes_on(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "samples.jsonl"
     assert main(["sample", str(run), "-n", "2", "--steps", "3", "--out", str(out)]) == 0
@@ -78,6 +83,7 @@ def test_sample_writes_what_generate_returns_and_goes_on(run: Path, tmp_path: Pa
     assert texts == textflow.load(run).generate(n=4, steps=3)
 
 
+@pytest.mark.integration
 def test_another_recipe_does_not_overwrite_a_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (run / "model.safetensors").read_bytes()
     words = ["fit", str(run.parent / "teacher.yaml"), "--data.batch_size", "2", "--model.net.depth", "2"]
@@ -87,6 +93,7 @@ def test_another_recipe_does_not_overwrite_a_run(run: Path, capsys: pytest.Captu
     assert (run / "model.safetensors").read_bytes() == before
 
 
+@pytest.mark.integration
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert main(["fit", str(recipe(tmp_path)), "--trainer.fast_dev_run", "true"]) == 0
     assert not (tmp_path / "run").exists()
@@ -147,6 +154,7 @@ def srun(port: int, node: int) -> Start:
     return [], there | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
 
 
+@pytest.mark.integration
 @pytest.mark.slow
 @pytest.mark.parametrize("start", [torchrun, srun])
 def test_two_machines_are_one_fit(start: Callable[[int, int], Start], tmp_path: Path) -> None:
@@ -165,6 +173,7 @@ def test_two_machines_are_one_fit(start: Callable[[int, int], Start], tmp_path: 
     assert (tmp_path / "run" / "state" / "step-00000012" / "state.pt").is_file()
 
 
+@pytest.mark.integration
 def test_a_recipes_own_logger_is_heard_too(tmp_path: Path) -> None:
     run = tmp_path / "run"
     words = ["--codec", "null", "--model.codec", "Table", "--model.codec.dim", "8", "--trainer.max_steps", "2"]
@@ -174,6 +183,7 @@ def test_a_recipes_own_logger_is_heard_too(tmp_path: Path) -> None:
     assert "train/loss" in own.read_text() and "train/loss" in (run / "metrics.csv").read_text()
 
 
+@pytest.mark.integration
 def test_weights_without_a_state_are_not_overwritten(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     teacher = recipe(tmp_path)
     (tmp_path / "run").mkdir()
@@ -191,6 +201,7 @@ def command(teacher: Path) -> list[str]:
     return [sys.executable, "-m", "textflow.cli.app", "fit", str(teacher)]
 
 
+@pytest.mark.integration
 def test_killed_and_run_again_it_ends_with_the_same_bits(commands: Commands, run: Path, tmp_path: Path) -> None:
     teacher, state = str(recipe(tmp_path)), tmp_path / "run" / "state"
     assert commands.run("fit", teacher, kill=0, watch=str(state / "step-00000004")).code == -9
@@ -207,6 +218,7 @@ def test_killed_and_run_again_it_ends_with_the_same_bits(commands: Commands, run
     assert same(ours, theirs)
 
 
+@pytest.mark.integration
 def test_ctrl_c_saves_and_says_how_to_continue(tmp_path: Path) -> None:
     teacher = recipe(tmp_path)
     words = [*command(teacher), "--trainer.max_steps", "100000", "--run.save_every", "100000"]

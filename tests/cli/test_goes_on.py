@@ -7,6 +7,8 @@ import pytest
 from tests.cli.tiny import recipe
 from textflow.cli.app import main
 
+pytestmark = pytest.mark.integration
+
 WORDS = [
     "--codec", "null", "--model.codec", "Table", "--model.codec.dim", "8", "--model.objective.clock", "LogitNormal",
     "--trainer.enable_progress_bar", "false",

@@ -12,6 +12,8 @@ from tests.cli import tiny
 from textflow.cli.app import main
 from textflow.clocks import DecodeError, Uniform
 
+pytestmark = pytest.mark.integration
+
 ROOT = Path(__file__).parents[2]
 OVERLAYS = sorted(
     path

@@ -47,11 +47,13 @@ def said(path: Path) -> list[dict]:
 # --- a run of pairs
 
 
+@pytest.mark.integration
 def test_samples_of_the_fit_show_sources_and_answers(run: Path) -> None:
     texts = (run / "samples" / "step-00000012.txt").read_text().splitlines()
     assert len(texts) == 2 and all(" => " in text for text in texts)
 
 
+@pytest.mark.integration
 def test_students_of_pairs_say_what_holds_their_answers_against_the_targets(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -65,11 +67,13 @@ def test_students_of_pairs_say_what_holds_their_answers_against_the_targets(
     assert "ROUGE" in capsys.readouterr().out
 
 
+@pytest.mark.integration
 def test_the_codec_of_pairs_answers_nothing(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", str(run / "codec"), "--device", "cpu"]) == 2
     assert "an Autoencoder, which writes no texts" in capsys.readouterr().err
 
 
+@pytest.mark.integration
 def test_diagnose_counts_the_targets_alone(run: Path, tmp_path: Path) -> None:
     assert main(["diagnose", str(run), "-n", "6", "--out", str(tmp_path), "--only", "dabi,rollin,cci,margins"]) == 0
     found = json.loads((tmp_path / "diagnose.json").read_text())
@@ -81,6 +85,7 @@ def test_diagnose_counts_the_targets_alone(run: Path, tmp_path: Path) -> None:
     assert {row["n"] for row in found["cci"]} == {int((~rows.fixed).sum())}
 
 
+@pytest.mark.integration
 def test_a_prompt_is_answered_by_each_seed_and_shown(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     out = tmp_path / "answers.jsonl"
     words = ["sample", str(run), "-n", "3", "--steps", "2", "--prompt", SOURCE]
@@ -92,6 +97,7 @@ def test_a_prompt_is_answered_by_each_seed_and_shown(run: Path, tmp_path: Path, 
     assert f"[0] \u00ab{SOURCE}\u00bb" in capsys.readouterr().out
 
 
+@pytest.mark.integration
 def test_a_file_of_prompts_is_answered_line_by_line_and_goes_on(run: Path, tmp_path: Path) -> None:
     file, out = tmp_path / "prompts.txt", tmp_path / "answers.jsonl"
     file.write_text("bana\n\nkole bana\n")
@@ -104,6 +110,7 @@ def test_a_file_of_prompts_is_answered_line_by_line_and_goes_on(run: Path, tmp_p
     assert [row["pieces"][0][1] for row in said(out)] == ["bana", "kole bana"]
 
 
+@pytest.mark.integration
 def test_the_answers_of_the_test_are_held_against_its_targets(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", str(run), "--steps", "1,3", "--batch_size", "5"]) == 0
     shown = capsys.readouterr().out
@@ -121,6 +128,7 @@ def found(run: Path, kind: str) -> list[Path]:
     return sorted((run / "eval" / "pairs").glob(f"*.{kind}"))
 
 
+@pytest.mark.integration
 def test_what_was_scored_lies_beside_its_record(run: Path) -> None:
     assert main(["eval", str(run), "--steps", "2", "-n", "4"]) == 0
     records = {path: json.loads(path.read_text()) for path in found(run, "json")}
@@ -134,6 +142,7 @@ def test_what_was_scored_lies_beside_its_record(run: Path) -> None:
     }
 
 
+@pytest.mark.integration
 def test_answers_do_not_depend_on_their_batch(run: Path) -> None:
     texts = []
     for size in ("3", "12"):
@@ -143,6 +152,7 @@ def test_answers_do_not_depend_on_their_batch(run: Path) -> None:
     assert texts[0] == texts[1]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("words", "needed"),
     [
@@ -162,6 +172,7 @@ def test_a_slip_is_one_line_with_the_way_out(
     assert needed in error and error.count("\n") == 1
 
 
+@pytest.mark.integration
 def test_a_judge_of_texts_is_refused_for_pairs(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", str(run), "--scorer", "gpt2"]) == 2
     assert "answers sources: leave scorer" in capsys.readouterr().err
@@ -170,6 +181,7 @@ def test_a_judge_of_texts_is_refused_for_pairs(run: Path, capsys: pytest.Capture
 # --- a run of texts
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("words", [["--prompt", "bana"], ["--infill", "bana [MASK:3] kole"]])
 @pytest.mark.parametrize("sampler", ["recipe", "ode", "reinject", "commit"])
 def test_a_run_of_texts_is_filled_in_by_replacement(
@@ -183,6 +195,7 @@ def test_a_run_of_texts_is_filled_in_by_replacement(
     assert given == [["bana"]] * 2 if words[0] == "--prompt" else [["bana", " kole"]] * 2
 
 
+@pytest.mark.integration
 def test_a_loaded_run_knows_whether_it_was_trained_on_pairs(run: Path, plain: Path) -> None:
     pairs, texts = textflow.load(run), textflow.load(plain)
     assert pairs.given == 12 and texts.given is None
@@ -191,6 +204,7 @@ def test_a_loaded_run_knows_whether_it_was_trained_on_pairs(run: Path, plain: Pa
     assert pairs.prompt(ids, fixed).trained and not texts.prompt(ids, fixed).trained
 
 
+@pytest.mark.integration
 def test_a_run_of_pairs_goes_on_to_the_same_bits(run: Path, tmp_path: Path) -> None:
     teacher = tiny.pairs(tmp_path)
     assert main(["fit", str(teacher), "--trainer.max_steps", "8"]) == 0

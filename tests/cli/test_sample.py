@@ -112,6 +112,7 @@ def test_a_foreign_end_after_samples_is_not_touched(tmp_path: Path) -> None:
     refused(file(tmp_path, ["one"], b"my own notes"), "is not a file of textflow samples")
 
 
+@pytest.mark.integration
 def test_a_text_in_the_place_of_another_is_named(tmp_path: Path) -> None:
     out = file(tmp_path, ["one", "two", "three"])
     first, second, third = out.read_bytes().splitlines(keepends=True)

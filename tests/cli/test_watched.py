@@ -44,6 +44,7 @@ def curve(run: Path, name: str) -> dict[int, float]:
     return {int(step): float(value) for step, key, value in rows if key == name}
 
 
+@pytest.mark.integration
 def test_a_watched_run_has_the_same_weights_to_the_bit(runs: dict[str, Path]) -> None:
     plain, watched = (load_file(run / "model.safetensors") for run in runs.values())
     assert plain.keys() == watched.keys() and all(torch.equal(plain[name], watched[name]) for name in plain)
@@ -51,6 +52,7 @@ def test_a_watched_run_has_the_same_weights_to_the_bit(runs: dict[str, Path]) ->
     assert all(torch.equal(a["state_dict"][name], b["state_dict"][name]) for name in a["state_dict"])
 
 
+@pytest.mark.integration
 def test_every_curve_is_logged_at_its_steps(runs: dict[str, Path]) -> None:
     watched = runs["watched"]
     for name in ("dabi/structured", "dabi/isotropic_ce", "tube/observed", "tube/predicted", "tube/s"):
@@ -62,6 +64,7 @@ def test_every_curve_is_logged_at_its_steps(runs: dict[str, Path]) -> None:
     assert not curve(runs["plain"], "cci")
 
 
+@pytest.mark.integration
 def test_margins_rollin_rowspace_and_blunt_are_logged_too(runs: dict[str, Path]) -> None:
     watched = runs["watched"]
     shares = ("margins/agrees", "margins/settled", "rollin/terminal", "rollin/final", "rollin/floor", "rowspace/share")
@@ -73,6 +76,7 @@ def test_margins_rollin_rowspace_and_blunt_are_logged_too(runs: dict[str, Path])
     assert flips[0] == flips[1] == flips[2] and list(flips[0]) == [6, 12], "a temperature moves no flip"
 
 
+@pytest.mark.integration
 def test_wandb_keeps_the_same_curves(runs: dict[str, Path]) -> None:
     (file,) = (runs["watched"] / "wandb").glob("offline-run-*/*.wandb")
     found: dict[str, dict[int, float]] = {}
@@ -84,6 +88,7 @@ def test_wandb_keeps_the_same_curves(runs: dict[str, Path]) -> None:
         assert found[name] == pytest.approx(curve(runs["watched"], name)), name
 
 
+@pytest.mark.integration
 def test_diagnose_prints_keeps_and_draws(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     run = runs["watched"]
     capsys.readouterr()
@@ -94,6 +99,7 @@ def test_diagnose_prints_keeps_and_draws(runs: dict[str, Path], capsys: pytest.C
     assert {"diagnose.json", "dabi.png", "dabi.svg", "rollin.png"} <= names
 
 
+@pytest.mark.integration
 def test_curves_of_a_damaged_log_say_what_they_leave_out(runs: dict[str, Path], tmp_path: Path) -> None:
     log = (runs["watched"] / "metrics.csv").read_text()
     (tmp_path / "metrics.csv").write_text(log + "12,dabi/ce,wor\n1")

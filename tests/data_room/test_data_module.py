@@ -53,6 +53,7 @@ def test_a_batch_has_ids_and_a_mask_over_the_text(data):
     assert torch.equal(batch.mask, batch.ids != module.tokenizer.pad)
 
 
+@pytest.mark.integration
 def test_two_workers_give_what_none_gives(data):
     assert firsts(data(workers=2), 60) == firsts(data(), 60)
 
@@ -64,6 +65,7 @@ def test_validation_gives_every_row_once_in_order(data):
     assert rows == whole[range(len(whole))].ids.long().tolist() and len(rows) == module.describe()["validation_rows"]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("workers", [0, 2])
 def test_2n_steps_equal_n_steps_and_a_resume(data, tmp_path, workers):
     rows = len(data().rows)
@@ -87,6 +89,7 @@ def test_resuming_twice_with_validation_and_accumulation_keeps_the_order(data, t
     assert [ids for part in parts for ids in part.seen] == whole.seen and len(whole.seen) == 18
 
 
+@pytest.mark.integration
 def test_short_lightning_epochs_go_on_with_the_next_rows(data, tmp_path):
     whole, pieces, resumed = Toy(), Toy(), Toy()
     trainer(tmp_path / "a", 20).fit(whole, data())

@@ -38,6 +38,7 @@ def test_rows_concatenate_back_to_the_documents(made, letters, tmp_path, monkeyp
     assert report.documents.total() == 200
 
 
+@pytest.mark.integration
 def test_the_number_of_processes_does_not_change_rows(made, letters, tmp_path, monkeypatch):
     monkeypatch.setattr(encoding, "CHARACTERS", 300)  # many chunks
     for processes in (1, 2, 3):
@@ -106,6 +107,7 @@ def test_a_cache_is_built_once_and_its_report_is_kept(made, letters, tmp_path):
     assert Once.reads == 1 and reports[0] == reports[1] == Report.read(tmp_path / "rows" / "report.json")
 
 
+@pytest.mark.integration
 def test_a_killed_tokenising_process_is_an_error_and_no_wait(made, letters, tmp_path, monkeypatch):
     class Dies(type(letters)):
         def encode(self, texts):
@@ -127,6 +129,7 @@ def test_a_failed_build_leaves_nothing(made, letters, tmp_path):
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
+@pytest.mark.integration
 def test_a_killed_build_is_built_anew(made, letters, tmp_path):
     fork = multiprocessing.get_context("fork")
     half = fork.Event()

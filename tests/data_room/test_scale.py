@@ -197,6 +197,7 @@ def alive(pid: str) -> bool:
         return False
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_killed_build_loses_at_most_a_segment(made: Any, letters: Any, tmp_path: Path, processes: int) -> None:
     fork = multiprocessing.get_context("fork")
@@ -284,6 +285,7 @@ def taken(module: DataModule, batches: int) -> list[list[int]]:
     return list(chain(*(batch.ids.tolist() for batch in islice(module.train_dataloader(), batches))))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("world", [2, 3, 5])
 def test_a_run_goes_on_with_the_same_rows_on_another_number_of_ranks(data: Any, world: int, workers: int) -> None:
@@ -297,6 +299,7 @@ def test_a_run_goes_on_with_the_same_rows_on_another_number_of_ranks(data: Any, 
     assert sorted(chain(*rows)) == sorted(whole)
 
 
+@pytest.mark.integration
 def test_a_batch_travels_as_ids_and_lengths_and_its_mask_is_made_on_the_device(data: Any) -> None:
     module = data(length=64, batch_size=8, pack=False)
     packed = next(iter(module.train_dataloader()))
@@ -305,6 +308,7 @@ def test_a_batch_travels_as_ids_and_lengths_and_its_mask_is_made_on_the_device(d
     assert batch.mask.is_meta and batch.mask.shape == (8, 64) and batch.ids.is_meta and batch.ids.dtype == torch.int64
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("spot", [0.1, 0.3, 0.5, 0.7, 0.9])
 def test_a_changed_byte_of_the_rows_is_named_or_changes_nothing(data: Any, spot: float) -> None:
     module = data()
@@ -321,6 +325,7 @@ def test_a_changed_byte_of_the_rows_is_named_or_changes_nothing(data: Any, spot:
         assert found == whole
 
 
+@pytest.mark.integration
 def test_a_torn_file_of_rows_and_a_torn_report_are_named(data: Any) -> None:
     module = data()
     for name in ("train.arrow", "report.json"):

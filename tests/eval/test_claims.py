@@ -64,6 +64,7 @@ def test_the_figures_numbers_are_what_claims_need() -> None:
     assert [claim.holds for claim in found] == [True, True, True], "an exact denoiser shows what the paper says"
 
 
+@pytest.mark.integration
 def test_ways_are_judged_on_a_fitted_run_and_put_back(run: Path, tmp_path: Path) -> None:
     model = load(run)
     way = model.sampler, model.escape

@@ -182,6 +182,7 @@ def test_at_four_calls_commitment_wins_by_what_is_required() -> None:
     assert verdict(rows, ["mode commit, fair"])["ratio"]["ode"] >= 3 and abs(best(rows, names[3:4])["dh1"]) < 0.02
 
 
+@pytest.mark.integration
 def test_processes_change_no_number() -> None:
     cells = [c for c in plan(["chain"], [fresh(0)], [2], False) if c.method in NAMES and c.grid == "tuned"]
     assert list(ranking(cells, 16, 0, 2, jobs=2)) == list(ranking(cells, 16, 0, 2))

@@ -31,6 +31,7 @@ def plain(run: Path, n: int = 6, **how: object) -> Task:
     return Task(run, [1, 2], n, [Way(lambda generator: None)], batch_size=4, **how)  # type: ignore[arg-type]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", names())
 def test_every_protocol_writes_a_record_a_cell_with_all_of_it(run: Path, name: str) -> None:
     records = list(judged(plain(run), judge(run, name)))
@@ -50,12 +51,14 @@ def test_every_protocol_writes_a_record_a_cell_with_all_of_it(run: Path, name: s
         assert (run / record["samples"] / "cell.json").is_file()
 
 
+@pytest.mark.integration
 def test_real_text_is_remembered_more_than_its_shuffled_words(run: Path) -> None:
     real, mixed, *_ = judged(plain(run, 20), judge(run, "local"))
     assert real["memory"] > mixed["memory"] or real["memory"] == mixed["memory"] == 0
     assert real["intervals"]["memory"][0] <= real["memory"] <= real["intervals"]["memory"][1]
 
 
+@pytest.mark.integration
 def test_the_samples_and_numbers_are_those_of_an_uninterrupted_run(run: Path) -> None:
     whole = [r for r in judged(plain(run, 9, seed=5), judge(run, "elf")) if r["text"] == "generated"]
     for record in whole:
@@ -68,6 +71,7 @@ def test_the_samples_and_numbers_are_those_of_an_uninterrupted_run(run: Path) ->
     ]
 
 
+@pytest.mark.integration
 @pytest.mark.slow  # each process imports torch anew
 def test_two_devices_give_the_samples_of_one(run: Path) -> None:
     one = list(judged(plain(run, 10, seed=6), judge(run, "elf")))[2:]
@@ -83,6 +87,7 @@ def test_two_devices_give_the_samples_of_one(run: Path) -> None:
         assert [json.loads(line)["ids"] for f in files for line in f.read_text().splitlines()] == first[path]
 
 
+@pytest.mark.integration
 def test_a_sweep_sets_one_number_a_way(run: Path) -> None:
     ways = [Way(partial(sample_by, name="reinject", gamma=9.0, sweep={"gamma": g}), {"gamma": g}) for g in (0.0, 2.0)]
     *_, first, second = judged(replace(plain(run), steps=[3], ways=ways), judge(run, "elf"))
@@ -90,11 +95,13 @@ def test_a_sweep_sets_one_number_a_way(run: Path) -> None:
     assert first["sweep"] == {"gamma": 0.0} and first["samples"] != second["samples"]
 
 
+@pytest.mark.integration
 def test_mauve_below_its_number_is_an_error_before_anything_is_sampled(run: Path) -> None:
     with pytest.raises(ValueError, match="needs 5000 samples and got 6: --n 5000"):
         list(judged(plain(run), judge(run, "elf", mauve=True)))
 
 
+@pytest.mark.integration
 def test_mauve_of_enough_samples_has_an_interval(run: Path) -> None:
     few = replace(protocol("elf"), mauve=20)
     *_, record = judged(replace(plain(run, 20), steps=[1]), judge(run, "elf", mauve=True, protocol=few))
@@ -102,6 +109,7 @@ def test_mauve_of_enough_samples_has_an_interval(run: Path) -> None:
     assert 0 <= record["mauve"] <= 1 and low <= record["mauve"] <= high
 
 
+@pytest.mark.integration
 def test_a_file_of_fewer_texts_than_the_protocol_needs_is_refused_and_with_n_it_is_marked(run: Path) -> None:
     file = run.parent / "made.jsonl"
     file.write_text('{"text": "in the beginning God"}\n{"text": ""}\n"earth"\n{"text": "torn')
@@ -117,6 +125,7 @@ def test_a_file_of_fewer_texts_than_the_protocol_needs_is_refused_and_with_n_it_
         given(file, who, 4)
 
 
+@pytest.mark.integration
 def test_ids_of_a_file_give_the_generators_entropy_and_without_them_it_is_not_said(run: Path) -> None:
     file = run.parent / "ids.jsonl"
     file.write_text('{"text": "in the beginning", "ids": [1, 1]}\n{"text": "God", "ids": [2, 2]}\n')
@@ -126,6 +135,7 @@ def test_ids_of_a_file_give_the_generators_entropy_and_without_them_it_is_not_sa
     assert given(file, who, 2)["entropy"] is None
 
 
+@pytest.mark.integration
 def test_the_local_judge_is_fitted_where_it_is_missing(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -156,6 +166,7 @@ def test_what_is_no_run_is_said_before_anything_is_fitted(tmp_path: Path) -> Non
     assert not (tmp_path.parent / "scorer").exists()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("model", [3, "Autoencoder"])
 def test_a_run_that_cannot_be_judged_is_said_before_anything_is_fitted(
     run: Path, tmp_path: Path, model: Any, monkeypatch: pytest.MonkeyPatch
@@ -172,6 +183,7 @@ def test_a_run_that_cannot_be_judged_is_said_before_anything_is_fitted(
         judge_of(copy, "local", None, None, None, False, "cpu")
 
 
+@pytest.mark.integration
 def test_a_run_is_loaded_once_for_each_device_and_not_for_each_cell(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loads, load = [], textflow.checkpoint.load
     monkeypatch.setattr(textflow.checkpoint, "load", lambda *args: loads.append(args) or load(*args))

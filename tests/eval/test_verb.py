@@ -17,6 +17,7 @@ def said(capsys: pytest.CaptureFixture[str], run: Path, *words: str) -> str:
     return capsys.readouterr().out
 
 
+@pytest.mark.integration
 def test_it_prints_the_table_with_marks_and_the_records_say_the_same(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -33,6 +34,7 @@ def test_it_prints_the_table_with_marks_and_the_records_say_the_same(
         assert word in out
 
 
+@pytest.mark.integration
 def test_an_overlay_and_a_sampler_by_name_change_how_it_samples(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = Path(__file__).parents[2]
     out = said(capsys, run, str(root / "recipes" / "escape" / "commit.yaml"), "--steps", "2", "-n", "3")
@@ -40,18 +42,21 @@ def test_an_overlay_and_a_sampler_by_name_change_how_it_samples(run: Path, capsy
     assert "generated Heun 2" in said(capsys, run, "--sampler", "heun", "--steps", "2", "-n", "3")
 
 
+@pytest.mark.integration
 def test_exports_are_alone_on_stdout(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = list(csv.DictReader(io.StringIO(said(capsys, run, "--steps", "1", "-n", "3", "--format", "csv"))))
     assert [row["text"] for row in rows] == ["real", "shuffled", "generated"] and float(rows[2]["perplexity"]) > 1
     assert said(capsys, run, "--steps", "1", "-n", "3", "--format", "latex").startswith(r"\begin{tabular}")
 
 
+@pytest.mark.integration
 def test_a_sweep_leaves_a_figure_and_its_records(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = said(capsys, run, "--steps", "2", "-n", "3", "--sampler", "reinject", "--sweep", "gamma=0:1:.5")
     assert "gamma=0.5" in out and len(list((run / "eval").glob("frontier-gamma-*.svg"))) == 1
     assert "w=2" in said(capsys, run, "--steps", "2", "-n", "3", "--sweep", "w=1,2")
 
 
+@pytest.mark.integration
 def test_a_file_of_texts_is_scored_with_what_was_lost_of_it(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = run.parent / "texts.txt"
     file.write_bytes(b"in the beginning God\n\nthe\n\xff\n")
@@ -60,6 +65,7 @@ def test_a_file_of_texts_is_scored_with_what_was_lost_of_it(run: Path, capsys: p
     assert "given (†)" in out and "1 of 3 empty" in out and "texts.txt:4 is not UTF-8" in out and "nan" not in out
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("words", "why"),
     [
@@ -94,11 +100,13 @@ def test_a_run_whose_recipe_is_damaged_is_one_line(
     assert error.count("\n") == 1 and f"{tmp_path}/{why}" in error
 
 
+@pytest.mark.integration
 def test_a_codec_writes_no_texts(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", str(run / "codec"), "--scorer", str(run.parent / "judge"), "--device", "cpu"]) == 2
     assert "an Autoencoder, which writes no texts; name a Generator, Masked or CausalLM" in capsys.readouterr().err
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("words", [["-n", "0"], ["--batch_size", "0"]])
 @pytest.mark.parametrize("of", [["RUN"], ["--world", "chain"]])
 def test_diagnose_needs_a_row(run: Path, words: list[str], of: list[str], capsys: pytest.CaptureFixture[str]) -> None:

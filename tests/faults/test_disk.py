@@ -15,7 +15,7 @@ from textflow.training import latest
 from textflow.training.state import damage, states
 from textflow.training.weights import read_weights
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.integration]
 
 
 @pytest.fixture

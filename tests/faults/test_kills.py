@@ -15,6 +15,8 @@ from textflow.training import latest
 from textflow.training.state import step_of
 from textflow.training.weights import read_weights
 
+pytestmark = pytest.mark.integration
+
 STEPS, EVERY, KILLS = 480, 4, 20
 LONG = ["--trainer.max_steps", str(STEPS), "--run.save_every", str(EVERY), "--run.samples_every", "60"]
 

@@ -33,6 +33,8 @@ from textflow.recipe import data_of, read
 from textflow.training.state import damage, states
 from textflow.training.weights import read_weights
 
+pytestmark = pytest.mark.integration
+
 STEPS = ["--run.save_every", "2", "--run.samples_every", "4", "--trainer.enable_progress_bar", "false"]
 LIMIT = 300.0  # seconds after which a command of a second hangs, however busy the machine is
 FAST, SLOW = 9, 1700  # mutations of each of the six kinds

@@ -61,6 +61,7 @@ def teacher(commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return teacher
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("text", ["", "[", "x", "\xff", "data: {length: [1}", "trainer: {devices: 2}", "run: null"])
 def test_a_damaged_recipe_of_a_run_is_named(
     commands: Commands, teacher: Path, tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]

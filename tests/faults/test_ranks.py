@@ -16,7 +16,7 @@ from tests.faults.rows import rows
 from textflow.training import latest
 from textflow.training.state import step_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.integration]
 STEPS, BATCH, LIMIT = 80, 8, 300.0
 WORDS = [
     "--codec", "null", "--model.codec", "Table", "--model.codec.dim", "8", "--model.objective.clock", "LogitNormal",

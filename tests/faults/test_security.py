@@ -123,6 +123,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+@pytest.mark.integration
 def test_code_in_a_state_whose_checksum_is_right_is_not_run(
     run: Path, mark: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -221,6 +222,7 @@ CALL = {"class_path": "os.system", "init_args": {"command": "touch MARK"}}
 COMMANDS = ("sample RUN -n 1 --steps 1", "eval RUN", "report RUN", "diagnose RUN", "check RUN/recipe.yaml")
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("words", [*COMMANDS, "fit RUN/recipe.yaml", "distill students.yaml --teacher RUN"])
 def test_no_command_calls_what_a_runs_recipe_names(
     run: Path, tmp_path: Path, mark: Path, words: str, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
@@ -234,6 +236,7 @@ def test_no_command_calls_what_a_runs_recipe_names(
     assert code == (0 if words.startswith("report") else 2), "a page shows what else it finds"
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "value",
     [
@@ -247,6 +250,7 @@ def test_no_name_of_code_is_parsed(run: Path, tmp_path: Path, value: Any) -> Non
         textflow.load(named(run, tmp_path / "other", lambda tree: schedule(tree, value)))
 
 
+@pytest.mark.integration
 def test_code_beside_a_recipe_runs_only_where_it_is_trusted_by_name(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,6 +268,7 @@ def test_code_beside_a_recipe_runs_only_where_it_is_trusted_by_name(
     assert len(textflow.load(folder).generate(n=1, steps=1)) == 1 and (tmp_path / "ran").exists()
 
 
+@pytest.mark.integration
 def test_code_named_on_the_command_line_is_refused_before_it_is_in_a_recipe(
     run: Path, tmp_path: Path, mark: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -276,6 +281,7 @@ def test_code_named_on_the_command_line_is_refused_before_it_is_in_a_recipe(
     assert "damaged" not in (said := capsys.readouterr().err) and "TEXTFLOW_TRUST=os" in said, said
 
 
+@pytest.mark.integration
 def test_a_plugin_of_the_trainer_is_one_of_lightnings(tmp_path: Path, mark: Path) -> None:
     shell = {"class_path": "subprocess.Popen", "init_args": {"args": f"touch {mark}", "shell": True}}
     (tmp_path / "overlay.yaml").write_text(yaml.safe_dump({"trainer": {"plugins": [shell]}}))
@@ -286,6 +292,7 @@ def test_a_plugin_of_the_trainer_is_one_of_lightnings(tmp_path: Path, mark: Path
 # --- places to write to
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "words",
     [
@@ -334,6 +341,7 @@ trainer: {max_steps: 2}
 AWAY = {"class_path": "ModelCheckpoint", "init_args": {"dirpath": "ELSEWHERE"}}
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("where", ["teacher", "overlay", "words"])
 @pytest.mark.parametrize("asked", [{"default_root_dir": "ELSEWHERE"}, {"callbacks": [AWAY]}])
 def test_students_write_nothing_outside_their_folders(
@@ -362,6 +370,7 @@ def test_what_lightning_writes_of_itself_lies_in_the_runs_folder(tmp_path: Path,
     assert Path(trainer.default_root_dir) == tmp_path / "run"
 
 
+@pytest.mark.integration
 def test_a_downloaded_run_chooses_no_cache(run: Path, tmp_path: Path, monkeypatch: Any) -> None:
     """Its recipe may name a folder of this machine; a clock that is measured on text writes into the reader's own."""
     tree = yaml.safe_load((run / "recipe.yaml").read_text())
@@ -394,5 +403,6 @@ def test_an_archive_that_is_not_the_news_is_not_opened(tmp_path: Path, mark: Pat
     assert sorted(os.listdir(tmp_path.parent)) == before
 
 
+@pytest.mark.integration
 def test_a_run_can_be_loaded_after_all_this(run: Path) -> None:
     assert len(textflow.load(run).generate(n=1, steps=1)) == 1

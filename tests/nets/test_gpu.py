@@ -75,6 +75,7 @@ def test_a_pass_that_is_only_counted_is_not_refused(how: dict[str, str]) -> None
         assert states(made.to_empty(device="cpu")).shape == (3, 5, 12)
 
 
+@pytest.mark.integration
 def test_nothing_is_imported_until_it_is_asked_for() -> None:
     script(
         "import sys, torch\n"

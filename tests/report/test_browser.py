@@ -10,7 +10,10 @@ import pytest
 from tests.report.browser import PROGRAM, Browser
 from textflow.eval.report.page import page as report
 
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no chromium here: apt install chromium")
+pytestmark = [
+    pytest.mark.skipif(PROGRAM is None, reason="no chromium here: apt install chromium"),
+    pytest.mark.integration,
+]
 
 
 @pytest.fixture

@@ -54,6 +54,7 @@ def rows(html: str) -> list[list[str]]:
     return [re.findall(r"<td[^>]*>(.*?)</td>", row, re.DOTALL) for row in found]
 
 
+@pytest.mark.integration
 def test_three_runs_stand_on_one_page(page: Path, runs: dict[str, Path]) -> None:
     html = page.read_text()
     kinds = {row[0]: row[2] for row in rows(section(html, "runs")) if row}
@@ -65,6 +66,7 @@ def test_three_runs_stand_on_one_page(page: Path, runs: dict[str, Path]) -> None
         assert f"<h3>{title}</h3>" in section(html, "training")
 
 
+@pytest.mark.integration
 def test_the_map_has_a_line_for_models_without_latents(page: Path) -> None:
     html = section(page.read_text(), "map")
     found = {row[0]: row[2:] for row in rows(html) if row}
@@ -73,6 +75,7 @@ def test_the_map_has_a_line_for_models_without_latents(page: Path) -> None:
     assert html.count('class="rule"') == 2
 
 
+@pytest.mark.integration
 def test_the_page_needs_nothing_from_anywhere(page: Path) -> None:
     html = page.read_text()
     assert "default-src 'none'" in unescape(html)
@@ -132,6 +135,7 @@ def test_strange_measures_are_no_error(measure: str, value: Any, tmp_path: Path)
     assert "</html>" in report([run(tmp_path / "run", **{"diagnostics__diagnose_dot_json": text})])
 
 
+@pytest.mark.integration
 def test_a_record_of_strange_calls_is_named(runs: dict[str, Path], page: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(runs["masked"], tmp_path / "masked")
     path = next((copy / "trajectories").glob("*-0-*.json"))
@@ -143,6 +147,7 @@ def test_a_record_of_strange_calls_is_named(runs: dict[str, Path], page: Path, t
         assert html.count("sample 1") >= 1
 
 
+@pytest.mark.integration
 def test_texts_and_names_are_never_markup(runs: dict[str, Path], page: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(runs["masked"], tmp_path / "masked<b>")
     for path in (copy / "trajectories").glob("*.json"):
@@ -233,6 +238,7 @@ def test_a_page_is_written_anew_whole(tmp_path: Path) -> None:
     assert out.read_bytes() == first and link.is_symlink() and len(list(tmp_path.iterdir())) == 3
 
 
+@pytest.mark.integration
 def test_a_run_that_cannot_sample_says_why_and_the_others_stand(runs: Any, tmp_path: Path, capsys: Any) -> None:
     broken = shutil.copytree(runs["masked"], tmp_path / "broken", ignore=shutil.ignore_patterns("trajectories"))
     (broken / "model.safetensors").write_bytes(b"no weights")
@@ -241,6 +247,7 @@ def test_a_run_that_cannot_sample_says_why_and_the_others_stand(runs: Any, tmp_p
     assert "is damaged" in section(out.read_text(), "ways") and '"name": "causal"' in out.read_text()
 
 
+@pytest.mark.integration
 def test_a_logarithmic_axis_leaves_out_what_has_no_place() -> None:
     svg = chart(
         "t", Axis("x", "log"), Axis("y", "log"), [Line("a", [(0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (10.0, 100.0)])]

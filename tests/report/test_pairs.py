@@ -15,6 +15,8 @@ from textflow.cli.app import main
 from textflow.eval.replay import again, differences
 from textflow.eval.report.walks import read
 
+pytestmark = pytest.mark.integration
+
 LENGTH = 24
 
 

@@ -34,10 +34,12 @@ def ways(runs: dict[str, Path], files: dict[str, list[Path]]) -> dict[str, Recor
     return {name: read(next((runs["flow"] / "trajectories").glob(f"{name}-4-seed0-0-*.json"))) for name in WAYS}
 
 
+@pytest.mark.integration
 def test_each_sample_is_walked_in_every_way(files: dict[str, list[Path]]) -> None:
     assert [len(found) for found in files.values()] == [8, 2, 2]
 
 
+@pytest.mark.integration
 def test_every_record_is_reproduced_exactly_from_itself(files: dict[str, list[Path]]) -> None:
     for path in (path for found in files.values() for path in found if "-seed0-0-" in path.name):
         said, now = again(path)
@@ -45,6 +47,7 @@ def test_every_record_is_reproduced_exactly_from_itself(files: dict[str, list[Pa
         assert all(said[name] == now[name] for name in ("calls", "ids", "text", "cci", "pieces")), path
 
 
+@pytest.mark.integration
 def test_the_run_may_lie_elsewhere_and_its_recipe_sample_otherwise(files: Any, runs: Any, tmp_path: Path) -> None:
     moved = shutil.copytree(runs["flow"], tmp_path / "moved")
     text = (moved / "recipe.yaml").read_text()
@@ -54,6 +57,7 @@ def test_the_run_may_lie_elsewhere_and_its_recipe_sample_otherwise(files: Any, r
         assert differences(*again(path)) == [], path
 
 
+@pytest.mark.integration
 def test_the_record_holds_the_text_that_sample_writes(runs: Any, files: Any, tmp_path: Path) -> None:
     for name, run in runs.items():
         out = tmp_path / f"{name}.jsonl"
@@ -62,6 +66,7 @@ def test_the_record_holds_the_text_that_sample_writes(runs: Any, files: Any, tmp
         assert written == [read(next((run / "trajectories").glob(f"own-4-seed0-{i}-*.json")))["text"] for i in range(2)]
 
 
+@pytest.mark.integration
 def test_the_last_call_shows_what_is_written(files: dict[str, list[Path]]) -> None:
     for found in files.values():
         for path in found:
@@ -69,6 +74,7 @@ def test_the_last_call_shows_what_is_written(files: dict[str, list[Path]]) -> No
             assert said["calls"][-1]["ids"] == said["ids"], path
 
 
+@pytest.mark.integration
 def test_all_ways_begin_at_the_same_noise_and_part_later(ways: dict[str, Record]) -> None:
     first = [said["calls"][0] for said in ways.values()]
     assert all(call["t"] == 0 and call["chosen"] == [-1] * 16 for call in first)
@@ -76,6 +82,7 @@ def test_all_ways_begin_at_the_same_noise_and_part_later(ways: dict[str, Record]
     assert len({json.dumps(said["calls"][2]["lead"]) for said in ways.values()}) == len(WAYS)
 
 
+@pytest.mark.integration
 def test_only_a_way_that_commits_has_chosen_tokens(ways: dict[str, Record]) -> None:
     shares = {name: [sum(c >= 0 for c in call["chosen"]) for call in said["calls"]] for name, said in ways.items()}
     assert shares["ODE"] == shares["re-injection"] == [0, 0, 0, 0]
@@ -85,6 +92,7 @@ def test_only_a_way_that_commits_has_chosen_tokens(ways: dict[str, Record]) -> N
         assert call["chosen"] == call["ids"] and min(call["lead"]) >= 0
 
 
+@pytest.mark.integration
 def test_leads_and_cci_are_those_of_the_diagnostics(runs: dict[str, Path], ways: dict[str, Record]) -> None:
     """The ODE's leads by `margins`; the CCI of its own way by the measure of the callback."""
     model: Any = checkpoint.load(runs["flow"])
@@ -97,6 +105,7 @@ def test_leads_and_cci_are_those_of_the_diagnostics(runs: dict[str, Path], ways:
     torch.testing.assert_close(told, lead, atol=1e-4, rtol=0)
 
 
+@pytest.mark.integration
 def test_a_masked_model_keeps_what_it_has_chosen(files: dict[str, list[Path]]) -> None:
     for path in files["masked"]:
         said = read(path)
@@ -107,12 +116,14 @@ def test_a_masked_model_keeps_what_it_has_chosen(files: dict[str, list[Path]]) -
         assert 0 < said["cci"] < 1
 
 
+@pytest.mark.integration
 def test_an_autoregressive_model_has_a_cci_of_one(files: dict[str, list[Path]]) -> None:
     said = read(files["causal"][0])
     assert said["cci"] == pytest.approx(1.0) and len(said["calls"]) == 16
     assert [sum(token >= 0 for token in call["ids"]) for call in said["calls"]] == list(range(1, 17))
 
 
+@pytest.mark.integration
 def test_sample_from_record_prints_the_text(files: dict[str, list[Path]], capsys: pytest.CaptureFixture[str]) -> None:
     path = files["flow"][0]
     capsys.readouterr()
@@ -127,6 +138,7 @@ def changed(path: Path, folder: Path, **to: Any) -> Path:
     return out
 
 
+@pytest.mark.integration
 def test_a_record_that_is_not_reproduced_says_where(files: Any, tmp_path: Path, capsys: Any) -> None:
     calls = read(files["flow"][0])["calls"]
     calls[1]["ids"][2] += 1
@@ -138,6 +150,7 @@ def test_a_record_that_is_not_reproduced_says_where(files: Any, tmp_path: Path, 
     assert "torch 1.0 -> " in said and "Traceback" not in said
 
 
+@pytest.mark.integration
 def test_other_weights_are_refused(files: Any, runs: Any, tmp_path: Path, capsys: Any) -> None:
     assert main(["sample", "--from-record", str(changed(files["flow"][0], tmp_path, checkpoint_hash="0" * 16))]) == 2
     assert "was made with weights 0000000000000000" in capsys.readouterr().err
@@ -155,6 +168,7 @@ def test_what_is_no_record_is_one_line(text: str, tmp_path: Path, capsys: pytest
     assert str(path) in said and said.count("\n") == 1
 
 
+@pytest.mark.integration
 def test_nothing_is_made_twice_and_new_weights_are_walked_anew(runs: Any, files: Any, tmp_path: Path) -> None:
     run = shutil.copytree(runs["masked"], tmp_path / "masked")
     assert complete(run, 2, 4, 0) and list(records(run, 2, 4)) == []

@@ -90,6 +90,7 @@ def said(run: Path, rank: int) -> dict[str, Any]:
     return json.loads((run / f"rank-{rank}.json").read_text())
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("engine", EVERY)
 def test_two_processes_end_where_one_does(runs: Path, engine: str, rule: str) -> None:
@@ -100,12 +101,14 @@ def test_two_processes_end_where_one_does(runs: Path, engine: str, rule: str) ->
     assert furthest(ours, theirs, "twin.") < 1e-5
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("engine", MOST)
 def test_gradients_are_clipped_before_they_are_orthogonalised(runs: Path, engine: str) -> None:
     assert furthest(runs / "one-tight", runs / "one-muon", "net.") > 1e-3
     assert furthest(runs / f"{engine}-tight", runs / "one-tight", "net.") < 1e-5
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("engine", EVERY)
 def test_a_run_goes_on_to_the_bit_with_average_optimizer_and_streams(runs: Path, engine: str, rule: str) -> None:
@@ -118,6 +121,7 @@ def test_a_run_goes_on_to_the_bit_with_average_optimizer_and_streams(runs: Path,
     assert not set(said(whole, 0)["drawn"]) & set(said(whole, 1)["drawn"])  # each its own stream
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("engine", EVERY)
 def test_two_processes_go_on_where_one_stopped(runs: Path, engine: str) -> None:
     assert furthest(runs / f"{engine}-from-one", runs / "one-muon", "net.") < 1e-5
@@ -125,6 +129,7 @@ def test_two_processes_go_on_where_one_stopped(runs: Path, engine: str) -> None:
     assert rows(runs / f"{engine}-from-one") == said(runs / "one-muon", 0)["seen"][40:]
 
 
+@pytest.mark.integration
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", [*FAST, *SLOW])
 def test_one_process_goes_on_where_two_stopped(slow: Path, engine: str) -> None:
@@ -139,17 +144,20 @@ def rows(run: Path) -> list[list[int]]:
     return [row for pair in pairs for row in pair]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("engine", EVERY)
 def test_each_row_goes_to_one_process_in_the_order_of_one(runs: Path, engine: str) -> None:
     assert rows(runs / f"{engine}-muon") == said(runs / "one-muon", 0)["seen"]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("engine", EVERY)
 def test_buffers_are_those_of_the_first_process(runs: Path, engine: str) -> None:
     heard = [said(runs / f"{engine}-muon", rank)["heard"] for rank in (0, 1)]
     assert heard[0] == heard[1] and len(set(heard[0])) == 10
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("engine", EVERY)
 def test_in_bfloat16_weights_and_average_stay_float32_and_engines_agree(runs: Path, engine: str) -> None:
     assert furthest(runs / "ddp-half", runs / "ddp-muon", "net.") > 1e-4
@@ -157,6 +165,7 @@ def test_in_bfloat16_weights_and_average_stay_float32_and_engines_agree(runs: Pa
     assert all(t.dtype == torch.float32 for t in state(runs / f"{engine}-half")["state_dict"].values())
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("engine", EVERY)
 def test_a_process_holds_what_textflow_check_says(runs: Path, engine: str, rule: str) -> None:
@@ -167,22 +176,26 @@ def test_a_process_holds_what_textflow_check_says(runs: Path, engine: str, rule:
         assert found == pytest.approx({name: told[name] for name in found}, rel=0.05)
 
 
+@pytest.mark.integration
 def test_one_engine_goes_on_where_another_stopped(fast: Path) -> None:
     assert furthest(fast / "zero2-from-ddp", fast / "one-muon", "net.") < 1e-5
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("engine", MOST)
 def test_the_loss_is_divided_once_under_accumulation(runs: Path, engine: str) -> None:
     assert furthest(runs / f"{engine}-4", runs / "one-sgd", "net.") < 1e-5
     assert furthest(runs / "twice-4", runs / "one-sgd", "net.") > 1e-3  # as Lightning has it
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("engine", MOST)
 def test_a_mean_over_tokens_is_one_over_those_of_all_processes(runs: Path, engine: str) -> None:
     assert furthest(runs / f"{engine}-tokens", runs / "one-tokens", "net.") < 1e-5
     assert furthest(runs / "ddp-untold", runs / "one-tokens", "net.") > 1e-4
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("engine", ["one", *MOST])
 def test_a_run_goes_on_in_smaller_batches_from_an_odd_step(runs: Path, engine: str) -> None:
     made = runs / f"{engine}-by-halves"
@@ -192,6 +205,7 @@ def test_a_run_goes_on_in_smaller_batches_from_an_odd_step(runs: Path, engine: s
     assert seen == said(runs / "one-muon", 0)["seen"][40:]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("engine", EVERY)
 def test_each_matrix_is_orthogonalised_by_one_process_and_all_of_a_shape_together(runs: Path, engine: str) -> None:
     assert said(runs / "one-muon", 0)["worked"] == 10 * [2, 2, 1]
@@ -199,6 +213,7 @@ def test_each_matrix_is_orthogonalised_by_one_process_and_all_of_a_shape_togethe
     assert sum(work) == 50 and min(work) >= 10
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("engine", EVERY)
 def test_muon_and_adam_keep_the_parameters_that_they_were_given_by_name(runs: Path, engine: str) -> None:
     ours, theirs = (state(runs / name)["optimizer_states"][0] for name in (f"{engine}-muon", "one-muon"))
@@ -212,6 +227,7 @@ def test_muon_and_adam_keep_the_parameters_that_they_were_given_by_name(runs: Pa
             torch.testing.assert_close(value, theirs["state"][i][name], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("name", "words"),
     [
@@ -259,6 +275,7 @@ def test_the_readme_shows_the_table_that_was_measured() -> None:
     assert table in (ROOT / "README.md").read_text()
 
 
+@pytest.mark.integration
 @pytest.mark.slow
 def test_the_table_of_the_readme(slow: Path) -> None:
     lines = [
@@ -302,6 +319,7 @@ def fit(folder: Path, engine: str, *words: str) -> Path:
     return folder / engine
 
 
+@pytest.mark.integration
 @pytest.mark.slow
 def test_a_generator_is_trained_by_an_overlay(tmp_path: Path) -> None:
     recipe(tmp_path)
@@ -311,6 +329,7 @@ def test_a_generator_is_trained_by_an_overlay(tmp_path: Path) -> None:
     assert (made / "samples" / "step-00000001.txt").is_file()
 
 
+@pytest.mark.integration
 @pytest.mark.slow
 def test_a_codec_a_teacher_and_students_in_two_processes(tmp_path: Path) -> None:
     overlay, two = str(ROOT / "recipes" / "on" / "zero2.yaml"), ["--trainer.devices", "2"]
@@ -332,6 +351,7 @@ def test_a_codec_a_teacher_and_students_in_two_processes(tmp_path: Path) -> None
     assert read_weights(tmp_path / "run" / "codec" / "model.safetensors")[1]["step"] == "40"
 
 
+@pytest.mark.integration
 @pytest.mark.slow
 def test_a_generator_is_trained_alike_by_every_overlay_and_goes_on_by_another(tmp_path: Path) -> None:
     recipe(tmp_path)

@@ -70,6 +70,7 @@ def test_the_toy_depends_on_its_streams(whole: Any, tmp_path: Path) -> None:
     assert len(set(whole[0].seen)) == 12
 
 
+@pytest.mark.integration
 def test_killed_in_training_it_continues_to_the_bit(commands: Commands, whole: Any, tmp_path: Path) -> None:
     assert child(commands, tmp_path, 12, "kill").code == -9
     assert [p.name for p in sorted((tmp_path / "state").iterdir())] == ["step-00000004"]
@@ -83,6 +84,7 @@ def test_stopped_after_half_it_continues_to_the_bit(whole: Any, tmp_path: Path) 
     check_equal(tmp_path, model, whole, since=6)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("how", ["save", "rename"])
 def test_killed_while_it_writes_a_checkpoint_it_continues_from_the_one_before(
     commands: Commands, whole: Any, tmp_path: Path, how: str
@@ -124,6 +126,7 @@ def test_a_state_without_its_parts_is_damaged(tmp_path: Path, fault: str) -> Non
         assert latest(tmp_path) is None
 
 
+@pytest.mark.integration
 def test_ctrl_c_finishes_the_step_saves_and_says_how_to_continue(
     commands: Commands, whole: Any, tmp_path: Path
 ) -> None:

@@ -62,6 +62,7 @@ def test_a_look_that_fails_loses_no_step_that_was_to_be_saved(tmp_path: Path, mo
     assert len(model.seen) == 3 and names(tmp_path) == ["step-00000003", "step-00000006"]
 
 
+@pytest.mark.integration
 def test_states_of_an_abandoned_future_go_once_a_new_one_is_whole(tmp_path: Path) -> None:
     fit(tmp_path, 8, every=4)
     model, coach = Toy(), trainer(tmp_path, 6, every=6)
@@ -117,6 +118,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_untouched(tmp_path: Path) -> N
     fit(tmp_path, 12)  # space was made
 
 
+@pytest.mark.integration
 def test_a_state_that_does_not_read_back_takes_no_older_ones_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +159,7 @@ class Unsafe(L.Callback):
         return {"fault": Toy}
 
 
+@pytest.mark.integration
 def test_a_state_that_could_not_be_read_back_safely_is_refused(tmp_path: Path) -> None:
     coach = trainer(tmp_path, 4)
     coach.callbacks.insert(0, Unsafe())
