@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from threading import current_thread, main_thread
 from types import FrameType
 
-from textflow.cli.words import parsed
+from .parsing import parsed
 
 VERBS = {
     "fit": "train a recipe, or continue its run: fit RECIPE [OVERLAY ...] [--key value]",

@@ -32,7 +32,7 @@ def bench(
             progressive distillation; optim: the update; sample: a batch of texts; decode: final latents to tokens;
             data: rows on disk to batches; scaling: the step's ratio against the FLOP formula over length, vocabulary,
             width and depth; card: tokens a second, MFU and memory of ELF-B at 1,024 tokens on one GPU, all of the
-            above and the GPU tests, in under eight minutes (also: python -m textflow.eval.bench.card).
+            above and the GPU tests, in under eight minutes (also: python -m textflow.eval.bench.gpu).
         size: P, R or B (ELF-B).
         against: plain: as published; three passes on all rows, logits of all tokens, one matrix after another. none:
             the lean form alone.
@@ -54,9 +54,10 @@ def bench(
     """
     import torch
 
-    from textflow.cli.options import at_least_one
-    from textflow.disk import replace_json
     from textflow.eval.bench.sizes import setting
+    from textflow.runtime.atomic import replace_json
+
+    from .options import at_least_one
 
     at_least_one(threads=threads, repeats=repeats, rows=rows, length=length, depth=depth, steps=steps)
     torch.set_num_threads(threads)
@@ -79,8 +80,8 @@ def bench(
 
 def contest(what: str, size: str, chosen: Any, repeats: int, memory: bool, alone: bool) -> dict[str, Any]:
     """One part at one size."""
-    from textflow.eval.bench.measure import measure
-    from textflow.hardware import slow_bf16
+    from textflow.eval.bench.timing import measure
+    from textflow.runtime.device import slow_bf16
 
     if chosen.bf16 and (slow := slow_bf16(chosen.device)):
         print(f"{slow}; ratios are not those of one that has it")
@@ -107,7 +108,7 @@ def on_card(device: str, repeats: int, change: dict[str, int | None], steps: int
     """ELF-B as it is trained."""
     from dataclasses import replace
 
-    from textflow.eval.bench.card import CARD, write_card
+    from textflow.eval.bench.gpu import CARD, write_card
     from textflow.eval.bench.sizes import Setting
 
     size = replace(CARD, **{key: value for key, value in change.items() if value is not None})

@@ -30,17 +30,17 @@ def check(words: list[str]) -> int:
     if not words or {"-h", "--help"} & set(words):
         print(HELP)
         return 0
-    from textflow.cli.fit import quiet
+    from .fit import quiet
 
     quiet()
     with hushed(), tempfile.TemporaryDirectory() as folder:
         if any(word.partition("=")[0] == "--devices" for word in words):
             os.environ["HF_HUB_OFFLINE"] = "1"  # before the library that obeys it is imported
-            from textflow.cli import plan
+            from . import plan
 
             walk(plan.STEPS, plan.asked(words))
         else:
-            from textflow.cli.preflight import STEPS, Look
+            from .preflight import STEPS, Look
 
             walk(STEPS, Look(words, Path(folder)))
     return 0

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from textflow.cli.eval import Format
+from .eval import Format
 
 
 def compare(
@@ -21,13 +21,14 @@ def compare(
     """
     if not runs:
         raise ValueError("no run: textflow compare checkpoints/quickstart [RUN ...]")
-    from textflow.eval.students import are_rounds
+    from textflow.eval.distillation.tables import are_rounds
 
     if all(map(are_rounds, runs)):
         return side_by_side(runs)
-    from textflow.cli.scoring import show
     from textflow.eval.compare import collected
     from textflow.eval.compare import published as numbers
+
+    from .scorers import show
 
     show([*(numbers(published) if published else []), *collected(runs)], format)
 
@@ -36,8 +37,9 @@ def side_by_side(folders: list[Path]) -> None:
     """Print distillations of one teacher beside one another."""
     from rich.console import Console
 
-    from textflow.cli.diagnose import table
-    from textflow.eval.students import matrix, protocol
+    from textflow.eval.distillation.tables import matrix, protocol
+
+    from .diagnose import table
 
     title = f"Students of one teacher: perplexity / entropy (passes); {protocol(folders[0])}; * least nll - entropy"
     Console(width=max(150, Console().width), markup=False).print(table(title, matrix(folders)))

@@ -24,7 +24,7 @@ def convert(
         length: tokens a text.
         force: overwrite target.
     """
-    from textflow.convert import elf
+    from textflow.convert.elf import elf
 
     if target.exists() and any(target.iterdir()) and not force:
         raise ValueError(f"{target} is not empty; name another folder or give --force true")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from textflow.cli.options import at_least_one, best_device
+from .options import at_least_one, best_device
 
 TOLD = {
     "dabi": "DABI [ours]: the denoiser's residual against random directions of its length, all positions at once",
@@ -87,11 +87,11 @@ def curves(metrics: Path, path: Path) -> bool:
 
 def of_run(run: Path, overlays: Sequence[str], n: int, batch_size: int, device: str) -> tuple[Any, list[Any], Any]:
     """A trained model, held-out text in batches, and what a record says of the run."""
-    from textflow import checkpoint
+    from textflow import run_folder
     from textflow.eval.protocol import facts, held_out, recipe
-    from textflow.generator import Generator
+    from textflow.models.generator import Generator
 
-    said, model = facts(run, overlays), checkpoint.load(run, best_device(device), overlays)
+    said, model = facts(run, overlays), run_folder.load(run, best_device(device), overlays)
     if not isinstance(model, Generator):
         raise ValueError(f"{run} holds a {type(model).__name__}; diagnose looks at the run of a Generator")
     whole = held_out(recipe(run)["data"], n)
@@ -102,9 +102,9 @@ def of_run(run: Path, overlays: Sequence[str], n: int, batch_size: int, device: 
 
 def of_world(name: str, n: int, seed: int) -> tuple[Any, list[Any], Any]:
     """An oracle world as a generator, and texts of it."""
-    from textflow.clocks import LogitNormal
     from textflow.noise import Noise, sample_seeds
     from textflow.oracle import WORLDS
+    from textflow.schedules import LogitNormal
     from textflow.types import Batch
 
     world = WORLDS[name](seed)
@@ -147,8 +147,8 @@ def shown(value: Any) -> str:
 
 def write(folder: Path, found: dict[str, Any]) -> None:
     """Keep what is measured so far."""
-    from textflow.disk import replace_text
-    from textflow.eval.run import finite
+    from textflow.eval.measure import finite
+    from textflow.runtime.atomic import replace_text
 
     folder.mkdir(parents=True, exist_ok=True)
     replace_text(folder / "diagnose.json", json.dumps(finite(found), indent=1, allow_nan=False) + "\n")

@@ -6,9 +6,9 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from textflow.cli.fit import fit_config, quiet, tried
-from textflow.cli.going_on import leads, refuse_another_start, refuse_more_steps
-from textflow.cli.recipes import title
+from .fit import fit_config, quiet, tried
+from .recipes import title
+from .resume import leads, refuse_another_start, refuse_more_steps
 
 SHOWN = (
     *("steps", "who", "run", "sampling", "perplexity", "entropy", "seq_rep_4", "clean", "nfe", "cci", "stiffness"),
@@ -38,12 +38,12 @@ def distill(words: list[str]) -> int:
         print(HELP)
         return 0
     quiet()
-    from textflow import recipe, rounds
+    from textflow.config import distillation, recipe
 
     show, words = "--print_config" in words, [word for word in words if word != "--print_config"]
-    config = rounds.student(words)
+    config = distillation.student(words)
     with tried(config):
-        every = list(rounds.each(config))  # a fault of the last is found before the first
+        every = list(distillation.each(config))  # a fault of the last is found before the first
         if show:
             print(recipe.write(config))
             return 0
@@ -58,12 +58,12 @@ def teach(config: Any, every: list[tuple[int, int, Any]], name: str) -> int:
         every: student's steps, teacher's substeps and recipe of each.
         name: of the recipe.
     """
-    from textflow import checkpoint
-    from textflow.disk import replace_json
+    from textflow import run_folder
+    from textflow.runtime.atomic import replace_json
 
     whole, teacher, before = Path(config.run.folder), Path(config.teacher), Path(config.teacher)
     refuse_more_steps([(Path(own.run.folder), own.trainer.max_steps) for _, _, own in every])
-    load = lru_cache(maxsize=2)(checkpoint.load)  # the teacher once, and the round before
+    load = lru_cache(maxsize=2)(run_folder.load)  # the teacher once, and the round before
     made: list[dict[str, Any]] = []
     for steps, substeps, own in every:
         renewed = before if own.model.init_args.objective.init_args.get("renew") else teacher
@@ -116,10 +116,10 @@ def compare(folder: Path, n: int = 128) -> None:
         return
     from rich.console import Console
 
-    from textflow.causal import scorer
-    from textflow.disk import replace_json
+    from textflow.eval.distillation.measure import Trial, costs, distillation
     from textflow.eval.protocol import held_out, recipe
-    from textflow.eval.rounds import Trial, costs, rounds
+    from textflow.models.causal_lm import scorer
+    from textflow.runtime.atomic import replace_json
 
     console, records = Console(width=max(150, Console().width), markup=False), []
     judge = scorer(str(found[0]))
@@ -127,7 +127,7 @@ def compare(folder: Path, n: int = 128) -> None:
     trial = Trial(judge, batch, n, kept=json.loads(place.read_text()) if place.is_file() else [])
     with console.status("scoring") as status:
         cost = costs(folder, batch)
-        for record in rounds(folder, trial):
+        for record in distillation(folder, trial):
             records.append(record)
             replace_json(place, records + trial.kept[len(records) :])
             status.update(f"scored {len(records)} rows")
@@ -137,8 +137,9 @@ def compare(folder: Path, n: int = 128) -> None:
 
 def tables(console: Any, records: list[dict[str, Any]], cost: list[dict[str, Any]], protocol: str) -> None:
     """Print what was measured: the rounds, students against their teacher, gaps between ways, errors of targets."""
-    from textflow.cli.diagnose import table
-    from textflow.eval.students import PUBLISHED, beside, gaps
+    from textflow.eval.distillation.tables import PUBLISHED, beside, gaps
+
+    from .diagnose import table
 
     rows = [{name: record[name] for name in SHOWN if name in record} for record in records]
     console.print(table(f"Rounds: {protocol}; DABI is the net's, CCI and stiffness are the sampling's [ours]", rows))

@@ -5,14 +5,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from textflow.config.recipe import data_of
 from textflow.data import DataModule, Files
-from textflow.data.head import CHARACTERS, begin
-from textflow.data.report import Report
+from textflow.data.preview import CHARACTERS, begin
+from textflow.data.stats import Report
 from textflow.eval.bench.flops import Flops
 from textflow.eval.bench.sizes import SIZES, Size
 from textflow.nets import ELF
 from textflow.objectives import ELFObjective
-from textflow.recipe import data_of
 
 CORPORA = {("Skylion007/openwebtext", "t5-small"): 9_040_000_000}  # tokens by text and tokenizer (ELF)
 

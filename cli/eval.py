@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from textflow.cli.options import SamplerName, at_least_one, devices_of, sample_by, swept
+from .options import SamplerName, at_least_one, devices_of, sample_by, swept
 
 Format = Literal["table", "csv", "markdown", "latex"]
 
@@ -65,13 +65,14 @@ def eval(
     if of_pairs(run):
         if scorer or sweep or memory or mauve or format != "table":
             raise ValueError(f"{run} answers sources: leave scorer, sweep, memory, mauve and format out")
-        from textflow.cli.answering import answer
+        from .eval_conditional import answer
 
         return answer(run, counts, n, seed, batch_size, sampler, gamma, prompt_guidance, overlays, device)
-    from textflow.cli.scoring import judge_of, show
     from textflow.eval.frontier import draw
-    from textflow.eval.judge import given, judged
-    from textflow.eval.task import Task, Way
+    from textflow.eval.parallel import Task, Way
+    from textflow.eval.scoring import given, judged
+
+    from .scorers import judge_of, show
 
     places = devices_of(device, devices)
     if prompt_guidance is not None:

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from textflow.cli.going_on import alone, refuse_another_tokenizer, resume_point
-from textflow.cli.recipes import title
+from .recipes import title
+from .resume import alone, refuse_another_tokenizer, resume_point
 
 HELP = """usage: textflow fit RECIPE [OVERLAY ...] [--key value ...]
 
@@ -37,7 +37,7 @@ def fit(words: list[str]) -> int:
         return 0
     show = "--print_config" in words
     quiet()
-    from textflow import recipe
+    from textflow.config import recipe
 
     config = recipe.read([word for word in words if word != "--print_config"])
     if show:
@@ -87,9 +87,10 @@ def fit_alone(config: Any, name: str, prepare: Callable[[Any], None] = lambda mo
     """`fit_config`, once the run folder is ours."""
     import lightning as L
 
-    from textflow import checkpoint, recipe
-    from textflow.disk import replace_text
-    from textflow.generator import Generator
+    from textflow import run_folder
+    from textflow.config import recipe
+    from textflow.models.generator import Generator
+    from textflow.runtime.atomic import replace_text
     from textflow.training import Save
 
     run, text = Path(config.run.folder), recipe.write(config)
@@ -102,7 +103,7 @@ def fit_alone(config: Any, name: str, prepare: Callable[[Any], None] = lambda mo
     data, model, built = recipe.build(config)
     trainer: Any = built
     if codec and isinstance(model, Generator):
-        model.take_codec(checkpoint.weights(codec))
+        model.take_codec(run_folder.weights(codec))
     prepare(model)
     if state:
         refuse_another_tokenizer(run, data.tokenizer)
@@ -111,7 +112,7 @@ def fit_alone(config: Any, name: str, prepare: Callable[[Any], None] = lambda mo
     watch(trainer, config, run)
     if trainer.is_global_zero:
         print(f"{name}\nRun folder {run}{f', continued from {state.parent.name}' if state else ''}; recipe:\n\n{text}")
-        checkpoint.start(run, text, data.tokenizer, model, name)
+        run_folder.start(run, text, data.tokenizer, model, name)
     try:
         trainer.fit(model, data, ckpt_path=state)
     except Exception:
@@ -170,7 +171,7 @@ def codec_run(config: Any, run: Path) -> Path | None:
 
 def fit_codec(config: Any, folder: Path) -> int:
     """Fit the codec's recipe, or go on with it."""
-    from textflow import recipe
+    from textflow.config import recipe
 
     print(f"First the codec: {config.codec}")
     return fit_config(recipe.codec_of(config, folder), title(Path(config.codec)))

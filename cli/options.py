@@ -45,7 +45,7 @@ def take(model: Any, name: SamplerName, gamma: float | None) -> None:
     if name == "recipe":
         return
     from textflow.escapes import Commit, Escape, Soft, Tube
-    from textflow.generator import Generator
+    from textflow.models.generator import Generator
     from textflow.samplers import Euler, Heun, Multistep, Reinject, Renoise, Sampler
 
     if not isinstance(model, Generator):

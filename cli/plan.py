@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from textflow import recipe as recipes
-from textflow.cli.duration import flops_a_batch, span, tokens_an_epoch
-from textflow.cli.estimate import Engine, count, kept_by, largest_block, readable, tokens_a_step
-from textflow.cli.trial import forward, refuse_under, standing
+from textflow.config import recipe as recipes
 from textflow.data import Tokenizer
 from textflow.eval.bench.flops import PEAKS
+
+from .checks import forward, refuse_under, standing
+from .duration import flops_a_batch, span, tokens_an_epoch
+from .estimate import Engine, count, kept_by, largest_block, readable, tokens_a_step
 
 VOCABULARIES = {"t5-small": 32_100, "t5-base": 32_100, "gpt2": 50_257}  # ids, where the tokenizer is not at hand
 ROWS = 2  # of a pass of fake tensors

@@ -11,10 +11,16 @@ import torch
 from jsonargparse import ArgumentParser, Namespace
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from textflow import checkpoint
-from textflow import recipe as recipes
-from textflow.autoencoder import Autoencoder
-from textflow.cli.estimate import (
+from textflow import run_folder
+from textflow.config import recipe as recipes
+from textflow.data import DataModule
+from textflow.data.module import too_few
+from textflow.data.preview import begin
+from textflow.models.autoencoder import Autoencoder
+from textflow.models.generator import Generator
+
+from .checks import clocks, excerpt, forward, refuse_under, round_trip, standing, step
+from .estimate import (
     Engine,
     count,
     free_memory,
@@ -25,12 +31,7 @@ from textflow.cli.estimate import (
     tokens_a_step,
     with_frozen,
 )
-from textflow.cli.options import best_device
-from textflow.cli.trial import clocks, excerpt, forward, refuse_under, round_trip, standing, step
-from textflow.data import DataModule
-from textflow.data.head import begin
-from textflow.data.module import too_few
-from textflow.generator import Generator
+from .options import best_device
 
 ROWS, LENGTH = 4, 64  # of the batch of the real step, at most
 
@@ -56,7 +57,7 @@ def recipe(look: Look) -> str:
     if is_recipe(config.codec):
         recipes.codec_of(config, look.folder / "codec")
     elif config.codec:
-        checkpoint.weights(Path(config.codec))
+        run_folder.weights(Path(config.codec))
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(DataModule, "data", skip={"seed"})
     look.data = parser.instantiate(Namespace({"data": config.data})).data  # type: ignore[no-untyped-call]
@@ -128,7 +129,7 @@ def codec(look: Look) -> str:
     if not isinstance(model, Generator):
         return "is the net itself" if isinstance(model, Autoencoder) else "none"
     if config.codec and not is_recipe(config.codec):
-        model.take_codec(checkpoint.weights(Path(config.codec)))
+        model.take_codec(run_folder.weights(Path(config.codec)))
     note = clocks(model, config, look.batch)
     with torch.no_grad():
         x = model.codec.encode(look.batch.ids, look.batch.mask)

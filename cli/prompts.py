@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from textflow.holes import Row, continued, infilled, tensors, told
+from textflow.models.infilling import Row, continued, infilled, tensors, told
 from textflow.noise import sample_seeds
 
 Record = dict[str, Any]

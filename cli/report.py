@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from textflow.cli.options import best_device
+from .options import best_device
 
 SHOWN = ("recipe.yaml", "rounds.json", "metrics.csv", "eval/*.json", "diagnostics/diagnose.json", "trajectories/*.json")
 
@@ -43,8 +43,8 @@ def report(
         )
     ours(out)
     reasons = {str(run): why for run in runs if (why := walked(run, samples, steps, seed, device))}
-    from textflow.disk import replace_text
     from textflow.eval.report.page import page
+    from textflow.runtime.atomic import replace_text
 
     out.parent.mkdir(parents=True, exist_ok=True)
     replace_text(out.resolve(), page(runs, reasons))
@@ -68,7 +68,7 @@ def ours(out: Path) -> None:
 def walked(run: Path, samples: int, steps: int, seed: int, device: str) -> str | None:
     """Make the trajectories that a run lacks; why not, if it cannot have them."""
     from textflow.eval.report.folder import tree
-    from textflow.eval.report.walks import complete, of_weights
+    from textflow.eval.report.trajectory_files import complete, of_weights
 
     recipe = tree(run / "recipe.yaml", [])
     if complete(run, samples, steps, seed) or not recipe or of_weights(run) is None:
@@ -76,7 +76,7 @@ def walked(run: Path, samples: int, steps: int, seed: int, device: str) -> str |
     if "Autoencoder" in str(recipe.get("model") or {}):
         return None
     print(f"{run}: following {samples} samples", file=sys.stderr)
-    from textflow.eval.recording import records
+    from textflow.eval.trajectory.record import records
 
     try:
         for _ in records(run, samples, steps, seed, best_device(device)):

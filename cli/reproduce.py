@@ -8,11 +8,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from textflow.cli.diagnose import of_run
-from textflow.cli.eval import numbers
+from .diagnose import of_run
+from .eval import numbers
 
 if TYPE_CHECKING:
-    from textflow.eval.escapes import Contest
+    from textflow.eval.oracle.benchmark import Contest
 
 FIGURES = ("fig2", "fig3", "fig5", "fig6", "fig8", "fig9", "tradeoff", "escapes", "judged")
 PAPER = "arXiv 2606.30705 (abstract and captions; its constructions are rebuilt)"
@@ -93,7 +93,7 @@ def judge(run: Path | None) -> Any:
     place = run.parent / "scorer"
     if not (place / "model.safetensors").is_file():
         raise ValueError(f"no scorer at {place}: make one with textflow fit recipes/scorer.yaml --run.folder {place}")
-    from textflow.causal import scorer
+    from textflow.models.causal_lm import scorer
 
     return scorer(str(place))
 
@@ -130,7 +130,7 @@ def contest(
     n: int | None, seed: int, worlds: int, proof: int, calls: str, draws: int, jobs: int, quick: bool
 ) -> "Contest":
     """What escapes ranks, by the words of `reproduce`."""
-    from textflow.eval.escapes import Contest
+    from textflow.eval.oracle.benchmark import Contest
 
     if quick:
         return Contest(["chain"], worlds, 0, [2, 4, 8], n or 128, seed, draws, spoilt=False)
@@ -148,10 +148,10 @@ def ranked(asked: "Contest", console: Any) -> dict[str, Any]:
 
     from rich.progress import track
 
-    from textflow.eval.escapes import ranking
     from textflow.eval.figures.escapes import PARTS, table, told
-    from textflow.eval.methods import JUDGED, MODE, SPOILT
-    from textflow.eval.verdict import means, verdict
+    from textflow.eval.oracle.benchmark import ranking
+    from textflow.eval.oracle.methods import JUDGED, MODE, SPOILT
+    from textflow.eval.oracle.verdict import means, verdict
 
     cells, judged = asked.tabled(), asked.judged()
     known = set(cells)
@@ -181,8 +181,8 @@ def ranked(asked: "Contest", console: Any) -> dict[str, Any]:
 
 def write(path: Path, record: dict[str, Any]) -> None:
     """All numbers of a figure as strict JSON."""
-    from textflow.disk import replace_text
-    from textflow.eval.run import finite
+    from textflow.eval.measure import finite
+    from textflow.runtime.atomic import replace_text
 
     said = record | {"textflow": version("textflow"), "torch": version("torch")}
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
-from textflow.cli.options import SamplerName, at_least_one, best_device, take
+from .options import SamplerName, at_least_one, best_device, take
 
 
 def sample(
@@ -53,15 +53,16 @@ def sample(
         from_record: a trajectory of textflow report: its text made again from the record alone, and compared with it.
     """
     if from_record is not None:
-        from textflow.eval.replay import replayed
+        from textflow.eval.trajectory.replay import replayed
 
         print(replayed(from_record, run, None if device == "auto" else best_device(device)))
         return
     if run is None:
         raise ValueError("sample needs a RUN, or --from-record FILE; see textflow sample --help")
-    from textflow.cli.prompts import approximate, digest, rows_of
-    from textflow.eval.report.walks import of_weights
-    from textflow.eval.run import fields
+    from textflow.eval.measure import fields
+    from textflow.eval.report.trajectory_files import of_weights
+
+    from .prompts import approximate, digest, rows_of
 
     at_least_one(n=n, steps=steps, length=length, batch_size=batch_size)
     if prompt_guidance is not None and not any((prompt, prompt_file, infill)):
@@ -94,7 +95,7 @@ def said_by(overlays: list[str], run: Path) -> list[str]:
         overlays: recipes.
         run: folder of the run.
     """
-    from textflow.changes import differences, sampling
+    from textflow.config.overlays import differences, sampling
 
     kept = run / "recipe.yaml"
     return differences(kept.read_text(encoding="utf-8"), sampling(kept, overlays)) if overlays else []
@@ -108,7 +109,7 @@ def writer(run: Path, device: str, overlays: list[str]) -> Any:
         device: cpu, cuda, mps or auto.
         overlays: recipes that change how it samples.
     """
-    from textflow.checkpoint import load
+    from textflow.run_folder import load
 
     generator: Any = load(run, best_device(device), overlays)
     if not hasattr(generator, "generate"):
@@ -128,7 +129,7 @@ def put(generator: Any, rows: Any, n: int, settings: dict[str, Any], batch_size:
         batch_size: texts at a time.
         out: a .jsonl file; None: the terminal.
     """
-    from textflow.cli.prompts import marked, texts
+    from .prompts import marked, texts
 
     with alone(out) if out else nullcontext(sys.stdout) as file:
         done = written(out, settings) if out else 0
@@ -151,7 +152,7 @@ def alone(out: Path) -> Iterator[IO[str]]:
     Args:
         out: the file; it and its folder are made where they are missing.
     """
-    from textflow.disk import lock
+    from textflow.runtime.atomic import lock
 
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("a", encoding="utf-8") as file:

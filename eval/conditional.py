@@ -9,18 +9,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from textflow import holes
+from textflow.config.recipe import opened
 from textflow.data import Document, Paired
 from textflow.data.module import DataModule
-from textflow.data.report import Report
-from textflow.data.rows import RowFile
-from textflow.data.segments import wanted
-from textflow.disk import replace_text
+from textflow.data.row_file import RowFile
+from textflow.data.shards import wanted
+from textflow.data.stats import Report
+from textflow.models import infilling
 from textflow.noise import sample_seeds
-from textflow.recipe import opened
+from textflow.runtime.atomic import replace_text
 from textflow.types import Batch
 
-from .overlap import others, scores
+from .bleu_rouge import others, scores
 from .protocol import facts, recipe, refuse_codec
 from .record import Record, fields, write
 from .samples import counted
@@ -66,7 +66,7 @@ def answered(task: Task, tick: Callable[[str, int, int], None] = lambda what, do
         task: what is answered.
         tick: is told what is done, how much of it, of how much.
     """
-    from textflow.checkpoint import load
+    from textflow.run_folder import load
 
     refuse_codec(task.run)
     model: Any = load(task.run, task.device, task.overlays)
@@ -118,7 +118,7 @@ def answers(
             batch: Batch = data.on_after_batch_transfer(rows[range(first, first + count)], 0)
             assert batch.fixed is not None, "pairs have sources"
             ids = model.complete(batch.ids, batch.fixed, sample_seeds(task.seed, first, count), **how).cpu()
-            said += holes.answers(model, ids, batch.fixed.cpu())
+            said += infilling.answers(model, ids, batch.fixed.cpu())
             tick(len(said), n)
     scale = task.scale if task.scale is not None else getattr(model, "prompt_guidance", None)
     return said, {

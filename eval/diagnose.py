@@ -9,23 +9,23 @@ import torch
 
 from textflow.diagnostics.ablation import Ablated
 from textflow.diagnostics.base import Look, given, look
-from textflow.diagnostics.blunt import blunt
 from textflow.diagnostics.bootstrap import Ratio, joined
 from textflow.diagnostics.dabi import FACTORS, Response, respond, summary
+from textflow.diagnostics.decoder_temperature import blunt
 from textflow.diagnostics.facets import facets
 from textflow.diagnostics.margins import margins
-from textflow.diagnostics.meter import Meter
+from textflow.diagnostics.metric import Meter
 from textflow.diagnostics.residual import Terminal, channel_blur, seeds_of
 from textflow.diagnostics.rollin import Flips, cumulative, depth, rollin
 from textflow.diagnostics.rowspace import row_fraction, seen_directions
+from textflow.diagnostics.sample_callbacks import chosen, stiffness_of, written
 from textflow.diagnostics.tube import positions, tube
-from textflow.diagnostics.watch_samples import chosen, stiffness_of, written
 from textflow.escapes import Commit, Escape, Soft
-from textflow.generator import Generator
 from textflow.metrics import mean_entropy
+from textflow.models.generator import Generator
 from textflow.noise import Noise, sample_seeds
 from textflow.samplers import Euler
-from textflow.samplers.prompted import Prompt
+from textflow.samplers.prompt import Prompt
 from textflow.types import Batch
 
 Row = dict[str, Any]

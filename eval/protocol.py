@@ -7,11 +7,11 @@ from typing import Any, Literal, NamedTuple
 
 import yaml
 
-from textflow.changes import sampling
-from textflow.disk import content
+from textflow.config.overlays import sampling
+from textflow.config.recipe import opened, tree_of
 from textflow.metrics import Scorer
-from textflow.metrics.counting import find as counting_of
-from textflow.recipe import opened, tree_of
+from textflow.metrics.token_weights import find
+from textflow.runtime.atomic import content
 from textflow.types import Batch
 
 Record = dict[str, Any]
@@ -50,7 +50,7 @@ class Protocol:
     memory: bool = False
 
     def __post_init__(self) -> None:
-        counting_of(self.counting)
+        find(self.counting)
         if self.entropy not in ("scorer", "generator") or min(self.n, self.truncation, self.batch_size) < 1:
             raise ValueError(
                 f"protocol {self.name}: entropy {self.entropy!r}, n {self.n}, truncation {self.truncation}, batch_size "

@@ -23,7 +23,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from textflow.disk import replace_text
+from textflow.runtime.atomic import replace_text
 
 Record = dict[str, Any]
 NUMBERS = (

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 import textflow
-from textflow.disk import replace_text
 from textflow.metrics import KEPT
 from textflow.noise import sample_seeds
+from textflow.runtime.atomic import replace_text
 
 # What a sample depends on: another version of any of this draws anew.
 ROOMS = ("codecs", "clocks", "nets", "paths", "readouts", "samplers", "escapes")

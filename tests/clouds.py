@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from textflow.distill.targets import Guess
 from textflow.paths import Linear
-from textflow.targets import Guess
 from textflow.types import Given, Latents, Posterior, Times
 
 ROWS, LENGTH, DIM = 5, 6, 8

@@ -91,12 +91,12 @@ def serve() -> None:
     import textflow.cli.fit
     import textflow.cli.preflight
     import textflow.cli.sample
-    import textflow.eval.run
-    import textflow.recipe
+    import textflow.config.recipe
+    import textflow.eval.measure
     import textflow.training  # noqa: F401
 
     torch.set_num_threads(1)
-    textflow.recipe.read(["recipes/quickstart.yaml"])  # classes whose arguments are known are parsed sooner
+    textflow.config.recipe.read(["recipes/quickstart.yaml"])  # classes whose arguments are known are parsed sooner
     answers = os.dup(1)
     os.dup2(2, 1)
     for line in sys.stdin:

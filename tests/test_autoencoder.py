@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from textflow.autoencoder import Autoencoder
-from textflow.clocks import Uniform
 from textflow.codecs import Codec, Learned, Table
+from textflow.models.autoencoder import Autoencoder
 from textflow.paths import Linear
+from textflow.schedules import Uniform
 from textflow.types import Batch, Ids, Latents, Logits, Mask
 
 VOCAB = 24

@@ -12,11 +12,11 @@ from transformers import AutoModelForCausalLM
 import textflow
 from tests.cli.tiny import recipe
 from tests.judge import save_judge
-from textflow.causal import CausalLM, scorer
 from textflow.cli.app import main
 from textflow.data import Bible, SentencePiece
 from textflow.metrics import Scorer
-from textflow.training.save import Save
+from textflow.models.causal_lm import CausalLM, scorer
+from textflow.training.callbacks.checkpointing import Save
 from textflow.types import Batch
 
 CYCLE = torch.arange(12).remainder(5).repeat(4, 1)  # the next token is known

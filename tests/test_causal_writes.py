@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tests.test_causal import small
+from textflow.models.autoregressive import NextToken
 from textflow.samplers import Euler
-from textflow.samplers.next_token import NextToken
 from textflow.types import Batch
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import textflow
-from textflow import checkpoint, recipe
+from textflow import run_folder
+from textflow.config import recipe
 from textflow.noise import Noise
 from textflow.samplers import Euler, Heun
 from textflow.training.weights import write_weights
@@ -40,7 +41,7 @@ def run(tmp_path: Path) -> Path:
     data = textflow.data.HuggingFace(str(tmp_path / "words"))
     model, _ = recipe.load_model(recipe.write(config), data.vocab)
     data.prepare(lambda: iter(()), tmp_path / "cache")
-    checkpoint.start(folder, recipe.write(config), data, model, "words")
+    run_folder.start(folder, recipe.write(config), data, model, "words")
     write_weights(folder / "model.safetensors", model.weights(), {})
     return folder
 

@@ -9,13 +9,13 @@ from stat import S_IMODE
 import pytest
 import torch
 
-from textflow.disk import HELD, beside, replace, replace_text
+from textflow.runtime.atomic import HELD, beside, replace, replace_text
 from textflow.training.weights import write_weights
 
 KILLED = """
 import os, sys
 from pathlib import Path
-from textflow.disk import replace
+from textflow.runtime.atomic import replace
 
 def write(path):
     path.write_text("half")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.untrained import untrained
-from textflow.generator import Generator
+from textflow.models.generator import Generator
 from textflow.samplers import Euler, Heun, Reinject, Sampler
 from textflow.types import Batch
 

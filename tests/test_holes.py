@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from textflow.data import Bible, SentencePiece
-from textflow.holes import after, continued, from_the_left, infilled, tensors, told
+from textflow.models.infilling import after, continued, from_the_left, infilled, tensors, told
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch.optim import AdamW
 
-from textflow.masked import Masked
-from textflow.nets.mdlm import MDLM
-from textflow.objectives.masked import SUBS
+from textflow.discrete.mdlm import MDLM
+from textflow.discrete.objective import SUBS
+from textflow.discrete.sampler import Unmask
+from textflow.models.discrete_diffusion import Masked
 from textflow.samplers import Euler
-from textflow.samplers.unmask import Unmask
 from textflow.training import Warmup
 from textflow.types import Batch
 

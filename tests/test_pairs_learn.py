@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from textflow.codecs import Table
-from textflow.generator import Generator
+from textflow.models.generator import Generator
 from textflow.nets import ELF
 from textflow.objectives import ELFObjective
 from textflow.paths import Linear

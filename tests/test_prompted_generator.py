@@ -5,10 +5,10 @@ import torch
 
 from tests.untrained import untrained
 from textflow.codecs import Table
-from textflow.generator import Generator
+from textflow.models.generator import Generator
 from textflow.objectives import ELFObjective
 from textflow.samplers import Euler, Reinject, Sampler
-from textflow.samplers.prompted import Prompt
+from textflow.samplers.prompt import Prompt
 from textflow.types import Batch, Sight
 
 

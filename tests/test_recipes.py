@@ -9,11 +9,11 @@ import torch
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from textflow import changes, recipe, rounds
 from textflow.cli.app import main
 from textflow.cli.recipes import title
+from textflow.config import distillation, overlays, recipe
 from textflow.data import DataModule
-from textflow.training import Trainable
+from textflow.models.base import Trainable
 
 ROOT = Path(__file__).parents[1]
 TREES = {str(p.relative_to(ROOT)): yaml.safe_load(p.read_text()) for p in sorted((ROOT / "recipes").rglob("*.yaml"))}
@@ -76,12 +76,12 @@ def test_the_codecs_recipe_of_a_recipe_can_be_built(name: str) -> None:
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_an_overlay_changes_what_it_says_and_nothing_else(name: str, base: str) -> None:
     before, after = recipe.read([base]), recipe.read([base, name])
-    flat = dict(changes.flat(yaml.safe_load(recipe.write(after))))
-    for key, value in changes.flat(TREES[name]):
+    flat = dict(overlays.flat(yaml.safe_load(recipe.write(after))))
+    for key, value in overlays.flat(TREES[name]):
         assert str(flat[key]).endswith(str(value)), key
-    old = dict(changes.flat(yaml.safe_load(recipe.write(before))))
+    old = dict(overlays.flat(yaml.safe_load(recipe.write(before))))
     changed = {key for key in {*old, *flat} if old.get(key) != flat.get(key)}
-    said = {key for key, _ in changes.flat(TREES[name])}
+    said = {key for key, _ in overlays.flat(TREES[name])}
     assert all(any(key == one or key.startswith(f"{one}.") for one in said | parents(said)) for key in changed)
 
 
@@ -101,7 +101,7 @@ def student(name: str, folder: Path, *over: str) -> list[Namespace]:
     """The rounds of a student's recipe over its teacher's, which was not trained."""
     base = "recipes/elf_b.yaml" if "elf_b" in name else "recipes/quickstart.yaml"
     (folder / "recipe.yaml").write_text(teachers(base))
-    return [own for *_, own in rounds.each(rounds.student([name, *over, "--teacher", str(folder)]))]
+    return [own for *_, own in distillation.each(distillation.student([name, *over, "--teacher", str(folder)]))]
 
 
 @pytest.mark.parametrize("name", STUDENTS)
@@ -116,10 +116,10 @@ def test_a_students_recipe_can_be_built_over_its_teachers(name: str, tmp_path: P
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_change_of_students_says_what_it_changes(name: str, tmp_path: Path) -> None:
     plain, changed = (student("recipes/quickstart_pd.yaml", tmp_path, *over)[-1] for over in ([], [name]))
-    flat = [dict(changes.flat(yaml.safe_load(recipe.write(own)))) for own in (plain, changed)]
-    for key, value in changes.flat(TREES[name]):
+    flat = [dict(overlays.flat(yaml.safe_load(recipe.write(own)))) for own in (plain, changed)]
+    for key, value in overlays.flat(TREES[name]):
         assert key == "rounds" or str(flat[1].get(key)).endswith(str(value)), key  # what is null is not written
-    said = {".".join(key.split(".")[:2]) for key, _ in changes.flat(TREES[name])} | {"model.objective"}
+    said = {".".join(key.split(".")[:2]) for key, _ in overlays.flat(TREES[name])} | {"model.objective"}
     differing = {key for key in {*flat[0], *flat[1]} if flat[0].get(key) != flat[1].get(key)}
     assert differing and {".".join(key.split(".")[:2]) for key in differing} <= said | {"rounds"}
     assert built(changed)
@@ -136,7 +136,7 @@ def test_a_saved_recipe_reads_back_equal(name: str, tmp_path: Path) -> None:
     saved = tmp_path / "recipe.yaml"
     saved.write_text(text)
     assert recipe.write(recipe.read([str(saved)])) == text
-    assert changes.differences(text, text) == [] and yaml.safe_load(text)["seed"] == 7
+    assert overlays.differences(text, text) == [] and yaml.safe_load(text)["seed"] == 7
 
 
 @pytest.mark.parametrize(

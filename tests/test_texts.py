@@ -7,10 +7,10 @@ import torch
 
 from tests.untrained import untrained
 from textflow.codecs import Learned
-from textflow.codecs.sight import sight, unended
+from textflow.codecs.prefix_mask import sight, unended
 from textflow.escapes import Commit, Escape, Fair, Sharpen, Soft, Tube
 from textflow.eval.samples import counted
-from textflow.generator import Generator
+from textflow.models.generator import Generator
 from textflow.objectives import ELFObjective
 from textflow.samplers import Euler, Heun, Multistep, Reinject, Relook, Renoise, Sampler
 from textflow.types import Batch

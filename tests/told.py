@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from textflow.clocks import Clock
 from textflow.nets.base import Denoiser
 from textflow.nets.dit import DiT
 from textflow.paths import Path
 from textflow.paths.base import column
+from textflow.schedules import Clock
 from textflow.types import Given, Latents, Posterior, Times
 
 NAMES = {

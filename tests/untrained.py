@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from textflow.codecs import Table
-from textflow.generator import Generator
+from textflow.models.generator import Generator
 from textflow.nets import ELF
 from textflow.objectives import ELFObjective
 

@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """`load`, and the words of a call; torch is imported when one is asked for."""
     if name == "load":
-        from textflow.checkpoint import load
+        from textflow.run_folder import load
 
         return load
     if name in ("Batch", "Given", "Posterior"):

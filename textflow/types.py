@@ -6,6 +6,7 @@ Letters in shapes: B rows, L tokens, S latents (S may differ from L), d latent w
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -79,3 +80,15 @@ class Ending(Protocol):
     """A Denoise that hears where its step ends, for flow maps; samplers need not know of it."""
 
     until: float | None
+
+
+def pick(given: Given, rows: Rows | Int[Tensor, " n"]) -> Given:
+    """What is given to some of the rows."""
+    return Given(*(None if part is None else part[rows] for part in given))
+
+
+def keep(z: Latents, given: Given) -> Latents:
+    """z with the prompt in its place."""
+    if given.fixed is None or given.clean is None:
+        return z
+    return torch.where(given.fixed[..., None], given.clean, z)

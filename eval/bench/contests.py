@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from .contest import Contest
+from .benchmark import Contest
 from .sizes import Setting
 
 CONTESTS = {

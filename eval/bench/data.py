@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from textflow.data import DataModule
-from textflow.data.rows import Packed, RowFile, RowWriter, small
+from textflow.data.row_file import Packed, RowFile, RowWriter, small
 
-from .contest import Contest
+from .benchmark import Contest
 from .sizes import Setting
 
 ROUNDS = 20  # batches a run

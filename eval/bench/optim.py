@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from textflow.reference.muon import PlainMuonAdam
 from textflow.training import MuonAdam
-from textflow.training.plain_optim import PlainMuonAdam
 
-from .contest import Contest, network
+from .benchmark import Contest, network
 from .sizes import Setting
 
 

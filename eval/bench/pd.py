@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
+from textflow.distill.step import Distill
+from textflow.distill.targets import Progressive
 from textflow.objectives import ELFObjective
-from textflow.objectives.distill import Distill
-from textflow.objectives.plain_distill import plain_distill
 from textflow.paths import Linear
-from textflow.targets import Progressive
+from textflow.reference.distill import plain_distill
 
-from .contest import Contest, gradients, network, pair, t5, text
+from .benchmark import Contest, gradients, network, pair, t5, text
 from .flops import Flops
 from .sizes import Setting
 

@@ -3,15 +3,15 @@
 import torch
 from torch import Tensor
 
-from textflow.clocks import LogitNormal
 from textflow.codecs import Table
 from textflow.noise import Noise
 from textflow.paths import Linear
 from textflow.readouts import FromNet
 from textflow.samplers import Euler, sample
+from textflow.schedules import LogitNormal
 from textflow.types import Given, Ids, Latents, Posterior
 
-from .contest import Contest, pair
+from .benchmark import Contest, pair
 from .flops import Flops
 from .sizes import Setting
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from .contests import named
-from .measure import alternate, disagreement, facts, times
 from .sizes import Setting, Size
+from .timing import alternate, disagreement, facts, times
 
 BASE = Size(256, 4, 4, 160, 48, 7_168, 3, 640, 10, 128)
 ON_GPU = 256  # rows where launches would take longer than the work of a few

@@ -5,10 +5,10 @@ from torch import Tensor
 
 from textflow.nets import ELF
 from textflow.objectives import ELFObjective
-from textflow.objectives.plain import plain_loss
 from textflow.paths import Linear
+from textflow.reference.elf import plain_loss
 
-from .contest import Contest, gradients, pair, t5, text
+from .benchmark import Contest, gradients, pair, t5, text
 from .flops import Flops
 from .sizes import Setting
 

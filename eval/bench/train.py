@@ -4,9 +4,9 @@ from copy import deepcopy
 
 import torch
 
+from textflow.reference.muon import PlainMuonAdam
 from textflow.training import MuonAdam
 from textflow.training.ema import follow
-from textflow.training.plain_optim import PlainMuonAdam
 
 from .sizes import Setting
 from .step import Step

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from textflow.eval.figures.style import figure
-from textflow.eval.report.folder import curves as read
+from ..report.folder import curves as read
+from .style import figure
 
 PANELS = (
     ("DABI [ours]", "ratio", ("dabi/ce", "dabi/flip")),

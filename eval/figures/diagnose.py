@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from textflow.eval.figures.style import figure
+from .style import figure
 
 Rows = list[dict[str, Any]]
 

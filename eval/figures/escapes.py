@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..verdict import FLOOR, NEAR
+from ..oracle.verdict import FLOOR, NEAR
 from .style import MARKS, PAPER, figure, legend
 
 Record = dict[str, Any]

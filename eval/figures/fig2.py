@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from textflow.diagnostics.blunt import heated
 from textflow.diagnostics.bootstrap import Ratio, joined
-from textflow.diagnostics.contrast import Read
 from textflow.diagnostics.dabi import FACTORS, respond, smooth, summary
+from textflow.diagnostics.decoder_temperature import heated
+from textflow.diagnostics.perturbation import Read
 from textflow.noise import Noise
 
 from .source import Source, named

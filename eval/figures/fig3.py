@@ -9,12 +9,12 @@ import torch
 from textflow.diagnostics.bootstrap import joined
 from textflow.diagnostics.residual import seeds_of
 from textflow.diagnostics.rollin import cumulative, rates, rollin
-from textflow.eval.methods import fresh
 from textflow.noise import Noise, sample_seeds
 from textflow.oracle import WORLDS
-from textflow.oracle.score import measure
+from textflow.oracle.excess_kl import measure
 from textflow.samplers import Euler
 
+from ..oracle.methods import fresh
 from .source import Source, named
 from .style import MARKS, PAPER, figure, legend
 

@@ -6,18 +6,18 @@ from typing import Any
 
 import torch
 
-from textflow.clocks import Clock, LogitNormal
 from textflow.diagnostics.ablation import Ablated, ablation
 from textflow.diagnostics.cci import cci
-from textflow.diagnostics.watch_samples import chosen
+from textflow.diagnostics.sample_callbacks import chosen
 from textflow.escapes import Commit, Escape, Soft, Tube
-from textflow.eval.methods import fresh
-from textflow.generator import Generator
 from textflow.metrics import mean_entropy
+from textflow.models.generator import Generator
 from textflow.noise import Noise, sample_seeds
 from textflow.oracle import WORLDS, World, autoregressive, masked
 from textflow.samplers import Euler, Relook, Renoise, Sampler
+from textflow.schedules import Clock, LogitNormal
 
+from ..oracle.methods import fresh
 from .source import TUNED, Source
 from .style import MARKS, PAPER, figure, legend
 

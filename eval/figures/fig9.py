@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from textflow.clocks import Clock, LogitNormal
-from textflow.eval.methods import fresh
 from textflow.noise import sample_seeds
 from textflow.oracle import WORLDS, Imperfect, World
-from textflow.oracle.score import measure
+from textflow.oracle.excess_kl import measure
 from textflow.samplers import Reinject
+from textflow.schedules import Clock, LogitNormal
 
+from ..oracle.methods import fresh
 from .source import Source
 from .style import MARKS, PAPER, figure, legend
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from textflow.diagnostics import Ablated
 from textflow.escapes import Commit, Escape, Fair, Schedule, Soft
-from textflow.eval.run import evaluate
 from textflow.metrics import Scorer
 from textflow.samplers import Euler, Reinject, Renoise, Sampler
 
+from ..measure import evaluate
 from .source import Source
 from .style import MARKS, figure, legend
 

@@ -5,15 +5,16 @@ from dataclasses import dataclass
 
 import torch
 
-from textflow.clocks import Clock, LogitNormal
 from textflow.diagnostics.base import Look, look
 from textflow.diagnostics.residual import Terminal, terminal
-from textflow.eval.methods import fresh
-from textflow.generator import Generator
+from textflow.models.generator import Generator
 from textflow.noise import Noise, sample_seeds
 from textflow.oracle import WORLDS, Atoms, Chain, Exact, World
 from textflow.paths import Linear
+from textflow.schedules import Clock, LogitNormal
 from textflow.types import Batch, Latents
+
+from ..oracle.methods import fresh
 
 TUNED = LogitNormal(-0.2, 0.4)  # where the tokens of the worlds are decided
 ROWS = 64  # texts at a time

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from textflow.diagnostics.watch_samples import stiffness_of
+from textflow.diagnostics.sample_callbacks import stiffness_of
 from textflow.escapes import Commit, Escape, Sharpen, Soft, Tube
-from textflow.eval.escapes import Bench, Cell
-from textflow.eval.methods import NAMED, Times, fresh
 from textflow.noise import sample_seeds
 from textflow.oracle import WORLDS
 from textflow.samplers import Euler, Multistep, Reinject, Relook, Renoise, Sampler
 
+from ..oracle.benchmark import Bench, Cell
+from ..oracle.methods import NAMED, Times, fresh
 from .source import Source
 from .style import MARKS, figure
 

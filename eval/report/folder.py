@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from . import walks
+from . import trajectory_files as walks
 from .numbers import lacks, number_of
 
 Record = dict[str, Any]

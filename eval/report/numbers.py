@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from textflow.eval.table import ALWAYS, SOMETIMES
+from ..table import ALWAYS, SOMETIMES
 
 Record = dict[str, Any]
 NEEDED = (

@@ -10,10 +10,13 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from . import flips, plane, results, students, training, ways
+from . import dabi_cci_map as plane
+from . import flip_curves as flips
+from . import results, students, training
+from . import trajectories as ways
+from .copy import prose, terms
 from .folder import Run, runs
 from .section import Missing, Section, Table
-from .words import prose, terms
 
 HERE = Path(__file__).parent
 

@@ -4,15 +4,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from textflow.eval.table import HEADS, Cell, cell, columns, counted_by, marks, notes
-from textflow.eval.table import way as parts
-
+from ..table import HEADS, Cell, cell, columns, counted_by, marks, notes
+from ..table import way as parts
 from .axis import Axis, short
 from .chart import Line, chart
+from .copy import prose
 from .folder import Record, Run
 from .numbers import number_of
 from .section import Missing, Picture, Section, Table
-from .words import prose
 
 SHOWN = ("perplexity", "entropy")  # with their intervals
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 from .axis import Axis, short
 from .chart import Line, chart
+from .copy import prose
 from .folder import Record, Run
 from .numbers import number_of
 from .section import Missing, Picture, Section, Table
-from .words import prose
 
 COLUMNS = {
     "perplexity": "perplexity",

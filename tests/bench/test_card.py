@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.bench.small import TINY
-from textflow.eval.bench import card as cards
-from textflow.eval.bench import measure as measuring
-from textflow.eval.bench import process, way
-from textflow.eval.bench.card import BUDGET, TESTS, card, jobs, main, place
+from textflow.eval.bench import gpu as cards
+from textflow.eval.bench import subprocess, timing, worker
 from textflow.eval.bench.contests import CONTESTS
+from textflow.eval.bench.gpu import BUDGET, TESTS, card, jobs, main, place
 from textflow.eval.bench.sizes import words
 
 
@@ -73,7 +72,7 @@ def test_a_way_that_outlasts_its_time_is_killed_and_the_rest_goes_on(
 @pytest.mark.integration
 def test_whatever_kills_a_way_is_its_reason() -> None:
     raised, ended, mute = (
-        process.ran(job.command, 60.0, process.record_in)["left_out"]
+        subprocess.ran(job.command, 60.0, subprocess.record_in)["left_out"]
         for job in told("raise RuntimeError('triton')", "import os; os.abort()", "print('only words')")
     )
     assert raised == "ended with 1: RuntimeError: triton" and ended.startswith("ended with -6")
@@ -84,13 +83,13 @@ def test_an_error_of_a_compiler_is_a_finding(monkeypatch: pytest.MonkeyPatch) ->
     def broken(*parts: Any) -> Any:
         raise RuntimeError("inductor\n  cannot")
 
-    monkeypatch.setattr(way, "named", broken)
-    assert way.done("step", "lean", TINY, 1) == {"left_out": "RuntimeError: inductor cannot"}
+    monkeypatch.setattr(worker, "named", broken)
+    assert worker.done("step", "lean", TINY, 1) == {"left_out": "RuntimeError: inductor cannot"}
 
 
 def test_a_way_measures_and_compares_as_it_is_told() -> None:
-    assert way.done("step", "lean", TINY, 1)["tokens_a_second"] > 0
-    assert set(way.done("decode", None, TINY, 1)["speedup"]) == {"plain"}
+    assert worker.done("step", "lean", TINY, 1)["tokens_a_second"] > 0
+    assert set(worker.done("decode", None, TINY, 1)["speedup"]) == {"plain"}
 
 
 @pytest.mark.slow
@@ -103,7 +102,7 @@ def test_the_script_for_a_card_compiles_too(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("how", [{"compiled": "graphs"}, {"kernels": "liger"}])
 def test_ways_that_need_a_gpu_are_left_out_with_their_reason(how: dict[str, Any]) -> None:
-    found = way.done("train", "lean", replace(TINY, **how), 1)
+    found = worker.done("train", "lean", replace(TINY, **how), 1)
     assert "needs a GPU, but it runs on cpu" in found["left_out"]
 
 
@@ -118,7 +117,7 @@ def test_the_script_for_a_card_needs_no_command_line_and_names_the_card(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cards, "jobs", lambda setting, repeats: told(FINDS))
     main(["--device", "cpu", "--rows", "2", "--length", "4"])
-    path = place("cpu", measuring.processor())
+    path = place("cpu", timing.processor())
     record = json.loads(path.read_text())
     assert (record["rows"], record["length"], record["width"]) == (2, 4, 768) and record["ways"][0]["way"] == "job 0"
     assert f"Written: {path}" in capsys.readouterr().out and not list(path.parent.glob("*.tmp"))
@@ -130,7 +129,7 @@ def test_the_script_for_a_card_needs_no_command_line_and_names_the_card(
 @pytest.mark.integration
 def test_the_light_contests_and_the_script_import_no_training_and_no_command_line() -> None:
     code = (
-        "import sys, textflow.eval.bench.card, textflow.eval.bench.step, textflow.eval.bench.sample;"
+        "import sys, textflow.eval.bench.gpu, textflow.eval.bench.step, textflow.eval.bench.sample;"
         "sys.exit(str([name for name in ('jsonargparse', 'lightning', 'datasets', 'wandb') if name in sys.modules]))"
     )
-    assert process.ran([sys.executable, "-c", code], 60.0, process.record_in)["left_out"] == "ended with 1: []"
+    assert subprocess.ran([sys.executable, "-c", code], 60.0, subprocess.record_in)["left_out"] == "ended with 1: []"

@@ -9,7 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.bench.small import TINY
-from textflow.eval.bench.contest import network, t5, text
+from textflow.eval.bench.benchmark import network, t5, text
 from textflow.eval.bench.flops import Flops, peak
 from textflow.eval.bench.pd import Students
 from textflow.eval.bench.sizes import SIZES, Setting, Size

@@ -10,12 +10,12 @@ import torch
 from tests.bench.small import TINY
 from tests.half import SLOW, half
 from textflow.cli.bench import bench, report
-from textflow.eval.bench import measure as measuring
+from textflow.eval.bench import timing
 from textflow.eval.bench.contests import CONTESTS
-from textflow.eval.bench.measure import measure, times
 from textflow.eval.bench.memory import peak_memory
 from textflow.eval.bench.scaling import scaling
 from textflow.eval.bench.sizes import Setting, Size, from_words, setting, words
+from textflow.eval.bench.timing import measure, times
 
 AGREE = {"optim": 1e-5, "sample": 1e-5, "decode": 0.0, "data": 0.0}
 
@@ -67,7 +67,7 @@ def test_ratios_are_of_medians_and_of_pairs() -> None:
 
 def test_mfu_is_told_where_the_peak_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "mfu" not in measure("step", TINY, 1, memory=False)
-    monkeypatch.setattr(measuring, "processor", lambda: "NVIDIA H100")
+    monkeypatch.setattr(timing, "processor", lambda: "NVIDIA H100")
     record = measure("step", TINY, 1, memory=False)
     useful = record["flops"]["lean"] / record["seconds"]["plain"] / 989e12
     assert record["mfu"]["plain"] == pytest.approx(useful)

@@ -10,9 +10,9 @@ from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from tests.cli.tiny import recipe
 from textflow.cli.app import main
-from textflow.cli.trial import round_trip
+from textflow.cli.checks import round_trip
 from textflow.data import DataModule, Document, Files, SentencePiece, Source
-from textflow.data.head import Head, begin
+from textflow.data.preview import Head, begin
 
 ROOT = Path(__file__).parents[2]
 COINS = ["--model.objective.coins", "stratified"]  # as many self-conditioned rows in every small batch

@@ -19,12 +19,12 @@ from tests.judge import save_judge
 from tests.wandb_file import runs
 from textflow.cli.app import main
 from textflow.cli.distill import compare
-from textflow.cli.going_on import alone
-from textflow.eval import rounds as scoring
+from textflow.cli.resume import alone
+from textflow.eval.distillation import measure
+from textflow.eval.distillation.measure import costs
+from textflow.eval.measure import evaluate
 from textflow.eval.protocol import held_out
 from textflow.eval.protocol import recipe as read
-from textflow.eval.rounds import costs
-from textflow.eval.run import evaluate
 from textflow.nets import ELF
 
 pytestmark = pytest.mark.integration
@@ -121,10 +121,10 @@ def test_the_rounds_are_jobs_of_one_group(students: Path) -> None:
 def test_a_teacher_is_loaded_once_stays_in_eval_and_does_not_move(
     teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from textflow import checkpoint
-    from textflow.objectives import Distill
+    from textflow import run_folder
+    from textflow.distill import Distill
 
-    loaded, seen, load, lesson = [], [], checkpoint.load, Distill.lesson
+    loaded, seen, load, lesson = [], [], run_folder.load, Distill.lesson
 
     def noted(run: Path, *args: Any) -> Any:
         loaded.append((Path(run).name, model := load(run, *args)))
@@ -138,7 +138,7 @@ def test_a_teacher_is_loaded_once_stays_in_eval_and_does_not_move(
         return lesson(self, *args)
 
     like: list[Any] = []
-    monkeypatch.setattr(checkpoint, "load", noted)
+    monkeypatch.setattr(run_folder, "load", noted)
     monkeypatch.setattr(Distill, "lesson", watched)
     monkeypatch.setattr(ELF, "run_as", lambda own, other: like.append(own))
     assert main([*words(teacher, teacher.parent / "once"), "--trainer.callbacks", "[]"]) == 0
@@ -301,7 +301,7 @@ def test_rounds_are_scored_beside_their_teacher(
     assert all(r["cci"] == 0 for r in scored if r["sampling"] != "mode commit")
 
     made: list[int] = []
-    monkeypatch.setattr(scoring, "evaluate", lambda *args: made.append(args[2][0]) or evaluate(*args))
+    monkeypatch.setattr(measure, "evaluate", lambda *args: made.append(args[2][0]) or evaluate(*args))
     (students / "rounds_scored.json").write_text(json.dumps(scored[:9] + [scored[9] | {"checkpoint_hash": "other"}]))
     compare(students, n=4)
     assert made == [r["steps"] for r in scored[9:]], "rows that are there stay; those of other weights do not"

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from textflow.cli.checks import some, standing, step
 from textflow.cli.estimate import places, readable, saved, size, state_size, tokens_a_step, with_frozen
-from textflow.cli.trial import some, standing, step
 from textflow.codecs import T5
-from textflow.generator import Generator
+from textflow.models.generator import Generator
 from textflow.nets import ELF, Frozen
 from textflow.objectives import ELFObjective
 from textflow.training import MuonAdam

@@ -21,7 +21,7 @@ from tests.commands import Commands
 from tests.training.test_resume import same
 from tests.training.world import free_port
 from textflow.cli.app import main
-from textflow.cli.going_on import alone
+from textflow.cli.resume import alone
 from textflow.samplers import Reinject
 from textflow.types import Given
 

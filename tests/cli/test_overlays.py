@@ -10,7 +10,7 @@ import pytest
 import textflow
 from tests.cli import tiny
 from textflow.cli.app import main
-from textflow.clocks import DecodeError, Uniform
+from textflow.schedules import DecodeError, Uniform
 
 pytestmark = pytest.mark.integration
 

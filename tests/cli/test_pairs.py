@@ -11,8 +11,8 @@ import yaml
 import textflow
 from tests.cli import tiny
 from textflow.cli.app import main
-from textflow.cli.trial import excerpt
-from textflow.eval.overlap import scores
+from textflow.cli.checks import excerpt
+from textflow.eval.bleu_rouge import scores
 from textflow.eval.protocol import held_out
 from textflow.types import Batch
 

@@ -8,15 +8,15 @@ import torch
 from torch import nn
 
 from tests.cli import tiny
-from textflow import recipe
 from textflow.cli.app import main
 from textflow.cli.duration import flops_a_batch, span, tokens_an_epoch
 from textflow.cli.estimate import Engine, kept_by, largest_block
 from textflow.cli.plan import activations, asked, passed
 from textflow.codecs import T5, Table
+from textflow.config import recipe
 from textflow.eval.bench.flops import Flops
 from textflow.eval.bench.sizes import SIZES
-from textflow.generator import Generator
+from textflow.models.generator import Generator
 from textflow.nets import ELF
 from textflow.objectives import ELFObjective
 

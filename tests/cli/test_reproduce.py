@@ -10,10 +10,10 @@ from rich.console import Console
 
 from textflow.cli import reproduce as module
 from textflow.cli.reproduce import FIGURES, reproduce, write
-from textflow.eval.escapes import Contest
 from textflow.eval.figures import fig9
 from textflow.eval.figures.source import of_world
-from textflow.eval.methods import MODE, RIVALS, fresh
+from textflow.eval.oracle.benchmark import Contest
+from textflow.eval.oracle.methods import MODE, RIVALS, fresh
 from textflow.oracle.worlds import chain
 
 

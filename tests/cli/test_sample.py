@@ -8,8 +8,8 @@ import pytest
 
 from textflow.cli.app import main
 from textflow.cli.sample import alone, put, written
-from textflow.clocks import LogitNormal, Uniform
 from textflow.samplers import Euler
+from textflow.schedules import LogitNormal, Uniform
 
 WEIGHTS = {"checkpoint_hash": "0123456789abcdef", "grid": {"class": "Uniform"}}
 SETTINGS = {**WEIGHTS, "seed": 0, "steps": 4, "sampler": "Euler()", "guidance": None, "length": None}

@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 
 from textflow.cli.app import VERBS, main
-from textflow.cli.words import joined, overlaid, parsed, ready, switched, underscored
+from textflow.cli.parsing import joined, overlaid, parsed, ready, switched, underscored
 
 
 def verb(

@@ -7,11 +7,11 @@ import torch
 from torch.testing import assert_close
 
 from tests.recorded import recorded
-from textflow.clocks import Clock, DecodeError, Drawn, LogitNormal, Uniform
 from textflow.codecs import Table
 from textflow.noise import Noise
 from textflow.objectives import ELFObjective
 from textflow.paths import Linear
+from textflow.schedules import Clock, DecodeError, Drawn, LogitNormal, Uniform
 from textflow.types import Batch
 
 

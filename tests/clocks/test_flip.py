@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from textflow.clocks import Flip
 from textflow.noise import Noise
 from textflow.paths import Linear
+from textflow.schedules import Flip
 from textflow.types import Batch, Latents, Posterior
 
 VOCAB, PATH = 16, Linear(scale=1.0)

@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from textflow.clocks import DecodeError, Flip
-from textflow.clocks import base as clocks
 from textflow.paths import Linear
+from textflow.schedules import DecodeError, Flip, base
 from textflow.types import Batch, Latents, Posterior
 
 CODES = torch.eye(16) * 4
@@ -33,7 +32,7 @@ def law(clock: DecodeError | Flip) -> tuple[torch.Tensor, int]:
 @pytest.mark.parametrize("kind", [DecodeError, Flip])
 def test_a_clock_is_measured_with_few_logits_at_a_time(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, all_at_once = law(kind(points=9))
-    monkeypatch.setattr(clocks, "LOGITS", 3 * 160)
+    monkeypatch.setattr(base, "LOGITS", 3 * 160)
     parts, few = law(kind(points=9))
     assert all_at_once == 20 * 160 and few == 3 * 160
     assert_close(parts, whole, rtol=0, atol=1e-12)

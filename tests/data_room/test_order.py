@@ -4,7 +4,7 @@ from itertools import chain, islice
 
 import pytest
 
-from textflow.data.order import Endless, Once
+from textflow.data.samplers import Endless, Once
 
 
 def batches(start: int, n: int, rows: int = 23, size: int = 4, seed: int = 7, rank: int = 0, world: int = 1):

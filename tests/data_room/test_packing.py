@@ -8,11 +8,12 @@ import time
 import numpy as np
 import pytest
 
-from textflow.data import Document, Split, encoding, filling
-from textflow.data.filling import Shape
-from textflow.data.packing import SHARED, build, rows_key
-from textflow.data.report import Report
-from textflow.data.rows import RowFile, RowWriter
+from textflow.data import Document, Split, tokenize
+from textflow.data import packing as filling
+from textflow.data.build import SHARED, build, rows_key
+from textflow.data.packing import Shape
+from textflow.data.row_file import RowFile, RowWriter
+from textflow.data.stats import Report
 
 SPLIT = Split(0.2, 0.1)
 
@@ -40,7 +41,7 @@ def test_rows_concatenate_back_to_the_documents(made, letters, tmp_path, monkeyp
 
 @pytest.mark.integration
 def test_the_number_of_processes_does_not_change_rows(made, letters, tmp_path, monkeypatch):
-    monkeypatch.setattr(encoding, "CHARACTERS", 300)  # many chunks
+    monkeypatch.setattr(tokenize, "CHARACTERS", 300)  # many chunks
     for processes in (1, 2, 3):
         build(made(), letters, Shape(16, True), SPLIT, tmp_path / str(processes), processes)
     for part in SHARED:
@@ -113,7 +114,7 @@ def test_a_killed_tokenising_process_is_an_error_and_no_wait(made, letters, tmp_
         def encode(self, texts):
             os._exit(9)
 
-    monkeypatch.setattr(encoding, "CHARACTERS", 300)
+    monkeypatch.setattr(tokenize, "CHARACTERS", 300)
     with pytest.raises(ValueError, match="processes was killed; if memory ran out: --data.processes 1"):
         build(made(), Dies(), Shape(16, True), SPLIT, tmp_path / "rows", 2)
 
@@ -172,13 +173,13 @@ def test_no_documents_at_all_is_an_error(made, letters, tmp_path):
 
 @pytest.mark.parametrize(("vocab", "kind"), [(258, "uint16"), (65535, "uint16"), (65536, "int32"), (10**6, "int32")])
 def test_ids_are_kept_in_the_smallest_type(vocab, kind):
-    from textflow.data.rows import small
+    from textflow.data.row_file import small
 
     assert small(vocab).__name__ == kind
 
 
 def test_rows_come_back_in_any_order_across_record_batches(tmp_path, monkeypatch):
-    monkeypatch.setattr("textflow.data.rows.BATCH", 40)  # five rows of eight
+    monkeypatch.setattr("textflow.data.row_file.BATCH", 40)  # five rows of eight
     rows = np.arange(23 * 8, dtype=np.uint16).reshape(23, 8)
     with RowWriter(tmp_path / "r.arrow", 8, np.uint16) as writer:
         for start in (0, 1, 2, 14):

@@ -9,8 +9,8 @@ import torch
 from datasets import Dataset, DatasetDict
 
 from textflow.data import DataModule, Document, Paired, PairFiles, Pairs, Split, Verses
-from textflow.data.head import Head
-from textflow.data.rows import RowFile
+from textflow.data.preview import Head
+from textflow.data.row_file import RowFile
 
 Make = Callable[..., DataModule]
 WORDS = [{"source": f"source {i} " + "s" * (i % 9), "target": f"target {i} " + "t" * (i % 7)} for i in range(120)]

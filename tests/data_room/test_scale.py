@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from textflow.data import DataModule, Document, Hub, Pairs, Split, encoding, segments
-from textflow.data.packing import PARTS, Shape, build
-from textflow.data.report import Report
+from textflow.data import DataModule, Document, Hub, Pairs, Split, tokenize
+from textflow.data import shards as segments
+from textflow.data.build import PARTS, Shape, build
+from textflow.data.stats import Report
 
 SPLIT, SHAPE = Split(0.2, 0.1), Shape(16, True)
 
@@ -26,7 +27,7 @@ SPLIT, SHAPE = Split(0.2, 0.1), Shape(16, True)
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of a few documents, segments of a few chunks."""
-    monkeypatch.setattr(encoding, "CHARACTERS", 300)
+    monkeypatch.setattr(tokenize, "CHARACTERS", 300)
     monkeypatch.setattr(segments, "CHARACTERS", 900)
 
 
@@ -91,11 +92,11 @@ def test_caching_a_hub_set_goes_on_in_the_middle_of_a_shard(
 ) -> None:
     hub = Hub(hub.name, streaming=streaming)
     build(hub, letters, SHAPE, SPLIT, tmp_path / "whole", 1)
-    numbered = "textflow.data.hub.numbered"
-    from textflow.data.hub import numbered as whole
+    numbered = "textflow.data.sources.hub.numbered"
+    from textflow.data.sources.hub import numbered as pair
 
     def breaks(*args: Any) -> Iterator[Document]:
-        for document in whole(*args):
+        for document in pair(*args):
             if document.origin.endswith(f"row {at + 1}"):
                 raise Broken
             yield document
@@ -114,20 +115,20 @@ def test_caching_a_hub_set_goes_on_in_the_middle_of_a_shard(
 def test_a_stream_that_breaks_off_names_the_row_and_the_way_on(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, letters: Any, tmp_path: Path
 ) -> None:
-    from textflow.data.hub import numbered as whole
+    from textflow.data.sources.hub import numbered as pair
 
     def breaks(*args: Any) -> Iterator[Document]:
-        yield from islice(whole(*args), 90)
+        yield from islice(pair(*args), 90)
         raise ConnectionError("the net is gone")
 
-    monkeypatch.setattr("textflow.data.hub.numbered", breaks)
+    monkeypatch.setattr("textflow.data.sources.hub.numbered", breaks)
     with pytest.raises(ValueError, match=r"broke off after row 90 \(the net is gone\); run the same command again"):
         build(hub, letters, SHAPE, SPLIT, tmp_path / "rows", 1)
 
 
 def following(monkeypatch: pytest.MonkeyPatch, end: int | None = None, error: Exception | None = None) -> list[str]:
     """Where the pairs that are read from now on stand; reading breaks off after so many."""
-    from textflow.data.pairs import pair as whole
+    from textflow.data.sources.pairs import pair
 
     read: list[str] = []
 
@@ -135,9 +136,9 @@ def following(monkeypatch: pytest.MonkeyPatch, end: int | None = None, error: Ex
         if len(read) == end and error:
             raise error
         read.append(origin.rpartition("/")[2])
-        return whole(record, given, text, origin)
+        return pair(record, given, text, origin)
 
-    monkeypatch.setattr("textflow.data.pairs.pair", noted)
+    monkeypatch.setattr("textflow.data.sources.pairs.pair", noted)
     return read
 
 
@@ -148,7 +149,7 @@ def test_caching_pairs_goes_on_without_reading_those_before(
 ) -> None:
     pairs, shape = replace(pairs, streaming=streaming), Shape(16, False, 4)
     with monkeypatch.context() as patch:
-        whole = following(patch)
+        pair = following(patch)
         build(pairs, letters, shape, SPLIT, tmp_path / "whole", 1)
     with monkeypatch.context() as patch, pytest.raises(Broken):
         following(patch, at, Broken())
@@ -157,7 +158,7 @@ def test_caching_pairs_goes_on_without_reading_those_before(
     with monkeypatch.context() as patch:
         again = following(patch)
         build(pairs, letters, shape, SPLIT, tmp_path / "rows", 1)
-    assert len(whole) == 200 and again == whole[kept:] and at - 40 <= kept <= at
+    assert len(pair) == 200 and again == pair[kept:] and at - 40 <= kept <= at
     same(tmp_path / "rows", tmp_path / "whole")
 
 
@@ -165,19 +166,19 @@ def test_caching_pairs_goes_on_without_reading_those_before(
 @pytest.mark.parametrize("name", ["hub", "pairs"])
 def test_a_set_is_read_on_from_every_place(name: str, streaming: bool, request: pytest.FixtureRequest) -> None:
     source = replace(request.getfixturevalue(name), streaming=streaming)
-    whole, reading = list(source.documents()), source.begin()
-    assert len(whole) == 200
+    pair, reading = list(source.documents()), source.begin()
+    assert len(pair) == 200
     for done in range(201):
         place = json.loads(json.dumps(reading.place()))
         if done % 10 in (0, 9):
-            assert list(source.begin(place)) == whole[done:], done
-        assert next(reading, None) == (whole[done] if done < 200 else None)
+            assert list(source.begin(place)) == pair[done:], done
+        assert next(reading, None) == (pair[done] if done < 200 else None)
 
 
 def test_pairs_go_on_after_a_build_that_kept_their_number_alone(pairs: Pairs) -> None:
-    whole = list(pairs.documents())
-    assert [document.part for document in whole[149:182:30]] == [None, "validation"]
-    assert list(pairs.begin({"documents": 163, "mark": None})) == whole[163:]
+    pair = list(pairs.documents())
+    assert [document.part for document in pair[149:182:30]] == [None, "validation"]
+    assert list(pairs.begin({"documents": 163, "mark": None})) == pair[163:]
 
 
 def test_a_stream_of_pairs_that_breaks_off_names_the_row_and_the_way_on(
@@ -295,8 +296,8 @@ def test_a_run_goes_on_with_the_same_rows_on_another_number_of_ranks(data: Any, 
         module.load_state_dict(state)
     rows = [taken(module, 3) for module in ranks]
     assert {len(mine) for mine in rows} == {12}
-    whole = taken(data(), (44 + 12 * world) // 4 + 1)[44 : 44 + 12 * world]
-    assert sorted(chain(*rows)) == sorted(whole)
+    pair = taken(data(), (44 + 12 * world) // 4 + 1)[44 : 44 + 12 * world]
+    assert sorted(chain(*rows)) == sorted(pair)
 
 
 @pytest.mark.integration
@@ -312,7 +313,7 @@ def test_a_batch_travels_as_ids_and_lengths_and_its_mask_is_made_on_the_device(d
 @pytest.mark.parametrize("spot", [0.1, 0.3, 0.5, 0.7, 0.9])
 def test_a_changed_byte_of_the_rows_is_named_or_changes_nothing(data: Any, spot: float) -> None:
     module = data()
-    whole, path = taken(module, 60), module.folder / "train.arrow"
+    pair, path = taken(module, 60), module.folder / "train.arrow"
     rows = bytearray(path.read_bytes())
     rows[int(spot * len(rows))] ^= 1
     path.write_bytes(rows)
@@ -322,7 +323,7 @@ def test_a_changed_byte_of_the_rows_is_named_or_changes_nothing(data: Any, spot:
     except ValueError as error:
         assert "train.arrow is damaged" in str(error) and f"remove the folder {module.folder}" in str(error)
     else:
-        assert found == whole
+        assert found == pair
 
 
 @pytest.mark.integration
@@ -330,8 +331,8 @@ def test_a_torn_file_of_rows_and_a_torn_report_are_named(data: Any) -> None:
     module = data()
     for name in ("train.arrow", "report.json"):
         path = module.folder / name
-        whole = path.read_bytes()
-        path.write_bytes(whole[: len(whole) // 2])
+        pair = path.read_bytes()
+        path.write_bytes(pair[: len(pair) // 2])
         with pytest.raises(ValueError, match=f"{name} is damaged .*remove the folder .* builds it anew"):
             module.setup()
-        path.write_bytes(whole)
+        path.write_bytes(pair)

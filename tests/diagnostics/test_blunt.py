@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from tests.diagnostics.codes import Codes, atoms
-from textflow.diagnostics.blunt import Blunt, blunt, heated, shrunk
+from textflow.diagnostics.decoder_temperature import Blunt, blunt, heated, shrunk
 from textflow.diagnostics.residual import terminal
 from textflow.noise import Noise
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from tests.diagnostics.codes import pair, streams
-from textflow.diagnostics.contrast import elsewhere, shuffled, surprise
+from textflow.diagnostics.perturbation import elsewhere, shuffled, surprise
 from textflow.diagnostics.residual import terminal
 from textflow.noise import Noise
 from textflow.types import Posterior

@@ -3,7 +3,7 @@
 import torch
 
 from textflow.diagnostics.dabi import Response, summary
-from textflow.diagnostics.meter import Meter
+from textflow.diagnostics.metric import Meter
 from textflow.diagnostics.rollin import Flips, rates
 
 

@@ -10,9 +10,9 @@ from tests.untrained import untrained
 from textflow.diagnostics import CCI, DABI, Blunt, Margins, RollIn, RowSpace, Stiffness, Tube
 from textflow.diagnostics.base import Look, given, look
 from textflow.diagnostics.dabi import dabi
-from textflow.diagnostics.watch_samples import written
+from textflow.diagnostics.sample_callbacks import written
 from textflow.escapes import Commit
-from textflow.generator import Generator
+from textflow.models.generator import Generator
 from textflow.noise import Noise
 from textflow.objectives import ELFObjective
 from textflow.samplers import Renoise

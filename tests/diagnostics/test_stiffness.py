@@ -10,9 +10,9 @@ from torch.autograd.functional import jacobian
 from torch.func import jvp, vjp
 from torch.testing import assert_close
 
+from textflow.diagnostics.sampler_steps import walk
 from textflow.diagnostics.spectral import differentiable, size, spectral_norm, unit
 from textflow.diagnostics.stiffness import Stiffness, stiffness
-from textflow.diagnostics.walk import walk
 from textflow.nets import ELF
 from textflow.noise import Noise
 from textflow.paths import Linear

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from tests.untrained import untrained
 from textflow.escapes import All, Commit, Confident, Gate, Soft, Tube
-from textflow.generator import Generator
+from textflow.models.generator import Generator
 from textflow.noise import Noise
 from textflow.paths import Linear
 from textflow.samplers import Renoise, sample

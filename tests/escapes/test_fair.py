@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from textflow.escapes import Commit, Fair
-from textflow.escapes.fair import fair
+from textflow.escapes.logit_adjustment import fair
 from textflow.noise import Noise
 from textflow.types import Ids, Latents, Logits, Posterior
 

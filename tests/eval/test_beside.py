@@ -6,8 +6,8 @@ from torch import nn
 
 from tests.judge import WORDS, save_judge
 from tests.words import Words
-from textflow.data.rows import Packed
-from textflow.eval.beside import Beside, memory, recovery
+from textflow.data.row_file import Packed
+from textflow.eval.extra_metrics import Beside, memory, recovery
 from textflow.metrics import Scorer
 from textflow.types import Batch
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from textflow.checkpoint import load
 from textflow.cli.reproduce import judge
 from textflow.eval.figures import fig2, fig3, judged
 from textflow.eval.figures.claims import claims
 from textflow.eval.figures.source import Source, of_world
 from textflow.metrics import Scorer
 from textflow.oracle.worlds import chain
+from textflow.run_folder import load
 
 RUN = "run tiny"
 

@@ -5,8 +5,8 @@ import pytest
 from tests.judge import save_judge
 from textflow.cli.app import main
 from textflow.eval.compare import collected, published
+from textflow.eval.measure import references
 from textflow.eval.record import write
-from textflow.eval.run import references
 from textflow.eval.table import marks
 from textflow.metrics import Scorer
 

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from textflow.eval.escapes import Bench, Cell, plan, ranking
-from textflow.eval.methods import CALLS, FLIPS, METHODS, NAMED, ROBUST, SEARCHED, SPOILT, Times, fresh, staggered
-from textflow.eval.verdict import PARTS, best, means, verdict
+from textflow.eval.oracle.benchmark import Bench, Cell, plan, ranking
+from textflow.eval.oracle.methods import CALLS, FLIPS, METHODS, NAMED, ROBUST, SEARCHED, SPOILT, Times, fresh, staggered
+from textflow.eval.oracle.verdict import PARTS, best, means, verdict
 from textflow.noise import sample_seeds
 from textflow.oracle import Imperfect
 from textflow.oracle.base import Timed

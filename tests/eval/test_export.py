@@ -6,7 +6,7 @@ import pytest
 from tests.judge import save_judge
 from textflow.eval.compare import published
 from textflow.eval.export import FORMATS, as_csv, as_latex, as_markdown, escaped
-from textflow.eval.run import references
+from textflow.eval.measure import references
 from textflow.metrics import Scorer
 
 

@@ -13,7 +13,7 @@ import torch
 from textflow.eval.figures import escapes, fig2, fig3, fig5, fig6, fig8, fig9, tradeoff
 from textflow.eval.figures.source import Source, independent, named, of_world
 from textflow.eval.figures.style import COLOURS, MARKS, SETTINGS, figure, legend
-from textflow.eval.methods import fresh
+from textflow.eval.oracle.methods import fresh
 from textflow.noise import Noise
 from textflow.oracle.worlds import chain
 

@@ -2,7 +2,7 @@ import pytest
 
 from tests.judge import save_judge
 from textflow.eval.frontier import draw, ends
-from textflow.eval.run import references
+from textflow.eval.measure import references
 from textflow.metrics import Scorer
 
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import yaml
 
-import textflow.checkpoint
+import textflow.run_folder
 from textflow.cli.options import sample_by
-from textflow.cli.scoring import judge_of
-from textflow.eval.judge import Judge, given, judged
+from textflow.cli.scorers import judge_of
+from textflow.eval.parallel import Task, Way
 from textflow.eval.protocol import names, protocol
-from textflow.eval.task import Task, Way
+from textflow.eval.scoring import Judge, given, judged
 
 NEEDED = ("protocol", "deviations", "checkpoint_hash", "recipe", "length", "tokenizer", "seed", "n", "scorer")
 NEEDED += ("scorer_revision", "scorer_dtype", "scorer_hash", "truncation", "aggregation", "entropy_ids", "textflow")
@@ -174,7 +174,7 @@ def test_a_run_that_cannot_be_judged_is_said_before_anything_is_fitted(
     def fitted(*_: Any) -> None:
         raise AssertionError("a scorer is fitted")
 
-    monkeypatch.setattr("textflow.cli.scoring.fit_scorer", fitted)
+    monkeypatch.setattr("textflow.cli.scorers.fit_scorer", fitted)
     copy = shutil.copytree(run, tmp_path / "run")
     (copy / "recipe.yaml").write_text(
         yaml.safe_dump(yaml.safe_load((run / "recipe.yaml").read_text()) | {"model": model})
@@ -185,7 +185,7 @@ def test_a_run_that_cannot_be_judged_is_said_before_anything_is_fitted(
 
 @pytest.mark.integration
 def test_a_run_is_loaded_once_for_each_device_and_not_for_each_cell(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loads, load = [], textflow.checkpoint.load
-    monkeypatch.setattr(textflow.checkpoint, "load", lambda *args: loads.append(args) or load(*args))
+    loads, load = [], textflow.run_folder.load
+    monkeypatch.setattr(textflow.run_folder, "load", lambda *args: loads.append(args) or load(*args))
     list(judged(plain(run), judge(run, "elf")))
     assert len(loads) == 1

@@ -147,7 +147,7 @@ def test_a_recipe_without_data_is_named(tmp_path):
 
 
 def test_a_codec_is_no_generator(tmp_path):
-    for model in ("Autoencoder", {"class_path": "textflow.autoencoder.Autoencoder"}):
+    for model in ("Autoencoder", {"class_path": "textflow.models.autoencoder.Autoencoder"}):
         (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"model": model}))
         with pytest.raises(ValueError, match="writes no texts; name a Generator, Masked or CausalLM"):
             refuse_codec(tmp_path)

@@ -9,8 +9,8 @@ from torch import nn
 import textflow.eval.record
 from tests.judge import WORDS, save_judge
 from tests.words import Words
+from textflow.eval.measure import evaluate, measure, references, shuffled
 from textflow.eval.record import NUMBERS, fields, write
-from textflow.eval.run import evaluate, measure, references, shuffled
 from textflow.eval.samples import counted
 from textflow.metrics import Scorer
 from textflow.noise import sample_seeds

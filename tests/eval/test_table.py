@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from tests.judge import save_judge
-from textflow.eval.run import references
+from textflow.eval.measure import references
 from textflow.eval.table import marks, notes, table
 from textflow.metrics import Scorer
 

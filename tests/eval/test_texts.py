@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from textflow.eval.texts import read
+from textflow.eval.text_file import read
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from tests.cli.tiny import recipe
 from tests.commands import Commands, Done
 from textflow.training import latest
-from textflow.training.state import damage, states
+from textflow.training.checkpoint_io import damage, states
 from textflow.training.weights import read_weights
 
 pytestmark = [pytest.mark.slow, pytest.mark.integration]

@@ -12,7 +12,7 @@ from tests.cli.tiny import recipe
 from tests.commands import Commands
 from tests.training.test_resume import same
 from textflow.training import latest
-from textflow.training.state import step_of
+from textflow.training.checkpoint_io import step_of
 from textflow.training.weights import read_weights
 
 pytestmark = pytest.mark.integration

@@ -28,9 +28,9 @@ from tests.cli.tiny import recipe
 from tests.commands import Commands, Done
 from tests.faults.mutants import bytes_changes, changed, trees
 from tests.recorded import part, recorded
-from textflow.data import Document, Source, encoding, segments
-from textflow.recipe import data_of, read
-from textflow.training.state import damage, states
+from textflow.config.recipe import data_of, read
+from textflow.data import Document, Source, shards, tokenize
+from textflow.training.checkpoint_io import damage, states
 from textflow.training.weights import read_weights
 
 pytestmark = pytest.mark.integration
@@ -101,8 +101,8 @@ def interrupted(folder: Path) -> Path:
     data = data_of(read([str(folder / "teacher.yaml"), "--data.cache", str(half), "--data.processes", "1"]).data)
     data.source = Broken(data.source)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="broken off"):
-        patch.setattr(encoding, "CHARACTERS", 300)
-        patch.setattr(segments, "CHARACTERS", 900)
+        patch.setattr(tokenize, "CHARACTERS", 300)
+        patch.setattr(shards, "CHARACTERS", 900)
         data.prepare_data()
     assert len(kept(half)) > 5
     return half

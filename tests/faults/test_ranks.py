@@ -14,7 +14,7 @@ from tests.cli.tiny import recipe
 from tests.commands import ROOT
 from tests.faults.rows import rows
 from textflow.training import latest
-from textflow.training.state import step_of
+from textflow.training.checkpoint_io import step_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.integration]
 STEPS, BATCH, LIMIT = 80, 8, 300.0

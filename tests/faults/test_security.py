@@ -19,13 +19,13 @@ import yaml
 
 import textflow
 from tests.cli.tiny import recipe
-from textflow import recipe as recipes
 from textflow.cli.app import main
 from textflow.codecs import T5
+from textflow.config import recipe
+from textflow.config.trust import refuse_code
+from textflow.config.validation import outside
 from textflow.data import Hub, HuggingFace, News, Tokenizer
 from textflow.metrics import Scorer
-from textflow.refusals import outside
-from textflow.trust import refuse_code
 
 ROOT = Path(__file__).parents[2]
 CODE = "import pathlib; pathlib.Path({mark!r}).write_text('code ran')\n"
@@ -242,7 +242,7 @@ def test_no_command_calls_what_a_runs_recipe_names(
     [
         "os.system", " os.system ", "'os.system'", json.dumps(CALL), [CALL], {"os.system": 1}, "builtins.exec",
         {"class_path": "torch.load", "init_args": {"f": "evil.pt", "weights_only": False}}, "subprocess.Popen",
-        "textflow.disk.replace_text", "textflow.training.Trainer.fit", "textflow.recipe.ArgumentParser",
+        "textflow.runtime.atomic.replace_text", "textflow.training.Trainer.fit", "textflow.config.recipe.ArgumentParser",
     ],
 )  # fmt: skip
 def test_no_name_of_code_is_parsed(run: Path, tmp_path: Path, value: Any) -> None:
@@ -365,8 +365,8 @@ def test_students_write_nothing_outside_their_folders(
 
 def test_what_lightning_writes_of_itself_lies_in_the_runs_folder(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
-    config = recipes.read([str(recipe(tmp_path)), "--codec", "null"])
-    _, _, trainer = recipes.build(config)
+    config = recipe.read([str(recipe(tmp_path)), "--codec", "null"])
+    _, _, trainer = recipe.build(config)
     assert Path(trainer.default_root_dir) == tmp_path / "run"
 
 
@@ -376,10 +376,10 @@ def test_a_downloaded_run_chooses_no_cache(run: Path, tmp_path: Path, monkeypatc
     tree = yaml.safe_load((run / "recipe.yaml").read_text())
     tree["data"]["cache"] = str(tmp_path / "elsewhere")
     monkeypatch.setenv("TEXTFLOW_CACHE", str(tmp_path / "cache"))
-    module = recipes.data_of(tree["data"])
+    module = recipe.data_of(tree["data"])
     assert module.cache == tmp_path / "cache"
     tree["data"]["cache"] = str(run.parent / "cache")  # the one that it was trained with is there
-    assert recipes.data_of(tree["data"]).cache == run.parent / "cache"
+    assert recipe.data_of(tree["data"]).cache == run.parent / "cache"
 
 
 def test_a_tokenizers_folder_gives_no_path_out_of_it(tmp_path: Path) -> None:

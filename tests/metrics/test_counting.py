@@ -8,7 +8,7 @@ import torch
 
 from tests.judge import WORDS, save_judge
 from textflow.metrics import COUNTINGS, Counting, Scorer
-from textflow.metrics.counting import find
+from textflow.metrics.token_weights import find
 
 EOS, LONG = 0, "and the earth was without form and void and the heaven"
 TEXTS = ["in the beginning God", "the earth", LONG, "God <eos> the earth <eos> void"]

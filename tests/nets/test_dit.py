@@ -6,10 +6,10 @@ import torch.nn.functional as F
 
 from tests.recorded import error, part, recorded
 from tests.told import dit
-from textflow.clocks import LogitNormal
+from textflow.distill.targets.jvp import along
 from textflow.nets.dit import DiT, Residual, cdf
 from textflow.paths import Linear
-from textflow.targets.tangent import along
+from textflow.schedules import LogitNormal
 from textflow.types import Given
 
 

@@ -5,9 +5,9 @@ import torch
 
 from tests.recorded import error, part, recorded
 from textflow.codecs import Table
+from textflow.convert.elf_layout import elf_config, elf_weights
 from textflow.nets import ELF
 from textflow.noise import Noise
-from textflow.official import elf_config, elf_weights
 from textflow.paths import Linear
 from textflow.readouts import FromNet
 from textflow.samplers import Euler, Reinject, sample

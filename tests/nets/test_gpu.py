@@ -15,7 +15,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import Function
 from torch.testing import assert_close
 
-from textflow.nets import ELF, gpu, layers, lean
+from textflow.layers import functional, transformer
+from textflow.layers import kernels as gpu
+from textflow.nets import ELF
 from textflow.types import Given
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +51,7 @@ def script(code: str, *words: str) -> None:
 
 @pytest.fixture
 def as_if_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (gpu, lean, layers):
+    for module in (gpu, functional, transformer):
         monkeypatch.setattr(module, "cuda", lambda x: True)
 
 
@@ -108,7 +110,7 @@ def test_a_teacher_runs_by_the_means_of_its_student() -> None:
     made = net()
     made.run_as(net(compiled=True, kernels="liger"))
     assert made.compiled is True and all(block._compiled_call_impl is not None for block in made.blocks)
-    assert {module.kernels for module in made.modules() if isinstance(module, lean.Norm)} == {"liger"}
+    assert {module.kernels for module in made.modules() if isinstance(module, functional.Norm)} == {"liger"}
 
 
 def test_graphs_and_recomputing_exclude_each_other() -> None:
@@ -259,7 +261,8 @@ def test_without_the_option_no_kernel_is_called(as_if_on_a_gpu: None, told: list
 STEPS = """
 import sys
 import torch
-from textflow.nets import ELF, gpu
+from textflow.nets import ELF
+from textflow.layers import kernels as gpu
 from textflow.objectives import ELFObjective
 from textflow.paths import Linear
 from textflow.types import Batch

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd import gradcheck
 
-from textflow.nets.lean import Norm, gated, linear_nll
+from textflow.layers.functional import Norm, gated, linear_nll
 
 
 def double(*shape: int) -> torch.Tensor:

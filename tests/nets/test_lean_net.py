@@ -5,12 +5,13 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from textflow.clocks import LogitNormal
 from textflow.codecs import Table
-from textflow.nets import ELF, layers
-from textflow.nets.lean import linear_nll
+from textflow.layers import transformer
+from textflow.layers.functional import linear_nll
+from textflow.nets import ELF
 from textflow.paths import Linear
 from textflow.readouts import FromNet, Matched
+from textflow.schedules import LogitNormal
 from textflow.types import Given, Posterior
 
 SHAPE = {"dim": 12, "vocab": 50, "width": 16, "depth": 2, "heads": 2, "bottleneck": 8}
@@ -51,8 +52,11 @@ def test_compiled_blocks_give_the_same_gradients() -> None:
 
 def test_rotation_in_real_numbers_is_the_complex_one() -> None:
     torch.manual_seed(0)
-    x, turn = torch.randn(2, 3, 7, 8, dtype=torch.float64), layers.rotary(5, 8, torch.zeros((), dtype=torch.float64))
-    assert_close(layers.rotate(x, torch.view_as_real(turn)), layers.rotate(x, turn), rtol=1e-12, atol=1e-12)
+    x, turn = (
+        torch.randn(2, 3, 7, 8, dtype=torch.float64),
+        transformer.rotary(5, 8, torch.zeros((), dtype=torch.float64)),
+    )
+    assert_close(transformer.rotate(x, torch.view_as_real(turn)), transformer.rotate(x, turn), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("readout", [FromNet(), Matched()])
@@ -67,9 +71,9 @@ def test_tokens_are_the_argmax_of_the_logits(
         given = given._replace(clean=torch.randn_like(z), fixed=(torch.arange(600) < 100).expand(3, -1))
     parts = (z, 0.4, Posterior(z), Linear(), Table(50, 12), made, given)
     shapes: list[int] = []
-    forward = layers.Vocabulary.forward
+    forward = transformer.Vocabulary.forward
     monkeypatch.setattr(
-        layers.Vocabulary, "forward", lambda self, h: shapes.append(h[..., 0].numel()) or forward(self, h)
+        transformer.Vocabulary, "forward", lambda self, h: shapes.append(h[..., 0].numel()) or forward(self, h)
     )
     assert torch.equal(readout.tokens(*parts), readout(*parts).argmax(-1))
     assert shapes == [600, 600, 600, 1800]  # a row at a time
@@ -77,7 +81,7 @@ def test_tokens_are_the_argmax_of_the_logits(
 
 def test_the_likeliest_tokens_come_in_parts_that_bound_the_logits() -> None:
     torch.manual_seed(0)
-    words, hidden = layers.Vocabulary(4, 3, 10), torch.randn(2, 7, 4)
+    words, hidden = transformer.Vocabulary(4, 3, 10), torch.randn(2, 7, 4)
     assert torch.equal(words.tokens(hidden, budget=25), words(hidden).argmax(-1))
 
 

@@ -9,8 +9,8 @@ from torch.testing import assert_close
 
 from textflow.nets import ELF, Denoiser
 from textflow.objectives import ELFObjective
-from textflow.objectives.plain import plain_loss
 from textflow.paths import Linear
+from textflow.reference.elf import plain_loss
 from textflow.types import Batch, Given, Latents, Posterior, Times
 
 ROWS, LENGTH, DIM, VOCAB = 12, 5, 8, 20

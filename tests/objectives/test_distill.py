@@ -8,19 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from tests.recorded import error, part, recorded
-from textflow.clocks import LogitNormal
+from textflow.convert.elf_layout import elf_config, elf_name, elf_weights
+from textflow.distill.step import Distill
+from textflow.distill.targets import Progressive
+from textflow.distill.targets.progressive import between
 from textflow.nets import ELF, Frozen
 from textflow.objectives import Draws, ELFObjective
-from textflow.objectives.distill import Distill
-from textflow.objectives.plain_distill import plain_distill
-from textflow.official import elf_config, elf_name, elf_weights
+from textflow.objectives.row_indices import places
 from textflow.paths import Linear
-from textflow.targets import Progressive
-from textflow.targets.base import pick, places
-from textflow.targets.progressive import between
+from textflow.reference.distill import plain_distill
+from textflow.schedules import LogitNormal
 from textflow.training import MuonAdam
 from textflow.training.ema import follow
-from textflow.types import Batch, Given
+from textflow.types import Batch, Given, pick
 
 CASES = list(recorded("elf_pd")[1]["config"]["cases"])
 

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from tests.clouds import DIM, LENGTH, codes
+from textflow.diagnostics.target_error import target_error
+from textflow.distill.step import Distill
+from textflow.distill.targets import Progressive
 from textflow.nets import Denoiser
 from textflow.objectives import Draws, ELFObjective
-from textflow.objectives.distill import Distill
-from textflow.objectives.target_error import target_error
 from textflow.paths import Linear
-from textflow.targets import Progressive
 from textflow.types import Given, Latents, Posterior, Times
 
 

@@ -6,14 +6,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from textflow.clocks import LogitNormal
+from textflow.distill import DistillFlow
+from textflow.distill.base import quiet
+from textflow.distill.flow_map import Spans, draw_spans
+from textflow.distill.targets import Eulerian, Lagrangian, MeanFlow, SemiGroup, Target
 from textflow.nets import ELF
-from textflow.objectives import DistillFlow, ELFObjective
-from textflow.objectives.flow_map import Spans, draw_spans
-from textflow.objectives.student import quiet
+from textflow.objectives import ELFObjective
+from textflow.objectives.row_indices import places
 from textflow.paths import Linear
-from textflow.targets import Eulerian, Lagrangian, MeanFlow, SemiGroup, Target
-from textflow.targets.base import places
+from textflow.schedules import LogitNormal
 from textflow.types import Batch, Given, Latents
 
 ROWS, LENGTH, DIM, VOCAB, PATH = 16, 4, 6, 11, Linear(1.0, 0.05)

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from tests.recorded import error, part, recorded
 from tests.told import Told, dit, dit_name
+from textflow.distill.flow_map import FlowMap, Spans
+from textflow.distill.targets import Eulerian, Lagrangian, SemiGroup
 from textflow.nets import Frozen
 from textflow.nets.dit import DiT
-from textflow.objectives.flow_map import FlowMap, Spans
 from textflow.paths import Linear
-from textflow.targets import Eulerian, Lagrangian, SemiGroup
 from textflow.types import Batch
 
 pytestmark = pytest.mark.parity

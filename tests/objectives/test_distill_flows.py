@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from textflow.clocks import LogitNormal
+from textflow.distill.flow_map import FlowMap
+from textflow.distill.mean_flow import MeanFlowObjective
+from textflow.distill.targets import Eulerian, Lagrangian, SemiGroup
 from textflow.nets.dit import DiT
 from textflow.objectives import ELFObjective
-from textflow.objectives.flow_map import FlowMap
-from textflow.objectives.mean_flow import MeanFlowObjective
 from textflow.paths import Linear
-from textflow.targets import Eulerian, Lagrangian, SemiGroup
+from textflow.schedules import LogitNormal
 from textflow.types import Batch
 
 VOCAB = 11

@@ -5,13 +5,13 @@ import torch
 from torch import Tensor, nn
 
 from tests.recorded import error, part, recorded
-from textflow.clocks import LogitNormal
+from textflow.distill.flow_map import Spans
+from textflow.distill.mean_flow import MeanFlowObjective
+from textflow.distill.targets import Data, MeanFlow
 from textflow.nets import Denoiser
-from textflow.objectives.flow_map import Spans
-from textflow.objectives.mean_flow import MeanFlowObjective
+from textflow.objectives.row_indices import places
 from textflow.paths import Linear
-from textflow.targets import Data, MeanFlow
-from textflow.targets.base import places
+from textflow.schedules import LogitNormal
 from textflow.types import Batch, Given, Latents, Posterior, Times
 
 PATH = Linear(1.0, 1e-8)

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from textflow.clocks import DecodeError
+from textflow.distill.flow_map import FlowMap
+from textflow.distill.step import Distill
+from textflow.distill.targets import Consistency, Progressive, SalimansHo, Target
 from textflow.nets import ELF, Denoiser, Frozen
 from textflow.objectives import Draws, ELFObjective
-from textflow.objectives.distill import Distill
-from textflow.objectives.flow_map import FlowMap
-from textflow.objectives.plain_distill import plain_distill
 from textflow.paths import Linear
-from textflow.targets import Consistency, Progressive, SalimansHo, Target
+from textflow.reference.distill import plain_distill
+from textflow.schedules import DecodeError
 from textflow.types import Batch, Given, Latents, Posterior, Times
 
 ROWS, LENGTH, DIM, VOCAB = 9, 5, 6, 11

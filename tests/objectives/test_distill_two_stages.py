@@ -9,12 +9,12 @@ from torch import Tensor
 
 from tests.recorded import error, part, recorded
 from tests.told import Knots, Shifted, dit, dit_name
-from textflow.clocks import Clock
+from textflow.distill.flow_map import FlowMap, Spans
+from textflow.distill.targets import Copy, SemiGroup
 from textflow.nets import Frozen
 from textflow.nets.dit import DiT, Residual
-from textflow.objectives.flow_map import FlowMap, Spans
 from textflow.paths import Linear
-from textflow.targets import Copy, SemiGroup
+from textflow.schedules import Clock
 from textflow.types import Batch, Given
 
 pytestmark = pytest.mark.parity

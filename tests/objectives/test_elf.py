@@ -7,13 +7,13 @@ import torch
 from transformers import T5Config, T5EncoderModel
 
 from tests.recorded import error, part, recorded
-from textflow.clocks import LogitNormal
 from textflow.codecs import T5
+from textflow.convert.elf_layout import elf_config, elf_name, elf_weights
 from textflow.nets import ELF
 from textflow.objectives import Draws, ELFObjective
-from textflow.objectives.plain import plain_loss
-from textflow.official import elf_config, elf_name, elf_weights
 from textflow.paths import Linear
+from textflow.reference.elf import plain_loss
+from textflow.schedules import LogitNormal
 from textflow.training import MuonAdam
 from textflow.training.ema import follow
 from textflow.types import Batch

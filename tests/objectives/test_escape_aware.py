@@ -7,18 +7,18 @@ import torch
 from torch import Tensor, nn
 
 from tests.clouds import DIM, FREE, LENGTH, ROWS, codes, exact, some, start
+from textflow.diagnostics.target_error import target_error
+from textflow.distill.step import Distill
+from textflow.distill.targets import Progressive, SalimansHo
+from textflow.distill.targets.progressive import inversion
 from textflow.escapes import All, Confident, Schedule, Tube
-from textflow.escapes.fair import fair
+from textflow.escapes.logit_adjustment import fair
 from textflow.nets import ELF, Frozen
 from textflow.noise import Noise
 from textflow.objectives import ELFObjective
-from textflow.objectives.distill import Distill
-from textflow.objectives.target_error import target_error
+from textflow.objectives.row_indices import places
 from textflow.paths import Linear
 from textflow.samplers import Reinject
-from textflow.targets import Progressive, SalimansHo
-from textflow.targets.base import places
-from textflow.targets.progressive import inversion
 from textflow.types import Batch, Given, Ids, Latents, Logits, Posterior, Times
 
 VOCAB = 16

@@ -8,14 +8,14 @@ from torch.optim import Adam
 from torch.testing import assert_close
 
 from tests.untrained import untrained
-from textflow.clocks import Uniform
 from textflow.escapes import Commit
 from textflow.nets import ELF
 from textflow.objectives import Draws, ELFObjective
-from textflow.objectives.plain import plain_loss
 from textflow.paths import Linear
 from textflow.readouts import FromBelief
+from textflow.reference.elf import plain_loss
 from textflow.samplers import Renoise, sample
+from textflow.schedules import Uniform
 from textflow.types import Batch, Latents
 
 ROWS, LENGTH, DIM, VOCAB = 12, 5, 8, 20

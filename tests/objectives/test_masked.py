@@ -8,9 +8,9 @@ import torch
 
 from tests.recorded import error, part, recorded
 from tests.told import dit_name
-from textflow.nets.mdlm import MDLM, subs
-from textflow.objectives.masked import SUBS, Hidden
-from textflow.paths.masking import Masking
+from textflow.discrete.absorbing import Masking
+from textflow.discrete.mdlm import MDLM, subs
+from textflow.discrete.objective import SUBS, Hidden
 from textflow.types import Batch
 
 

@@ -6,18 +6,18 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from textflow.clocks import DecodeError, LogitNormal
 from textflow.codecs import T5, Codec, Learned, Table
-from textflow.codecs.sight import sight
+from textflow.codecs.prefix_mask import sight
+from textflow.distill.flow_map import FlowMap
+from textflow.distill.flow_map_distillation import DistillFlow
+from textflow.distill.step import Distill
+from textflow.distill.targets import Consistency, Lagrangian, Progressive, SalimansHo, SemiGroup, Target
 from textflow.nets import ELF, Frozen
 from textflow.nets.dit import DiT
 from textflow.objectives import ELFObjective
-from textflow.objectives.distill import Distill
-from textflow.objectives.distill_flow import DistillFlow
-from textflow.objectives.flow_map import FlowMap
-from textflow.objectives.plain import plain_loss
 from textflow.paths import Linear
-from textflow.targets import Consistency, Lagrangian, Progressive, SalimansHo, SemiGroup, Target
+from textflow.reference.elf import plain_loss
+from textflow.schedules import DecodeError, LogitNormal
 from textflow.training import MuonAdam
 from textflow.training.ema import follow
 from textflow.types import Batch

@@ -8,7 +8,7 @@ import torch
 
 from textflow.noise import Noise
 from textflow.oracle import WORLDS, Imperfect, World, Yardstick, autoregressive, masked
-from textflow.oracle.discrete import halving, unit_time
+from textflow.oracle.decoders import halving, unit_time
 
 N = 128
 

@@ -7,8 +7,8 @@ import torch
 
 from textflow.noise import Noise
 from textflow.oracle import Chain, World, Yardstick
+from textflow.oracle.excess_kl import entropy, meant, measure
 from textflow.oracle.imperfect import underfit
-from textflow.oracle.score import entropy, meant, measure
 from textflow.oracle.worlds import chain, topic
 
 N = 512

@@ -7,15 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from textflow.clocks import Uniform
 from textflow.diagnostics.facets import facets
 from textflow.diagnostics.residual import Terminal, channel_blur
 from textflow.diagnostics.tube import positions, tube
-from textflow.noise import Noise
-from textflow.oracle import Atoms, Chain, Exact
-from textflow.oracle.worlds import normal, sphere
-from textflow.paths import Linear
-from textflow.targets import (
+from textflow.distill.targets import (
     Consistency,
     Eulerian,
     Lagrangian,
@@ -25,7 +20,12 @@ from textflow.targets import (
     SemiGroup,
     Target,
 )
-from textflow.targets.base import places
+from textflow.noise import Noise
+from textflow.objectives.row_indices import places
+from textflow.oracle import Atoms, Chain, Exact
+from textflow.oracle.worlds import normal, sphere
+from textflow.paths import Linear
+from textflow.schedules import Uniform
 from textflow.types import Given, Latents, Posterior, Times
 
 PATH = Linear(2.0, 1e-3)

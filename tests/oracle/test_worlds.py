@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from textflow.clocks import LogitNormal
 from textflow.noise import Noise, sample_seeds
 from textflow.oracle import WORLDS, Yardstick
 from textflow.readouts import FromBelief
 from textflow.samplers import Euler, Reinject, Sampler
+from textflow.schedules import LogitNormal
 
 NAMES = list(WORLDS)
 TUNED = LogitNormal(-0.2, 0.4)

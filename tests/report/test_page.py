@@ -33,7 +33,7 @@ ROUNDS = [
 def run(folder: Path, *records: dict[str, Any], **files: str) -> Path:
     """A run's folder without a model."""
     (folder / "eval").mkdir(parents=True)
-    (folder / "recipe.yaml").write_text("model: {class_path: textflow.generator.Generator}\n")
+    (folder / "recipe.yaml").write_text("model: {class_path: textflow.models.generator.Generator}\n")
     for i, record in enumerate(records):
         (folder / "eval" / f"{i}.json").write_text(json.dumps(record))
     for name, text in files.items():

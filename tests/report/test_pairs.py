@@ -12,8 +12,8 @@ from tests.cli import tiny
 from tests.report.browser import PROGRAM, Browser
 from tests.report.conftest import CAUSAL, MASKED, reported
 from textflow.cli.app import main
-from textflow.eval.replay import again, differences
-from textflow.eval.report.walks import read
+from textflow.eval.report.trajectory_files import read
+from textflow.eval.trajectory.replay import again, differences
 
 pytestmark = pytest.mark.integration
 

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from textflow import checkpoint
+from textflow import run_folder
 from textflow.cli.app import main
 from textflow.diagnostics.margins import margins
-from textflow.diagnostics.watch_samples import chosen
+from textflow.diagnostics.sample_callbacks import chosen
 from textflow.escapes import Soft
-from textflow.eval.recording import records
-from textflow.eval.replay import again, differences
-from textflow.eval.report.walks import complete, read
+from textflow.eval.report.trajectory_files import complete, read
+from textflow.eval.trajectory.record import records
+from textflow.eval.trajectory.replay import again, differences
 from textflow.noise import Noise, sample_seeds
 from textflow.samplers import Euler
 
@@ -95,7 +95,7 @@ def test_only_a_way_that_commits_has_chosen_tokens(ways: dict[str, Record]) -> N
 @pytest.mark.integration
 def test_leads_and_cci_are_those_of_the_diagnostics(runs: dict[str, Path], ways: dict[str, Record]) -> None:
     """The ODE's leads by `margins`; the CCI of its own way by the measure of the callback."""
-    model: Any = checkpoint.load(runs["flow"])
+    model: Any = run_folder.load(runs["flow"])
     seed = sample_seeds(0, 0, 1)
     made = model.sample(seed, 4)
     assert ways["own"]["cci"] == chosen(model, made, Noise(seed)) and ways["ODE"]["cci"] == 0
@@ -154,7 +154,7 @@ def test_a_record_that_is_not_reproduced_says_where(files: Any, tmp_path: Path, 
 def test_other_weights_are_refused(files: Any, runs: Any, tmp_path: Path, capsys: Any) -> None:
     assert main(["sample", "--from-record", str(changed(files["flow"][0], tmp_path, checkpoint_hash="0" * 16))]) == 2
     assert "was made with weights 0000000000000000" in capsys.readouterr().err
-    gone = changed(files["flow"][0], tmp_path, checkpoint=str(tmp_path / "gone"))
+    gone = changed(files["flow"][0], tmp_path, run_folder=str(tmp_path / "gone"))
     assert main(["sample", "--from-record", str(gone)]) == 2
     assert "has no weights here; name a RUN" in capsys.readouterr().err
 

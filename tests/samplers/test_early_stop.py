@@ -7,7 +7,7 @@ from textflow.escapes import Commit
 from textflow.noise import Noise
 from textflow.paths import Linear
 from textflow.samplers import EarlyStop, Euler, Trace, sample
-from textflow.samplers.early_stop import Watched
+from textflow.samplers.early_exit import Watched
 from textflow.types import Latents, Logits, Posterior
 
 PATH = Linear(scale=1.0, floor=1e-9)

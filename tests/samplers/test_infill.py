@@ -6,7 +6,7 @@ import torch
 from textflow.noise import Noise
 from textflow.paths import Linear
 from textflow.samplers import Euler, HeadStart, Heun, Multistep, Reinject, Relook, Renoise, Sampler, sample
-from textflow.samplers.infill import Replaced
+from textflow.samplers.replacement import Replaced
 from textflow.types import Posterior
 
 PATH = Linear(2.0)

@@ -8,11 +8,11 @@ import torch
 
 from tests.objectives.test_masked import published
 from tests.recorded import error, recorded
+from textflow.discrete.objective import SUBS
+from textflow.discrete.sampler import Unmask, bridge
+from textflow.models.autoregressive import NextToken
 from textflow.noise import Noise
-from textflow.objectives.masked import SUBS
-from textflow.samplers.draw import invert, race
-from textflow.samplers.next_token import NextToken
-from textflow.samplers.unmask import Unmask, bridge
+from textflow.samplers.categorical import invert, race
 
 
 class Replayed(Noise):

@@ -7,18 +7,18 @@ import pytest
 import torch
 from torch import nn
 
-from textflow.clocks import Uniform
 from textflow.codecs import Table
-from textflow.diagnostics.walk import walk
+from textflow.diagnostics.sampler_steps import walk
 from textflow.escapes import Commit
-from textflow.generator import Generator
+from textflow.models.generator import Generator
 from textflow.nets import ELF
 from textflow.noise import Noise
 from textflow.objectives import ELFObjective
 from textflow.paths import Linear
 from textflow.readouts import FromCodec
 from textflow.samplers import EarlyStop, Euler, Reinject, Renoise, Sampler, sample
-from textflow.samplers.prompted import Prompt
+from textflow.samplers.prompt import Prompt
+from textflow.schedules import Uniform
 from textflow.types import Given, Latents, Posterior
 
 VOCAB, DIM, TIMES = 11, 6, [0.0, 0.25, 0.5, 0.75, 1.0]

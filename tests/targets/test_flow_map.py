@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from textflow.clocks import LogitNormal, Uniform
+from textflow.distill.targets import Eulerian, Lagrangian, MeanFlow, SemiGroup, Target
+from textflow.distill.targets.base import share
+from textflow.distill.targets.flow_map import simplex
 from textflow.nets.dit import cdf
+from textflow.objectives.row_indices import places
 from textflow.paths import Linear
-from textflow.targets import Eulerian, Lagrangian, MeanFlow, SemiGroup, Target
-from textflow.targets.base import places, share
-from textflow.targets.flow_map import simplex
+from textflow.schedules import LogitNormal, Uniform
 from textflow.types import Given, Latents, Posterior, Times
 
 PATH, MU, TAU, ROWS = Linear(2.0, 1e-9), 0.7, 0.4, 6

@@ -6,9 +6,9 @@ from dataclasses import replace
 import torch
 
 from tests.clouds import FREE, ROWS, Counting, exact, some, start
-from textflow.clocks import Uniform
-from textflow.targets import Consistency, Progressive, SalimansHo
-from textflow.targets.base import places
+from textflow.distill.targets import Consistency, Progressive, SalimansHo
+from textflow.objectives.row_indices import places
+from textflow.schedules import Uniform
 from textflow.types import Given, Posterior
 
 

@@ -5,12 +5,13 @@ import torch
 from torch import Tensor
 
 from tests.clouds import CLAMPED, FREE, LENGTH, ROWS, Counting, codes, exact, some, start
-from textflow.clocks import LogitNormal, Uniform
+from textflow.distill.targets import Guess, Progressive, Target
+from textflow.distill.targets.base import opening
+from textflow.distill.targets.progressive import between, inversion, walk
+from textflow.objectives.row_indices import places
 from textflow.paths import Linear
-from textflow.targets import Guess, Progressive, Target
-from textflow.targets.base import opening, pick, places
-from textflow.targets.progressive import between, inversion, walk
-from textflow.types import Given, Latents, Posterior, Times
+from textflow.schedules import LogitNormal, Uniform
+from textflow.types import Given, Latents, Posterior, Times, pick
 
 
 def learn(target: Target, teacher: Guess, path: Linear, z: Latents, times: Tensor, given: Given = Given()) -> Latents:

@@ -14,22 +14,10 @@ from lightning.pytorch.plugins.precision import DeepSpeedPrecision
 from torch import Tensor, nn
 
 from textflow.data import DataModule, Files, SentencePiece
-from textflow.targets.mean_flow import MeanFlow
-from textflow.training import (
-    FSDP,
-    Metrics,
-    MuonAdam,
-    Save,
-    Seeds,
-    Trainable,
-    Trainer,
-    Warmup,
-    Zero,
-    latest,
-    optim,
-    state,
-)
-from textflow.training.engines.whole import local
+from textflow.distill.targets.mean_flow import MeanFlow
+from textflow.models.base import Trainable
+from textflow.training import FSDP, Metrics, MuonAdam, Save, Seeds, Trainer, Warmup, Zero, latest, optim, state
+from textflow.training.engines.gather import local
 from textflow.types import Batch
 
 VOCAB, LENGTH, ROWS = 320, 16, 8  # ROWS of all processes together

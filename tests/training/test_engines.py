@@ -17,7 +17,7 @@ from tests.training.test_resume import same
 from tests.training.world import FIFTH, ROOT, furthest, run, state
 from textflow.cli.estimate import Engine
 from textflow.training import Trainer
-from textflow.training.engines.exchange import owners, swap
+from textflow.training.engines.distributed_muon import owners, swap
 from textflow.training.weights import read_weights
 
 FAST, SLOW = ["ddp", "zero2"], ["zero1", "zero3", "fsdp"]

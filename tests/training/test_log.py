@@ -11,7 +11,7 @@ import torch
 
 from tests.training.toy import Toy, fit
 from textflow.training import Metrics, MuonAdam, Samples, Speed
-from textflow.training.seeds import mixed
+from textflow.training.callbacks.reseed import mixed
 from textflow.types import Batch
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from tests.training.toy import Data, Toy, fit, trainer
-from textflow.nets.frozen import Frozen
+from textflow.layers.frozen import Frozen
 from textflow.training import latest
 from textflow.training.ema import follow
 

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from tests.recorded import part, recorded
+from textflow.reference.muon import PlainMuonAdam, newton_schulz
 from textflow.training import MuonAdam, Warmup
 from textflow.training.ema import follow
+from textflow.training.newton_schulz import directly, orthogonalise, pays
 from textflow.training.optim import batches
-from textflow.training.orthogonal import directly, orthogonalise, pays
-from textflow.training.plain_optim import PlainMuonAdam, newton_schulz
 
 
 def stored(name: str, tensor: Tensor) -> Tensor:

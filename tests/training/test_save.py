@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 from tests.training.toy import Data, Toy, fit, trainer
 from textflow.training import Save, latest
+from textflow.training.checkpoint_io import StateIO, begin, damage, finish, prune, unfinished
 from textflow.training.interrupt import Interrupt
-from textflow.training.state import StateIO, begin, damage, finish, prune, unfinished
 
 
 def names(run: Path) -> list[str]:
@@ -43,7 +43,7 @@ def test_a_state_is_written_when_the_log_holds_its_step(tmp_path: Path, monkeypa
         seen.append((step, {name for at, name, _ in rows if at == str(step)}))
         return finish(run, step)
 
-    monkeypatch.setattr("textflow.training.save.finish", noted)
+    monkeypatch.setattr("textflow.training.callbacks.checkpointing.finish", noted)
     fit(tmp_path, 6, every=3)
     assert [step for step, _ in seen] == [3, 6]
     assert all({"train/loss", "val/loss"} <= logged for _, logged in seen)
@@ -134,7 +134,7 @@ def test_a_state_that_does_not_read_back_takes_no_older_ones_place(
     coach = trainer(tmp_path, 12)
     coach.checkpoint_callback.keep = 1  # type: ignore[union-attr]
     with monkeypatch.context() as patch:
-        patch.setattr("textflow.training.state.os.rename", damages)
+        patch.setattr("textflow.training.checkpoint_io.os.rename", damages)
         with pytest.raises(OSError, match=r"step-00000008 does not read back .*; .* it, step-00000004, is untouched"):
             coach.fit(Toy(), datamodule=Data())
     assert damage(tmp_path / "state" / "step-00000004") is None

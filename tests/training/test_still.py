@@ -4,9 +4,8 @@ import time
 
 import torch
 
-from textflow.training import still
-
-from .toy import Toy
+from tests.training.toy import Toy
+from textflow.training.eval_mode import still
 
 
 def test_looking_moves_no_stream_no_mode_and_keeps_no_gradient() -> None:

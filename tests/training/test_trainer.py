@@ -14,10 +14,10 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from tests.half import SLOW, half
 from tests.training.toy import Toy, fit
-from textflow.training import Metrics, Save, Trainer, Warmup, loggers, orthogonal, wandb_logger
+from textflow.training import Metrics, Save, Trainer, Warmup, loggers, newton_schulz, wandb_logger
 from textflow.training import trainer as room
+from textflow.training.checkpoint_io import StateIO
 from textflow.training.engines import FSDP, Zero, refuse_strategy
-from textflow.training.state import StateIO
 
 
 def test_defaults_are_those_of_the_house() -> None:
@@ -55,10 +55,10 @@ def test_products_may_be_coarser_and_those_of_muon_stay_as_they_are(monkeypatch:
         seen.append(torch.get_float32_matmul_precision())
         return x
 
-    monkeypatch.setattr(orthogonal, "directly", spy)
+    monkeypatch.setattr(newton_schulz, "directly", spy)
     try:
         Trainer(max_steps=1, accelerator="cpu", precision="32-true", matmul="high")
-        orthogonal.orthogonalise(torch.eye(3))
+        newton_schulz.orthogonalise(torch.eye(3))
         assert seen == ["highest"] and torch.get_float32_matmul_precision() == "high"
         Trainer(max_steps=1, accelerator="cpu", precision="32-true")
         assert torch.get_float32_matmul_precision() == "highest"

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from textflow.models.generation import rows, write
 from textflow.noise import sample_seeds
-from textflow.training.writing import rows, write
 
 
 class Ids:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from textflow.training import Metrics, MuonAdam, Progress, Samples, Save, Seeds, Speed, Trainable, Trainer, Warmup
-from textflow.training import state as states
+from textflow.models.base import Trainable
+from textflow.training import Metrics, MuonAdam, Progress, Samples, Save, Seeds, Speed, Trainer, Warmup, checkpoint_io
 from textflow.types import Batch
 
 VOCAB, LENGTH = 11, 6
@@ -98,7 +98,7 @@ def fit(run: Path, max_steps: int, model: Toy | None = None, period: int = 10**9
     """Trains, from the newest whole state if there is one."""
     model = model or Toy()
     coach = trainer(run, max_steps, **kwargs)
-    coach.fit(model, datamodule=Data(period), ckpt_path=states.latest(run))
+    coach.fit(model, datamodule=Data(period), ckpt_path=checkpoint_io.latest(run))
     return model, coach
 
 

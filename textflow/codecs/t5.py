@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from textflow.codecs.base import Codec
-from textflow.disk import unread
-from textflow.nets.frozen import Frozen
+from textflow.layers.frozen import Frozen
+from textflow.runtime.atomic import unread
 from textflow.types import Ids, Latents, Logits, Mask, Sight
 
 UNSEEN = -3e4  # its exp is 0, and half precision holds it

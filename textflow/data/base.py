@@ -7,9 +7,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from textflow.disk import content
-
-from .marks import aside, under
+from textflow.data.fingerprint import aside, under
+from textflow.runtime.atomic import content
 
 SIGN = "textflow_tokenizer.json"  # names the class in a saved tokenizer's folder
 

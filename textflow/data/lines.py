@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from .base import Document
+from textflow.data.base import Document
 
 
 def lines(path: Path, limit: int) -> Iterator[tuple[int, str]]:

@@ -12,18 +12,17 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader, DistributedSampler
 
+from textflow.data.base import Source, Tokenizer
+from textflow.data.build import Split, build, no_validation, rows_key
+from textflow.data.fingerprint import fingerprint
+from textflow.data.packing import Shape
+from textflow.data.row_file import Packed, RowFile
+from textflow.data.samplers import Endless, Once, refuse_another_batch, rows_a_step
+from textflow.data.sources.bible import Bible
+from textflow.data.sources.files import files_source
+from textflow.data.stats import Report
+from textflow.data.tokenizers.sentencepiece import SentencePiece
 from textflow.types import Batch
-
-from .base import Source, Tokenizer
-from .bible import Bible
-from .files import files_source
-from .filling import Shape
-from .marks import fingerprint
-from .order import Endless, Once, refuse_another_batch, rows_a_step
-from .packing import Split, build, no_validation, rows_key
-from .report import Report
-from .rows import Packed, RowFile
-from .sentencepiece import SentencePiece
 
 
 class DataModule(L.LightningDataModule):

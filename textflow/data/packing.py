@@ -1,144 +1,97 @@
-"""Documents to rows: split by document, tokenised in several processes, packed, kept on disk under a key."""
+"""Ids to rows: packed one after another, or a row each."""
 
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from hashlib import blake2b
 from pathlib import Path
 
-from filelock import FileLock
-from tqdm.auto import tqdm  # type: ignore[import-untyped]
+import numpy as np
 
-from textflow.disk import settle
+from textflow.data.base import Tokenizer
+from textflow.data.row_file import Array, RowWriter, small
+from textflow.data.tokenize import Encoded
 
-from .base import Document, Source, Tokenizer
-from .filling import Filler, Shape
-from .marks import fingerprint, under
-from .report import Report
-from .segments import segments, wanted
-
-VERSION = 2  # of what lies in the cache
-SHARED = ("train", "validation", "held_apart")
-PARTS = (*SHARED, "test")  # a test is laid down by the source
+HELD = 1 << 18  # ids of a part that wait to be written
 
 
 @dataclass(frozen=True)
-class Split:
-    """Which part a document belongs to: a function of its index and these shares alone.
+class Shape:
+    """How documents become rows.
 
     Args:
-        validation: share of the documents, in [0, 1).
-        held_apart: share that only a scorer is trained on, in [0, 1).
+        length: ids a row.
+        pack: fill rows with one document after another; otherwise a row holds one document.
+        given: most ids of a pair's source; None where documents are single texts. A row holds one pair.
     """
 
-    validation: float
-    held_apart: float
+    length: int
+    pack: bool
+    given: int | None = None
 
-    def __post_init__(self) -> None:
-        if not (self.validation >= 0 and self.held_apart >= 0 and self.validation + self.held_apart < 1):  # nor nan
-            raise ValueError(f"validation={self.validation} and held_apart={self.held_apart} must leave some to train")
-
-    def part(self, index: int) -> str:
-        """Part of the document with this index."""
-        spot = int.from_bytes(blake2b(index.to_bytes(8, "big"), digest_size=8).digest(), "big") / 2**64
-        if spot < self.validation:
-            return "validation"
-        return "held_apart" if spot < self.validation + self.held_apart else "train"
-
-    def of(self, index: int, document: Document) -> str:
-        """Part of a document: the one that it is laid down for, else the one of its index."""
-        return document.part or self.part(index)
-
-    def texts(self, source: Source, part: str = "train") -> Iterator[str]:
-        """The texts of a part, of pairs both, empty ones left out; an error if there are none."""
-        report, found = Report(type(source).__name__), False
-        for index, document in wanted(source.documents(), report):
-            if self.of(index, document) == part:
-                found = True
-                yield from (text for text in (document.given, document.text) if text is not None)
-        if not found:
-            raise ValueError(nothing(report, f" to {part}" if part == "train" else f" for {part}"))
+    def key(self) -> dict[str, int]:
+        """What the rows depend on."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-def rows_key(source: Source, tokenizer: Tokenizer, shape: Shape, split: Split) -> str:
-    """The name of the cache: everything that its rows depend on."""
-    return fingerprint(VERSION, source.key(), tokenizer.key(), shape.key(), asdict(split))
+class Filler:
+    """Fills the rows of one part from its documents' ids, in order."""
 
+    def __init__(self, path: Path, tokenizer: Tokenizer, shape: Shape) -> None:
+        self.shape, self.pad, self.type = shape, tokenizer.pad, small(tokenizer.vocab)
+        self.pairs, self.one = shape.given is not None, tokenizer.eos == tokenizer.pad
+        self.packs = shape.pack and not self.pairs
+        self.writer = RowWriter(path, shape.length, self.type, self.pairs)
+        self.waiting: list[Array] = []
+        self.sources: list[int] = []  # lengths of the waiting pairs' sources
+        self.held = self.documents = self.tokens = self.lost = self.truncated = 0
 
-def build(
-    source: Source, tokenizer: Tokenizer, shape: Shape, split: Split, folder: Path, processes: int | None = None
-) -> Report:
-    """The rows' folder, built if it is not there. A build that is killed leaves nothing that could be taken for it, but
-    what it tokenised, from where the next one goes on."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
-        if not (folder / "report.json").is_file():
-            building = folder.with_suffix(".building")
-            shutil.rmtree(building / "rows", ignore_errors=True)
-            (building / "rows").mkdir(parents=True)
-            done = False
-            try:
-                write(source, tokenizer, shape, split, building, processes)
-                shutil.rmtree(folder, ignore_errors=True)  # one without a report
-                os.replace(building / "rows", folder)
-                done = True
-            finally:
-                if done or not any(building.glob("segment-*")):
-                    shutil.rmtree(building, ignore_errors=True)
-    return Report.read(folder / "report.json")
+    def add(self, encoded: Encoded) -> None:
+        """Add a document's ids, which end with eos; a source that is too long loses its end."""
+        ids, given = encoded
+        if self.shape.given is not None:
+            given = min(given, self.shape.given)
+            self.truncated += given < encoded.given
+            ids = np.concatenate([ids[:given], ids[encoded.given :]])
+            self.sources.append(given)
+        self.documents += 1
+        self.tokens += len(ids)
+        self.waiting.append(ids)
+        self.held += len(ids) if self.packs else self.shape.length
+        if self.held >= HELD:
+            self.flush()
 
+    def flush(self) -> None:
+        """Hand whole rows to the writer."""
+        if not self.waiting:
+            return
+        sources = [np.array(self.sources, np.int32)] if self.pairs else []
+        rows, lengths = self._packed() if self.packs else self._padded()
+        self.held, self.sources = sum(len(ids) for ids in self.waiting), []
+        if len(rows):
+            self.writer.write(rows, lengths, *sources)
 
-def write(
-    source: Source, tokenizer: Tokenizer, shape: Shape, split: Split, building: Path, processes: int | None
-) -> None:
-    """Write the rows of every part and the report into building/rows, by way of the segments kept in building."""
-    report, folder = Report(type(source).__name__, tokenizer.vocab, shape.length), building / "rows"
+    def _packed(self) -> tuple[Array, Array]:
+        flat, length = np.concatenate(self.waiting), self.shape.length
+        whole = len(flat) // length
+        self.waiting = [flat[whole * length :]]
+        return flat[: whole * length].reshape(whole, length), np.full(whole, length, np.int32)
 
-    def whose(index: int, document: Document) -> str:
-        fitting(document, report.source, shape)
-        return split.of(index, document)
+    def _padded(self) -> tuple[Array, Array]:
+        length = self.shape.length
+        rows = np.full((len(self.waiting), length), self.pad, self.type)
+        for row, ids in zip(rows, self.waiting, strict=True):
+            row[: len(ids)] = ids[:length]
+        lengths = np.array([len(ids) for ids in self.waiting], np.int32)
+        self.truncated += int((lengths > length + 1).sum())  # losing eos alone is no loss of text
+        self.waiting = []
+        if self.pairs and self.one:  # the eos of a pair is its first pad, as in ELF
+            lengths = lengths - 1
+        return rows, np.minimum(lengths, length)
 
-    with ExitStack() as stack:
-        bar = stack.enter_context(tqdm(total=source.count(), desc="tokenising", unit=" documents", disable=None))
-        parts = {part: stack.enter_context(Filler(folder / f"{part}.arrow", tokenizer, shape)) for part in PARTS}
-        for segment in segments(source, tokenizer, whose, building, report, processes):
-            for name, row in segment.documents:
-                parts[name].add(row)
-            bar.update(len(segment.documents))
-    for part, filler in parts.items():
-        report.documents[part], report.tokens[part] = filler.documents, filler.tokens
-        report.rows[part], report.lost[part] = filler.writer.rows, filler.lost
-        report.truncated += filler.truncated
-    if not sum(report.documents.values()):
-        raise ValueError(nothing(report))
-    report.write(folder / "report.json")
-    for path in under(folder):
-        settle(path)
+    def __enter__(self) -> "Filler":
+        self.writer.__enter__()
+        return self
 
-
-def fitting(document: Document, source: str, shape: Shape) -> None:
-    """Pairs have a shape for their sources, and single texts have none."""
-    if document.given is not None and shape.given is None:
-        raise ValueError(f"{source} gives pairs: set data.given, the most tokens of a source, below data.length")
-    if document.given is None and shape.given is not None:
-        raise ValueError(
-            f"data.given is {shape.given}, but {source} gives single texts: leave it out, or name a source"
-            " of pairs, such as Pairs or Verses"
-        )
-
-
-def nothing(report: Report, use: str = "") -> str:
-    """The error where no document is left."""
-    why = f": {report.skips()}" if report.skipped else "; give more text"
-    return f"{report.source} gave no documents{use}{why}"
-
-
-def no_validation(report: Report, split: Split) -> str:
-    """The error where there is nothing to validate on."""
-    return (
-        f"validation={split.validation} takes {report.documents['validation']} of {sum(report.documents.values())} "
-        f"documents with {report.tokens['validation']} tokens, which leaves no row of {report.length}; raise "
-        "--data.validation, cut the text into more documents (Files: split=line), or turn it off with 0"
-    )
+    def __exit__(self, *error: object) -> None:
+        if error[0] is None:
+            self.flush()
+            self.lost = self.held
+        self.writer.__exit__(*error)  # type: ignore[arg-type]

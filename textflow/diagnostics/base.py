@@ -8,14 +8,15 @@ from typing import Any, NamedTuple
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 
-from textflow.autoencoder import Autoencoder
-from textflow.codecs.sight import sight
+from textflow.codecs.prefix_mask import sight
 from textflow.diagnostics.residual import Terminal, terminal
-from textflow.generator import Generator
+from textflow.models.autoencoder import Autoencoder
+from textflow.models.generator import Generator
 from textflow.noise import Noise, sample_seeds
 from textflow.paths import Path
-from textflow.samplers.prompted import Prompt
-from textflow.training import Every, still
+from textflow.samplers.prompt import Prompt
+from textflow.training import Every
+from textflow.training.eval_mode import still
 from textflow.types import Batch, Denoise, Latents, Logits, Mask, Posterior
 
 

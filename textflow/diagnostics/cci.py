@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from textflow.diagnostics.bootstrap import Size
-from textflow.diagnostics.contrast import Read
+from textflow.diagnostics.perturbation import Read
 from textflow.diagnostics.residual import channel_blur, per_sequence
 from textflow.noise import Noise
 from textflow.paths.base import Path

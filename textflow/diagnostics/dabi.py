@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from textflow.diagnostics.bootstrap import Ratio, Size, Sums, ratio
-from textflow.diagnostics.contrast import Basis, Control, Read, against, contrast
 from textflow.diagnostics.facets import Facet
+from textflow.diagnostics.perturbation import Basis, Control, Read, against, contrast
 from textflow.diagnostics.residual import residual, seeds_of
 from textflow.noise import Noise
 from textflow.types import Latents, Mask

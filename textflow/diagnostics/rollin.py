@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 
 from textflow.diagnostics.bootstrap import Size, Sums
-from textflow.diagnostics.contrast import Read
+from textflow.diagnostics.perturbation import Read
 from textflow.diagnostics.residual import doubts, per_sequence, terminal
 from textflow.noise import Noise
 from textflow.paths.base import Path

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from textflow.diagnostics.contrast import Basis, Read
+from textflow.diagnostics.perturbation import Basis, Read
 from textflow.diagnostics.residual import residual
 from textflow.noise import Noise
 from textflow.types import Latents, Mask

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.func import jvp, vjp
 
-from textflow.diagnostics.contrast import Read
+from textflow.diagnostics.perturbation import Read
 from textflow.diagnostics.spectral import TINY, differentiable
 from textflow.noise import Noise
 from textflow.types import Latents, Logits, Mask

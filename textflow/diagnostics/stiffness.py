@@ -13,8 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.func import jvp, vjp
 
+from textflow.diagnostics.sampler_steps import Step, copied, walk
 from textflow.diagnostics.spectral import Top, differentiable, size, spectral_norm, unit
-from textflow.diagnostics.walk import Step, copied, walk
 from textflow.noise import Noise
 from textflow.paths.base import Path
 from textflow.samplers.base import Sampler

@@ -13,9 +13,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from textflow.diagnostics.bootstrap import Size
-from textflow.diagnostics.contrast import Read
 from textflow.diagnostics.density import Density, boundary_density, density_at
 from textflow.diagnostics.facets import Facet
+from textflow.diagnostics.perturbation import Read
 from textflow.diagnostics.residual import Terminal, channel_blur, doubts
 from textflow.noise import Noise
 from textflow.paths.base import Path

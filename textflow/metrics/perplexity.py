@@ -6,7 +6,7 @@ from jaxtyping import Float, Num
 from torch import Tensor
 from torchmetrics import Metric
 
-from textflow.metrics.counting import Counting
+from textflow.metrics.token_weights import Counting
 from textflow.types import Ids, Logits
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from textflow.disk import unread
+from textflow.runtime.atomic import unread
 
 
 @runtime_checkable

@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from textflow.metrics.counting import find
 from textflow.metrics.perplexity import token_nll
 from textflow.metrics.pretrained import Encoder, HuggingFaceEncoder, pretrained, weights_hash
 from textflow.metrics.scored import Scored
+from textflow.metrics.token_weights import find
 
 KEPT = "<|endoftext|>"  # an EOS inside a text, where a protocol keeps special tokens
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}

@@ -3,7 +3,6 @@
 from textflow.nets.base import Denoiser as Denoiser
 from textflow.nets.base import Speaker as Speaker
 from textflow.nets.elf import ELF as ELF
-from textflow.nets.frozen import Frozen as Frozen
+from textflow.layers.frozen import Frozen as Frozen
 from textflow.nets.dit import DiT as DiT
 from textflow.nets.dit import Residual as Residual
-from textflow.nets.mdlm import MDLM as MDLM

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from textflow.nets.layers import Vocabulary
+from textflow.layers.transformer import Vocabulary
 from textflow.types import Given, Latents, Logits, Posterior, Rows, Times
 
 

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
-from textflow.clocks.base import Clock
+from textflow.layers.frozen import Frozen
+from textflow.layers.transformer import rotary
 from textflow.nets.base import Denoiser
-from textflow.nets.frozen import Frozen
-from textflow.nets.layers import rotary
 from textflow.paths.base import Path, column
+from textflow.schedules.base import Clock
 from textflow.types import Given, Latents, Logits, Posterior, Times
 
 

@@ -7,10 +7,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from textflow.layers.functional import Norm
+from textflow.layers.kernels import Graphs, Kernels, on_gpu, refuse_missing
+from textflow.layers.transformer import Block, Scalar, SwiGLU, Vocabulary, rotary
 from textflow.nets.base import Speaker
-from textflow.nets.gpu import Graphs, Kernels, on_gpu, refuse_missing
-from textflow.nets.layers import Block, Scalar, SwiGLU, Vocabulary, rotary
-from textflow.nets.lean import Norm
 from textflow.nets.split import split
 from textflow.types import Given, Latents, Logits, Posterior, Rows, Times
 

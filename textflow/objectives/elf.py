@@ -7,14 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from textflow.clocks.base import Clock
-from textflow.clocks.logit_normal import LogitNormal
 from textflow.nets.base import Denoiser, Speaker
 from textflow.objectives.base import Objective
-from textflow.objectives.places import asked
+from textflow.objectives.row_indices import asked, places
 from textflow.paths.base import Path
-from textflow.targets.base import keep, pick, places
-from textflow.types import Batch, Choice, Given, Latents, Rows, Times
+from textflow.schedules.base import Clock
+from textflow.schedules.logit_normal import LogitNormal
+from textflow.types import Batch, Choice, Given, Latents, Rows, Times, keep, pick
 
 
 class Draws(NamedTuple):

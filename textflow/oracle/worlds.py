@@ -8,9 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from textflow.clocks import Clock
 from textflow.escapes import Escape, Soft
-from textflow.generator import Generator
+from textflow.models.generator import Generator
 from textflow.noise import Noise, sample_seeds
 from textflow.objectives import ELFObjective
 from textflow.oracle.base import Atoms, Exact, Timed
@@ -18,6 +17,7 @@ from textflow.oracle.chain import Chain
 from textflow.paths import Linear
 from textflow.readouts import FromBelief, FromCodec, Readout
 from textflow.samplers import Euler, Sampler
+from textflow.schedules import Clock
 from textflow.types import Ids
 
 SMOOTH = 0.01  # share of the uniform law in every transition: no text is impossible

@@ -2,4 +2,3 @@
 
 from textflow.paths.base import Path as Path
 from textflow.paths.linear import Linear as Linear
-from textflow.paths.masking import Masking as Masking

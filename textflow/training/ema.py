@@ -6,7 +6,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from .engines.whole import local
+from textflow.training.engines.gather import local
 
 
 class Average(L.Callback):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .orthogonal import orthogonalise
+from textflow.training.newton_schulz import orthogonalise
 
 Orthogonal = Callable[[Sequence[Tensor], Sequence[Tensor], int], list[Tensor]]  # params, updates, steps -> updates
 

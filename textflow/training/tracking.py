@@ -12,9 +12,8 @@ from urllib.parse import urlparse
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
 
-from textflow.disk import replace_text
-
-from .log import Metrics, step_done
+from textflow.runtime.atomic import replace_text
+from textflow.training.loggers import Metrics, step_done
 
 
 class Wandb(WandbLogger):

@@ -11,11 +11,10 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import CheckpointIO
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 
-from textflow.hardware import fast_bf16, named, slow_bf16
-
-from .engines import refuse_strategy
-from .engines.refuse import refuse_precision
-from .state import StateIO
+from textflow.runtime.device import fast_bf16, named, slow_bf16
+from textflow.training.checkpoint_io import StateIO
+from textflow.training.engines import refuse_strategy
+from textflow.training.engines.compatibility import refuse_precision
 
 
 class Trainer(L.Trainer):

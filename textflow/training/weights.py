@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from textflow.disk import replace
+from textflow.runtime.atomic import replace
 
 
 def write_weights(path: Path, tensors: Mapping[str, Tensor], note: Mapping[str, str]) -> None:

@@ -10,13 +10,13 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 
-from ..optim import MuonAdam
-from .exchange import Exchange
-from .layout import by_rows
-from .one_file import OneFile
-from .pieces import Holder
-from .refuse import refuse_clipping, refuse_optimizer, refuse_precision
-from .share import share_buffers
+from textflow.training.engines.collectives import share_buffers
+from textflow.training.engines.compatibility import refuse_clipping, refuse_optimizer, refuse_precision
+from textflow.training.engines.consolidated_checkpoint import OneFile
+from textflow.training.engines.distributed_muon import Exchange
+from textflow.training.engines.layout import by_rows
+from textflow.training.engines.shards import Holder
+from textflow.training.optim import MuonAdam
 
 
 class FSDP(OneFile, ModelParallelStrategy):

@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from .pieces import Groups, Holder, Piece
+from textflow.training.engines.shards import Groups, Holder, Piece
 
 
 def of_zero(zero: Any) -> Groups:

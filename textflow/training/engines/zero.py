@@ -13,13 +13,13 @@ from lightning.pytorch.plugins.precision import DeepSpeedPrecision
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy
 from torch import Tensor, nn
 
-from ..optim import MuonAdam
-from .exchange import Exchange
-from .layout import of_zero
-from .one_file import OneFile
-from .refuse import refuse_clipping, refuse_optimizer, refuse_precision, refuse_tangents
-from .share import share_buffers
-from .trained import Bare, Trained
+from textflow.training.engines.collectives import share_buffers
+from textflow.training.engines.compatibility import refuse_clipping, refuse_optimizer, refuse_precision, refuse_tangents
+from textflow.training.engines.consolidated_checkpoint import OneFile
+from textflow.training.engines.deepspeed_module import Bare, Trained
+from textflow.training.engines.distributed_muon import Exchange
+from textflow.training.engines.layout import of_zero
+from textflow.training.optim import MuonAdam
 
 
 class Zero(OneFile, DeepSpeedStrategy):

@@ -1,0 +1,1 @@
+"""Students and teachers compared at the same number of steps."""

@@ -1,0 +1,1 @@
+"""Samplers and escapes compared on oracle tasks."""

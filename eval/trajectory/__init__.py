@@ -1,0 +1,1 @@
+"""Recorded sampling trajectories: record, read and replay."""

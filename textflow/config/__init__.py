@@ -1,0 +1,1 @@
+"""Recipes: parsing, validation, overlays and the trust boundary."""

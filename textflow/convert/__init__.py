@@ -1,0 +1,1 @@
+"""Converters between published checkpoints and runs, one file a repository."""

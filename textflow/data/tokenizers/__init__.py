@@ -1,0 +1,1 @@
+"""Tokenizers: SentencePiece trained on the data, and those of the Hugging Face Hub."""

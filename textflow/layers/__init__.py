@@ -1,0 +1,1 @@
+"""Layers shared by networks and codecs: transformer blocks, fused forms and frozen modules."""

@@ -1,0 +1,165 @@
+"""Operations that keep less for the way back than torch's own, at the same values: memory is what limits a batch.
+
+Each has forward-mode derivatives too, which mean flows and the stiffness of a sampler need.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.autograd import Function
+
+from textflow.layers.kernels import Kernels, cuda, fused_norm
+
+
+class Norm(nn.RMSNorm):
+    """RMSNorm that keeps its input and one number a row."""
+
+    kernels: Kernels = "torch"
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kernels == "liger" and cuda(x):
+            return fused_norm(x, self.weight, self.eps or 0.0)
+        if not x.is_cpu or torch.compiler.is_compiling():  # a fused kernel, of one type, keeps as little
+            return F.rms_norm(x.to(self.weight.dtype), self.normalized_shape, self.weight, self.eps)
+        return _Norm.apply(x, self.weight, self.eps)[0]  # type: ignore[no-untyped-call]
+
+
+class _Norm(Function):
+    """x r w, r = (mean x^2 + eps)^(-1/2)."""
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+        wide = x.to(weight.dtype)
+        rate = (torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_() / x.shape[-1]).add_(eps).rsqrt_()
+        return (wide * rate).mul_(weight), rate
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(*inputs[:2], output[1])
+        ctx.save_for_forward(*inputs[:2], output[1])
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Any) -> Any:
+        x, weight, rate = ctx.saved_tensors
+        unit = x.to(weight.dtype) * rate
+        slope = outer[0] * unit
+        dweight = slope.flatten(0, -2).sum(0)
+        along = (slope @ weight)[..., None] / x.shape[-1]
+        return (outer[0] * weight).sub_(unit.mul_(along)).mul_(rate).to(x.dtype), dweight, None
+
+    @staticmethod
+    def jvp(ctx: Any, dx: Any, dweight: Any, _: Any) -> Any:
+        x, weight, rate = ctx.saved_tensors
+        unit = x.to(weight.dtype) * rate
+        out = torch.zeros_like(unit)
+        if dx is not None:
+            out = out + weight * rate * (dx - unit * (unit * dx).mean(-1, keepdim=True))
+        return out if dweight is None else out + unit * dweight, None
+
+
+class _Gated(Function):
+    """(silu(a) b) W^T + bias of (a, b) side by side; the product is computed again on the way back."""
+
+    @staticmethod
+    def forward(ab: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        a, b = ab.chunk(2, -1)
+        return F.linear(F.silu(a).mul_(b), weight, bias)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Any) -> Any:
+        ab, weight, _ = ctx.saved_tensors
+        (a, b), flat = ab.chunk(2, -1), outer[0].flatten(0, -2)
+        smooth = F.silu(a)
+        dweight = flat.T @ (smooth * b).flatten(0, -2)
+        dproduct, dab = outer[0] @ weight, torch.empty_like(ab)
+        da, db = dab.chunk(2, -1)
+        torch.mul(smooth, dproduct, out=db)
+        da.copy_(torch.ops.aten.silu_backward(dproduct.mul_(b), a))
+        return dab, dweight, flat.sum(0)
+
+    @staticmethod
+    def jvp(ctx: Any, dab: Any, dweight: Any, dbias: Any) -> Any:
+        ab, weight, _ = ctx.saved_tensors
+        a, b = ab.chunk(2, -1)
+        share = torch.sigmoid(a)
+        smooth, slope = a * share, share + a * share * (1 - share)  # silu(a) and its derivative
+        dab = torch.zeros_like(ab) if dab is None else dab
+        dweight = torch.zeros_like(weight) if dweight is None else dweight
+        da, db = dab.chunk(2, -1)
+        out = (slope * b * da + smooth * db) @ weight.T + (smooth * b) @ dweight.T
+        return out if dbias is None else out + dbias
+
+
+def gated(ab: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """(silu(a) b) W^T + bias.
+
+    Args:
+        ab: a and b side by side [..., 2 h].
+        weight: [width, h].
+        bias: [width].
+    """
+    kind = ab.dtype
+    if torch.compiler.is_compiling():  # which decides by itself what to compute again
+        a, b = ab.chunk(2, -1)
+        return F.linear(F.silu(a) * b, weight.to(kind), bias.to(kind))
+    return _Gated.apply(ab, weight.to(kind), bias.to(kind))  # type: ignore[no-untyped-call]
+
+
+class _LinearNLL(Function):
+    """Cross-entropy of a linear layer whose gradient is taken chunk by chunk on the way forward."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, h: Tensor, weight: Tensor, bias: Tensor, ids: Tensor, each: Tensor | None, rows: int, train: bool
+    ) -> Tensor:
+        total = h.new_zeros(())
+        grads = [torch.zeros_like(p) for p in (h, weight, bias)] if train else []
+        for i in range(0, len(h), rows):
+            part, at = h[i : i + rows], ids[i : i + rows, None]
+            logits = torch.addmm(bias, part, weight.T)
+            level = logits.logsumexp(-1, keepdim=True)
+            counts = None if each is None else each[i : i + rows, None]
+            total += weighed(level - logits.gather(1, at), counts).sum()
+            if train:
+                slope = logits.sub_(level).exp_().scatter_add_(1, at, -torch.ones_like(level))  # softmax - one-hot
+                grads[0][i : i + rows] = weighed(slope @ weight, counts)  # few numbers a row, as against slope
+                grads[1].addmm_(slope.T, weighed(part, counts))
+                grads[2].add_(slope.sum(0) if counts is None else slope.T @ counts[:, 0])
+        ctx.grads = grads
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Any) -> Any:
+        grads, ctx.grads = ctx.grads, None  # scaled in place: no second copy of a vocabulary's gradient
+        return *(grad.mul_(outer[0]) for grad in grads), None, None, None, None
+
+
+def weighed(values: Tensor, counts: Tensor | None) -> Tensor:
+    """Rows [n, k] times how much each counts [n, 1]."""
+    return values if counts is None else values * counts
+
+
+def linear_nll(
+    h: Tensor, weight: Tensor, bias: Tensor, ids: Tensor, budget: int = 2**22, each: Tensor | None = None
+) -> Float[Tensor, ""]:
+    """Sum of -log softmax(h W^T + b)[ids] with at most `budget` logits in memory at once.
+
+    Args:
+        h: features [n, d].
+        weight: [V, d].
+        bias: [V].
+        ids: [n].
+        budget: number of logits of a chunk.
+        each: how much a row counts [n]; default: 1.
+    """
+    rows = max(budget // len(weight), 1)
+    return _LinearNLL.apply(h, weight, bias, ids, each, rows, torch.is_grad_enabled())  # type: ignore[no-untyped-call]

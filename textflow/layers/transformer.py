@@ -1,0 +1,144 @@
+"""Layers of the transformers: attention with rotary positions, SwiGLU, the block, scalar embeddings, the vocabulary."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Complex, Float, Int
+from torch import Tensor, nn
+
+from textflow.layers.functional import Norm, gated, linear_nll
+from textflow.layers.kernels import Kernels, cuda, fused_gated
+
+
+def rotary(length: int, width: int, like: Tensor, theta: float = 1e4) -> Complex[Tensor, "length half"]:
+    """Rotation of each position and pair of coordinates (RoPE), as unit complex numbers [length, width / 2].
+
+    Args:
+        length: number of positions.
+        width: of a head.
+        like: its device and precision.
+        theta: slowest wavelength over 2 pi.
+    """
+    real = torch.float64 if like.dtype == torch.float64 else torch.float32
+    speed = theta ** (-torch.arange(0, width, 2, device=like.device, dtype=real) / width)
+    angle = torch.outer(torch.arange(length, device=like.device, dtype=real), speed)
+    return torch.polar(torch.ones_like(angle), angle)
+
+
+def rotate(x: Tensor, turn: Tensor) -> Tensor:
+    """Rotate the pairs (0, 1), (2, 3) ... of the last axis; positions before the last len(turn) stay as they are.
+
+    Args:
+        x: [..., S, w].
+        turn: unit complex numbers [length, w / 2], or their real and imaginary parts (compilers know no complex ones).
+    """
+    free = x.shape[-2] - len(turn)
+    if not turn.is_complex():
+        cos, sin = turn.unbind(-1)
+        a, b = x[..., free:, 0::2].to(turn.dtype), x[..., free:, 1::2].to(turn.dtype)
+        turned = torch.stack([a * cos - b * sin, b * cos + a * sin], -1).flatten(-2)
+        return torch.cat([x[..., :free, :], turned.to(x.dtype)], -2)
+    pairs = torch.view_as_complex(x[..., free:, :].to(turn.real.dtype).unflatten(-1, (turn.shape[-1], 2)))  # type: ignore[no-untyped-call]
+    return torch.cat([x[..., :free, :], torch.view_as_real(pairs * turn).flatten(-2).to(x.dtype)], -2)
+
+
+class Attention(nn.Module):
+    """Bidirectional attention; queries and keys are RMS-normalised a head and then rotated."""
+
+    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout is {dropout}; needs a share in [0, 1)")
+        if width % heads or width // heads % 2:
+            raise ValueError(f"width {width} and {heads} heads: each head needs an even whole number of channels")
+        self.heads, self.dropout = heads, dropout
+        self.qkv = nn.Linear(width, 3 * width)
+        self.q_norm = Norm(width // heads, eps=1e-6)
+        self.k_norm = Norm(width // heads, eps=1e-6)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, turn: Tensor, mask: Tensor | None = None) -> Tensor:
+        q, k, v = (
+            self.qkv(x).view(*x.shape[:2], 3, self.heads, self.q_norm.weight.numel()).permute(2, 0, 3, 1, 4)
+        )  # 3 of [B, h, N, w / h]
+        q, k = rotate(self.q_norm(q), turn), rotate(self.k_norm(k), turn)
+        kind = torch.float32 if x.is_cpu and v.dtype == torch.bfloat16 else v.dtype  # a CPU's bf16 kernel is slower
+        with torch.autocast(x.device.type, enabled=False):
+            x = F.scaled_dot_product_attention(
+                q.to(kind), k.to(kind), v.to(kind), mask, self.dropout if self.training else 0.0
+            )
+        return self.proj(x.transpose(1, 2).flatten(2))
+
+
+class SwiGLU(nn.Module):
+    """W3 (silu(a) b), (a, b) = W12 x."""
+
+    kernels: Kernels = "torch"
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.w12 = nn.Linear(width, 2 * hidden)
+        self.w3 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        ab = self.w12(x)
+        last = fused_gated if self.kernels == "liger" and cuda(ab) else gated
+        return last(ab, self.w3.weight, self.w3.bias)
+
+
+class Block(nn.Module):
+    """x + attention(norm x), then x + SwiGLU(norm x)."""
+
+    def __init__(self, width: int, heads: int, hidden: int | None = None, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = Norm(width, eps=1e-6), Norm(width, eps=1e-6)
+        self.attn = Attention(width, heads, dropout)
+        self.mlp = SwiGLU(width, hidden or int(4 * width * 2 / 3))
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, turn: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = x + self.drop(self.attn(self.norm1(x), turn, mask))
+        return x + self.drop(self.mlp(self.norm2(x)))
+
+
+class Scalar(nn.Module):
+    """A number as a few tokens: learned tokens + MLP(its 256 sinusoids, cosines first)."""
+
+    def __init__(self, width: int, tokens: int, waves: int = 256) -> None:
+        super().__init__()
+        self.waves = waves
+        self.tokens = nn.Parameter(torch.zeros(1, tokens, width))
+        self.mlp = nn.Sequential(nn.Linear(waves, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, value: Float[Tensor, " B"]) -> Float[Tensor, "B tokens width"]:
+        half = self.waves // 2
+        speed = torch.exp(-math.log(1e4) * torch.arange(half, device=value.device, dtype=value.dtype) / half)
+        angle = value[:, None] * speed
+        return self.tokens + self.mlp(torch.cat([angle.cos(), angle.sin()], -1))[:, None]
+
+
+class Vocabulary(nn.Module):
+    """Logits = W2 gelu(W1 h + b1) + b2, width -> dim -> vocab."""
+
+    def __init__(self, width: int, dim: int, vocab: int) -> None:
+        super().__init__()
+        self.down, self.up = nn.Linear(width, dim), nn.Linear(dim, vocab)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.up(self._features(hidden))
+
+    def nll(
+        self, hidden: Float[Tensor, "n width"], ids: Int[Tensor, " n"], each: Float[Tensor, " n"] | None = None
+    ) -> Float[Tensor, ""]:
+        """Sum of -log p(ids), each times how much it counts, in chunks of rows."""
+        return linear_nll(self._features(hidden), self.up.weight, self.up.bias, ids, each=each)
+
+    def tokens(self, hidden: Float[Tensor, "... width"], budget: int = 2**22) -> Int[Tensor, "..."]:
+        """The likeliest tokens, with at most `budget` logits in memory at once."""
+        flat = hidden.reshape(-1, hidden.shape[-1])
+        parts = flat.split(max(budget // self.up.out_features, 1))  # type: ignore[no-untyped-call]
+        return torch.cat([self(part).argmax(-1) for part in parts]).view(hidden.shape[:-1])
+
+    def _features(self, hidden: Tensor) -> Tensor:
+        return F.gelu(self.down(hidden), approximate="tanh")

@@ -1,0 +1,1 @@
+"""Lightning modules: generators, autoencoders, causal and discrete language models, and how they sample."""

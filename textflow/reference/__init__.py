@@ -1,0 +1,1 @@
+"""Published algorithms in their straightforward form: oracles for the tests and baselines for the benchmarks."""

@@ -1,0 +1,1 @@
+"""Process-level helpers: atomic files, fingerprints, distributed ranks and devices."""

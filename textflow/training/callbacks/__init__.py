@@ -1,0 +1,1 @@
+"""Callbacks of a training run: checkpoints, progress and sample texts."""

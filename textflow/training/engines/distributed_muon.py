@@ -1,0 +1,126 @@
+"""Muon over many ranks: every matrix is orthogonalised whole, each by one rank."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import lightning as L
+import torch
+import torch.distributed as dist
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor
+
+from textflow.training.engines.gather import local
+from textflow.training.engines.shards import Holder, Piece
+from textflow.training.optim import MuonAdam, here
+
+
+def owners(shapes: Sequence[torch.Size], world: int) -> list[int]:
+    """A rank for each matrix, so that all have about the same work: the costliest first, to who has least.
+
+    Args:
+        shapes: of the matrices; the cost of one is rows * cols * the smaller of both.
+        world: number of ranks.
+    """
+    costs = [rows * cols * min(rows, cols) for rows, cols in shapes]
+    work, owner = [0] * world, [0] * len(shapes)
+    for i in sorted(range(len(shapes)), key=lambda i: (-costs[i], i)):
+        owner[i] = min(range(world), key=lambda rank: (work[rank], rank))
+        work[owner[i]] += costs[i]
+    return owner
+
+
+class Exchange:
+    """Pieces -> whole matrices, each on its owner -> orthogonalised -> pieces. Two all-to-all a step.
+
+    Args:
+        holders: all that the optimizer steps on this rank.
+    """
+
+    def __init__(self, holders: Iterable[Holder]) -> None:
+        self.pieces = {id(holder.tensor): holder.pieces for holder in holders}
+
+    def __call__(self, params: Sequence[Tensor], updates: Sequence[Tensor], steps: int) -> list[Tensor]:
+        rank, world = dist.get_rank(), dist.get_world_size()
+        made = [torch.zeros_like(u) for u in updates]
+        sent, got = ([local(u).view(-1) for u in us] for us in ([u.contiguous() for u in updates], made))
+        known = [(i, piece) for i, p in enumerate(params) for piece in self.pieces[id(p)]]
+        owner = owners([piece.shape for _, piece in known], world)
+        owned = [[known[j] for j in range(len(known)) if owner[j] == r] for r in range(world)]  # by owner
+        mine = [piece for _, piece in owned[rank]]
+        parts = swap([[piece.of(sent[i]) for i, piece in owned[r]] for r in range(world)], sizes(mine, world), sent[0])
+        ortho = here((), assemble(parts, mine), steps)
+        back = [[m.view(-1)[slice(*p.ranges[r])] for p, m in zip(mine, ortho, strict=True)] for r in range(world)]
+        theirs = [sum(piece.sizes[rank] for _, piece in owned[r]) for r in range(world)]
+        for r, part in enumerate(swap(back, theirs, sent[0])):
+            for (i, piece), numbers in zip(
+                owned[r], torch.split(part, [p.sizes[rank] for _, p in owned[r]]), strict=True
+            ):
+                piece.of(got[i]).copy_(numbers)
+        return made
+
+
+def sizes(pieces: Sequence[Piece], world: int) -> list[int]:
+    """Numbers of these that each rank holds."""
+    return [sum(piece.sizes[r] for piece in pieces) for r in range(world)]
+
+
+def swap(send: Sequence[Sequence[Tensor]], receive: list[int], like: Tensor) -> list[Tensor]:
+    """What every rank sends to this one.
+
+    Args:
+        send: flat tensors for each rank.
+        receive: numbers that come from each rank.
+        like: flat, of their kind and on their device, where there is none.
+    """
+    given = torch.cat([like[:0], *(part.reshape(-1) for parts in send for part in parts)])
+    taken = given.new_empty(sum(receive))
+    dist.all_to_all_single(taken, given, receive, [sum(part.numel() for part in parts) for parts in send])
+    return list(torch.split(taken, receive))
+
+
+def assemble(parts: Sequence[Tensor], pieces: Sequence[Piece]) -> list[Tensor]:
+    """Whole matrices.
+
+    Args:
+        parts: from each rank, its ranges of these matrices, one after another.
+        pieces: of these matrices.
+    """
+    split = [torch.split(part, [piece.sizes[r] for piece in pieces]) for r, part in enumerate(parts)]
+    return [torch.cat([ranks[j] for ranks in split]).view(piece.shape) for j, piece in enumerate(pieces)]
+
+
+def copies(params: Sequence[Tensor], updates: Sequence[Tensor], steps: int) -> list[Tensor]:
+    """Where every rank has all matrices (DDP), each orthogonalises its share; one all-gather a step.
+
+    Args:
+        params: whose updates these are.
+        updates: matrices, the same on all ranks.
+        steps: of Newton-Schulz.
+    """
+    rank, world = dist.get_rank(), dist.get_world_size()
+    owner = owners([u.shape for u in updates], world)
+    owned = [[i for i in range(len(updates)) if owner[i] == r] for r in range(world)]
+    counts = [sum(updates[i].numel() for i in spots) for spots in owned]
+    mine = updates[0].new_zeros(max(counts))
+    if owned[rank]:
+        ortho = here((), [updates[i] for i in owned[rank]], steps)
+        mine[: counts[rank]] = torch.cat([matrix.reshape(-1) for matrix in ortho])
+    everyone = mine.new_empty(max(counts) * world)
+    dist.all_gather_into_tensor(everyone, mine)
+    made = list(updates)
+    for r, part in enumerate(torch.split(everyone, max(counts))):
+        numbers = torch.split(part[: counts[r]], [updates[i].numel() for i in owned[r]])
+        for i, flat in zip(owned[r], numbers, strict=True):
+            made[i] = flat.view(updates[i].shape)
+    return made
+
+
+class Spread(L.Callback):
+    """Shares the orthogonalising among the ranks of DDP; sharded engines see to it themselves."""
+
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        """Once the optimizer is there."""
+        if type(trainer.strategy) is DDPStrategy and trainer.world_size > 1:
+            for optimizer in trainer.optimizers:
+                if isinstance(optimizer, MuonAdam):
+                    optimizer.across = copies

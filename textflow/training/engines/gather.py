@@ -1,0 +1,52 @@
+"""A tensor that several processes share: this process's part, or all of it."""
+
+from contextlib import nullcontext
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from textflow.runtime.distributed import place
+
+
+def local(tensor: Any) -> Tensor:
+    """What this process holds: of a DTensor (FSDP2) its shard, of a ZeRO-3 parameter its partition, else all of it."""
+    if hasattr(tensor, "to_local"):
+        return tensor.to_local()
+    if hasattr(tensor, "ds_tensor"):
+        if tensor.ds_status.name == "AVAILABLE":  # a gathered copy would go stale
+            tensor.partition()
+        return tensor.ds_tensor
+    return tensor
+
+
+@torch.no_grad()
+def whole(tensor: Any) -> Tensor:
+    """All of a tensor, a copy on the CPU of the first rank, which writes it; nothing on the others.
+
+    Called on all ranks, in the same order.
+    """
+    with gathered(tensor):
+        tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+        return kept(tensor.detach())
+
+
+def kept(tensor: Tensor) -> Tensor:
+    """A copy on the CPU of the first rank, an empty tensor on the others."""
+    if place()[0]:
+        return tensor.new_empty(0, device="cpu")
+    return tensor.to("cpu", copy=True).contiguous()
+
+
+def gathered(tensor: Any) -> Any:
+    """A context in which a ZeRO-3 parameter is whole on every rank."""
+    if not hasattr(tensor, "ds_tensor"):
+        return nullcontext()
+    deepspeed: Any = import_module("deepspeed")
+    return deepspeed.zero.GatheredParameters([tensor])
+
+
+def whole_state(module: nn.Module) -> dict[str, Tensor]:
+    """The state dict of a module, whole on the CPU of the first rank. Called on all ranks."""
+    return {name: whole(tensor) for name, tensor in module.state_dict(keep_vars=True).items()}
