@@ -1,4 +1,4 @@
-"""textflow reproduce fig2|fig3|fig5|fig6|fig8|fig9|escapes|tradeoff|all"""
+"""textflow reproduce fig2|fig3|fig5|fig6|fig8|fig9|escapes|tradeoff|all|results"""
 
 import importlib
 import json
@@ -19,7 +19,7 @@ PAPER = "arXiv 2606.30705 (abstract and captions; its constructions are rebuilt)
 
 
 def reproduce(
-    what: Literal["fig2", "fig3", "fig5", "fig6", "fig8", "fig9", "tradeoff", "escapes", "judged", "all"],
+    what: Literal["fig2", "fig3", "fig5", "fig6", "fig8", "fig9", "tradeoff", "escapes", "judged", "all", "results"],
     run: Path | None = None,
     out: Path = Path("checkpoints/reproduce"),
     n: int | None = None,
@@ -31,7 +31,8 @@ def reproduce(
     jobs: int = 2,
     quick: bool = False,
     device: str = "auto",
-) -> None:
+    check: bool = False,
+) -> int | None:
     """Draw a figure of the paper again from worlds whose truth is known, or rank samplers and escapes on them.
 
     Each writes OUT/NAME.png, .svg and .json with all numbers; published values stand beside ours.
@@ -39,7 +40,8 @@ def reproduce(
     Args:
         what: fig2 DABI; fig3 flips; fig5 separated modes; fig6 tube law; fig8 CCI; fig9 re-injection; tradeoff
             stiffness; escapes: the ranking, in some ten minutes; judged: escapes of a run under its scorer; or all,
-            which ends with the paper's claims beside a run's numbers.
+            which ends with the paper's claims beside a run's numbers; results: write eval/published/RESULTS.md, and the
+            table between README's markers, from the committed records.
         run: folder of a fitted generator, drawn beside the worlds in fig2, fig3, fig6, fig8 and tradeoff; for judged a
             run `scorer` stands beside it.
         out: folder of what is written.
@@ -52,7 +54,14 @@ def reproduce(
         jobs: processes of escapes, a core each; they change no number.
         quick: little of everything, in seconds: one world, few texts, 2, 4 and 8 calls.
         device: of the run: cpu, cuda, mps or auto.
+        check: with results: print how the files differ from the records and exit with 1 if they do; write nothing.
     """
+    if what == "results":
+        from textflow.cli.results import results
+
+        return results(check)
+    if check:
+        raise ValueError(f"--check needs results, not {what}: textflow reproduce results --check")
     if (n is not None and n < 16) or min(worlds, jobs) < 1 or min(draws, proof) < 0:
         sizes = f"n {n}, worlds {worlds}, jobs {jobs}, proof {proof}, draws {draws}"
         raise ValueError(f"{sizes}: need n >= 16, worlds and jobs >= 1, the others >= 0")
@@ -84,6 +93,7 @@ def reproduce(
         console.print(f"Written: {out / name}.png, .svg and .json ({took})\n", soft_wrap=True)
     if beside:
         tell(made, beside[0].name, out, console)
+    return None
 
 
 def judge(run: Path | None) -> Any:

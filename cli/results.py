@@ -1,0 +1,41 @@
+"""textflow reproduce results: write the results page from the committed records, or check it."""
+
+import sys
+from difflib import unified_diff
+from pathlib import Path
+
+
+def results(check: bool = False) -> int:
+    """Write RESULTS.md and README's results table; returns the exit code.
+
+    Args:
+        check: print how the files differ from the records instead, and return 1 if they do.
+    """
+    from textflow.disk import replace_text
+    from textflow.eval.results import README, pages
+
+    found = pages()
+    stale = {path: diff for path, text in found.items() if (diff := difference(path, text))}
+    for path, diff in stale.items():
+        if check:
+            sys.stdout.write(diff)
+        else:
+            replace_text(path, found[path])
+    for path in found:
+        state = "up to date" if path not in stale else "differs from the records" if check else "written"
+        sys.stdout.write(f"{path}: {state}\n")
+    if README not in found:
+        sys.stdout.write(f"{README}: no <!-- results --> and <!-- /results --> markers, left as it is\n")
+    return int(check and bool(stale))
+
+
+def difference(path: Path, expected: str) -> str:
+    """Unified diff from a file on disk to its rendered text; empty if they are equal.
+
+    Args:
+        path: file on disk; a missing one counts as empty.
+        expected: rendered text.
+    """
+    found = path.read_text(encoding="utf-8") if path.is_file() else ""
+    lines = unified_diff(found.splitlines(True), expected.splitlines(True), str(path), "rendered from the records")
+    return "".join(lines)

@@ -1,0 +1,171 @@
+"""The results page says what the records say."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from textflow.cli.app import main
+from textflow.cli.results import difference
+from textflow.eval import results
+from textflow.eval.results import PUBLISHED, load_record, pages, render
+
+ROOT = Path(__file__).parents[2]
+RECORDS = sorted(path.stem for path in (PUBLISHED / "results").glob("*.yaml"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of the published records."""
+    return Path(shutil.copytree(PUBLISHED, tmp_path / "published", ignore=shutil.ignore_patterns("*.svg")))
+
+
+def load(path: Path) -> Any:
+    return yaml.load(path.read_text(), yaml.BaseLoader)
+
+
+def measured(record: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Where each cell and each single number of a record stands: (mapping, key)."""
+    for table in record.get("tables", {}).values():
+        for row in table["rows"].values():
+            yield from ((row, key) for key in row)
+    yield from ((record["numbers"], key) for key in record.get("numbers", {}))
+
+
+def replace_in(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+
+
+def test_the_page_on_disk_is_what_the_records_say() -> None:
+    for path, text in pages().items():
+        assert difference(path, text) == "", "run: textflow reproduce results"
+
+
+def test_every_cell_and_every_number_of_every_record_is_printed(folder: Path) -> None:
+    marks: list[str] = []
+
+    def mark(_: Any = None) -> str:
+        marks.append(f"<{len(marks)}>")
+        return marks[-1]
+
+    for name in RECORDS:
+        path = folder / "results" / f"{name}.yaml"
+        record = load(path)
+        for mapping, key in list(measured(record)):
+            mapping[key] = [mark() for _ in mapping[key]] if isinstance(mapping[key], list) else mark()
+        path.write_text(yaml.safe_dump(record, sort_keys=False))
+    text = render("RESULTS.template.md", folder)
+    assert len(marks) > 500 and [one for one in marks if one not in text] == []
+
+
+CHANGES = [  # file, what it holds, what takes its place, what the page then prints
+    ("results/quickstart.yaml", "perplexity: 75.7", "perplexity: 12.30", "| 15 | 12.30 | 3.03 |"),
+    ("results/quickstart.yaml", "seq_rep_4: 43.8", "seq_rep_4: 40", "| 40% |"),
+    ("results/quickstart.yaml", "n: 256", "n: 17", "; n: 17; "),
+    ("results/students.yaml", "[56.6, 2.81]", "[1.5, 2.81]", "| 1.5 / 2.81 |"),
+    ("results/escape_students.yaml", "[1530, 1.90, 3]", "[1, 2, 3]", "| 1 / 2 (3) |"),
+    ("results/oracle.yaml", "[+0.007, 0.014]", "[-1, 2]", "| -1 ± 2 |"),
+    ("engines.md", "| FSDP2 | 2.4e-07 |", "| FSDP2 | 1 |", "| FSDP2 | 1 |"),
+    ("few_step.yaml", "[5743, 6.02]", "[1, 2]", "| Duo+DCD | 1 / 2 |"),
+]
+
+
+def test_a_changed_record_changes_the_page(folder: Path) -> None:
+    for file, old, new, _ in CHANGES:
+        replace_in(folder / file, old, new)
+    before, after = (PUBLISHED / "RESULTS.md").read_text(), render("RESULTS.template.md", folder)
+    assert [printed for *_, printed in CHANGES if printed not in after or printed in before] == []
+
+
+def test_the_table_of_speed_is_written_from_the_benchmarks(folder: Path) -> None:
+    names = ["step_P", "step_R", "step_B", "step_B_bf16", "pd_P", "pd_R", "optim_P", "optim_R"]
+    for repeats, name in enumerate(names, 70):
+        path = folder / f"bench_{name}.json"
+        record = json.loads(path.read_text())
+        speedup = {key: 98.76 for key in record["speedup"]}
+        path.write_text(json.dumps(record | {"speedup": speedup, "difference": 1.3e-3, "repeats": repeats}))
+    text = render("RESULTS.template.md", folder)
+    assert [n for n, _ in enumerate(names, 70) if not re.search(rf"\| 98\.76 \[.*\| 1\.3e-03 \| {n} \|", text)] == []
+
+
+def test_every_benchmark_record_is_printed() -> None:
+    template = (PUBLISHED / "results" / "RESULTS.template.md").read_text()
+    names = [path.stem.removeprefix("bench_") for path in PUBLISHED.glob("bench_*.json")]
+    assert [name for name in names if f'"{name}"' not in template and f"bench.{name}" not in template] == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where"),
+    [
+        ("\nnumbers:", "\nnumber:", "quickstart.yaml: unknown key 'number'"),
+        ("  dtype: float32", "  type: float32", "quickstart.yaml: protocol: unknown key 'type'"),
+        ("perplexity: 75.7", "perplexty: 75.7", "quickstart.yaml: results: row commit_8: unknown key 'perplexty'"),
+        ("{heading: seq-rep-4,", "{head: seq-rep-4,", "results: column seq_rep_4: unknown key 'head'"),
+        ("  minutes: 20", "  hours: 20", "has no attribute 'minutes'"),
+        ("      ode_8:", "      ode_9:", "unknown row 'ode_8'"),
+        ("perplexity: 75.7", "perplexity: [75.7, 3]", "row 'commit_8', column 'perplexity': 2 values"),
+        ("title: ", "# ", "quickstart.yaml: missing title"),
+    ],
+)
+def test_a_mistake_in_a_record_is_named(folder: Path, old: str, new: str, where: str) -> None:
+    replace_in(folder / "results" / "quickstart.yaml", old, new)
+    with pytest.raises(ValueError, match=re.escape(where)):
+        render("RESULTS.template.md", folder)
+        render("README.template.md", folder)
+
+
+def test_the_readme_gets_eight_rows_between_its_markers(folder: Path, tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- results -->\nstale\n<!-- /results -->\nafter\n")
+    text = pages(folder, readme)[readme]
+    assert text.startswith("before\n<!-- results -->\n|") and text.endswith("\n<!-- /results -->\nafter\n")
+    assert "stale" not in text and len([line for line in text.splitlines() if line.startswith("| ")]) == 2 + 8
+    readme.write_text(text)
+    assert pages(folder, readme)[readme] == text
+
+
+def test_a_readme_without_markers_is_left_alone(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("<!-- results -->\n")
+    assert list(pages(folder, tmp_path / "README.md")) == [folder / "RESULTS.md"]
+
+
+def test_the_command_checks_and_writes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = folder / "RESULTS.md"
+    monkeypatch.setattr(results, "pages", lambda: pages(folder, tmp_path / "README.md"))
+    replace_in(folder / "results" / "quickstart.yaml", "perplexity: 75.7", "perplexity: 12.3")
+    before = page.read_text()
+    assert main(["reproduce", "results", "--check"]) == 1 and page.read_text() == before
+    said = capsys.readouterr().out
+    assert re.search(r"^-.* 75\.7 ", said, re.MULTILINE) and re.search(r"^\+.* 12\.3 ", said, re.MULTILINE)
+    assert main(["reproduce", "results"]) == 0 and " 12.3 " in page.read_text()
+    assert main(["reproduce", "results", "--check"]) == 0
+
+
+def test_check_is_refused_of_a_figure(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reproduce", "fig5", "--check"]) == 2
+    assert "--check" in capsys.readouterr().err
+
+
+def test_recipe_headers_say_what_the_record_of_earlier_fits_says() -> None:
+    for row in load_record(PUBLISHED / "results" / "earlier_fits.yaml").tables["fits"].rows.values():
+        (recipe,) = (ROOT / "recipes").rglob(str(row["recipe"]))
+        header = " ".join(line for line in recipe.read_text().splitlines() if line.startswith("#"))
+        said = {float(number) for number in re.findall(r"\d*\.?\d+", header)}
+        assert {float(str(row[key])) for key in ("n", "perplexity", "entropy", "real", "shuffled")} <= said
+
+
+def test_the_package_ships_the_records_and_templates() -> None:
+    shipped = re.search(r'^"textflow\.eval" = \[(.*)\]', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert shipped
+    files = {path for pattern in re.findall(r'"([^"]+)"', shipped[1]) for path in PUBLISHED.parent.glob(pattern)}
+    needed = [*PUBLISHED.glob("results/*"), *PUBLISHED.glob("*.json"), PUBLISHED / "engines.md"]
+    assert [path.name for path in needed if path not in files] == []
