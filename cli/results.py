@@ -11,8 +11,8 @@ def results(check: bool = False) -> int:
     Args:
         check: print how the files differ from the records instead, and return 1 if they do.
     """
-    from textflow.disk import replace_text
     from textflow.eval.results import README, pages
+    from textflow.runtime.atomic import replace_text
 
     found = pages()
     stale = {path: diff for path, text in found.items() if (diff := difference(path, text))}

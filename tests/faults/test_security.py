@@ -21,7 +21,7 @@ import textflow
 from tests.cli.tiny import recipe
 from textflow.cli.app import main
 from textflow.codecs import T5
-from textflow.config import recipe
+from textflow.config import recipe as recipes
 from textflow.config.trust import refuse_code
 from textflow.config.validation import outside
 from textflow.data import Hub, HuggingFace, News, Tokenizer
@@ -242,7 +242,8 @@ def test_no_command_calls_what_a_runs_recipe_names(
     [
         "os.system", " os.system ", "'os.system'", json.dumps(CALL), [CALL], {"os.system": 1}, "builtins.exec",
         {"class_path": "torch.load", "init_args": {"f": "evil.pt", "weights_only": False}}, "subprocess.Popen",
-        "textflow.runtime.atomic.replace_text", "textflow.training.Trainer.fit", "textflow.config.recipe.ArgumentParser",
+        "textflow.runtime.atomic.replace_text", "textflow.training.Trainer.fit",
+        "textflow.config.recipe.ArgumentParser",
     ],
 )  # fmt: skip
 def test_no_name_of_code_is_parsed(run: Path, tmp_path: Path, value: Any) -> None:
@@ -365,8 +366,8 @@ def test_students_write_nothing_outside_their_folders(
 
 def test_what_lightning_writes_of_itself_lies_in_the_runs_folder(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
-    config = recipe.read([str(recipe(tmp_path)), "--codec", "null"])
-    _, _, trainer = recipe.build(config)
+    config = recipes.read([str(recipe(tmp_path)), "--codec", "null"])
+    _, _, trainer = recipes.build(config)
     assert Path(trainer.default_root_dir) == tmp_path / "run"
 
 
