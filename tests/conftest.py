@@ -12,8 +12,8 @@ os.environ["WANDB_MODE"] = "offline"
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
-from tests import recorded  # noqa: E402
-from tests.commands import Commands  # noqa: E402
+from tests.helpers import recordings  # noqa: E402
+from tests.helpers.processes import Commands  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -22,7 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--recorded",
         type=Path,
-        default=recorded.ASSETS,
+        default=recordings.ASSETS,
         metavar="FOLDER",
         help="recordings that the parity tests compare with (default: tests/assets); write --recorded=FOLDER",
     )
@@ -30,7 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Some tests are made from what a recording says, so its folder is known before they are collected."""
-    recorded.use(config.getoption("--recorded"))
+    recordings.use(config.getoption("--recorded"))
 
 
 @pytest.fixture(scope="session")

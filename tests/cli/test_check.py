@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from tokenizers import trainers as learners
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
-from tests.cli.tiny import recipe
+from tests.helpers.tiny_recipe import write_recipe
 from textflow.cli.app import main
 from textflow.cli.checks import round_trip
 from textflow.data import DataModule, Document, Files, SentencePiece, Source
@@ -21,7 +21,7 @@ Said = tuple[int, dict[str, str], dict[str, str]]
 
 @pytest.fixture
 def check(tmp_path: Path, capsys: pytest.CaptureFixture[str]):  # noqa: ANN201
-    teacher = recipe(tmp_path)
+    teacher = write_recipe(tmp_path)
 
     def run(*words: str) -> Said:
         code = main(
@@ -117,7 +117,7 @@ def test_elf_b_runs_where_text_tokenizer_and_encoder_are_local(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    recipe(tmp_path)
+    write_recipe(tmp_path)
     text = tmp_path / "text.txt"
     text.write_text(text.read_text().replace(" ", "  ", 1))
     a_tokenizer(tmp_path / "tokenizer", text.read_text())

@@ -12,11 +12,11 @@ import yaml
 from safetensors.torch import load_file
 
 import textflow
-from tests.cli.tiny import recipe
-from tests.commands import Commands
-from tests.half import SLOW, half
-from tests.judge import save_judge
-from tests.wandb_file import runs
+from tests.helpers.bf16_cpu import SLOW, half
+from tests.helpers.processes import Commands
+from tests.helpers.tiny_recipe import write_recipe
+from tests.helpers.tiny_scorer import save_judge
+from tests.helpers.wandb_history import runs
 from textflow.cli.app import main
 from textflow.cli.distill import compare
 from textflow.cli.resume import alone
@@ -60,7 +60,7 @@ AWARE = {"choose": "All", "fair": "0.2", "target.gamma": "1.5", "precision": "bf
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("distill")
-    assert main(["fit", str(recipe(folder))]) == 0
+    assert main(["fit", str(write_recipe(folder))]) == 0
     (folder / "students.yaml").write_text(STUDENT)
     (folder / "flow.yaml").write_text(FLOW)
     return folder / "run"

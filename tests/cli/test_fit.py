@@ -16,10 +16,10 @@ from filelock import FileLock
 from safetensors.torch import load_file
 
 import textflow
-from tests.cli.tiny import recipe
-from tests.commands import Commands
+from tests.helpers.launcher import free_port
+from tests.helpers.processes import Commands
+from tests.helpers.tiny_recipe import write_recipe
 from tests.training.test_resume import same
-from tests.training.world import free_port
 from textflow.cli.app import main
 from textflow.cli.resume import alone
 from textflow.samplers import Reinject
@@ -29,7 +29,7 @@ from textflow.types import Given
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("fit")
-    assert main(["fit", str(recipe(folder))]) == 0
+    assert main(["fit", str(write_recipe(folder))]) == 0
     return folder / "run"
 
 
@@ -95,12 +95,12 @@ def test_another_recipe_does_not_overwrite_a_run(run: Path, capsys: pytest.Captu
 
 @pytest.mark.integration
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
-    assert main(["fit", str(recipe(tmp_path)), "--trainer.fast_dev_run", "true"]) == 0
+    assert main(["fit", str(write_recipe(tmp_path)), "--trainer.fast_dev_run", "true"]) == 0
     assert not (tmp_path / "run").exists()
 
 
 def test_two_fits_do_not_write_into_one_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    teacher = recipe(tmp_path)
+    teacher = write_recipe(tmp_path)
     (tmp_path / "run").mkdir()
     with FileLock(tmp_path / "run" / ".lock"):
         assert main(["fit", str(teacher)]) == 2
@@ -159,7 +159,7 @@ def srun(port: int, node: int) -> Start:
 @pytest.mark.parametrize("start", [torchrun, srun])
 def test_two_machines_are_one_fit(start: Callable[[int, int], Start], tmp_path: Path) -> None:
     overlay = str(Path(__file__).parents[2] / "recipes" / "on" / "multinode.yaml")
-    fit = [*command(recipe(tmp_path)), overlay, "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
+    fit = [*command(write_recipe(tmp_path)), overlay, "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
     port, started = free_port(), []
     for node in (0, 1):
         words, there = start(port, node)
@@ -178,14 +178,14 @@ def test_a_recipes_own_logger_is_heard_too(tmp_path: Path) -> None:
     run = tmp_path / "run"
     words = ["--codec", "null", "--model.codec", "Table", "--model.codec.dim", "8", "--trainer.max_steps", "2"]
     words += ["--model.objective.clock", "LogitNormal", "--trainer.logger", "CSVLogger"]
-    assert main(["fit", str(recipe(tmp_path)), *words, "--trainer.logger.save_dir", str(run / "own")]) == 0
+    assert main(["fit", str(write_recipe(tmp_path)), *words, "--trainer.logger.save_dir", str(run / "own")]) == 0
     (own,) = (run / "own").rglob("metrics.csv")
     assert "train/loss" in own.read_text() and "train/loss" in (run / "metrics.csv").read_text()
 
 
 @pytest.mark.integration
 def test_weights_without_a_state_are_not_overwritten(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    teacher = recipe(tmp_path)
+    teacher = write_recipe(tmp_path)
     (tmp_path / "run").mkdir()
     shutil.copy(run / "model.safetensors", tmp_path / "run")
     assert main(["fit", str(teacher)]) == 2
@@ -193,7 +193,7 @@ def test_weights_without_a_state_are_not_overwritten(run: Path, tmp_path: Path, 
 
 
 def test_an_untrained_codec_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["fit", str(recipe(tmp_path)), "--codec", "null"]) == 2
+    assert main(["fit", str(write_recipe(tmp_path)), "--codec", "null"]) == 2
     assert "the codec Learned is not trained" in capsys.readouterr().err
 
 
@@ -203,7 +203,7 @@ def command(teacher: Path) -> list[str]:
 
 @pytest.mark.integration
 def test_killed_and_run_again_it_ends_with_the_same_bits(commands: Commands, run: Path, tmp_path: Path) -> None:
-    teacher, state = str(recipe(tmp_path)), tmp_path / "run" / "state"
+    teacher, state = str(write_recipe(tmp_path)), tmp_path / "run" / "state"
     assert commands.run("fit", teacher, kill=0, watch=str(state / "step-00000004")).code == -9
     assert not (state / "step-00000012").exists(), "killed too late to show anything"
     assert commands.run("fit", teacher).code == 0
@@ -220,7 +220,7 @@ def test_killed_and_run_again_it_ends_with_the_same_bits(commands: Commands, run
 
 @pytest.mark.integration
 def test_ctrl_c_saves_and_says_how_to_continue(tmp_path: Path) -> None:
-    teacher = recipe(tmp_path)
+    teacher = write_recipe(tmp_path)
     words = [*command(teacher), "--trainer.max_steps", "100000", "--run.save_every", "100000"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         metrics, deadline = tmp_path / "run" / "metrics.csv", time.monotonic() + 120

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import textflow
-from tests.cli import tiny
+from tests.helpers import tiny_recipe as tiny
 from textflow.cli.app import main
 from textflow.schedules import DecodeError, Uniform
 

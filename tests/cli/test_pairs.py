@@ -9,7 +9,7 @@ import torch
 import yaml
 
 import textflow
-from tests.cli import tiny
+from tests.helpers import tiny_recipe as tiny
 from textflow.cli.app import main
 from textflow.cli.checks import excerpt
 from textflow.eval.bleu_rouge import scores

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.cli import tiny
+from tests.helpers import tiny_recipe as tiny
 from textflow.cli.app import main
 from textflow.cli.duration import flops_a_batch, span, tokens_an_epoch
 from textflow.cli.estimate import Engine, kept_by, largest_block

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from tests.diagnostics.codes import First, atoms, pair
+from tests.helpers.independent_tokens import First, atoms, pair
 from textflow.diagnostics.ablation import Ablated, ablation
 from textflow.escapes import Soft
 from textflow.escapes.base import Escape

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from tests.diagnostics.codes import First, atoms, pair
+from tests.helpers.independent_tokens import First, atoms, pair
 from textflow.diagnostics.cci import cci, cci_info, decision, evidence, fed_of, forced_nll
 from textflow.noise import Noise
 from textflow.paths import Linear

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from tests.diagnostics.codes import Codes, atoms, met, normal_cdf, pair, streams
+from tests.helpers.independent_tokens import Codes, atoms, met, normal_cdf, pair, streams
 from textflow.diagnostics.bootstrap import joined
 from textflow.diagnostics.dabi import Response, adversarial, dabi, respond, smooth, summary, sweep
 from textflow.diagnostics.facets import facets

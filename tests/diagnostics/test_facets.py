@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from tests.diagnostics.codes import Codes, atoms
+from tests.helpers.independent_tokens import Codes, atoms
 from textflow.diagnostics.facets import facets, joint_facets
 from textflow.noise import Noise
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.untrained import untrained
+from tests.helpers.tiny_generator import untrained
 from textflow.diagnostics import CCI, DABI, Blunt, Margins, RollIn, RowSpace, Stiffness, Tube
 from textflow.diagnostics.base import Look, given, look
 from textflow.diagnostics.dabi import dabi

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from tests.diagnostics.codes import Codes, atoms, normal_cdf, pair
+from tests.helpers.independent_tokens import Codes, atoms, normal_cdf, pair
 from textflow.diagnostics.bootstrap import joined
 from textflow.diagnostics.rollin import Flips, cumulative, depth, interior, rates, rollin
 from textflow.noise import Noise

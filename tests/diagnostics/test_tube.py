@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from tests.diagnostics.codes import Codes, atoms, met, normal_cdf, pair
+from tests.helpers.independent_tokens import Codes, atoms, met, normal_cdf, pair
 from textflow.diagnostics.bootstrap import joined
 from textflow.diagnostics.facets import facets
 from textflow.diagnostics.residual import Terminal, channel_blur

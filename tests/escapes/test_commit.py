@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from tests.untrained import untrained
+from tests.helpers.tiny_generator import untrained
 from textflow.escapes import All, Commit, Confident, Gate, Soft, Tube
 from textflow.models.generator import Generator
 from textflow.noise import Noise

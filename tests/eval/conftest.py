@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.tiny import recipe
-from tests.judge import save_judge
+from tests.helpers.tiny_recipe import write_recipe
+from tests.helpers.tiny_scorer import save_judge
 from textflow.cli.app import main
 
 
@@ -13,6 +13,6 @@ from textflow.cli.app import main
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of the run; TINY/judge is the judge."""
     folder = tmp_path_factory.mktemp("tiny")
-    assert main(["fit", str(recipe(folder))]) == 0
+    assert main(["fit", str(write_recipe(folder))]) == 0
     save_judge(folder / "judge")
     return folder / "run"

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from tests.judge import save_judge
+from tests.helpers.tiny_scorer import save_judge
 from textflow.cli.app import main
 from textflow.eval.compare import collected, published
 from textflow.eval.measure import references

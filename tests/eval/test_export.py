@@ -3,7 +3,7 @@ import io
 
 import pytest
 
-from tests.judge import save_judge
+from tests.helpers.tiny_scorer import save_judge
 from textflow.eval.compare import published
 from textflow.eval.export import FORMATS, as_csv, as_latex, as_markdown, escaped
 from textflow.eval.measure import references

@@ -1,6 +1,6 @@
 import pytest
 
-from tests.judge import save_judge
+from tests.helpers.tiny_scorer import save_judge
 from textflow.eval.frontier import draw, ends
 from textflow.eval.measure import references
 from textflow.metrics import Scorer

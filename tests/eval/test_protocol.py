@@ -3,7 +3,7 @@ import hashlib
 import pytest
 import yaml
 
-from tests.judge import save_judge
+from tests.helpers.tiny_scorer import save_judge
 from textflow.eval.protocol import FOLDER, Protocol, apart, facts, held_out, names, protocol, real, recipe, refuse_codec
 from textflow.metrics import COUNTINGS, Scorer
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from tests.judge import WORDS
-from tests.words import Words
+from tests.helpers.tiny_scorer import WORDS
+from tests.helpers.word_tokenizer import Words
 from textflow.eval.samples import batches, draw, kept, place_of, texts_of
 from textflow.metrics import KEPT
 from textflow.noise import Noise

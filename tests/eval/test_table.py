@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from tests.judge import save_judge
+from tests.helpers.tiny_scorer import save_judge
 from textflow.eval.measure import references
 from textflow.eval.table import marks, notes, table
 from textflow.metrics import Scorer

@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.cli.tiny import recipe
-from tests.commands import Commands
+from tests.helpers.processes import Commands
+from tests.helpers.tiny_recipe import write_recipe
 from tests.training.test_resume import same
 from textflow.training import latest
 from textflow.training.checkpoint_io import step_of
@@ -23,7 +23,7 @@ LONG = ["--trainer.max_steps", str(STEPS), "--run.save_every", str(EVERY), "--ru
 
 def job(folder: Path) -> list[str]:
     folder.mkdir()
-    return ["fit", str(recipe(folder)), *LONG, "--trainer.enable_progress_bar", "false"]
+    return ["fit", str(write_recipe(folder)), *LONG, "--trainer.enable_progress_bar", "false"]
 
 
 def log(run: Path) -> list[list[str]]:

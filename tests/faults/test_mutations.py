@@ -24,10 +24,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from tests.cli.tiny import recipe
-from tests.commands import Commands, Done
-from tests.faults.mutants import bytes_changes, changed, trees
-from tests.recorded import part, recorded
+from tests.helpers.mutations import bytes_changes, changed, trees
+from tests.helpers.processes import Commands, Done
+from tests.helpers.recordings import part, recorded
+from tests.helpers.tiny_recipe import write_recipe
 from textflow.config.recipe import data_of, read
 from textflow.data import Document, Source, shards, tokenize
 from textflow.training.checkpoint_io import damage, states
@@ -70,7 +70,7 @@ class Home(NamedTuple):
 @pytest.fixture(scope="module")
 def home(commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> Home:
     folder = tmp_path_factory.mktemp("home")
-    teacher = recipe(folder)
+    teacher = write_recipe(folder)
     assert commands.run("fit", str(teacher), *STEPS, "--trainer.max_steps", "4").code == 0
     shutil.copytree(folder / "run", folder / "finished")
     assert commands.run("fit", str(teacher), *STEPS, "--trainer.max_steps", "6").code == 0

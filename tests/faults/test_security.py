@@ -18,10 +18,10 @@ import torch
 import yaml
 
 import textflow
-from tests.cli.tiny import recipe
+from tests.helpers.tiny_recipe import write_recipe
 from textflow.cli.app import main
 from textflow.codecs import T5
-from textflow.config import recipe as recipes
+from textflow.config import recipe
 from textflow.config.trust import refuse_code
 from textflow.config.validation import outside
 from textflow.data import Hub, HuggingFace, News, Tokenizer
@@ -119,7 +119,7 @@ def test_code_in_an_official_checkpoint_is_not_run(
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    assert main(["fit", str(recipe(folder)), "--trainer.max_steps", "4"]) == 0
+    assert main(["fit", str(write_recipe(folder)), "--trainer.max_steps", "4"]) == 0
     return folder / "run"
 
 
@@ -286,7 +286,7 @@ def test_code_named_on_the_command_line_is_refused_before_it_is_in_a_recipe(
 def test_a_plugin_of_the_trainer_is_one_of_lightnings(tmp_path: Path, mark: Path) -> None:
     shell = {"class_path": "subprocess.Popen", "init_args": {"args": f"touch {mark}", "shell": True}}
     (tmp_path / "overlay.yaml").write_text(yaml.safe_dump({"trainer": {"plugins": [shell]}}))
-    assert main(["fit", str(recipe(tmp_path)), str(tmp_path / "overlay.yaml")]) == 2
+    assert main(["fit", str(write_recipe(tmp_path)), str(tmp_path / "overlay.yaml")]) == 2
     refuse_code({"files": "mine.txt", "name": "Skylion007/openwebtext", "x": "torch.optim.AdamW", "y": "a: b: c"}, "r")
 
 
@@ -317,7 +317,7 @@ def test_a_recipe_writes_nothing_outside_its_runs_folder(
     places = {"ELSEWHERE": str(tmp_path / "elsewhere"), "FOLDER": str(tmp_path / "run")}
     for name, path in places.items():
         words = [word.replace(name, path) for word in words]
-    assert main(["fit", str(recipe(tmp_path)), *words]) == 2
+    assert main(["fit", str(write_recipe(tmp_path)), *words]) == 2
     error = capsys.readouterr().err
     assert f"outside the run's folder {tmp_path / 'run'}" in error and error.count("\n") == 1, error
     assert not (tmp_path / "elsewhere").exists() and not (tmp_path / "run" / "state").exists()
@@ -366,8 +366,8 @@ def test_students_write_nothing_outside_their_folders(
 
 def test_what_lightning_writes_of_itself_lies_in_the_runs_folder(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
-    config = recipes.read([str(recipe(tmp_path)), "--codec", "null"])
-    _, _, trainer = recipes.build(config)
+    config = recipe.read([str(write_recipe(tmp_path)), "--codec", "null"])
+    _, _, trainer = recipe.build(config)
     assert Path(trainer.default_root_dir) == tmp_path / "run"
 
 

@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 from torchmetrics.text import Perplexity
 
-from tests.recorded import recorded
+from tests.helpers.recordings import recorded
 from textflow.metrics import (
     COUNTINGS,
     CorpusPerplexity,

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torchmetrics.text import Perplexity
 
-from tests.judge import save_judge
-from tests.recorded import recorded
+from tests.helpers.recordings import recorded
+from tests.helpers.tiny_scorer import save_judge
 from textflow.metrics import Scorer, numbers_of
 
 

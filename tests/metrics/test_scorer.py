@@ -6,7 +6,7 @@ import torch
 from torch.testing import assert_close
 from transformers import GPT2LMHeadModel
 
-from tests.judge import WORDS, save_judge
+from tests.helpers.tiny_scorer import WORDS, save_judge
 from textflow.metrics import KEPT, Scorer
 
 TEXTS = ["in the beginning God", "", "the", "  \n", "and the earth was without form and void and the heaven", "God God"]

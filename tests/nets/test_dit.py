@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.recorded import error, part, recorded
-from tests.told import dit
+from tests.helpers.flm_nets import dit
+from tests.helpers.recordings import error, part, recorded
 from textflow.distill.targets.jvp import along
 from textflow.nets.dit import DiT, Residual, cdf
 from textflow.paths import Linear

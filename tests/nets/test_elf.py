@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.recorded import error, part, recorded
+from tests.helpers.recordings import error, part, recorded
 from textflow.codecs import Table
 from textflow.convert.elf_layout import elf_config, elf_weights
 from textflow.nets import ELF

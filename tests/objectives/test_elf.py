@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import T5Config, T5EncoderModel
 
-from tests.recorded import error, part, recorded
+from tests.helpers.recordings import error, part, recorded
 from textflow.codecs import T5
 from textflow.convert.elf_layout import elf_config, elf_name, elf_weights
 from textflow.nets import ELF

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from tests.recorded import error, recorded
+from tests.helpers.recordings import error, recorded
 from textflow.paths import Linear
 
 PATH = Linear(scale=2.0)

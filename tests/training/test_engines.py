@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import textflow
-from tests.cli.tiny import recipe
+from tests.helpers.launcher import FIFTH, ROOT, furthest, run, state
+from tests.helpers.tiny_recipe import write_recipe
 from tests.training.test_resume import same
-from tests.training.world import FIFTH, ROOT, furthest, run, state
 from textflow.cli.estimate import Engine
 from textflow.training import Trainer
 from textflow.training.engines.distributed_muon import owners, swap
@@ -27,7 +27,7 @@ MOST = ["zero2", *(pytest.param(engine, marks=pytest.mark.slow) for engine in ["
 
 
 def case(engine: str, rule: str, name: str = "", **more: Any) -> dict[str, Any]:
-    """A case of tests/training/even.py."""
+    """A case of tests/helpers/engine_runs.py."""
     return {"run": name or f"{engine}-{rule}", "engine": engine, "optimizer": rule, **more}
 
 
@@ -50,7 +50,7 @@ def more(engine: str) -> list[dict[str, Any]]:
 def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one process makes of it."""
     folder = tmp_path_factory.mktemp("engines")
-    recipe(folder)
+    write_recipe(folder)
     tight, tokens = case("one", "muon", "one-tight", clip=0.05), case("one", "muon", "one-tokens", mean="tokens")
     by_halves = case("one", "muon", "one-by-halves", start="one-muon", accumulate=2)
     run(folder, [*(case("one", rule) for rule in [*RULES, "sgd"]), tight, tokens, by_halves], 1)
@@ -322,7 +322,7 @@ def fit(folder: Path, engine: str, *words: str) -> Path:
 @pytest.mark.integration
 @pytest.mark.slow
 def test_a_generator_is_trained_by_an_overlay(tmp_path: Path) -> None:
-    recipe(tmp_path)
+    write_recipe(tmp_path)
     made = fit(tmp_path, "zero2", "--trainer.max_steps", "2", "--run.samples_every", "1")
     assert state(made, "state/step-00000002/state.pt")["state_dict"].keys()
     assert len(textflow.load(made).generate(n=2, steps=2)) == 2
@@ -337,7 +337,7 @@ def test_a_codec_a_teacher_and_students_in_two_processes(tmp_path: Path) -> None
     student = "model: {init_args: {objective: {class_path: Distill, init_args: {target: Progressive}}}}"
     (tmp_path / "students.yaml").write_text(f"rounds: [[4, 2], [2, 2]]\n{student}\nrun: {{wandb: false}}")
     for words in (
-        ["fit", str(recipe(tmp_path)), overlay, *two, *clock],
+        ["fit", str(write_recipe(tmp_path)), overlay, *two, *clock],
         ["distill", "students.yaml", overlay, *two, "--teacher", "run", "--run.folder", "students"],
     ):
         command = [sys.executable, "-m", "textflow.cli.app", *words, "--trainer.max_steps", "4"]
@@ -354,7 +354,7 @@ def test_a_codec_a_teacher_and_students_in_two_processes(tmp_path: Path) -> None
 @pytest.mark.integration
 @pytest.mark.slow
 def test_a_generator_is_trained_alike_by_every_overlay_and_goes_on_by_another(tmp_path: Path) -> None:
-    recipe(tmp_path)
+    write_recipe(tmp_path)
     last = "state/step-00000012/state.pt"
     (tmp_path / "look.yaml").write_text(
         "trainer: {callbacks: [{class_path: DABI, init_args: {every_n_steps: 3, rows: 4}}]}"

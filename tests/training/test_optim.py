@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from tests.recorded import part, recorded
+from tests.helpers.recordings import part, recorded
 from textflow.reference.muon import PlainMuonAdam, newton_schulz
 from textflow.training import MuonAdam, Warmup
 from textflow.training.ema import follow

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from tests.commands import Commands, Done
-from tests.training.toy import Toy, fit
+from tests.helpers.processes import Commands, Done
+from tests.helpers.toy_run import Toy, fit
 from textflow.training import latest
 
 
 def child(commands: Commands, run: Path, max_steps: int, how: str) -> Done:
     """The toy run in a process of its own."""
-    return commands.run(str(run), str(max_steps), how, script="tests.training.toy", limit=120)
+    return commands.run(str(run), str(max_steps), how, script="tests.helpers.toy_run", limit=120)
 
 
 @cache

@@ -12,8 +12,8 @@ from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelP
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from tests.half import SLOW, half
-from tests.training.toy import Toy, fit
+from tests.helpers.bf16_cpu import SLOW, half
+from tests.helpers.toy_run import Toy, fit
 from textflow.training import Metrics, Save, Trainer, Warmup, loggers, newton_schulz, wandb_logger
 from textflow.training import trainer as room
 from textflow.training.checkpoint_io import StateIO

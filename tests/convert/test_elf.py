@@ -1,0 +1,111 @@
+"""An official ELF checkpoint as a run, in any size."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import textflow
+from tests.helpers.recordings import error, part, recorded
+from textflow.cli.app import main
+from textflow.noise import Noise
+from textflow.types import Given
+
+
+def official(folder: Path, name: str) -> tuple[Path, dict, dict]:
+    tensors, meta = recorded(name)
+    weights = part(tensors, "weights.")
+    file = folder / "checkpoint_95000"
+    raw = {f"_orig_mod.{key}": torch.zeros_like(tensor) for key, tensor in weights.items()}
+    torch.save({"params": raw, "ema_params1": weights, "step": 95000}, file)
+    return file, tensors, meta
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name", ["elf", "elf_train"])
+@pytest.mark.parametrize("whole_folder", [False, True])
+def test_a_converted_checkpoint_is_the_published_network(tmp_path: Path, name: str, whole_folder: bool) -> None:
+    (tmp_path / "official").mkdir()
+    file, data, meta = official(tmp_path / "official", name)
+    assert main(["convert", "elf", str(file.parent if whole_folder else file), str(tmp_path / "run")]) == 0
+    g = textflow.load(tmp_path / "run")
+    if name == "elf":
+        given = Given(prev=data["forward.self_cond"], w=data["forward.self_cond_scale"])
+        mean = g.net(data["forward.z"], data["forward.t"], given).mean
+        assert error(mean, data["forward.denoise_all.x_pred"]) < 1e-5
+        w = torch.full((len(data["sample.z0"]),), float(meta["self_cond_scale"]))
+        ids = g.logits(data["sample.ode.z1"], Given(w=w)).argmax(-1)
+        assert torch.equal(ids, data["sample.ode.ids"])
+    else:
+        decode = data["draw.decode_rows"] > 0
+        noise, prev = data["mid.model_input"].chunk(2, -1)
+        hidden = g.net.trunk(noise, data["mid.t_mixed"], Given(prev=prev, w=data["mid.w"]), decode)
+        assert error(g.net.mean(hidden), data["mid.x_pred"]) < 1e-5
+        assert error(g.net.logits(hidden), data["mid.logits"]) < 1e-5
+
+
+def test_a_converted_generator_samples_latents_without_its_tokenizer(tmp_path: Path) -> None:
+    file, data, meta = official(tmp_path, "elf")
+    assert main(["convert", "elf", str(file), str(tmp_path / "run")]) == 0
+    g = textflow.load(tmp_path / "run")
+    length, width = meta["config"]["max_length"], meta["config"]["text_encoder_dim"]
+    sample = g.sample([1, 2], steps=3, length=length)
+    assert sample.ids.shape == (2, length)
+    assert sample.trace.states[0].std() == pytest.approx(Noise([1, 2]).normal(length, width).std().item() * 2, rel=1e-5)
+    with pytest.raises(ValueError, match="cannot load the tokenizer t5-small"):
+        g.generate(n=1, steps=1, length=length)
+
+
+class Evil:
+    def __reduce__(self) -> tuple:
+        return (exec, ("raise SystemExit('code ran')",))
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (tmp_path / "checkpoint_1").open("wb") as file:
+        pickle.dump({"params": Evil()}, file)
+    assert main(["convert", "elf", str(tmp_path / "checkpoint_1"), str(tmp_path / "run")]) == 2
+    assert "not opened" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: t * torch.nan, "_orig_mod.text_proj.proj1.weight has ALL of ALL values that are not finite"),
+        (lambda t: t.int(), "_orig_mod.text_proj.proj1.weight is int32, where the model needs floating point"),
+        (lambda t: t + 0j, "_orig_mod.text_proj.proj1.weight is complex64, where the model needs floating point"),
+    ],
+)
+def test_weights_that_no_model_can_take_are_refused(
+    tmp_path: Path, change: Any, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, weights = "text_proj.proj1.weight", part(recorded("elf")[0], "weights.")
+    said = said.replace("ALL", str(weights[name].numel()))
+    raw = {f"_orig_mod.{key}": change(tensor) if key == name else tensor for key, tensor in weights.items()}
+    torch.save({"params": raw}, tmp_path / "checkpoint_1")
+    assert main(["convert", "elf", str(tmp_path), str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and said in error and "checkpoint_1" in error and not (tmp_path / "run").exists()
+
+
+def test_blocks_are_counted_before_a_net_of_their_depth_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = part(recorded("elf")[0], "weights.")
+    torch.save({"params": weights | {"blocks.1000000000.x": torch.zeros(1)}}, tmp_path / "checkpoint_1")
+    assert main(["convert", "elf", str(tmp_path), str(tmp_path / "run")]) == 2
+    assert "there is a block 1000000000, but no block " in capsys.readouterr().err
+
+
+def test_a_length_below_one_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, _, _ = official(tmp_path, "elf")
+    assert main(["convert", "elf", str(file), str(tmp_path / "run"), "--length", "0"]) == 2
+    assert "length is 0; a text needs at least 1 token" in capsys.readouterr().err
+
+
+def test_other_tensors_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"params": {"weight": torch.zeros(2)}}, tmp_path / "checkpoint_1")
+    assert main(["convert", "elf", str(tmp_path), str(tmp_path / "run")]) == 2
+    assert "not a published ELF" in capsys.readouterr().err

@@ -1,0 +1,93 @@
+"""What a recipe gets wrong in ways that a parser does not see is named in one line."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.processes import Commands
+from tests.helpers.tiny_recipe import write_recipe
+from textflow.cli import app
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--model.net.width=null"], "model.net.width is 'None', needs int"),
+        (["--codec=null", "--model.codec=Table", "--model.net.heads=0"], "heads=0"),
+        (["--codec=null", "--model.codec=Table", "--model.net.bottleneck=0"], "ELF.narrow.weight is 0 x 8: a size"),
+        (["--trainer.val_check_interval=0"], "val_check_interval is 0: needs batches, >= 1"),
+    ],
+)
+def test_a_value_that_no_part_can_take_is_named(
+    tmp_path: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert app.main(["fit", str(write_recipe(tmp_path)), *words]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("textflow fit: ") and said in error, error
+    assert not (tmp_path / "run" / "state").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("model: {init_args: {net: {init_args: {width: null}}}}", "model.net.width is null, needs int"),
+        ("model: {init_args: {schedule: null}}", "model.schedule is null, needs a class"),
+        ("model: {init_args: {optimizer: null}}", "model.optimizer is null, needs a class"),
+        ("model: {init_args: {ema: null}}", "model.ema is null, needs float"),
+        ("data:", "data is empty; give its keys"),
+        ("run: 5", "run holds '5'; its keys are needed"),
+        ("data: [files]", "data holds \"['files']\"; its keys are needed"),
+        ("run: {samples: null}", "run.samples is null, needs int"),
+        ("data: {batch_size: null}", "data.batch_size is null, needs int"),
+        ("trainer: {num_sanity_val_steps: null}", "trainer.num_sanity_val_steps is null, needs int"),
+    ],
+)
+def test_a_value_in_a_file_that_is_none_is_named(
+    tmp_path: Path, text: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "overlay.yaml").write_text(text)
+    assert app.main(["fit", str(write_recipe(tmp_path)), str(tmp_path / "overlay.yaml")]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1, error
+
+
+@pytest.fixture(scope="module")
+def teacher(commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe beside its run of four steps."""
+    teacher = write_recipe(tmp_path_factory.mktemp("named"))
+    assert commands.run("fit", str(teacher), "--trainer.max_steps", "4").code == 0
+    return teacher
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("text", ["", "[", "x", "\xff", "data: {length: [1}", "trainer: {devices: 2}", "run: null"])
+def test_a_damaged_recipe_of_a_run_is_named(
+    commands: Commands, teacher: Path, tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(teacher.parent / "run", tmp_path / "run")
+    again = ["fit", str(teacher), "--run.folder", str(run), "--trainer.max_steps", "5"]
+    (run / "recipe.yaml").write_bytes(text.encode("latin-1"))
+    done = commands.run(*again)
+    line = done.err.strip().splitlines()[-1]
+    assert done.code == 2 and (f"{run / 'recipe.yaml'} is damaged" in line or "another recipe" in line), done.err
+    assert len(line) < 1500
+    (run / "recipe.yaml").unlink()
+    assert commands.run(*again).code == 0
+
+
+def test_what_nobody_foresaw_is_one_line_and_another_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def breaks(*_: Any) -> None:
+        raise KeyError("of a part\nfrom outside")
+
+    monkeypatch.setattr(app, "run", breaks)
+    assert app.main(["fit"]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "textflow fit: KeyError at test_named.py:" in error
+    assert "TEXTFLOW_TRACEBACK=1" in error
+    monkeypatch.setenv("TEXTFLOW_TRACEBACK", "1")
+    with pytest.raises(KeyError):
+        app.main(["fit"])

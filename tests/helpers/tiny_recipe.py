@@ -1,0 +1,81 @@
+"""A recipe that fits in seconds on its own little text."""
+
+import json
+import random
+from pathlib import Path
+
+import yaml
+
+CODEC = """\
+# tiny codec
+model:
+  class_path: Autoencoder
+  init_args:
+    optimizer: {class_path: MuonAdam, init_args: {lr: 0.05, adam: [embed]}}
+    schedule: {class_path: Warmup, init_args: {steps: 2}}
+trainer: {max_steps: 40, val_check_interval: 20, limit_val_batches: 4}
+"""
+TEACHER = """\
+# tiny teacher
+codec: codec.yaml
+data:
+  files: FOLDER/text.txt
+  tokenizer: {class_path: SentencePiece, init_args: {vocab: 320}}
+  length: 16
+  batch_size: 4
+  validation: 0.2
+  cache: FOLDER/cache
+model:
+  class_path: Generator
+  init_args:
+    codec: {class_path: Learned, init_args: {dim: 8, width: 16, heads: 2}}
+    net: {class_path: ELF, init_args: {width: 16, depth: 1, heads: 2, bottleneck: 8}}
+    objective: {class_path: ELFObjective, init_args: {clock: DecodeError}}
+    schedule: {class_path: Warmup, init_args: {steps: 2}}
+    ema: 0.9
+run: {folder: FOLDER/run, save_every: 4, samples_every: 4, samples: 2, wandb: false}
+trainer:
+  max_steps: 12
+  val_check_interval: 4
+  limit_val_batches: 4
+  log_every_n_steps: 1
+  accelerator: cpu
+  precision: 32-true
+"""
+SOUNDS = [consonant + vowel for consonant in "bdklmnprst" for vowel in "aeiou"]
+
+
+def write_recipe(folder: Path) -> Path:
+    """Write text and recipes into a folder; the teacher's recipe."""
+    draw = random.Random(0)
+    words = ["".join(draw.choices(SOUNDS, k=3)) for _ in range(150)]
+    lines = [" ".join(draw.choices(words, k=30)) + "." for _ in range(60)]
+    (folder / "text.txt").write_text("\n\n".join(lines))
+    (folder / "codec.yaml").write_text(CODEC)
+    teacher = folder / "teacher.yaml"
+    teacher.write_text(TEACHER.replace("FOLDER", str(folder)))
+    return teacher
+
+
+def lines(draw: random.Random, words: list[str], count: int) -> str:
+    """Pairs whose target is the source backwards."""
+    made = [draw.choices(words, k=draw.randint(2, 4)) for _ in range(count)]
+    rows = [{"source": " ".join(pair), "target": " ".join(pair[::-1])} for pair in made]
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def pairs(folder: Path) -> Path:
+    """Write pairs and recipes into a folder; the teacher's recipe."""
+    teacher = write_recipe(folder)
+    draw = random.Random(1)
+    words = ["".join(draw.choices(SOUNDS, k=3)) for _ in range(60)]
+    for name, count in (("train", 200), ("test", 12)):
+        (folder / f"{name}.jsonl").write_text(lines(draw, words, count))
+    tree = yaml.safe_load(teacher.read_text())
+    del tree["data"]["files"]
+    files = {"paths": str(folder / "train.jsonl"), "test": str(folder / "test.jsonl")}
+    tree["data"] |= {"source": {"class_path": "PairFiles", "init_args": files}, "length": 24, "given": 12}
+    tree["model"]["init_args"]["drop"] = 0.2
+    tree["model"]["init_args"]["objective"]["init_args"]["pads"] = True
+    teacher.write_text("# tiny pairs\n" + yaml.safe_dump(tree))
+    return teacher

@@ -1,0 +1,82 @@
+"""Countings against what the published codes count, on texts whose tokens are known."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.helpers.tiny_scorer import WORDS, save_judge
+from textflow.metrics import COUNTINGS, Counting, Scorer
+from textflow.metrics.token_weights import find
+
+EOS, LONG = 0, "and the earth was without form and void and the heaven"
+TEXTS = ["in the beginning God", "the earth", LONG, "God <eos> the earth <eos> void"]
+KEPT = {"local": (4, 2, 7), "elf": (4, 2, 7), "mdlm": (4, 2, 7), "langflow": (3, 1, 7), "ld4lg": (4, 2, 7)}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_judge(tmp_path_factory.mktemp("judge"))
+
+
+def judged(folder: Path, name: str, texts: list[str], size: int = 8) -> tuple[list[float], list[float]]:
+    scored = Scorer(folder, counting=name, batch_size=size).score(texts)
+    return scored.tokens.tolist(), scored.nll.tolist()
+
+
+@pytest.mark.parametrize("name", COUNTINGS)
+def test_tokens_that_count(folder: Path, name: str) -> None:
+    counted, _ = judged(folder, name, TEXTS)
+    assert tuple(counted[:3]) == KEPT[name]
+    inside = {"local": 1 + 2 + 2 + 1, "elf": 1 + 2 + 2 + 1, "mdlm": 4, "langflow": 5, "ld4lg": 6}[name]
+    assert counted[3] == inside  # God [EOS] the earth [EOS] void: ELF weighs 1 2 2 0 1, MDLM 1 1 1 0 1
+
+
+def test_padding_closes_all_texts_but_the_longest(folder: Path) -> None:
+    assert judged(folder, "elf", TEXTS[:2])[0] == [3, 2] and judged(folder, "local", TEXTS[:2])[0] == [4, 2]
+    assert judged(folder, "elf", TEXTS[1:2])[0] == [1] and judged(folder, "elf", ["the"])[0] == [0]
+
+
+def test_the_longest_is_over_all_texts_whatever_the_batch(folder: Path) -> None:
+    assert judged(folder, "elf", TEXTS, 1)[0] == judged(folder, "elf", TEXTS, 8)[0]
+
+
+def test_an_incomplete_last_batch_is_dropped_with_its_empty_texts(folder: Path) -> None:
+    assert judged(folder, "mdlm", [*TEXTS[:2], "", TEXTS[2]], 3)[0] == [4, 2, 0]
+    assert judged(folder, "mdlm", TEXTS[:2], 3)[0] == judged(folder, "mdlm", TEXTS[:2], 2)[0] == [3, 2]
+    assert judged(folder, "elf", [*TEXTS[:2], "", TEXTS[2]], 3)[0] == [4, 2, 7]
+
+
+def test_a_beginning_of_text_gives_the_first_token_a_score_and_takes_a_place(folder: Path) -> None:
+    judge = Scorer(folder, counting="ld4lg")
+    scored = judge.score([TEXTS[0], LONG])
+    assert [len(ids) for ids in scored.ids] == [4, 7] and scored.ids[0] == [WORDS.index(w) for w in TEXTS[0].split()]
+    logits = judge.model(torch.tensor([[EOS, *scored.ids[0]]])).logits[0].double().log_softmax(-1)
+    by_hand = -sum(logits[i, token].item() for i, token in enumerate(scored.ids[0]))
+    assert math.isclose(scored.nll[0].item(), by_hand, rel_tol=1e-5)
+
+
+def test_the_mean_over_samples_is_not_that_of_the_corpus(folder: Path) -> None:
+    scored = Scorer(folder, counting="ld4lg").score(TEXTS)
+    each = scored.sample_perplexities
+    assert scored.perplexity is not None and math.isclose(scored.perplexity, sum(each) / 4)
+    assert not math.isclose(scored.perplexity, scored._replace(mean="corpus").perplexity or 0, rel_tol=1e-4)
+
+
+def test_what_is_scored_after_a_text_is_masked_exactly() -> None:
+    lengths = torch.tensor([3, 5, 5])
+    closed = [Counting(eos=eos).valid(lengths, 6, 5, 5).sum(1).tolist() for eos in ("close", "pad", "none")]
+    assert closed == [[4, 5, 5], [4, 5, 5], [3, 5, 5]]
+    assert Counting(eos="close").valid(lengths, 6, 5, 8).sum(1).tolist() == [4, 6, 6]
+
+
+def test_the_protocol_says_how_was_counted(folder: Path) -> None:
+    said = [Scorer(folder, counting=name).protocol() for name in COUNTINGS]
+    assert len({str(sorted(one.items(), key=str)) for one in said}) == len(COUNTINGS)
+    assert said[list(COUNTINGS).index("mdlm")]["aggregation"].endswith("last batch dropped")
+
+
+def test_an_unknown_counting_is_refused() -> None:
+    with pytest.raises(ValueError, match="known are local, elf, mdlm, langflow, ld4lg"):
+        find("gpt")
