@@ -323,8 +323,6 @@ def taught(objective: Any, prompt: bool = False, like: Any = None, teacher: Any 
     from textflow.objectives import ELFObjective
 
     teacher = teacher or generator(objective=like or ELFObjective(pads=prompt))
-    for p in teacher.twin.parameters():  # a teacher that is not the student's own beginning
-        p.data.add_(0.0)
     made = generator(objective=objective, **({"drop": 0.3} if prompt else {}) | options)
     made.take_teacher(teacher, teacher)
     stirred(made.net, 7, 0.05)
@@ -500,6 +498,257 @@ def others(note: Note, folder: Path) -> None:
     torch.manual_seed(0)
     made = Autoencoder(VOCAB, codecs["in context"], Linear(1.0), Uniform())
     generators_steps(note, "codec in context, other path and clock", made, text())
+
+
+# --- 2. sampling
+
+SEEDS = [11, 5, 902]
+
+
+def samplers() -> dict[str, Any]:
+    """Every sampler, in each of its forms."""
+    from textflow.samplers import Euler, HeadStart, Heun, Multistep, Reinject, Relook, Renoise
+
+    return {
+        "euler": Euler(),
+        "heun": Heun(),
+        "multistep": Multistep(),
+        "reinject released": Reinject(1.5),
+        "reinject printed": Reinject(1.0, "printed"),
+        "reinject exact": Reinject(1.0, "exact"),
+        "renoise ancestral": Renoise(),
+        "renoise afresh": Renoise(0.0),
+        "renoise half": Renoise(0.5),
+        "renoise half, ancestral where chosen": Renoise(0.5, "ancestral"),
+        "renoise where chosen": Renoise(1.0, 0.0),
+        "relook": Relook(),
+        "relook without noise": Relook(0.0),
+        "head start": HeadStart(),
+        "head start, multistep": HeadStart(Multistep()),
+    }
+
+
+def escapes() -> dict[str, Any]:
+    """Every escape by every gate; thresholds that cut the made-up posteriors in two."""
+    from textflow.escapes import Commit, Confident, Fair, Margin, Schedule, Sharpen, Soft, Top, Tube
+
+    return {
+        "soft": Soft(),
+        "mode": Commit(),
+        "sampled": Commit("sample"),
+        "sampled, cold": Commit("sample", temperature=0.3),
+        "tube": Commit(gate=Tube(0.5)),
+        "confident": Commit(gate=Confident(0.5)),
+        "margin above": Commit(gate=Margin(0.7)),
+        "margin below": Commit("sample", Margin(0.7, "below")),
+        "top": Commit(gate=Top(0.4)),
+        "schedule": Commit(gate=Schedule(0.1, 0.9)),
+        "fair": Fair(),
+        "fair, tube": Fair(Commit("sample", Tube(0.6)), 0.5),
+        "sharpen": Sharpen(2.0, 5),
+    }
+
+
+def walked(note: Note, key: str, made: Any) -> None:
+    """A sample: its ids, its final latents, and the way to them."""
+    note(f"{key}, ids", made.ids)
+    note(f"{key}, latents", made.trace.z)
+    note(f"{key}, means on the way", torch.stack([belief.mean for belief in made.trace.beliefs]))
+
+
+@group("sampling: every sampler with every escape")
+def pairs_of_both(note: Note, folder: Path) -> None:
+    made = generator()
+    for sampler, step in samplers().items():
+        for escape, choice in escapes().items():
+            walked(note, f"{sampler}; {escape}", made.sample(SEEDS, 6, step, escape=choice))
+    for escape, choice in escapes().items():
+        for steps in (1, 2, 3):
+            walked(note, f"euler; {escape}; {steps} steps", made.sample(SEEDS, steps, escape=choice))
+
+
+@group("sampling: every clock")
+def grids(note: Note, folder: Path) -> None:
+    from textflow.clocks import DecodeError, Drawn, Flip, LogitNormal, Uniform
+    from textflow.escapes import Commit
+
+    made, batch = generator(), text(rows=64)
+    flip, error = Flip(points=9), DecodeError(points=17)
+    made.measure(batch, [flip, error])
+    clocks = {
+        "logit-normal": LogitNormal(),
+        "uniform": Uniform(),
+        "drawn": Drawn(LogitNormal(), 3),
+        "drawn from flips": Drawn(flip),
+        "flips": flip,
+        "decode error": error,
+    }
+    for clock, grid in clocks.items():
+        for steps in (1, 2, 3, 7):
+            note(f"{clock}, grid of {steps}", grid.grid(steps))
+        for sampler, step in samplers().items():
+            walked(note, f"{sampler}; {clock}", made.sample(SEEDS, 5, step, escape=Commit(), grid=grid))
+    own = generator(grid=flip)
+    walked(note, "a grid of its own", own.sample(SEEDS, 4))
+
+
+@group("sampling: readouts, guidance, early stops, ends of steps, nets of other kinds")
+def ways(note: Note, folder: Path) -> None:
+    from textflow.codecs import Learned
+    from textflow.escapes import Commit, Tube
+    from textflow.noise import sample_seeds
+    from textflow.objectives import ELFObjective
+    from textflow.readouts import FromBelief, FromCodec, FromNet, Matched
+    from textflow.samplers import EarlyStop, Euler, HeadStart, Multistep, Reinject, Renoise
+
+    readouts = {"net": FromNet(), "matched": Matched(3.0), "codec": FromCodec(), "belief": FromBelief()}
+    for last, final in readouts.items():
+        for way, tokens in readouts.items():
+            made = generator(readout=final, tokens=tokens, head=True)
+            walked(note, f"read by {last}, on the way by {way}", made.sample(SEEDS, 5, Reinject(1.0), escape=Commit()))
+        z = made.sample(SEEDS, 3).trace.z
+        if last != "belief":
+            with torch.no_grad():
+                note(f"logits by {last}", made.logits(z))
+    made = generator()
+    for guidance in (0.5, 1.0, 3.0):
+        walked(note, f"guidance {guidance}", made.sample(SEEDS, 5, guidance=guidance, escape=Commit(gate=Tube(0.5))))
+    walked(note, "another length", made.sample(SEEDS, 4, Reinject(1.5), length=20))
+    note("numbered seeds", sample_seeds(7, 3, 5))
+
+    for lead, share, patience in ((0.5, 0.3, 1), (0.3, 0.5, 2), (3.0, 0.0, 1)):
+        stop = EarlyStop(lead, share, patience)
+        for key, step in {"euler": Euler(), "reinject": Reinject(1.0), "multistep": Multistep()}.items():
+            for escape, choice in {"soft": None, "sampled": Commit("sample")}.items():
+                made = generator(stop=stop)
+                walked(note, f"early stop {lead} {share} {patience}; {key}; {escape}", made.sample(SEEDS, 9, step, escape=choice))
+    for escape, choice in {"soft": None, "mode": Commit()}.items():
+        for key, step in {"euler": Euler(), "renoise": Renoise(0.0), "head start": HeadStart()}.items():
+            made = generator(net=elf(spans=True))
+            walked(note, f"told the end of a step; {key}; {escape}", made.sample(SEEDS, 4, step, escape=choice))
+    made = generator(codec=lambda vocab: Learned(vocab, DIM, width=16, heads=2))
+    for escape, choice in escapes().items():
+        walked(note, f"latents in context; {escape}", made.sample(SEEDS, 5, Renoise(), escape=choice))
+    flow = generator(net=lambda dim, vocab: dit(0, True), codec=one_hot, readout=FromBelief(), tokens=FromBelief())
+    for escape, choice in {"soft": None, "mode": Commit(), "sampled": Commit("sample")}.items():
+        walked(note, f"a flow map over one-hot tokens; {escape}", flow.sample(SEEDS, 4, escape=choice))
+    made = generator(objective=ELFObjective(), net=elf(depth=4, dropout=0.5))
+    walked(note, "dropout is off", made.sample(SEEDS, 4))
+
+
+def one_hot(vocab: int) -> Any:
+    """A table of one-hot codes: DiT is as wide as there are tokens."""
+    from textflow.codecs import Table
+
+    made = Table(vocab, vocab)
+    made.table.data.copy_(torch.eye(vocab))
+    return made
+
+
+@group("sampling: prompts, holes, texts")
+def prompts(note: Note, folder: Path) -> None:
+    from tests.words import Words
+    from textflow.codecs import Learned
+    from textflow.escapes import Commit, Fair, Sharpen, Soft, Tube
+    from textflow.holes import answers, continued, infilled, tensors, told
+    from textflow.objectives import ELFObjective
+    from textflow.samplers import Prompt
+    from textflow.samplers.prompted import answer, ended
+
+    words = Words(["<eos>", "<unk>", *(f"w{i}" for i in range(2, VOCAB))])
+
+    def codec(vocab: int) -> Any:
+        return Learned(vocab, DIM, width=16, heads=2)
+
+    holes = torch.tensor([[1, 1, 0, 0, 0, 1, 1, 0, 0, 1, 0, 0], [0] * 12, [0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 1]]).bool()
+    starts = torch.arange(LENGTH)[None] < torch.tensor([3, 5, 1])[:, None]
+    ids = torch.randint(2, VOCAB, (3, LENGTH), generator=torch.Generator().manual_seed(1))
+    choices = {"soft": Soft(), "mode": Commit(), "sampled": Commit("sample"), "tube": Commit(gate=Tube(0.5))}
+    choices |= {"fair": Fair(), "sharpen": Sharpen(2.0, 3)}
+    for kind, options in {"table": {}, "in context": {"codec": codec}}.items():
+        plain = generator(**options)
+        paired = generator(objective=ELFObjective(pads=True), drop=0.1, prompt_guidance=2.0, **options)
+        paired.given = 6
+        plain.tokenizer = paired.tokenizer = words
+        for sampler, step in samplers().items():
+            for escape, choice in (choices if kind == "table" else {"mode": Commit()}).items():
+                note(f"{kind}; holes; {sampler}; {escape}", plain.complete(ids, holes, SEEDS, 5, step, escape=choice))
+                for scale in (None, 1.0, 3.0) if escape == "mode" else (None,):
+                    found = paired.complete(ids, starts, SEEDS, 5, step, scale=scale, escape=choice)
+                    note(f"{kind}; prompts; {sampler}; {escape}; guided {scale}", found)
+        made = paired.sample(SEEDS, 4, prompt=paired.prompt(ids, starts, 3.0), guidance=2.0)
+        walked(note, f"{kind}; prompts, the way", made)
+        walked(note, f"{kind}; holes, the way", plain.sample(SEEDS, 4, prompt=plain.prompt(ids, holes), escape=Commit()))
+        note(f"{kind}; answers", answers(paired, made.ids, starts))
+        note(f"{kind}; generated", plain.generate(5, 4, seed=3, batch_size=2))
+        note(f"{kind}; generated, from the second on", plain.generate(2, 4, seed=3, first=1, escape=Commit()))
+    with torch.no_grad():
+        clean = paired.clean(text(True))
+        bare = Prompt(clean[:3], text(True).fixed[:3], 2.0)
+    walked(note, "latents alone are given", paired.sample(SEEDS, 4, prompt=bare))
+    note("what comes after", answer(ids, starts, 8, 39))
+    note("what comes after its end", ended(torch.tensor([[3, 7, 3], [7, 1, 2], [1, 2, 3]]), 7, 0))
+
+    for key, row in {
+        "goes on": continued(words, "w5 w6 w7", LENGTH),
+        "goes on, a source": continued(words, "w5 w6 w7", LENGTH, 6),
+        "filled": infilled(words, "w5 [MASK:3] w8 w9 [MASK:2] w3", LENGTH),
+    }.items():
+        note(f"{key}, row", (row.ids, [int(known) for known in row.known], row.until))
+        given, fixed = tensors([row])
+        found = plain.complete(given, fixed, [4], 5, escape=Commit())
+        note(f"{key}, ids", found)
+        note(f"{key}, told", [part for known, part in told(words, row, found[0].tolist())])
+
+
+@group("sampling: masks and next tokens")
+def discrete(note: Note, folder: Path) -> None:
+    from tests.words import Words
+    from textflow.causal import CausalLM
+    from textflow.clocks import LogitNormal, Uniform
+    from textflow.masked import Masked
+    from textflow.nets.mdlm import MDLM
+    from textflow.noise import Noise
+    from textflow.objectives import SUBS
+    from textflow.samplers import NextToken, Unmask
+    from textflow.samplers.draw import invert, race
+
+    words = Words(["<eos>", *(f"w{i}" for i in range(1, VOCAB))])
+    ids = torch.randint(1, VOCAB, (3, LENGTH), generator=torch.Generator().manual_seed(1))
+    holes, starts = torch.arange(LENGTH)[None].expand(3, -1) % 3 == 0, torch.arange(LENGTH)[None] < torch.tensor([[3], [0], [5]])
+    ways = {"": Unmask(), "gumbel": Unmask(draws="gumbel"), "cold": Unmask(0.5), "many left": Unmask(left=0.2)}
+    for timed in (False, True):
+        torch.manual_seed(0)
+        model = Masked(VOCAB, lambda vocab: MDLM(vocab, 16, depth=2, heads=2, cond=8), SUBS(timed=timed))
+        model.net.load_state_dict(stirred(model.twin).state_dict())
+        model.tokenizer, model.length = words, LENGTH
+        model.eval()
+        kind = "timed masks" if timed else "masks"
+        for way, step in ways.items():
+            for clock, grid in {"uniform": Uniform(), "logit-normal": LogitNormal()}.items():
+                for steps in (1, 4, 12):
+                    note(f"{kind}; {way}; {clock}; {steps} steps", model.sample(SEEDS, steps, step, grid=grid))
+            note(f"{kind}; {way}; holes", model.complete(ids, holes, SEEDS, 5, step))
+        note(f"{kind}; generated", model.generate(4, 5, seed=2, batch_size=3))
+        with torch.no_grad():
+            note(f"{kind}; what is believed", model.predict(ids.masked_fill(~holes, VOCAB), 0.4)[..., :VOCAB].exp())
+
+    torch.manual_seed(0)
+    model = CausalLM(VOCAB, width=16, depth=2, heads=2, length=LENGTH)
+    model.net.load_state_dict(stirred(model.twin).state_dict())
+    model.tokenizer, model.length = words, LENGTH
+    model.eval()
+    for way, step in {"": NextToken(), "cold": NextToken(0.4), "nucleus": NextToken(1.3, 0.6)}.items():
+        note(f"next tokens; {way}", model.sample(SEEDS, step))
+        note(f"next tokens; {way}; short", model.sample(SEEDS, step, length=5))
+        note(f"next tokens; {way}; goes on", model.complete(ids, starts, SEEDS, sampler=step))
+    note("next tokens; generated", model.generate(4, seed=2, batch_size=3))
+
+    law = torch.rand(20, 7, generator=torch.Generator().manual_seed(0))
+    noise = Noise(range(20))
+    note("inverted", invert(law, noise.uniform(1)[:, 0]))
+    note("raced", race(law, noise.uniform(7)))
+    note("streams", (noise.normal(3, 2), noise.uniform(4), noise.normal_like(torch.zeros(20, 2, 2))))
 
 
 #HERE
