@@ -60,9 +60,11 @@ class Note:
         if isinstance(value, dict):
             for name, part in value.items():
                 self(f"{key}, {name}", part)
-        elif is_dataclass(value) and not isinstance(value, type):
-            for i, field in enumerate(fields(value)):
-                self(f"{key} #{i}", getattr(value, field.name))
+        elif is_dataclass(value) or hasattr(value, "_fields"):  # its words name things of the code
+            parts = [getattr(value, field.name) for field in fields(value)] if is_dataclass(value) else value
+            for i, part in enumerate(parts):
+                if not isinstance(part, str):
+                    self(f"{key} #{i}", part)
         elif isinstance(value, (list, tuple)) and not plain(value):
             for i, part in enumerate(value):
                 self(f"{key} #{i}", part)
@@ -749,6 +751,295 @@ def discrete(note: Note, folder: Path) -> None:
     note("inverted", invert(law, noise.uniform(1)[:, 0]))
     note("raced", race(law, noise.uniform(7)))
     note("streams", (noise.normal(3, 2), noise.uniform(4), noise.normal_like(torch.zeros(20, 2, 2))))
+
+
+# --- 3. diagnostics and oracles
+
+
+@group("diagnostics: worlds whose posterior is known")
+def known_worlds(note: Note, folder: Path) -> None:
+    from tests.diagnostics.codes import First, atoms, met, pair, streams
+    from textflow.diagnostics.ablation import Ablated, ablation
+    from textflow.diagnostics.blunt import blunt
+    from textflow.diagnostics.cci import cci, cci_info, evidence, fed_of, forced_nll
+    from textflow.diagnostics.dabi import Response, adversarial, dabi, respond, smooth, summary, sweep
+    from textflow.diagnostics.density import boundary_density, density_at
+    from textflow.diagnostics.facets import facets, joint_facets
+    from textflow.diagnostics.margins import early_exit, fit_threshold, margins
+    from textflow.diagnostics.meter import Meter
+    from textflow.diagnostics.residual import channel_blur, seeds_of, terminal
+    from textflow.diagnostics.rollin import cumulative, depth, rates, rollin
+    from textflow.diagnostics.rowspace import row_fraction, row_space, seen_directions
+    from textflow.diagnostics.sensitivity import sensitivity
+    from textflow.diagnostics.stiffness import stiffness
+    from textflow.diagnostics.tube import law, positions, surrogate, tube
+    from textflow.escapes import Commit
+    from textflow.noise import Noise
+    from textflow.samplers import Euler, Heun, Multistep, Renoise, sample
+
+    rows, length, times = 8, 20, [0.0, 0.2, 0.5, 0.8, 1.0]
+    for name, world in {"two codes": pair(2.0, 4, 3.0), "codes": atoms(16, 8, 0.0), "clouds": atoms(12, 4, 0.4)}.items():
+        seen = met(world, 0.5, rows, length)
+        mask = torch.arange(length)[None] < torch.arange(length - rows, length)[:, None]
+        seen = seen._replace(mask=mask)
+        real = (world.read, seen.x, seen.guess, mask)
+        note(f"{name}, met", (seen.x, seen.z, tuple(seen.belief[:2]), seen.residual))
+        note(f"{name}, met twice", terminal(world.denoise, world.path, seen.x, mask, 0.4, Noise(range(rows)), 2).belief.mean)
+        note(f"{name}, streams", seeds_of(Noise(range(rows))))
+
+        basis = row_space(world.weights)
+        for control in ("full", "shuffled", "row"):
+            note(f"{name}, dabi, {control}", dabi(*real, streams(rows), draws=3, control=control, row_basis=basis))
+        note(f"{name}, dabi at several lengths", sweep(*real, streams(rows), draws=2))
+        part = respond(*real, streams(rows), 0.8, 2)
+        note(f"{name}, response", tuple(part))
+        note(f"{name}, response summed up", summary(part, 0.8, 2))
+        meter = Meter(Response, lambda part: {"value": summary(part, 0.8, 2).loss.value})
+        for some in (slice(0, 3), slice(3, rows)):
+            meter.update(Response(*(each[some] for each in part)))
+        note(f"{name}, metered", meter.compute())
+        note(f"{name}, smooth", smooth(lambda z: (z**2).cumsum(-1), *real[1:], streams(rows), draws=3))
+        note(f"{name}, blunt", [(one.amount, one.dabi) for one in blunt(*real, streams(rows), draws=2)])
+
+        facet = facets(world.read, seen.x, seen.residual, 31)
+        few = facets(world.read, seen.x, seen.residual, 2, world.weights)
+        note(f"{name}, facets", tuple(facet))
+        note(f"{name}, facets of few candidates", tuple(few))
+        note(f"{name}, facets of whole rows", tuple(joint_facets(world.read, seen.x, seen.residual, [0, 3])))
+        note(f"{name}, adversarial", adversarial(seen.x, seen.guess, mask, facet))
+        at = positions(world.read, seen, world.path, facet, streams(rows), draws=3)
+        note(f"{name}, tube, positions", tuple(at))
+        note(f"{name}, tube", tube(at, 0.5, channel_blur(world.path, 0.5), rows, 3))
+        note(f"{name}, tube, law", (law(0.3, 0.7), channel_blur(world.path, 0.3)))
+        note(f"{name}, tube, surrogate", surrogate(world.read, seen.x, mask, 0.5, streams(rows), 3))
+        note(f"{name}, density", boundary_density(facet.distance[mask]))
+        note(f"{name}, density further off", density_at(facet.distance[mask], 0.5, 0.3))
+        note(f"{name}, density, separated", boundary_density(facet.distance[mask]).separated)
+
+        for readings, tokens in {"means": None, "posteriors": lambda z, t, belief: 1.5 * belief.logits}.items():
+            alone = rollin(world.denoise, world.read, world.path, seen.x, mask, times, streams(rows), tokens)
+            whole = cumulative(
+                world.denoise, Euler(), world.read, world.path, seen.x, mask, times, streams(rows), tokens
+            )
+            note(f"{name}, roll-in, {readings}", [tuple(one) for one in alone])
+            note(f"{name}, whole walks, {readings}", [tuple(one) for one in whole])
+            found = depth(alone, whole, times)
+            note(f"{name}, depth, {readings}", tuple(found))
+            note(f"{name}, depth, {readings}, excess", [one.excess_flip for one in (*found.rolls, found.final)])
+            note(f"{name}, rates, {readings}", rates(alone[0], 0.2))
+
+        directions = seen_directions(world.read, seen.x, mask, streams(rows))
+        note(f"{name}, seen directions", directions.T @ directions)
+        note(f"{name}, row space", basis.T @ basis)
+        note(f"{name}, row fraction", row_fraction(seen.x, seen.guess, mask, basis[:1]))
+        around = sensitivity(world.read, seen.x, seen.residual, streams(rows), mask, 3, (0.0, 0.1))
+        note(f"{name}, sensitivity", around)
+        note(f"{name}, sensitivity, summary", around.summary())
+        note(f"{name}, sensitivity, radius", around.rho("residual"))
+
+        noise = Noise(range(100, 100 + rows))
+        start = world.path.mix(0 * seen.x, noise.normal_like(seen.x), 0.0)
+        for way, sampler in {"euler": Euler(), "heun": Heun(), "multistep": Multistep(), "renoise": Renoise(0.5)}.items():
+            trace = sample(world.denoise, sampler, world.path, times, start, Noise(range(200, 200 + rows)))
+            seen_margins = margins(trace, mask=mask)
+            note(f"{name}, margins, {way}", seen_margins)
+            note(f"{name}, margins, {way}, summary", seen_margins.summary())
+            note(f"{name}, margins of read means, {way}", margins(trace, world.read).lead)
+            fitted = fit_threshold(seen_margins.lead, seen_margins.agrees, mask, 0.1, 0.2, 1)
+            note(f"{name}, early exit, {way}, fitted", fitted)
+            note(f"{name}, early exit, {way}", early_exit(seen_margins.lead, 1.0, mask, 0.2, 1))
+            note(
+                f"{name}, stiffness, {way}",
+                stiffness(
+                    lambda streams: world.denoise, sampler, world.path, times, start[:2, :4],
+                    Noise([1, 2]), Noise([3, 4]), iterations=3, starts=2,
+                ),
+            )  # fmt: skip
+
+        def chosen(escape: Any, streams: Noise, world: Any = world) -> Any:
+            def denoise(z: Tensor, t: float, prev: Tensor | None = None) -> Any:
+                belief = world.denoise(z, t)
+                return escape(belief, t, lambda: belief.logits, lambda ids: world.codes[ids], streams)
+
+            return denoise
+
+        ids = {}
+        for escape, make in {"mode": Commit, "sampled": lambda: Commit("sample"), "one by one": First}.items():
+            for fed, choice in {"": make(), "ablated ": Ablated(make())}.items():
+                trace = sample(chosen(choice, Noise(range(rows))), Euler(), world.path, times, start, noise)
+                final = world.read(trace.z).argmax(-1)
+                given, weight = fed_of(trace), [evidence(world.read, seen.x, mask, world.path, t, streams(rows)) for t in trace.times]
+                found = cci(given, final, weight, mask)
+                ids[fed + escape] = final
+                note(f"{name}, cci, {fed}{escape}", found)
+                note(f"{name}, cci, {fed}{escape}, evidence", weight)
+                forced = forced_nll([belief.logits for belief in trace.beliefs], final, found.decided, mask)
+                note(f"{name}, cci, {fed}{escape}, forced", forced)
+            lost = ablation(ids[escape], ids[f"ablated {escape}"], lambda ids: ids.double().mean(1), mask)
+            note(f"{name}, ablation, {escape}", lost)
+            note(f"{name}, ablation, {escape}, change", lost.relative_change)
+        note(f"{name}, stiffness, sampled choices", stiffness(
+            lambda streams: chosen(Commit("sample"), streams), Euler(), world.path, times, start[:2, :4],
+            Noise([1, 2]), Noise([3, 4]), iterations=2, starts=1, carry=False,
+        ))  # fmt: skip
+    note("cci in information", cci_info(3.0, 2.5, 1.0))
+
+
+@group("diagnostics: intervals and spectra")
+def spectra(note: Note, folder: Path) -> None:
+    from textflow.diagnostics.bootstrap import Size, percentile, ratio, resampled, upper_rate
+    from textflow.diagnostics.spectral import spectral_norm
+    from textflow.noise import Noise
+
+    noise = Noise([3])
+    u = noise.uniform(3, 40)[0]
+    size = Size(160, 40, 2)
+    note("ratio", ratio(-3 * u[0].log(), -u[1].log(), torch.full((40,), 4.0).double(), size))
+    note("ratio above a floor", ratio(u[0], 1e-9 * u[1], torch.full((40,), 4.0).double(), size, floor=1e-3))
+    note("ratio of few events", ratio(u[0], (u[1] > 0.95).double(), torch.full((40,), 4.0).double(), size, events=True))
+    note("resampled", resampled(20, 50, 3))
+    note("percentile", percentile(u[2], 0.3))
+    note("upper rates", [upper_rate(k, n) for k, n in ((0, 50), (1, 10), (4, 10), (40, 1000), (10, 10))])
+    turn = torch.linalg.qr(noise.normal(12, 12)[0].double())[0]
+    maps = turn @ torch.diag(torch.linspace(0.1, 3, 12).double()) @ turn[:, torch.randperm(12, generator=torch.Generator().manual_seed(0))]
+
+    def times(m: Tensor) -> Callable[[Tensor], Tensor]:
+        return lambda v: (v.flatten(1) @ m.T).unflatten(1, v.shape[1:])
+
+    starts = Noise(range(2)).normal(3, 4, 3).double().transpose(0, 1)
+    for iterations in (1, 3, 8):
+        note(f"spectral norm, {iterations}", tuple(spectral_norm(times(maps), times(maps.T), starts, iterations)))
+
+
+def watches() -> dict[str, Any]:
+    """Every callback that measures."""
+    from textflow.diagnostics import CCI, DABI, Blunt, Margins, RollIn, RowSpace, Stiffness, Tube
+
+    return {
+        "dabi": DABI(steps=4, draws=2),
+        "tube": Tube(steps=4, candidates=3),
+        "roll-in": RollIn(steps=3),
+        "row space": RowSpace(steps=3),
+        "blunt": Blunt(steps=3, draws=2),
+        "cci": CCI(steps=4),
+        "margins": Margins(steps=4),
+        "stiffness": Stiffness(steps=2, iterations=2),
+    }
+
+
+@group("diagnostics: what callbacks measure of generators and codecs")
+def watched(note: Note, folder: Path) -> None:
+    from textflow.autoencoder import Autoencoder
+    from textflow.codecs import Learned, Table
+    from textflow.escapes import Commit
+    from textflow.noise import Noise
+    from textflow.objectives import ELFObjective
+    from textflow.oracle import WORLDS
+    from textflow.readouts import FromBelief
+    from textflow.samplers import Renoise
+    from textflow.types import Batch
+
+    batch, paired = text(rows=6), text(True, rows=6)
+    models = {
+        "a teacher": (generator(), batch),
+        "a teacher that chooses": (generator(escape=Commit(), sampler=Renoise()), batch),
+        "a teacher that samples, head": (generator(escape=Commit("sample"), head=True, tokens=FromBelief()), batch),
+        "latents in context": (generator(codec=lambda vocab: Learned(vocab, DIM, width=16, heads=2)), batch),
+        "prompts": (generator(objective=ELFObjective(pads=True), escape=Commit(), sampler=Renoise()), paired),
+    }
+    models["prompts"][0].given = 5
+    for key, (model, rows) in models.items():
+        for name, watch in watches().items():
+            note(f"{key}, {name}", dict(watch.measure(model, rows, Noise(range(6)))))
+    for key, codec in {
+        "codec in context": lambda vocab: Learned(vocab, DIM, width=16, heads=2),
+        "table": lambda vocab: Table(vocab, DIM, learned=True),
+    }.items():
+        torch.manual_seed(0)
+        model = Autoencoder(VOCAB, codec)
+        model.net.train().encode(text().ids)
+        model.twin.load_state_dict(model.net.state_dict())
+        model.eval()
+        for name in ("dabi", "tube", "row space", "blunt"):
+            note(f"{key}, {name}", dict(watches()[name].measure(model, batch, Noise(range(6)))))
+    for name in ("chain", "text"):
+        world = WORLDS[name](0)
+        ids = world.draw(Noise(range(4)))
+        model = world.generator(escape=Commit(), sampler=Renoise())
+        real = Batch(ids, torch.ones_like(ids, dtype=torch.bool))
+        for kind, watch in watches().items():
+            if kind != "stiffness":
+                note(f"world {name}, {kind}", dict(watch.measure(model, real, Noise(range(4)))))
+
+
+@group("oracles: worlds, readers, scores")
+def oracles(note: Note, folder: Path) -> None:
+    from textflow.clocks import Uniform
+    from textflow.escapes import Commit
+    from textflow.noise import Noise
+    from textflow.oracle import WORLDS, Imperfect, Yardstick, autoregressive, masked
+    from textflow.oracle.coarea import Curved, coarea
+    from textflow.oracle.separated import (
+        Cells, balanced, blocks, isoperimetric, missed, missed_by_two, normalised, perimeter, products, simplex, slabs,
+        slope,
+    )  # fmt: skip
+    from textflow.readouts import FromBelief
+    from textflow.samplers import Euler, Multistep, Reinject, Renoise
+    from textflow.types import Given
+
+    for name, make in WORLDS.items():
+        world, rows = make(0), 16
+        prior = world.prior
+        note(f"{name}, law", (prior.initial, prior.transition, world.codec.codes, prior.legal))
+        ids = world.draw(Noise(range(rows)))
+        x = world.codec.latents(ids, Noise(range(500, 500 + rows))).double()
+        z = world.path.mix(x, Noise(range(900, 900 + rows)).normal_like(x), 0.4)
+        t, fixed = torch.full((rows,), 0.4).double(), torch.arange(32).expand(rows, -1) % 3 == 0
+        note(f"{name}, texts", (ids, x, prior.nll(ids), prior.topics(ids)))
+        for kind, net in {
+            "exact": world.denoiser,
+            "forgetful": Imperfect(world.exact, lam=0.3),
+            "sharp": Imperfect(world.exact, beta=2.0),
+            "wrong": Imperfect(world.exact, 0.1, 1.5, 0.5, seed=1),
+        }.items():
+            note(f"{name}, {kind}", tuple(net(z, t)[:2]))
+            note(f"{name}, {kind}, prompted", tuple(net(z, t, Given(clean=x, fixed=fixed))[:2]))
+        note(f"{name}, jointly", world.exact.joint(z, t[:, None].expand(-1, 32), Noise(range(rows))))
+        yard = Yardstick(prior, world.truths(rows))
+        readings = {
+            "truth": ids,
+            "token by token": autoregressive(world, Noise(range(rows))).ids,
+            "token by token, soft": autoregressive(world, Noise(range(rows)), soft=True).ids,
+            "masked": masked(world, 4, Noise(range(rows))).ids,
+            "masked, dilated, soft": masked(world, 8, Noise(range(rows)), "dilated", soft=True).ids,
+        }
+        note(f"{name}, what was fed", masked(world, 4, Noise(range(rows))).fed)
+        for kind, (sampler, escape) in {
+            "ode": (Euler(), None),
+            "ode, second order": (Multistep(), None),
+            "mode": (Renoise(), Commit()),
+            "sampled": (Reinject(1.0), Commit("sample")),
+        }.items():
+            for last in ("codec", "belief"):
+                options = {"readout": FromBelief()} if last == "belief" else {}
+                model = world.generator(sampler=sampler, grid=Uniform(), **options)
+                readings[f"{kind}, by the {last}"] = model.sample(list(range(rows)), 6, escape=escape).ids
+        for kind, found in readings.items():
+            note(f"{name}, {kind}, ids", found)
+            note(f"{name}, {kind}, score", yard.score(found, Noise([1]), 20))
+
+    modes, ratios = [2, 3, 8, 64, 1024], [0.5, 2.0, 8.0]
+    note("slabs", [slabs(m) for m in modes])
+    note("products", [products(m, 3) for m in modes])
+    for key, of in {"simplex": simplex, "isoperimetric": isoperimetric, "normalised": normalised}.items():
+        note(key, of(modes))
+    note("missed", [missed(m, ratios) for m in modes[:4]])
+    note("missed by two", missed_by_two(ratios))
+    note("blocks", blocks(2**12, [1, 2, 3, 4]))
+    note("slope", slope(ratios, missed(3, ratios)))
+    note("perimeter", tuple(perimeter(Cells(torch.eye(4).double(), torch.zeros(4).double()), Noise([5]), 64, 2)))
+    note("balanced", tuple(balanced(8, 6, Noise([7]), each=16)))
+    note("coarea", tuple(coarea(Curved(), Noise([0]), 20_000, points=256)))
 
 
 #HERE
