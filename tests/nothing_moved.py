@@ -11,21 +11,23 @@ a tuple or a dataclass are counted, so that a field may have another name, but n
 
 import argparse
 import hashlib
+import io
 import json
+import logging
 import os
 import sys
 import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "WANDB_MODE": "offline"}
+os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "WANDB_MODE": "offline", "TQDM_DISABLE": "1"}
 
 import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
@@ -1042,6 +1044,483 @@ def oracles(note: Note, folder: Path) -> None:
     note("coarea", tuple(coarea(Curved(), Noise([0]), 20_000, points=256)))
 
 
+# --- 4. clocks, paths, nets, codecs, data
+
+
+@group("clocks and paths")
+def clocks(note: Note, folder: Path) -> None:
+    from tests.clocks.test_flip import PATH, exact, read
+    from tests.clocks.test_flip import text as coded
+    from textflow.clocks import DecodeError, Drawn, Flip, LogitNormal, Uniform
+    from textflow.nets.dit import cdf
+    from textflow.noise import Noise
+    from textflow.paths import Linear
+    from textflow.paths.masking import Masking
+    from textflow.targets.base import share
+
+    flip, few, error = Flip(), Flip(0.3, 0.05, 9), DecodeError(0.2, 17)
+    x, batch = coded(40, 30)
+    for i, clock in enumerate((flip, few, error)):
+        torch.manual_seed(i)
+        clock.measure(read, PATH, x, batch, exact)
+    assumed = {"flips, assumed": Flip(points=9), "decode error, assumed": DecodeError(points=9)}
+    for clock in assumed.values():
+        clock.assume_uniform()
+    every = {
+        "uniform": Uniform(),
+        "logit-normal": LogitNormal(),
+        "logit-normal, later": LogitNormal(0.8, 1.2),
+        "drawn": Drawn(LogitNormal(), 4),
+        "flips": flip,
+        "flips, few points": few,
+        "decode error": error,
+    } | assumed
+    q = torch.linspace(0, 1, 41, dtype=torch.float64)
+    for name, clock in every.items():
+        note(f"{name}, quantiles", clock.icdf(q))
+        note(f"{name}, buffers", sorted(sha(buffer) for buffer in clock.buffers()))
+        torch.manual_seed(3)
+        note(f"{name}, draws", clock.draw(4, 3))
+        note(f"{name}, shares", cdf(clock, torch.linspace(0.05, 0.95, 9)))
+        for steps in (1, 2, 3, 4, 8, 32):
+            note(f"{name}, grid of {steps}", clock.grid(steps))
+            note(f"{name}, drawn grid of {steps}", clock.grid(steps, Noise([7])))
+
+    stream = torch.Generator().manual_seed(0)
+    for kind in (torch.float32, torch.float64):
+        z, x, eps = (torch.randn(5, 3, 2, generator=stream, dtype=kind) for _ in range(3))
+        s = torch.tensor([0.0, 0.2, 0.5, 0.9, 0.97], dtype=kind)
+        u = torch.tensor([0.3, 0.2, 0.75, 1.0, 1.0], dtype=kind)
+        for name, path in {"linear": Linear(), "clamped": Linear(1.0, 0.3), "free": Linear(2.0, 1e-9)}.items():
+            key = f"{name}, {str(kind)[6:]}"
+            note(f"{key}, levels", (path.alpha(s), path.sigma(s)))
+            for kinds, (t, v) in {"a time a row": (s, u), "one time": (0.4, 0.7), "to the text": (0.4, 1.0)}.items():
+                note(f"{key}, mixed, {kinds}", path.mix(x, eps, t))
+                note(f"{key}, velocity, {kinds}", path.velocity(z, x, t))
+                note(f"{key}, step, {kinds}", path.step(z, x, t, v))
+                note(f"{key}, rewound, {kinds}", path.rewind(z, eps, v, t))
+            note(f"{key}, shares of a step", share(path, s, u))
+    t = torch.linspace(0, 0.95, 6, dtype=torch.float64)
+    ids = torch.randint(9, (6, 8), generator=stream)
+    uniform = torch.rand(6, 8, generator=stream, dtype=torch.float64)
+    for name, masking in {"masking": Masking(), "masking, floor": Masking(0.1)}.items():
+        note(name, (masking.kept(t), masking.sigma(t), masking.rate(t), masking.weight(t)))
+        note(f"{name}, hidden", masking.hide(ids, uniform, t, 9))
+
+
+@group("nets")
+def nets(note: Note, folder: Path) -> None:
+    from textflow.nets import ELF
+    from textflow.nets.dit import DiT, Residual
+    from textflow.nets.mdlm import MDLM, subs
+    from textflow.paths import Linear
+    from textflow.types import Given
+
+    stream = torch.Generator().manual_seed(0)
+    z, prev = (torch.randn(3, 5, DIM, generator=stream) for _ in range(2))
+    t, w, until = (torch.rand(3, generator=stream) for _ in range(3))
+    ids = torch.randint(VOCAB, (3, 5), generator=stream)
+    size = {"width": 16, "depth": 4, "heads": 2, "bottleneck": 8}
+    for name, options in {
+        "elf": {},
+        "elf, head": {"head": True},
+        "elf, spans": {"spans": True},
+        "elf, other tokens": {"time_tokens": 1, "guidance_tokens": 2, "mode_tokens": 3, "hidden": 20},
+        "elf, dropout": {"dropout": 0.4},
+    }.items():
+        torch.manual_seed(0)
+        net = ELF(DIM, VOCAB, **size | options)
+        note(f"{name}, as it begins", weights(net))
+        stirred(net).train()
+        for key, given in {
+            "alone": Given(),
+            "told": Given(prev, 4 * w, until),
+            "after a prompt": Given(prev, w, None, z, torch.arange(5)[None].expand(3, 5) < 2),
+        }.items():
+            torch.manual_seed(1)
+            note(f"{name}, {key}", [part for part in net(z, t, given)[:2] if part is not None])
+            decode = torch.tensor([True, False, True])
+            hidden = net.trunk(z, t, given, decode)
+            note(f"{name}, {key}, hidden", hidden)
+            note(f"{name}, {key}, surprise", net.nll(hidden[decode].flatten(0, 1), ids[decode].flatten()))
+            note(f"{name}, {key}, read", net.eval().decode(z, t, given))
+            note(f"{name}, {key}, tokens", net.tokens(z, t, given))
+            net.train()
+    x = torch.randn(3, 5, VOCAB, generator=stream).softmax(-1)
+    for name, options in {
+        "dit": {},
+        "dit, spans": {"spans": True, "attention_cap": None},
+        "dit, all": {"spans": True, "logit_cap": 30.0, "weighting": True},
+    }.items():
+        torch.manual_seed(0)
+        note(f"{name}, as it begins", weights(DiT(VOCAB, VOCAB, 16, 2, 2, 8, **options)))
+        net = dit(0, **{"spans": False} | options)
+        note(f"{name}", tuple(net(x, t)[:2]))
+        note(f"{name}, told", tuple(net(x, t, Given(until=until))[:2]))
+        note(f"{name}, expected", net.expected(t))
+    bend = Residual(dit(0, False), dit(1, True), Linear(1.0))
+    note("bent", (bend(x, t).mean, bend(x, t, Given(until=until)).mean))
+    torch.manual_seed(0)
+    net = MDLM(VOCAB, 16, depth=2, heads=2, cond=8)
+    note("masks, as it begins", weights(net))
+    stirred(net).eval()
+    some = ids.masked_fill(torch.arange(5) % 2 == 0, VOCAB)
+    note("masks", (net(some, t), net.logits(net(some, t))))
+    note("masks, law", subs(net.logits(net(some, t)), some, VOCAB).exp())
+
+
+@group("codecs")
+def codecs(note: Note, folder: Path) -> None:
+    from transformers import T5Config, T5EncoderModel
+
+    from textflow.codecs import T5, Learned, Table
+    from textflow.codecs.sight import blank, sight, unended
+
+    batch = text(True)
+    dropped = torch.arange(ROWS) % 3 == 0
+    masks = {"everything": None, "text": batch.mask, "prompts": sight(batch.mask, batch.fixed), "dropped": sight(batch.mask, batch.fixed, dropped)}
+    note("who sees whom", (masks["prompts"], masks["dropped"]))
+    note("up to the end", (unended(batch.ids, batch.fixed, 3, 0), unended(batch.ids, batch.fixed, 3, 3)))
+    torch.manual_seed(0)
+    config = T5Config(vocab_size=VOCAB + 2, d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2, dropout_rate=0.1)
+    T5EncoderModel(config).save_pretrained(folder)
+    made = {
+        "table": Table(VOCAB, DIM),
+        "table, learned": Table(VOCAB, DIM, learned=True),
+        "in context": Learned(VOCAB, DIM, width=16, heads=2),
+        "in context, deep": Learned(VOCAB, DIM, width=16, depth=2, heads=4, hide=0.0),
+        "alone": Learned(VOCAB, DIM, width=16, depth=0, heads=2, hide=0.6),
+        "t5": T5(VOCAB, str(folder), 16, 0.1, 0.5),
+    }
+    for name, codec in made.items():
+        note(f"{name}, as it begins", weights(codec))
+        for training in (True, False):
+            codec.train(training)
+            for key, mask in masks.items():
+                torch.manual_seed(1)
+                x = codec.encode(batch.ids, mask)
+                note(f"{name}, {'training' if training else 'still'}, {key}", x)
+                note(f"{name}, {'training' if training else 'still'}, {key}, without prompts", blank(x, batch.fixed, dropped))
+                if codec.reads:
+                    note(f"{name}, {'training' if training else 'still'}, {key}, read", codec.readout(x + 0.2 * torch.randn_like(x)))
+        note(f"{name}, buffers", sorted(sha(buffer) for buffer in codec.buffers()))
+
+
+@group("text, rows, batches")
+def rooms(note: Note, folder: Path) -> None:
+    import random
+    from itertools import islice
+
+    from tests.cli.tiny import lines, recipe
+    from tests.data_room.conftest import Letters, Made
+    from textflow.data import Bible, DataModule, Files, Mixture, PairFiles, SentencePiece, Split, Tokenizer
+    from textflow.data.order import Endless, Once
+
+    def rows_of(key: str, **options: Any) -> Any:
+        defaults = {"source": Made(), "tokenizer": Letters(), "length": 16, "batch_size": 4, "validation": 0.1}
+        module = DataModule(**{**defaults, "cache": str(folder / "cache"), "processes": 1, **options})
+        module.prepare_data()
+        module.setup()
+        batches = [module.on_after_batch_transfer(batch, 0) for batch in islice(module.train_dataloader(), 12)]
+        for i, part in enumerate(zip(*batches, strict=True)):
+            if part[0] is not None:
+                note(f"{key}, batches #{i}", torch.stack(part))
+        held = [module.on_after_batch_transfer(batch, 0) for batch in module.val_dataloader()]
+        for i, batch in enumerate(held):
+            note(f"{key}, validation, batch {i}", [part for part in batch if part is not None])
+        note(f"{key}, first", [part for part in module.first(5) if part is not None])
+        if held:
+            note(f"{key}, first held out", [part for part in module.first(3, held_out=True) if part is not None])
+        note(f"{key}, counts", [said for said in module.describe().values() if isinstance(said, int)])
+        module.load_state_dict({"consumed": 20})
+        note(f"{key}, gone on", torch.cat([batch.ids.long() for batch in islice(module.train_dataloader(), 5)]))
+        return module
+
+    rows_of("packed")
+    rows_of("packed, another seed", seed=5)
+    rows_of("one a row", pack=False, length=30)
+    rows_of("held apart", held_apart=0.3)
+    rows_of("held apart, for a scorer", held_apart=0.3, part="held_apart")
+    rows_of("no validation", validation=0.0)
+    mixture = {"a": Made(200, 60), "b": Made(300, 20)}
+    rows_of("a mixture", source=Mixture(mixture, {"a": 1.0, "b": 3.0}))
+    rows_of("a mixture of all", source=Mixture(mixture, until="all"))
+    recipe(folder)
+    module = rows_of("pieces of words", source=Files(str(folder / "text.txt")), tokenizer=SentencePiece(320), validation=0.2)
+    words = ["bada lopi 1", "In the beginning", ""]
+    ids = module.tokenizer.encode(words)
+    note("pieces of words, ids", ids)
+    note("pieces of words, back", module.tokenizer.decode(ids))
+    module.tokenizer.save(folder / "saved")
+    note("pieces of words, saved", Tokenizer.load(folder / "saved").encode(words))
+    draw = random.Random(0)
+    for name, count in {"train": 60, "validation": 9, "test": 5}.items():
+        (folder / f"{name}.jsonl").write_text(lines(draw, ["ba", "do", "ki", "lu", "mem"], count))
+    files = [str(folder / f"{name}.jsonl") for name in ("train", "validation", "test")]
+    rows_of("pairs", source=PairFiles(files[0], validation=files[1], test=files[2]), length=30, given=14, validation=0.0)
+    rows_of("pairs, split", source=PairFiles(files[0]), length=20, given=6, validation=0.2)
+    for share in ((0.0, 0.0), (0.2, 0.1), (0.05, 0.5)):
+        split = Split(*share)
+        for part in ("train", "validation", "held_apart"):
+            note(f"split {share}, {part}", list(split.texts(Made(), part)))
+    note("the Bible", [document.text for document in islice(Bible().documents(), 20)])
+    note("the order of rows", [list(islice(iter(Endless(23, 4, 7, lambda: 5, rank, 2)), 12)) for rank in (0, 1)])
+    note("rows once", [list(Once(23, 3, rank, 2)) for rank in (0, 1)])
+
+
+# --- 5. measures of texts
+
+
+@group("measures of texts")
+def measures(note: Note, folder: Path) -> None:
+    from safetensors.torch import load_file
+
+    from tests.judge import TEXT, save_judge
+    from textflow.eval.overlap import others, scores
+    from textflow.metrics import (
+        COUNTINGS, KEPT, CorpusPerplexity, Entropy, Remembered, Scored, Scorer, bootstrap, clean_share,
+        corpus_perplexity, distinct, jackknife, mauve, mean_entropy, mean_repetition, ngram_diversity, numbers_of,
+        over_seeds, ratio, recovered, sample_perplexity, sequence_repetition, token_nll, token_recovery,
+        unigram_entropy,
+    )  # fmt: skip
+
+    data = load_file(Path(__file__).parent / "data" / "metrics_tiny.safetensors")
+    ids, eos, lengths = data["ids"], int(data["eos"]), data["attention_mask"].sum(1)
+    nll = token_nll(data["logits"], ids)
+    note("surprise of tokens", nll)
+    for name, rule in COUNTINGS.items():
+        weight = rule.weights(ids, rule.valid(lengths, 14, int(lengths.max()), 14), eos)
+        note(f"{name}, weights", weight)
+        note(f"{name}, perplexity", corpus_perplexity(nll, weight))
+        note(f"{name}, perplexity of whole batches", corpus_perplexity(nll, weight, 3))
+        note(f"{name}, perplexity of samples", sample_perplexity(nll, weight))
+        note(f"{name}, counted", [rule.counted(n, 4) for n in range(10)])
+        metric = CorpusPerplexity()
+        metric.update(nll[:3], weight[:3])
+        metric.update(nll[3:], weight[3:])
+        note(f"{name}, perplexity of parts", metric.compute())
+
+    draw = torch.Generator().manual_seed(0)
+    samples = [torch.randint(7, (int(n),), generator=draw).tolist() for n in torch.randint(1, 30, (25,), generator=draw)]
+    note("entropies", [unigram_entropy(row) for row in samples])
+    note("mean entropy", mean_entropy(samples))
+    entropy = Entropy()
+    entropy.update(samples[:9])
+    entropy.update(samples[9:])
+    note("mean entropy of parts", entropy.compute())
+    note("repetition", [sequence_repetition(row, n) for row in samples for n in (1, 2, 4)])
+    note("mean repetition", [mean_repetition(samples, n) for n in (2, 3, 4)])
+    note("distinct", [distinct(samples, n) for n in (1, 2, 3, 4)])
+    note("diversity", ngram_diversity(samples))
+    note("clean", [clean_share(samples), clean_share(samples, 0.2)])
+
+    for vocab in (10, 50_257, 2**20):
+        for n in (1, 2, 4):
+            memory = Remembered(samples, vocab, n)
+            memory.read(torch.randint(7, (40, 20), generator=torch.Generator().manual_seed(1)), torch.arange(40) % 20)
+            note(f"remembered, {vocab} tokens, {n}-grams", memory.hits)
+            note(f"remembered, {vocab} tokens, {n}-grams, share", memory.share())
+    found, mask = torch.randint(3, (6, 9), generator=draw), torch.rand(6, 9, generator=draw) < 0.8
+    real = torch.randint(3, (6, 9), generator=draw)
+    note("recovered", recovered(found, real, mask))
+    note("recovery", token_recovery(found, real, mask))
+
+    values = torch.randn(30, generator=draw).double()
+    note("bootstrap", bootstrap(ratio(values, torch.ones_like(values)), 30, 0.9, 500, 4))
+    note("jackknife", jackknife(1.5, values, 0.9))
+    note("over seeds", over_seeds([1.0, 2.5, 2.0, 4.0]))
+    scored = Scored(samples, 9 * torch.rand(25, generator=draw).double(), (torch.arange(25) % 5).double(), 1)
+    for key, options in {"": {}, "of the generator": {"ids": samples[::-1], "over": "generator"}}.items():
+        note(f"numbers {key}", numbers_of(scored, **options))
+        note(f"numbers {key}, means of samples", numbers_of(scored._replace(mean="sample"), **options))
+    features = [torch.randn(60, 4, generator=draw) + shift for shift in (0.0, 0.4)]
+    note("mauve", mauve(*features, least=20, seeds=(25, 26)))
+
+    words = TEXT.split()
+    texts = [" ".join(words[int(i)] for i in torch.randint(len(words), (n,), generator=draw)) for n in (3, 1, 5, 12, 7, 2, 9)]
+    texts += ["", "  \n", f"God{KEPT}the earth{KEPT}", "God <eos> the earth <eos> void"]
+    save_judge(folder)
+    for name in COUNTINGS:
+        for size in (3, 8):
+            judge = Scorer(folder, counting=name, batch_size=size)
+            result = judge.score(texts)
+            note(f"judge, {name}, batches of {size}", result)
+            note(f"judge, {name}, batches of {size}, perplexity", result.perplexity)
+            note(f"judge, {name}, batches of {size}, unscored", result.unscored)
+    note("judge, features", judge.features([[2, 3, 4], [5], [6, 7, 8, 9, 2]]))
+    note("judge, in half precision", Scorer(folder, dtype="bfloat16").score(texts).nll)
+
+    said, targets = texts[:7], [*texts[1:7], texts[0]]
+    common = scores(said, targets)
+    note("overlap", {key: value for key, value in common.items() if isinstance(value, (int, float, dict))})
+    note("others", others(targets, 3))
+
+
+# --- 6. optimizers, fits, engines
+
+
+@group("optimizers, averages, schedules")
+def optimizers(note: Note, folder: Path) -> None:
+    from copy import deepcopy
+
+    from textflow.training import MuonAdam, Warmup
+    from textflow.training.ema import follow
+    from textflow.training.orthogonal import directly, orthogonalise
+    from textflow.training.plain_optim import PlainMuonAdam
+
+    def parts() -> nn.Module:
+        torch.manual_seed(0)
+        net = nn.Module()
+        for i, shape in enumerate([(8, 5), (5, 8), (5, 8), (7,), (2, 3, 4), (6, 6)]):
+            net.register_parameter(f"part{i}", nn.Parameter(torch.randn(shape)))
+        return net
+
+    rules: dict[str, Callable[[Any], Any]] = {
+        "muon and adam": lambda named: MuonAdam(named, lr=1e-2),
+        "decay": lambda named: MuonAdam(named, lr=1e-2, weight_decay=0.1),
+        "other settings": lambda named: MuonAdam(named, 3e-2, 0.9, (0.8, 0.99), 1e-6, 0.0, 3),
+        "some to adam": lambda named: MuonAdam(named, lr=1e-2, adam=["part1", "part5"]),
+        "without names": lambda named: MuonAdam([p for _, p in named], lr=1e-2),
+        "published form": lambda named: PlainMuonAdam(named, lr=1e-2),
+    }
+    for key, rule in rules.items():
+        net = parts()
+        twin, optimizer = deepcopy(net), rule(list(net.named_parameters()))
+        schedule = Warmup(optimizer, steps=3)
+        stream = torch.Generator().manual_seed(1)
+        for _ in range(10):
+            for i, p in enumerate(net.parameters()):
+                p.grad = torch.randn(p.shape, generator=stream)
+                if i == 3 and key == "muon and adam" and torch.rand((), generator=stream) < 0.3:
+                    p.grad = None
+            optimizer.step()
+            schedule.step()
+            follow(net, twin, 0.9)
+        note(f"{key}, weights", weights(net))
+        note(f"{key}, average", weights(twin))
+    for shape in ((6, 9), (9, 6), (3, 70, 90), (64, 512), (100, 80)):
+        matrix = torch.randn(shape, generator=torch.Generator().manual_seed(2))
+        for steps in (1, 5, 6):
+            note(f"orthogonalised {shape}, {steps}", orthogonalise(matrix, steps))
+        note(f"orthogonalised {shape}, half", orthogonalise(matrix, 5, torch.bfloat16))
+        note(f"orthogonalised {shape}, directly", directly(matrix / 20, 3))
+    for key, options in {"constant": {"steps": 4}, "cosine": {"steps": 3, "shape": "cosine", "total": 12, "floor": 0.2}}.items():
+        optimizer = torch.optim.SGD(parts().parameters(), lr=0.5)
+        schedule, rates = Warmup(optimizer, **options), []
+        for _ in range(15):
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.step()
+        note(f"rates, {key}", rates)
+
+
+def saved(path: Path) -> str:
+    """All tensors of a safetensors file, whatever they are called."""
+    from safetensors.torch import load_file
+
+    return weights(tensor.reshape(-1) for tensor in load_file(path).values())
+
+
+def logged(path: Path) -> list[float]:
+    """The numbers that a run logged, without those that are of time and memory."""
+    import csv
+
+    clocked = ("second", "/s", "memory", "speed", "time", "eta", "gib", "_s")
+    rows = list(csv.DictReader(path.open()))
+    pairs = sorted((row["name"], int(row["step"]), row["value"]) for row in rows) if rows and "name" in rows[0] else [
+        (name, i, value) for i, row in enumerate(rows) for name, value in sorted(row.items())
+    ]  # fmt: skip
+    return [f"{name} {value}" for name, _, value in pairs if value and not any(word in name.lower() for word in clocked)]
+
+
+@group("fits: a toy, a recipe, its students")
+def fits(note: Note, folder: Path) -> None:
+    import textflow
+    from tests.cli.test_distill import FLOW, STUDENT
+    from tests.cli.tiny import pairs, recipe
+    from tests.training.toy import fit
+    from textflow.cli.app import main as cli
+
+    def run(*words: str) -> None:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as said:
+            code = cli(list(words))
+        assert code == 0, said.getvalue()[-2000:]
+
+    model, _ = fit(folder / "toy", 6)
+    note("toy, losses", model.seen)
+    model, _ = fit(folder / "toy", 10)
+    note("toy, losses after going on", model.seen)
+    note("toy, weights", weights(model.net))
+    note("toy, average", weights(model.twin))
+    model, _ = fit(folder / "gathered", 6, accumulate_grad_batches=2, gradient_clip_val=0.1)
+    note("toy, two batches a step, clipped", weights(model.net))
+
+    for kind, write in {"texts": recipe, "pairs": pairs}.items():
+        (folder / kind).mkdir()
+        teacher = write(folder / kind)
+        run("fit", str(teacher))
+        made = {"teacher": folder / kind / "run"}
+        note(f"{kind}, codec", saved(made["teacher"] / "codec" / "model.safetensors"))
+        if kind == "texts":
+            student = STUDENT.replace("wandb: true", "wandb: false")
+            for name, words in {"students": student, "flow": FLOW}.items():
+                (folder / f"{name}.yaml").write_text(words)
+                run("distill", str(folder / f"{name}.yaml"), "--teacher", str(made["teacher"]), "--run.folder", str(folder / name))
+            made |= {"student of 4 steps": folder / "students" / "steps-4", "student of 2 steps": folder / "students" / "steps-2"}
+            made |= {"flow map": folder / "flow" / "all-steps"}
+        for key, where in made.items():
+            note(f"{kind}, {key}, weights", saved(where / "model.safetensors"))
+            note(f"{kind}, {key}, log", logged(where / "metrics.csv"))
+            model = textflow.load(where)
+            if kind == "texts":
+                note(f"{kind}, {key}, texts", model.generate(n=3, steps=4, seed=1))
+
+
+@group("converted checkpoints")
+def converted(note: Note, folder: Path) -> None:
+    import textflow
+    from tests.test_convert import official
+    from textflow.cli.app import main as cli
+    from textflow.types import Given
+
+    for name in ("elf_tiny", "elf_train_tiny"):
+        (folder / name).mkdir()
+        file, data, _ = official(folder / name, name)
+        assert cli(["convert", "elf", str(file), str(folder / name / "run")]) == 0
+        note(f"{name}, weights", saved(folder / name / "run" / "model.safetensors"))
+        made = textflow.load(folder / name / "run")
+        note(f"{name}, as loaded", weights(made.net))
+        walked(note, f"{name}, samples", made.sample([1, 2], steps=4, length=24))
+        if name == "elf_tiny":
+            given = Given(prev=data["forward.self_cond"], w=data["forward.self_cond_scale"])
+            note(f"{name}, belief", made.net(data["forward.z"], data["forward.t"], given).mean)
+
+
+@group("engines", slow=True)
+def engines(note: Note, folder: Path) -> None:
+    from tests.cli.tiny import recipe
+    from tests.training.world import run, state
+
+    recipe(folder)
+    names = ["ddp", "zero1", "zero2", "zero3", "fsdp"]
+    run(folder, [{"run": f"one-{rule}", "engine": "one", "optimizer": rule} for rule in ("muon", "adamw", "sgd")], 1)
+    two = [{"run": f"{name}-{rule}", "engine": name, "optimizer": rule} for name in names for rule in ("muon", "adamw")]
+    two += [{"run": f"{name}-half", "engine": name, "optimizer": "muon", "precision": "bf16-mixed"} for name in names]
+    two += [{"run": f"{name}-tokens", "engine": name, "optimizer": "muon", "mean": "tokens"} for name in names]
+    two += [{"run": f"{name}-gathered", "engine": name, "optimizer": "sgd", "accumulate": 2} for name in names]
+    run(folder, two, 2, timeout=1500)
+    for key in [*(f"one-{rule}" for rule in ("muon", "adamw", "sgd")), *(case["run"] for case in two)]:
+        whole = state(folder / key)
+        note(f"{key}, weights and average", weights(tensor.reshape(-1) for tensor in whole["state_dict"].values()))
+        kept = [part for one in whole["optimizer_states"] for entry in one["state"].values() for part in entry.values()]
+        note(f"{key}, optimizer", weights(part.reshape(-1) for part in kept if isinstance(part, Tensor)))
+        for rank in range(1 if key.startswith("one") else 2):
+            said = json.loads((folder / key / f"rank-{rank}.json").read_text())
+            note(f"{key}, rows of rank {rank}", said["seen"])
+            note(f"{key}, stream of rank {rank}", said["drawn"])
+            note(f"{key}, buffers of rank {rank}", said["heard"])
+
+
 #HERE
 
 
@@ -1052,7 +1531,7 @@ def measured(name: str) -> dict[str, str]:
     """All numbers of a group."""
     note, before = Note(), torch.get_default_dtype()
     torch.manual_seed(0)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         GROUPS[name](note, Path(folder))
     assert torch.get_default_dtype() == before
     return note.found
@@ -1077,6 +1556,7 @@ def main() -> int:
     args = parser.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
     names = [name for name in GROUPS if not args.only or any(word in name for word in args.only)]
     names = [name for name in names if name not in SLOW or args.engines or args.only]
     if not names:
