@@ -91,7 +91,11 @@ def said(value: Any) -> str:
         return f"{kind} {list(value.shape)} {sha(value)} sum {total!r}"
     if isinstance(value, (list, tuple)):
         line = " ".join(map(repr, value))
-        return line if len(line) < 600 else f"{len(value)} parts {hashlib.sha256(line.encode()).hexdigest()[:24]} {line[:200]}"
+        return (
+            line
+            if len(line) < 600
+            else f"{len(value)} parts {hashlib.sha256(line.encode()).hexdigest()[:24]} {line[:200]}"
+        )
     if isinstance(value, bytes):
         return f"{len(value)} bytes {hashlib.sha256(value).hexdigest()[:24]}"
     return repr(value)
@@ -406,7 +410,9 @@ def students(note: Note, folder: Path) -> None:
     draws = made.objective.like.draw(x)
     times = made.objective.walk(draws.t)
     note("times of a walk", times)
-    note("plain form", plain_distill(made.objective, made.net, made.objective.teacher, made.path, x, batch, draws, times))
+    note(
+        "plain form", plain_distill(made.objective, made.net, made.objective.teacher, made.path, x, batch, draws, times)
+    )
     note("lean form", made.objective.loss(made.net, made.path, x, batch, draws, times))
     for key, target in {"order 2": Progressive(4, order=2), "halving": SalimansHo()}.items():
         of = taught(Distill(target, 4))
@@ -625,7 +631,11 @@ def ways(note: Note, folder: Path) -> None:
         for key, step in {"euler": Euler(), "reinject": Reinject(1.0), "multistep": Multistep()}.items():
             for escape, choice in {"soft": None, "sampled": Commit("sample")}.items():
                 made = generator(stop=stop)
-                walked(note, f"early stop {lead} {share} {patience}; {key}; {escape}", made.sample(SEEDS, 9, step, escape=choice))
+                walked(
+                    note,
+                    f"early stop {lead} {share} {patience}; {key}; {escape}",
+                    made.sample(SEEDS, 9, step, escape=choice),
+                )
     for escape, choice in {"soft": None, "mode": Commit()}.items():
         for key, step in {"euler": Euler(), "renoise": Renoise(0.0), "head start": HeadStart()}.items():
             made = generator(net=elf(spans=True))
@@ -682,7 +692,9 @@ def prompts(note: Note, folder: Path) -> None:
                     note(f"{kind}; prompts; {sampler}; {escape}; guided {scale}", found)
         made = paired.sample(SEEDS, 4, prompt=paired.prompt(ids, starts, 3.0), guidance=2.0)
         walked(note, f"{kind}; prompts, the way", made)
-        walked(note, f"{kind}; holes, the way", plain.sample(SEEDS, 4, prompt=plain.prompt(ids, holes), escape=Commit()))
+        walked(
+            note, f"{kind}; holes, the way", plain.sample(SEEDS, 4, prompt=plain.prompt(ids, holes), escape=Commit())
+        )
         note(f"{kind}; answers", answers(paired, made.ids, starts))
         note(f"{kind}; generated", plain.generate(5, 4, seed=3, batch_size=2))
         note(f"{kind}; generated, from the second on", plain.generate(2, 4, seed=3, first=1, escape=Commit()))
@@ -719,7 +731,10 @@ def discrete(note: Note, folder: Path) -> None:
 
     words = Words(["<eos>", *(f"w{i}" for i in range(1, VOCAB))])
     ids = torch.randint(1, VOCAB, (3, LENGTH), generator=torch.Generator().manual_seed(1))
-    holes, starts = torch.arange(LENGTH)[None].expand(3, -1) % 3 == 0, torch.arange(LENGTH)[None] < torch.tensor([[3], [0], [5]])
+    holes, starts = (
+        torch.arange(LENGTH)[None].expand(3, -1) % 3 == 0,
+        torch.arange(LENGTH)[None] < torch.tensor([[3], [0], [5]]),
+    )
     ways = {"": Unmask(), "gumbel": Unmask(draws="gumbel"), "cold": Unmask(0.5), "many left": Unmask(left=0.2)}
     for timed in (False, True):
         torch.manual_seed(0)
@@ -780,13 +795,20 @@ def known_worlds(note: Note, folder: Path) -> None:
     from textflow.samplers import Euler, Heun, Multistep, Renoise, sample
 
     rows, length, times = 8, 20, [0.0, 0.2, 0.5, 0.8, 1.0]
-    for name, world in {"two codes": pair(2.0, 4, 3.0), "codes": atoms(16, 8, 0.0), "clouds": atoms(12, 4, 0.4)}.items():
+    for name, world in {
+        "two codes": pair(2.0, 4, 3.0),
+        "codes": atoms(16, 8, 0.0),
+        "clouds": atoms(12, 4, 0.4),
+    }.items():
         seen = met(world, 0.5, rows, length)
         mask = torch.arange(length)[None] < torch.arange(length - rows, length)[:, None]
         seen = seen._replace(mask=mask)
         real = (world.read, seen.x, seen.guess, mask)
         note(f"{name}, met", (seen.x, seen.z, tuple(seen.belief[:2]), seen.residual))
-        note(f"{name}, met twice", terminal(world.denoise, world.path, seen.x, mask, 0.4, Noise(range(rows)), 2).belief.mean)
+        note(
+            f"{name}, met twice",
+            terminal(world.denoise, world.path, seen.x, mask, 0.4, Noise(range(rows)), 2).belief.mean,
+        )
         note(f"{name}, streams", seeds_of(Noise(range(rows))))
 
         basis = row_space(world.weights)
@@ -841,7 +863,12 @@ def known_worlds(note: Note, folder: Path) -> None:
 
         noise = Noise(range(100, 100 + rows))
         start = world.path.mix(0 * seen.x, noise.normal_like(seen.x), 0.0)
-        for way, sampler in {"euler": Euler(), "heun": Heun(), "multistep": Multistep(), "renoise": Renoise(0.5)}.items():
+        for way, sampler in {
+            "euler": Euler(),
+            "heun": Heun(),
+            "multistep": Multistep(),
+            "renoise": Renoise(0.5),
+        }.items():
             trace = sample(world.denoise, sampler, world.path, times, start, Noise(range(200, 200 + rows)))
             seen_margins = margins(trace, mask=mask)
             note(f"{name}, margins, {way}", seen_margins)
@@ -870,7 +897,10 @@ def known_worlds(note: Note, folder: Path) -> None:
             for fed, choice in {"": make(), "ablated ": Ablated(make())}.items():
                 trace = sample(chosen(choice, Noise(range(rows))), Euler(), world.path, times, start, noise)
                 final = world.read(trace.z).argmax(-1)
-                given, weight = fed_of(trace), [evidence(world.read, seen.x, mask, world.path, t, streams(rows)) for t in trace.times]
+                given, weight = (
+                    fed_of(trace),
+                    [evidence(world.read, seen.x, mask, world.path, t, streams(rows)) for t in trace.times],
+                )
                 found = cci(given, final, weight, mask)
                 ids[fed + escape] = final
                 note(f"{name}, cci, {fed}{escape}", found)
@@ -903,7 +933,11 @@ def spectra(note: Note, folder: Path) -> None:
     note("percentile", percentile(u[2], 0.3))
     note("upper rates", [upper_rate(k, n) for k, n in ((0, 50), (1, 10), (4, 10), (40, 1000), (10, 10))])
     turn = torch.linalg.qr(noise.normal(12, 12)[0].double())[0]
-    maps = turn @ torch.diag(torch.linspace(0.1, 3, 12).double()) @ turn[:, torch.randperm(12, generator=torch.Generator().manual_seed(0))]
+    maps = (
+        turn
+        @ torch.diag(torch.linspace(0.1, 3, 12).double())
+        @ turn[:, torch.randperm(12, generator=torch.Generator().manual_seed(0))]
+    )
 
     def times(m: Tensor) -> Callable[[Tensor], Tensor]:
         return lambda v: (v.flatten(1) @ m.T).unflatten(1, v.shape[1:])
@@ -982,7 +1016,17 @@ def oracles(note: Note, folder: Path) -> None:
     from textflow.oracle import WORLDS, Imperfect, Yardstick, autoregressive, masked
     from textflow.oracle.coarea import Curved, coarea
     from textflow.oracle.separated import (
-        Cells, balanced, blocks, isoperimetric, missed, missed_by_two, normalised, perimeter, products, simplex, slabs,
+        Cells,
+        balanced,
+        blocks,
+        isoperimetric,
+        missed,
+        missed_by_two,
+        normalised,
+        perimeter,
+        products,
+        simplex,
+        slabs,
         slope,
     )  # fmt: skip
     from textflow.readouts import FromBelief
@@ -1178,7 +1222,12 @@ def codecs(note: Note, folder: Path) -> None:
 
     batch = text(True)
     dropped = torch.arange(ROWS) % 3 == 0
-    masks = {"everything": None, "text": batch.mask, "prompts": sight(batch.mask, batch.fixed), "dropped": sight(batch.mask, batch.fixed, dropped)}
+    masks = {
+        "everything": None,
+        "text": batch.mask,
+        "prompts": sight(batch.mask, batch.fixed),
+        "dropped": sight(batch.mask, batch.fixed, dropped),
+    }
     note("who sees whom", (masks["prompts"], masks["dropped"]))
     note("up to the end", (unended(batch.ids, batch.fixed, 3, 0), unended(batch.ids, batch.fixed, 3, 3)))
     torch.manual_seed(0)
@@ -1200,9 +1249,15 @@ def codecs(note: Note, folder: Path) -> None:
                 torch.manual_seed(1)
                 x = codec.encode(batch.ids, mask)
                 note(f"{name}, {'training' if training else 'still'}, {key}", x)
-                note(f"{name}, {'training' if training else 'still'}, {key}, without prompts", blank(x, batch.fixed, dropped))
+                note(
+                    f"{name}, {'training' if training else 'still'}, {key}, without prompts",
+                    blank(x, batch.fixed, dropped),
+                )
                 if codec.reads:
-                    note(f"{name}, {'training' if training else 'still'}, {key}, read", codec.readout(x + 0.2 * torch.randn_like(x)))
+                    note(
+                        f"{name}, {'training' if training else 'still'}, {key}, read",
+                        codec.readout(x + 0.2 * torch.randn_like(x)),
+                    )
         note(f"{name}, buffers", sorted(sha(buffer) for buffer in codec.buffers()))
 
 
@@ -1246,7 +1301,9 @@ def rooms(note: Note, folder: Path) -> None:
     rows_of("a mixture", source=Mixture(mixture, {"a": 1.0, "b": 3.0}))
     rows_of("a mixture of all", source=Mixture(mixture, until="all"))
     recipe(folder)
-    module = rows_of("pieces of words", source=Files(str(folder / "text.txt")), tokenizer=SentencePiece(320), validation=0.2)
+    module = rows_of(
+        "pieces of words", source=Files(str(folder / "text.txt")), tokenizer=SentencePiece(320), validation=0.2
+    )
     words = ["bada lopi 1", "In the beginning", ""]
     ids = module.tokenizer.encode(words)
     note("pieces of words, ids", ids)
@@ -1257,11 +1314,13 @@ def rooms(note: Note, folder: Path) -> None:
     for name, count in {"train": 60, "validation": 9, "test": 5}.items():
         (folder / f"{name}.jsonl").write_text(lines(draw, ["ba", "do", "ki", "lu", "mem"], count))
     files = [str(folder / f"{name}.jsonl") for name in ("train", "validation", "test")]
-    rows_of("pairs", source=PairFiles(files[0], validation=files[1], test=files[2]), length=30, given=14, validation=0.0)
+    rows_of(
+        "pairs", source=PairFiles(files[0], validation=files[1], test=files[2]), length=30, given=14, validation=0.0
+    )
     rows_of("pairs, split", source=PairFiles(files[0]), length=20, given=6, validation=0.2)
     for share in ((0.0, 0.0), (0.2, 0.1), (0.05, 0.5)):
         split = Split(*share)
-        for part in ("train", "validation", "held_apart"):
+        for part in ("train", "validation", "held_apart") if share[0] else ("train",):
             note(f"split {share}, {part}", list(split.texts(Made(), part)))
     note("the Bible", [document.text for document in islice(Bible().documents(), 20)])
     note("the order of rows", [list(islice(iter(Endless(23, 4, 7, lambda: 5, rank, 2)), 12)) for rank in (0, 1)])
@@ -1278,9 +1337,30 @@ def measures(note: Note, folder: Path) -> None:
     from tests.judge import TEXT, save_judge
     from textflow.eval.overlap import others, scores
     from textflow.metrics import (
-        COUNTINGS, KEPT, CorpusPerplexity, Entropy, Remembered, Scored, Scorer, bootstrap, clean_share,
-        corpus_perplexity, distinct, jackknife, mauve, mean_entropy, mean_repetition, ngram_diversity, numbers_of,
-        over_seeds, ratio, recovered, sample_perplexity, sequence_repetition, token_nll, token_recovery,
+        COUNTINGS,
+        KEPT,
+        CorpusPerplexity,
+        Entropy,
+        Remembered,
+        Scored,
+        Scorer,
+        bootstrap,
+        clean_share,
+        corpus_perplexity,
+        distinct,
+        jackknife,
+        mauve,
+        mean_entropy,
+        mean_repetition,
+        ngram_diversity,
+        numbers_of,
+        over_seeds,
+        ratio,
+        recovered,
+        sample_perplexity,
+        sequence_repetition,
+        token_nll,
+        token_recovery,
         unigram_entropy,
     )  # fmt: skip
 
@@ -1301,7 +1381,9 @@ def measures(note: Note, folder: Path) -> None:
         note(f"{name}, perplexity of parts", metric.compute())
 
     draw = torch.Generator().manual_seed(0)
-    samples = [torch.randint(7, (int(n),), generator=draw).tolist() for n in torch.randint(1, 30, (25,), generator=draw)]
+    samples = [
+        torch.randint(7, (int(n),), generator=draw).tolist() for n in torch.randint(1, 30, (25,), generator=draw)
+    ]
     note("entropies", [unigram_entropy(row) for row in samples])
     note("mean entropy", mean_entropy(samples))
     entropy = Entropy()
@@ -1337,7 +1419,9 @@ def measures(note: Note, folder: Path) -> None:
     note("mauve", mauve(*features, least=20, seeds=(25, 26)))
 
     words = TEXT.split()
-    texts = [" ".join(words[int(i)] for i in torch.randint(len(words), (n,), generator=draw)) for n in (3, 1, 5, 12, 7, 2, 9)]
+    texts = [
+        " ".join(words[int(i)] for i in torch.randint(len(words), (n,), generator=draw)) for n in (3, 1, 5, 12, 7, 2, 9)
+    ]
     texts += ["", "  \n", f"God{KEPT}the earth{KEPT}", "God <eos> the earth <eos> void"]
     save_judge(folder)
     for name in COUNTINGS:
@@ -1404,7 +1488,10 @@ def optimizers(note: Note, folder: Path) -> None:
             note(f"orthogonalised {shape}, {steps}", orthogonalise(matrix, steps))
         note(f"orthogonalised {shape}, half", orthogonalise(matrix, 5, torch.bfloat16))
         note(f"orthogonalised {shape}, directly", directly(matrix / 20, 3))
-    for key, options in {"constant": {"steps": 4}, "cosine": {"steps": 3, "shape": "cosine", "total": 12, "floor": 0.2}}.items():
+    for key, options in {
+        "constant": {"steps": 4},
+        "cosine": {"steps": 3, "shape": "cosine", "total": 12, "floor": 0.2},
+    }.items():
         optimizer = torch.optim.SGD(parts().parameters(), lr=0.5)
         schedule, rates = Warmup(optimizer, **options), []
         for _ in range(15):
@@ -1421,16 +1508,15 @@ def saved(path: Path) -> str:
     return weights(tensor.reshape(-1) for tensor in load_file(path).values())
 
 
-def logged(path: Path) -> list[float]:
-    """The numbers that a run logged, without those that are of time and memory."""
+def logged(path: Path) -> dict[str, list[float]]:
+    """The numbers that a run logged, by name; not those of time and memory."""
     import csv
 
-    clocked = ("second", "/s", "memory", "speed", "time", "eta", "gib", "_s")
-    rows = list(csv.DictReader(path.open()))
-    pairs = sorted((row["name"], int(row["step"]), row["value"]) for row in rows) if rows and "name" in rows[0] else [
-        (name, i, value) for i, row in enumerate(rows) for name, value in sorted(row.items())
-    ]  # fmt: skip
-    return [f"{name} {value}" for name, _, value in pairs if value and not any(word in name.lower() for word in clocked)]
+    found: dict[str, list[float]] = {}
+    for row in csv.DictReader(path.open()):
+        if not any(word in row["name"].lower() for word in ("second", "memory", "speed", "time", "gib", "per_s")):
+            found.setdefault(row["name"], []).append(float(row["value"]))
+    return found
 
 
 @group("fits: a toy, a recipe, its students")
@@ -1465,8 +1551,18 @@ def fits(note: Note, folder: Path) -> None:
             student = STUDENT.replace("wandb: true", "wandb: false")
             for name, words in {"students": student, "flow": FLOW}.items():
                 (folder / f"{name}.yaml").write_text(words)
-                run("distill", str(folder / f"{name}.yaml"), "--teacher", str(made["teacher"]), "--run.folder", str(folder / name))
-            made |= {"student of 4 steps": folder / "students" / "steps-4", "student of 2 steps": folder / "students" / "steps-2"}
+                run(
+                    "distill",
+                    str(folder / f"{name}.yaml"),
+                    "--teacher",
+                    str(made["teacher"]),
+                    "--run.folder",
+                    str(folder / name),
+                )
+            made |= {
+                "student of 4 steps": folder / "students" / "steps-4",
+                "student of 2 steps": folder / "students" / "steps-2",
+            }
             made |= {"flow map": folder / "flow" / "all-steps"}
         for key, where in made.items():
             note(f"{kind}, {key}, weights", saved(where / "model.safetensors"))
@@ -1516,12 +1612,9 @@ def engines(note: Note, folder: Path) -> None:
         note(f"{key}, optimizer", weights(part.reshape(-1) for part in kept if isinstance(part, Tensor)))
         for rank in range(1 if key.startswith("one") else 2):
             said = json.loads((folder / key / f"rank-{rank}.json").read_text())
-            note(f"{key}, rows of rank {rank}", said["seen"])
+            note(f"{key}, rows of rank {rank}", torch.tensor(said["seen"]))
             note(f"{key}, stream of rank {rank}", said["drawn"])
             note(f"{key}, buffers of rank {rank}", said["heard"])
-
-
-#HERE
 
 
 # --- the command
@@ -1578,17 +1671,31 @@ def main() -> int:
             print(f"recorded  {name}: {len(found)} numbers, {spent}", flush=True)
             continue
         old = whole.get(name, {})
-        wrong = [f"  MOVED: {key}: {apart(old[key], found[key])}" for key in old.keys() & found if old[key] != found[key]]
+        wrong = [
+            f"  MOVED: {key}: {apart(old[key], found[key])}" for key in old.keys() & found if old[key] != found[key]
+        ]
         wrong += [f"  MISSING: {key}" for key in old.keys() - found] + [f"  NEW: {key}" for key in found.keys() - old]
         moved, counts = moved + len(wrong), counts + len(found)
-        print("\n".join([f"{'MOVED' if wrong else 'same'}  {name}: {len(wrong)} of {len(found)} differ, {spent}", *sorted(wrong)]), flush=True)
+        print(
+            "\n".join(
+                [
+                    f"{'MOVED' if wrong else 'same'}  {name}: {len(wrong)} of {len(found)} differ, {spent}",
+                    *sorted(wrong),
+                ]
+            ),
+            flush=True,
+        )
     if args.what == "record":
         args.folder.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(whole, indent=1, sort_keys=True) + "\n")
-    elif not args.only and (lost := [name for name in whole if name not in names and (name not in SLOW or args.engines)]):
+    elif not args.only and (
+        lost := [name for name in whole if name not in names and (name not in SLOW or args.engines)]
+    ):
         moved += len(lost)
         print(f"MISSING groups: {'; '.join(lost)}")
-    print(f"{len(names)} groups, {sum(map(len, whole.values())) if args.what == 'record' else counts} numbers, {moved} moved or broken, {time.perf_counter() - start:.0f} s")
+    print(
+        f"{len(names)} groups, {sum(map(len, whole.values())) if args.what == 'record' else counts} numbers, {moved} moved or broken, {time.perf_counter() - start:.0f} s"
+    )
     return int(moved > 0)
 
 
