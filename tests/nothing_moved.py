@@ -1,3 +1,4 @@
+# ruff: noqa: B023, E501
 """What must not move while the code is taken apart and put together again. Temporary.
 
 python -m tests.nothing_moved record FOLDER     every number of every group -> FOLDER/baseline.json
