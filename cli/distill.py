@@ -116,7 +116,7 @@ def compare(folder: Path, n: int = 128) -> None:
         return
     from rich.console import Console
 
-    from textflow.eval.distillation.measure import Trial, costs, distillation
+    from textflow.eval.distillation.measure import Trial, costs, rounds
     from textflow.eval.protocol import held_out, recipe
     from textflow.models.causal_lm import scorer
     from textflow.runtime.atomic import replace_json
@@ -127,7 +127,7 @@ def compare(folder: Path, n: int = 128) -> None:
     trial = Trial(judge, batch, n, kept=json.loads(place.read_text()) if place.is_file() else [])
     with console.status("scoring") as status:
         cost = costs(folder, batch)
-        for record in distillation(folder, trial):
+        for record in rounds(folder, trial):
             records.append(record)
             replace_json(place, records + trial.kept[len(records) :])
             status.update(f"scored {len(records)} rows")

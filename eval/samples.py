@@ -18,7 +18,7 @@ from textflow.noise import sample_seeds
 from textflow.runtime.atomic import replace_text
 
 # What a sample depends on: another version of any of this draws anew.
-ROOMS = ("codecs", "clocks", "nets", "paths", "readouts", "samplers", "escapes")
+ROOMS = ("codecs", "schedules", "nets", "paths", "readouts", "samplers", "escapes")
 
 
 @dataclass(frozen=True)

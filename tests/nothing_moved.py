@@ -171,7 +171,7 @@ def ten(
 
 def generator(**options: Any) -> Any:
     """An untrained ELF generator whose weights all say something, net and average alike."""
-    from tests.untrained import untrained
+    from tests.helpers.tiny_generator import untrained
 
     made = untrained(VOCAB, DIM, LENGTH, **options)
     made.net.load_state_dict(made.twin.state_dict())
@@ -187,8 +187,8 @@ def elf(**options: Any) -> Callable[[int, int], nn.Module]:
 
 def dit(seed: int, spans: bool, **options: Any) -> nn.Module:
     """A small DiT over one-hot tokens."""
-    from textflow.clocks import LogitNormal
     from textflow.nets.dit import DiT
+    from textflow.schedules import LogitNormal
 
     torch.manual_seed(seed)
     size = {"width": 16, "depth": 2, "heads": 2, "cond": 8, "spans": spans, "clock": LogitNormal()} | options
@@ -206,11 +206,11 @@ def generators_steps(note: Note, key: str, made: Any, batch: Any) -> None:
 
 @group("objectives: a teacher of continuous latents")
 def teachers(note: Note, folder: Path) -> None:
-    from textflow.clocks import DecodeError, LogitNormal, Uniform
     from textflow.codecs import Learned, Table
     from textflow.objectives import ELFObjective
-    from textflow.objectives.plain import plain_loss
     from textflow.paths import Linear
+    from textflow.reference.elf import plain_loss
+    from textflow.schedules import DecodeError, LogitNormal, Uniform
 
     for coins in ("exact", "stratified"):
         for error in ("velocity", "x"):
@@ -281,12 +281,13 @@ def wide(vocab: int = VOCAB, rows: int = ROWS) -> tuple[Tensor, Any]:
 
 @group("objectives: flow maps and mean flows from the data and from a teacher")
 def flows(note: Note, folder: Path) -> None:
-    from textflow.clocks import LogitNormal, Uniform
+    from textflow.distill import FlowMap, MeanFlowObjective
+    from textflow.distill.targets import Copy, Eulerian, Lagrangian, SemiGroup
     from textflow.nets import Frozen
     from textflow.nets.dit import Residual
-    from textflow.objectives import ELFObjective, FlowMap, MeanFlowObjective
+    from textflow.objectives import ELFObjective
     from textflow.paths import Linear
-    from textflow.targets import Copy, Eulerian, Lagrangian, SemiGroup
+    from textflow.schedules import LogitNormal, Uniform
 
     path, (x, batch) = Linear(1.0, 1e-3), wide()
 
@@ -340,13 +341,14 @@ def taught(objective: Any, prompt: bool = False, like: Any = None, teacher: Any 
 
 @group("objectives: students of fewer steps")
 def students(note: Note, folder: Path) -> None:
-    from textflow.clocks import LogitNormal
     from textflow.codecs import Learned
+    from textflow.diagnostics.target_error import target_error
+    from textflow.distill import Distill
+    from textflow.distill.targets import Consistency, Progressive, SalimansHo
     from textflow.escapes import All, Confident, Tube
-    from textflow.objectives import Distill, ELFObjective
-    from textflow.objectives.plain_distill import plain_distill
-    from textflow.objectives.target_error import target_error
-    from textflow.targets import Consistency, Progressive, SalimansHo
+    from textflow.objectives import ELFObjective
+    from textflow.reference.distill import plain_distill
+    from textflow.schedules import LogitNormal
     from textflow.types import Given
 
     like = ELFObjective
@@ -431,8 +433,9 @@ def students(note: Note, folder: Path) -> None:
 
 @group("objectives: students of steps of any length")
 def flow_students(note: Note, folder: Path) -> None:
-    from textflow.objectives import DistillFlow, ELFObjective
-    from textflow.targets import Copy, Eulerian, Lagrangian, MeanFlow, SemiGroup
+    from textflow.distill import DistillFlow
+    from textflow.distill.targets import Copy, Eulerian, Lagrangian, MeanFlow, SemiGroup
+    from textflow.objectives import ELFObjective
 
     targets: dict[str, Callable[[], Any]] = {
         "semigroup": SemiGroup,
@@ -459,15 +462,15 @@ def flow_students(note: Note, folder: Path) -> None:
 
 @group("objectives: masks, next tokens, autoencoders")
 def others(note: Note, folder: Path) -> None:
-    from textflow.autoencoder import Autoencoder
-    from textflow.causal import CausalLM
-    from textflow.clocks import Uniform
     from textflow.codecs import Learned, Table
-    from textflow.masked import Masked
-    from textflow.nets.mdlm import MDLM
-    from textflow.objectives import SUBS
+    from textflow.discrete import SUBS
+    from textflow.discrete.absorbing import Masking
+    from textflow.discrete.mdlm import MDLM
+    from textflow.models.autoencoder import Autoencoder
+    from textflow.models.causal_lm import CausalLM
+    from textflow.models.discrete_diffusion import Masked
     from textflow.paths import Linear
-    from textflow.paths.masking import Masking
+    from textflow.schedules import Uniform
 
     masked = {
         "masks": SUBS(),
@@ -580,8 +583,8 @@ def pairs_of_both(note: Note, folder: Path) -> None:
 
 @group("sampling: every clock")
 def grids(note: Note, folder: Path) -> None:
-    from textflow.clocks import DecodeError, Drawn, Flip, LogitNormal, Uniform
     from textflow.escapes import Commit
+    from textflow.schedules import DecodeError, Drawn, Flip, LogitNormal, Uniform
 
     made, batch = generator(), text(rows=64)
     flip, error = Flip(points=9), DecodeError(points=17)
@@ -662,13 +665,13 @@ def one_hot(vocab: int) -> Any:
 
 @group("sampling: prompts, holes, texts")
 def prompts(note: Note, folder: Path) -> None:
-    from tests.words import Words
+    from tests.helpers.word_tokenizer import Words
     from textflow.codecs import Learned
     from textflow.escapes import Commit, Fair, Sharpen, Soft, Tube
-    from textflow.holes import answers, continued, infilled, tensors, told
+    from textflow.models.infilling import answers, continued, infilled, tensors, told
     from textflow.objectives import ELFObjective
     from textflow.samplers import Prompt
-    from textflow.samplers.prompted import answer, ended
+    from textflow.samplers.prompt import answer, ended
 
     words = Words(["<eos>", "<unk>", *(f"w{i}" for i in range(2, VOCAB))])
 
@@ -720,15 +723,15 @@ def prompts(note: Note, folder: Path) -> None:
 
 @group("sampling: masks and next tokens")
 def discrete(note: Note, folder: Path) -> None:
-    from tests.words import Words
-    from textflow.causal import CausalLM
-    from textflow.clocks import LogitNormal, Uniform
-    from textflow.masked import Masked
-    from textflow.nets.mdlm import MDLM
+    from tests.helpers.word_tokenizer import Words
+    from textflow.discrete import SUBS, Unmask
+    from textflow.discrete.mdlm import MDLM
+    from textflow.models.autoregressive import NextToken
+    from textflow.models.causal_lm import CausalLM
+    from textflow.models.discrete_diffusion import Masked
     from textflow.noise import Noise
-    from textflow.objectives import SUBS
-    from textflow.samplers import NextToken, Unmask
-    from textflow.samplers.draw import invert, race
+    from textflow.samplers.categorical import invert, race
+    from textflow.schedules import LogitNormal, Uniform
 
     words = Words(["<eos>", *(f"w{i}" for i in range(1, VOCAB))])
     ids = torch.randint(1, VOCAB, (3, LENGTH), generator=torch.Generator().manual_seed(1))
@@ -776,15 +779,15 @@ def discrete(note: Note, folder: Path) -> None:
 
 @group("diagnostics: worlds whose posterior is known")
 def known_worlds(note: Note, folder: Path) -> None:
-    from tests.diagnostics.codes import First, atoms, met, pair, streams
+    from tests.helpers.independent_tokens import First, atoms, met, pair, streams
     from textflow.diagnostics.ablation import Ablated, ablation
-    from textflow.diagnostics.blunt import blunt
     from textflow.diagnostics.cci import cci, cci_info, evidence, fed_of, forced_nll
     from textflow.diagnostics.dabi import Response, adversarial, dabi, respond, smooth, summary, sweep
+    from textflow.diagnostics.decoder_temperature import blunt
     from textflow.diagnostics.density import boundary_density, density_at
     from textflow.diagnostics.facets import facets, joint_facets
     from textflow.diagnostics.margins import early_exit, fit_threshold, margins
-    from textflow.diagnostics.meter import Meter
+    from textflow.diagnostics.metric import Meter
     from textflow.diagnostics.residual import channel_blur, seeds_of, terminal
     from textflow.diagnostics.rollin import cumulative, depth, rates, rollin
     from textflow.diagnostics.rowspace import row_fraction, row_space, seen_directions
@@ -966,9 +969,9 @@ def watches() -> dict[str, Any]:
 
 @group("diagnostics: what callbacks measure of generators and codecs")
 def watched(note: Note, folder: Path) -> None:
-    from textflow.autoencoder import Autoencoder
     from textflow.codecs import Learned, Table
     from textflow.escapes import Commit
+    from textflow.models.autoencoder import Autoencoder
     from textflow.noise import Noise
     from textflow.objectives import ELFObjective
     from textflow.oracle import WORLDS
@@ -1011,7 +1014,6 @@ def watched(note: Note, folder: Path) -> None:
 
 @group("oracles: worlds, readers, scores")
 def oracles(note: Note, folder: Path) -> None:
-    from textflow.clocks import Uniform
     from textflow.escapes import Commit
     from textflow.noise import Noise
     from textflow.oracle import WORLDS, Imperfect, Yardstick, autoregressive, masked
@@ -1032,6 +1034,7 @@ def oracles(note: Note, folder: Path) -> None:
     )  # fmt: skip
     from textflow.readouts import FromBelief
     from textflow.samplers import Euler, Multistep, Reinject, Renoise
+    from textflow.schedules import Uniform
     from textflow.types import Given
 
     for name, make in WORLDS.items():
@@ -1094,14 +1097,14 @@ def oracles(note: Note, folder: Path) -> None:
 
 @group("clocks and paths")
 def clocks(note: Note, folder: Path) -> None:
-    from tests.clocks.test_flip import PATH, exact, read
-    from tests.clocks.test_flip import text as coded
-    from textflow.clocks import DecodeError, Drawn, Flip, LogitNormal, Uniform
+    from tests.schedules.test_flip_rate import PATH, exact, read
+    from tests.schedules.test_flip_rate import text as coded
+    from textflow.discrete.absorbing import Masking
+    from textflow.distill.targets.base import share
     from textflow.nets.dit import cdf
     from textflow.noise import Noise
     from textflow.paths import Linear
-    from textflow.paths.masking import Masking
-    from textflow.targets.base import share
+    from textflow.schedules import DecodeError, Drawn, Flip, LogitNormal, Uniform
 
     flip, few, error = Flip(), Flip(0.3, 0.05, 9), DecodeError(0.2, 17)
     x, batch = coded(40, 30)
@@ -1155,9 +1158,9 @@ def clocks(note: Note, folder: Path) -> None:
 
 @group("nets")
 def nets(note: Note, folder: Path) -> None:
+    from textflow.discrete.mdlm import MDLM, subs
     from textflow.nets import ELF
     from textflow.nets.dit import DiT, Residual
-    from textflow.nets.mdlm import MDLM, subs
     from textflow.paths import Linear
     from textflow.types import Given
 
@@ -1219,7 +1222,7 @@ def codecs(note: Note, folder: Path) -> None:
     from transformers import T5Config, T5EncoderModel
 
     from textflow.codecs import T5, Learned, Table
-    from textflow.codecs.sight import blank, sight, unended
+    from textflow.codecs.prefix_mask import blank, sight, unended
 
     batch = text(True)
     dropped = torch.arange(ROWS) % 3 == 0
@@ -1267,10 +1270,10 @@ def rooms(note: Note, folder: Path) -> None:
     import random
     from itertools import islice
 
-    from tests.cli.tiny import lines, recipe
-    from tests.data_room.conftest import Letters, Made
+    from tests.data.conftest import Letters, Made
+    from tests.helpers.tiny_recipe import lines, write_recipe as recipe
     from textflow.data import Bible, DataModule, Files, Mixture, PairFiles, SentencePiece, Split, Tokenizer
-    from textflow.data.order import Endless, Once
+    from textflow.data.samplers import Endless, Once
 
     def rows_of(key: str, **options: Any) -> Any:
         defaults = {"source": Made(), "tokenizer": Letters(), "length": 16, "batch_size": 4, "validation": 0.1}
@@ -1335,8 +1338,8 @@ def rooms(note: Note, folder: Path) -> None:
 def measures(note: Note, folder: Path) -> None:
     from safetensors.torch import load_file
 
-    from tests.judge import TEXT, save_judge
-    from textflow.eval.overlap import others, scores
+    from tests.helpers.tiny_scorer import TEXT, save_judge
+    from textflow.eval.bleu_rouge import others, scores
     from textflow.metrics import (
         COUNTINGS,
         KEPT,
@@ -1365,7 +1368,7 @@ def measures(note: Note, folder: Path) -> None:
         unigram_entropy,
     )  # fmt: skip
 
-    data = load_file(Path(__file__).parent / "data" / "metrics_tiny.safetensors")
+    data = load_file(Path(__file__).parent / "assets" / "metrics_tiny.safetensors")
     ids, eos, lengths = data["ids"], int(data["eos"]), data["attention_mask"].sum(1)
     nll = token_nll(data["logits"], ids)
     note("surprise of tokens", nll)
@@ -1448,10 +1451,10 @@ def measures(note: Note, folder: Path) -> None:
 def optimizers(note: Note, folder: Path) -> None:
     from copy import deepcopy
 
+    from textflow.reference.muon import PlainMuonAdam
     from textflow.training import MuonAdam, Warmup
     from textflow.training.ema import follow
-    from textflow.training.orthogonal import directly, orthogonalise
-    from textflow.training.plain_optim import PlainMuonAdam
+    from textflow.training.newton_schulz import directly, orthogonalise
 
     def parts() -> nn.Module:
         torch.manual_seed(0)
@@ -1524,8 +1527,8 @@ def logged(path: Path) -> dict[str, list[float]]:
 def fits(note: Note, folder: Path) -> None:
     import textflow
     from tests.cli.test_distill import FLOW, STUDENT
-    from tests.cli.tiny import pairs, recipe
-    from tests.training.toy import fit
+    from tests.helpers.tiny_recipe import pairs, write_recipe as recipe
+    from tests.helpers.toy_run import fit
     from textflow.cli.app import main as cli
 
     def run(*words: str) -> None:
@@ -1576,13 +1579,13 @@ def fits(note: Note, folder: Path) -> None:
 @group("converted checkpoints")
 def converted(note: Note, folder: Path) -> None:
     import textflow
-    from tests.test_convert import official
+    from tests.convert.test_elf import official
     from textflow.cli.app import main as cli
     from textflow.types import Given
 
     for name in ("elf_tiny", "elf_train_tiny"):
         (folder / name).mkdir()
-        file, data, _ = official(folder / name, name)
+        file, data, _ = official(folder / name, name.removesuffix("_tiny"))
         assert cli(["convert", "elf", str(file), str(folder / name / "run")]) == 0
         note(f"{name}, weights", saved(folder / name / "run" / "model.safetensors"))
         made = textflow.load(folder / name / "run")
@@ -1595,8 +1598,8 @@ def converted(note: Note, folder: Path) -> None:
 
 @group("engines", slow=True)
 def engines(note: Note, folder: Path) -> None:
-    from tests.cli.tiny import recipe
-    from tests.training.world import run, state
+    from tests.helpers.launcher import run, state
+    from tests.helpers.tiny_recipe import recipe
 
     recipe(folder)
     names = ["ddp", "zero1", "zero2", "zero3", "fsdp"]

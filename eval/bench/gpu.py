@@ -54,7 +54,7 @@ class Job(NamedTuple):
     def command(self) -> list[str]:
         """Of the process."""
         told = self._asdict() | {"setting": words(self.setting), "threads": torch.get_num_threads()}
-        return [sys.executable, "-m", f"{__package__}.way", json.dumps(told)]
+        return [sys.executable, "-m", f"{__package__}.worker", json.dumps(told)]
 
 
 def jobs(setting: Setting, repeats: int) -> list[Job]:
