@@ -10,69 +10,72 @@ from typing import Any
 
 HELP = """usage: textflow check RECIPE [OVERLAY ...] [--key value ...]
 
-Look a recipe over in seconds, with the words that `textflow fit` takes: it parses, its text can be read, the tokenizer
-gives text back, shapes fit, one real step works; how much memory and how many tokens it takes. Nothing is kept.
+Validate a recipe in seconds, with the same arguments as `textflow fit`: the recipe parses, the text can be read, the
+tokenizer reproduces it, shapes match and one training step succeeds. Prints memory and tokens. Leaves no files.
 
-Plan a big job, without its hardware, text or network: memory a device under its engine, time by the FLOP formula.
+With --devices, plan a large job without its GPUs, its text or a network: memory per device, time from the FLOP formula.
 
-  --devices 64     of all machines; this asks for a plan
-  --tokens 9.04e9  of an epoch, for its time where the text is not at hand
-  --card H100      whose peak is taken; --mfu .4 the share of it that is assumed
-  --vocab 32100    number of ids, where the tokenizer is not at hand"""
+  --devices 64           number of devices on all machines; requests the plan
+  --epoch-tokens 9.04e9  number of tokens in an epoch, to estimate its time without the text
+  --gpu H100             GPU whose peak FLOP/s the estimate assumes
+  --mfu .4               fraction of the GPU's peak that training is assumed to reach (MFU)
+  --vocab-size 32100     vocabulary size, if the tokenizer cannot be loaded"""
 
 
-def check(words: list[str]) -> int:
-    """Look a recipe over; what is wrong is a ValueError, raised once all that can be looked at has been.
+def check(argv: list[str]) -> int:
+    """Validate a recipe; all checks run before their errors are raised together as a ValueError.
 
     Args:
-        words: recipe, overlays and --key value.
+        argv: arguments after the verb: recipe, overlays and --key value.
     """
-    if not words or {"-h", "--help"} & set(words):
+    if not argv or {"-h", "--help"} & set(argv):
         print(HELP)
         return 0
-    from .fit import quiet
+    from .fit import silence_warnings
 
-    quiet()
-    with hushed(), tempfile.TemporaryDirectory() as folder:
-        if any(word.partition("=")[0] == "--devices" for word in words):
-            os.environ["HF_HUB_OFFLINE"] = "1"  # before the library that obeys it is imported
+    silence_warnings()
+    with silence_lightning(), tempfile.TemporaryDirectory() as folder:
+        if any(word.partition("=")[0] == "--devices" for word in argv):
+            os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported
             from . import plan
 
-            walk(plan.STEPS, plan.asked(words))
+            run_checks(plan.STEPS, plan.parse_plan(argv))
         else:
-            from .preflight import STEPS, Look
+            from .preflight import STEPS, CheckState
 
-            walk(STEPS, Look(words, Path(folder)))
+            run_checks(STEPS, CheckState(argv, Path(folder)))
     return 0
 
 
-def walk(steps: Mapping[str, tuple[Callable[[Any], str], set[str]]], state: Any) -> None:
-    """Every step whose needs were met; prints the good ones and raises the bad ones together.
+def run_checks(steps: Mapping[str, tuple[Callable[[Any], str], set[str]]], state: Any) -> None:
+    """Run every step whose prerequisites passed; print the results and raise the errors together.
 
     Args:
-        steps: by name: what is done, what must have gone well before.
-        state: what the steps find out.
+        steps: function and prerequisites of each step, by name.
+        state: state that the steps share and fill in.
     """
-    good, bad = set[str](), dict[str, Exception]()
+    passed, errors = set[str](), dict[str, Exception]()
     for name, (step, needs) in steps.items():
-        if needs <= good:
+        if needs <= passed:
             try:
                 print(f"ok   {name:<10}{step(state)}", flush=True)
-                good.add(name)
-            except Exception as error:  # of any kind: a part of the user's own may raise what it likes
-                bad[name] = error
-    if bad:
-        raise ValueError("\n".join(line(name, error) for name, error in bad.items())) from next(iter(bad.values()))
+                passed.add(name)
+            except Exception as error:  # of any kind: a user's own class may raise any exception
+                errors[name] = error
+    if errors:
+        raise ValueError("\n".join(format_error(name, error) for name, error in errors.items())) from next(
+            iter(errors.values())
+        )
 
 
-def line(name: str, error: Exception) -> str:
-    """What went wrong in a step, in one line."""
+def format_error(name: str, error: Exception) -> str:
+    """Error of a step in one line."""
     return f"{name}: {' '.join(str(error).split())[:600] or type(error).__name__}"
 
 
 @contextmanager
-def hushed() -> Iterator[None]:
-    """Without the remarks that belong to a long run."""
+def silence_lightning() -> Iterator[None]:
+    """Suppress Lightning's informational messages, which concern long runs."""
     names = ("lightning.pytorch.utilities.rank_zero", "lightning_utilities.core.rank_zero")
     loggers = [(logger, logger.level) for logger in map(logging.getLogger, names)]
     try:

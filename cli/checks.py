@@ -1,4 +1,4 @@
-"""What `textflow check` tries out: a tokenizer's round trip, a pass, a step."""
+"""Checks of `textflow check`: a tokenizer's round trip, a forward pass, a training step."""
 
 import os
 from collections.abc import Sequence
@@ -8,59 +8,62 @@ import torch
 from torch import Tensor, nn
 
 from textflow.models.autoencoder import Autoencoder
-from textflow.models.discrete_diffusion import Masked
+from textflow.models.discrete_diffusion import DiscreteDiffusion
 from textflow.models.generator import Generator
 from textflow.training.engines.compatibility import refuse_optimizer, refuse_precision, refuse_tangents
-from textflow.types import Batch, Given
+from textflow.types import Batch, Conditioning
 
-from .estimate import Engine, saved, size, state_size
+from .estimate import Engine, count_saved_bytes, num_bytes, optimizer_bytes
 
-LARGE = 20_000_000  # parameters; Muon's update of a larger net takes a CPU more than seconds
+MAX_UPDATED_PARAMETERS = 20_000_000  # parameters; Muon's update of a larger net takes too long on a CPU
 
 
-def round_trip(texts: Sequence[str], back: Sequence[str]) -> str:
-    """How many texts come back as they were, and the first difference; an error if nothing comes back.
+def check_round_trip(texts: Sequence[str], decoded: Sequence[str]) -> str:
+    """Count the texts that decode to themselves, and show the first difference.
 
     Args:
-        texts: what was encoded.
-        back: what was decoded.
+        texts: texts before encoding.
+        decoded: texts decoded from their ids.
+
+    Raises:
+        ValueError: if every text decodes to nothing.
     """
-    if not any(text.strip() for text in back):
+    if not any(text.strip() for text in decoded):
         raise ValueError(
-            f"of {len(texts)} documents nothing comes back from the tokenizer; choose one of this language"
+            f"the tokenizer decodes all {len(texts)} documents to nothing; choose a tokenizer for this language"
         )
-    pairs = [(text, found) for text, found in zip(texts, back, strict=True) if text != found]
-    said = f"{len(texts) - len(pairs)} of {len(texts)} documents come back exactly"
+    pairs = [(text, result) for text, result in zip(texts, decoded, strict=True) if text != result]
+    summary = f"{len(texts) - len(pairs)} of {len(texts)} documents decode exactly"
     if not pairs:
-        return said
-    text, found = pairs[0]
-    spot = len(os.path.commonprefix([text, found]))
-    around = slice(max(spot - 12, 0), spot + 20)
-    return f"{said}; the tokenizer changes the others, first {text[around]!r} -> {found[around]!r}"
+        return summary
+    text, result = pairs[0]
+    position = len(os.path.commonprefix([text, result]))
+    excerpt = slice(max(position - 12, 0), position + 20)
+    return f"{summary}; the tokenizer changes the others, first {text[excerpt]!r} -> {result[excerpt]!r}"
 
 
-def standing(model: Any) -> dict[str, int]:
-    """Bytes that stay from step to step, of a model on the meta device."""
+def persistent_bytes(model: Any) -> dict[str, int]:
+    """Bytes that persist between training steps, by kind, for a model on the meta device."""
     optimizer = model.configure_optimizers()["optimizer"]
     trained = [p for p in model.net.parameters() if p.requires_grad]
     for p in trained:
         p.grad = torch.zeros_like(p)
     optimizer.step()
     return {
-        "weights": size(model.net.parameters()),
-        "gradients": size(trained),
-        "optimizer": state_size(optimizer),
-        "average": size(model.twin.parameters()),
+        "weights": num_bytes(model.net.parameters()),
+        "gradients": num_bytes(trained),
+        "optimizer": optimizer_bytes(optimizer),
+        "average": num_bytes(model.ema_net.parameters()),
     }
 
 
-def refuse_under(engine: Engine, model: Any, precision: str) -> None:
-    """What the engine would refuse at the start of a fit.
+def check_engine(engine: Engine, model: Any, precision: str) -> None:
+    """Raise the errors that the engine would raise at the start of a fit.
 
     Args:
-        engine: of the recipe.
-        model: on the meta device.
-        precision: of the trainer.
+        engine: engine of the recipe.
+        model: model on the meta device.
+        precision: precision of the trainer, such as bf16-mixed.
     """
     if engine.name == "ddp":
         return
@@ -70,107 +73,110 @@ def refuse_under(engine: Engine, model: Any, precision: str) -> None:
         refuse_tangents(model, engine.title)
 
 
-def forward(model: Any, rows: int, length: int) -> str:
-    """One pass of a model over zeros; its shapes, compared with those needed.
+def check_forward(model: Any, rows: int, length: int) -> str:
+    """Run one forward pass over zeros and compare its shapes with the expected ones.
 
     Args:
-        model: a Generator, an Autoencoder, a Masked, or one that wraps a causal transformer.
-        rows: of the batch.
-        length: tokens a row.
+        model: a Generator, an Autoencoder, a DiscreteDiffusion, or a wrapper of a causal transformer.
+        rows: number of rows in the batch.
+        length: number of tokens in a row.
     """
     if isinstance(model, Generator):
         z, t = torch.zeros(rows, length, model.codec.dim), torch.ones(rows)
-        mean = model.net(z, t, Given(prev=z, w=t)).mean
-        with torch.no_grad():  # what is written keeps nothing for a way back
-            logits = model.logits(z)
-        needed = [list(z.shape), [rows, length, model.codec.vocab]]
-        if (found := [list(mean.shape), list(logits.shape)]) != needed:
-            raise ValueError(f"mean and logits have shapes {found}, {needed} are needed: mend the net or the readout")
-        return f"latents {needed[0]} -> mean {found[0]}, logits {found[1]}"
+        mean = model.net(z, t, Conditioning(self_cond=z, guidance=t)).mean
+        with torch.no_grad():  # decoding is not part of the backward pass
+            logits = model.decode_logits(z)
+        expected = [list(z.shape), [rows, length, model.codec.vocab_size]]
+        if (shapes := [list(mean.shape), list(logits.shape)]) != expected:
+            raise ValueError(f"mean and logits have shapes {shapes}, need {expected}: correct the net or the readout")
+        return f"latents {expected[0]} -> mean {shapes[0]}, logits {shapes[1]}"
     if isinstance(model, Autoencoder):
         net: Any = model.net
         z = torch.zeros(rows, length, net.dim)
-        return f"latents {list(z.shape)} -> logits {list(net.readout(z).shape)}"
-    if isinstance(model, Masked):
-        logits = model.net.logits(model.net(torch.full((rows, length), model.net.mask), torch.zeros(rows)))
+        return f"latents {list(z.shape)} -> logits {list(net.decode_logits(z).shape)}"
+    if isinstance(model, DiscreteDiffusion):
+        logits = model.net.lm_logits(model.net(torch.full((rows, length), model.net.mask_id), torch.zeros(rows)))
         return f"ids {[rows, length]} -> logits {list(logits.shape)}"
     logits = model.net(input_ids=torch.zeros(rows, length, dtype=torch.long)).logits
     return f"ids {[rows, length]} -> logits {list(logits.shape)}"
 
 
-def clocks(model: Generator, config: Any, batch: Batch) -> str:
-    """Measure the clocks, or give them a uniform law while the codec is untrained; says what was done."""
-    if model.codec.ready:
-        model.measure(batch, [clock for clock in model.unmeasured() if not clock.needs_denoiser])
+def fit_time_schedules(model: Generator, config: Any, batch: Batch) -> str:
+    """Fit the time schedules, or make them uniform while the codec is untrained; return a note on it."""
+    if model.codec.is_trained:
+        model.fit_schedules(batch, [schedule for schedule in model.unfitted_schedules() if not schedule.needs_denoiser])
         return ""
     if not config.codec:
         kind = type(model.codec).__name__
-        raise ValueError(f"the codec {kind} is not trained: name its recipe or its run with --codec")
-    unmeasured = model.unmeasured()
-    for clock in unmeasured:
-        clock.assume_uniform()
-    return "; untrained as yet" + ("; the clock, measured once it is trained, is uniform here" if unmeasured else "")
+        raise ValueError(f"the codec {kind} is not trained: give its recipe or its run with --codec")
+    unfitted = model.unfitted_schedules()
+    for schedule in unfitted:
+        schedule.assume_uniform()
+    note = "; its time schedule is fitted after training and is uniform in this check" if unfitted else ""
+    return f"; not trained yet{note}"
 
 
-def excerpt(batch: Batch, length: int) -> Batch:
-    """Some positions of a batch's rows: the first, of pairs those around the end of the shortest source.
+def truncate_batch(batch: Batch, length: int) -> Batch:
+    """Truncate the rows of a batch: to the first positions, or for pairs around the end of the shortest source.
 
     Args:
-        batch: whole rows.
-        length: positions, at most.
+        batch: full rows.
+        length: largest number of positions to keep.
     """
-    first = 0 if batch.fixed is None else max(int(batch.fixed.sum(1).min()) - length // 2, 0)
-    return batch.each(lambda part: part[:, first : first + length])
+    first = 0 if batch.prompt_mask is None else max(int(batch.prompt_mask.sum(1).min()) - length // 2, 0)
+    return batch.map(lambda part: part[:, first : first + length])
 
 
-class Step(NamedTuple):
-    """What a step gave.
+class StepResult(NamedTuple):
+    """Results of a training step.
 
     Args:
-        loss: a scalar.
-        norm: of all gradients together.
-        kept: bytes that the pass kept for the way back.
-        updated: parameters that the optimizer moved.
-        whole: whether these are all.
+        loss: training loss, a scalar.
+        grad_norm: norm of all gradients together.
+        activation_bytes: bytes saved for the backward pass.
+        num_updated: number of parameters that the optimizer updated.
+        is_complete: True if the optimizer updated all parameters.
     """
 
     loss: Tensor
-    norm: Tensor
-    kept: int
-    updated: int
-    whole: bool
+    grad_norm: Tensor
+    activation_bytes: int
+    num_updated: int
+    is_complete: bool
 
 
-def step(model: Any, batch: Batch) -> Step:
-    """One step: all gradients, and an update; its numbers may be anything but infinite.
+def run_step(model: Any, batch: Batch) -> StepResult:
+    """Run one training step: all gradients and an update, which must be finite.
 
     Args:
-        model: to be trained; it is changed.
-        batch: small.
+        model: model to train; it is modified.
+        batch: small training batch.
     """
-    named = [(name, p) for name, p in model.net.named_parameters() if p.requires_grad]
-    few = some(named, LARGE)
+    trainable = [(name, p) for name, p in model.net.named_parameters() if p.requires_grad]
+    few = sample_parameters(trainable, MAX_UPDATED_PARAMETERS)
     optimizer = model.optimizer(few)
-    with saved(model) as kept:
+    with count_saved_bytes(model) as saved:
         loss = model.losses(model.net, batch)["loss"]
     loss.backward()
-    norm = nn.utils.get_total_norm([p.grad for _, p in named if p.grad is not None])
+    norm = nn.utils.get_total_norm([p.grad for _, p in trainable if p.grad is not None])
     optimizer.step()
     if not all(bool(tensor.isfinite().all()) for tensor in (loss, norm, *(p for _, p in few))):
         raise ValueError(
             f"loss {loss.item():.3f}, gradient norm {norm.item():.3f}: these or the weights after the step are not "
-            "finite; lower the learning rate or look at the codec"
+            "finite; lower the learning rate or check the codec"
         )
-    return Step(loss, norm, sum(kept.values()), sum(p.numel() for _, p in few), len(few) == len(named))
+    return StepResult(loss, norm, sum(saved.values()), sum(p.numel() for _, p in few), len(few) == len(trainable))
 
 
-def some(named: Sequence[tuple[str, nn.Parameter]], most: int) -> list[tuple[str, nn.Parameter]]:
-    """All parameters, or where they are more than `most` numbers, one of each shape.
+def sample_parameters(
+    parameters: Sequence[tuple[str, nn.Parameter]], max_parameters: int
+) -> list[tuple[str, nn.Parameter]]:
+    """Return all parameters, or one of each shape if they hold more than `max_parameters` numbers.
 
     Args:
-        named: pairs (name, parameter).
-        most: numbers in all of them together.
+        parameters: pairs (name, parameter).
+        max_parameters: largest total number of elements to return in full.
     """
-    if sum(p.numel() for _, p in named) <= most:
-        return list(named)
-    return list({p.shape: (name, p) for name, p in reversed(named)}.values())
+    if sum(p.numel() for _, p in parameters) <= max_parameters:
+        return list(parameters)
+    return list({p.shape: (name, p) for name, p in reversed(parameters)}.values())

@@ -1,4 +1,4 @@
-"""textflow compare: the kept records of several runs in one table."""
+"""textflow compare: evaluation records of several runs in one table."""
 
 from pathlib import Path
 
@@ -10,36 +10,36 @@ def compare(
     published: str | None = None,
     format: Format = "table",
 ) -> None:
-    """Print what `textflow eval` measured of several runs; rows of different protocols carry different marks.
+    """Print the records of `textflow eval` for several runs in one table, with a mark per protocol.
 
-    Of rounds of distillation: which student helps at how many steps.
+    For distillation rounds, print which student is best at how many steps.
 
     Args:
-        runs: folders of runs, folders of records, or records (.json); or all folders of rounds.
-        published: numbers of papers to print beside: few_step (OpenWebText), or a YAML file like it.
-        format: table, csv, markdown or latex.
+        runs: folders of runs, folders of records, or record files (.json); or only folders of distillation rounds.
+        published: published results to add to the table: few_step (OpenWebText), or a YAML file of the same form.
+        format: output format: table, csv, markdown or latex.
     """
     if not runs:
         raise ValueError("no run: textflow compare checkpoints/quickstart [RUN ...]")
-    from textflow.eval.distillation.tables import are_rounds
+    from textflow.eval.distillation.tables import is_distillation
 
-    if all(map(are_rounds, runs)):
-        return side_by_side(runs)
-    from textflow.eval.compare import collected
-    from textflow.eval.compare import published as numbers
+    if all(map(is_distillation, runs)):
+        return print_distillations(runs)
+    from textflow.eval.compare import collect_records
+    from textflow.eval.compare import load_published as numbers
 
-    from .scorers import show
+    from .scorers import print_records
 
-    show([*(numbers(published) if published else []), *collected(runs)], format)
+    print_records([*(numbers(published) if published else []), *collect_records(runs)], format)
 
 
-def side_by_side(folders: list[Path]) -> None:
-    """Print distillations of one teacher beside one another."""
+def print_distillations(folders: list[Path]) -> None:
+    """Print a table of distillations of one teacher."""
     from rich.console import Console
 
-    from textflow.eval.distillation.tables import matrix, protocol
+    from textflow.eval.distillation.tables import protocol_line, student_matrix
 
-    from .diagnose import table
+    from .diagnose import make_table
 
-    title = f"Students of one teacher: perplexity / entropy (passes); {protocol(folders[0])}; * least nll - entropy"
-    Console(width=max(150, Console().width), markup=False).print(table(title, matrix(folders)))
+    title = f"Students of one teacher: perplexity / entropy (NFE); {protocol_line(folders[0])}; * lowest nll - entropy"
+    Console(width=max(150, Console().width), markup=False).print(make_table(title, student_matrix(folders)))

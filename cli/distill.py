@@ -6,144 +6,170 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from .fit import fit_config, quiet, tried
-from .recipes import title
-from .resume import leads, refuse_another_start, refuse_more_steps
+from .fit import fit_config, silence_warnings, use_temporary_folder
+from .recipes import read_title
+from .resume import check_round_lengths, check_same_start, is_global_zero
 
-SHOWN = (
-    *("steps", "who", "run", "sampling", "perplexity", "entropy", "seq_rep_4", "clean", "nfe", "cci", "stiffness"),
+COLUMNS = (
+    *(
+        "steps",
+        "role",
+        "run",
+        "sampler_name",
+        "perplexity",
+        "entropy",
+        "seq_rep_4",
+        "human_repetition_share",
+        "nfe",
+        "cci",
+        "stiffness",
+    ),
     *("dabi_ce", "dabi_ce_at_least", "dabi_flip", "dabi_flip_at_least"),
 )
 HELP = """usage: textflow distill RECIPE [OVERLAY ...] --teacher RUN [--key value ...]
 
-Teach students of fewer and fewer steps, a round each. RECIPE is laid over the teacher's own recipe, so it says only
-what differs. Each round starts from the averaged weights of the round before, in its own run folder
-RUN/steps-<steps of the student>; the same command goes on where it was stopped, bit for bit. At the end every student
-is scored beside its teacher, where a scorer lies beside the run (textflow eval makes one). Some keys:
+Distil a teacher into students that need fewer and fewer sampling steps, one round per student. RECIPE overrides keys of
+the teacher's recipe. Each round starts from the averaged weights of the round before and has its own run folder,
+RUN/steps-<sampling steps of the student>. Running the same command again resumes exactly (bit for bit). At the end, if
+there is a scorer (textflow eval fits one), every student is compared with its teacher. Common keys:
 
-  --teacher checkpoints/quickstart   run of the teacher; the recipe may name it
-  --rounds [[8,4],[4,8]]             student's steps and teacher's substeps of each round
-  --passes [8,4,2,1]                 numbers of steps that students are judged at; default: their own
-  --trainer.max_steps 200            optimizer steps of a round
-  --run.folder checkpoints/mine      where the rounds go"""
+  --teacher checkpoints/quickstart   run folder of the teacher, unless the recipe gives it
+  --rounds [[8,4],[4,8]]             rounds, each [sampling steps of the student, teacher substeps per student step]
+  --eval-steps [8,4,2,1]             numbers of sampling steps to evaluate students at; default: each student's own
+  --trainer.max_steps 200            number of optimizer steps in a round
+  --run.folder checkpoints/mine      folder for the run folders of all rounds"""
 
 
-def distill(words: list[str]) -> int:
-    """Teach the rounds of a recipe, or go on with them.
+def distill(argv: list[str]) -> int:
+    """Train the distillation rounds of a recipe, or resume them.
 
     Args:
-        words: recipe, overlays and --key value.
+        argv: arguments after the verb: recipe, overlays and --key value.
     """
-    if not words or {"-h", "--help"} & set(words):
+    if not argv or {"-h", "--help"} & set(argv):
         print(HELP)
         return 0
-    quiet()
+    silence_warnings()
     from textflow.config import distillation, recipe
 
-    show, words = "--print_config" in words, [word for word in words if word != "--print_config"]
-    config = distillation.student(words)
-    with tried(config):
-        every = list(distillation.each(config))  # a fault of the last is found before the first
-        if show:
-            print(recipe.write(config))
+    print_only, argv = "--print_config" in argv, [word for word in argv if word != "--print_config"]
+    config = distillation.student_recipe(argv)
+    with use_temporary_folder(config):
+        rounds = list(distillation.round_recipes(config))  # validates every round before the first starts
+        if print_only:
+            print(recipe.dump(config))
             return 0
-        return teach(config, every, title(recipe.find(words[0])))
+        return train_rounds(config, rounds, read_title(recipe.find_recipe(argv[0])))
 
 
-def teach(config: Any, every: list[tuple[int, int, Any]], name: str) -> int:
-    """One round after another, or the first, if it is only tried; returns 0, or 130 where Ctrl-C stopped one.
+def train_rounds(config: Any, rounds: list[tuple[int, int, Any]], title: str) -> int:
+    """Train the rounds in order, or only the first in a fast_dev_run; return 0, or 130 if interrupted.
 
     Args:
-        config: the recipe of all.
-        every: student's steps, teacher's substeps and recipe of each.
-        name: of the recipe.
+        config: recipe of the distillation.
+        rounds: sampling steps of the student, teacher substeps and recipe of each round.
+        title: title of the recipe.
     """
     from textflow import run_folder
-    from textflow.runtime.atomic import replace_json
+    from textflow.runtime.atomic import atomic_write_json
 
-    whole, teacher, before = Path(config.run.folder), Path(config.teacher), Path(config.teacher)
-    refuse_more_steps([(Path(own.run.folder), own.trainer.max_steps) for _, _, own in every])
-    load = lru_cache(maxsize=2)(run_folder.load)  # the teacher once, and the round before
-    made: list[dict[str, Any]] = []
-    for steps, substeps, own in every:
-        renewed = before if own.model.init_args.objective.init_args.get("renew") else teacher
-        run, origin = Path(own.run.folder), {"teacher": renewed, "start": before}
-        if code := fit_config(own, f"{name}: {steps} steps", partial(enrol, load, run, origin)):
+    folder, teacher, previous = Path(config.run.folder), Path(config.teacher), Path(config.teacher)
+    check_round_lengths([(Path(own.run.folder), own.trainer.max_steps) for _, _, own in rounds])
+    load = lru_cache(maxsize=2)(run_folder.load)  # caches the teacher and the previous round
+    finished: list[dict[str, Any]] = []
+    for steps, substeps, own in rounds:
+        round_teacher = previous if own.model.init_args.objective.init_args.get("update_teacher") else teacher
+        run, origin = Path(own.run.folder), {"teacher": round_teacher, "start": previous}
+        if code := fit_config(own, f"{title}: {steps} steps", partial(initialize_student, load, run, origin)):
             return code
         if config.trainer.fast_dev_run:
             return 0
-        before = run
-        made.append({"steps": steps, "substeps": substeps, "run": run.name})
-    if leads():
-        replace_json(whole / "rounds.json", {"teacher": str(teacher), "rounds": made, "passes": config.passes})
-        print(f"Students: {', '.join(str(whole / each['run']) for each in made)}")
-        compare(whole)
+        previous = run
+        finished.append({"steps": steps, "substeps": substeps, "run": run.name})
+    if is_global_zero():
+        atomic_write_json(
+            folder / "rounds.json", {"teacher": str(teacher), "rounds": finished, "eval_steps": config.eval_steps}
+        )
+        print(f"Students: {', '.join(str(folder / student['run']) for student in finished)}")
+        compare_students(folder)
     return 0
 
 
-def enrol(load: Callable[[Path], Any], run: Path, origin: dict[str, Path], student: Any) -> None:
-    """Give a student its teacher, and the weights that it starts with.
+def initialize_student(load_run: Callable[[Path], Any], run: Path, sources: dict[str, Path], student: Any) -> None:
+    """Set a student's teacher and initial weights.
 
     Args:
-        load: the model of a run.
-        run: of the student.
-        origin: runs of the teacher and of what the student starts with.
-        student: fresh.
+        load_run: function that loads the model of a run.
+        run: run folder of the student.
+        sources: runs of the teacher ("teacher") and of the initial weights ("start").
+        student: newly built model.
     """
-    refuse_another_start(run, origin)
-    student.take_teacher(load(origin["teacher"]), load(origin["start"]))
+    check_same_start(run, sources)
+    student.learn_from(load_run(sources["teacher"]), load_run(sources["start"]))
 
 
-def compare(folder: Path, n: int = 128) -> None:
-    """Print each student beside its teacher, where a scorer lies beside the run; keeps RUN/rounds_scored.json, row by
-    row, and goes on with it. A scorer knows no sources: of pairs, print what holds their answers against the targets.
+def compare_students(folder: Path, n: int = 128) -> None:
+    """Compare each student with its teacher under a scorer, if there is one; write RUN/rounds_scored.json row by row.
+
+    An incomplete file is resumed. For runs of pairs, which have no scorer, print the commands that evaluate them.
 
     Args:
-        folder: of the rounds.
-        n: samples a row.
+        folder: folder of the rounds.
+        n: number of samples in a row.
     """
-    from textflow.eval.conditional import of_pairs
+    from textflow.eval.conditional import is_conditional
 
-    said = json.loads((folder / "rounds.json").read_text())
-    if of_pairs(Path(said["teacher"])):
-        print("Answers are held against the test's targets, a run at a time, the teacher's too:")
-        for made in said["rounds"]:
-            print(f"  textflow eval {folder / made['run']} --steps {made['steps']}")
+    rounds = json.loads((folder / "rounds.json").read_text())
+    if is_conditional(Path(rounds["teacher"])):
+        print("Compare the answers with the targets of the test split, for each student and for the teacher:")
+        for student in rounds["rounds"]:
+            print(f"  textflow eval {folder / student['run']} --steps {student['steps']}")
         return
-    places = [folder.parent / "scorer", Path(said["teacher"]).parent / "scorer"]
-    if not (found := [place for place in places if place.is_dir()]):
-        print(f"To see them beside their teacher: textflow eval {said['teacher']} fits a scorer; then this again")
+    candidates = [folder.parent / "scorer", Path(rounds["teacher"]).parent / "scorer"]
+    if not (scorers := [candidate for candidate in candidates if candidate.is_dir()]):
+        print(
+            f"To compare them with their teacher: textflow eval {rounds['teacher']} fits a scorer; then run this again"
+        )
         return
     from rich.console import Console
 
-    from textflow.eval.distillation.measure import Trial, costs, rounds
-    from textflow.eval.protocol import held_out, recipe
-    from textflow.models.causal_lm import scorer
-    from textflow.runtime.atomic import replace_json
+    from textflow.eval.distillation.measure import EvalConfig, evaluate_rounds, target_errors
+    from textflow.eval.protocol import run_recipe, validation_batch
+    from textflow.models.causal_lm import load_scorer
+    from textflow.runtime.atomic import atomic_write_json
 
     console, records = Console(width=max(150, Console().width), markup=False), []
-    judge = scorer(str(found[0]))
-    batch, place = held_out(recipe(folder / said["rounds"][0]["run"])["data"], 64), folder / "rounds_scored.json"
-    trial = Trial(judge, batch, n, kept=json.loads(place.read_text()) if place.is_file() else [])
+    scorer, path = load_scorer(str(scorers[0])), folder / "rounds_scored.json"
+    batch = validation_batch(run_recipe(folder / rounds["rounds"][0]["run"])["data"], 64)
+    config = EvalConfig(scorer, batch, n, previous_records=json.loads(path.read_text()) if path.is_file() else [])
     with console.status("scoring") as status:
-        cost = costs(folder, batch)
-        for record in rounds(folder, trial):
+        errors = target_errors(folder, batch)
+        for record in evaluate_rounds(folder, config):
             records.append(record)
-            replace_json(place, records + trial.kept[len(records) :])
+            atomic_write_json(path, records + config.previous_records[len(records) :])
             status.update(f"scored {len(records)} rows")
-    replace_json(place, records)
-    tables(console, records, cost, f"n = {n}, seed 0, scorer {found[0]} {judge.hash} {judge.dtype}")
+    atomic_write_json(path, records)
+    print_tables(console, records, errors, f"n = {n}, seed 0, scorer {scorers[0]} {scorer.weights_hash} {scorer.dtype}")
 
 
-def tables(console: Any, records: list[dict[str, Any]], cost: list[dict[str, Any]], protocol: str) -> None:
-    """Print what was measured: the rounds, students against their teacher, gaps between ways, errors of targets."""
-    from textflow.eval.distillation.tables import PUBLISHED, beside, gaps
+def print_tables(console: Any, records: list[dict[str, Any]], cost: list[dict[str, Any]], protocol: str) -> None:
+    """Print tables of the rounds, students against their teacher, gaps between samplers, and errors of targets."""
+    from textflow.eval.distillation.tables import PUBLISHED, sampler_gaps, student_teacher_gaps
 
-    from .diagnose import table
+    from .diagnose import make_table
 
-    rows = [{name: record[name] for name in SHOWN if name in record} for record in records]
-    console.print(table(f"Rounds: {protocol}; DABI is the net's, CCI and stiffness are the sampling's [ours]", rows))
-    console.print(table("Students against their teacher at the same steps, sampled alike", beside(records)))
-    console.print(table(f"How much lower than the ODE's perplexity; published {PUBLISHED}", gaps(records)))
+    rows = [{name: record[name] for name in COLUMNS if name in record} for record in records]
+    console.print(
+        make_table(f"Rounds: {protocol}; DABI measures the net, CCI and stiffness measure sampling [ours]", rows)
+    )
+    console.print(
+        make_table(
+            "Students against their teacher at the same number of steps, with the same sampler",
+            student_teacher_gaps(records),
+        )
+    )
+    console.print(
+        make_table(f"Reduction of perplexity relative to the ODE sampler; published {PUBLISHED}", sampler_gaps(records))
+    )
     if cost:
-        console.print(table("Targets that are not the teacher's walk by Euler: how far they lie from it", cost))
+        console.print(make_table("Targets other than the teacher's Euler trajectory: their distance from it", cost))

@@ -1,4 +1,4 @@
-"""What a run takes: tokens, bytes, devices."""
+"""Resources of a run: tokens, bytes and devices."""
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,21 +14,23 @@ from torch.optim import Optimizer
 from textflow.nets import Frozen
 
 
-def tokens_a_step(rows: int, length: int, accumulate: int = 1, devices: int = 1, nodes: int = 1) -> int:
+def tokens_per_step(
+    rows: int, length: int, accumulation_steps: int = 1, num_devices: int = 1, num_nodes: int = 1
+) -> int:
     """Tokens of one optimizer step.
 
     Args:
-        rows: of a batch on each device.
-        length: tokens a row.
-        accumulate: batches a step.
-        devices: of a node.
-        nodes: machines.
+        rows: number of rows in a batch on each device.
+        length: number of tokens in a row.
+        accumulation_steps: number of batches in a step.
+        num_devices: number of devices on a machine.
+        num_nodes: number of machines.
     """
-    return rows * length * accumulate * devices * nodes
+    return rows * length * accumulation_steps * num_devices * num_nodes
 
 
-def places(devices: int | str | list[int]) -> int:
-    """How many devices Lightning's word stands for; `auto` and -1 are all GPUs here, or one CPU."""
+def device_count(devices: int | str | list[int]) -> int:
+    """Number of devices in Lightning's notation; `auto` and -1 are all GPUs of this machine, or one CPU."""
     if isinstance(devices, list):
         return len(devices)
     word = str(devices)
@@ -37,142 +39,146 @@ def places(devices: int | str | list[int]) -> int:
     return len([part for part in word.split(",") if part.strip()]) if "," in word else int(word)
 
 
-def size(tensors: Iterable[Tensor]) -> int:
-    """Bytes of tensors."""
+def num_bytes(tensors: Iterable[Tensor]) -> int:
+    """Total bytes of tensors."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def count(module: nn.Module) -> int:
-    """Parameters of a module."""
+def num_parameters(module: nn.Module) -> int:
+    """Number of parameters of a module."""
     return sum(p.numel() for p in module.parameters())
 
 
-def largest_block(net: nn.Module) -> int:
-    """Bytes of the largest block and of all that is in no block: what is gathered at a time."""
+def largest_block_bytes(net: nn.Module) -> int:
+    """Bytes of the largest block and of the parameters outside blocks, which are gathered at a time."""
     lists = [m for m in net.modules() if isinstance(m, nn.ModuleList)]
-    blocks = [4 * count(block) for inner in lists for block in inner]
-    return 4 * count(net) - sum(blocks) + max(blocks, default=0)
+    blocks = [4 * num_parameters(block) for inner in lists for block in inner]
+    return 4 * num_parameters(net) - sum(blocks) + max(blocks, default=0)
 
 
-def state_size(optimizer: Optimizer) -> int:
-    """Bytes that an optimizer keeps, once it has taken a step."""
-    return size(value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor))
+def optimizer_bytes(optimizer: Optimizer) -> int:
+    """Bytes of an optimizer's state after a step."""
+    return num_bytes(
+        value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)
+    )
 
 
-def with_frozen(module: nn.Module) -> list[nn.Module]:
-    """A module and what `Frozen` hides in it."""
+def include_frozen(module: nn.Module) -> list[nn.Module]:
+    """List a module and the modules that `Frozen` hides in it."""
     return [module, *(m.module for m in module.modules() if isinstance(m, Frozen))]
 
 
 @contextmanager
-def saved(model: nn.Module) -> Iterator[dict[int, int]]:
-    """Bytes that a forward pass keeps for the way back, by storage; weights do not count.
+def count_saved_bytes(model: nn.Module) -> Iterator[dict[int, int]]:
+    """Count the bytes saved for the backward pass, by storage, without weights.
 
     Args:
-        model: whose parameters and buffers are left out.
+        model: model whose parameters and buffers are left out.
     """
     own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
-    kept: dict[int, int] = {}
+    saved: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
-        if tensor._is_zerotensor():  # a derivative known to be nothing has no bytes
+        if tensor._is_zerotensor():  # a derivative known to be zero has no storage
             return tensor
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
+            saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        yield kept
+        yield saved
 
 
 @contextmanager
-def kept_by(net: nn.Module) -> Iterator[dict[int, int]]:
-    """As `saved`, of a pass that is not computed (under FakeTensorMode, where no tensor has an address).
+def count_saved_bytes_fake(net: nn.Module) -> Iterator[dict[int, int]]:
+    """Count as `count_saved_bytes` does, under FakeTensorMode, where tensors have no address.
 
     Args:
-        net: whose parameters and buffers are left out.
+        net: net whose parameters and buffers are left out.
     """
     own = {t.untyped_storage()._cdata for t in (*net.parameters(), *net.buffers())}
-    kept: dict[int, int] = {}
-    alive: list[Tensor] = []  # so that no storage takes another's number
+    saved: dict[int, int] = {}
+    alive: list[Tensor] = []  # so that no freed storage's id is reused
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage._cdata not in own:
-            kept[storage._cdata] = storage.nbytes()
+            saved[storage._cdata] = storage.nbytes()
             alive.append(tensor)
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        yield kept
+        yield saved
 
 
 @dataclass(frozen=True)
 class Engine:
-    """What a device holds of a job.
+    """Distributed training engine, which determines the memory per device.
 
     Args:
         name: ddp, zero1, zero2, zero3 or fsdp.
-        devices: of all machines.
-        bucket: numbers that ZeRO sends at a time.
-        overlap: whether ZeRO sends some while it gathers others.
+        num_devices: number of devices on all machines.
+        bucket_size: number of elements that ZeRO communicates at a time.
+        overlap_comm: True if ZeRO overlaps communication with gathering.
     """
 
     name: str
-    devices: int
-    bucket: int = 0
-    overlap: bool = True
+    num_devices: int
+    bucket_size: int = 0
+    overlap_comm: bool = True
 
     @staticmethod
-    def of(strategy: Any, devices: int) -> "Engine":
-        """The engine of a recipe's trainer.strategy.
+    def from_strategy(strategy: Any, num_devices: int) -> "Engine":
+        """Engine of a recipe's trainer.strategy.
 
         Args:
-            strategy: a word, or class_path and init_args.
-            devices: of all machines.
+            strategy: name of a strategy, or its class_path and init_args.
+            num_devices: number of devices on all machines.
         """
         kind = str(getattr(strategy, "class_path", strategy)).split(".")[-1]
         if kind == "Zero":
-            how = strategy.init_args
-            return Engine(f"zero{how.stage}", devices, how.bucket, how.overlap)
-        return Engine("fsdp" if kind == "FSDP" else "ddp", devices)
+            options = strategy.init_args
+            return Engine(f"zero{options.stage}", num_devices, options.bucket_size, options.overlap_comm)
+        return Engine("fsdp" if kind == "FSDP" else "ddp", num_devices)
 
     @property
     def title(self) -> str:
-        """As people write it."""
+        """Display name, such as ZeRO-2."""
         return {"ddp": "DDP", "fsdp": "FSDP"}.get(self.name, f"ZeRO-{self.name[-1]}")
 
-    def held(self, sizes: Mapping[str, int], gathered: int) -> dict[str, int]:
-        """Bytes on a device, by what they hold; float32.
+    def memory_per_device(self, sizes: Mapping[str, int], gathered_bytes: int) -> dict[str, int]:
+        """Bytes per device by kind, in float32.
 
         Args:
-            sizes: of weights, gradients, optimizer, average and activations, whole.
-            gathered: bytes that are whole for a while where parameters are in shards.
+            sizes: unsharded bytes of weights, gradients, optimizer, average and activations.
+            gathered_bytes: bytes that are gathered temporarily if parameters are sharded.
         """
-        cut = {"ddp": [], "zero1": ["optimizer"], "zero2": ["optimizer", "gradients"]}
-        shared = cut.get(self.name, ["optimizer", "gradients", "weights", "average"])
-        held = {key: -(-amount // self.devices) if key in shared else amount for key, amount in sizes.items()}
+        sharded_by_engine = {"ddp": [], "zero1": ["optimizer"], "zero2": ["optimizer", "gradients"]}
+        sharded = sharded_by_engine.get(self.name, ["optimizer", "gradients", "weights", "average"])
+        memory = {key: -(-amount // self.num_devices) if key in sharded else amount for key, amount in sizes.items()}
         if self.name == "ddp":
-            held["buckets"] = sizes["gradients"] if self.devices > 1 else 0  # gradients are copied to be sent
-        elif self.name in ("zero1", "zero2"):  # this device's weights once more, flat; and what is on its way
-            held["own weights"] = -(-sizes["weights"] // self.devices)
-            held["buckets"] = (2 if self.overlap else 1) * min(4 * self.bucket, sizes["gradients"])
-        elif self.name == "zero3":  # DeepSpeed keeps up to 1e9 numbers gathered
-            held["gathered"] = min(4 * 10**9, sizes["weights"])
-            held["buckets"] = min(4 * self.bucket, sizes["gradients"])
+            memory["buckets"] = (
+                sizes["gradients"] if self.num_devices > 1 else 0
+            )  # gradients are copied for communication
+        elif self.name in ("zero1", "zero2"):  # a flat copy of this device's weights; communication buffers
+            memory["own weights"] = -(-sizes["weights"] // self.num_devices)
+            memory["buckets"] = (2 if self.overlap_comm else 1) * min(4 * self.bucket_size, sizes["gradients"])
+        elif self.name == "zero3":  # DeepSpeed keeps up to 1e9 elements gathered
+            memory["gathered"] = min(4 * 10**9, sizes["weights"])
+            memory["buckets"] = min(4 * self.bucket_size, sizes["gradients"])
         else:
-            held["gathered"] = 2 * gathered  # of the block at work and of its gradient
-        return held
+            memory["gathered"] = 2 * gathered_bytes  # the current block and its gradient
+        return memory
 
 
-def readable(amount: int) -> str:
-    """Bytes in MB or GB (of 1000)."""
+def format_bytes(amount: int) -> str:
+    """Format bytes in MB or GB (powers of 1000)."""
     return f"{amount / 1e9:.1f} GB" if amount >= 1e9 else f"{amount / 1e6:.1f} MB"
 
 
 def free_memory() -> int:
-    """Bytes of main memory that are free; where the system does not say, more than any."""
+    """Bytes of free main memory; sys.maxsize if the system does not report it."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))

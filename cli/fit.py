@@ -8,51 +8,51 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .recipes import title
-from .resume import alone, refuse_another_tokenizer, resume_point
+from .recipes import read_title
+from .resume import check_same_tokenizer, lock_run, resume_point
 
 HELP = """usage: textflow fit RECIPE [OVERLAY ...] [--key value ...]
 
-Train a recipe in its run folder (run.folder, by default checkpoints/<recipe>). The same command continues a run that
-is unfinished, bit for bit; Ctrl-C saves and stops. Some keys:
+Train a model from a recipe and save it in a run folder (run.folder, by default checkpoints/<recipe>). Running the same
+command again resumes an unfinished run exactly (bit for bit). Ctrl-C saves the state and stops. Common keys:
 
-  --seed 1                        another order, noise and initial weights
-  --data.files mine.txt           your own text: .txt, .jsonl, .parquet, or a save_to_disk folder
-  --trainer.max_steps 2000        a longer run; a finished one goes on
-  --trainer.fast_dev_run true     one step of training and validation, nothing written
-  --run.folder checkpoints/mine   another run folder
-  --run.wandb false               no Weights & Biases
+  --seed 1                        random seed for data order, noise and initial weights
+  --data.files mine.txt           training text: .txt, .jsonl or .parquet files, or a save_to_disk folder
+  --trainer.max_steps 2000        number of optimizer steps; a larger number extends a finished run
+  --trainer.fast_dev_run true     test one training and one validation step; writes nothing
+  --run.folder checkpoints/mine   folder for checkpoints, logs and samples
+  --run.wandb false               disable logging to Weights & Biases
 
-textflow check RECIPE looks it over first; textflow fit RECIPE --print_config shows every key."""
+textflow check RECIPE validates a recipe first; textflow fit RECIPE --print-config prints every key."""
 
 
-def fit(words: list[str]) -> int:
-    """Train a recipe, or go on with its run.
+def fit(argv: list[str]) -> int:
+    """Train a model from a recipe, or resume its run.
 
     Args:
-        words: recipe, overlays and --key value.
+        argv: arguments after the verb: recipe, overlays and --key value.
     """
-    if not words or {"-h", "--help"} & set(words):
+    if not argv or {"-h", "--help"} & set(argv):
         print(HELP)
         return 0
-    show = "--print_config" in words
-    quiet()
+    print_only = "--print_config" in argv
+    silence_warnings()
     from textflow.config import recipe
 
-    config = recipe.read([word for word in words if word != "--print_config"])
-    if show:
-        print(recipe.write(config))
+    config = recipe.load_recipe([word for word in argv if word != "--print_config"])
+    if print_only:
+        print(recipe.dump(config))
         return 0
-    with tried(config):
-        return fit_config(config, title(recipe.find(words[0])))
+    with use_temporary_folder(config):
+        return fit_config(config, read_title(recipe.find_recipe(argv[0])))
 
 
 @contextmanager
-def tried(config: Any) -> Iterator[None]:
-    """What is only tried writes into a folder that is gone after it.
+def use_temporary_folder(config: Any) -> Iterator[None]:
+    """Replace the run folder by a temporary one for a fast_dev_run.
 
     Args:
-        config: a recipe, whose run.folder that becomes.
+        config: recipe whose run.folder is replaced.
     """
     if not config.trainer.fast_dev_run:
         yield
@@ -62,8 +62,8 @@ def tried(config: Any) -> Iterator[None]:
         yield
 
 
-def quiet() -> None:
-    """Lightning's adverts and hints that do not fit here."""
+def silence_warnings() -> None:
+    """Suppress advertisements and irrelevant warnings of Lightning."""
     warnings.filterwarnings("ignore", ".*does not have many workers.*|.*tensorboardX.*|.*Sparse invariant.*")
     warnings.filterwarnings("ignore", ".*in eval mode at the start of training.*")
     warnings.filterwarnings("ignore", ".*Mismatch dtype between input and weight.*|.*lr_scheduler.step.*")
@@ -71,90 +71,106 @@ def quiet() -> None:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "litlogger" not in r.getMessage())
 
 
-def fit_config(config: Any, name: str, prepare: Callable[[Any], None] = lambda model: None) -> int:
-    """Train what a checked recipe describes; returns 0, or 130 where Ctrl-C stopped it.
+def fit_config(config: Any, title: str, prepare: Callable[[Any], None] = lambda model: None) -> int:
+    """Train the model of a validated recipe; return 0, or 130 if it was interrupted.
 
     Args:
-        config: the recipe.
-        name: its title.
-        prepare: is given the fresh model, before a saved state is loaded.
+        config: validated recipe.
+        title: title of the recipe.
+        prepare: function applied to the new model before a saved state is loaded.
     """
-    with alone(Path(config.run.folder)):
-        return fit_alone(config, name, prepare)
+    with lock_run(Path(config.run.folder)):
+        return fit_locked(config, title, prepare)
 
 
-def fit_alone(config: Any, name: str, prepare: Callable[[Any], None] = lambda model: None) -> int:
-    """`fit_config`, once the run folder is ours."""
+def fit_locked(config: Any, title: str, prepare: Callable[[Any], None] = lambda model: None) -> int:
+    """Train as `fit_config` does, after the run folder is locked."""
     import lightning as L
 
     from textflow import run_folder
     from textflow.config import recipe
     from textflow.models.generator import Generator
-    from textflow.runtime.atomic import replace_text
-    from textflow.training import Save
+    from textflow.runtime.atomic import atomic_write_text
+    from textflow.training import CheckpointCallback
 
-    run, text = Path(config.run.folder), recipe.write(config)
+    run, text = Path(config.run.folder), recipe.dump(config)
     state = resume_point(run, text)
-    codec = None if state or config.trainer.fast_dev_run else codec_run(config, run)
+    codec = None if state or config.trainer.fast_dev_run else codec_run_folder(config, run)
     if codec and str(codec) != config.codec and (code := fit_codec(config, codec)):
         return code
 
     L.seed_everything(config.seed, verbose=False)
-    data, model, built = recipe.build(config)
+    data, model, built = recipe.instantiate(config)
     trainer: Any = built
     if codec and isinstance(model, Generator):
-        model.take_codec(run_folder.weights(codec))
+        model.load_codec(run_folder.read_weights_file(codec))
     prepare(model)
     if state:
-        refuse_another_tokenizer(run, data.tokenizer)
+        check_same_tokenizer(run, data.tokenizer)
     saved = run / "recipe.yaml"
-    kept = saved.read_text(encoding="utf-8") if state and saved.is_file() else text
-    watch(trainer, config, run)
+    previous = saved.read_text(encoding="utf-8") if state and saved.is_file() else text
+    add_callbacks(trainer, config, run)
     if trainer.is_global_zero:
-        print(f"{name}\nRun folder {run}{f', continued from {state.parent.name}' if state else ''}; recipe:\n\n{text}")
-        run_folder.start(run, text, data.tokenizer, model, name)
+        print(f"{title}\nRun folder {run}{f', continued from {state.parent.name}' if state else ''}; recipe:\n\n{text}")
+        run_folder.write_run(run, text, data.tokenizer, model, title)
     try:
         trainer.fit(model, data, ckpt_path=state)
     except Exception:
-        if trainer.is_global_zero and not any(isinstance(each, Save) and each.begun for each in trainer.callbacks):
-            replace_text(saved, kept)  # a state that was refused stays that of its recipe
+        if trainer.is_global_zero and not any(
+            isinstance(callback, CheckpointCallback) and callback.has_started for callback in trainer.callbacks
+        ):
+            atomic_write_text(saved, previous)  # restore the recipe that the saved state belongs to
         raise
-    if out_of_time(trainer):
+    if time_limit_reached(trainer):
         return 130
-    if any(isinstance(callback, Save) and callback.stopped for callback in trainer.callbacks):
+    if any(isinstance(callback, CheckpointCallback) and callback.stopped for callback in trainer.callbacks):
         return 130
     if not trainer.global_step and not trainer.fast_dev_run:
-        raise ValueError("no step was taken, so nothing is trained: give trainer.limit_train_batches and max_time more")
+        raise ValueError("no training step was taken: increase trainer.limit_train_batches or trainer.max_time")
     if trainer.is_global_zero and not config.trainer.fast_dev_run:
-        finish(run)
+        print_summary(run)
     return 0
 
 
-def out_of_time(trainer: Any) -> bool:
-    """Whether max_time ended a run before its last step, which is said: it is not trained yet."""
+def time_limit_reached(trainer: Any) -> bool:
+    """True if max_time ended a run before its last step; prints how to resume it."""
     from lightning.pytorch.callbacks import Timer
 
-    left = [each.time_remaining() for each in trainer.callbacks if isinstance(each, Timer)]
-    over = trainer.global_step < trainer.max_steps and any(seconds is not None and seconds <= 0 for seconds in left)
-    if over and trainer.is_global_zero:
-        print(f"max_time is over at step {trainer.global_step} of {trainer.max_steps}; the same command goes on")
-    return over
+    remaining = [timer.time_remaining() for timer in trainer.callbacks if isinstance(timer, Timer)]
+    is_over = any(seconds is not None and seconds <= 0 for seconds in remaining)
+    is_stopped = trainer.global_step < trainer.max_steps and is_over
+    if is_stopped and trainer.is_global_zero:
+        print(f"max_time is over at step {trainer.global_step} of {trainer.max_steps}; the same command resumes it")
+    return is_stopped
 
 
-def watch(trainer: Any, config: Any, run: Path) -> None:
-    """Checkpoints, samples, logs (the recipe's loggers after ours), speed and a progress bar for a trainer."""
-    from textflow.training import Progress, Samples, Save, Seeds, Speed, loggers
+def add_callbacks(trainer: Any, config: Any, run: Path) -> None:
+    """Add checkpoints, samples, loggers (before the recipe's own), throughput and a progress bar to a trainer."""
+    from textflow.training import (
+        CheckpointCallback,
+        ReseedEachBatch,
+        SampleLogger,
+        StepProgressBar,
+        Throughput,
+        make_loggers,
+    )
 
-    ours = [Seeds(config.seed), Speed(), Samples(run, config.run.samples_every, config.run.samples)]
-    bar = [] if config.trainer.enable_progress_bar is False else [Progress()]
-    trainer.callbacks.extend([*ours, *bar, Save(run, config.run.save_every, config.run.keep)])
+    callbacks = [
+        ReseedEachBatch(config.seed),
+        Throughput(),
+        SampleLogger(run, config.run.sample_every, config.run.num_samples),
+    ]
+    bar = [] if config.trainer.enable_progress_bar is False else [StepProgressBar()]
+    trainer.callbacks.extend(
+        [*callbacks, *bar, CheckpointCallback(run, config.run.save_every, config.run.keep_checkpoints)]
+    )
     if not trainer.fast_dev_run:
-        ways = loggers(run, config.run.wandb, config.run.project, config.run.group)
-        trainer.loggers = [*ways, *trainer.loggers]
+        loggers = make_loggers(run, config.run.wandb, config.run.wandb_project, config.run.wandb_group)
+        trainer.loggers = [*loggers, *trainer.loggers]
 
 
-def finish(run: Path) -> None:
-    """Say what came out, and what to do with it."""
+def print_summary(run: Path) -> None:
+    """Print the last samples and the commands to use next."""
     texts = sorted((run / "samples").glob("step-*.txt"))
     if texts:
         print(f"\nSamples ({texts[-1]}):\n\n{texts[-1].read_text()}")
@@ -162,16 +178,16 @@ def finish(run: Path) -> None:
     print(f"Trained: {run}")
 
 
-def codec_run(config: Any, run: Path) -> Path | None:
-    """The run of the codec that a recipe builds on: the one named, or the one to be fitted in the run's folder."""
+def codec_run_folder(config: Any, run: Path) -> Path | None:
+    """Run folder of a recipe's codec: the run it gives, or RUN/codec for a codec recipe to fit first."""
     if not config.codec:
         return None
     return run / "codec" if config.codec.endswith((".yaml", ".yml")) else Path(config.codec)
 
 
 def fit_codec(config: Any, folder: Path) -> int:
-    """Fit the codec's recipe, or go on with it."""
+    """Fit the codec's recipe, or resume it."""
     from textflow.config import recipe
 
-    print(f"First the codec: {config.codec}")
-    return fit_config(recipe.codec_of(config, folder), title(Path(config.codec)))
+    print(f"Fitting the codec first: {config.codec}")
+    return fit_config(recipe.codec_recipe(config, folder), read_title(Path(config.codec)))

@@ -1,15 +1,17 @@
-"""What several verbs let their user choose: the device and the way to sample."""
+"""Options that several verbs share: the device, the sampler and a sweep over sampling settings."""
 
 from collections.abc import Mapping
 from dataclasses import is_dataclass, replace
 from math import isfinite
 from typing import Any, Literal
 
-SamplerName = Literal["recipe", "ode", "heun", "multistep", "reinject", "commit", "tube"]
+from .parsing import option_name
+
+SamplerName = Literal["recipe", "ode", "heun", "dpmpp-2m", "reinject", "mode-commit", "tube-commit"]
 
 
-def best_device(device: str = "auto") -> Any:
-    """The device of this name; auto is the GPU where there is one.
+def resolve_device(device: str = "auto") -> Any:
+    """Resolve a device name; auto is the GPU if one is available.
 
     Args:
         device: cpu, cuda, cuda:1, mps or auto.
@@ -21,71 +23,73 @@ def best_device(device: str = "auto") -> Any:
     try:
         return torch.zeros((), device=device).device
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"no device {device!r} here ({str(error).splitlines()[0]}); use --device cpu") from error
+        raise ValueError(
+            f"no device {device!r} on this machine ({str(error).splitlines()[0]}); use --device cpu"
+        ) from error
 
 
-def at_least_one(**numbers: int | None) -> None:
-    """Refuses a number of things that is below 1; None stands for a default."""
+def require_positive(**numbers: int | None) -> None:
+    """Raise a ValueError for an option below 1; None stands for its default."""
     for name, number in numbers.items():
         if number is not None and number < 1:
-            option = f"-{name}" if len(name) == 1 else "--" + name.replace("_", "-")
-            raise ValueError(f"{option} is {number}; at least 1 is needed")
+            raise ValueError(f"{option_name(name)} is {number}; at least 1 is needed")
 
 
-def take(model: Any, name: SamplerName, gamma: float | None) -> None:
-    """Make a model sample in one of the usual ways, each a pair of escape and sampler.
+def set_sampler(model: Any, name: SamplerName, gamma: float | None) -> None:
+    """Set a model's escape and sampler by the name of a preset.
 
     Args:
-        model: loaded.
-        name: ode, heun, multistep, reinject: without an escape; commit, tube: with one; recipe changes nothing.
-        gamma: strength of reinject.
+        model: loaded model.
+        name: ode, heun, dpmpp-2m, reinject (without an escape); mode-commit, tube-commit (with an escape); or recipe
+            (no change).
+        gamma: strength of the reinject sampler.
     """
     if gamma is not None and name != "reinject":
         raise ValueError(f"--gamma {gamma} is the strength of --sampler reinject, not of {name}: give both, or neither")
     if name == "recipe":
         return
-    from textflow.escapes import Commit, Escape, Soft, Tube
+    from textflow.escapes import Commit, Escape, LowConfidence, NoEscape
     from textflow.models.generator import Generator
-    from textflow.samplers import Euler, Heun, Multistep, Reinject, Renoise, Sampler
+    from textflow.samplers import Ancestral, DPMSolverPP2M, Euler, Heun, Reinject, Sampler
 
     if not isinstance(model, Generator):
-        raise ValueError(f"a {type(model).__name__} samples in its own way alone; leave --sampler {name} out")
-    ways: dict[str, tuple[Escape, Sampler]] = {
-        "ode": (Soft(), Euler()),
-        "heun": (Soft(), Heun()),
-        "multistep": (Soft(), Multistep()),
-        "reinject": (Soft(), Reinject() if gamma is None else Reinject(gamma)),
-        "commit": (Commit(), Renoise()),
-        "tube": (Commit(gate=Tube()), Renoise(1.0, 0.0)),
+        raise ValueError(f"a {type(model).__name__} has a sampler of its own; leave --sampler {name} out")
+    presets: dict[str, tuple[Escape, Sampler]] = {
+        "ode": (NoEscape(), Euler()),
+        "heun": (NoEscape(), Heun()),
+        "dpmpp-2m": (NoEscape(), DPMSolverPP2M()),
+        "reinject": (NoEscape(), Reinject() if gamma is None else Reinject(gamma)),
+        "mode-commit": (Commit(), Ancestral()),
+        "tube-commit": (Commit(gate=LowConfidence()), Ancestral(1.0, 0.0)),
     }
-    model.escape, model.sampler = ways[name]
+    model.escape, model.sampler = presets[name]
 
 
-def sample_by(model: Any, name: SamplerName, gamma: float | None, sweep: Mapping[str, float]) -> None:
-    """Make a model sample in one of the usual ways, with some numbers of it set.
+def configure_sampling(model: Any, name: SamplerName, gamma: float | None, sweep: Mapping[str, float]) -> None:
+    """Set a model's escape and sampler by the name of a preset, then override some of their fields.
 
     Args:
-        model: loaded.
-        name: as of `take`.
-        gamma: strength of reinject.
-        sweep: w (guidance), or fields of the sampler or the escape, such as gamma and temperature.
+        model: loaded model.
+        name: name of the preset, as in `set_sampler`.
+        gamma: strength of the reinject sampler.
+        sweep: values by key: w (self_cond_guidance), or a field of the sampler or the escape, such as gamma.
     """
-    take(model, name, gamma)
+    set_sampler(model, name, gamma)
     for key, value in sweep.items():
-        turn(model, key, value)
+        set_sampling_value(model, key, value)
 
 
-def turn(model: Any, key: str, value: float) -> None:
-    """Set one number of how a model samples.
+def set_sampling_value(model: Any, key: str, value: float) -> None:
+    """Set one sampling setting of a model.
 
     Args:
-        model: loaded.
-        key: w (guidance), or a field of its sampler or its escape.
-        value: of it.
+        model: loaded model.
+        key: w (self_cond_guidance), or a field of its sampler or its escape.
+        value: new value of the setting.
     """
     sampler, escape = getattr(model, "sampler", None), getattr(model, "escape", None)
-    if key == "w" and hasattr(model, "guidance"):
-        model.guidance = value
+    if key == "w" and hasattr(model, "self_cond_guidance"):
+        model.self_cond_guidance = value
     elif is_dataclass(sampler) and hasattr(sampler, key):
         model.sampler = replace(sampler, **{key: value})  # type: ignore[type-var]
     elif escape is not None and isinstance(getattr(escape, key, None), float):
@@ -93,50 +97,52 @@ def turn(model: Any, key: str, value: float) -> None:
     else:
         parts = " and ".join(type(part).__name__ for part in (sampler, escape) if part is not None)
         raise ValueError(
-            f"sweep over {key!r}: {parts} of this run have no such number; sweep w, or choose --sampler reinject for "
+            f"sweep over {key!r}: {parts} of this run have no such setting; sweep w, or choose --sampler reinject for "
             "gamma, an overlay such as recipes/escape/commit_sampled.yaml for temperature"
         )
 
 
-MOST = 1000  # values of a sweep
+MAX_SWEEP_VALUES = 1000  # largest number of values in a sweep
 
 
-def swept(text: str) -> tuple[str, list[float]]:
-    """gamma=0:2:.5 -> gamma and [0, .5, 1, 1.5, 2]; gamma=0,1,3 -> gamma and [0, 1, 3].
+def parse_sweep(text: str) -> tuple[str, list[float]]:
+    """Parse a sweep: gamma=0:2:.5 -> gamma and [0, .5, 1, 1.5, 2]; gamma=0,1,3 -> gamma and [0, 1, 3].
 
     Args:
-        text: name=first:last:step, or name=value,value.
+        text: sweep written as name=first:last:step, or name=value,value.
     """
-    key, _, said = text.partition("=")
+    key, _, values = text.partition("=")
     try:
-        numbers = [float(word) for word in said.split(":" if ":" in said else ",")]
-        if ":" in said:
+        numbers = [float(word) for word in values.split(":" if ":" in values else ",")]
+        if ":" in values:
             first, last, step = numbers
             count = int((last - first) / step + 1.000001)
-            numbers = [round(first + step * i, 10) for i in range(min(count, MOST + 1))]
+            numbers = [round(first + step * i, 10) for i in range(min(count, MAX_SWEEP_VALUES + 1))]
     except (ValueError, ZeroDivisionError, OverflowError):
         numbers = []
-    if len(numbers) > MOST:
-        raise ValueError(f"sweep is {text[:80]!r}: more than {MOST:,} values; take a larger step, or name fewer")
+    if len(numbers) > MAX_SWEEP_VALUES:
+        raise ValueError(
+            f"--sweep is {text[:80]!r}: more than {MAX_SWEEP_VALUES:,} values; take a larger step, or list fewer values"
+        )
     if not key or len(numbers) < 2 or not all(map(isfinite, numbers)):
-        raise ValueError(f"sweep is {text!r}; needs name=first:last:step such as gamma=0:2:.5, or name=0,1,3")
+        raise ValueError(f"--sweep is {text!r}; needs name=first:last:step such as gamma=0:2:.5, or name=0,1,3")
     return key, numbers
 
 
-def devices_of(device: str, count: int | None) -> list[str]:
-    """The devices that work at the same time.
+def resolve_devices(device: str, count: int | None) -> list[str]:
+    """List the devices to use in parallel.
 
     Args:
         device: cpu, cuda, mps or auto.
-        count: how many; default: every GPU, or one.
+        count: number of devices; default: every GPU, or one.
     """
     import torch
 
-    first = str(best_device(device))
+    first = str(resolve_device(device))
     kind = first.split(":")[0]
-    every = torch.cuda.device_count() if kind == "cuda" else 1
-    wanted = (every if device in ("auto", "cuda") else 1) if count is None else count
-    there = every if kind == "cuda" else wanted
-    if not 1 <= wanted <= there:
-        raise ValueError(f"devices is {wanted}; needs at least 1 and at most the {every} of {kind} that are here")
-    return [first] if wanted == 1 else [f"{kind}:{i}" if kind == "cuda" else kind for i in range(wanted)]
+    num_devices = torch.cuda.device_count() if kind == "cuda" else 1
+    count = (num_devices if device in ("auto", "cuda") else 1) if count is None else count
+    available = num_devices if kind == "cuda" else max(count, 1)
+    if not 1 <= count <= available:
+        raise ValueError(f"--devices is {count}; needs 1 to {available} ({kind} devices here)")
+    return [first] if count == 1 else [f"{kind}:{i}" if kind == "cuda" else kind for i in range(count)]

@@ -1,4 +1,4 @@
-"""The words of a verb: as its user writes them, as the parser takes them, and what is said of those it refuses."""
+"""Command-line arguments of a verb: normalization for the parser, and error messages for invalid arguments."""
 
 import re
 from collections.abc import Callable
@@ -8,161 +8,192 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-RUNLESS = ("diagnose", "sample")  # their run may be missing, so the parser takes it for an option
-SEVERAL = ("compare", "report")  # RUN RUN ...
-OVERLAID = ("sample", "eval", "diagnose")  # RUN OVERLAY ...: overlays follow the run
-NEGATIVE = re.compile(r"-(\.?\d.*|inf|nan)")
-KINDS: dict[Any, list[str]] = {
-    int: ["a whole number"],
-    float: ["a number"],
-    bool: ["true", "false"],
-    str: ["a text"],
-    Path: ["a path"],
+OPTIONAL_RUN_VERBS = ("diagnose", "sample")  # RUN is optional here, so the parser receives it as --run
+MULTI_RUN_VERBS = ("compare", "report")  # RUN RUN ...
+OVERLAY_VERBS = ("sample", "eval", "diagnose")  # RUN OVERLAY ...: overlays follow the run
+NEGATIVE_NUMBER = re.compile(r"-(\.?\d.*|inf|nan)")
+TYPE_NAMES: dict[Any, list[str]] = {
+    **{int: ["a whole number"], float: ["a number"], bool: ["true", "false"]},
+    **{str: ["a text"], Path: ["a path"]},
 }
 
 
-def parsed(verb: str, words: list[str], function: Callable[..., Any]) -> Any:
-    """Call the function of a verb with what its words say; returns what it returns.
+def run_command(verb: str, argv: list[str], command: Callable[..., Any]) -> Any:
+    """Parse the arguments of a verb, call its function and return the result.
 
     Args:
-        verb: its name.
-        words: after it.
-        function: whose arguments they name.
+        verb: name of the verb.
+        argv: arguments after the verb.
+        command: function of the verb.
     """
     from jsonargparse import ArgumentError, auto_cli
 
-    about: dict[str, Any] = {"prog": f"textflow {verb}", "usage": form(verb, function), "description": told(function)}
+    about: dict[str, Any] = {"usage": usage_line(verb, command), "description": describe(command)}
     try:
         return auto_cli(
-            function, args=ready(verb, words, function), exit_on_error=False, formatter_class=formatter(), **about
+            command,
+            args=normalize_argv(verb, argv, command),
+            exit_on_error=False,
+            formatter_class=make_help_formatter(),
+            prog=f"textflow {verb}",
+            **about,
         )
     except ArgumentError as error:
-        raise ValueError(f"{refusal(str(error), verb, function)}; see textflow {verb} --help") from error
+        raise ValueError(f"{explain_error(str(error), verb, command)}; see textflow {verb} --help") from error
 
 
-def form(verb: str, function: Callable[..., Any]) -> str:
-    """How a verb is written, such as `textflow sample RUN [OVERLAY ...] [--key value ...]`."""
-    needed = [name.upper() for name, part in arguments(function).items() if part.default is Parameter.empty]
-    places = ["RUN [RUN ...]"] if verb in SEVERAL else ["RUN [OVERLAY ...]"] if verb in OVERLAID else needed
-    return " ".join(["textflow", verb, *places, "[--key value ...]"])
+def usage_line(verb: str, command: Callable[..., Any]) -> str:
+    """Usage of a verb, such as `textflow sample RUN [OVERLAY ...] [--key value ...]`."""
+    needed = [name.upper() for name, part in parameters_of(command).items() if part.default is Parameter.empty]
+    form = "RUN [RUN ...]" if verb in MULTI_RUN_VERBS else "RUN [OVERLAY ...]" if verb in OVERLAY_VERBS else None
+    return " ".join(["textflow", verb, *([form] if form else needed), "[--key value ...]"])
 
 
-def told(function: Callable[..., Any]) -> str:
-    """What a docstring says before its arguments; the parser would take its first line alone."""
-    return (getdoc(function) or "").split("\n\nArgs:")[0]
+def describe(command: Callable[..., Any]) -> str:
+    """Docstring of a function up to its arguments; the parser by itself keeps only the first line."""
+    return (getdoc(command) or "").split("\n\nArgs:")[0]
 
 
-def formatter() -> Any:
-    """The class that writes the help, with types by their bare names."""
+def make_help_formatter() -> Any:
+    """Help formatter class that prints options with dashes and types without `<class ...>`."""
     from jsonargparse import DefaultHelpFormatter
 
-    class Plain(DefaultHelpFormatter):
+    class PlainFormatter(DefaultHelpFormatter):
+        def _format_action_invocation(self, action: Any) -> str:
+            names = action.option_strings
+            action.option_strings = [part for name in names for part in help_names(name)]
+            try:
+                return super()._format_action_invocation(action)
+            finally:
+                action.option_strings = names
+
         def _get_type_str(self, action: Any) -> str | None:
-            said = super()._get_type_str(action)
-            return said and re.sub(r"<class '([\w.]+)'>", r"\1", said)
+            text = super()._get_type_str(action)
+            return text and re.sub(r"<class '([\w.]+)'>", r"\1", text)
 
-    return Plain
-
-
-def ready(verb: str, words: list[str], function: Callable[..., Any]) -> list[str]:
-    """Words as the parser takes them."""
-    if verb in OVERLAID:
-        words = overlaid(words)
-    if verb in SEVERAL:
-        words = overlaid(["", *words], "runs")[1:]
-    if verb in RUNLESS and words and not words[0].startswith("-"):
-        words = ["--run", *words]
-    return switched(joined([underscored(word) for word in words]), function)
+    return PlainFormatter
 
 
-def overlaid(words: list[str], name: str = "overlays") -> list[str]:
+def help_names(option: str) -> list[str]:
+    """Spellings of a parser option in the help: --batch_size -> --batch-size, --n -> -n and --num-samples."""
+    return ["-n", "--num-samples"] if option == "--n" else [option.replace("_", "-")]
+
+
+def normalize_argv(verb: str, argv: list[str], command: Callable[..., Any]) -> list[str]:
+    """Rewrite the arguments of a verb into the form that the parser accepts."""
+    if verb in OVERLAY_VERBS:
+        argv = expand_overlays(argv)
+    if verb in MULTI_RUN_VERBS:
+        argv = expand_overlays(["", *argv], "runs")[1:]
+    if verb in OPTIONAL_RUN_VERBS and argv and not argv[0].startswith("-"):
+        argv = ["--run", *argv]
+    argv = [to_underscores(word) for word in argv]
+    if "n" in parameters_of(command):
+        argv = [re.sub("^--num_samples(?==|$)", "--n", word) for word in argv]
+    return expand_flags(join_negative_numbers(argv), command)
+
+
+def normalize_recipe_argv(argv: list[str]) -> list[str]:
+    """Rewrite --eval-steps as --eval_steps; recipe keys, which contain dots, are unchanged."""
+    return [word if "." in word.partition("=")[0] or word[:2] != "--" else to_underscores(word) for word in argv]
+
+
+def expand_overlays(argv: list[str], option: str = "overlays") -> list[str]:
     """RUN a.yaml b.yaml --key value -> RUN --overlays+ a.yaml --overlays+ b.yaml --key value."""
-    count = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
-    return [*words[:1], *(part for word in words[1:count] for part in (f"--{name}+", word)), *words[max(count, 1) :]]
+    count = next((i for i, word in enumerate(argv) if word.startswith("-")), len(argv))
+    return [*argv[:1], *(part for word in argv[1:count] for part in (f"--{option}+", word)), *argv[max(count, 1) :]]
 
 
-def underscored(word: str) -> str:
-    """--prompt-file -> --prompt_file, and -n -> --n; -h and -1 stay."""
-    name, equals, value = word.partition("=")
+def to_underscores(token: str) -> str:
+    """--prompt-file -> --prompt_file and -n -> --n; -h and -1 are unchanged."""
+    name, equals, value = token.partition("=")
     if re.fullmatch("-[a-zA-Z]", name) and name != "-h":
         name = "-" + name
     return (name[:2] + name[2:].replace("-", "_") if name.startswith("--") else name) + equals + value
 
 
-def joined(words: list[str]) -> list[str]:
-    """--seed -1 -> --seed=-1; apart, the parser takes a negative number for an option."""
-    made: list[str] = []
-    for word in words:
-        if made and NEGATIVE.fullmatch(word) and re.fullmatch(r"--\w+", made[-1]):
-            made[-1] += f"={word}"
+def join_negative_numbers(argv: list[str]) -> list[str]:
+    """--seed -1 -> --seed=-1, since the parser would read a separate -1 as an option."""
+    joined: list[str] = []
+    for word in argv:
+        if joined and NEGATIVE_NUMBER.fullmatch(word) and re.fullmatch(r"--\w+", joined[-1]):
+            joined[-1] += f"={word}"
         else:
-            made.append(word)
-    return made
+            joined.append(word)
+    return joined
 
 
-def switched(words: list[str], function: Callable[..., Any]) -> list[str]:
-    """--quick -> --quick true, for an argument that is true or false and has no word after it."""
-    names = {f"--{name}" for name, part in arguments(function).items() if "true" in choices(part.annotation)}
-    bare = [word in names and then.startswith("-") for word, then in pairwise([*words, "--"])]
-    return [part for word, alone in zip(words, bare, strict=True) for part in ((word, "true") if alone else (word,))]
+def expand_flags(argv: list[str], command: Callable[..., Any]) -> list[str]:
+    """--quick -> --quick true, for a boolean option without a value."""
+    names = {f"--{name}" for name, part in parameters_of(command).items() if "true" in allowed_values(part.annotation)}
+    bare = [word in names and then.startswith("-") for word, then in pairwise([*argv, "--"])]
+    return [part for word, alone in zip(argv, bare, strict=True) for part in ((word, "true") if alone else (word,))]
 
 
-def refusal(message: str, verb: str, function: Callable[..., Any]) -> str:
-    """The parser's complaint in one line: the option, what was given, what is needed, the nearest.
+def explain_error(message: str, verb: str, command: Callable[..., Any]) -> str:
+    """Rewrite a parser error in one line: the option, its value, the values allowed, the closest match.
 
     Args:
-        message: of the parser.
-        verb: whose words it refuses.
-        function: of the verb.
+        message: error message of the parser.
+        verb: name of the verb.
+        command: function of the verb.
     """
-    known = arguments(function)
-    if found := re.search(r"unrecognized arguments: (\S+)", message):
-        return stray(found[1].partition("=")[0], verb, function)
-    if found := re.search(r"arguments are required: ([\w, ]+)", message):
-        return f"no {found[1].upper()}: {form(verb, function)}"
-    if (found := re.search(r"argument --(\w+).*: expected one argument", message)) and found[1] in known:
-        name, part = found[1], known[found[1]]
-        hint = f" (one that begins with - as --{name}=-...)" if "a text" in choices(part.annotation) else ""
-        return f"{written(name, part)} has no value, needs {needed(part)}{hint}"
+    known = parameters_of(command)
+    if match := re.search(r"unrecognized arguments: (\S+)", message):
+        return explain_unknown(match[1].partition("=")[0], verb, command)
+    if match := re.search(r"arguments are required: ([\w, ]+)", message):
+        return f"no {match[1].upper()}: {usage_line(verb, command)}"
+    if (match := re.search(r"argument --(\w+).*: expected one argument", message)) and match[1] in known:
+        name, part = match[1], known[match[1]]
+        is_text = "a text" in allowed_values(part.annotation)
+        hint = f" (one that begins with - as {option_name(name)}=-...)" if is_text else ""
+        return f"{format_option(name, part)} has no value, needs {describe_values(part)}{hint}"
     given = re.search(r"Given value: (.*)", message, re.S) or re.search(r"Got value: (.*)", message, re.S)
-    if (found := re.search(r'Parser key "(\w+)"', message)) and given and found[1] in known:
-        part, value = known[found[1]], " ".join(given[1].split())[:80]
-        return f"{written(found[1], part)} is {value!r}, needs {needed(part)}{nearest(value, choices(part.annotation))}"
+    if (match := re.search(r'Parser key "(\w+)"', message)) and given and match[1] in known:
+        part, value = known[match[1]], " ".join(given[1].split())[:80]
+        hint = suggest(value, allowed_values(part.annotation))
+        return f"{format_option(match[1], part)} is {value!r}, needs {describe_values(part)}{hint}"
     return " ".join(message.split())[:600]
 
 
-def stray(word: str, verb: str, function: Callable[..., Any]) -> str:
-    """The line for a word that a verb has no place for."""
-    if not word.startswith("-"):
-        return f"no place for the word {word!r} in {form(verb, function)}"
-    options = [written(name, part) for name, part in arguments(function).items() if part.default is not Parameter.empty]
-    return f"no option {word}{nearest(word, options)}"
+def explain_unknown(token: str, verb: str, command: Callable[..., Any]) -> str:
+    """Error message for an argument that a verb does not accept."""
+    if not token.startswith("-"):
+        return f"unexpected argument {token!r}: {usage_line(verb, command)}"
+    token = token.replace("_", "-")
+    optional = [name for name, part in parameters_of(command).items() if part.default is not Parameter.empty]
+    return f"no option {token}{suggest(token, [word for name in optional for word in help_names(f'--{name}')])}"
 
 
-def arguments(function: Callable[..., Any]) -> dict[str, Parameter]:
-    """The arguments of a function by their names."""
-    return dict(signature(function).parameters)
+def parameters_of(command: Callable[..., Any]) -> dict[str, Parameter]:
+    """Parameters of a function by name."""
+    return dict(signature(command).parameters)
 
 
-def written(name: str, part: Parameter) -> str:
-    """An argument as its user writes it: WHAT, -n, --steps."""
-    return name.upper() if part.default is Parameter.empty else f"-{name}" if len(name) == 1 else f"--{name}"
+def format_option(name: str, parameter: Parameter) -> str:
+    """Command-line spelling of a parameter: RUN, -n, --batch-size."""
+    return name.upper() if parameter.default is Parameter.empty else option_name(name)
 
 
-def needed(part: Parameter) -> str:
-    """What an argument may be, in words."""
-    words = choices(part.annotation)
-    return ("one of " if len(words) > 1 else "") + ", ".join(words)
+def option_name(name: str) -> str:
+    """Command-line spelling of an optional parameter: -n, --batch-size."""
+    return f"-{name}" if len(name) == 1 else "--" + name.replace("_", "-")
 
 
-def choices(kind: Any) -> list[str]:
-    """The words that a type takes, or the type in words; None is never asked for."""
-    if get_origin(kind) is Literal:
-        return [str(value) for value in get_args(kind)]
-    return KINDS.get(kind) or [word for part in get_args(kind) for word in choices(part)]
+def describe_values(parameter: Parameter) -> str:
+    """Allowed values of a parameter as text."""
+    values = allowed_values(parameter.annotation)
+    return ("one of " if len(values) > 1 else "") + ", ".join(values)
 
 
-def nearest(word: str, known: list[str]) -> str:
-    """` (did you mean ...?)`, or nothing where nothing is near."""
-    near = get_close_matches(word, known, 1)
-    return f" (did you mean {near[0]}?)" if near else ""
+def allowed_values(annotation: Any) -> list[str]:
+    """Values that a type allows, or the name of the type; None is left out."""
+    if get_origin(annotation) is Literal:
+        return [str(value) for value in get_args(annotation)]
+    return TYPE_NAMES.get(annotation) or [word for part in get_args(annotation) for word in allowed_values(part)]
+
+
+def suggest(value: str, known: list[str]) -> str:
+    """` (did you mean ...?)`, or an empty text if no known value is close."""
+    matches = get_close_matches(value, known, 1)
+    return f" (did you mean {matches[0]}?)" if matches else ""

@@ -1,4 +1,4 @@
-"""textflow check RECIPE [OVERLAY ...] --devices N: a big job, planned without its hardware, text or network."""
+"""textflow check RECIPE [OVERLAY ...] --devices N: plan a large job without its hardware, text or network."""
 
 import math
 from argparse import ArgumentError, ArgumentParser
@@ -11,192 +11,190 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from textflow.config import recipe as recipes
 from textflow.data import Tokenizer
-from textflow.eval.bench.flops import PEAKS
+from textflow.eval.bench.flops import PEAK_FLOPS
 
-from .checks import forward, refuse_under, standing
-from .duration import flops_a_batch, span, tokens_an_epoch
-from .estimate import Engine, count, kept_by, largest_block, readable, tokens_a_step
+from .checks import check_engine, check_forward, persistent_bytes
+from .duration import flops_per_batch, format_duration, tokens_per_epoch
+from .estimate import Engine, count_saved_bytes_fake, format_bytes, largest_block_bytes, num_parameters, tokens_per_step
 
-VOCABULARIES = {"t5-small": 32_100, "t5-base": 32_100, "gpt2": 50_257}  # ids, where the tokenizer is not at hand
-ROWS = 2  # of a pass of fake tensors
-HALF = {"auto": True, "bf16-mixed": True, "16-mixed": True, "32-true": False, "32": False}  # Lightning's words
+VOCAB_SIZES = {"t5-small": 32_100, "t5-base": 32_100, "gpt2": 50_257}  # known without loading the tokenizer
+TRACE_ROWS = 2  # rows in a forward pass of fake tensors
+PRECISIONS = {"auto": True, "bf16-mixed": True, "16-mixed": True, "32-true": False, "32": False}  # True: bf16
 
 
 @dataclass
 class Plan:
-    """What is asked, and what the steps find out, each for those after it."""
+    """Options of a plan, and the state that the steps fill in and share."""
 
-    words: list[str]
+    argv: list[str]
     devices: int
-    card: str
+    gpu: str
     mfu: float
-    tokens: float | None
-    vocab: int | None
+    epoch_tokens: float | None
+    vocab_size: int | None
     config: Any = None
     model: Any = None
     optimizer: Any = None
     engine: Engine | None = None
-    sizes: dict[str, int] = field(default_factory=dict)  # bytes, before anything is shared out
-    flops: int = 0  # of a forward pass over ROWS rows
-    block: int = 0  # bytes that are gathered at a time where parameters are in shards
+    sizes: dict[str, int] = field(default_factory=dict)  # bytes by kind, before sharding
+    flops: int = 0  # FLOPs of a forward pass over TRACE_ROWS rows
+    block_bytes: int = 0  # bytes gathered at a time if parameters are sharded
 
 
-def asked(words: list[str]) -> Plan:
-    """The words of the command line, those of the plan taken out.
+def parse_plan(argv: list[str]) -> Plan:
+    """Parse the options of the plan; the remaining arguments describe the recipe.
 
     Args:
-        words: recipe, overlays, --key value, --devices N.
+        argv: recipe, overlays, --key value, --devices N.
     """
     parser = ArgumentParser(prog="textflow check", add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--devices", type=int)
-    parser.add_argument("--card", choices=list(PEAKS), default="H100")
+    parser.add_argument("--gpu", choices=list(PEAK_FLOPS), default="H100")
     parser.add_argument("--mfu", type=float, default=0.4)
-    parser.add_argument("--tokens", type=float)
-    parser.add_argument("--vocab", type=int)
+    parser.add_argument("--epoch-tokens", type=float)
+    parser.add_argument("--vocab-size", type=int)
+    own = {"--epoch_tokens": "--epoch-tokens", "--vocab_size": "--vocab-size"}  # both spellings are accepted
+    parts = [argument.partition("=") for argument in argv]
     try:
-        found, rest = parser.parse_known_args(words)
+        options, rest = parser.parse_known_args([own.get(key, key) + sep + value for key, sep, value in parts])
     except ArgumentError as error:
         raise ValueError(f"{error}; see textflow check --help") from error
-    if not found.devices or found.devices < 1 or not 0 < found.mfu <= 1:
-        raise ValueError(
-            f"--devices {found.devices} --mfu {found.mfu}: at least 1 device and an mfu in (0, 1] are needed"
-        )
-    if found.tokens is not None and not 0 < found.tokens < math.inf:
-        raise ValueError(f"--tokens {found.tokens}: how many an epoch has, such as 9.04e9")
-    return Plan(rest, found.devices, found.card, found.mfu, found.tokens, found.vocab)
+    devices, mfu, epoch_tokens = options.devices, options.mfu, options.epoch_tokens
+    if not devices or devices < 1 or not 0 < mfu <= 1:
+        raise ValueError(f"--devices {devices} --mfu {mfu}: needs at least 1 device and an mfu in (0, 1]")
+    if epoch_tokens is not None and not 0 < epoch_tokens < math.inf:
+        raise ValueError(f"--epoch-tokens {epoch_tokens}: needs the number of tokens in an epoch, such as 9.04e9")
+    return Plan(rest, devices, options.gpu, mfu, epoch_tokens, options.vocab_size)
 
 
-def recipe(plan: Plan) -> str:
-    """It parses; its tokenizer's number of ids is known."""
-    plan.config = config = recipes.read(plan.words)
-    plan.engine = Engine.of(config.trainer.strategy, plan.devices)
-    plan.vocab = plan.vocab or vocabulary(config.data.tokenizer)
-    return f"{plan.words[0]} parses; {plan.engine.title} on {plan.devices} devices; {plan.vocab:,} ids"
+def check_recipe(plan: Plan) -> str:
+    """Parse the recipe and find its tokenizer's vocabulary size."""
+    plan.config = config = recipes.load_recipe(plan.argv)
+    plan.engine = Engine.from_strategy(config.trainer.strategy, plan.devices)
+    plan.vocab_size = plan.vocab_size or vocab_size_of(config.data.tokenizer)
+    return f"{plan.argv[0]} parses; {plan.engine.title} on {plan.devices} devices; {plan.vocab_size:,} ids"
 
 
-def vocabulary(tokenizer: Any) -> int:
-    """Number of ids of a recipe's tokenizer.
+def vocab_size_of(tokenizer: Any) -> int:
+    """Vocabulary size of a recipe's tokenizer.
 
     Args:
-        tokenizer: class_path and init_args.
+        tokenizer: class_path and init_args of the tokenizer.
     """
     from jsonargparse import ArgumentParser, Namespace
 
     name = getattr(tokenizer.init_args, "name", None)
-    if name in VOCABULARIES:
-        return VOCABULARIES[name]
-    small = ArgumentParser(exit_on_error=False)
-    small.add_subclass_arguments(Tokenizer, "tokenizer")
+    if name in VOCAB_SIZES:
+        return VOCAB_SIZES[name]
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(Tokenizer, "tokenizer")
     try:
-        return small.instantiate(Namespace(tokenizer=tokenizer)).tokenizer.vocab  # type: ignore[no-untyped-call]
+        return parser.instantiate(Namespace(tokenizer=tokenizer)).tokenizer.vocab_size  # type: ignore[no-untyped-call]
     except Exception as error:
-        raise ValueError(f"the tokenizer {name} is not at hand, so give its number of ids: --vocab 32100") from error
+        raise ValueError(f"cannot load the tokenizer {name}; give its vocabulary size: --vocab-size 32100") from error
 
 
-def shapes(plan: Plan) -> str:
-    """The net takes rows of the recipe's length, and its optimizer fits the engine; nothing is computed or held."""
-    assert plan.engine is not None and plan.vocab is not None
+def check_shapes(plan: Plan) -> str:
+    """Check shapes at the recipe's length, and the optimizer under the engine, with fake tensors."""
+    assert plan.engine is not None and plan.vocab_size is not None
     config = plan.config
     with torch.device("meta"):
-        plan.model = recipes.load_model(recipes.write(config), plan.vocab)[0]
-    refuse_under(plan.engine, plan.model, str(config.trainer.precision))
-    plan.sizes = standing(plan.model)
-    if (precision := str(config.trainer.precision)) not in HALF:
-        raise ValueError(f"precision {precision}: a plan is one of float32 weights; give one of {', '.join(HALF)}")
-    half, length = HALF[precision], config.data.length
-    parameters, plan.block = count(plan.model.net), largest_block(plan.model.net)
+        plan.model = recipes.load_model(recipes.dump(config), plan.vocab_size)[0]
+    check_engine(plan.engine, plan.model, str(config.trainer.precision))
+    plan.sizes = persistent_bytes(plan.model)
+    if (precision := str(config.trainer.precision)) not in PRECISIONS:
+        raise ValueError(f"precision {precision}: a plan needs float32 weights; use one of {', '.join(PRECISIONS)}")
+    bf16, length = PRECISIONS[precision], config.data.seq_length
+    parameters, plan.block_bytes = num_parameters(plan.model.net), largest_block_bytes(plan.model.net)
     with FakeTensorMode(allow_non_fake_inputs=True):
         plan.model = plan.model.to_empty(device="cpu")
-        said, _, plan.flops = passed(plan.model, ROWS, length, half)
-        plan.sizes["activations"] = activations(plan.model, config.data.batch_size, length, half)
+        shapes, _, plan.flops = trace_forward(plan.model, TRACE_ROWS, length, bf16)
+        plan.sizes["activations"] = estimate_activations(plan.model, config.data.batch_size, length, bf16)
     name = type(plan.model.net).__name__
-    return f"{said}; parameters: {name} {parameters:,}; {'bfloat16' if half else 'float32'}"
+    return f"{shapes}; parameters: {name} {parameters:,}; {'bfloat16' if bf16 else 'float32'}"
 
 
-def activations(model: Any, rows: int, length: int, half: bool) -> int:
-    """Bytes that a pass keeps for the way back, in a line through two small ones: a part of them, such as weights in
-    bfloat16, is the same for all rows. A net that computes its blocks again holds one of them besides.
+def estimate_activations(model: Any, rows: int, length: int, half: bool) -> int:
+    """Bytes saved for the backward pass, extrapolated linearly from two small batches, since a part of them (such as
+    weights cast to bfloat16) does not grow with the batch. Activation checkpointing adds the activations of one block.
 
     Args:
-        model: of fake tensors.
-        rows: of the batch.
-        length: tokens a row.
-        half: whether in bfloat16.
+        model: model of fake tensors.
+        rows: number of rows in the batch.
+        length: number of tokens in a row.
+        half: True for bfloat16.
     """
 
-    def kept() -> float:
-        few, many = (passed(model, n, length, half)[1] for n in (ROWS, 2 * ROWS))
-        return few + (many - few) * (rows - ROWS) / ROWS
+    def saved_bytes() -> float:
+        few, many = (trace_forward(model, n, length, half)[1] for n in (TRACE_ROWS, 2 * TRACE_ROWS))
+        return few + (many - few) * (rows - TRACE_ROWS) / TRACE_ROWS
 
-    least = kept()
-    if not getattr(model.net, "recompute", False):
-        return round(least)
-    model.net.recompute = False
-    block = (kept() - least) / len(model.net.blocks)
-    model.net.recompute = True
-    return round(least + block)
+    checkpointed = saved_bytes()
+    if not getattr(model.net, "activation_checkpointing", False):
+        return round(checkpointed)
+    model.net.activation_checkpointing = False
+    block = (saved_bytes() - checkpointed) / len(model.net.blocks)
+    model.net.activation_checkpointing = True
+    return round(checkpointed + block)
 
 
-def passed(model: Any, rows: int, length: int, half: bool) -> tuple[str, int, int]:
-    """A pass that is not computed: its shapes, the bytes it keeps for the way back, its FLOPs.
+def trace_forward(model: Any, rows: int, length: int, bf16: bool) -> tuple[str, int, int]:
+    """Trace a forward pass of fake tensors: shapes, bytes saved for the backward pass, FLOPs.
 
     Args:
-        model: of fake tensors.
-        rows: of the batch.
-        length: tokens a row.
-        half: whether in bfloat16.
+        model: model of fake tensors.
+        rows: number of rows in the batch.
+        length: number of tokens in a row.
+        bf16: True for bfloat16.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    half_precision = torch.autocast("cpu", torch.bfloat16, enabled=half)
-    with FlopCounterMode(display=False) as counter, half_precision, kept_by(model.net) as kept:
-        said = forward(model, rows, length)
-    return said, sum(kept.values()), counter.get_total_flops()
+    half_precision = torch.autocast("cpu", torch.bfloat16, enabled=bf16)
+    with FlopCounterMode(display=False) as counter, half_precision, count_saved_bytes_fake(model.net) as saved:
+        shapes = check_forward(model, rows, length)
+    return shapes, sum(saved.values()), counter.get_total_flops()
 
 
-def memory(plan: Plan) -> str:
-    """Bytes a device, by what holds them."""
+def report_memory(plan: Plan) -> str:
+    """Memory per device, by kind."""
     assert plan.engine is not None
-    held = plan.engine.held(plan.sizes, plan.block)
-    parts = ", ".join(f"{name} {readable(amount)}" for name, amount in held.items() if amount)
-    alone = Engine("ddp", 1).held(plan.sizes, 0)
+    held = plan.engine.memory_per_device(plan.sizes, plan.block_bytes)
+    parts = ", ".join(f"{name} {format_bytes(amount)}" for name, amount in held.items() if amount)
+    single, rows = Engine("ddp", 1).memory_per_device(plan.sizes, 0), plan.config.data.batch_size
     return (
-        f"about {readable(sum(held.values()))} a device: {parts} (of a forward pass over {plan.config.data.batch_size} "
-        f"rows, without the logits' loss and a codec's encoder); one device alone: {readable(sum(alone.values()))}"
+        f"about {format_bytes(sum(held.values()))} per device: {parts} (activations of {rows} rows, without the "
+        f"loss on the logits and a codec's encoder); on a single device: {format_bytes(sum(single.values()))}"
     )
 
 
-def tokens(plan: Plan) -> str:
-    """Tokens of a step and of the run."""
+def report_tokens(plan: Plan) -> str:
+    """Tokens per step and in the run."""
     data, trainer = plan.config.data, plan.config.trainer
-    a_step = tokens_a_step(data.batch_size, data.length, trainer.accumulate_grad_batches, plan.devices)
-    rows = a_step // data.length
-    return (
-        f"{a_step:,} a step ({rows:,} rows of {data.length}), {a_step * trainer.max_steps:,} in {trainer.max_steps:,}"
-    )
+    a_step = tokens_per_step(data.batch_size, data.seq_length, trainer.accumulate_grad_batches, plan.devices)
+    rows, total = a_step // data.seq_length, a_step * trainer.max_steps
+    return f"{a_step:,} per step ({rows:,} rows of {data.seq_length}), {total:,} in {trainer.max_steps:,} steps"
 
 
-def time(plan: Plan) -> str:
-    """Seconds of a step, an epoch and the run, by the FLOP formula."""
+def report_time(plan: Plan) -> str:
+    """Time of a step, an epoch and the run from the FLOP formula."""
     data, trainer = plan.config.data, plan.config.trainer
-    batch = flops_a_batch(plan.model, data.batch_size, data.length, plan.flops / ROWS)
+    batch = flops_per_batch(plan.model, data.batch_size, data.seq_length, plan.flops / TRACE_ROWS)
     flops = batch * trainer.accumulate_grad_batches
-    second = PEAKS[plan.card] * plan.mfu
-    a_step, rows = flops / second, data.batch_size * trainer.accumulate_grad_batches * plan.devices
-    said = (
-        f"{a_step:.3g} s a step ({flops / 1e12:.3g} TFLOP a device at {plan.mfu:.0%} of a {plan.card}'s peak, assumed)"
-    )
-    if epoch := plan.tokens or tokens_an_epoch(plan.config):
-        steps = epoch / (rows * data.length)
-        said += f"; an epoch of {epoch:,.0f} tokens: {steps:,.0f} steps, {span(steps * a_step)}"
-    said += f"; the run of {trainer.max_steps:,} steps: {span(trainer.max_steps * a_step)}"
-    return said if epoch else f"{said}; for that of an epoch give its tokens, such as --tokens 9.04e9"
+    flops_per_second = PEAK_FLOPS[plan.gpu] * plan.mfu
+    step_seconds, rows = flops / flops_per_second, data.batch_size * trainer.accumulate_grad_batches * plan.devices
+    rate = f"an assumed {plan.mfu:.0%} of a {plan.gpu}'s peak"
+    line = f"{step_seconds:.3g} s per step ({flops / 1e12:.3g} TFLOP per device at {rate})"
+    if epoch := plan.epoch_tokens or tokens_per_epoch(plan.config):
+        steps = epoch / (rows * data.seq_length)
+        line += f"; an epoch of {epoch:,.0f} tokens: {steps:,.0f} steps, {format_duration(steps * step_seconds)}"
+    line += f"; the run of {trainer.max_steps:,} steps: {format_duration(trainer.max_steps * step_seconds)}"
+    return line if epoch else f"{line}; for the time of an epoch give its tokens, such as --epoch-tokens 9.04e9"
 
 
-STEPS: dict[str, tuple[Callable[[Plan], str], set[str]]] = {  # by name: what is done, what must have gone well
-    "recipe": (recipe, set()),
-    "shapes": (shapes, {"recipe"}),
-    "memory": (memory, {"shapes"}),
-    "tokens": (tokens, {"recipe"}),
-    "time": (time, {"shapes"}),
+STEPS: dict[str, tuple[Callable[[Plan], str], set[str]]] = {  # name -> (function, prerequisites)
+    "recipe": (check_recipe, set()),
+    "shapes": (check_shapes, {"recipe"}),
+    "memory": (report_memory, {"shapes"}),
+    "tokens": (report_tokens, {"recipe"}),
+    "time": (report_time, {"shapes"}),
 }

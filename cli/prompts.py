@@ -1,4 +1,4 @@
-"""What `textflow sample` is given: a text to go on with, sources to answer, or a text with holes."""
+"""Prompts of `textflow sample`: a text to continue, sources to answer, or a text with holes."""
 
 import hashlib
 import json
@@ -6,87 +6,93 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from textflow.models.infilling import Row, continued, infilled, tensors, told
+from textflow.models.infilling import TokenRow, decode_segments, infill_row, prompt_row, stack_rows
 from textflow.noise import sample_seeds
 
 Record = dict[str, Any]
 
 
-def rows_of(
-    model: Any, prompt: str | None, file: Path | None, infill: str | None, length: int | None = None
-) -> list[Row]:
-    """The rows that samples begin as, one after another; none where nothing is given.
+def build_rows(
+    model: Any, prompt: str | None, file: Path | None, infill_text: str | None, length: int | None = None
+) -> list[TokenRow]:
+    """Build the rows that samples start from; an empty list without a prompt.
 
     Args:
-        model: loaded.
-        prompt: a text to go on with, of a run of pairs a source to answer.
-        file: a prompt a line.
-        infill: a text with holes.
-        length: tokens of a sample; default: those of training.
+        model: loaded model.
+        prompt: text to continue, or for a run of pairs the source to answer.
+        file: file with one prompt per line.
+        infill_text: text with holes.
+        length: number of tokens in a sample; default: the sequence length of training.
     """
-    given = {"--prompt": prompt, "--prompt-file": file, "--infill": infill}
-    named = [name for name, value in given.items() if value is not None]
-    if len(named) > 1:
-        raise ValueError(f"{' and '.join(named)} are given; name one of them")
+    prompts_by_option = {"--prompt": prompt, "--prompt-file": file, "--infill": infill_text}
+    given = [option for option, value in prompts_by_option.items() if value is not None]
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} are given; name one of them")
     if not hasattr(model, "complete"):
-        raise ValueError(f"a {type(model).__name__} writes no texts; name a Generator, Masked or CausalLM")
-    if model.given is not None and length is not None:
-        raise ValueError(f"this run answers sources in rows of {model.length} tokens; leave --length out")
-    tokens, size = model.tokenizer, length or min(model.length, getattr(model, "room", model.length))
-    if infill is not None:
-        if model.given is not None:
-            raise ValueError("this run was trained to answer sources, not to fill in: give a source with --prompt")
-        return [infilled(tokens, infill, size)]
-    prompts = [prompt] if prompt is not None else lines(file) if file is not None else []
-    if not prompts and model.given is not None:
-        raise ValueError("this run answers sources: give one with --prompt TEXT, or one a line with --prompt-file FILE")
-    return [continued(tokens, text, size, model.given) for text in prompts]
+        raise ValueError(
+            f"a {type(model).__name__} writes no texts; give the run of a Generator, DiscreteDiffusion or CausalLM"
+        )
+    if model.max_source_length is not None and length is not None:
+        raise ValueError(f"this run answers sources in rows of {model.seq_length} tokens; leave --length out")
+    tokens, size = model.tokenizer, length or min(model.seq_length, getattr(model, "max_length", model.seq_length))
+    if infill_text is not None:
+        if model.max_source_length is not None:
+            raise ValueError("this run was trained to answer sources, not to fill holes: give a source with --prompt")
+        return [infill_row(tokens, infill_text, size)]
+    prompts = [prompt] if prompt is not None else read_prompts(file) if file is not None else []
+    if not prompts and model.max_source_length is not None:
+        raise ValueError(
+            "this run answers sources: give one with --prompt TEXT, or one per line with --prompt-file FILE"
+        )
+    return [prompt_row(tokens, text, size, model.max_source_length) for text in prompts]
 
 
-def lines(file: Path) -> list[str]:
-    """The lines of a file that hold text."""
+def read_prompts(file: Path) -> list[str]:
+    """Read the nonempty lines of a file."""
     try:
-        found = [line for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
+        lines = [line for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is not UTF-8 ({error.reason} at byte {error.start})") from error
-    if not found:
-        raise ValueError(f"{file} holds no prompt: a line each is needed")
-    return found
+    if not lines:
+        raise ValueError(f"{file} holds no prompt; needs one per line")
+    return lines
 
 
-def digest(rows: Sequence[Row]) -> str:
-    """Some digits that tell what rows begin with: a file that is a pipe is read once."""
+def hash_rows(rows: Sequence[TokenRow]) -> str:
+    """Hash of prompt rows, 16 hex digits; hashes rows because a prompt file may be a pipe, which is read once."""
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
-def texts(model: Any, rows: Sequence[Row], count: int, first: int, settings: Record) -> list[Record]:
-    """Texts first ... first + count - 1; text i begins as row i mod len(rows), or as nothing without rows.
+def generate_texts(
+    model: Any, rows: Sequence[TokenRow], count: int, first_index: int, settings: Record
+) -> list[Record]:
+    """Generate `count` texts from `first_index` on; text i starts from row i mod len(rows), if there are rows.
 
     Args:
-        model: loaded.
-        rows: from `rows_of`.
+        model: loaded model.
+        rows: rows of `build_rows`, may be empty.
         count: number of texts.
-        first: number of the first.
-        settings: seed, steps, guidance; of rows prompt_guidance, else length.
+        first_index: index of the first text.
+        settings: seed, steps, self_cond_guidance; with rows also cfg_scale, otherwise length.
     """
-    seed, steps, guidance = settings["seed"], settings["steps"], settings["guidance"]
+    seed, steps, guidance = settings["seed"], settings["steps"], settings["self_cond_guidance"]
     if not rows:
-        made = model.generate(count, steps, seed, None, guidance, settings["length"], count, first)
-        return [{"text": text} for text in made]
-    mine = [rows[i % len(rows)] for i in range(first, first + count)]
-    how = {"steps": steps, "guidance": guidance, "scale": settings["prompt_guidance"]}
-    ids = model.complete(*tensors(mine), sample_seeds(seed, first, count), **how).tolist()
-    pieces = [told(model.tokenizer, row, made) for row, made in zip(mine, ids, strict=True)]
-    return [{"text": "".join(text for _, text in parts), "pieces": parts} for parts in pieces]
+        texts = model.generate(count, steps, seed, None, guidance, settings["length"], count, first_index)
+        return [{"text": text} for text in texts]
+    batch = [rows[i % len(rows)] for i in range(first_index, first_index + count)]
+    options = {"num_steps": steps, "self_cond_guidance": guidance, "cfg_scale": settings["cfg_scale"]}
+    ids = model.complete(*stack_rows(batch), sample_seeds(seed, first_index, count), **options).tolist()
+    decoded = [decode_segments(model.tokenizer, row, row_ids) for row, row_ids in zip(batch, ids, strict=True)]
+    return [{"text": "".join(text for _, text in segments), "segments": segments} for segments in decoded]
 
 
-def marked(record: Record) -> str:
-    """A text in which what was given stands between marks."""
-    if "pieces" not in record:
+def format_sample(record: Record) -> str:
+    """Format a text with its prompt between marks."""
+    if "segments" not in record:
         return str(record["text"])
-    return "".join(f"\u00ab{text}\u00bb" if given else text for given, text in record["pieces"])
+    return "".join(f"\u00ab{text}\u00bb" if is_prompt else text for is_prompt, text in record["segments"])
 
 
-def approximate(model: Any, rows: Sequence[Row]) -> bool:
-    """Whether what is given is put in by replacement: a flow that was not trained on prompts."""
-    return bool(rows) and model.given is None and hasattr(model, "prompt")
+def uses_replacement(model: Any, rows: Sequence[TokenRow]) -> bool:
+    """True if prompts use the replacement method, as for a flow that was not trained with prompts."""
+    return bool(rows) and model.max_source_length is None and hasattr(model, "make_prompt")

@@ -3,9 +3,16 @@
 import sys
 from pathlib import Path
 
-from .options import best_device
+from .options import resolve_device
 
-SHOWN = ("recipe.yaml", "rounds.json", "metrics.csv", "eval/*.json", "diagnostics/diagnose.json", "trajectories/*.json")
+REPORT_INPUTS = (
+    "recipe.yaml",
+    "rounds.json",
+    "metrics.csv",
+    "eval/*.json",
+    "diagnostics/diagnose.json",
+    "trajectories/*.json",
+)
 
 
 def report(
@@ -16,73 +23,73 @@ def report(
     seed: int = 0,
     device: str = "cpu",
 ) -> None:
-    """Write one page that shows runs side by side: results with their protocols, curves, and the way of each sample.
+    """Write an HTML page that compares runs: results with their protocols, curves, and trajectories of samples.
 
-    The page is one file that loads nothing. It shows what the folders hold, and names the command that makes what they
-    lack; trajectories of a few samples it makes itself, once, in RUN/trajectories.
+    The page is one self-contained file. For missing results it shows the command that creates them; missing
+    trajectories are sampled and saved in RUN/trajectories.
 
     Args:
-        runs: folders of runs, or of rounds of distillation.
-        out: the page.
-        samples: of each run whose way is shown; 0 makes none.
-        steps: of their grid.
-        seed: of their noise.
-        device: cpu, cuda, mps or auto.
+        runs: folders of runs, or of distillation rounds.
+        out: HTML file to write.
+        samples: number of trajectories per run; 0 samples none.
+        steps: number of sampling steps of the trajectories.
+        seed: random seed for sampling the trajectories.
+        device: device to run on: cpu, cuda, mps or auto.
     """
     if samples < 0 or steps < 1 or seed < 0:
-        raise ValueError(f"samples {samples}, steps {steps}, seed {seed}: need samples and seed >= 0, steps >= 1")
+        raise ValueError(f"--samples {samples}, --steps {steps}, --seed {seed}: need samples and seed >= 0, steps >= 1")
     if not runs:
-        raise ValueError("no run: name its folder, such as textflow report checkpoints/quickstart")
+        raise ValueError("no run: give its folder, such as textflow report checkpoints/quickstart")
     for run in runs:
         if not run.is_dir():
-            raise ValueError(f"no folder {run}; name the folder of a run, such as checkpoints/quickstart")
-    if not any(list(run.glob(name)) for run in runs for name in SHOWN):
+            raise ValueError(f"no folder {run}; give the folder of a run, such as checkpoints/quickstart")
+    if not any(list(run.glob(name)) for run in runs for name in REPORT_INPUTS):
         raise ValueError(
             f"{', '.join(map(str, runs))}: found no recipe.yaml, no rounds.json and no results, so nothing to report; "
-            "name the folder of a run, such as checkpoints/quickstart"
+            "give the folder of a run, such as checkpoints/quickstart"
         )
-    ours(out)
-    reasons = {str(run): why for run in runs if (why := walked(run, samples, steps, seed, device))}
-    from textflow.eval.report.page import page
-    from textflow.runtime.atomic import replace_text
+    check_overwrite(out)
+    reasons = {str(run): why for run in runs if (why := record_trajectories(run, samples, steps, seed, device))}
+    from textflow.eval.report.page import render_page
+    from textflow.runtime.atomic import atomic_write_text
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(out.resolve(), page(runs, reasons))
+    atomic_write_text(out.resolve(), render_page(runs, reasons))
     print(f"Written: {out} ({out.stat().st_size / 1e6:.1f} MB); it opens in any browser")
 
 
-def ours(out: Path) -> None:
-    """Refuses to write over what is not a page of textflow report, or an empty file."""
-    from textflow.eval.report.page import read
+def check_overwrite(out: Path) -> None:
+    """Raise a ValueError if writing would replace anything but an empty file or a page of textflow report."""
+    from textflow.eval.report.page import read_asset
 
-    begins = read("page.html").split("{{")[0].encode()
+    prefix = read_asset("page.html").split("{{")[0].encode()
     if not out.exists():
         return
     if not out.is_file():
-        raise ValueError(f"{out} is not an ordinary file; name another with --out")
+        raise ValueError(f"{out} is not a regular file; choose another with --out")
     with out.open("rb") as file:
-        if (held := file.read(len(begins))) and held != begins:
-            raise ValueError(f"{out} is there and is not a page of textflow report; name another file with --out")
+        if (start := file.read(len(prefix))) and start != prefix:
+            raise ValueError(f"{out} exists and is not a page of textflow report; choose another file with --out")
 
 
-def walked(run: Path, samples: int, steps: int, seed: int, device: str) -> str | None:
-    """Make the trajectories that a run lacks; why not, if it cannot have them."""
-    from textflow.eval.report.folder import tree
-    from textflow.eval.report.trajectory_files import complete, of_weights
+def record_trajectories(run: Path, num_samples: int, steps: int, seed: int, device: str) -> str | None:
+    """Record the missing trajectories of a run; return the reason if that is impossible."""
+    from textflow.eval.report.folder import load_recipe
+    from textflow.eval.report.trajectory_files import is_complete, weights_hash
 
-    recipe = tree(run / "recipe.yaml", [])
-    if complete(run, samples, steps, seed) or not recipe or of_weights(run) is None:
+    recipe = load_recipe(run / "recipe.yaml", [])
+    if is_complete(run, num_samples, steps, seed) or not recipe or weights_hash(run) is None:
         return None
     if "Autoencoder" in str(recipe.get("model") or {}):
         return None
-    print(f"{run}: following {samples} samples", file=sys.stderr)
-    from textflow.eval.trajectory.record import records
+    print(f"{run}: recording {num_samples} trajectories", file=sys.stderr)
+    from textflow.eval.trajectory.record import record_run
 
     try:
-        for _ in records(run, samples, steps, seed, best_device(device)):
+        for _ in record_run(run, num_samples, steps, seed, resolve_device(device)):
             pass
-    except (ValueError, OSError, RuntimeError) as error:  # a page of the other runs is worth having
-        said = " ".join(str(error).split())
-        print(f"{run}: no trajectories: {said}", file=sys.stderr)
-        return f"no trajectories: {said}"
+    except (ValueError, OSError, RuntimeError) as error:  # the page still shows the other runs
+        reason = " ".join(str(error).split())
+        print(f"{run}: no trajectories: {reason}", file=sys.stderr)
+        return f"no trajectories: {reason}"
     return None

@@ -12,20 +12,20 @@ def results(check: bool = False) -> int:
         check: print how the files differ from the records instead, and return 1 if they do.
     """
     from textflow.eval.results import README, pages
-    from textflow.runtime.atomic import replace_text
+    from textflow.runtime.atomic import atomic_write_text
 
-    found = pages()
-    stale = {path: diff for path, text in found.items() if (diff := difference(path, text))}
+    rendered = pages()
+    stale = {path: diff for path, text in rendered.items() if (diff := difference(path, text))}
     for path, diff in stale.items():
         if check:
             sys.stdout.write(diff)
         else:
-            replace_text(path, found[path])
-    for path in found:
+            atomic_write_text(path, rendered[path])
+    for path in rendered:
         state = "up to date" if path not in stale else "differs from the records" if check else "written"
         sys.stdout.write(f"{path}: {state}\n")
-    if README not in found:
-        sys.stdout.write(f"{README}: no <!-- results --> and <!-- /results --> markers, left as it is\n")
+    if README not in rendered:
+        sys.stdout.write(f"{README}: no <!-- results --> and <!-- /results --> markers, unchanged\n")
     return int(check and bool(stale))
 
 
@@ -36,6 +36,6 @@ def difference(path: Path, expected: str) -> str:
         path: file on disk; a missing one counts as empty.
         expected: rendered text.
     """
-    found = path.read_text(encoding="utf-8") if path.is_file() else ""
-    lines = unified_diff(found.splitlines(True), expected.splitlines(True), str(path), "rendered from the records")
+    current = path.read_text(encoding="utf-8") if path.is_file() else ""
+    lines = unified_diff(current.splitlines(True), expected.splitlines(True), str(path), "rendered from the records")
     return "".join(lines)

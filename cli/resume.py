@@ -1,4 +1,4 @@
-"""A run's folder: one job writes into it, and goes on only with what it has begun with."""
+"""Run folders: locking, and checks that a resumed run has the recipe, tokenizer and weights it started with."""
 
 import json
 import os
@@ -10,11 +10,11 @@ from typing import Any
 
 
 @contextmanager
-def alone(run: Path) -> Iterator[None]:
-    """Holds a run folder: two fits do not write into one. The other ranks of a fit come in behind the first."""
+def lock_run(run: Path) -> Iterator[None]:
+    """Lock a run folder against other fits; only the first process of a job takes the lock."""
     from filelock import FileLock, Timeout
 
-    if not leads():
+    if not is_global_zero():
         yield
         return
     run.mkdir(parents=True, exist_ok=True)
@@ -22,116 +22,116 @@ def alone(run: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout as error:
-        raise ValueError(f"another `textflow fit` is writing into {run}; name another --run.folder") from error
+        raise ValueError(f"another `textflow fit` is writing into {run}; choose another --run.folder") from error
     try:
         yield
     finally:
         lock.release()
 
 
-def leads() -> bool:
-    """Whether this process is the first of its job, on all machines, by what Lightning, torchrun or srun say."""
+def is_global_zero() -> bool:
+    """True if this is the first process of a job on all machines, by the variables of Lightning, torchrun or srun."""
     job = ["RANK"] if os.environ.get("RANK") else ["NODE_RANK", "GROUP_RANK", "SLURM_PROCID"]
     return not any(int(os.environ.get(rank) or 0) for rank in ("LOCAL_RANK", *job))
 
 
-def resume_point(run: Path, text: str) -> Path | None:
-    """The state to continue from; a run of another recipe is refused."""
-    from textflow.training import latest
+def resume_point(run: Path, recipe_text: str) -> Path | None:
+    """Find the training state to resume from; raise a ValueError for a run of another recipe."""
+    from textflow.training import latest_state
 
-    state = latest(run) if run.is_dir() else None
+    state = latest_state(run) if run.is_dir() else None
     saved = run / "recipe.yaml"
-    if state and saved.is_file() and (changed := changes(saved, text)):
+    if state and saved.is_file() and (changed := recipe_changes(saved, recipe_text)):
         more = f" and {len(changed) - 8} more keys" if len(changed) > 8 else ""
         raise ValueError(
-            f"{run} holds a run of another recipe: {'; '.join(changed[:8])}{more}. Name another folder with "
-            "--run.folder, or take these keys back to continue it"
+            f"{run} holds a run of another recipe: {'; '.join(changed[:8])}{more}. Choose another folder with "
+            "--run.folder, or restore these keys to resume the run"
         )
     if not state and (run / "model.safetensors").is_file():
         raise ValueError(
-            f"{run} holds trained weights but no whole training state to go on from, and is not overwritten: "
-            "name another folder with --run.folder, or remove it"
+            f"{run} holds trained weights but no complete training state to resume from, and is not overwritten: "
+            "choose another folder with --run.folder, or remove it"
         )
     return state
 
 
-def changes(saved: Path, text: str) -> list[str]:
-    """In what the recipe of a run differs from another; a damaged one is an error."""
+def recipe_changes(saved: Path, recipe_text: str) -> list[str]:
+    """List the differences between a run's saved recipe and another; raise a ValueError if the saved one is damaged."""
     from textflow.config import recipe
     from textflow.config.overlays import differences
-    from textflow.config.trust import Untrusted
+    from textflow.config.trust import UntrustedCodeError
 
     try:
-        if not recipe.tree_of(saved):
+        if not recipe.load_yaml(saved):
             raise ValueError("it is empty")
-        return differences(saved.read_text(encoding="utf-8"), text)
-    except Untrusted:
+        return differences(saved.read_text(encoding="utf-8"), recipe_text)
+    except UntrustedCodeError:
         raise
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{saved} is damaged ({error}); remove it to go on with the recipe given") from error
+        raise ValueError(f"{saved} is damaged ({error}); remove it to resume with the given recipe") from error
 
 
-def refuse_another_tokenizer(run: Path, tokenizer: Any) -> None:
-    """A run goes on with the tokens that it has learned."""
+def check_same_tokenizer(run: Path, tokenizer: Any) -> None:
+    """Raise a ValueError unless a run's saved tokenizer maps ids to the same tokens."""
     from textflow.data import Tokenizer
 
     try:
         known = Tokenizer.load(run / "tokenizer")
-    except ValueError:  # missing or damaged: it is written anew
+    except ValueError:  # missing or damaged: it will be rewritten
         return
-    ids = [[i] for i in range(tokenizer.vocab) if i not in (tokenizer.eos, tokenizer.pad)]
-    if known.vocab != tokenizer.vocab or known.words(ids) != tokenizer.words(ids):
+    ids = [[i] for i in range(tokenizer.vocab_size) if i not in (tokenizer.eos, tokenizer.pad)]
+    if known.vocab_size != tokenizer.vocab_size or known.decode_ids(ids) != tokenizer.decode_ids(ids):
         raise ValueError(
-            f"the tokenizer of this recipe is not the one that {run} was trained with (its text has changed): give the"
-            " text back to go on, or name another folder with --run.folder"
+            f"the tokenizer of this recipe is not the one that {run} was trained with (its text has changed): restore"
+            " the text to resume, or choose another folder with --run.folder"
         )
 
 
-def refuse_another_start(run: Path, origin: dict[str, Path]) -> None:
-    """A round goes on with the teacher and from the start that it has begun with, which RUN/origin.json tells.
+def check_same_start(run: Path, sources: dict[str, Path]) -> None:
+    """Check that a resumed round has the teacher and initial weights it started with, recorded in RUN/origin.json.
 
     Args:
-        run: of the round; its folder is held.
-        origin: runs whose averaged weights it takes.
+        run: folder of the round, already locked.
+        sources: runs that provide averaged weights: "teacher" and "start".
     """
-    from textflow.eval.report.trajectory_files import of_weights
-    from textflow.runtime.atomic import replace_json
-    from textflow.training.checkpoint_io import states
+    from textflow.eval.report.trajectory_files import weights_hash
+    from textflow.runtime.atomic import atomic_write_json
+    from textflow.training.checkpoint_io import list_states
 
-    held = {folder: of_weights(folder) for folder in {*origin.values()}}  # large files, which may be one
-    if missing := next((folder for folder, hashed in held.items() if hashed is None), None):
+    hashes = {folder: weights_hash(folder) for folder in {*sources.values()}}  # read each large file once
+    if missing := next((folder for folder, hashed in hashes.items() if hashed is None), None):
         raise ValueError(f"{missing} holds no trained run: model.safetensors is missing; fit it first")
-    now, place = {name: held[folder] for name, folder in origin.items()}, run / "origin.json"
-    if not states(run) or not place.is_file():
-        if leads():
+    current, origin = {name: hashes[folder] for name, folder in sources.items()}, run / "origin.json"
+    if not list_states(run) or not origin.is_file():
+        if is_global_zero():
             run.mkdir(parents=True, exist_ok=True)
-            replace_json(place, now)
+            atomic_write_json(origin, current)
         return
     try:
-        known = json.loads(place.read_text(encoding="utf-8"))
+        known = json.loads(origin.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         known = None
-    if not isinstance(known, dict) or known.keys() != now.keys():
-        raise ValueError(f"{place} is damaged; remove it to go on with the runs as they are now")
-    if other := next((name for name in now if known[name] != now[name]), None):
+    if not isinstance(known, dict) or known.keys() != current.keys():
+        raise ValueError(f"{origin} is damaged; remove it to resume with the current runs")
+    if other := next((name for name in current if known[name] != current[name]), None):
         raise ValueError(
-            f"{run} has begun with other weights of its {other} than {origin[other]} holds now: remove {run} to teach"
-            " this round anew, or name another --run.folder"
+            f"{run} started with other weights of its {other} than {sources[other]} has now: remove {run} to train"
+            " this round again, or choose another --run.folder"
         )
 
 
-def refuse_more_steps(rounds: Sequence[tuple[Path, int]]) -> None:
-    """A round that another has begun from is not trained further.
+def check_round_lengths(rounds: Sequence[tuple[Path, int]]) -> None:
+    """Raise a ValueError for a round to be trained further after the next round has started from it.
 
     Args:
-        rounds: run and number of steps of each, one after another.
+        rounds: run folder and number of optimizer steps of each round, in order.
     """
-    from textflow.training.checkpoint_io import states, step_of
+    from textflow.training.checkpoint_io import list_states, step_of
 
     for (run, steps), (after, _) in pairwise(rounds):
-        done = max(map(step_of, states(run)), default=0)
-        if states(after) and done < steps:
+        done = max(map(step_of, list_states(run)), default=0)
+        if list_states(after) and done < steps:
             raise ValueError(
-                f"{after} has begun from {run} at step {done}, which is to be trained to step {steps}: remove {after}"
-                " to teach it anew, or name another --run.folder"
+                f"{after} started from {run} at step {done}, which is to be trained to step {steps}: remove {after}"
+                " to train it again, or choose another --run.folder"
             )

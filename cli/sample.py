@@ -1,14 +1,13 @@
 """textflow sample RUN"""
 
 import json
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from .options import SamplerName, at_least_one, best_device, take
+from .options import SamplerName, require_positive, resolve_device, set_sampler
+from .sample_file import count_written, open_locked
 
 
 def sample(
@@ -18,7 +17,7 @@ def sample(
     steps: int = 32,
     sampler: SamplerName = "recipe",
     gamma: float | None = None,
-    guidance: float | None = None,
+    self_cond_guidance: float | None = None,
     length: int | None = None,
     seed: int = 0,
     batch_size: int = 64,
@@ -27,185 +26,123 @@ def sample(
     prompt: str | None = None,
     prompt_file: Path | None = None,
     infill: str | None = None,
-    prompt_guidance: float | None = None,
-    from_record: Path | None = None,
+    cfg_scale: float | None = None,
+    replay: Path | None = None,
 ) -> None:
-    """Write texts with a trained run. Text i depends on the weights, the sampler, the seed and i alone.
+    """Generate texts with a trained run. Text i depends only on the weights, the sampler, the seed and i.
 
     Args:
-        run: folder of the run; a record finds its own.
-        overlays: recipes that change how it samples, such as recipes/escape/commit.yaml; they may follow RUN.
-        n: number of texts; default: 16, or one for each prompt of a file.
-        steps: of the grid; network passes a text are steps + 1 (heun: 2 steps).
-        sampler: ode, heun, multistep, reinject, commit (mode commit), tube, or what the recipe names.
-        gamma: strength of reinject; default: 1.5.
-        guidance: scale w; default: the recipe's.
-        length: tokens a text; default: the length of training.
-        seed: of the noise.
-        batch_size: texts at a time.
-        out: a .jsonl file for the texts, a line each, continued if it holds some already; default: the terminal.
-        device: cpu, cuda, mps or auto.
-        prompt: a text to go on with; of a run that was trained on pairs, a source to answer.
-        prompt_file: a prompt a line; text i has prompt i, from the first again after the last.
-        infill: a text with holes, such as 'a [MASK:8] b': eight tokens between a and b. A flow that was not trained on
-            prompts is given text by replacement, which is an approximation.
-        prompt_guidance: scale of classifier-free guidance by the prompt; 1 is none; default: the recipe's.
-        from_record: a trajectory of textflow report: its text made again from the record alone, and compared with it.
+        run: folder of a trained run; optional with --replay, whose record names its run.
+        overlays: recipes that change sampling settings, such as recipes/escape/commit.yaml; usually written after RUN.
+        n: number of texts; default: 16, or one per prompt with --prompt-file.
+        steps: number of sampling steps; a text takes steps + 1 network evaluations (heun: 2 * steps).
+        sampler: sampler and escape to use; recipe means those of the run's recipe.
+        gamma: re-injection strength of --sampler reinject, >= 0; default: 1.5.
+        self_cond_guidance: scale w of self-conditioning guidance; default: the recipe's.
+        length: number of tokens in a text; default: the sequence length of training.
+        seed: random seed for sampling.
+        batch_size: number of texts generated at a time; does not change the texts.
+        out: .jsonl file to write, one text per line; an incomplete file is resumed; default: print to the terminal.
+        device: device to run on: cpu, cuda, mps or auto.
+        prompt: text to continue; for a run trained on pairs, the source to answer.
+        prompt_file: file with one prompt per line; text i uses prompt i and restarts at the first after the last.
+        infill: text with holes to fill, such as 'a [MASK:8] b' for eight tokens between a and b. A flow that was not
+            trained with prompts fills them by the replacement method, an approximation.
+        cfg_scale: scale of classifier-free guidance by the prompt; 1 turns it off; default: the recipe's.
+        replay: trajectory file written by textflow report; regenerates its text from the record and compares the two.
     """
-    if from_record is not None:
-        from textflow.eval.trajectory.replay import replayed
+    if replay is not None:
+        from textflow.eval.trajectory.replay import replay_text
 
-        print(replayed(from_record, run, None if device == "auto" else best_device(device)))
+        print(replay_text(replay, run, None if device == "auto" else resolve_device(device)))
         return
     if run is None:
-        raise ValueError("sample needs a RUN, or --from-record FILE; see textflow sample --help")
-    from textflow.eval.measure import fields
-    from textflow.eval.report.trajectory_files import of_weights
+        raise ValueError("sample needs a RUN, or --replay FILE; see textflow sample --help")
+    from textflow.eval.measure import part_fields
+    from textflow.eval.report.trajectory_files import weights_hash
 
-    from .prompts import approximate, digest, rows_of
+    from .prompts import build_rows, hash_rows, uses_replacement
 
-    at_least_one(n=n, steps=steps, length=length, batch_size=batch_size)
-    if prompt_guidance is not None and not any((prompt, prompt_file, infill)):
-        raise ValueError(f"--prompt-guidance {prompt_guidance} guides by a prompt: give one too, such as --prompt TEXT")
-    generator = writer(run, device, overlays)
-    take(generator, sampler, gamma)
-    rows = rows_of(generator, prompt, prompt_file, infill, length)
+    require_positive(n=n, steps=steps, length=length, batch_size=batch_size)
+    if cfg_scale is not None and not any((prompt, prompt_file, infill)):
+        raise ValueError(f"--cfg-scale {cfg_scale} needs a prompt: add one, such as --prompt TEXT")
+    generator = load_text_model(run, device, overlays)
+    set_sampler(generator, sampler, gamma)
+    rows = build_rows(generator, prompt, prompt_file, infill, length)
     n = (len(rows) if prompt_file else 16) if n is None else n
     settings: dict[str, Any] = {
-        "checkpoint_hash": of_weights(run) if out else None,  # a large file to read
+        "checkpoint_hash": weights_hash(run) if out else None,  # reads a large file
         "seed": seed,
         "steps": steps,
         "sampler": repr(generator.sampler),
-        "escape": fields(getattr(generator, "escape", None)),
-        "grid": fields(getattr(generator, "grid", None)),
-        "overlays": said_by(overlays, run) if out else [],
-        "guidance": guidance,
+        "escape": part_fields(getattr(generator, "escape", None)),
+        "time_grid": part_fields(getattr(generator, "sampling_schedule", None)),
+        "overlays": overlay_differences(overlays, run) if out else [],
+        "self_cond_guidance": self_cond_guidance,
         "length": length,
     }
     if rows:
-        given = prompt or infill or f"{prompt_file} {digest(rows)}"
-        settings |= {"given": given, "prompt_guidance": prompt_guidance, "approximate": approximate(generator, rows)}
-    put(generator, rows, n, settings, batch_size, out)
+        prompt_text = prompt or infill or f"{prompt_file} {hash_rows(rows)}"
+        settings |= {"prompt": prompt_text, "cfg_scale": cfg_scale, "by_replacement": uses_replacement(generator, rows)}
+    write_samples(generator, rows, n, settings, batch_size, out)
 
 
-def said_by(overlays: list[str], run: Path) -> list[str]:
-    """What overlays change of a run's recipe: their names alone would not tell.
+def overlay_differences(overlays: list[str], run: Path) -> list[str]:
+    """List the changes that overlays make to a run's recipe, since their file names do not identify them.
 
     Args:
-        overlays: recipes.
+        overlays: paths of recipes.
         run: folder of the run.
     """
-    from textflow.config.overlays import differences, sampling
+    from textflow.config.overlays import differences, with_sampling_overlays
 
-    kept = run / "recipe.yaml"
-    return differences(kept.read_text(encoding="utf-8"), sampling(kept, overlays)) if overlays else []
+    saved = run / "recipe.yaml"
+    return differences(saved.read_text(encoding="utf-8"), with_sampling_overlays(saved, overlays)) if overlays else []
 
 
-def writer(run: Path, device: str, overlays: list[str]) -> Any:
-    """The model of a run that writes texts.
+def load_text_model(run: Path, device: str, overlays: list[str]) -> Any:
+    """Load the model of a run that generates texts.
 
     Args:
-        run: its folder.
+        run: folder of the run.
         device: cpu, cuda, mps or auto.
-        overlays: recipes that change how it samples.
+        overlays: recipes that change sampling settings.
     """
     from textflow.run_folder import load
 
-    generator: Any = load(run, best_device(device), overlays)
+    generator: Any = load(run, resolve_device(device), overlays)
     if not hasattr(generator, "generate"):
-        found = type(generator).__name__
-        raise ValueError(f"{run} holds a {found}, which writes no texts; name a Generator, Masked or CausalLM")
+        kind = type(generator).__name__
+        raise ValueError(
+            f"{run} holds a {kind}, which writes no texts; give the run of a Generator, DiscreteDiffusion or CausalLM"
+        )
     return generator
 
 
-def put(generator: Any, rows: Any, n: int, settings: dict[str, Any], batch_size: int, out: Path | None) -> None:
-    """Write the texts that a file lacks, batch after batch, or all of them to the terminal.
+def write_samples(
+    model: Any, prompts: Any, num_samples: int, settings: dict[str, Any], batch_size: int, out: Path | None
+) -> None:
+    """Write the missing texts of a file in batches, or print all texts to the terminal.
 
     Args:
-        generator: that writes.
-        rows: prompts; none if they are empty.
-        n: number of texts.
-        settings: that the texts depend on.
-        batch_size: texts at a time.
-        out: a .jsonl file; None: the terminal.
+        model: model that generates texts.
+        prompts: rows with prompts; empty for unconditional texts.
+        num_samples: number of texts.
+        settings: sampling settings that determine the texts.
+        batch_size: number of texts generated at a time.
+        out: .jsonl file; None: the terminal.
     """
-    from .prompts import marked, texts
+    from .prompts import format_sample, generate_texts
 
-    with alone(out) if out else nullcontext(sys.stdout) as file:
-        done = written(out, settings) if out else 0
-        if done:
-            print(f"{out} holds {done} of {n} texts; going on", file=sys.stderr)
-        for first in range(done, n, batch_size):
-            count = min(batch_size, n - first)
-            for i, one in enumerate(texts(generator, rows, count, first, settings), first):
-                line = json.dumps({"index": i, **one, **settings}, ensure_ascii=False)
-                file.write(line + "\n" if out else f"[{i}] {marked(one)}\n")
+    with open_locked(out) if out else nullcontext(sys.stdout) as file:
+        num_done = count_written(out, settings) if out else 0
+        if num_done:
+            print(f"{out} holds {num_done} of {num_samples} texts; resuming", file=sys.stderr)
+        for first in range(num_done, num_samples, batch_size):
+            count = min(batch_size, num_samples - first)
+            for i, text in enumerate(generate_texts(model, prompts, count, first, settings), first):
+                line = json.dumps({"index": i, **text, **settings}, ensure_ascii=False)
+                file.write(line + "\n" if out else f"[{i}] {format_sample(text)}\n")
             file.flush()
             if out:
-                print(f"{first + count}/{n}", file=sys.stderr)
-
-
-@contextmanager
-def alone(out: Path) -> Iterator[IO[str]]:
-    """Opens a file to add texts at its end, and holds it: two commands do not write into one.
-
-    Args:
-        out: the file; it and its folder are made where they are missing.
-    """
-    from textflow.runtime.atomic import lock
-
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("a", encoding="utf-8") as file:
-        try:
-            if out.is_file():  # not a terminal or /dev/null
-                lock(file)
-        except BlockingIOError as error:
-            way = "wait for it, or name another file with --out"
-            raise ValueError(f"another `textflow sample` is writing into {out}; {way}") from error
-        except OSError:
-            print(f"{out} lies on a file system without locks: let no other command write into it", file=sys.stderr)
-        yield file
-
-
-def written(out: Path, settings: dict[str, Any]) -> int:
-    """How many texts of these settings a file holds; the beginning of another at its end is cut off.
-
-    Args:
-        out: .jsonl file.
-        settings: must agree with those in the file.
-    """
-    if not out.is_file():
-        return 0
-    *lines, torn = out.read_bytes().split(b"\n")  # U+2028 in a text ends no line; a torn one may end within a character
-    for number, line in enumerate(lines):
-        follows(out, number, line, settings)
-    begun = f'{{"index": {len(lines)}, "text": "'.encode()
-    if not torn.startswith(begun[: len(torn)]):
-        raise ValueError(f"{out} is not a file of textflow samples; name another file with --out")
-    if torn:
-        os.truncate(out, sum(len(line) + 1 for line in lines))
-    return len(lines)
-
-
-def follows(out: Path, number: int, line: bytes, settings: dict[str, Any]) -> None:
-    """Refuses a line of a file that is not its next text of these settings.
-
-    Args:
-        out: .jsonl file.
-        number: of the lines before.
-        line: without its end.
-        settings: must agree with those in it.
-    """
-    way = "name another file with --out"
-    try:
-        record = json.loads(line.decode("utf-8"))
-    except ValueError:
-        record = None
-    if not isinstance(record, dict) or not isinstance(record.get("text"), str) or "index" not in record:
-        raise ValueError(f"{out} is not a file of textflow samples; {way} (line {number + 1} is none)")
-    changed = [f"{key} {record.get(key)} -> {value}" for key, value in settings.items() if record.get(key) != value]
-    if changed:
-        raise ValueError(f"{out}:{number + 1} was sampled otherwise ({', '.join(changed)}); {way}")
-    if record["index"] != number:
-        found = f"{out}:{number + 1} holds text {record['index']} where text {number} is needed"
-        raise ValueError(f"{found}: two commands wrote into it, or lines were taken out; {way}")
+                print(f"{first + count}/{num_samples}", file=sys.stderr)

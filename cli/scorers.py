@@ -1,4 +1,4 @@
-"""The judge of a run, fitted where it is missing, and how records are shown."""
+"""The scorer of a run, fitted if it is missing, and the output of evaluation records."""
 
 import hashlib
 import json
@@ -12,113 +12,116 @@ from typing import Any
 import yaml
 
 
-def judge_of(
-    run: Path, protocol: str, scorer: str | None, dtype: str | None, memory: bool | None, mauve: bool, device: str
+def resolve_scorer(
+    run: Path, protocol: str, scorer: str | None, dtype: str | None, memorization: bool | None, mauve: bool, device: str
 ) -> Any:
-    """Who judges a run or a file of texts.
+    """Resolve the scorer for a run or a file of texts.
 
     Args:
-        run: folder, or file.
-        protocol: name or file of it.
-        scorer: Hub name or folder of another judge; `local` is the one beside the run.
-        dtype: of the judge; default: the protocol's.
-        memory: whether 4-grams are looked up in the training text; default: as the protocol says.
-        mauve: whether MAUVE is measured.
-        device: of the judge.
+        run: folder of a run, or a file of texts.
+        protocol: name or file of the protocol.
+        scorer: Hub name or folder of another scorer; `local` is the one in the parent folder of the run.
+        dtype: data type of the scorer; default: the protocol's.
+        memorization: True to compare 4-grams with the training text; default: the protocol's.
+        mauve: True to measure MAUVE.
+        device: device of the scorer.
     """
     from textflow.eval import protocol as protocols
-    from textflow.eval.scoring import Judge
-    from textflow.metrics.divergence import package
+    from textflow.eval.scoring import ScorerConfig
+    from textflow.metrics.divergence import import_mauve
 
-    said = protocols.protocol(protocol)
+    config = protocols.load_protocol(protocol)
     if mauve:
-        package()
+        import_mauve()
     if not run.exists():
         raise ValueError(f"there is no {run}; eval needs the folder of a run, or a .jsonl or .txt file of texts")
     if not run.is_file():
-        protocols.facts(run)  # what is no run is said before a scorer is fitted
-        protocols.refuse_codec(run)
-    elif mauve or memory:
+        protocols.run_facts(run)  # report an invalid run before fitting a scorer
+        protocols.require_text_model(run)
+    elif mauve or memorization:
         raise ValueError(f"{run} is a file: MAUVE and memorisation need the run's own text; give the run's folder")
-    asked = scorer or said.scorer
-    folder = str(local_scorer(run)) if asked == "local" else asked
-    return Judge(said, folder, asked, dtype, memory, mauve, device)
+    name = scorer or config.scorer
+    folder = str(local_scorer(run)) if name == "local" else name
+    return ScorerConfig(config, folder, name, dtype, memorization, mauve, device)
 
 
 def local_scorer(run: Path) -> Path:
-    """The scorer beside a run that was trained on other documents of the same text; fitted where there is none.
+    """Find the local scorer of a run, trained on held-out documents of the same text; fit it if it is missing.
 
     Args:
-        run: folder, or a file of texts, whose judge is checkpoints/scorer.
+        run: folder of a run; or a file of texts, whose scorer is checkpoints/scorer.
     """
-    from textflow.eval.protocol import recipe, same_documents
+    from textflow.eval.protocol import run_recipe, same_documents
     from textflow.run_folder import load
 
-    own = recipe(run) if run.is_dir() else {}
-    first = run.parent / "scorer" if own else Path("checkpoints/scorer")
-    other = first.with_name(f"scorer-{split_hash(own)}")
+    recipe = run_recipe(run) if run.is_dir() else {}
+    first = run.parent / "scorer" if recipe else Path("checkpoints/scorer")
+    other = first.with_name(f"scorer-{split_hash(recipe)}")
     for folder in (first, other):
-        found = recipe(folder)
-        if written(folder) and (not own or not found or same_documents(own, found)):
+        other_recipe = run_recipe(folder)
+        if is_trained(folder) and (not recipe or not other_recipe or same_documents(recipe, other_recipe)):
             return folder
-    place = other if written(first) or (recipe(first) and own and not same_documents(own, recipe(first))) else first
-    if own:
-        load(run)  # what is wrong with it is said before a scorer is fitted
-    fit_scorer(place, own.get("data", {}))
-    return place
+    differs = run_recipe(first) and recipe and not same_documents(recipe, run_recipe(first))
+    folder = other if is_trained(first) or differs else first
+    if recipe:
+        load(run)  # report a damaged run before fitting a scorer
+    fit_scorer(folder, recipe.get("data", {}))
+    return folder
 
 
-def written(folder: Path) -> bool:
-    """Whether a folder holds a language model: of a finished fit, or of Hugging Face."""
+def is_trained(folder: Path) -> bool:
+    """True if a folder holds a language model, from a finished fit or from Hugging Face."""
     return (folder / "hf" / "config.json").is_file() or (folder / "config.json").is_file()
 
 
 def split_hash(own: dict[str, Any]) -> str:
-    """6 hex digits of which documents a run was trained on."""
-    from textflow.eval.protocol import SPLIT
+    """Hash of the documents that a run was trained on, 6 hex digits."""
+    from textflow.eval.protocol import SPLIT_KEYS
 
-    said = {key: own.get("data", {}).get(key) for key in SPLIT}
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:6]
+    split = {key: own.get("data", {}).get(key) for key in SPLIT_KEYS}
+    return hashlib.sha256(json.dumps(split, sort_keys=True).encode()).hexdigest()[:6]
 
 
 def fit_scorer(folder: Path, data: dict[str, Any]) -> None:
-    """Fit the judge, or go on with it: some minutes on one core; what the fit prints goes to stderr.
+    """Fit the scorer, or resume it, in a few minutes on one core; its output goes to stderr.
 
     Args:
-        folder: of its run.
-        data: the part of the recipe of the run that it is to judge: same text, cut in the same way.
+        folder: run folder of the scorer.
+        data: data section of the recipe of the run to score, with the same text and split.
     """
     from textflow.config import recipe
-    from textflow.eval.protocol import FOLDER, SPLIT
+    from textflow.eval.protocol import PROTOCOL_FOLDER, SPLIT_KEYS
 
-    from .fit import fit_config, quiet
+    from .fit import fit_config, silence_warnings
 
-    kept = {key: data[key] for key in (*SPLIT, "cache", "processes") if data.get(key) is not None}
-    kept["part"] = "held_apart" if not data or data.get("held_apart") else "train"
-    print(f"no scorer at {folder}: fitting it once, in some minutes (2 to 4 on one core)", file=sys.stderr)
-    with tempfile.TemporaryDirectory() as place, redirect_stdout(sys.stderr):
-        overlay = Path(place) / "data.yaml"
-        overlay.write_text(yaml.safe_dump({"data": kept, "run": {"folder": str(folder), "wandb": False}}))
-        quiet()
-        config = recipe.read([str(FOLDER.parent / "scorer.yaml"), str(overlay)])
-        if fit_config(config, "local judge"):
+    section = {key: data[key] for key in (*SPLIT_KEYS, "cache", "num_proc") if data.get(key) is not None}
+    section["split"] = "scorer_holdout" if not data or data.get("scorer_holdout") else "train"
+    print(f"no scorer at {folder}: fitting it once, which takes 2 to 4 minutes on one core", file=sys.stderr)
+    with tempfile.TemporaryDirectory() as temporary, redirect_stdout(sys.stderr):
+        overlay = Path(temporary) / "data.yaml"
+        overlay.write_text(yaml.safe_dump({"data": section, "run": {"folder": str(folder), "wandb": False}}))
+        silence_warnings()
+        config = recipe.load_recipe([str(PROTOCOL_FOLDER.parent / "scorer.yaml"), str(overlay)])
+        if fit_config(config, "local scorer"):
             raise KeyboardInterrupt
 
 
-def show(records: Sequence[dict[str, Any]], format: str) -> None:
-    """Print records.
+def print_records(records: Sequence[dict[str, Any]], output_format: str) -> None:
+    """Print evaluation records.
 
     Args:
-        records: at least one.
-        format: table, csv, markdown or latex.
+        records: evaluation records, at least one.
+        output_format: table, csv, markdown or latex.
     """
     from rich.console import Console
 
     from textflow.eval.export import FORMATS
-    from textflow.eval.table import table
+    from textflow.eval.table import make_table
 
-    if format != "table":
-        sys.stdout.write(FORMATS[format](records))
+    if output_format != "table":
+        sys.stdout.write(FORMATS[output_format](records))
         return
-    console = Console(width=max(150, Console().width), highlight=False)  # narrow terminals wrap, but lose no number
-    console.print(table(records))
+    console = Console(
+        width=max(150, Console().width), highlight=False
+    )  # narrow terminals wrap lines instead of cutting numbers
+    console.print(make_table(records))

@@ -1,4 +1,4 @@
-"""How much answers and targets have in common: SacreBLEU and ROUGE, and a table of them."""
+"""SacreBLEU and ROUGE of answers against targets, and a table of them."""
 
 import random
 from collections.abc import Sequence
@@ -19,75 +19,75 @@ COLUMNS = {
     **{"bleu": "{:.1f}", "rouge1": "{:.1f}", "rouge2": "{:.1f}", "rougeL": "{:.1f}"},
     **{"n": "{}", "empty": "{}", "words": "{:.1f}", "nfe": "{:g}", "seconds": "{:.1f}"},
 }
-HEADS = {"bleu": "BLEU", "rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "nfe": "NFE"}
+COLUMN_TITLES = {"bleu": "BLEU", "rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "nfe": "NFE"}
 
 
-def others(targets: Sequence[str], seed: int) -> list[str]:
-    """For each target another one of the same part, at random."""
+def random_targets(targets: Sequence[str], seed: int) -> list[str]:
+    """A different random target of the same split for each target."""
     order = random.Random(seed).sample(range(len(targets)), len(targets))
     turned = dict(zip(order, order[1:] + order[:1], strict=True))  # one cycle: none stays
     return [targets[turned[i]] for i in range(len(targets))]
 
 
-def scores(said: Sequence[str], targets: Sequence[str]) -> Record:
-    """Corpus BLEU with its signature and mean ROUGE F1, each of 100, with 95% intervals over pairs by bootstrap.
+def score_answers(answers: Sequence[str], targets: Sequence[str]) -> Record:
+    """Corpus BLEU with its signature and mean ROUGE F1, both out of 100, with 95% bootstrap intervals over pairs.
 
     Args:
-        said: answers; empty ones count as they are.
-        targets: one for each.
+        answers: generated answers; empty ones are scored too.
+        targets: one target per answer.
     """
-    bleu = sacrebleu()
-    found = bleu.corpus_score(list(said), [list(targets)], n_bootstrap=1000)
-    middle, half = (found._mean, found._ci) if len(said) > 1 else (found.score, 0.0)
-    rouges = [rouge_score(a, b, rouge_keys=ROUGE) for a, b in zip(said, targets, strict=True)]
-    one = torch.ones(len(said))
+    bleu = load_sacrebleu()
+    bleu_score = bleu.corpus_score(list(answers), [list(targets)], n_bootstrap=1000)
+    middle, half = (bleu_score._mean, bleu_score._ci) if len(answers) > 1 else (bleu_score.score, 0.0)
+    rouges = [rouge_score(a, b, rouge_keys=ROUGE) for a, b in zip(answers, targets, strict=True)]
+    one = torch.ones(len(answers))
     means = {
-        key: bootstrap(ratio(100 * torch.stack([each[f"{key}_fmeasure"] for each in rouges]), one), len(said))
+        key: bootstrap(ratio(100 * torch.stack([each[f"{key}_fmeasure"] for each in rouges]), one), len(answers))
         for key in ROUGE
     }
     return {
-        "bleu": found.score,
+        "bleu": bleu_score.score,
         "signature": str(bleu.get_signature()),
         "rouge": f"torchmetrics {version('torchmetrics')}, F1, no stemmer",
         **{key: mean.value for key, mean in means.items()},
         "intervals": {"bleu": [middle - half, middle + half]}
         | {key: [mean.low, mean.high] for key, mean in means.items()},
-        "n": len(said),
-        "empty": sum(not text.strip() for text in said),
-        "words": sum(len(text.split()) for text in said) / len(said),
+        "n": len(answers),
+        "empty": sum(not text.strip() for text in answers),
+        "words": sum(len(text.split()) for text in answers) / len(answers),
         "textflow": version("textflow"),
         "torch": torch.__version__,
     }
 
 
-def sacrebleu() -> Any:
-    """Corpus BLEU as the library sacrebleu counts it."""
+def load_sacrebleu() -> Any:
+    """Corpus BLEU of the library sacrebleu."""
     try:
         from sacrebleu.metrics.bleu import BLEU
     except ImportError as error:
-        raise ValueError("BLEU is counted by the library sacrebleu: pip install 'textflow[eval]'") from error
+        raise ValueError("BLEU needs the library sacrebleu: pip install 'textflow[eval]'") from error
     return BLEU()
 
 
-def table(records: Sequence[Record]) -> Table:
-    """Rows of records, how they were counted below."""
+def make_table(records: Sequence[Record]) -> Table:
+    """Table with a row per record and the scoring settings in its caption."""
     first = records[0]
-    caption = f"{first['part']} pairs, seed {first['seed']}; BLEU {first['signature']}; ROUGE {first['rouge']}"
+    caption = f"{first['split']} pairs, seed {first['seed']}; BLEU {first['signature']}; ROUGE {first['rouge']}"
     made = Table(caption=caption, caption_justify="left", box=SIMPLE_HEAD, collapse_padding=True)
     made.add_column("text", no_wrap=True)
     for column in COLUMNS:
-        made.add_column(HEADS.get(column, column), justify="right")
+        made.add_column(COLUMN_TITLES.get(column, column), justify="right")
     for record in records:
         cells = [None if record.get(key) is None else form.format(record[key]) for key, form in COLUMNS.items()]
-        made.add_row(name(record), *(cell or "-" for cell in cells))
+        made.add_row(row_label(record), *(cell or "-" for cell in cells))
     return made
 
 
-def name(record: Record) -> str:
-    """What was scored: text, sampler, steps and guidance by the source."""
+def row_label(record: Record) -> str:
+    """Row label: text, sampler, steps and guidance scale."""
     if "steps" not in record:
         return str(record["text"])
     parts = [(record.get(key) or {}).get("class") for key in ("escape", "sampler")]
-    way = " ".join(part for part in parts if part and part != "Soft")
-    guided = f", source {record['prompt_guidance']:g}" if record["prompt_guidance"] != 1 else ""
-    return f"{way}, {record['steps']} steps{guided}"
+    method = " ".join(part for part in parts if part and part != "NoEscape")
+    guided = f", source {record['cfg_scale']:g}" if record["cfg_scale"] != 1 else ""
+    return f"{method}, {record['steps']} steps{guided}"

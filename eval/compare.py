@@ -1,4 +1,4 @@
-"""The kept records of several runs, beside published numbers."""
+"""Saved records of several runs, compared with published numbers."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -10,66 +10,70 @@ import yaml
 from .record import Record
 
 PUBLISHED = Path(__file__).parent / "published"
-ORDER = ("published", "real", "shuffled", "given", "generated")
+ORDER = ("published", "real", "shuffled", "file", "generated")
 
 
-def collected(places: Sequence[Path]) -> list[Record]:
-    """The records of runs, each with a label: the run's name where there are several, its weights where they differ.
+def collect_records(paths: Sequence[Path]) -> list[Record]:
+    """Records of runs, labelled by run name if there are several and by weights hash if they differ.
 
     Args:
-        places: folders of runs, folders of records, or records.
+        paths: run folders, record folders, or record files.
     """
     found: list[Record] = []
-    for place in places:
-        records = [read(path) for path in files(place)]
+    for folder in paths:
+        records = [read_record(path) for path in record_files(folder)]
         weights = len({record.get("checkpoint_hash") for record in records}) > 1
         for record in records:
-            words = [place.name if len(places) > 1 else "", record.get("checkpoint_hash", "")[:6] if weights else ""]
+            words = [folder.name if len(paths) > 1 else "", record.get("checkpoint_hash", "")[:6] if weights else ""]
             found.append(record | {"label": " ".join(word for word in words if word)})
-    return sorted(once(found), key=order)
+    return sorted(drop_duplicates(found), key=sort_key)
 
 
-def files(place: Path) -> list[Path]:
-    """The records of a place; the error says how to make some."""
-    if place.is_file():
-        return [place]
-    inner = place / "eval" if (place / "eval").is_dir() else place
-    found = sorted(inner.glob("*.json"))
-    if not found:
-        raise ValueError(f"no records in {place}: make some with textflow eval {place}")
-    return found
+def record_files(path: Path) -> list[Path]:
+    """Record files at a path; raise an error with the command to create them if there are none."""
+    if path.is_file():
+        return [path]
+    inner = path / "eval" if (path / "eval").is_dir() else path
+    files = sorted(inner.glob("*.json"))
+    if not files:
+        raise ValueError(f"no records in {path}: make some with textflow eval {path}")
+    return files
 
 
-def read(path: Path) -> Record:
-    """One record; what is none is said."""
+def read_record(path: Path) -> Record:
+    """Read one record; raise an error if the file is not one."""
     try:
-        said: Any = json.loads(path.read_text(encoding="utf-8"))
+        data: Any = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not a record of textflow eval ({error}); remove it or measure anew") from error
-    if not isinstance(said, dict) or not {"text", "perplexity", "scorer_hash"} <= set(said):
+    if not isinstance(data, dict) or not {"text", "perplexity", "scorer_hash"} <= set(data):
         raise ValueError(f"{path} is not a record of textflow eval: it has no text, perplexity and scorer_hash")
-    return said
+    return data
 
 
-def once(records: Iterable[Record]) -> list[Record]:
-    """Real text that several runs measured alike stands once, without a run's name."""
-    kept: dict[Any, Record] = {}
+def drop_duplicates(records: Iterable[Record]) -> list[Record]:
+    """Merge identical real-text records of several runs into one without a run name."""
+    unique: dict[Any, Record] = {}
     for i, record in enumerate(records):
         real = record["text"] in ("real", "shuffled")
-        said = {key: value for key, value in record.items() if key in ("text", "seed", "n", "scorer_hash", "length")}
-        key = (*map(str, said.items()), record["perplexity"], record["entropy"]) if real else i
-        kept[key] = record | {"label": ""} if key in kept else record
-    return list(kept.values())
+        data = {
+            key: value for key, value in record.items() if key in ("text", "seed", "n", "scorer_hash", "seq_length")
+        }
+        key = (*map(str, data.items()), record["perplexity"], record["entropy"]) if real else i
+        unique[key] = record | {"label": ""} if key in unique else record
+    return list(unique.values())
 
 
-def order(record: Record) -> tuple[Any, ...]:
-    """Published and real text first; then by run, way and steps."""
-    way = json.dumps([record.get("escape"), record.get("sampler"), record.get("guidance")], sort_keys=True)
-    return ORDER.index(record["text"]), record.get("label", ""), way, record.get("steps") or 0, record.get("n") or 0
+def sort_key(record: Record) -> tuple[Any, ...]:
+    """Sort key: published and real text first; then by run, sampler and steps."""
+    sampler = json.dumps(
+        [record.get("escape"), record.get("sampler"), record.get("self_cond_guidance")], sort_keys=True
+    )
+    return ORDER.index(record["text"]), record.get("label", ""), sampler, record.get("steps") or 0, record.get("n") or 0
 
 
-def published(name: str) -> list[Record]:
-    """Published numbers as records, to stand beside one's own; by protocols of their own.
+def load_published(name: str) -> list[Record]:
+    """Published numbers as records, each under its own protocol.
 
     Args:
         name: few_step, or a YAML file with `protocol` and `rows`.
@@ -78,10 +82,10 @@ def published(name: str) -> list[Record]:
     if not path.is_file():
         known = ", ".join(sorted(each.stem for each in PUBLISHED.glob("*.yaml")))
         raise ValueError(f"no published numbers {name!r}; known are {known}, or name a YAML file")
-    said = yaml.safe_load(path.read_text(encoding="utf-8"))
+    data = yaml.safe_load(path.read_text(encoding="utf-8"))
     return [
-        {"text": "published", "label": who, "protocol": said["protocol"], "perplexity": ppl, "entropy": entropy}
+        {"text": "published", "label": who, "protocol": data["protocol"], "perplexity": ppl, "entropy": entropy}
         | ({"nfe": passes, "n": None} if isinstance(passes, int) else {"n": None})
-        for who, row in said["rows"].items()
+        for who, row in data["rows"].items()
         for passes, (ppl, entropy) in row.items()
     ]

@@ -1,4 +1,4 @@
-"""Conditional tasks: answers to the sources of a run of pairs, held against the targets by SacreBLEU and ROUGE."""
+"""Conditional tasks: answers to the sources of a run on pairs, scored against the targets by SacreBLEU and ROUGE."""
 
 import json
 import time
@@ -9,36 +9,36 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from textflow.config.recipe import opened
-from textflow.data import Document, Paired
+from textflow.config.recipe import open_data
+from textflow.data import Document, PairSource
 from textflow.data.module import DataModule
 from textflow.data.row_file import RowFile
-from textflow.data.shards import wanted
-from textflow.data.stats import Report
+from textflow.data.shards import skip_empty
+from textflow.data.stats import DataStats
 from textflow.models import infilling
 from textflow.noise import sample_seeds
-from textflow.runtime.atomic import replace_text
+from textflow.runtime.atomic import atomic_write_text
 from textflow.types import Batch
 
-from .bleu_rouge import others, scores
-from .protocol import facts, recipe, refuse_codec
-from .record import Record, fields, write
-from .samples import counted
+from .bleu_rouge import random_targets, score_answers
+from .protocol import require_text_model, run_facts, run_recipe
+from .record import Record, part_fields, write_record
+from .samples import count_network_rows
 
 
 @dataclass(frozen=True)
-class Task:
-    """What is answered, and how.
+class ConditionalJob:
+    """Run, pairs and sampling settings of a conditional evaluation.
 
     Args:
-        run: folder of a fitted run of pairs.
+        run: folder of a run fitted on pairs.
         steps: numbers of sampling steps.
-        n: pairs of the test split; None is all of it.
-        seed: of the samples, and of the targets that stand in at random.
-        batch_size: pairs at once.
-        way: changes how the loaded model samples.
-        scale: of classifier-free guidance by the source; None is the recipe's.
-        overlays: recipes that change how it samples.
+        n: number of test pairs; None: all.
+        seed: random seed for sampling and for the random-target baseline.
+        batch_size: pairs per batch.
+        configure: applies sampling settings to the loaded model.
+        cfg_scale: scale of classifier-free guidance on the source; None: the recipe's.
+        overlays: overlay recipes with sampling settings.
         device: cpu or cuda.
     """
 
@@ -47,57 +47,63 @@ class Task:
     n: int | None = None
     seed: int = 0
     batch_size: int = 64
-    way: Callable[[Any], None] = lambda model: None
-    scale: float | None = None
+    configure: Callable[[Any], None] = lambda model: None
+    cfg_scale: float | None = None
     overlays: Sequence[str] = ()
     device: str = "cpu"
 
 
-def of_pairs(run: Path) -> bool:
-    """Whether a run was trained on pairs."""
-    return run.is_dir() and recipe(run).get("data", {}).get("given") is not None
+def is_conditional(run: Path) -> bool:
+    """True if a run was trained on pairs."""
+    return run.is_dir() and run_recipe(run).get("data", {}).get("max_source_length") is not None
 
 
-def answered(task: Task, tick: Callable[[str, int, int], None] = lambda what, done, of: None) -> Iterator[Record]:
-    """Records of the copied source, a random target, and the answers of each number of steps; each is written to
-    RUN/eval/pairs when it is there, with its texts beside it.
+def evaluate_conditional(
+    job: ConditionalJob, on_progress: Callable[[str, int, int], None] = lambda what, done, of: None
+) -> Iterator[Record]:
+    """Records of the copied source, a random target, and the answers for each number of steps; each is written to
+    RUN/eval/pairs as soon as it is complete, together with its texts.
 
     Args:
-        task: what is answered.
-        tick: is told what is done, how much of it, of how much.
+        job: run, pairs and sampling settings.
+        on_progress: callback (stage, done, total).
     """
     from textflow.run_folder import load
 
-    refuse_codec(task.run)
-    model: Any = load(task.run, task.device, task.overlays)
-    data = opened(recipe(task.run)["data"], "test")
-    part, pairs = test_pairs(data, task.n)
-    sources, targets = [str(pair.given) for pair in pairs], [pair.text for pair in pairs]
-    common = facts(task.run, task.overlays) | {"part": part, "seed": task.seed}
-    for name, said in (("source copied", sources), ("random target", others(targets, task.seed))):
-        yield kept(task.run, {"text": name, **common}, pairs, said)
-    task.way(model)
-    rows = RowFile(data.folder / f"{part}.arrow")
-    for count in [own] if (own := getattr(model, "passes", None)) else task.steps:
-        said, cell = answers(model, data, rows, len(pairs), count, task, partial(tick, f"{count} steps"))
-        yield kept(task.run, {"text": "answers", **common, **cell}, pairs, said)
+    require_text_model(job.run)
+    model: Any = load(job.run, job.device, job.overlays)
+    data = open_data(run_recipe(job.run)["data"], "test")
+    part, pairs = test_pairs(data, job.n)
+    sources, targets = [str(pair.source) for pair in pairs], [pair.text for pair in pairs]
+    common = run_facts(job.run, job.overlays) | {"split": part, "seed": job.seed}
+    for name, said in (("source copied", sources), ("random target", random_targets(targets, job.seed))):
+        yield score_and_write(job.run, {"text": name, **common}, pairs, said)
+    job.configure(model)
+    rows = RowFile(data.rows_folder / f"{part}.arrow")
+    for count in [own] if (own := getattr(model, "max_calls", None)) else job.steps:
+        said, cell = generate_answers(model, data, rows, len(pairs), count, job, partial(on_progress, f"{count} steps"))
+        yield score_and_write(job.run, {"text": "answers", **common, **cell}, pairs, said)
 
 
 def test_pairs(data: DataModule, n: int | None) -> tuple[str, list[Document]]:
-    """The name of the part that is answered and its pairs, as many as its rows: the test's, or the validation's where
-    the source lays no test down.
+    """Split name and its pairs, one per row: the test split, or the validation split where
+    the source defines no test split.
 
     Args:
-        data: set up.
-        n: most pairs; None is all.
+        data: data module after setup.
+        n: maximum number of pairs; None: all.
     """
-    assert data.report is not None
-    part = "test" if data.report.rows["test"] else "validation"
-    own = data.source.pairs(part) if isinstance(data.source, Paired) else iter(())
-    laid_down = list(islice((pair for _, pair in wanted(own, Report())), n))
+    assert data.stats is not None
+    part = "test" if data.stats.rows["test"] else "validation"
+    own = data.source.pairs(part) if isinstance(data.source, PairSource) else iter(())
+    laid_down = list(islice((pair for _, pair in skip_empty(own, DataStats())), n))
     if laid_down:
         return part, laid_down
-    shared = (pair for i, pair in wanted(data.source.documents(), Report()) if data.split.of(i, pair) == part)
+    shared = (
+        pair
+        for i, pair in skip_empty(data.source.documents(), DataStats())
+        if data.split_fractions.split_of(i, pair) == part
+    )
     if found := list(islice(shared, n)):
         return part, found
     raise ValueError(
@@ -105,40 +111,46 @@ def test_pairs(data: DataModule, n: int | None) -> tuple[str, list[Document]]:
     )
 
 
-def answers(
-    model: Any, data: DataModule, rows: RowFile, n: int, steps: int, task: Task, tick: Callable[[int, int], None]
+def generate_answers(
+    model: Any,
+    data: DataModule,
+    rows: RowFile,
+    n: int,
+    steps: int,
+    job: ConditionalJob,
+    on_progress: Callable[[int, int], None],
 ) -> tuple[list[str], Record]:
-    """Answers to the first n rows, and how they were made: NFE is network passes an answer, decode passes included."""
-    nets = {id(net): net for net in (model.net, model.twin)}
-    how = {"steps": steps} if task.scale is None else {"steps": steps, "scale": task.scale}
+    """Answers to the first n rows and their settings; NFE is network passes per answer, decode passes included."""
+    nets = {id(net): net for net in (model.net, model.ema_net)}
+    how = {"num_steps": steps} if job.cfg_scale is None else {"num_steps": steps, "cfg_scale": job.cfg_scale}
     start, said = time.perf_counter(), list[str]()
-    with counted(*nets.values()) as passed:
-        for first in range(0, n, task.batch_size):
-            count = min(task.batch_size, n - first)
+    with count_network_rows(*nets.values()) as passed:
+        for first in range(0, n, job.batch_size):
+            count = min(job.batch_size, n - first)
             batch: Batch = data.on_after_batch_transfer(rows[range(first, first + count)], 0)
-            assert batch.fixed is not None, "pairs have sources"
-            ids = model.complete(batch.ids, batch.fixed, sample_seeds(task.seed, first, count), **how).cpu()
-            said += infilling.answers(model, ids, batch.fixed.cpu())
-            tick(len(said), n)
-    scale = task.scale if task.scale is not None else getattr(model, "prompt_guidance", None)
+            assert batch.prompt_mask is not None, "pairs have sources"
+            ids = model.complete(batch.ids, batch.prompt_mask, sample_seeds(job.seed, first, count), **how).cpu()
+            said += infilling.decode_answers(model, ids, batch.prompt_mask.cpu())
+            on_progress(len(said), n)
+    scale = job.cfg_scale if job.cfg_scale is not None else getattr(model, "cfg_scale", None)
     return said, {
         "steps": steps,
-        "sampler": fields(model.sampler),
-        "escape": fields(getattr(model, "escape", None)),
-        "guidance": getattr(model, "guidance", None),
-        "prompt_guidance": 1.0 if scale is None else scale,
+        "sampler": part_fields(model.sampler),
+        "escape": part_fields(getattr(model, "escape", None)),
+        "self_cond_guidance": getattr(model, "self_cond_guidance", None),
+        "cfg_scale": 1.0 if scale is None else scale,
         "nfe": sum(passed) / n,
         "seconds": time.perf_counter() - start,
     }
 
 
-def kept(run: Path, record: Record, pairs: Sequence[Document], said: Sequence[str]) -> Record:
-    """A record with its scores, written beside the texts that were scored."""
-    whole = record | scores(said, [pair.text for pair in pairs])
-    path = write(whole, run / "eval" / "pairs")
+def score_and_write(run: Path, record: Record, pairs: Sequence[Document], answers: Sequence[str]) -> Record:
+    """Record with its scores, written together with the scored texts."""
+    full_record = record | score_answers(answers, [pair.text for pair in pairs])
+    path = write_record(full_record, run / "eval" / "pairs")
     lines = [
-        json.dumps({"source": pair.given, "target": pair.text, "answer": answer}, ensure_ascii=False) + "\n"
-        for pair, answer in zip(pairs, said, strict=True)
+        json.dumps({"source": pair.source, "target": pair.text, "answer": answer}, ensure_ascii=False) + "\n"
+        for pair, answer in zip(pairs, answers, strict=True)
     ]
-    replace_text(path.with_suffix(".jsonl"), "".join(lines))
-    return whole
+    atomic_write_text(path.with_suffix(".jsonl"), "".join(lines))
+    return full_record

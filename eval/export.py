@@ -1,86 +1,112 @@
-"""Records as CSV, Markdown and LaTeX: the table of the terminal, its marks and notes included."""
+"""Export of records as CSV, Markdown and LaTeX, with the marks and notes of the terminal table."""
 
 import csv
 import io
 import re
 from collections.abc import Callable, Sequence
 
-from .record import COUNTS, MEASURED, Record
-from .table import HEADS, PROTOCOL, Cell, cell, columns, marks, name, notes
+from .record import COUNT_KEYS, RESULT_KEYS, Record
+from .table import (
+    COLUMN_TITLES,
+    PROTOCOL_KEYS,
+    FormattedValue,
+    format_cell,
+    protocol_marks,
+    row_label,
+    table_columns,
+    table_notes,
+)
 
-SAID = ("text", "label", "sweep", "steps", "seed", "protocol", "deviations", "n", "checkpoint", "checkpoint_hash")
-SPECIAL = {
+CSV_COLUMNS = (
+    "text",
+    "label",
+    "sweep",
+    "steps",
+    "seed",
+    "protocol",
+    "deviations",
+    "n",
+    "checkpoint",
+    "checkpoint_hash",
+)
+LATEX_ESCAPES = {
     **{sign: "\\" + sign for sign in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "†": r"\textdagger{}"},
 }
 
 
-def as_csv(records: Sequence[Record]) -> str:
-    """A line a record: what it says of its protocol, then each number with the ends of its 95% interval.
+def to_csv(records: Sequence[Record]) -> str:
+    """CSV with a line per record: protocol fields, then each number with the ends of its 95% interval.
 
     Args:
-        records: at least one.
+        records: records of the table, at least one.
     """
-    measured = [key for key in MEASURED if key not in (*COUNTS, "intervals") and any(r.get(key) for r in records)]
+    measured = [
+        key for key in RESULT_KEYS if key not in (*COUNT_KEYS, "intervals") and any(r.get(key) for r in records)
+    ]
     ends = [f"{key}_{end}" for key in measured for end in ("low", "high")]
-    said = list(dict.fromkeys([*SAID, "scorer", *PROTOCOL, *COUNTS]))
+    fields = list(dict.fromkeys([*CSV_COLUMNS, "scorer", *PROTOCOL_KEYS, *COUNT_KEYS]))
     file = io.StringIO()
-    rows = csv.DictWriter(file, ["mark", *said, *measured, *ends], extrasaction="ignore", lineterminator="\n")
+    rows = csv.DictWriter(file, ["mark", *fields, *measured, *ends], extrasaction="ignore", lineterminator="\n")
     rows.writeheader()
-    for record, mark in zip(records, marks(records), strict=True):
+    for record, mark in zip(records, protocol_marks(records), strict=True):
         spans = {key: (record.get("intervals") or {}).get(key, (None, None)) for key in measured}
         low_high = {f"{key}_{end}": span[i] for key, span in spans.items() for i, end in enumerate(("low", "high"))}
         rows.writerow({**record, **low_high, "mark": mark, "deviations": "; ".join(record.get("deviations", ()))})
     return file.getvalue()
 
 
-def as_markdown(records: Sequence[Record]) -> str:
-    """A table of GitHub's Markdown, its notes below.
+def to_markdown(records: Sequence[Record]) -> str:
+    """GitHub Markdown table with notes below.
 
     Args:
-        records: at least one.
+        records: records of the table, at least one.
     """
-    shown = columns(records)
-    heads = ["text", *(HEADS.get(key, key) for key in shown)]
-    lines = [heads, ["---", *["--:"] * len(shown)], *body(records, lambda one: f"{one.value} ({one.low}-{one.high})")]
+    columns = table_columns(records)
+    heads = ["text", *(COLUMN_TITLES.get(key, key) for key in columns)]
+    lines = [
+        heads,
+        ["---", *["--:"] * len(columns)],
+        *table_rows(records, lambda one: f"{one.value} ({one.low}-{one.high})"),
+    ]
     table = [f"| {' | '.join(word.replace('|', chr(92) + '|') for word in line)} |" for line in lines]
-    return "\n".join([*table, "", *(f"- {note}" for note in notes(records))]) + "\n"
+    return "\n".join([*table, "", *(f"- {note}" for note in table_notes(records))]) + "\n"
 
 
-def as_latex(records: Sequence[Record]) -> str:
-    """A tabular of LaTeX (booktabs), its notes below.
+def to_latex(records: Sequence[Record]) -> str:
+    """LaTeX tabular (booktabs) with notes below.
 
     Args:
-        records: at least one.
+        records: records of the table, at least one.
     """
-    shown = columns(records)
-    heads = ["text", *(HEADS.get(key, key) for key in shown)]
-    lines = body(records, lambda one: f"{one.value} ({one.low}--{one.high})")
-    rows = [" & ".join(escaped(word) for word in line) + r" \\" for line in lines]
-    top = [rf"\begin{{tabular}}{{l{'r' * len(shown)}}}", r"\toprule", " & ".join(map(escaped, heads)) + r" \\"]
-    below = [rf"\par {{\footnotesize {escaped(note)}}}" for note in notes(records)]
+    columns = table_columns(records)
+    heads = ["text", *(COLUMN_TITLES.get(key, key) for key in columns)]
+    lines = table_rows(records, lambda one: f"{one.value} ({one.low}--{one.high})")
+    rows = [" & ".join(escape_latex(word) for word in line) + r" \\" for line in lines]
+    top = [rf"\begin{{tabular}}{{l{'r' * len(columns)}}}", r"\toprule", " & ".join(map(escape_latex, heads)) + r" \\"]
+    below = [rf"\par {{\footnotesize {escape_latex(note)}}}" for note in table_notes(records)]
     return "\n".join([*top, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}", *below]) + "\n"
 
 
-def body(records: Sequence[Record], whole: Callable[[Cell], str]) -> list[list[str]]:
-    """Words of each row.
+def table_rows(records: Sequence[Record], format_interval: Callable[[FormattedValue], str]) -> list[list[str]]:
+    """Cell texts of each row.
 
     Args:
-        records: of the table.
-        whole: writes a number that has an interval.
+        records: records of the table.
+        format_interval: formats a number with its interval.
     """
-    shown = columns(records)
-    found = []
-    for record, mark in zip(records, marks(records), strict=True):
-        cells = [cell(record, key, form) for key, form in shown.items()]
-        first = name(record) + (f" ({mark})" if mark else "")
-        found.append([first, *(whole(one) if one.low else one.value for one in cells)])
-    return found
+    columns = table_columns(records)
+    rows = []
+    for record, mark in zip(records, protocol_marks(records), strict=True):
+        cells = [format_cell(record, key, form) for key, form in columns.items()]
+        first = row_label(record) + (f" ({mark})" if mark else "")
+        rows.append([first, *(format_interval(one) if one.low else one.value for one in cells)])
+    return rows
 
 
-def escaped(text: str) -> str:
-    """Text in which LaTeX sees no command."""
-    return re.sub(r"[&%$#_{}\\~^†]", lambda sign: SPECIAL[sign[0]], text)
+def escape_latex(text: str) -> str:
+    """Text with LaTeX special characters escaped."""
+    return re.sub(r"[&%$#_{}\\~^†]", lambda sign: LATEX_ESCAPES[sign[0]], text)
 
 
-FORMATS: dict[str, Callable[[Sequence[Record]], str]] = {"csv": as_csv, "markdown": as_markdown, "latex": as_latex}
+FORMATS: dict[str, Callable[[Sequence[Record]], str]] = {"csv": to_csv, "markdown": to_markdown, "latex": to_latex}

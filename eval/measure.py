@@ -1,4 +1,4 @@
-"""Measuring: texts and samples become records."""
+"""Measurement of texts and samples into records."""
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,185 +8,193 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 
-from textflow.metrics import KEPT, Interval, Scorer, bootstrap, numbers_of
-from textflow.metrics.summary import mean
+from textflow.metrics import EOS_TEXT, Interval, Scorer, bootstrap, summarize
+from textflow.metrics.summary import mean_statistic
 
-from .record import COUNTS, NUMBERS, Record
-from .record import fields as fields
-from .record import finite as finite
-from .record import write as write
-from .samples import Line, code, draw, place_of, texts_of
+from .record import COUNT_KEYS, METRIC_KEYS, Record
+from .record import part_fields as part_fields
+from .record import replace_nonfinite as replace_nonfinite
+from .record import write_record as write_record
+from .samples import GeneratedSample, code_hash, decode_texts, draw_samples, samples_folder
 
 Ids: TypeAlias = Sequence[Sequence[int]]
-More: TypeAlias = Callable[[Ids | None, Ids], Mapping[str, Interval]]  # generator's and scorer's ids -> further numbers
-NOTHING: Mapping[str, Interval] = {}
+ExtraNumbers: TypeAlias = Callable[
+    [Ids | None, Ids], Mapping[str, Interval]
+]  # generator's and scorer's ids -> further numbers
+NO_NUMBERS: Mapping[str, Interval] = {}
 
 
 def measure(
     texts: Sequence[str],
     scorer: Scorer,
     ids: Ids | None = None,
-    over: Literal["scorer", "generator"] = "scorer",
-    more: More = lambda own, scored: NOTHING,
-    tick: Callable[[int], None] = lambda texts: None,
+    entropy_ids: Literal["scorer", "generator"] = "scorer",
+    extra_metrics: ExtraNumbers = lambda own, scored: NO_NUMBERS,
+    on_progress: Callable[[int], None] = lambda texts: None,
 ) -> Record:
-    """All that is printed beside a perplexity, with 95% intervals over samples, and the scorer's protocol.
+    """Metrics with 95% intervals over samples, and the scorer's protocol.
 
     Args:
-        texts: decoded samples; what they cannot give, such as a perplexity of no tokens, is None.
-        scorer: the language model that judges.
-        ids: the generator's own tokens.
-        over: whose tokens entropy is taken of.
-        more: further numbers.
-        tick: is told of every batch how many texts were scored.
+        texts: decoded samples; a metric that is undefined for them is None.
+        scorer: scoring language model.
+        ids: generator tokens.
+        entropy_ids: tokens for the entropy: scorer or generator.
+        extra_metrics: computes further metrics.
+        on_progress: callback for the number of texts in each scored batch.
     """
-    scored = scorer.score(texts, tick)
-    found = {**numbers_of(scored, ids, over), **more(ids, scored.ids)}
+    scored = scorer.score(texts, on_progress)
+    metrics = {**summarize(scored, ids, entropy_ids), **extra_metrics(ids, scored.ids)}
     return {
-        **dict.fromkeys(NUMBERS),
-        **{name: one.value for name, one in found.items()},
-        "intervals": {name: [one.low, one.high] for name, one in found.items()},
-        "entropy_ids": over,
+        **dict.fromkeys(METRIC_KEYS),
+        **{name: one.value for name, one in metrics.items()},
+        "intervals": {name: [one.low, one.high] for name, one in metrics.items()},
+        "entropy_ids": entropy_ids,
         "n": len(texts),
-        **{name: getattr(scored, name) for name in COUNTS if name != "tokens"},
+        **{name: getattr(scored, name) for name in COUNT_KEYS if name != "tokens"},
         "tokens": int(scored.tokens.sum()),
         **scorer.protocol(),
         "textflow": version("textflow"),
-        "code": code(),
+        "code": code_hash(),
         "torch": torch.__version__,
     }
 
 
-def shuffled(texts: Sequence[str], seed: int) -> list[str]:
-    """Each text with its words in a random order: right words, no grammar.
+def shuffle_words(texts: Sequence[str], seed: int) -> list[str]:
+    """Texts with their words in random order.
 
     Args:
-        texts: real ones.
-        seed: of the order.
+        texts: real texts.
+        seed: random seed for the order.
     """
     return [
         " ".join(random.Random(seed + i).sample(words, len(words))) for i, words in enumerate(map(str.split, texts))
     ]
 
 
-def references(
+def reference_records(
     texts: Sequence[str],
     scorer: Scorer,
     seed: int = 0,
     facts: Mapping[str, Any] | None = None,
     ids: Ids | None = None,
     encode: Callable[[list[str]], Ids] | None = None,
-    **how: Any,
+    **measure_options: Any,
 ) -> Iterator[Record]:
-    """Two records to read the others by: real text and real text with its words shuffled.
+    """Reference records of real text and of real text with shuffled words.
 
     Args:
-        texts: real ones that neither generator nor scorer was trained on.
-        scorer: the language model that judges.
-        seed: of the shuffle.
-        facts: entries that every record carries.
-        ids: the generator's tokens of the texts.
-        encode: the generator's tokenizer, for the shuffled ones.
-        how: options of `measure`.
+        texts: real texts that neither generator nor scorer was trained on.
+        scorer: scoring language model.
+        seed: random seed for the shuffle.
+        facts: entries common to all records.
+        ids: generator tokens of the texts.
+        encode: generator tokenizer for the shuffled texts.
+        measure_options: options of `measure`.
     """
     known = {**(facts or {}), "seed": seed}
-    yield {"text": "real", **known, **measure(texts, scorer, ids, **how)}
-    mixed = shuffled(texts, seed)
-    other = encode([text.replace(KEPT, " ") for text in mixed]) if encode else None
-    yield {"text": "shuffled", **known, **measure(mixed, scorer, other, **how)}
+    yield {"text": "real", **known, **measure(texts, scorer, ids, **measure_options)}
+    mixed = shuffle_words(texts, seed)
+    other = encode([text.replace(EOS_TEXT, " ") for text in mixed]) if encode else None
+    yield {"text": "shuffled", **known, **measure(mixed, scorer, other, **measure_options)}
 
 
-def times(generator: Any, steps: int) -> Record | None:
-    """The generator's clock and the times that it gives; None without a clock."""
-    clock = getattr(generator, "grid", None)
-    return None if clock is None else {"class": type(clock).__name__, "times": clock.grid(steps)}
+def time_grid(generator: Any, steps: int) -> Record | None:
+    """Time schedule of the generator and its times; None without a schedule."""
+    schedule = getattr(generator, "sampling_schedule", None)
+    return None if schedule is None else {"class": type(schedule).__name__, "times": schedule.grid(steps)}
 
 
-def cell_of(generator: Any, steps: int, seed: int, sampler: Any = None) -> Record:
-    """How a cell is sampled: all that its samples depend on besides the run."""
+def eval_point(generator: Any, steps: int, seed: int, sampler: Any = None) -> Record:
+    """Sampling settings of a cell: all inputs of its samples besides the run."""
     return {
         "text": "generated",
         "steps": steps,
-        "sampler": fields(sampler or getattr(generator, "sampler", None)),
-        "escape": fields(getattr(generator, "escape", None)),
-        "grid": times(generator, steps),
-        "guidance": getattr(generator, "guidance", None),
+        "sampler": part_fields(sampler or getattr(generator, "sampler", None)),
+        "escape": part_fields(getattr(generator, "escape", None)),
+        "time_grid": time_grid(generator, steps),
+        "self_cond_guidance": getattr(generator, "self_cond_guidance", None),
         "seed": seed,
     }
 
 
-def cost(lines: Sequence[Line]) -> dict[str, Interval]:
-    """Network passes a sample (NFE), and seconds of all."""
-    passes, seconds = (torch.tensor([getattr(line, name) for line in lines]) for name in ("passes", "seconds"))
+def sampling_cost(samples: Sequence[GeneratedSample]) -> dict[str, Interval]:
+    """Network passes per sample (NFE), and total seconds."""
+    nfe, seconds = (torch.tensor([getattr(line, name) for line in samples]) for name in ("nfe", "seconds"))
     total = seconds.double()
-    return {"nfe": bootstrap(mean(passes), len(lines)), "seconds": bootstrap(lambda counts: counts @ total, len(lines))}
+    return {
+        "nfe": bootstrap(mean_statistic(nfe), len(samples)),
+        "seconds": bootstrap(lambda counts: counts @ total, len(samples)),
+    }
 
 
 def evaluate(
     generator: Any,
     scorer: Scorer,
     steps: Sequence[int],
-    n: int = 256,
+    num_samples: int = 256,
     seed: int = 0,
     samplers: Sequence[Any] = (None,),
     batch_size: int = 64,
     facts: Mapping[str, Any] | None = None,
-    over: Literal["scorer", "generator"] = "scorer",
+    entropy_ids: Literal["scorer", "generator"] = "scorer",
     run: Path | None = None,
-    more: More = lambda own, scored: NOTHING,
-    tick: Callable[[str, int, int], None] = lambda what, done, of: None,
+    extra_metrics: ExtraNumbers = lambda own, scored: NO_NUMBERS,
+    on_progress: Callable[[str, int, int], None] = lambda what, done, of: None,
 ) -> Iterator[Record]:
-    """One record for each (sampler, steps), as soon as it is measured.
+    """Records for each (sampler, steps), yielded as soon as they are measured.
 
     Args:
-        generator: has net, tokenizer and sample(seeds, steps, sampler); twin, sampler, grid, guidance are used.
-        scorer: the language model that judges.
-        steps: numbers of sampling steps; one that takes a pass a token is judged once, at its own `passes`.
-        n: samples of each record.
-        seed: of the samples.
-        samplers: parts; None is the generator's own.
-        batch_size: samples at once; does not change the texts.
-        facts: what the caller knows of the run: checkpoint, its hash, tokenizer, length.
-        over: whose tokens entropy is taken of.
-        run: folder that keeps the samples; default: they are not kept.
-        more: further numbers.
-        tick: is told what is done, how much of it, and of how much.
+        generator: has net, tokenizer and sample(seeds, steps, sampler); ema_net, sampler, sampling_schedule and
+            self_cond_guidance are used.
+        scorer: scoring language model.
+        steps: numbers of sampling steps; a model with one pass per token is scored once, at its `max_calls`.
+        num_samples: number of samples per record.
+        seed: random seed for sampling.
+        samplers: samplers; None: the generator's own.
+        batch_size: samples per batch; does not change the texts.
+        facts: entries on the run: checkpoint, its hash, tokenizer, seq_length.
+        entropy_ids: tokens for the entropy: scorer or generator.
+        run: run folder for saving the samples; default: not saved.
+        extra_metrics: computes further metrics.
+        on_progress: callback (stage, done, total).
     """
     known = dict(facts or {})
     for sampler in samplers:
-        for count in counts_of(generator, steps):
-            cell = cell_of(generator, count, seed, sampler)
-            place = None if run is None else sample_place(run, known, generator, cell)
-            ready: Callable[[int], None] = lambda done: tick("sampling", done, n)  # noqa: E731
-            lines = draw(generator, count, n, seed, sampler, batch_size, place, tick=ready)
-            ids, costs = [line.ids for line in lines], cost(lines)
-            texts = texts_of(generator.tokenizer, ids, scorer.counts.special)
-            measured = measure(texts, scorer, ids, over, more, told(tick, "scoring", n))
+        for count in step_counts(generator, steps):
+            cell = eval_point(generator, count, seed, sampler)
+            out = None if run is None else sample_folder(run, known, generator, cell)
+            ready: Callable[[int], None] = lambda done: on_progress("sampling", done, num_samples)  # noqa: E731
+            lines = draw_samples(generator, count, num_samples, seed, sampler, batch_size, out, on_progress=ready)
+            ids, costs = [line.ids for line in lines], sampling_cost(lines)
+            texts = decode_texts(generator.tokenizer, ids, scorer.weighting.keep_special_tokens)
+            measured = measure(
+                texts, scorer, ids, entropy_ids, extra_metrics, cumulative_progress(on_progress, "scoring", num_samples)
+            )
             measured["intervals"] |= {name: [one.low, one.high] for name, one in costs.items()}
-            where = {} if run is None or place is None else {"samples": str(place.relative_to(run))}
+            where = {} if run is None or out is None else {"samples": str(out.relative_to(run))}
             yield {**known, **cell, **{name: one.value for name, one in costs.items()}, **where, **measured}
 
 
-def counts_of(generator: Any, steps: Sequence[int]) -> Sequence[int]:
-    """The numbers of steps of a generator: its own where it takes a pass a token."""
-    own = getattr(generator, "passes", None)
+def step_counts(generator: Any, steps: Sequence[int]) -> Sequence[int]:
+    """Numbers of steps of a generator: `max_calls` if it takes one pass per token."""
+    own = getattr(generator, "max_calls", None)
     return [own] if own else steps
 
 
-def sample_place(run: Path, facts: Mapping[str, Any], generator: Any, cell: Record) -> Path:
-    """Where the samples of a cell are kept."""
-    kind = str(getattr(generator, "device", "cpu")).split(":")[0]  # other devices round otherwise
-    known = {key: facts.get(key) for key in ("checkpoint_hash", "recipe", "length")}
-    return place_of(run, {**known, **cell, "device": kind, "torch": torch.__version__})
+def sample_folder(run: Path, facts: Mapping[str, Any], generator: Any, point: Record) -> Path:
+    """Sample folder of a cell."""
+    kind = str(getattr(generator, "device", "cpu")).split(":")[0]  # rounding differs between devices
+    known = {key: facts.get(key) for key in ("checkpoint_hash", "recipe", "seq_length")}
+    return samples_folder(run, {**known, **point, "device": kind, "torch": torch.__version__})
 
 
-def told(tick: Callable[[str, int, int], None], what: str, of: int) -> Callable[[int], None]:
-    """A tick of how many are done, from how many each batch had."""
+def cumulative_progress(on_progress: Callable[[str, int, int], None], what: str, total: int) -> Callable[[int], None]:
+    """Callback that turns batch sizes into a cumulative count."""
     done = 0
 
     def tell(count: int) -> None:
         nonlocal done
         done += count
-        tick(what, done, of)
+        on_progress(what, done, total)
 
     return tell

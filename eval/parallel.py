@@ -1,4 +1,4 @@
-"""What is sampled of a run, and its samples by several processes at the same time."""
+"""Sampling jobs of a run, and parallel sampling in several processes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,70 +7,72 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .measure import cell_of, counts_of, sample_place
+from .measure import eval_point, sample_folder, step_counts
 from .record import Record
-from .samples import draw
+from .samples import draw_samples
 
-Tick = Callable[[str, int, int], None]
+OnProgress = Callable[[str, int, int], None]
 
 
-class Way(NamedTuple):
-    """How a loaded generator samples.
+class SamplingConfig(NamedTuple):
+    """Sampling settings of a loaded generator.
 
     Args:
-        change: sets it, whatever it was set to before.
-        sweep: what a frontier goes over, and its value here.
+        configure: applies the settings, independent of earlier ones.
+        sweep: swept setting and its value.
     """
 
-    change: Callable[[Any], None]
+    configure: Callable[[Any], None]
     sweep: Mapping[str, float] = {}
 
 
 @dataclass(frozen=True)
-class Task:
-    """What is sampled: every way at every number of steps.
+class SamplingJob:
+    """Sampling job: every sampling config at every number of steps.
 
     Args:
         run: folder of a fitted generator.
         steps: numbers of sampling steps.
-        n: samples of each.
-        ways: how it samples.
-        seed: of the samples, and of the shuffle of real text.
-        batch_size: samples at once.
-        overlays: recipes that change how the run samples.
+        num_samples: number of samples per sampler and number of steps.
+        sampling_configs: sampling settings.
+        seed: random seed for sampling and for the shuffled baseline.
+        batch_size: samples per batch.
+        overlays: overlay recipes with sampling settings.
     """
 
     run: Path
     steps: Sequence[int]
-    n: int
-    ways: Sequence[Way]
+    num_samples: int
+    sampling_configs: Sequence[SamplingConfig]
     seed: int = 0
     batch_size: int = 64
     overlays: Sequence[str] = ()
 
 
-def spread(task: Task, generator: Any, common: Record, devices: Sequence[str], tick: Tick) -> None:
-    """Make the samples of a task by a process a device; what they keep, the judging process finds."""
-    places = [place for *_, place in spots(task, generator, common)]
-    told = (task, common, tuple(devices))
-    context: Any = torch.multiprocessing.spawn(work, told, len(devices), join=False)  # type: ignore[attr-defined, no-untyped-call]
+def sample_on_devices(
+    job: SamplingJob, generator: Any, common: Record, devices: Sequence[str], on_progress: OnProgress
+) -> None:
+    """Sample a job with one process per device and save the samples for the scoring process."""
+    folders = [folder for *_, folder in sample_folders(job, generator, common)]
+    arguments = (job, common, tuple(devices))
+    context: Any = torch.multiprocessing.spawn(sample_worker, arguments, len(devices), join=False)  # type: ignore[attr-defined, no-untyped-call]
     while not context.join(timeout=0.5):
-        files = sum(len(list(place.glob("*.jsonl"))) for place in places)
-        tick(f"sampling on {len(devices)} devices", files, len(places) * -(-task.n // task.batch_size))
+        files = sum(len(list(folder.glob("*.jsonl"))) for folder in folders)
+        on_progress(f"sampling on {len(devices)} devices", files, len(folders) * -(-job.num_samples // job.batch_size))
 
 
-def work(rank: int, task: Task, common: Record, devices: Sequence[str]) -> None:
-    """One process: every so many batches of every cell."""
+def sample_worker(rank: int, job: SamplingJob, common: Record, devices: Sequence[str]) -> None:
+    """Sample one process's share of the batches of every cell."""
     from textflow.run_folder import load
 
-    generator: Any = load(task.run, devices[rank], task.overlays)
-    for steps, place in spots(task, generator, common):
-        draw(generator, steps, task.n, task.seed, None, task.batch_size, place, (rank, len(devices)))
+    generator: Any = load(job.run, devices[rank], job.overlays)
+    for steps, folder in sample_folders(job, generator, common):
+        draw_samples(generator, steps, job.num_samples, job.seed, None, job.batch_size, folder, (rank, len(devices)))
 
 
-def spots(task: Task, generator: Any, common: Record) -> Iterator[tuple[int, Path]]:
-    """Steps and place of every cell, while the generator samples in its way."""
-    for way in task.ways:
-        way.change(generator)
-        for steps in counts_of(generator, task.steps):
-            yield steps, sample_place(task.run, common, generator, cell_of(generator, steps, task.seed))
+def sample_folders(job: SamplingJob, generator: Any, common: Record) -> Iterator[tuple[int, Path]]:
+    """Steps and sample folder of every cell, with the generator configured for it."""
+    for sampling in job.sampling_configs:
+        sampling.configure(generator)
+        for steps in step_counts(generator, job.steps):
+            yield steps, sample_folder(job.run, common, generator, eval_point(generator, steps, job.seed))

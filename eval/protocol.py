@@ -1,4 +1,4 @@
-"""Protocols by name: who judges, what counts, how many samples; and what a run says of itself."""
+"""Protocols by name: scorer, token weighting and number of samples; and the facts of a run for its records."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -7,192 +7,205 @@ from typing import Any, Literal, NamedTuple
 
 import yaml
 
-from textflow.config.overlays import sampling
-from textflow.config.recipe import opened, tree_of
+from textflow.config.overlays import with_sampling_overlays
+from textflow.config.recipe import load_yaml, open_data
 from textflow.metrics import Scorer
-from textflow.metrics.token_weights import find
-from textflow.runtime.atomic import content
+from textflow.metrics.token_weights import find_weighting
+from textflow.runtime.atomic import sha256
 from textflow.types import Batch
 
 Record = dict[str, Any]
-FOLDER = Path(__file__).parent / "protocols"
-SPLIT = ("source", "files", "validation", "held_apart")  # keys of data: which documents a model was trained on
+PROTOCOL_FOLDER = Path(__file__).parent / "protocols"
+SPLIT_KEYS = (
+    "source",
+    "files",
+    "val_fraction",
+    "scorer_holdout",
+)  # data keys that determine the training documents
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a number is measured. Two numbers are compared only where all of it is equal.
+    """Measurement protocol. Two numbers are comparable only if all fields are equal.
 
     Args:
-        name: of the file.
-        scorer: Hub name or folder of the judge; `local` is the one beside the run, fitted where it is missing.
-        counting: which tokens count and how they add up: local, elf, mdlm, langflow or ld4lg.
-        entropy: whose tokens it is over: the scorer's or the generator's.
-        n: samples that it needs.
-        dtype: of the scorer: float32, float16 or bfloat16.
-        truncation: most tokens of a text.
-        revision: of the scorer on the Hub: branch, tag or commit.
-        batch_size: texts at once; counts where an incomplete last batch is dropped.
-        mauve: samples, and as many real texts, that MAUVE needs.
-        memory: whether the share of 4-grams seen in training is measured: it reads all training text once a cell.
+        name: file name of the protocol.
+        scorer: Hub name or folder of the scorer; `local`: the one next to the run, fitted if missing.
+        token_weighting: rule for which tokens count and how they add up: local, elf, mdlm, langflow or ld4lg.
+        entropy_ids: tokens for the entropy: scorer or generator.
+        n: number of samples.
+        dtype: scorer dtype: float32, float16 or bfloat16.
+        truncation: maximum number of tokens per text.
+        revision: scorer revision on the Hub: branch, tag or commit.
+        batch_size: texts per batch; matters where an incomplete last batch is dropped.
+        mauve_samples: number of samples, and of real texts, that MAUVE needs.
+        memorization: measure the share of 4-grams found in training text; reads all training text once per cell.
     """
 
     name: str
     scorer: str
-    counting: str
-    entropy: Literal["scorer", "generator"]
+    token_weighting: str
+    entropy_ids: Literal["scorer", "generator"]
     n: int
     dtype: str = "float32"
     truncation: int = 1024
     revision: str | None = None
     batch_size: int = 8
-    mauve: int = 5000
-    memory: bool = False
+    mauve_samples: int = 5000
+    memorization: bool = False
 
     def __post_init__(self) -> None:
-        find(self.counting)
-        if self.entropy not in ("scorer", "generator") or min(self.n, self.truncation, self.batch_size) < 1:
+        find_weighting(self.token_weighting)
+        if self.entropy_ids not in ("scorer", "generator") or min(self.n, self.truncation, self.batch_size) < 1:
             raise ValueError(
-                f"protocol {self.name}: entropy {self.entropy!r}, n {self.n}, truncation {self.truncation}, batch_size "
-                f"{self.batch_size}; needs entropy scorer or generator, the others at least 1"
+                f"protocol {self.name}: entropy_ids {self.entropy_ids!r}, n {self.n}, truncation {self.truncation}, "
+                f"batch_size {self.batch_size}; needs entropy_ids scorer or generator, the others at least 1"
             )
 
-    def deviations(self, scorer: Scorer, asked: str, n: int) -> list[str]:
-        """In what a measurement is not this protocol, in words; a record with any is marked.
+    def deviations(self, scorer: Scorer, scorer_name: str, num_texts: int) -> list[str]:
+        """Deviations of a measurement from this protocol; a record with any is marked.
 
         Args:
-            scorer: that judged.
-            asked: name of it.
-            n: texts that there were.
+            scorer: scoring language model.
+            scorer_name: name of the scorer.
+            num_texts: number of scored texts.
         """
-        used = {"scorer": asked, "dtype": scorer.dtype, "truncation": scorer.length, "n": n}
-        found = [f"{key} {value} for {getattr(self, key)}" for key, value in used.items() if self.differs(key, value)]
-        pinned = self.revision not in (None, scorer.revision) and asked == self.scorer
-        return found + ([f"revision {scorer.revision} for {self.revision}"] if pinned else [])
+        used = {"scorer": scorer_name, "dtype": scorer.dtype, "truncation": scorer.max_length, "n": num_texts}
+        diffs = [f"{key} {value} for {getattr(self, key)}" for key, value in used.items() if self.differs(key, value)]
+        pinned = self.revision not in (None, scorer.revision) and scorer_name == self.scorer
+        return diffs + ([f"revision {scorer.revision} for {self.revision}"] if pinned else [])
 
     def differs(self, key: str, value: Any) -> bool:
-        """Whether a value is not the protocol's; more samples than it needs are no deviation."""
+        """True if a value differs from the protocol's; extra samples are not a deviation."""
         return bool(value < self.n) if key == "n" else bool(value != getattr(self, key))
 
 
-def protocol(name: str) -> Protocol:
-    """The protocol of this name, or of this YAML file.
+def load_protocol(name: str) -> Protocol:
+    """Load a protocol by name or from a YAML file.
 
     Args:
         name: elf, mdlm, langflow, ld4lg, local, or a file with the same keys.
     """
-    path = FOLDER / f"{name}.yaml" if name in names() else Path(name)
+    path = PROTOCOL_FOLDER / f"{name}.yaml" if name in protocol_names() else Path(name)
     if not path.is_file():
-        raise ValueError(f"no protocol {name!r}; known are {', '.join(names())}, or name a YAML file with their keys")
+        raise ValueError(
+            f"no protocol {name!r}; known are {', '.join(protocol_names())}, or name a YAML file with their keys"
+        )
     try:
-        said = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return Protocol(path.stem, **said)
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return Protocol(path.stem, **settings)
     except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
         keys = ", ".join(field.name for field in fields(Protocol)[1:])
-        found = " ".join(str(error).split())
-        raise ValueError(f"{path} is no protocol ({found}); its keys are {keys}, the first four needed") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is not a protocol ({reason}); its keys are {keys}, the first four needed") from error
 
 
-def names() -> list[str]:
-    """The protocols that come with textflow."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+def protocol_names() -> list[str]:
+    """Names of the protocols shipped with textflow."""
+    return sorted(path.stem for path in PROTOCOL_FOLDER.glob("*.yaml"))
 
 
-def recipe(run: Path) -> Record:
-    """The resolved recipe of a run; empty for what is no run folder. RUN/hf is part of RUN."""
+def run_recipe(run: Path) -> Record:
+    """Resolved recipe of a run; empty if the path is not a run folder. RUN/hf counts as RUN."""
     path = (run.parent if run.name == "hf" else run) / "recipe.yaml"
     if not path.is_file():
         return {}
-    said = tree_of(path)
-    if not said or not isinstance(said.get("data", {}), dict):
-        found = f"data: {said['data']}" if said else "nothing"
-        raise ValueError(f"{path} is damaged: it holds {found[:80]}, where a run's recipe is needed; copy it anew")
-    return said
+    recipe = load_yaml(path)
+    if not recipe or not isinstance(recipe.get("data", {}), dict):
+        content = f"data: {recipe['data']}" if recipe else "nothing"
+        raise ValueError(f"{path} is damaged: it holds {content[:80]}, where a run's recipe is needed; copy it again")
+    return recipe
 
 
-def refuse_codec(run: Path) -> None:
-    """A codec's run writes no texts: an error that names whose do.
+def require_text_model(run: Path) -> None:
+    """Raise an error for a codec's run, which writes no texts.
 
     Args:
-        run: folder.
+        run: run folder.
     """
-    model = recipe(run).get("model")
+    model = run_recipe(run).get("model")
     name = model.get("class_path") if isinstance(model, dict) else model
     if str(name).rpartition(".")[2] == "Autoencoder":
-        raise ValueError(f"{run} holds an Autoencoder, which writes no texts; name a Generator, Masked or CausalLM")
+        raise ValueError(
+            f"{run} holds an Autoencoder, which writes no texts; name a Generator, DiscreteDiffusion or CausalLM"
+        )
 
 
-def facts(run: Path, overlays: Sequence[str] = ()) -> Record:
-    """What a record says of the run: folder, hash of its weights, recipe with its overlays, length, tokenizer."""
-    said = recipe(run)
-    if not said:
+def run_facts(run: Path, overlays: Sequence[str] = ()) -> Record:
+    """Record entries of a run: folder, weights hash, recipe with overlays, seq_length, tokenizer."""
+    recipe = run_recipe(run)
+    if not recipe:
         raise ValueError(
             f"no recipe.yaml in {run}; eval needs the folder of a fitted run, such as checkpoints/quickstart"
         )
     if not (run / "model.safetensors").is_file():
-        raise ValueError(f"no model.safetensors in {run}: it has not saved yet; go on with textflow fit")
-    if not (data := said.get("data")):
-        raise ValueError(f"{run / 'recipe.yaml'} is damaged: it has no data; copy it anew")
+        raise ValueError(f"no model.safetensors in {run}: no checkpoint saved yet; resume with textflow fit")
+    if not (data := recipe.get("data")):
+        raise ValueError(f"{run / 'recipe.yaml'} is damaged: it has no data; copy it again")
     return {
         "checkpoint": str(run),
-        "checkpoint_hash": content(run / "model.safetensors")[:16],
-        "recipe": yaml.safe_load(sampling(run / "recipe.yaml", overlays)) if overlays else said,
+        "checkpoint_hash": sha256(run / "model.safetensors")[:16],
+        "recipe": yaml.safe_load(with_sampling_overlays(run / "recipe.yaml", overlays)) if overlays else recipe,
         "overlays": list(overlays),
-        "length": data.get("length", 128),
+        "seq_length": data.get("seq_length", 128),
         "tokenizer": data.get("tokenizer"),
     }
 
 
-def same_documents(run: Record, judge: Record) -> bool:
-    """Whether the recipes of a run and of its judge split the same documents in the same way."""
-    return all(run.get("data", {}).get(key) == judge.get("data", {}).get(key) for key in SPLIT)
+def same_documents(generator_recipe: Record, scorer_recipe: Record) -> bool:
+    """True if the recipes of a run and its scorer split the same documents identically."""
+    return all(
+        generator_recipe.get("data", {}).get(key) == scorer_recipe.get("data", {}).get(key) for key in SPLIT_KEYS
+    )
 
 
-def apart(run: Record, judge: Record) -> bool | None:
-    """Whether the judge was trained on documents that the generator never saw; None where its recipe is unknown."""
-    if not judge:
+def is_disjoint(generator_recipe: Record, scorer_recipe: Record) -> bool | None:
+    """True if the scorer's training documents are disjoint from the generator's; None if its recipe is unknown."""
+    if not scorer_recipe:
         return None
-    return judge.get("data", {}).get("part") == "held_apart" and same_documents(run, judge)
+    return scorer_recipe.get("data", {}).get("split") == "scorer_holdout" and same_documents(
+        generator_recipe, scorer_recipe
+    )
 
 
-def held_out(data: Record, rows: int) -> Batch:
-    """The first rows of a recipe's validation part.
+def validation_batch(data: Record, num_rows: int) -> Batch:
+    """First rows of a recipe's validation split.
 
     Args:
-        data: the part `data` of a recipe.
-        rows: at most.
+        data: the `data` section of a recipe.
+        num_rows: maximum number of rows.
     """
-    batch: Batch = validated(data).first(rows, held_out=True)
+    batch: Batch = open_validated(data).first_rows(num_rows, held_out=True)
     return batch
 
 
-def validated(data: Record) -> Any:
-    """The data module of a recipe, open, which has validation rows.
+def open_validated(data: Record) -> Any:
+    """Open the data module of a recipe and require validation rows.
 
     Args:
-        data: the part `data` of a recipe.
+        data: the `data` section of a recipe.
     """
-    module = opened(data)
+    module = open_data(data)
     if not len(module.validation_rows):
-        raise ValueError("no validation text to compare with; the run's recipe needs data.validation above 0")
+        raise ValueError("no validation text to compare with; the run's recipe needs data.val_fraction above 0")
     return module
 
 
-class Real(NamedTuple):
-    """Real text: tokens of validation rows, without padding, and the data module that they are of."""
+class ValidationText(NamedTuple):
+    """Real text: tokens of validation rows without padding, and their data module."""
 
-    ids: list[list[int]]
-    data: Any
+    token_ids: list[list[int]]
+    data_module: Any
 
 
-def real(data: Record, n: int) -> Real:
+def validation_text(data: Record, max_rows: int) -> ValidationText:
     """Up to n validation rows.
 
     Args:
-        data: the part `data` of a recipe.
-        n: most rows.
+        data: the `data` section of a recipe.
+        max_rows: maximum number of rows.
     """
-    module = validated(data)
-    batch = module.first(n, held_out=True)
+    module = open_validated(data)
+    batch = module.first_rows(max_rows, held_out=True)
     rows = zip(batch.ids, batch.mask, strict=True)
-    return Real([ids[mask].tolist() for ids, mask in rows], module)
+    return ValidationText([ids[mask].tolist() for ids, mask in rows], module)

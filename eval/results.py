@@ -12,7 +12,7 @@ import yaml
 
 PUBLISHED = Path(__file__).parent / "published"
 README = Path(__file__).parents[1] / "README.md"
-LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # keeps every scalar as its text; libyaml where PyYAML has it
+LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # reads every scalar as text; libyaml if available
 MARKERS = re.compile(r"(?<=<!-- results -->\n).*?(?=<!-- /results -->)", re.DOTALL)
 RECORD_KEYS = ("title", "protocol", "tables", "numbers")
 PROTOCOL_KEYS = (
@@ -20,7 +20,7 @@ PROTOCOL_KEYS = (
     *("evaluations", "parameters", "recipe", "teacher", "elf_target", "training_step", "training_steps"),
     *("k_columns", "fifteen_tasks_columns", "hardware", "duration", "source"),
 )
-Cell = str | list[str]  # as the record spells it: digits are neither added nor rounded away
+Cell = str | list[str]  # digits exactly as written in the record
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Record:
     numbers: dict[str, Cell] = field(default_factory=dict)
 
     def values(self) -> dict[str, Any]:
-        """What a template can print: the rows of each table by its name, protocol and single numbers."""
+        """Template values: the rows of each table by name, protocol and single numbers."""
         rows: dict[str, Any] = {name: table.rows for name, table in self.tables.items()}
         return rows | {"protocol": self.protocol, "numbers": self.numbers}
 
@@ -86,13 +86,13 @@ def load_record(path: Path) -> Record:
     Args:
         path: YAML file with title, protocol, tables and numbers.
     """
-    found = yaml.load(path.read_text(encoding="utf-8"), LOADER)
-    require_known(found, RECORD_KEYS, path.name)
-    if missing := {"title", "protocol"} - set(found):
+    data = LOADER(path.read_text(encoding="utf-8")).get_single_data()
+    require_known(data, RECORD_KEYS, path.name)
+    if missing := {"title", "protocol"} - set(data):
         raise ValueError(f"{path.name}: missing {' and '.join(sorted(missing))}")
-    require_known(found["protocol"], PROTOCOL_KEYS, f"{path.name}: protocol")
-    tables = {name: parse_table(table, f"{path.name}: {name}") for name, table in found.get("tables", {}).items()}
-    return Record(found["title"], found["protocol"], tables, found.get("numbers", {}))
+    require_known(data["protocol"], PROTOCOL_KEYS, f"{path.name}: protocol")
+    tables = {name: parse_table(table, f"{path.name}: {name}") for name, table in data.get("tables", {}).items()}
+    return Record(data["title"], data["protocol"], tables, data.get("numbers", {}))
 
 
 def parse_table(table: Mapping[str, Any], where: str) -> Table:
@@ -126,7 +126,7 @@ def render(template: str, folder: Path = PUBLISHED) -> str:
     try:
         return maker.from_string(text).render(template_values(folder))
     except (jinja2.UndefinedError, KeyError) as error:
-        raise ValueError(f"{template}: no record holds what it prints: {error}") from error
+        raise ValueError(f"{template}: a value is missing from the records: {error}") from error
 
 
 def template_values(folder: Path) -> dict[str, Any]:
@@ -154,9 +154,9 @@ def pages(folder: Path = PUBLISHED, readme: Path = README) -> dict[Path, str]:
         folder: folder of the published records.
         readme: README whose text between `<!-- results -->` and `<!-- /results -->` is replaced.
     """
-    found = {folder / "RESULTS.md": render("RESULTS.template.md", folder)}
+    files = {folder / "RESULTS.md": render("RESULTS.template.md", folder)}
     text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
     if MARKERS.search(text):
         table = render("README.template.md", folder)
-        found[readme] = MARKERS.sub(lambda _: table, text)
-    return found
+        files[readme] = MARKERS.sub(lambda _: table, text)
+    return files

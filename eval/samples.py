@@ -1,4 +1,4 @@
-"""Samples of a cell, kept as they are made: a run that is killed anywhere goes on with those that are there."""
+"""Samples of a cell, saved batch by batch so that an interrupted run resumes from them."""
 
 import hashlib
 import json
@@ -13,162 +13,162 @@ import torch
 from torch import nn
 
 import textflow
-from textflow.metrics import KEPT
+from textflow.metrics import EOS_TEXT
 from textflow.noise import sample_seeds
-from textflow.runtime.atomic import replace_text
+from textflow.runtime.atomic import atomic_write_text
 
-# What a sample depends on: another version of any of this draws anew.
-ROOMS = ("codecs", "schedules", "nets", "paths", "readouts", "samplers", "escapes")
+# Packages that samples depend on: a change in any of them invalidates saved samples.
+HASHED_PACKAGES = ("codecs", "schedules", "nets", "paths", "readouts", "samplers", "escapes")
 
 
 @dataclass(frozen=True)
-class Line:
-    """One sample.
+class GeneratedSample:
+    """Generated sample.
 
     Args:
-        index: its number; its seed follows from it.
-        ids: tokens, all positions.
-        passes: of the networks that it took, decode passes included.
-        seconds: of its batch, over the samples of the batch.
+        index: sample number, which determines its seed.
+        ids: tokens of all positions.
+        nfe: number of network evaluations, decode passes included.
+        seconds: seconds of its batch divided by the batch size.
     """
 
     index: int
     ids: list[int]
-    passes: float
+    nfe: float
     seconds: float
 
 
-def draw(
+def draw_samples(
     generator: Any,
     steps: int,
-    n: int,
+    num_samples: int,
     seed: int,
     sampler: Any,
     batch_size: int,
     folder: Path | None = None,
-    share: tuple[int, int] = (0, 1),
-    tick: Callable[[int], None] = lambda samples: None,
-) -> list[Line]:
-    """n samples: those of a folder, and the others made and put there.
+    shard: tuple[int, int] = (0, 1),
+    on_progress: Callable[[int], None] = lambda samples: None,
+) -> list[GeneratedSample]:
+    """Samples of a cell: read from a folder, with the missing ones generated and saved.
 
     Args:
-        generator: has sample(seeds, steps, sampler), or `passes` and sample(seeds, sampler).
-        steps: of the grid.
-        n: number of samples.
-        seed: of the run.
-        sampler: part; None is the generator's own.
-        batch_size: samples at once.
-        folder: where they are kept, a file a batch; default: nowhere.
-        share: which batches are ours, (number of this process, number of processes).
-        tick: is told how many samples are there, now and again.
+        generator: has sample(seeds, steps, sampler), or `max_calls` and sample(seeds, sampler).
+        steps: number of sampling steps.
+        num_samples: number of samples.
+        seed: random seed for sampling.
+        sampler: sampler; None: the generator's own.
+        batch_size: samples per batch.
+        folder: folder for saving, one file per batch; default: not saved.
+        shard: share of the batches, (rank of this process, number of processes).
+        on_progress: callback for the number of finished samples.
     """
-    held = kept(folder, n) if folder else {}
-    tick(len(held))
-    for places in batches([i for i in range(n) if i not in held], batch_size):
-        if places[0] // batch_size % share[1] != share[0]:
-            continue  # whoever comes late must find the same shares
-        made = batch(generator, steps, seed, sampler, places)
+    held = read_samples(folder, num_samples) if folder else {}
+    on_progress(len(held))
+    for indices in contiguous_batches([i for i in range(num_samples) if i not in held], batch_size):
+        if indices[0] // batch_size % shard[1] != shard[0]:
+            continue  # shares must not depend on when a process starts
+        made = sample_batch(generator, steps, seed, sampler, indices)
         if folder:
-            keep(made, folder, generator.tokenizer)
+            write_samples(made, folder, generator.tokenizer)
         held |= {line.index: line for line in made}
-        tick(len(held))
+        on_progress(len(held))
     return [held[i] for i in sorted(held)]
 
 
-def batches(places: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Runs of neighbours among increasing numbers, each at most so long."""
+def contiguous_batches(indices: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Runs of consecutive indices, each at most `size` long."""
     run: list[int] = []
-    for place in places:
-        if run and (place != run[-1] + 1 or len(run) == size):
+    for index in indices:
+        if run and (index != run[-1] + 1 or len(run) == size):
             yield run
             run = []
-        run.append(place)
+        run.append(index)
     if run:
         yield run
 
 
-def batch(generator: Any, steps: int, seed: int, sampler: Any, places: Sequence[int]) -> list[Line]:
-    """Samples of neighbouring numbers."""
-    seeds = sample_seeds(seed, places[0], len(places))
-    nets = {id(net): net for net in (generator.net, getattr(generator, "twin", None)) if net is not None}
+def sample_batch(generator: Any, steps: int, seed: int, sampler: Any, indices: Sequence[int]) -> list[GeneratedSample]:
+    """Samples of consecutive indices."""
+    seeds = sample_seeds(seed, indices[0], len(indices))
+    nets = {id(net): net for net in (generator.net, getattr(generator, "ema_net", None)) if net is not None}
     start = time.perf_counter()
-    with counted(*nets.values()) as rows:
-        made = generator.sample(seeds, *([] if hasattr(generator, "passes") else [steps]), sampler=sampler)
+    with count_network_rows(*nets.values()) as rows:
+        made = generator.sample(seeds, *([] if hasattr(generator, "max_calls") else [steps]), sampler=sampler)
     ids = getattr(made, "ids", made).tolist()
-    cost = sum(rows) / len(places), (time.perf_counter() - start) / len(places)
-    return [Line(place, row, *cost) for place, row in zip(places, ids, strict=True)]
+    cost = sum(rows) / len(indices), (time.perf_counter() - start) / len(indices)
+    return [GeneratedSample(index, row, *cost) for index, row in zip(indices, ids, strict=True)]
 
 
-def keep(made: Sequence[Line], folder: Path, tokenizer: Any) -> None:
-    """One file of a batch, whole or not at all; the texts are for people, the ids are what is read."""
+def write_samples(samples: Sequence[GeneratedSample], folder: Path, tokenizer: Any) -> None:
+    """Write a batch atomically to one file; only the ids are read back, the texts are for inspection."""
     folder.mkdir(parents=True, exist_ok=True)
-    texts = tokenizer.decode([line.ids for line in made])
-    lines = [json.dumps(asdict(line) | {"text": text}) + "\n" for line, text in zip(made, texts, strict=True)]
-    path = folder / f"{made[0].index:08d}-{made[-1].index:08d}.jsonl"
-    replace_text(path, "".join(lines))
+    texts = tokenizer.decode([line.ids for line in samples])
+    lines = [json.dumps(asdict(line) | {"text": text}) + "\n" for line, text in zip(samples, texts, strict=True)]
+    path = folder / f"{samples[0].index:08d}-{samples[-1].index:08d}.jsonl"
+    atomic_write_text(path, "".join(lines))
 
 
-def kept(folder: Path, n: int) -> dict[int, Line]:
-    """The samples of a folder below number n; a line that is damaged is as if it were not there, and made anew."""
-    found = {}
+def read_samples(folder: Path, num_samples: int) -> dict[int, GeneratedSample]:
+    """Samples of a folder with index below n; damaged lines are ignored, so their samples are regenerated."""
+    samples = {}
     for path in sorted(folder.glob("*.jsonl")):
         for text in path.read_bytes().splitlines():
             try:
-                said = json.loads(text)
-                line = Line(int(said["index"]), [int(i) for i in said["ids"]], said["passes"], said["seconds"])
+                data = json.loads(text)
+                line = GeneratedSample(int(data["index"]), [int(i) for i in data["ids"]], data["nfe"], data["seconds"])
             except (ValueError, KeyError, TypeError):
                 continue
-            found[line.index] = line
-    return {index: line for index, line in found.items() if index < n}
+            samples[line.index] = line
+    return {index: line for index, line in samples.items() if index < num_samples}
 
 
-def place_of(run: Path, cell: dict[str, Any]) -> Path:
-    """RUN/eval/samples/<hash of all that the samples depend on>; cell.json there says what that is."""
-    text = json.dumps({**cell, "code": code()}, sort_keys=True, indent=1)
+def samples_folder(run: Path, point: dict[str, Any]) -> Path:
+    """Sample folder RUN/eval/samples/<hash of all inputs>; point.json in it lists the inputs."""
+    text = json.dumps({**point, "code": code_hash()}, sort_keys=True, indent=1)
     folder = run / "eval" / "samples" / hashlib.sha256(text.encode()).hexdigest()[:12]
-    if not (folder / "cell.json").is_file():
+    if not (folder / "point.json").is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        replace_text(folder / "cell.json", text + "\n")
+        atomic_write_text(folder / "point.json", text + "\n")
     return folder
 
 
-def code() -> str:
-    """16 hex digits of the source that samples are made by."""
+def code_hash() -> str:
+    """Hash (16 hex digits) of the source code that sampling depends on."""
     package = Path(textflow.__path__[0])
-    files = [*package.glob("*.py"), *(file for room in ROOMS for file in (package / room).rglob("*.py"))]
+    files = [*package.glob("*.py"), *(file for name in HASHED_PACKAGES for file in (package / name).rglob("*.py"))]
     return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(files))).hexdigest()[:16]
 
 
-def texts_of(tokenizer: Any, ids: Sequence[Sequence[int]], special: bool = False) -> list[str]:
-    """Texts of rows: cut at the first EOS, or whole with each EOS written as KEPT.
+def decode_texts(tokenizer: Any, ids: Sequence[Sequence[int]], keep_special: bool = False) -> list[str]:
+    """Texts of rows: cut at the first EOS, or whole with each EOS written as EOS_TEXT.
 
     Args:
-        tokenizer: of the generator.
-        ids: rows of tokens, padded.
-        special: whether special tokens are kept.
+        tokenizer: generator tokenizer.
+        ids: padded rows of tokens.
+        keep_special: keep special tokens.
     """
-    if not special:
+    if not keep_special:
         return tokenizer.decode(ids)
     marked = [[int(i) for i in row if i == tokenizer.eos or i != tokenizer.pad] for row in ids]
-    parts = [segments(row, tokenizer.eos) for row in marked]
-    words = iter(tokenizer.words([part for each in parts for part in each]))
-    return [KEPT.join(next(words) for _ in each) for each in parts]
+    parts = [split_at_eos(row, tokenizer.eos) for row in marked]
+    texts = iter(tokenizer.decode_ids([part for each in parts for part in each]))
+    return [EOS_TEXT.join(next(texts) for _ in each) for each in parts]
 
 
-def segments(row: Sequence[int], eos: int) -> list[list[int]]:
-    """What stands between the EOS of a row."""
-    found: list[list[int]] = [[]]
+def split_at_eos(row: Sequence[int], eos: int) -> list[list[int]]:
+    """Token segments between the EOS tokens of a row."""
+    segments: list[list[int]] = [[]]
     for token in row:
         if token == eos:
-            found.append([])
+            segments.append([])
         else:
-            found[-1].append(token)
-    return found
+            segments[-1].append(token)
+    return segments
 
 
 @contextmanager
-def counted(*nets: nn.Module) -> Iterator[list[int]]:
-    """Collect how many rows went through the networks, decode passes included; their sum over the samples is the NFE.
+def count_network_rows(*nets: nn.Module) -> Iterator[list[int]]:
+    """Collect the number of rows per network call, decode passes included; their sum over the samples is the NFE.
 
     Args:
         nets: denoisers, called as net(z, t, given).
@@ -186,7 +186,9 @@ def counted(*nets: nn.Module) -> Iterator[list[int]]:
         return read
 
     hooks = [net.register_forward_hook(note, with_kwargs=True) for net in nets]
-    readers = [(net, name) for net in nets for name in ("decode", "tokens") if hasattr(net, name)]  # a pass each
+    readers = [
+        (net, name) for net in nets for name in ("decode_logits", "decode_ids") if hasattr(net, name)
+    ]  # one pass each
     for net, name in readers:
         setattr(net, name, reading(getattr(net, name)))
     try:

@@ -1,66 +1,66 @@
-"""Texts from a file, made by anything: what cannot be read is counted and named, never scored."""
+"""Texts from a file of any origin; unreadable lines are counted and listed, never scored."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-SHOWN = 3  # unreadable lines that are named
+MAX_LISTED = 3  # unreadable lines listed
 
 
-class Texts(NamedTuple):
-    """What a file holds.
+class ParsedTexts(NamedTuple):
+    """Parsed contents of a text file.
 
     Args:
-        texts: one a readable line; an empty one is a sample too.
-        ids: the generator's tokens of each, where every line has them.
-        unreadable: where and why, one a line that could not be read.
+        texts: one text per readable line; an empty text is a sample too.
+        ids: generator tokens of each text, if every line has them.
+        errors: location and reason, one per unreadable line.
     """
 
     texts: list[str]
     ids: list[list[int]] | None
-    unreadable: list[str]
+    errors: list[str]
 
-    def first(self, n: int) -> "Texts":
-        """The first n of them."""
+    def take(self, n: int) -> "ParsedTexts":
+        """First n texts."""
         return self._replace(texts=self.texts[:n], ids=None if self.ids is None else self.ids[:n])
 
     @property
-    def named(self) -> list[str]:
-        """The first unreadable lines, and how many more."""
-        more = len(self.unreadable) - SHOWN
-        return self.unreadable[:SHOWN] + ([f"and {more} more"] if more > 0 else [])
+    def listed_errors(self) -> list[str]:
+        """First unreadable lines, and the number of others."""
+        more = len(self.errors) - MAX_LISTED
+        return self.errors[:MAX_LISTED] + ([f"and {more} more"] if more > 0 else [])
 
 
-def read(path: Path) -> Texts:
-    """The texts of a file.
+def read_texts(path: Path) -> ParsedTexts:
+    """Read the texts of a file.
 
     Args:
-        path: .jsonl, a line each: a string, or an object with `text` and perhaps `ids`; any other file: a text a line.
+        path: .jsonl with a string or an object {`text`, optional `ids`} per line; any other file: one text per line.
     """
-    parse = of_json if path.suffix == ".jsonl" else of_text
+    parse = parse_json if path.suffix == ".jsonl" else parse_text
     texts: list[str] = []
     ids: list[list[int] | None] = []
     unreadable: list[str] = []
     for number, line in enumerate(path.read_bytes().removesuffix(b"\n").split(b"\n"), 1):
-        found = attempt(parse, line)
-        if isinstance(found, str):
-            unreadable.append(f"{path.name}:{number} {found}")
+        line_result = parse_line(parse, line)
+        if isinstance(line_result, str):
+            unreadable.append(f"{path.name}:{number} {line_result}")
         else:
-            texts.append(found[0])
-            ids.append(found[1])
+            texts.append(line_result[0])
+            ids.append(line_result[1])
     if not texts or not path.stat().st_size:
-        why = "; ".join(unreadable[:SHOWN]) or "it is empty"
+        why = "; ".join(unreadable[:MAX_LISTED]) or "it is empty"
         raise ValueError(f"{path} holds no text that can be read ({why}); give .jsonl with a `text` a line, or .txt")
-    whole = [row for row in ids if row is not None]
-    return Texts(texts, whole if len(whole) == len(texts) else None, unreadable)
+    complete_ids = [row for row in ids if row is not None]
+    return ParsedTexts(texts, complete_ids if len(complete_ids) == len(texts) else None, unreadable)
 
 
-Parsed = tuple[str, list[int] | None]
+ParsedLine = tuple[str, list[int] | None]
 
 
-def attempt(parse: Callable[[str], Parsed], line: bytes) -> Parsed | str:
-    """What a line says, or why it cannot be read."""
+def parse_line(parse: Callable[[str], ParsedLine], line: bytes) -> ParsedLine | str:
+    """Parsed line, or the reason why it is unreadable."""
     try:
         text, ids = parse(line.decode("utf-8"))
         text.encode("utf-8")
@@ -73,17 +73,17 @@ def attempt(parse: Callable[[str], Parsed], line: bytes) -> Parsed | str:
     return text, ids
 
 
-def of_text(line: str) -> Parsed:
-    """A text, as it stands."""
+def parse_text(line: str) -> ParsedLine:
+    """Parse a plain-text line."""
     return line.removesuffix("\r"), None
 
 
-def of_json(line: str) -> Parsed:
-    """A string, or an object's `text` and `ids`."""
-    said = json.loads(line)
-    if isinstance(said, str):
-        return said, None
-    if not isinstance(said, dict) or not isinstance(said["text"], str):
+def parse_json(line: str) -> ParsedLine:
+    """Parse a JSON string, or an object with `text` and `ids`."""
+    data = json.loads(line)
+    if isinstance(data, str):
+        return data, None
+    if not isinstance(data, dict) or not isinstance(data["text"], str):
         raise TypeError
-    ids = said.get("ids")
-    return said["text"], None if ids is None else [int(i) for i in ids]
+    ids = data.get("ids")
+    return data["text"], None if ids is None else [int(i) for i in ids]

@@ -11,7 +11,7 @@ class Noise:
     """Random streams of a batch of samples; row b draws from the stream of seeds[b] alone, always on the CPU.
 
     Args:
-        seeds: one a sample.
+        seeds: random seeds, one a sample.
     """
 
     def __init__(self, seeds: Sequence[int]) -> None:
@@ -23,25 +23,25 @@ class Noise:
             return torch.stack([torch.randn(shape, generator=stream) for stream in self.streams])
         except RuntimeError as error:
             size, why = " x ".join(map(str, shape)), str(error).splitlines()[0]
-            raise ValueError(f"no noise of {size} a sample: {why}; take another length, or fewer at a time") from error
+            raise ValueError(f"no noise of {size} a sample: {why}; use another length or a smaller batch") from error
 
     def normal_like(self, z: Tensor) -> Tensor:
         """Standard normal of z's shape [B, ...], type and device."""
         return self.normal(*z.shape[1:]).to(z)
 
     def uniform(self, *shape: int) -> Tensor:
-        """Uniform on (0, 1) [B, *shape], float64: sampled readouts keep their tails."""
+        """Uniform on (0, 1) [B, *shape], float64, so that sampled readouts resolve their tails."""
         tiny = torch.finfo(torch.float64).tiny
         rows = [torch.rand(shape, generator=stream, dtype=torch.float64) for stream in self.streams]
         return torch.stack(rows).clamp_min(tiny)
 
 
 def sample_seeds(seed: int, first: int, count: int) -> list[int]:
-    """Seeds of the samples first ... first + count - 1 of a run, well mixed: neighbours share nothing.
+    """Seeds of the samples first ... first + count - 1 of a run, hashed so that neighbours are independent.
 
     Args:
-        seed: of the run, >= 0.
-        first: number of the first sample.
+        seed: random seed of the run, >= 0.
+        first: index of the first sample, >= 0.
         count: number of samples.
     """
     return [int(np.random.SeedSequence([seed, i]).generate_state(1)[0]) for i in range(first, first + count)]

@@ -1,4 +1,4 @@
-"""A run is one folder: averaged weights, recipe, tokenizer, card, training state. Load it anywhere."""
+"""Run folders: EMA weights, recipe, tokenizer, model card and training state; load a trained model from one."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,16 +7,16 @@ from typing import Any
 import torch
 import yaml
 
-from textflow.config import overlays as changes
 from textflow.config import recipe
+from textflow.config.overlays import with_sampling_overlays
 from textflow.data import Tokenizer
 from textflow.models.base import Trainable
 from textflow.models.generator import Generator
-from textflow.runtime.atomic import content, replace_text
-from textflow.schedules import Clock
+from textflow.runtime.atomic import atomic_write_text, sha256
+from textflow.schedules import TimeSchedule
 from textflow.training.weights import read_weights, write_weights
 
-CARD = """\
+MODEL_CARD = """\
 ---
 library_name: textflow
 license: apache-2.0
@@ -31,7 +31,7 @@ license: apache-2.0
 import textflow
 
 generator = textflow.load("{name}")
-print(generator.generate(n=4, steps=32, seed=0))
+print(generator.generate(num_samples=4, num_steps=32, seed=0))
 ```
 
 `recipe.yaml` is the whole recipe, `metrics.csv` every logged number, `model.safetensors` the averaged weights.
@@ -39,85 +39,95 @@ print(generator.generate(n=4, steps=32, seed=0))
 
 
 def load(run: str | Path, device: str | torch.device = "cpu", overlays: Sequence[str] = ()) -> Trainable:
-    """The trained model of a run, in eval mode, with its tokenizer. Runs no code but textflow's, torch's optimizers and
-    Lightning's, unless its package is trusted by name: TEXTFLOW_TRUST=package in the environment.
+    """Load the trained model of a run, in eval mode, with its tokenizer. A recipe can import only textflow, torch's
+    optimizers and Lightning, unless the environment trusts a package by name: TEXTFLOW_TRUST=package.
 
     Args:
-        run: folder of the run.
-        device: where to put it.
-        overlays: recipes that change how it samples, such as recipes/escape/commit.yaml.
+        run: run folder.
+        device: torch device of the model.
+        overlays: paths of sampling overlays, such as recipes/escape/commit.yaml.
     """
     folder = Path(run)
     for name in ("recipe.yaml", "model.safetensors"):
         if not (folder / name).is_file():
             raise ValueError(f"{folder} holds no trained run: {name} is missing; make one with `textflow fit RECIPE`")
     tokenizer = Tokenizer.load(folder / "tokenizer")
-    kept = (folder / "recipe.yaml").read_text()
-    text = changes.sampling(folder / "recipe.yaml", overlays) if overlays else kept
-    model, config = recipe.load_model(text, tokenizer.vocab, str(folder / "recipe.yaml"))
-    if config.data.length < 1:
+    saved = (folder / "recipe.yaml").read_text()
+    text = with_sampling_overlays(folder / "recipe.yaml", overlays) if overlays else saved
+    model, config = recipe.load_model(text, tokenizer.vocab_size, str(folder / "recipe.yaml"))
+    if config.data.seq_length < 1:
         raise ValueError(
-            f"data.length is {config.data.length} in {folder / 'recipe.yaml'}; a text needs at least 1 token"
+            f"data.seq_length is {config.data.seq_length} in {folder / 'recipe.yaml'}; a text needs at least 1 token"
         )
-    tensors = weights(folder)
-    model.load_weights(regridded(model, tensors) if overlays and grid(text) != grid(kept) else tensors)
-    model.tokenizer, model.length, model.given = tokenizer, config.data.length, config.data.given
+    tensors = read_weights_file(folder)
+    model.load_weights(
+        replace_schedule_buffers(model, tensors)
+        if overlays and recipe_schedule(text) != recipe_schedule(saved)
+        else tensors
+    )
+    model.tokenizer, model.seq_length, model.max_source_length = (
+        tokenizer,
+        config.data.seq_length,
+        config.data.max_source_length,
+    )
     model.eval().to(device)
-    if isinstance(model, Generator) and (clocks := model.unmeasured()):
-        settle(model, clocks, folder, config.data)
+    if isinstance(model, Generator) and (schedules := model.unfitted_schedules()):
+        fit_or_load_schedules(model, schedules, folder, config.data)
     return model
 
 
-def grid(text: str) -> Any:
-    """What a resolved recipe says of the times of sampling."""
-    tree = yaml.safe_load(text)
-    return tree["model"]["init_args"].get("grid") if isinstance(tree, dict) else None
+def recipe_schedule(recipe_yaml: str) -> Any:
+    """The sampling schedule of a resolved recipe, or None."""
+    tree = yaml.safe_load(recipe_yaml)
+    return tree["model"]["init_args"].get("sampling_schedule") if isinstance(tree, dict) else None
 
 
-def regridded(model: Trainable, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A run's tensors, with the law of the model's grid in place of its own grid's; it may wait to be measured.
-
-    Args:
-        model: has another grid than the run was trained with.
-        tensors: of the run.
-    """
-    own = {name: law for name, law in model.state_dict().items() if name.startswith("own_grid.")}
-    return {name: tensor for name, tensor in tensors.items() if not name.startswith("own_grid.")} | own
-
-
-def settle(model: Generator, clocks: list[Clock], run: Path, data: Any) -> None:
-    """Give clocks that follow the trained denoiser their laws: kept in RUN/clocks, or measured on held-out text.
+def replace_schedule_buffers(model: Trainable, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of a run with the buffers of the model's own sampling schedule, which may not be fitted yet.
 
     Args:
-        model: trained.
-        clocks: of it, not measured yet.
-        run: its folder.
-        data: the part of its recipe.
+        model: model whose sampling schedule differs from the run's.
+        tensors: tensors of the run by name.
     """
-    name = "-".join(clock.title for clock in clocks)
-    weights = content(run / "model.safetensors")[:16]
-    kept = run / "clocks" / f"{name}-{weights}.safetensors"
-    if not kept.is_file():
-        batch = recipe.opened(data).first(64, held_out=True)
-        model.measure(batch.each(lambda part: part.to(model.device)), clocks)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        laws = {f"{i}.{name}": law.cpu() for i, clock in enumerate(clocks) for name, law in clock.named_buffers()}
-        write_weights(kept, laws, {})
-    for name, law in law_of(kept).items():
-        number, buffer = name.split(".", 1)
-        dict(clocks[int(number)].named_buffers())[buffer].copy_(law)
+    own = {name: buffer for name, buffer in model.state_dict().items() if name.startswith("own_sampling_schedule.")}
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith("own_sampling_schedule.")} | own
 
 
-def law_of(kept: Path) -> dict[str, torch.Tensor]:
-    """The measured laws of clocks in a file."""
+def fit_or_load_schedules(model: Generator, schedules: list[TimeSchedule], folder: Path, data: Any) -> None:
+    """Load data-dependent schedules from RUN/schedules, or fit them on held-out text and save them there.
+
+    Args:
+        model: trained model.
+        schedules: schedules of the model that are not fitted yet.
+        folder: run folder.
+        data: `data` section of the run's recipe.
+    """
+    name = "-".join(schedule.cache_key for schedule in schedules)
+    weights = sha256(folder / "model.safetensors")[:16]
+    cache = folder / "schedules" / f"{name}-{weights}.safetensors"
+    if not cache.is_file():
+        batch = recipe.open_data(data).first_rows(64, held_out=True)
+        model.fit_schedules(batch.map(lambda part: part.to(model.device)), schedules)
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        buffers = {
+            f"{i}.{name}": b.cpu() for i, schedule in enumerate(schedules) for name, b in schedule.named_buffers()
+        }
+        write_weights(cache, buffers, {})
+    for name, value in read_schedule_buffers(cache).items():
+        index, buffer = name.split(".", 1)
+        dict(schedules[int(index)].named_buffers())[buffer].copy_(value)
+
+
+def read_schedule_buffers(path: Path) -> dict[str, torch.Tensor]:
+    """Read the buffers of fitted schedules from a file."""
     try:
-        return read_weights(kept)[0]
+        return read_weights(path)[0]
     except ValueError as error:
-        raise ValueError(f"{kept} is damaged ({error}); remove it, and it is measured anew") from error
+        raise ValueError(f"{path} is damaged ({error}); remove it, and the schedules are fitted again") from error
 
 
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a run's model.safetensors."""
+def read_weights_file(folder: Path) -> dict[str, torch.Tensor]:
+    """Read the tensors of a run's model.safetensors."""
     path = folder / "model.safetensors"
     if not path.is_file():
         raise ValueError(
@@ -127,33 +137,33 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
         return read_weights(path)[0]
     except ValueError as error:
         raise ValueError(
-            f"{path} is damaged ({error}); copy it anew, or write it anew from the training state by the same "
-            "`textflow fit` as before"
+            f"{path} is damaged ({error}); copy it again, or rewrite it from the training state with the same "
+            "`textflow fit` command"
         ) from error
 
 
-def start(folder: Path, text: str, tokenizer: Tokenizer, model: Trainable, title: str) -> None:
-    """Write what a run needs besides its weights.
+def write_run(folder: Path, recipe_yaml: str, tokenizer: Tokenizer, model: Trainable, title: str) -> None:
+    """Write the files of a run other than its weights: recipe, tokenizer and model card.
 
     Args:
-        folder: of the run.
-        text: the resolved recipe.
-        tokenizer: of its text.
-        model: described on the card.
-        title: one line.
+        folder: run folder.
+        recipe_yaml: resolved recipe as YAML text.
+        tokenizer: tokenizer of the model.
+        model: model to describe on the card.
+        title: one-line title of the card.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    replace_text(folder / "recipe.yaml", text)
+    atomic_write_text(folder / "recipe.yaml", recipe_yaml)
     tokenizer.save(folder / "tokenizer")
     codec = getattr(model, "codec", model.net)
-    card = CARD.format(
+    card = MODEL_CARD.format(
         name=folder.name,
         title=title,
         parameters=sum(p.numel() for p in model.net.parameters()),
         net=type(model.net).__name__,
         codec=type(codec).__name__,
         dim=getattr(codec, "dim", "-"),
-        vocab=tokenizer.vocab,
-        length=model.length,
+        vocab=tokenizer.vocab_size,
+        length=model.seq_length,
     )
-    replace_text(folder / "README.md", card)
+    atomic_write_text(folder / "README.md", card)

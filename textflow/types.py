@@ -1,4 +1,4 @@
-"""The words of textflow: what a batch, a belief and a denoiser are. t = 0 is noise and t = 1 is text, everywhere.
+"""Batch, conditioning and posterior. t increases from noise to text, everywhere.
 
 Letters in shapes: B rows, L tokens, S latents (S may differ from L), d latent width, V vocabulary.
 """
@@ -12,83 +12,96 @@ from torch import Tensor
 
 Ids: TypeAlias = Int[Tensor, "B L"]
 Mask: TypeAlias = Bool[Tensor, "B L"]
-Choice: TypeAlias = Bool[Tensor, "B S"]
-Chosen: TypeAlias = Int[Tensor, "B S"]
-Sight: TypeAlias = Bool[Tensor, "B L L"]
-Rows: TypeAlias = Bool[Tensor, " B"]
-Times: TypeAlias = Float[Tensor, " B"]
+LatentMask: TypeAlias = Bool[Tensor, "B S"]
+PositionMask: TypeAlias = Bool[Tensor, "B S"]
+CommittedIds: TypeAlias = Int[Tensor, "B S"]
+AttentionMask: TypeAlias = Bool[Tensor, "B L L"]
+RowMask: TypeAlias = Bool[Tensor, " B"]
+Times: TypeAlias = Float[Tensor, "B ..."]  # one time a row [B], or one a position [B, S]
 Latents: TypeAlias = Float[Tensor, "B S d"]
 Logits: TypeAlias = Float[Tensor, "B L V"]
 
 
 class Batch(NamedTuple):
-    """Token ids, which of them are text (True) rather than padding, and which are a prompt (True) that is given.
+    """Token ids of a batch of rows.
 
-    The prompt comes first in a row; without one `fixed` is absent.
+    Args:
+        ids: token ids [B, L].
+        mask: True on text, False on padding [B, L].
+        prompt_mask: True on a prompt, which comes first in its row [B, L]; None where there are no prompts.
+        dropped: rows whose prompt is hidden from the rest, for classifier-free guidance [B]; None hides none.
     """
 
     ids: Ids
     mask: Mask
-    fixed: Mask | None = None
+    prompt_mask: Mask | None = None
+    dropped: RowMask | None = None
 
-    def each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        """The same change of every part that is there."""
-        return Batch(change(self.ids), change(self.mask), None if self.fixed is None else change(self.fixed))
+    def map(self, fn: Callable[[Tensor], Tensor]) -> "Batch":
+        """The batch with a function applied to each of its tensors."""
+        return Batch(*(None if part is None else fn(part) for part in self))  # type: ignore[arg-type]
 
 
-class Given(NamedTuple):
-    """What a denoiser is told besides z and t; each may be absent.
+class Conditioning(NamedTuple):
+    """What a denoiser is conditioned on besides z and t; each part may be absent.
 
     Args:
-        prev: its own last belief (self-conditioning).
-        w: guidance scale, one a row.
-        until: end time of the step, for flow maps.
-        clean: latents of the prompt.
-        fixed: True where the prompt stands.
+        self_cond: mean of its own previous belief (self-conditioning) [B, S, d].
+        guidance: self-conditioning guidance scale, one a row [B].
+        end_time: end of the step, for flow maps [B].
+        prompt: clean latents of a prompt [B, S, d].
+        prompt_mask: True where the prompt stands [B, S].
     """
 
-    prev: Latents | None = None
-    w: Times | None = None
-    until: Times | None = None
-    clean: Latents | None = None
-    fixed: Choice | None = None
+    self_cond: Latents | None = None
+    guidance: Times | None = None
+    end_time: Times | None = None
+    prompt: Latents | None = None
+    prompt_mask: PositionMask | None = None
+
+    def rows(self, index: Tensor | slice) -> "Conditioning":
+        """The conditioning of some rows.
+
+        Args:
+            index: indices, mask or slice of rows.
+        """
+        return Conditioning(*(None if part is None else part[index] for part in self))
+
+    def restore_prompt(self, z: Latents) -> Latents:
+        """z with the prompt's clean latents in their place."""
+        if self.prompt_mask is None or self.prompt is None:
+            return z
+        return torch.where(self.prompt_mask[..., None], self.prompt, z)
 
 
 class Posterior(NamedTuple):
     """A belief about the text behind z_t.
 
     Args:
-        mean: E[x | z_t].
-        logits: of p(token | z_t), where the denoiser has them.
-        chosen: the token that each position was given categorically, -1 where none.
+        mean: E[x | z_t] [B, S, d].
+        logits: logits of p(token | z_t) [B, L, V], where the denoiser gives them.
+        committed: token that an escape has committed each position to, -1 where none [B, S].
+        carry: what the next call needs (hidden states, key/value cache, early-exit state).
     """
 
     mean: Latents
     logits: Logits | None = None
-    chosen: Chosen | None = None
+    committed: CommittedIds | None = None
+    carry: object = None
 
 
 @runtime_checkable
 class Denoise(Protocol):
-    """All that a sampler sees of a model: weights, guidance and escape are closed over."""
+    """(z, t) -> belief about the text: what a sampler needs of a model. `DenoiseFn` is the one of a generator.
 
-    def __call__(self, z: Latents, t: float, prev: Latents | None = None) -> Posterior: ...
+    Args:
+        z: state at time t [B, S, d].
+        t: its time.
+        self_cond: mean of the previous belief (self-conditioning); None at the first step.
+        t_next: end of the step, for flow maps; None where there is no step.
+        carry: what the previous belief carried from call to call (`Posterior.carry`).
+    """
 
-
-@runtime_checkable
-class Ending(Protocol):
-    """A Denoise that hears where its step ends, for flow maps; samplers need not know of it."""
-
-    until: float | None
-
-
-def pick(given: Given, rows: Rows | Int[Tensor, " n"]) -> Given:
-    """What is given to some of the rows."""
-    return Given(*(None if part is None else part[rows] for part in given))
-
-
-def keep(z: Latents, given: Given) -> Latents:
-    """z with the prompt in its place."""
-    if given.fixed is None or given.clean is None:
-        return z
-    return torch.where(given.fixed[..., None], given.clean, z)
+    def __call__(
+        self, z: Latents, t: float, self_cond: Latents | None = None, t_next: float | None = None, carry: object = None
+    ) -> Posterior: ...

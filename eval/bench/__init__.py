@@ -1,1 +1,1 @@
-"""Benchmarks: each part against its straightforward form, both in one run, alternating, medians and spread."""
+"""Benchmarks of each part against its reference implementation: alternating runs in one process, medians and spread."""

@@ -1,28 +1,33 @@
-"""The contests by name; a contest's module is imported when it is asked for, since some need more than torch."""
+"""Benchmarks by name; each module is imported on demand, since some need more than torch."""
 
 from importlib import import_module
 
-from .benchmark import Contest
-from .sizes import Setting
+from .benchmark import Benchmark
+from .sizes import BenchConfig
 
-CONTESTS = {
-    "step": "Step",
-    "train": "Train",
-    "pd": "Students",
-    "optim": "Update",
-    "sample": "Writing",
-    "decode": "Reading",
-    "data": "Loading",
+BENCHMARKS = {
+    "step": "LossStepBenchmark",
+    "train": "TrainStepBenchmark",
+    "distill": "DistillationBenchmark",
+    "optimizer": "OptimizerBenchmark",
+    "sample": "SamplingBenchmark",
+    "decode": "DecodingBenchmark",
+    "dataloader": "DataLoaderBenchmark",
 }
-ROOMS = {"decode": "sample"}  # where the module has another name
+MODULES = {
+    "decode": "sample",
+    "distill": "pd",
+    "optimizer": "optim",
+    "dataloader": "data",
+}  # modules whose name differs from the benchmark's
 
 
-def named(name: str, setting: Setting) -> Contest:
-    """The contest of a name.
+def make_benchmark(name: str, config: BenchConfig) -> Benchmark:
+    """Benchmark with the given name.
 
     Args:
-        name: one of CONTESTS.
-        setting: size, device, precision.
+        name: one of BENCHMARKS.
+        config: size, device, precision.
     """
-    module = import_module(f".{ROOMS.get(name, name)}", __package__)
-    return getattr(module, CONTESTS[name])(setting)
+    module = import_module(f".{MODULES.get(name, name)}", __package__)
+    return getattr(module, BENCHMARKS[name])(config)

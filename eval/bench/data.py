@@ -8,57 +8,61 @@ import torch
 from torch import Tensor
 
 from textflow.data import DataModule
-from textflow.data.row_file import Packed, RowFile, RowWriter, small
+from textflow.data.row_file import PackedBatch, RowFile, RowWriter, ids_dtype
 
-from .benchmark import Contest
-from .sizes import Setting
+from .benchmark import Benchmark
+from .sizes import BenchConfig
 
-ROUNDS = 20  # batches a run
+BATCHES_PER_RUN = 20  # batches a run
 
 
-class Loading(Contest):
-    """Batches of text: ids in their small type and lengths travel, masks are made on the device; plain turns lists of
-    numbers into int64 ids and a dense mask of who sees whom."""
+class DataLoaderBenchmark(Benchmark):
+    """Batches of text: compact ids and lengths are transferred, masks are built on the device; the reference turns
+    lists of numbers into int64 ids and a dense attention mask."""
 
-    def __init__(self, setting: Setting) -> None:
-        super().__init__(setting)
-        s, self.folder = setting.size, TemporaryDirectory()
+    def __init__(self, config: BenchConfig) -> None:
+        super().__init__(config)
+        s, self.folder = config.size, TemporaryDirectory()
         path, draw = Path(self.folder.name) / "rows.arrow", np.random.default_rng(0)
-        kind = small(s.vocab)
-        self.lists = draw.integers(s.vocab, size=(ROUNDS * s.rows, s.length)).tolist()
+        kind = ids_dtype(s.vocab)
+        self.row_lists = draw.integers(s.vocab, size=(BATCHES_PER_RUN * s.rows, s.length)).tolist()
         with RowWriter(path, s.length, kind) as writer:
-            writer.write(np.array(self.lists, kind), np.full(len(self.lists), s.length, np.int32))
-        self.file, self.module = RowFile(path), DataModule(length=s.length, batch_size=s.rows)
-        self.order = draw.permutation(len(self.lists)).reshape(ROUNDS, s.rows)
+            writer.write(np.array(self.row_lists, kind), np.full(len(self.row_lists), s.length, np.int32))
+        self.row_file, self.module = RowFile(path), DataModule(seq_length=s.length, batch_size=s.rows)
+        self.order = draw.permutation(len(self.row_lists)).reshape(BATCHES_PER_RUN, s.rows)
         self.bytes: dict[str, float] = {}
 
-    def run(self, form: str) -> None:
+    def run(self, variant: str) -> None:
         for rows in self.order:
-            self.ids = self.lean(rows.tolist()) if form == "lean" else self.plain(rows.tolist())
+            self.ids = (
+                self.run_optimized(rows.tolist()) if variant == "optimized" else self.run_reference(rows.tolist())
+            )
 
-    def lean(self, rows: list[int]) -> Tensor:
-        """As a run loads them."""
-        packed = self.file[rows]
-        self.bytes["lean"] = size(packed.ids, packed.lengths)
-        sent = Packed(packed.ids.to(self.setting.device), packed.lengths.to(self.setting.device))
+    def run_optimized(self, rows: list[int]) -> Tensor:
+        """Batch loaded by the data module."""
+        packed = self.row_file[rows]
+        self.bytes["optimized"] = num_bytes(packed.ids, packed.lengths)
+        sent = PackedBatch(packed.ids.to(self.config.device), packed.lengths.to(self.config.device))
         return self.module.on_after_batch_transfer(sent, 0).ids
 
-    def plain(self, rows: list[int]) -> Tensor:
-        """By lists, with a mask [B, L, L]."""
-        ids = torch.tensor([self.lists[row] for row in rows])
+    def run_reference(self, rows: list[int]) -> Tensor:
+        """Batch built from lists, with a mask [B, L, L]."""
+        ids = torch.tensor([self.row_lists[row] for row in rows])
         mask = torch.ones(*ids.shape, ids.shape[1], dtype=torch.float32)
-        self.bytes["plain"] = size(ids, mask)
-        mask.to(self.setting.device)
-        return ids.to(self.setting.device)
+        self.bytes["reference"] = num_bytes(ids, mask)
+        mask.to(self.config.device)
+        return ids.to(self.config.device)
 
-    def answer(self, form: str) -> Tensor:
-        self.run(form)
+    def result(self, variant: str) -> Tensor:
+        self.run(variant)
         return self.ids.flatten().double()
 
-    def figures(self) -> dict[str, float]:
-        return {f"{form}_mb_a_batch": value / 1e6 for form, value in self.bytes.items()} | {"batches": float(ROUNDS)}
+    def extra_numbers(self) -> dict[str, float]:
+        return {f"{variant}_mb_per_batch": value / 1e6 for variant, value in self.bytes.items()} | {
+            "batches": float(BATCHES_PER_RUN)
+        }
 
 
-def size(*tensors: Tensor) -> float:
+def num_bytes(*tensors: Tensor) -> float:
     """Bytes."""
     return float(sum(tensor.numel() * tensor.element_size() for tensor in tensors))

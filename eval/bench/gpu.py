@@ -1,6 +1,6 @@
-"""What one card does, in under eight minutes: whole steps in ways from plain to fast, other benchmarks, the GPU tests.
+"""GPU benchmark in under eight minutes: full steps from reference to fast settings, other benchmarks, the GPU tests.
 
-`python -m textflow.eval.bench.gpu` does without what the command line needs.
+`python -m textflow.eval.bench.gpu` runs without the packages that the command line needs.
 """
 
 import argparse
@@ -16,154 +16,160 @@ from typing import Any, NamedTuple
 
 import torch
 
-from textflow.runtime.atomic import replace_json
+from textflow.runtime.atomic import atomic_write_json
 
-from .sizes import SIZES, Setting, Size, words
-from .subprocess import ran, record_in, tested
-from .timing import facts
+from .sizes import SIZES, BenchConfig, ModelSize, config_to_dict
+from .subprocess import parse_record, run_command, run_gpu_tests
+from .timing import bench_facts
 
-CARD = Size(768, 12, 12, 512, 128, 32_100, 6, 2048, 32, 1024)  # ELF-B as it is trained, 32 rows
-BUDGET = 470.0  # seconds of all, ten less than eight minutes
-TESTS = 60.0  # of these, kept for the tests
-MOST = 100.0  # that one job may take, such as a compiler's first run
-FEW = 3  # repeats of the other benchmarks
-OTHERS = (  # contest, size, bf16; each form against the other
-    ("optim", "B", False), ("pd", "B", True), ("decode", "B", True), ("step", "B", True), ("sample", "B", True),
-    ("data", "R", False), ("scaling", "P", False),
+GPU_SIZE = ModelSize(768, 12, 12, 512, 128, 32_100, 6, 2048, 32, 1024)  # ELF-B as it is trained, 32 rows
+TIME_BUDGET = 470.0  # total seconds, ten less than eight minutes
+TEST_TIME = 60.0  # seconds reserved for the tests
+MAX_JOB_TIME = 100.0  # seconds per job, compilation included
+OTHER_REPEATS = 3  # repeats of the other benchmarks
+OTHER_BENCHMARKS = (  # benchmark, size, bf16; each variant against the other
+    ("optimizer", "B", False), ("distill", "B", True), ("decode", "B", True), ("step", "B", True),
+    ("sample", "B", True), ("dataloader", "R", False), ("scaling", "P", False),
 )  # fmt: skip
 
 
-class Job(NamedTuple):
-    """What is measured in a process of its own.
+class BenchJob(NamedTuple):
+    """Measurement that runs in its own process.
 
     Args:
-        name: as it is printed.
-        bench: a contest, or scaling.
-        form: that is measured alone; None compares the forms.
-        setting: size, device, precision.
-        repeats: of each form.
+        name: printed name.
+        benchmark: benchmark name, or scaling.
+        variant: variant to measure alone; None compares all variants.
+        config: size, device, precision.
+        repeats: number of repeats per variant.
     """
 
     name: str
-    bench: str
-    form: str | None
-    setting: Setting
+    benchmark: str
+    variant: str | None
+    config: BenchConfig
     repeats: int
 
     @property
     def command(self) -> list[str]:
-        """Of the process."""
-        told = self._asdict() | {"setting": words(self.setting), "threads": torch.get_num_threads()}
-        return [sys.executable, "-m", f"{__package__}.worker", json.dumps(told)]
+        """Command line of the process."""
+        job = self._asdict() | {"config": config_to_dict(self.config), "threads": torch.get_num_threads()}
+        return [sys.executable, "-m", f"{__package__}.worker", json.dumps(job)]
 
 
-def jobs(setting: Setting, repeats: int) -> list[Job]:
-    """All that is measured, the most important first."""
-    ways = [Job(name, bench, form, how, repeats) for name, bench, form, how in ways_of(setting)]
+def make_jobs(config: BenchConfig, repeats: int) -> list[BenchJob]:
+    """All jobs, the most important first."""
+    jobs = [BenchJob(name, bench, form, how, repeats) for name, bench, form, how in training_variants(config)]
     others = (
-        Job(f"{bench}, {size}", bench, None, Setting(SIZES[size], setting.device, bf16=bf16), FEW)
-        for bench, size, bf16 in OTHERS
+        BenchJob(f"{bench}, {size}", bench, None, BenchConfig(SIZES[size], config.device, bf16=bf16), OTHER_REPEATS)
+        for bench, size, bf16 in OTHER_BENCHMARKS
     )
-    return [*ways, *others]
+    return [*jobs, *others]
 
 
-def ways_of(setting: Setting) -> Iterator[tuple[str, str, str, Setting]]:
-    """Name, contest, form and setting of each way."""
-    half = replace(setting, bf16=True)
-    yield "train, lean, bf16", "train", "lean", half
-    yield "train, plain, bf16", "train", "plain", half
-    yield "train, lean, bf16, compiled", "train", "lean", replace(half, compiled=True)
-    yield "train, lean, bf16, graphs", "train", "lean", replace(half, compiled="graphs")
-    yield "train, lean, bf16, compiled, fused", "train", "lean", replace(half, compiled=True, kernels="liger")
-    yield "train, lean, bf16 and TF32, compiled", "train", "lean", replace(half, compiled=True, tf32=True)
-    yield "train, lean, bf16, recomputed", "train", "lean", replace(half, recompute=True)
-    yield "train, lean, fp32", "train", "lean", setting
-    yield "distil, lean, bf16", "pd", "lean", half
-    yield "sample, lean, bf16", "sample", "lean", half
+def training_variants(config: BenchConfig) -> Iterator[tuple[str, str, str, BenchConfig]]:
+    """Name, benchmark, variant and config of each training setting."""
+    half = replace(config, bf16=True)
+    yield "train, optimized, bf16", "train", "optimized", half
+    yield "train, reference, bf16", "train", "reference", half
+    yield "train, optimized, bf16, compiled", "train", "optimized", replace(half, compile=True)
+    yield "train, optimized, bf16, graphs", "train", "optimized", replace(half, compile="graphs")
+    yield "train, optimized, bf16, compiled, fused", "train", "optimized", replace(half, compile=True, kernels="liger")
+    yield "train, optimized, bf16 and TF32, compiled", "train", "optimized", replace(half, compile=True, tf32=True)
+    yield "train, optimized, bf16, recomputed", "train", "optimized", replace(half, activation_checkpointing=True)
+    yield "train, optimized, fp32", "train", "optimized", config
+    yield "distil, optimized, bf16", "distill", "optimized", half
+    yield "sample, optimized, bf16", "sample", "optimized", half
 
 
-def card(
-    setting: Setting, repeats: int, budget: float = BUDGET, tell: Callable[[str], None] = lambda line: None,
+def run_gpu_benchmark(
+    config: BenchConfig, repeats: int, budget: float = TIME_BUDGET, log: Callable[[str], None] = lambda line: None,
     save: Callable[[dict[str, Any]], None] = lambda record: None,
 ) -> dict[str, Any]:  # fmt: skip
-    """The record of a card. What fails or outlasts its time is named with its reason, and the rest goes on.
+    """Record of a GPU; a job that fails or times out is listed with its reason, and the others continue.
 
     Args:
-        setting: size and device.
-        repeats: of each way, after two that are not counted.
-        budget: seconds of wall time of all.
-        tell: is told each job when it is there.
-        save: is given the record after each job.
+        config: size and device.
+        repeats: number of timed repeats per setting, after two warm-up runs.
+        budget: total wall time, seconds.
+        log: callback for a line per finished job.
+        save: callback for the record after each job.
     """
-    start, found = time.monotonic(), list[dict[str, Any]]()
-    record = {"bench": "card", **facts(setting), "repeats": repeats, "ways": found}
+    start, records = time.monotonic(), list[dict[str, Any]]()
+    record = {"benchmark": "gpu", **bench_facts(config), "repeats": repeats, "runs": records}
 
     def left() -> float:
         return budget - (time.monotonic() - start)
 
-    for job in jobs(setting, repeats):
-        found.append({"way": job.name} | ran(job.command, min(MOST, left() - TESTS), record_in))
-        tell(line(found[-1]))
-        save(record | {"wall": budget - left()})
-    found.append({"way": "GPU tests"} | tested(setting.device, left()))
-    tell(line(found[-1]))
-    record["wall"] = budget - left()
+    for job in make_jobs(config, repeats):
+        records.append(
+            {"run": job.name} | run_command(job.command, min(MAX_JOB_TIME, left() - TEST_TIME), parse_record)
+        )
+        log(format_job(records[-1]))
+        save(record | {"wall_seconds": budget - left()})
+    records.append({"run": "GPU tests"} | run_gpu_tests(config.device, left()))
+    log(format_job(records[-1]))
+    record["wall_seconds"] = budget - left()
     save(record)
     return record
 
 
-def line(one: dict[str, Any]) -> str:
-    """A job as it is printed."""
-    start = f"  {one['way']:<38}"
-    if "left_out" in one or "said" in one:
-        return start + one.get("left_out", one.get("said", ""))
-    if "worst" in one:
-        return start + f"the step's ratio is within {one['worst']:.0%} of the FLOP formula's"
-    if "speedup" in one:
-        ratios = (f"{ratio:.2f} times as fast as {form}" for form, ratio in one["speedup"].items())
-        return start + f"lean is {', '.join(ratios)}; the forms differ by {one['difference']:.1e}"
-    low, high = one["spread"]
-    said = f"{one['tokens_a_second']:>10,.0f} tokens/s   {one['seconds']:.3g} s [{low:.3g}, {high:.3g}]"
-    said += f"   useful MFU {one['mfu']:.1%}" if "mfu" in one else f"   {one['flops_a_second'] / 1e12:.3g} TFLOP/s"
-    return start + said + (f"   {one['peak_mb']:,.0f} MB" if "peak_mb" in one else "")
+def format_job(record: dict[str, Any]) -> str:
+    """Printed line of a job."""
+    start = f"  {record['run']:<38}"
+    if "skipped" in record or "summary" in record:
+        return start + record.get("skipped", record.get("summary", ""))
+    if "max_ratio_error" in record:
+        return start + f"the step's ratio is within {record['max_ratio_error']:.0%} of the FLOP formula's"
+    if "speedup" in record:
+        ratios = (f"{ratio:.2f} times as fast as {form}" for form, ratio in record["speedup"].items())
+        return start + f"optimized is {', '.join(ratios)}; the variants differ by {record['difference']:.1e}"
+    low, high = record["spread"]
+    rates = f"{record['tokens_per_second']:>10,.0f} tokens/s   {record['seconds']:.3g} s [{low:.3g}, {high:.3g}]"
+    rates += (
+        f"   useful MFU {record['mfu']:.1%}"
+        if "mfu" in record
+        else f"   {record['flops_per_second'] / 1e12:.3g} TFLOP/s"
+    )
+    return start + rates + (f"   {record['peak_mb']:,.0f} MB" if "peak_mb" in record else "")
 
 
-def write_card(setting: Setting, repeats: int, out: Path | None, tell: Callable[[str], None]) -> None:
-    """`card`, written whole after each job.
+def write_gpu_record(config: BenchConfig, repeats: int, out: Path | None, log: Callable[[str], None]) -> None:
+    """Run the GPU benchmark and write the record after each job.
 
     Args:
-        setting: size and device.
-        repeats: of each way.
-        out: file of the record; default: eval/published/bench_card_<card>.json in a checkout on a GPU, else the same
+        config: size and device.
+        repeats: number of timed repeats per setting.
+        out: file of the record; default: eval/published/bench_gpu_<gpu>.json in a checkout on a GPU, else the same
             name in checkpoints/bench.
-        tell: is told what is done.
+        log: callback for progress lines.
     """
-    hardware = facts(setting)["hardware"]
-    size, path = setting.size, out or place(setting.device, hardware)
+    hardware = bench_facts(config)["hardware"]
+    size, path = config.size, out or record_path(config.device, hardware)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tell(f"ELF, width {size.width}, {size.rows} rows of {size.length}, on {hardware}")
-    card(setting, repeats, tell=tell, save=lambda record: replace_json(path, record))
-    tell(f"Written: {path}")
+    log(f"ELF, width {size.width}, {size.rows} rows of {size.length}, on {hardware}")
+    run_gpu_benchmark(config, repeats, log=log, save=lambda record: atomic_write_json(path, record))
+    log(f"Written: {path}")
 
 
-def place(device: str, hardware: str) -> Path:
-    """Where the record of a card goes."""
+def record_path(device: str, gpu_name: str) -> Path:
+    """Path of a GPU's record."""
     published = Path("eval/published")
     folder = published if device == "cuda" and published.is_dir() else Path("checkpoints/bench")
-    return folder / f"bench_card_{re.sub(r'[^A-Za-z0-9]+', '_', hardware).strip('_')}.json"
+    return folder / f"bench_gpu_{re.sub(r'[^A-Za-z0-9]+', '_', gpu_name).strip('_')}.json"
 
 
 def main(args: list[str] | None = None) -> None:
-    """The script, without the packages that the command line needs."""
+    """Run the benchmark as a script, without the packages that the command line needs."""
     parser = argparse.ArgumentParser(prog="python -m textflow.eval.bench.gpu", description=__doc__)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--repeats", type=int, default=5, help="of each way")
-    parser.add_argument("--rows", type=int, default=CARD.rows, help="of the batch")
-    parser.add_argument("--length", type=int, default=CARD.length, help="tokens a row")
+    parser.add_argument("--repeats", type=int, default=5, help="number of timed repeats per setting")
+    parser.add_argument("--rows", type=int, default=GPU_SIZE.rows, help="number of rows in the batch")
+    parser.add_argument("--length", type=int, default=GPU_SIZE.length, help="tokens per row")
     parser.add_argument("--out", type=Path, help="file of the record")
     given = parser.parse_args(args)
-    size = replace(CARD, rows=given.rows, length=given.length)
-    write_card(Setting(size, given.device), given.repeats, given.out, partial(print, flush=True))
+    size = replace(GPU_SIZE, rows=given.rows, length=given.length)
+    write_gpu_record(BenchConfig(size, given.device), given.repeats, given.out, partial(print, flush=True))
 
 
 if __name__ == "__main__":

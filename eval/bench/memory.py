@@ -1,4 +1,4 @@
-"""Peak memory of one run of a contest, in a process of its own; and a heap that keeps what is freed."""
+"""Peak memory of one benchmark run in its own process, and heap settings that retain freed memory."""
 
 import ctypes
 import json
@@ -9,57 +9,59 @@ from pathlib import Path
 
 import torch
 
-from .contests import named
-from .sizes import Setting, from_words, words
+from .contests import make_benchmark
+from .sizes import BenchConfig, config_from_dict, config_to_dict
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 
 
-def peak_memory(bench: str, form: str, setting: Setting) -> int:
-    """Bytes above what weights and batch take, at the highest point of one run in a fresh process."""
-    told = json.dumps({"bench": bench, "form": form, "setting": words(setting)})
+def measure_peak_memory(benchmark: str, variant: str, config: BenchConfig) -> int:
+    """Peak bytes beyond weights and batch during one run in a fresh process."""
+    job = json.dumps({"benchmark": benchmark, "variant": variant, "config": config_to_dict(config)})
     exact = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}  # freed is given back
-    child = subprocess.run([sys.executable, "-m", __name__, told], capture_output=True, text=True, env=exact)
+    child = subprocess.run([sys.executable, "-m", __name__, job], capture_output=True, text=True, env=exact)
     if child.returncode:
-        raise ValueError(f"the memory of the {form} {bench} could not be measured: {child.stderr.strip()[-300:]}")
+        raise ValueError(
+            f"the memory of the {variant} {benchmark} could not be measured: {child.stderr.strip()[-300:]}"
+        )
     return int(child.stdout.split()[-1])
 
 
-def own_peak(bench: str, form: str, setting: Setting) -> int:
-    """`peak_memory` of this process."""
-    contest = named(bench, setting)
-    if setting.device == "cuda":
+def peak_memory_here(benchmark: str, variant: str, config: BenchConfig) -> int:
+    """Peak memory measured in this process."""
+    contest = make_benchmark(benchmark, config)
+    if config.device == "cuda":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-        contest.run(form)
+        contest.run(variant)
         return torch.cuda.max_memory_allocated() - before
-    before = resident("VmRSS")
+    before = status_bytes("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
-    contest.run(form)
-    return resident("VmHWM") - before
+    contest.run(variant)
+    return status_bytes("VmHWM") - before
 
 
-def keep_heap() -> bool:
-    """Freed memory stays in this process, as CUDA's allocator has it: new pages take time, and are no FLOPs.
+def disable_heap_trim() -> bool:
+    """Keep freed memory in this process, as CUDA's allocator does, since page allocation would distort the timings.
 
     Returns:
-        Whether the C library can do so (glibc).
+        True if the C library supports it (glibc).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and all([mallopt(M_MMAP_MAX, 0), mallopt(M_TRIM_THRESHOLD, -1)])
 
 
-def resident(field: str) -> int:
-    """Bytes of a memory field of this process (Linux)."""
+def status_bytes(field: str) -> int:
+    """Memory field of this process in bytes (Linux)."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
     return int(line.split()[1]) * 1024
 
 
-def main(told: str) -> None:
-    """Print the peak for a parent to read."""
+def main(job_json: str) -> None:
+    """Print the peak for the parent process."""
     torch.set_num_threads(1)
-    given = json.loads(told)
-    sys.stdout.write(str(own_peak(given["bench"], given["form"], from_words(given["setting"]))))
+    given = json.loads(job_json)
+    sys.stdout.write(str(peak_memory_here(given["benchmark"], given["variant"], config_from_dict(given["config"]))))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The optimizer's step."""
+"""Benchmark of the optimizer step."""
 
 import torch
 from torch import Tensor, nn
@@ -6,33 +6,35 @@ from torch import Tensor, nn
 from textflow.reference.muon import PlainMuonAdam
 from textflow.training import MuonAdam
 
-from .benchmark import Contest, network
-from .sizes import Setting
+from .benchmark import Benchmark, make_network
+from .sizes import BenchConfig
 
 
-class Update(Contest):
-    """One update of all weights; plain takes one matrix after another, Newton-Schulz on the matrix itself."""
+class OptimizerBenchmark(Benchmark):
+    """One update of all weights; the reference runs Newton-Schulz on one matrix after another."""
 
-    def __init__(self, setting: Setting) -> None:
-        super().__init__(setting)
-        self.nets = {form: network(setting) for form in self.forms}
-        self.nets["plain"].load_state_dict(self.nets["lean"].state_dict())
-        self.rules = {
-            "lean": MuonAdam(self.nets["lean"].named_parameters(), lr=1.0),  # so that weights do not round it away
-            "plain": PlainMuonAdam(self.nets["plain"].named_parameters(), lr=1.0),
+    def __init__(self, config: BenchConfig) -> None:
+        super().__init__(config)
+        self.nets = {form: make_network(config) for form in self.variants}
+        self.nets["reference"].load_state_dict(self.nets["optimized"].state_dict())
+        self.optimizers = {
+            "optimized": MuonAdam(
+                self.nets["optimized"].named_parameters(), lr=1.0
+            ),  # large enough not to be rounded away
+            "reference": PlainMuonAdam(self.nets["reference"].named_parameters(), lr=1.0),
         }
         for one, other in zip(*(net.parameters() for net in self.nets.values()), strict=True):
             one.grad = other.grad = torch.randn_like(one) / one.numel() ** 0.5
 
-    def run(self, form: str) -> None:
-        self.rules[form].step()
+    def run(self, variant: str) -> None:
+        self.optimizers[variant].step()
 
-    def answer(self, form: str) -> Tensor:
-        before = flat(self.nets[form])
-        self.run(form)
-        return flat(self.nets[form]) - before
+    def result(self, variant: str) -> Tensor:
+        before = flat_parameters(self.nets[variant])
+        self.run(variant)
+        return flat_parameters(self.nets[variant]) - before
 
 
-def flat(net: nn.Module) -> Tensor:
-    """All weights in one row."""
+def flat_parameters(net: nn.Module) -> Tensor:
+    """All weights as one flat vector."""
     return torch.cat([p.detach().flatten() for p in net.parameters()])

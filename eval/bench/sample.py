@@ -1,98 +1,101 @@
-"""Sampling, and the reading of tokens at its end."""
+"""Benchmarks of sampling and of decoding the final latents."""
 
 import torch
 from torch import Tensor
 
-from textflow.codecs import Table
+from textflow.codecs import LatentSpace
 from textflow.noise import Noise
-from textflow.paths import Linear
-from textflow.readouts import FromNet
+from textflow.paths import LinearPath
+from textflow.readouts import FromNet, View
 from textflow.samplers import Euler, sample
 from textflow.schedules import LogitNormal
-from textflow.types import Given, Ids, Latents, Posterior
+from textflow.types import Conditioning, Ids, Latents, Posterior
 
-from .benchmark import Contest, pair
+from .benchmark import Benchmark, network_pair
 from .flops import Flops
-from .sizes import Setting
+from .sizes import BenchConfig
 
-W = 3.0  # guidance
+GUIDANCE = 3.0  # guidance
 
 
-class Writing(Contest):
-    """A batch of samples by Euler's rule; plain holds its grid on the device and all logits at once."""
+class SamplingBenchmark(Benchmark):
+    """Euler sampling of a batch; the reference keeps its time grid on the device and all logits in memory."""
 
-    def __init__(self, setting: Setting) -> None:
-        super().__init__(setting)
-        if setting.bf16:
-            self.forms = ("lean", "plain", "plain fp32")
-        s = setting.size
-        self.nets, self.path = pair(setting), Linear()
-        self.grid = LogitNormal().grid(setting.steps)
+    def __init__(self, config: BenchConfig) -> None:
+        super().__init__(config)
+        if config.bf16:
+            self.variants = ("optimized", "reference", "reference fp32")
+        s = config.size
+        self.nets, self.path = network_pair(config), LinearPath()
+        self.times = LogitNormal().grid(config.steps)
         self.noise = Noise(range(s.rows))
-        self.z = 2 * self.noise.normal(s.length, s.dim).to(setting.device)
-        self.w = torch.full((s.rows,), W, device=setting.device)
+        self.z = 2 * self.noise.normal(s.length, s.dim).to(config.device)
+        self.guidance = torch.full((s.rows,), GUIDANCE, device=config.device)
 
     @torch.no_grad()
-    def run(self, form: str) -> None:
-        with self.autocast(form):
-            self.ids = self.lean() if form == "lean" else self.plain()
+    def run(self, variant: str) -> None:
+        with self.autocast(variant):
+            self.ids = self.run_optimized() if variant == "optimized" else self.run_reference()
 
-    def lean(self) -> Ids:
-        """The loop and the readout of a generator."""
-        net = self.nets["lean"]
+    def run_optimized(self) -> Ids:
+        """Sampling loop and readout of a generator."""
+        net = self.nets["optimized"]
 
-        def denoise(z: Latents, t: float, prev: Latents | None = None) -> Posterior:
-            return net(z, torch.full_like(self.w, t), Given(prev, self.w))
+        def denoise(
+            z: Latents, t: float, self_cond: Latents | None = None, t_next: float | None = None, carry: object = None
+        ) -> Posterior:
+            return net(z, torch.full_like(self.guidance, t), Conditioning(self_cond, self.guidance))
 
-        trace = sample(denoise, Euler(), self.path, self.grid, self.z, self.noise)
+        trace = sample(denoise, Euler(), self.path, self.times, self.z, self.noise)
         self.end = trace.z
-        codec = Table(net.vocab, 1)  # not asked
-        return FromNet().tokens(
-            trace.z, 1.0, trace.beliefs[-1]._replace(mean=trace.z), self.path, codec, net, self.told
-        )
+        final = trace.beliefs[-1]._replace(mean=trace.z)
+        space = LatentSpace(net.dim, net.vocab_size)
+        return FromNet().decode(View(trace.z, 1.0, final, self.path, space, net, self.conditioning))
 
-    def plain(self) -> Ids:
-        """z + (u - t) v, told by a grid on the device."""
-        net, z, grid = self.nets["plain"], self.z, torch.tensor(self.grid, device=self.z.device)
+    def run_reference(self) -> Ids:
+        """Euler updates z + (u - t) v with the time grid on the device."""
+        net, z, grid = self.nets["reference"], self.z, torch.tensor(self.times, device=self.z.device)
         prev = torch.zeros_like(z)
         for t, u in zip(grid[:-1], grid[1:], strict=True):
-            prev = net(z, t.expand(len(z)), Given(prev, self.w)).mean
+            prev = net(z, t.expand(len(z)), Conditioning(prev, self.guidance)).mean
             z = prev if float(u) == 1 else z + (float(u) - float(t)) * (prev - z) / max(1 - float(t), 0.05)
         self.end = z
-        return net.decode(z, torch.ones_like(self.w), self.told).argmax(-1)
+        return net.decode_logits(z, torch.ones_like(self.guidance), self.conditioning).argmax(-1)
 
     @property
-    def told(self) -> Given:
-        """What reading is told."""
-        return Given(w=self.w)
+    def conditioning(self) -> Conditioning:
+        """Conditioning of the decoding pass."""
+        return Conditioning(guidance=self.guidance)
 
-    def answer(self, form: str) -> Tensor:
-        self.run(form)
+    def result(self, variant: str) -> Tensor:
+        self.run(variant)
         return self.end.flatten()
 
-    def flops(self, form: str) -> float:
-        return Flops(self.setting.size).sampled(self.setting.steps)
+    def flops(self, variant: str) -> float:
+        return Flops(self.config.size).sampling(self.config.steps)
 
 
-class Reading(Contest):
-    """Final latents -> tokens; plain holds all logits at once."""
+class DecodingBenchmark(Benchmark):
+    """Final latents -> tokens; the reference keeps all logits in memory."""
 
-    def __init__(self, setting: Setting) -> None:
-        super().__init__(setting)
-        s = setting.size
-        self.net = pair(setting)["plain"].requires_grad_(False)
-        self.z = torch.randn(s.rows, s.length, s.dim, device=setting.device)
-        self.w = torch.full((s.rows,), W, device=setting.device)
+    def __init__(self, config: BenchConfig) -> None:
+        super().__init__(config)
+        s = config.size
+        self.net = network_pair(config)["reference"].requires_grad_(False)
+        self.z = torch.randn(s.rows, s.length, s.dim, device=config.device)
+        self.guidance = torch.full((s.rows,), GUIDANCE, device=config.device)
 
     @torch.no_grad()
-    def run(self, form: str) -> None:
-        parts = (self.z, torch.ones_like(self.w), Given(w=self.w))
-        with self.autocast(form):
-            self.ids = self.net.tokens(*parts) if form == "lean" else self.net.decode(*parts).argmax(-1)
+    def run(self, variant: str) -> None:
+        parts = (self.z, torch.ones_like(self.guidance), Conditioning(guidance=self.guidance))
+        with self.autocast(variant):
+            self.ids = (
+                self.net.decode_ids(*parts) if variant == "optimized" else self.net.decode_logits(*parts).argmax(-1)
+            )
 
-    def answer(self, form: str) -> Tensor:
-        self.run(form)
+    def result(self, variant: str) -> Tensor:
+        self.run(variant)
         return self.ids.flatten().double()
 
-    def flops(self, form: str) -> float:
-        return Flops(self.setting.size).sampled(0)
+    def flops(self, variant: str) -> float:
+        return Flops(self.config.size).sampling(0)

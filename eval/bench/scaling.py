@@ -1,70 +1,92 @@
-"""Whether time follows the FLOP formula, over length, vocabulary, width and depth."""
+"""Scaling of measured time against the FLOP formula over length, vocabulary, width and depth."""
 
 import statistics
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from .contests import named
-from .sizes import Setting, Size
-from .timing import alternate, disagreement, facts, times
+from .contests import make_benchmark
+from .sizes import BenchConfig, ModelSize
+from .timing import bench_facts, max_difference, summarize_times, time_alternating
 
-BASE = Size(256, 4, 4, 160, 48, 7_168, 3, 640, 10, 128)
-ON_GPU = 256  # rows where launches would take longer than the work of a few
-POINTS: dict[str, tuple[int, ...]] = {
+BASE_SIZE = ModelSize(256, 4, 4, 160, 48, 7_168, 3, 640, 10, 128)
+GPU_ROWS = 256  # rows on a GPU, so that kernel launches do not dominate
+SIZE_VALUES: dict[str, tuple[int, ...]] = {
     "length": (64, 128, 256),
     "vocab": (2_048, 7_168, 32_100),
     "width": (128, 256, 512),
     "depth": (2, 4, 8),
 }
-NEAR = 0.2  # largest difference of the measured ratio from the formula's, as a share of the latter
-ALIKE = 5e-6  # largest difference of the forms' gradients, as a share of the largest one
+RATIO_TOLERANCE = 0.2  # largest relative error of the measured ratio against the formula's
+GRADIENT_TOLERANCE = 5e-6  # largest gradient difference between variants, relative to the largest gradient
 
 
-def scaling(
-    what: str, device: str, repeats: int, base: Size | None = None, points: dict[str, tuple[int, ...]] | None = None,
-    tell: Callable[[str], None] = lambda line: None,
-) -> dict[str, Any]:  # fmt: skip
-    """Measured ratio plain / lean against that of the FLOP formula, one field of the size changing at a time.
+def measure_scaling(
+    benchmark: str,
+    device: str,
+    repeats: int,
+    base: ModelSize | None = None,
+    size_values: dict[str, tuple[int, ...]] | None = None,
+    log: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Measured time ratio reference / optimized against the FLOP formula's, varying one size field at a time.
 
     Args:
-        what: step or pd.
+        benchmark: step or distill.
         device: cpu or cuda.
-        repeats: of each side at each point.
-        base: the other fields; default: BASE, on a GPU with more rows.
-        points: values of the fields.
-        tell: is told each point when it is there.
+        repeats: number of repeats per variant and size.
+        base: values of the other fields; default: BASE_SIZE, with more rows on a GPU.
+        size_values: values to measure, by field.
+        log: callback for a line per measured size.
     """
-    found: list[dict[str, Any]] = []
-    base = base or (replace(BASE, rows=ON_GPU) if device == "cuda" else BASE)
-    for field, values in (points or POINTS).items():
+    points: list[dict[str, Any]] = []
+    base = base or (replace(BASE_SIZE, rows=GPU_ROWS) if device == "cuda" else BASE_SIZE)
+    for field, values in (size_values or SIZE_VALUES).items():
         for value in values:
             size = replace(base, **{field: value})
             if field == "width":
                 size = replace(size, heads=max(value // 64, 1))
-            found.append({"field": field, "value": value} | point(what, Setting(size, device), repeats))
-            tell(line(found[-1]))
-    worst, differs = (max(abs(one[key]) for one in found) for key in ("off", "difference"))
-    return {"bench": "scaling", "of": what, **facts(Setting(base, device)), "repeats": repeats, "points": found,
-            "worst": worst, "near": NEAR, "differs": differs, "holds": worst <= NEAR and differs <= ALIKE}  # fmt: skip
+            points.append(
+                {"field": field, "value": value} | measure_size(benchmark, BenchConfig(size, device), repeats)
+            )
+            log(format_point(points[-1]))
+    max_ratio_error, max_gradient_difference = (
+        max(abs(one[key]) for one in points) for key in ("ratio_error", "difference")
+    )
+    return {
+        "benchmark": "scaling",
+        "measured_benchmark": benchmark,
+        **bench_facts(BenchConfig(base, device)),
+        "repeats": repeats,
+        "points": points,
+        "max_ratio_error": max_ratio_error,
+        "ratio_tolerance": RATIO_TOLERANCE,
+        "max_gradient_difference": max_gradient_difference,
+        "holds": max_ratio_error <= RATIO_TOLERANCE and max_gradient_difference <= GRADIENT_TOLERANCE,
+    }
 
 
-def point(what: str, setting: Setting, repeats: int) -> dict[str, Any]:
-    """One size."""
-    contest = named(what, setting)
-    error = disagreement(contest)
-    seconds = alternate(contest, repeats, setting.device)
-    measured = statistics.median(b / a for a, b in zip(seconds["lean"], seconds["plain"], strict=True))
-    lean, plain = (contest.flops(form) for form in ("lean", "plain"))
-    assert lean is not None and plain is not None
-    return {"measured": measured, "formula": plain / lean, "off": measured * lean / plain - 1, "difference": error,
-            **times(seconds)}  # fmt: skip
+def measure_size(benchmark: str, config: BenchConfig, repeats: int) -> dict[str, Any]:
+    """Measurement at one size."""
+    contest = make_benchmark(benchmark, config)
+    error = max_difference(contest)
+    seconds = time_alternating(contest, repeats, config.device)
+    measured = statistics.median(b / a for a, b in zip(seconds["optimized"], seconds["reference"], strict=True))
+    optimized, reference = (contest.flops(form) for form in ("optimized", "reference"))
+    assert optimized is not None and reference is not None
+    return {
+        "measured": measured,
+        "formula": reference / optimized,
+        "ratio_error": measured * optimized / reference - 1,
+        "difference": error,
+        **summarize_times(seconds),
+    }
 
 
-def line(one: dict[str, Any]) -> str:
-    """A point as it is printed."""
-    low, high = one["speedup_spread"]["plain"]
+def format_point(record: dict[str, Any]) -> str:
+    """Printed line of a measured size."""
+    low, high = record["speedup_spread"]["reference"]
     return (
-        f"  {one['field']:<8}{one['value']:>7}   measured {one['measured']:.2f} [{low:.2f}, {high:.2f}]"
-        f"   formula {one['formula']:.2f}   {one['off']:+.0%}"
+        f"  {record['field']:<8}{record['value']:>7}   measured {record['measured']:.2f} [{low:.2f}, {high:.2f}]"
+        f"   formula {record['formula']:.2f}   {record['ratio_error']:+.0%}"
     )

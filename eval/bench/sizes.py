@@ -1,20 +1,20 @@
-"""The fixed sizes of the benchmarks, and how they are run."""
+"""Fixed benchmark sizes and run settings."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 
 @dataclass(frozen=True)
-class Size:
-    """A network, its encoder and its batch.
+class ModelSize:
+    """Size of a network, its encoder and its batch.
 
     Args:
-        width, depth, heads: of the network.
+        width, depth, heads: network width, number of blocks, attention heads.
         dim: width of the latents and of the encoder.
-        bottleneck: of the network's input.
+        bottleneck: width of the network's input bottleneck.
         vocab: number of tokens.
-        layers, hidden: of the encoder.
-        rows, length: of the batch.
+        encoder_layers, encoder_hidden: number of encoder layers, encoder feed-forward width.
+        rows, length: batch rows and tokens per row.
     """
 
     width: int
@@ -23,44 +23,44 @@ class Size:
     dim: int
     bottleneck: int
     vocab: int
-    layers: int
-    hidden: int
+    encoder_layers: int
+    encoder_hidden: int
     rows: int
     length: int
 
     @property
     def tokens(self) -> int:
-        """Of a batch."""
+        """Number of tokens in a batch."""
         return self.rows * self.length
 
 
 SIZES = {
-    "P": Size(256, 8, 4, 160, 48, 7_168, 6, 640, 20, 128),
-    "R": Size(256, 6, 4, 512, 128, 32_100, 6, 2048, 20, 128),
-    "B": Size(768, 12, 12, 512, 128, 32_100, 6, 2048, 10, 256),
+    "P": ModelSize(256, 8, 4, 160, 48, 7_168, 6, 640, 20, 128),
+    "R": ModelSize(256, 6, 4, 512, 128, 32_100, 6, 2048, 20, 128),
+    "B": ModelSize(768, 12, 12, 512, 128, 32_100, 6, 2048, 10, 256),
 }
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What is run, and how.
+class BenchConfig:
+    """Size, device and precision of a benchmark run.
 
     Args:
-        size: of network and batch.
+        size: network and batch size.
         device: cpu or cuda.
-        bf16: whether the blocks run in bfloat16.
-        compiled: whether the lean form's blocks are compiled; graphs: as CUDA graphs.
-        recompute: whether the lean form keeps the inputs of its blocks alone (activation checkpointing).
-        kernels: of the lean form's norms and gates.
-        steps: of a teacher on one step of its student, or of a sample.
-        tf32: whether what is in float32 is multiplied as TF32, Muon's products excepted.
+        bf16: run the blocks in bfloat16.
+        compile: compile the optimized variant's blocks; graphs: as CUDA graphs.
+        activation_checkpointing: store only the block inputs in the optimized variant.
+        kernels: fused kernels for the optimized variant's norms and gates.
+        steps: teacher steps per student step, or sampling steps.
+        tf32: use TF32 for float32 matrix products, except Muon's.
     """
 
-    size: Size
+    size: ModelSize
     device: str = "cpu"
     bf16: bool = False
-    compiled: bool | Literal["graphs"] = False
-    recompute: bool = False
+    compile: bool | Literal["graphs"] = False
+    activation_checkpointing: bool = False
     kernels: Literal["torch", "liger"] = "torch"
     steps: int = 8
     tf32: bool = False
@@ -70,26 +70,26 @@ class Setting:
             import torch
 
             if not torch.cuda.is_available():
-                raise ValueError("device cuda: no GPU is at hand here; measure with --device cpu")
+                raise ValueError("device cuda: no GPU is available; measure with --device cpu")
 
 
-def setting(name: str, change: dict[str, int | None] | None = None, **how: Any) -> Setting:
-    """A size by its letter, with other values for some of its fields.
+def make_config(size_name: str, size_changes: dict[str, int | None] | None = None, **options: Any) -> BenchConfig:
+    """Config with a named size, optionally with some fields changed.
 
     Args:
-        name: P, R or B.
-        change: fields of the size; None leaves one as it is.
-        how: fields of the setting.
+        size_name: P, R or B.
+        size_changes: changed size fields; None leaves a field unchanged.
+        options: config fields.
     """
-    given = {key: value for key, value in (change or {}).items() if value is not None}
-    return Setting(replace(SIZES[name], **given), **how)
+    given = {key: value for key, value in (size_changes or {}).items() if value is not None}
+    return BenchConfig(replace(SIZES[size_name], **given), **options)
 
 
-def from_words(words: dict[str, Any]) -> Setting:
-    """What `asdict` made of a setting, read back."""
-    return Setting(**(words | {"size": Size(**words["size"])}))
+def config_from_dict(fields: dict[str, Any]) -> BenchConfig:
+    """Config from the dict that `config_to_dict` returns."""
+    return BenchConfig(**(fields | {"size": ModelSize(**fields["size"])}))
 
 
-def words(one: Setting) -> dict[str, Any]:
-    """A setting as JSON can hold it."""
-    return asdict(one)
+def config_to_dict(config: BenchConfig) -> dict[str, Any]:
+    """Config as JSON-compatible values."""
+    return asdict(config)

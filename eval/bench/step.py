@@ -1,47 +1,49 @@
-"""The training step: encoder, loss and gradients."""
+"""Benchmark of encoder, loss and gradients of a training step."""
 
 import torch
 from torch import Tensor
 
 from textflow.nets import ELF
 from textflow.objectives import ELFObjective
-from textflow.paths import Linear
-from textflow.reference.elf import plain_loss
+from textflow.paths import LinearPath
+from textflow.reference.elf import reference_elf_loss
 
-from .benchmark import Contest, gradients, pair, t5, text
+from .benchmark import Benchmark, flat_gradients, make_t5, network_pair, random_batch
 from .flops import Flops
-from .sizes import Setting
+from .sizes import BenchConfig
 
 
-class Step(Contest):
-    """One training step of a teacher; plain is as published: three passes on all rows, logits of all tokens."""
+class LossStepBenchmark(Benchmark):
+    """Training step of a teacher; the published reference runs three passes on all rows and logits of all tokens."""
 
-    def __init__(self, setting: Setting) -> None:
-        super().__init__(setting)
-        if setting.bf16:
-            self.forms = ("lean", "plain", "plain fp32")
-        self.codec, self.nets, self.batch = t5(setting), pair(setting), text(setting)
-        self.objective, self.path = ELFObjective(coins="stratified"), Linear()
-        s = setting.size
-        self.draws = self.objective.draw(torch.zeros(s.rows, s.length, s.dim, device=setting.device))
+    def __init__(self, config: BenchConfig) -> None:
+        super().__init__(config)
+        if config.bf16:
+            self.variants = ("optimized", "reference", "reference fp32")
+        self.codec, self.nets, self.batch = make_t5(config), network_pair(config), random_batch(config)
+        self.objective, self.path = ELFObjective(row_assignment="stratified"), LinearPath()
+        s = config.size
+        self.bootstrap_samples = self.objective.sample_draws(torch.zeros(s.rows, s.length, s.dim, device=config.device))
 
-    def run(self, form: str) -> None:
-        net = self.net(form)
+    def run(self, variant: str) -> None:
+        net = self.net(variant)
         net.zero_grad()
-        with self.autocast(form):
+        with self.autocast(variant):
             with torch.no_grad():
                 x = self.codec.encode(self.batch.ids, self.batch.mask)
-            parts = (net, self.path, x, self.batch, self.draws)
-            losses = self.objective.loss(*parts) if form == "lean" else plain_loss(self.objective, *parts)
+            parts = (net, self.path, x, self.batch, self.bootstrap_samples)
+            losses = (
+                self.objective.loss(*parts) if variant == "optimized" else reference_elf_loss(self.objective, *parts)
+            )
         losses["loss"].backward()  # type: ignore[no-untyped-call]
 
-    def net(self, form: str) -> ELF:
-        """The network of a form."""
-        return self.nets["lean" if form == "lean" else "plain"]
+    def net(self, variant: str) -> ELF:
+        """Network of a variant."""
+        return self.nets["optimized" if variant == "optimized" else "reference"]
 
-    def answer(self, form: str) -> Tensor:
-        self.run(form)
-        return gradients(self.net(form))
+    def result(self, variant: str) -> Tensor:
+        self.run(variant)
+        return flat_gradients(self.net(variant))
 
-    def flops(self, form: str) -> float:
-        return Flops(self.setting.size).step("lean" if form == "lean" else "plain")
+    def flops(self, variant: str) -> float:
+        return Flops(self.config.size).training_step("optimized" if variant == "optimized" else "reference")

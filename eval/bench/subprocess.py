@@ -1,4 +1,4 @@
-"""Work in a process of its own, which is killed when its time is over."""
+"""Jobs in a subprocess that is killed at its timeout."""
 
 import json
 import os
@@ -15,68 +15,70 @@ from typing import IO, Any
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def ran(
-    command: list[str], seconds: float, read: Callable[[str], dict[str, Any]], folder: Path | None = None
+def run_command(
+    command: list[str], timeout: float, parse: Callable[[str], dict[str, Any]], folder: Path | None = None
 ) -> dict[str, Any]:
-    """What a process finds, or in one line why it found nothing; it and what it started never outlast their time.
+    """Record printed by a process, or a one-line reason; the process and its children are killed at the timeout.
 
     Args:
-        command: of the process.
-        seconds: that it may take.
-        read: makes a record of what it printed.
-        folder: that it runs in; default: this process's own.
+        command: command line of the process.
+        timeout: time limit, seconds.
+        parse: turns the standard output into a record.
+        folder: working directory; default: this process's.
     """
-    if seconds <= 0:
-        return {"left_out": "no time was left"}
+    if timeout <= 0:
+        return {"skipped": "no time was left"}
     start = time.monotonic()
-    with TemporaryFile("w+") as said, TemporaryFile("w+") as failed:  # no pipe that a grandchild could hold open
-        child = subprocess.Popen(command, stdout=said, stderr=failed, cwd=folder, start_new_session=True)
+    with TemporaryFile("w+") as stdout, TemporaryFile("w+") as stderr:  # no pipe that a grandchild could hold open
+        child = subprocess.Popen(command, stdout=stdout, stderr=stderr, cwd=folder, start_new_session=True)
         try:
-            code = child.wait(seconds)
+            code = child.wait(timeout)
         except subprocess.TimeoutExpired:
-            return {"left_out": f"killed after {seconds:.3g} s"}
+            return {"skipped": f"killed after {timeout:.3g} s"}
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
         if code:
-            return {"left_out": f"ended with {code}: {last(text(failed)) or last(text(said))}"}
-        return read(text(said)) | {"wall": time.monotonic() - start}
+            return {"skipped": f"ended with {code}: {last_line(read_all(stderr)) or last_line(read_all(stdout))}"}
+        return parse(read_all(stdout)) | {"wall_seconds": time.monotonic() - start}
 
 
-def text(file: IO[str]) -> str:
-    """All that was written to a file."""
+def read_all(file: IO[str]) -> str:
+    """Full text of a file."""
     file.seek(0)
     return file.read()
 
 
-def last(said: str) -> str:
-    """The last line that says something."""
-    return short(next((row for row in reversed(said.splitlines()) if row.strip()), ""))
+def last_line(output: str) -> str:
+    """Last nonblank line."""
+    return one_line(next((row for row in reversed(output.splitlines()) if row.strip()), ""))
 
 
-def short(said: str, most: int = 200) -> str:
-    """A text in one line of at most so many characters."""
-    return " ".join(said.split())[:most]
+def one_line(text: str, max_length: int = 200) -> str:
+    """Text on one line, cut at `max_length` characters."""
+    return " ".join(text.split())[:max_length]
 
 
-def record_in(said: str) -> dict[str, Any]:
-    """What a job printed in its last line."""
+def parse_record(output: str) -> dict[str, Any]:
+    """Record that a job printed as its last line."""
     try:
-        return json.loads(said.rsplit("\n", 1)[-1])
+        return json.loads(output.rsplit("\n", 1)[-1])
     except ValueError:
-        return {"left_out": f"printed no record: {last(said)}"}
+        return {"skipped": f"printed no record: {last_line(output)}"}
 
 
-def tested(device: str, seconds: float) -> dict[str, Any]:
-    """What pytest says last of the tests that need a GPU.
+def run_gpu_tests(device: str, timeout: float) -> dict[str, Any]:
+    """Summary line of pytest for the tests that need a GPU.
 
     Args:
-        device: cuda, or they are left out.
-        seconds: that they may take.
+        device: cuda; the tests are skipped on any other.
+        timeout: that they may take.
     """
-    files = [str(file) for file in sorted(ROOT.glob("tests/*/test_*.py")) if "mark.gpu" in file.read_text()]
+    files = [str(file) for file in sorted(ROOT.glob("tests/**/test_*.py")) if "mark.gpu" in file.read_text()]
     if device != "cuda" or not files:
-        return {"left_out": "there is no GPU" if device != "cuda" else f"there are no tests in {ROOT}"}
+        return {"skipped": "there is no GPU" if device != "cuda" else f"there are no tests in {ROOT}"}
     options = ["-q", "-o", "addopts=", "--import-mode=importlib", "-m", "gpu", "-p", "no:cacheprovider"]
-    return ran([sys.executable, "-m", "pytest", *options, *files], seconds, lambda said: {"said": last(said)}, ROOT)
+    return run_command(
+        [sys.executable, "-m", "pytest", *options, *files], timeout, lambda said: {"summary": last_line(said)}, ROOT
+    )

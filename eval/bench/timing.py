@@ -1,4 +1,4 @@
-"""Time, memory and agreement of the forms of a contest."""
+"""Time, memory and agreement of a benchmark's variants."""
 
 import platform
 import statistics
@@ -10,103 +10,105 @@ from typing import Any
 
 import torch
 
-from textflow.runtime.device import fast_bf16
+from textflow.runtime.device import has_fast_bf16
 
-from .benchmark import Contest
-from .contests import named
-from .flops import peak
-from .memory import peak_memory
-from .sizes import Setting
+from .benchmark import Benchmark
+from .contests import make_benchmark
+from .flops import peak_flops
+from .memory import measure_peak_memory
+from .sizes import BenchConfig
 
 
-def measure(bench: str, setting: Setting, repeats: int, memory: bool = True, alone: bool = False) -> dict[str, Any]:
-    """The record of a contest: seconds of each form and their spread, peak memory, the forms' difference.
+def measure_benchmark(
+    benchmark: str, config: BenchConfig, repeats: int, peak_memory: bool = True, optimized_only: bool = False
+) -> dict[str, Any]:
+    """Record of a benchmark: seconds per variant with spread, peak memory, difference between the variants.
 
     Args:
-        bench: its name.
-        setting: size, device, precision.
-        repeats: of each form, alternating.
-        memory: whether the peaks are measured, each in a process of its own.
-        alone: whether the lean form is measured alone.
+        benchmark: benchmark name.
+        config: size, device, precision.
+        repeats: number of repeats per variant, alternating.
+        peak_memory: measure peak memory, each variant in its own process.
+        optimized_only: measure only the optimized variant.
     """
-    contest = named(bench, setting)
-    error = alone_or_not(contest, alone)
-    seconds = alternate(contest, repeats, setting.device)
-    record = {"bench": bench, **facts(setting), "repeats": repeats, **times(seconds), **error}
-    if memory:
-        peaks = {form: peak_memory(bench, form, setting) for form in contest.forms}
+    contest = make_benchmark(benchmark, config)
+    error = warm_up(contest, optimized_only)
+    seconds = time_alternating(contest, repeats, config.device)
+    record = {"benchmark": benchmark, **bench_facts(config), "repeats": repeats, **summarize_times(seconds), **error}
+    if peak_memory:
+        peaks = {form: measure_peak_memory(benchmark, form, config) for form in contest.variants}
         record["peak_mb"] = {form: value / 1e6 for form, value in peaks.items()}
-        if not alone:
-            record["memory_ratio"] = peaks["lean"] / peaks["plain"]
-    return record | work(contest, record) | contest.figures()
+        if not optimized_only:
+            record["memory_ratio"] = peaks["optimized"] / peaks["reference"]
+    return record | flops_and_mfu(contest, record) | contest.extra_numbers()
 
 
-def alone_or_not(contest: Contest, alone: bool) -> dict[str, float]:
-    """Warms the forms up, and compares them where there are several."""
-    if not alone:
-        return {"difference": disagreement(contest)}
-    contest.forms = ("lean",)
-    contest.run("lean")
+def warm_up(benchmark: Benchmark, optimized_only: bool) -> dict[str, float]:
+    """Warm up the variants and compare their results if there are several."""
+    if not optimized_only:
+        return {"difference": max_difference(benchmark)}
+    benchmark.variants = ("optimized",)
+    benchmark.run("optimized")
     return {}
 
 
-def disagreement(contest: Contest) -> float:
-    """Largest difference between the forms' answers, as a share of the largest answer; it warms both up, too."""
-    lean, plain = contest.answer("lean"), contest.answer("plain")
-    for other in contest.forms[2:]:
-        contest.run(other)
-    return float((lean - plain).abs().max() / plain.abs().max())
+def max_difference(benchmark: Benchmark) -> float:
+    """Largest difference between the variants' results, relative to the largest result; also warms both up."""
+    optimized, reference = benchmark.result("optimized"), benchmark.result("reference")
+    for other in benchmark.variants[2:]:
+        benchmark.run(other)
+    return float((optimized - reference).abs().max() / reference.abs().max())
 
 
-def alternate(contest: Contest, repeats: int, device: str) -> dict[str, list[float]]:
-    """Seconds of each form, the forms taking turns."""
-    seconds: dict[str, list[float]] = {form: [] for form in contest.forms}
+def time_alternating(benchmark: Benchmark, repeats: int, device: str) -> dict[str, list[float]]:
+    """Seconds per run of each variant, in alternating order."""
+    seconds: dict[str, list[float]] = {form: [] for form in benchmark.variants}
     for _ in range(repeats):
         for form, values in seconds.items():
-            values.append(clocked(lambda form=form: contest.run(form), device))  # type: ignore[misc]
+            values.append(time_call(lambda form=form: benchmark.run(form), device))  # type: ignore[misc]
     return seconds
 
 
-def times(seconds: dict[str, list[float]], first: str = "lean") -> dict[str, Any]:
-    """Medians, smallest and largest, and how much faster the first form is: of the medians, and pair by pair."""
+def summarize_times(seconds: dict[str, list[float]], variant: str = "optimized") -> dict[str, Any]:
+    """Median and range of the seconds, and speedups of the first variant: of the medians and pairwise."""
     middle = {form: statistics.median(values) for form, values in seconds.items()}
-    others = [form for form in seconds if form != first]
-    ratios = {form: [b / a for a, b in zip(seconds[first], seconds[form], strict=True)] for form in others}
+    others = [form for form in seconds if form != variant]
+    ratios = {form: [b / a for a, b in zip(seconds[variant], seconds[form], strict=True)] for form in others}
     return {
         "seconds": middle,
         "spread": {form: [min(values), max(values)] for form, values in seconds.items()},
-        "speedup": {form: middle[form] / middle[first] for form in ratios},
+        "speedup": {form: middle[form] / middle[variant] for form in ratios},
         "speedup_spread": {form: [min(values), max(values)] for form, values in ratios.items()},
     }
 
 
-def work(contest: Contest, record: dict[str, Any]) -> dict[str, Any]:
-    """FLOPs by formula, and useful MFU: the least work over the time, as a share of the card's peak, where known."""
-    flops = {form: contest.flops(form) for form in contest.forms}
-    if flops["lean"] is None:
+def flops_and_mfu(benchmark: Benchmark, record: dict[str, Any]) -> dict[str, Any]:
+    """FLOPs by formula, and useful MFU: minimum FLOPs over time, as a share of the GPU's peak where known."""
+    flops = {form: benchmark.flops(form) for form in benchmark.variants}
+    if flops["optimized"] is None:
         return {}
     found: dict[str, Any] = {"flops": flops}
-    if flops.get("plain"):
-        found["flops_ratio"] = flops["plain"] / flops["lean"]  # type: ignore[operator]
-    top = peak(record["hardware"])
+    if flops.get("reference"):
+        found["flops_ratio"] = flops["reference"] / flops["optimized"]  # type: ignore[operator]
+    top = peak_flops(record["hardware"])
     if top is None:
         return found
-    return found | {"mfu": {form: flops["lean"] / seconds / top for form, seconds in record["seconds"].items()}}
+    return found | {"mfu": {form: flops["optimized"] / seconds / top for form, seconds in record["seconds"].items()}}
 
 
-def facts(setting: Setting) -> dict[str, Any]:
-    """What was run on what."""
-    how = {key: value for key, value in asdict(setting).items() if key != "size"}
-    hardware = torch.cuda.get_device_name() if setting.device == "cuda" else processor()
-    return asdict(setting.size) | how | {
+def bench_facts(config: BenchConfig) -> dict[str, Any]:
+    """Size, precision, hardware and versions of a benchmark."""
+    how = {key: value for key, value in asdict(config).items() if key != "size"}
+    hardware = torch.cuda.get_device_name() if config.device == "cuda" else cpu_name()
+    return asdict(config.size) | how | {
         "threads": torch.get_num_threads(),
         "hardware": hardware,
         "torch": torch.__version__,
-    } | ({"fast_bf16": fast_bf16(setting.device)} if setting.bf16 else {})  # fmt: skip
+    } | ({"fast_bf16": has_fast_bf16(config.device)} if config.bf16 else {})  # fmt: skip
 
 
-def clocked(work: Callable[[], None], device: str) -> float:
-    """Seconds of work: of this process's CPU time, or between two CUDA events."""
+def time_call(work: Callable[[], None], device: str) -> float:
+    """Seconds of a call: CPU time of this process, or time between two CUDA events."""
     if device != "cuda":
         start = time.process_time()
         work()
@@ -119,7 +121,7 @@ def clocked(work: Callable[[], None], device: str) -> float:
     return begin.elapsed_time(end) / 1e3
 
 
-def processor() -> str:
+def cpu_name() -> str:
     """Name of the processor."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []

@@ -1,4 +1,4 @@
-"""The whole training step: encoder, loss, gradients, clipping, update and average."""
+"""Benchmark of a full training step: encoder, loss, gradients, clipping, update and EMA."""
 
 from copy import deepcopy
 
@@ -6,26 +6,26 @@ import torch
 
 from textflow.reference.muon import PlainMuonAdam
 from textflow.training import MuonAdam
-from textflow.training.ema import follow
+from textflow.training.ema import update_ema
 
-from .sizes import Setting
-from .step import Step
+from .sizes import BenchConfig
+from .step import LossStepBenchmark
 
 
-class Train(Step):
-    """All that a step of `textflow fit` computes; plain as published, its matrices one after another."""
+class TrainStepBenchmark(LossStepBenchmark):
+    """Full step of `textflow fit`; the published reference updates one matrix after another."""
 
-    def __init__(self, setting: Setting) -> None:
-        super().__init__(setting)
-        self.rules = {
-            "lean": MuonAdam(self.nets["lean"].named_parameters()),
-            "plain": PlainMuonAdam(self.nets["plain"].named_parameters()),
+    def __init__(self, config: BenchConfig) -> None:
+        super().__init__(config)
+        self.optimizers = {
+            "optimized": MuonAdam(self.nets["optimized"].named_parameters()),
+            "reference": PlainMuonAdam(self.nets["reference"].named_parameters()),
         }
-        self.twin = deepcopy(self.nets["plain"])
+        self.ema_net = deepcopy(self.nets["reference"])
 
-    def run(self, form: str) -> None:
-        super().run(form)
-        net = self.net(form)
+    def run(self, variant: str) -> None:
+        super().run(variant)
+        net = self.net(variant)
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        self.rules["lean" if form == "lean" else "plain"].step()
-        follow(net, self.twin, 0.999)
+        self.optimizers["optimized" if variant == "optimized" else "reference"].step()
+        update_ema(net, self.ema_net, 0.999)

@@ -1,4 +1,4 @@
-"""One job of the script for a card, in a process of its own: what fails there, or takes too long, costs no other."""
+"""One job of the GPU benchmark in its own process, so that a failure or timeout does not affect the others."""
 
 import json
 import sys
@@ -6,68 +6,72 @@ from typing import Any
 
 import torch
 
-from .contests import named
-from .flops import peak
-from .scaling import scaling
-from .sizes import Setting, from_words
-from .subprocess import short
-from .timing import alternate, facts, measure, times
+from .contests import make_benchmark
+from .flops import peak_flops
+from .scaling import measure_scaling
+from .sizes import BenchConfig, config_from_dict
+from .subprocess import one_line
+from .timing import bench_facts, measure_benchmark, summarize_times, time_alternating
 
 
-def done(bench: str, form: str | None, setting: Setting, repeats: int) -> dict[str, Any]:
-    """What is found, or why nothing was: whatever a compiler or a driver raises is a finding of the card.
+def run_job(benchmark: str, variant: str | None, config: BenchConfig, repeats: int) -> dict[str, Any]:
+    """Record of a job, or the reason for its failure; errors of compilers and drivers are recorded.
 
     Args:
-        bench: name of a contest, or scaling.
-        form: that is measured alone; None measures all forms of the contest.
-        setting: size, device, precision.
-        repeats: of each form.
+        benchmark: benchmark name, or scaling.
+        variant: variant to measure alone; None measures all variants.
+        config: size, device, precision.
+        repeats: number of repeats per variant.
     """
     try:
-        if form is not None:
-            return measured(bench, form, setting, repeats)
-        if bench == "scaling":
-            return scaling("step", setting.device, repeats)
-        return measure(bench, setting, repeats, memory=False)
+        if variant is not None:
+            return measure_variant(benchmark, variant, config, repeats)
+        if benchmark == "scaling":
+            return measure_scaling("step", config.device, repeats)
+        return measure_benchmark(benchmark, config, repeats, peak_memory=False)
     except ValueError as error:  # a refusal, such as no GPU, or no package
-        return {"left_out": short(str(error))}
+        return {"skipped": one_line(str(error))}
     except Exception as error:
-        return {"left_out": short(f"{type(error).__name__}: {error}")}
+        return {"skipped": one_line(f"{type(error).__name__}: {error}")}
 
 
-def measured(bench: str, form: str, setting: Setting, repeats: int) -> dict[str, Any]:
-    """Seconds, tokens a second, memory and useful MFU of one form, after two runs that are not counted."""
-    contest = named(bench, setting)
+def measure_variant(benchmark: str, variant: str, config: BenchConfig, repeats: int) -> dict[str, Any]:
+    """Seconds, tokens per second, memory and useful MFU of one variant, after two warm-up runs."""
+    contest = make_benchmark(benchmark, config)
     for _ in range(2):
-        contest.run(form)
-    contest.forms = (form,)
-    if setting.device == "cuda":
+        contest.run(variant)
+    contest.variants = (variant,)
+    if config.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    found = times(alternate(contest, repeats, setting.device), form)
-    seconds = found["seconds"][form]
-    record = {"seconds": seconds, "spread": found["spread"][form], "tokens_a_second": setting.size.tokens / seconds}
-    if setting.device == "cuda":
+    result = summarize_times(time_alternating(contest, repeats, config.device), variant)
+    seconds = result["seconds"][variant]
+    record = {
+        "seconds": seconds,
+        "spread": result["spread"][variant],
+        "tokens_per_second": config.size.tokens / seconds,
+    }
+    if config.device == "cuda":
         record["peak_mb"] = torch.cuda.max_memory_allocated() / 1e6
-    useful = contest.flops("lean")
+    useful = contest.flops("optimized")
     assert useful is not None
-    record["flops_a_second"] = useful / seconds
-    return record | share(record, setting)
+    record["flops_per_second"] = useful / seconds
+    return record | useful_mfu(record, config)
 
 
-def share(record: dict[str, Any], setting: Setting) -> dict[str, Any]:
+def useful_mfu(record: dict[str, Any], config: BenchConfig) -> dict[str, Any]:
     """Useful MFU, where the card's peak is known."""
-    top = peak(facts(setting)["hardware"])
-    return {} if top is None else {"mfu": record["flops_a_second"] / top}
+    top = peak_flops(bench_facts(config)["hardware"])
+    return {} if top is None else {"mfu": record["flops_per_second"] / top}
 
 
-def main(told: str) -> None:
-    """Print what was found, as JSON in the last line, for a parent to read."""
-    given = json.loads(told)
-    setting = from_words(given["setting"])
+def main(job_json: str) -> None:
+    """Print the record as JSON on the last line, for the parent process."""
+    given = json.loads(job_json)
+    config = config_from_dict(given["config"])
     torch.set_num_threads(given["threads"])
-    torch.set_float32_matmul_precision("high" if setting.tf32 else "highest")
-    found = done(given["bench"], given["form"], setting, given["repeats"])
-    sys.stdout.write("\n" + json.dumps(found))
+    torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
+    result = run_job(given["benchmark"], given["variant"], config, given["repeats"])
+    sys.stdout.write("\n" + json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Students and teachers compared at the same number of steps."""
+"""Comparison of students and teachers at the same number of steps."""

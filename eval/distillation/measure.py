@@ -1,4 +1,4 @@
-"""Rounds: every student beside its teacher at the same number of steps, under the same ways to sample."""
+"""Distillation rounds: each student against its teacher at the same number of steps, with the same samplers."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -8,77 +8,83 @@ from typing import Any
 
 import torch
 
-from textflow.diagnostics.base import look
-from textflow.diagnostics.callbacks import ratio
+from textflow.codecs import encode_batch
+from textflow.diagnostics.base import diagnostic_inputs
+from textflow.diagnostics.callbacks import ratio_metrics
 from textflow.diagnostics.dabi import dabi
-from textflow.diagnostics.sample_callbacks import chosen, stiffness_of
+from textflow.diagnostics.sample_callbacks import generator_cci, generator_stiffness
 from textflow.diagnostics.target_error import target_error
-from textflow.distill import Distill
+from textflow.distill import StepDistillation
 from textflow.distill.targets import Progressive, SalimansHo
-from textflow.escapes import Commit, Escape, Soft
+from textflow.escapes import Commit, Escape, NoEscape
 from textflow.metrics import Scorer
 from textflow.models.generator import Generator
 from textflow.noise import Noise, sample_seeds
 from textflow.objectives import Objective
-from textflow.samplers import Euler, Reinject, Renoise, Sampler
+from textflow.objectives.elf import ELFDraws
+from textflow.samplers import Ancestral, Euler, Reinject, Sampler
 from textflow.types import Batch
 
-from ..measure import evaluate, fields
+from ..measure import evaluate, part_fields
 from ..record import Record
-from ..report.trajectory_files import of_weights
+from ..report.trajectory_files import weights_hash
 
 SAMPLERS: dict[str, tuple[Escape, Sampler]] = {
-    "ODE": (Soft(), Euler()),
-    "re-injection": (Soft(), Reinject()),
-    "mode commit": (Commit(), Renoise()),
+    "ODE": (NoEscape(), Euler()),
+    "re-injection": (NoEscape(), Reinject()),
+    "mode commit": (Commit(), Ancestral()),
 }
 
 
 @dataclass(frozen=True)
-class Trial:
-    """How a model is judged.
+class EvalConfig:
+    """Scorer, data and sample settings of an evaluation.
 
     Args:
-        scorer: the language model that judges.
-        batch: held-out text, for DABI.
-        n: samples of each record.
-        seed: of the samples.
-        kept: records that were made before; those of the same weights, judged alike, are not made again.
+        scorer: scoring language model.
+        held_out_batch: held-out text for DABI.
+        num_samples: number of samples per record.
+        seed: random seed for sampling.
+        previous_records: earlier records; those with the same weights and evaluation settings are reused.
     """
 
     scorer: Scorer
-    batch: Batch
-    n: int = 128
+    held_out_batch: Batch
+    num_samples: int = 128
     seed: int = 0
-    kept: Sequence[Record] = ()
+    previous_records: Sequence[Record] = ()
 
-    def facts(self, who: str, run: Path, steps: int) -> Record:
-        """What the records of a model at a number of steps share."""
-        judge = {"scorer_hash": self.scorer.hash, "n": self.n, "seed": self.seed}
-        return {"who": who, "run": run.name, "steps": steps, "checkpoint_hash": of_weights(run), **judge}
+    def record_facts(self, role: str, run: Path, steps: int) -> Record:
+        """Common entries of a model's records at a number of steps."""
+        scoring = {"scorer_hash": self.scorer.weights_hash, "n": self.num_samples, "seed": self.seed}
+        return {"role": role, "run": run.name, "steps": steps, "checkpoint_hash": weights_hash(run), **scoring}
 
 
-def rounds(folder: Path, trial: Trial) -> Iterator[Record]:
-    """A record for every student and its teacher, number of steps and way to sample.
+def evaluate_rounds(folder: Path, config: EvalConfig) -> Iterator[Record]:
+    """Records for every student and its teacher, number of steps and sampler.
 
     Args:
-        folder: of a distillation.
-        trial: how they are judged.
+        folder: distillation folder.
+        config: evaluation settings.
     """
-    said, told = json.loads((folder / "rounds.json").read_text()), set()
-    teacher = trained(Path(said["teacher"]))
-    own = way_of(trained(folder / said["rounds"][-1]["run"]))
-    for made in said["rounds"]:
-        student = trained(folder / made["run"])
-        for steps in said.get("passes") or [made["steps"]]:
-            if steps not in told:
-                told.add(steps)
-                yield from rows(teacher, trial.facts("teacher", Path(said["teacher"]), steps), own, trial)
-            yield from rows(student, trial.facts("student", folder / made["run"], steps), own, trial)
+    rounds, known = json.loads((folder / "rounds.json").read_text()), set()
+    teacher = load_generator(Path(rounds["teacher"]))
+    own = recipe_sampler(load_generator(folder / rounds["rounds"][-1]["run"]))
+    for made in rounds["rounds"]:
+        student = load_generator(folder / made["run"])
+        for steps in rounds.get("eval_steps") or [made["steps"]]:
+            if steps not in known:
+                known.add(steps)
+                yield from evaluate_samplers(
+                    teacher, config.record_facts("teacher", Path(rounds["teacher"]), steps), own, config
+                )
+            yield from evaluate_samplers(
+                student, config.record_facts("student", folder / made["run"], steps), own, config
+            )
 
 
-def trained(run: Path) -> Generator:
-    """The generator of a run."""
+def load_generator(run: Path) -> Generator:
+    """Load the generator of a run."""
     from textflow.run_folder import load
 
     model = load(run)
@@ -87,99 +93,125 @@ def trained(run: Path) -> Generator:
     return model
 
 
-def way_of(model: Generator) -> dict[str, tuple[Escape, Sampler]]:
-    """The way that a recipe itself samples, where it is none of the others."""
+def recipe_sampler(model: Generator) -> dict[str, tuple[Escape, Sampler]]:
+    """Sampler of the recipe, if it differs from the standard ones."""
     own = (model.escape, model.sampler)
-    return {} if any(same(own, way) for way in SAMPLERS.values()) else {"recipe's": own}
+    return {} if any(same_sampler(own, sampler) for sampler in SAMPLERS.values()) else {"recipe's": own}
 
 
-def same(one: tuple[Escape, Sampler], other: tuple[Escape, Sampler]) -> bool:
-    """Whether two ways are one."""
-    return [fields(part) for part in one] == [fields(part) for part in other]
+def same_sampler(one: tuple[Escape, Sampler], other: tuple[Escape, Sampler]) -> bool:
+    """True if two samplers are equal."""
+    return [part_fields(part) for part in one] == [part_fields(part) for part in other]
 
 
-def rows(model: Generator, facts: Record, own: dict[str, tuple[Escape, Sampler]], trial: Trial) -> Iterator[Record]:
-    """The ways of one model at one number of steps; DABI is the net's, the others are the way's.
+def evaluate_samplers(
+    model: Generator, facts: Record, recipe_samplers: dict[str, tuple[Escape, Sampler]], config: EvalConfig
+) -> Iterator[Record]:
+    """Records of one model at one number of steps; DABI depends only on the network, the rest on the sampler.
 
     Stiffness is the peak along one sample, by four iterations from one start: a lower bound.
     """
-    steps, seed = facts["steps"], trial.seed
-    known = {r["sampling"]: r for r in trial.kept if all(r.get(key) == value for key, value in facts.items())}
-    ways = SAMPLERS | own if steps > 1 else {"ODE": SAMPLERS["ODE"]}  # of one step all are one
-    net = structured(model, steps, trial.batch, seed) if set(ways) - set(known) else {}
+    steps, seed = facts["steps"], config.seed
+    known = {
+        r["sampler_name"]: r
+        for r in config.previous_records
+        if all(r.get(key) == value for key, value in facts.items())
+    }
+    ways = SAMPLERS | recipe_samplers if steps > 1 else {"ODE": SAMPLERS["ODE"]}  # of one step all are one
+    net = measure_dabi(model, steps, config.held_out_batch, seed) if set(ways) - set(known) else {}
     for name, (model.escape, model.sampler) in ways.items():
         if name in known:
             yield known[name]
             continue
-        (record,) = evaluate(model, trial.scorer, [steps], trial.n, seed)
+        (record,) = evaluate(model, config.scorer, [steps], config.num_samples, seed)
         seeds = sample_seeds(seed, 0, 32)
-        cci = chosen(model, model.sample(seeds, steps), Noise(seeds))
-        stiff = float(stiffness_of(model, seeds[:1], steps, starts=1, iterations=4).peak.mean())
-        yield record | facts | {"sampling": name, "cci": cci, "stiffness": stiff} | net
+        cci = generator_cci(model, model.sample(seeds, steps), Noise(seeds))
+        stiff = float(generator_stiffness(model, seeds[:1], steps, num_starts=1, num_iterations=4).peak.mean())
+        yield record | facts | {"sampler_name": name, "cci": cci, "stiffness": stiff} | net
 
 
-def structured(model: Generator, steps: int, batch: Batch, seed: int) -> dict[str, float]:
-    """DABI at the last time before the text; a single step has none."""
+def measure_dabi(model: Generator, steps: int, batch: Batch, seed: int) -> dict[str, float]:
+    """DABI at the last interior time; undefined for a single step."""
     if steps < 2:
         return {}
-    seen, noise = look(model, batch), Noise(sample_seeds(seed, 0, len(batch.ids)))
-    met = seen.terminal(steps, noise)
-    found = dabi(seen.read, seen.x, met.guess, seen.mask, noise, draws=4)
-    return ratio("dabi_ce", found.loss) | ratio("dabi_flip", found.flip)
+    inputs, noise = diagnostic_inputs(model, batch), Noise(sample_seeds(seed, 0, len(batch.ids)))
+    posterior = inputs.terminal_posterior(steps, noise)
+    results = dabi(inputs.decode, inputs.x, posterior.x0_pred, inputs.mask, noise, num_draws=4)
+    return ratio_metrics("dabi_ce", results.loss) | ratio_metrics("dabi_flip", results.flip)
 
 
-def costs(folder: Path, batch: Batch) -> list[dict[str, Any]]:
-    """How far the targets of the rounds lie from the first teacher's walk by Euler's rule, where they are another one.
+def target_errors(folder: Path, batch: Batch) -> list[dict[str, Any]]:
+    """Errors of the rounds' targets against the first teacher's Euler rollout, where they differ from it.
 
     Args:
-        folder: of a distillation.
+        folder: distillation folder.
         batch: held-out text.
     """
-    said = json.loads((folder / "rounds.json").read_text())
-    teacher, before, found = trained(Path(said["teacher"])), None, []
-    for made in said["rounds"]:
-        student = trained(folder / made["run"])
-        of, substeps = student.objective, walked(student.objective, made["substeps"])
-        if substeps and isinstance(of, Distill):
-            first = before is None or not of.renew
-            of.learn_from(teacher.objective, teacher.twin if first or before is None else before.twin)
+    rounds = json.loads((folder / "rounds.json").read_text())
+    teacher, before, results = load_generator(Path(rounds["teacher"])), None, []
+    for made in rounds["rounds"]:
+        student = load_generator(folder / made["run"])
+        of, substeps = student.objective, euler_substeps(student.objective, made["substeps"])
+        if substeps and isinstance(of, StepDistillation):
+            first = before is None or not of.update_teacher
+            of.set_teacher(teacher.objective, teacher.ema_net if first or before is None else before.ema_net)
             of.embed = teacher.embed
-            found.append({"K": made["steps"], "target": change(of)} | distance(student, of, batch, substeps, teacher))
+            results.append(
+                {"K": made["steps"], "target": describe_target(of)}
+                | held_out_target_error(student, of, batch, substeps, teacher)
+            )
         before = student
-    return found
+    return results
 
 
-def walked(objective: Objective, substeps: int) -> int:
-    """Euler steps of the walk that a target stands for; 0 where it is one itself, or stands for none."""
-    if not isinstance(objective, Distill):
+def euler_substeps(objective: Objective, substeps: int) -> int:
+    """Euler steps of the rollout that a target approximates; 0 if the target is that rollout or has none."""
+    if not isinstance(objective, StepDistillation):
         return 0
     target = objective.target
     if isinstance(target, SalimansHo):
         return 16
     if not isinstance(target, Progressive):
         return 0
-    changed = objective.choose is not None or objective.precision == "bf16" or objective.renew or not target.plain
+    changed = (
+        objective.commit_gate is not None
+        or objective.teacher_precision == "bf16"
+        or objective.update_teacher
+        or not target.is_euler
+    )
     return substeps * (4 if target.order == 2 else 1) * changed
 
 
-def change(objective: Distill) -> str:
-    """What is other about a target, in words."""
-    target, words = objective.target, []
-    words += ["teacher of the round before"] * objective.renew + ["bf16"] * (objective.precision == "bf16")
-    words += [f"{type(objective.choose).__name__} chosen"] * (objective.choose is not None)
-    words += [f"fair {objective.fair:g}"] * (objective.fair > 0)
+def describe_target(objective: StepDistillation) -> str:
+    """Description of a target's non-default settings."""
+    target, parts = objective.target, []
+    parts += ["teacher of the round before"] * objective.update_teacher + ["bf16"] * (
+        objective.teacher_precision == "bf16"
+    )
+    parts += [f"{type(objective.commit_gate).__name__} chosen"] * (objective.commit_gate is not None)
+    parts += [f"logit adjustment {objective.logit_adjustment:g}"] * (objective.logit_adjustment > 0)
     if isinstance(target, Progressive):
-        words += [f"order {target.order}, {target.substeps} substeps"] * (target.order > 1)
-        words += [f"re-injection {target.gamma}"] * (target.gamma > 0) + ["earlier belief"] * (target.earlier > 0)
-    return ", ".join([type(target).__name__, *words])
+        parts += [f"order {target.order}, {target.substeps} substeps"] * (target.order > 1)
+        parts += [f"re-injection {target.gamma}"] * (target.gamma > 0) + ["earlier belief"] * (
+            target.self_cond_shift > 0
+        )
+    return ", ".join([type(target).__name__, *parts])
 
 
 @torch.no_grad()
-def distance(student: Generator, of: Distill, batch: Batch, substeps: int, teacher: Generator) -> dict[str, Any]:
-    """`target_error` on held-out text, by one draw of noise."""
-    x = student.clean(batch)
+def held_out_target_error(
+    student: Generator, objective: StepDistillation, batch: Batch, substeps: int, teacher: Generator
+) -> dict[str, Any]:
+    """Target error on held-out text for one noise draw."""
+    x = encode_batch(student.codec, batch)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        draws = of.like.draw(x)
-        cost = target_error(of, student.path, x, batch.mask, draws, substeps, None, teacher.twin)
-    return {"Euler steps": substeps, "error": float(cost["error"]), "share of one step's": float(cost["share"])}
+        draws = objective.teacher_objective.sample_draws(x)
+        if not isinstance(draws, ELFDraws):
+            raise ValueError("target errors need teachers trained by ELFObjective")
+        cost = target_error(objective, student.path, x, batch.mask, draws, substeps, None, teacher.ema_net)
+    return {
+        "Euler steps": substeps,
+        "error": float(cost["error"]),
+        "share of one step's": float(cost["relative_error"]),
+    }

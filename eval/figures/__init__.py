@@ -1,1 +1,1 @@
-"""Figures: one file each; matplotlib is imported when one is drawn."""
+"""Figures, one module each; matplotlib is imported on demand."""

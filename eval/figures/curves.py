@@ -1,8 +1,8 @@
-"""The diagnostics' curves over training, from a run's metrics.csv."""
+"""Diagnostic curves over training, from a run's metrics.csv."""
 
 from pathlib import Path
 
-from ..report.folder import curves as read
+from ..report.folder import load_curves as read
 from .style import figure
 
 PANELS = (
@@ -16,16 +16,16 @@ PANELS = (
 )
 
 
-def curves(metrics: Path, path: Path) -> bool:
-    """Draw the curves that are there; False if there is none.
+def draw_curves(metrics: Path, path: Path) -> bool:
+    """Draw the logged curves; return False if there are none.
 
     Args:
         metrics: metrics.csv of a run.
-        path: of the figure, without a suffix.
+        path: figure path without a suffix.
     """
     broken: list[str] = []
-    found = read(metrics, broken)
-    panels = [panel for panel in PANELS if any(name in found for name in panel[2])]
+    curves = read(metrics, broken)
+    panels = [panel for panel in PANELS if any(name in curves for name in panel[2])]
     if not panels:
         return False
     caption = f"Logged by the callbacks while {metrics.parent.name} trained; held-out text, fixed noise."
@@ -33,8 +33,8 @@ def curves(metrics: Path, path: Path) -> bool:
     with figure(path, caption, len(panels), width=3.6) as drawn:
         for axis, (title, unit, names) in zip([drawn] if len(panels) == 1 else drawn, panels, strict=True):
             for name in names:
-                if name in found:
-                    axis.plot(*zip(*found[name], strict=True), "o-", label=name)
+                if name in curves:
+                    axis.plot(*zip(*curves[name], strict=True), "o-", label=name)
             axis.set(title=title, xlabel="optimizer steps", ylabel=unit)
             axis.set_ylim(bottom=0)
             axis.legend()

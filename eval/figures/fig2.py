@@ -1,4 +1,4 @@
-"""Fig. 2: a decoder hears the denoiser's own residual far louder than noise of the same length."""
+"""Fig. 2: the denoiser's residual damages decoding far more than noise of the same length."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,18 +6,18 @@ from typing import Any
 
 import torch
 
-from textflow.diagnostics.bootstrap import Ratio, joined
-from textflow.diagnostics.dabi import FACTORS, respond, smooth, summary
-from textflow.diagnostics.decoder_temperature import heated
-from textflow.diagnostics.perturbation import Read
+from textflow.diagnostics.bootstrap import Ratio, concat_batches
+from textflow.diagnostics.dabi import RESIDUAL_SCALES, continuous_dabi, measure_response, summarise_response
+from textflow.diagnostics.decoder_temperature import scale_logits
+from textflow.diagnostics.perturbation import DecodeFn
 from textflow.noise import Noise
 
-from .source import Source, named
-from .style import MARKS, PAPER, figure, legend
+from .source import FigureInput, named_oracle_input
+from .style import MARKERS, PUBLISHED_STYLE, figure, shared_legend
 
 Found = dict[str, Any]
 DEPTHS = (4, 8, 16)
-HEAT = (0.25, 1.0, 16.0)
+TEMPERATURES = (0.25, 1.0, 16.0)
 PUBLISHED = {
     "45.7, CE at f = 1": (45.7, 45.7),
     "21.2": (21.2, 21.2),
@@ -36,68 +36,84 @@ CAPTION = (
 )
 
 
-def numbers(n: int, seed: int, runs: Sequence[Source] = ()) -> Found:
-    """Responses by length and DABI by depth, of the world `text` and of runs.
+def compute(num_texts: int, seed: int, inputs: Sequence[FigureInput] = ()) -> Found:
+    """Responses by length and DABI by depth, for the oracle task `text` and for runs.
 
     Args:
-        n: texts.
-        seed: of world, texts and noise.
-        runs: trained generators with their own text.
+        num_texts: number of texts.
+        seed: random seed for the oracle task, texts and noise.
+        inputs: trained generators with real text.
     """
-    sources = [named("text", n, seed), *runs]
-    sweeps = {source.name: [response(source, 8, f) for f in FACTORS] for source in sources}
-    depths = {source.name: [response(source, k, 1.0) for k in DEPTHS] for source in sources}
-    heats = [{"temperature": h} | response(sources[0], 8, 1.0, h) for h in HEAT]
-    return {"sweep": sweeps, "depth": depths, "heat": heats, "smooth": said(blurred(sources[0]))}
+    sources = [named_oracle_input("text", num_texts, seed), *inputs]
+    sweeps = {source.name: [response_at(source, 8, f) for f in RESIDUAL_SCALES] for source in sources}
+    depths = {source.name: [response_at(source, k, 1.0) for k in DEPTHS] for source in sources}
+    heats = [{"temperature": h} | response_at(sources[0], 8, 1.0, h) for h in TEMPERATURES]
+    return {"sweep": sweeps, "depth": depths, "heat": heats, "smooth": ratio_fields(smooth_decoder_dabi(sources[0]))}
 
 
-def response(source: Source, steps: int, f: float, heat: float = 1.0, draws: int = 4) -> Found:
-    """Both ratios and what they are ratios of, at the last interior time of a grid."""
-    t, parts = source.model.grid.grid(steps)[-2], []
-    for seen, met, noise in source.terminals(t):
-        parts.append(respond(hot(seen.read, heat), seen.x, met.guess, seen.mask, noise, f, draws))
-    made = summary(joined(parts), f, draws, seed=source.seed)
-    size = {"K": steps, "t": t, "f": f, "positions": made.size.positions, "sequences": made.size.sequences}
-    return size | {"draws": draws, "ce": said(made.loss), "flip": said(made.flip)}
+def response_at(source: FigureInput, steps: int, scale: float, temperature: float = 1.0, draws: int = 4) -> Found:
+    """Both ratios with numerators and denominators, at the last interior time of a grid."""
+    t, parts = source.model.sampling_schedule.grid(steps)[-2], []
+    for inputs, posterior, noise in source.terminal_residuals(t):
+        parts.append(
+            measure_response(
+                with_temperature(inputs.decode, temperature),
+                inputs.x,
+                posterior.x0_pred,
+                inputs.mask,
+                noise,
+                scale,
+                draws,
+            )
+        )
+    made = summarise_response(concat_batches(parts), scale, draws, seed=source.seed)
+    size = {
+        "K": steps,
+        "t": t,
+        "scale": scale,
+        "positions": made.size.num_positions,
+        "sequences": made.size.num_sequences,
+    }
+    return size | {"draws": draws, "ce": ratio_fields(made.loss), "flip": ratio_fields(made.flip)}
 
 
-def hot(read: Read, heat: float) -> Read:
-    """A readout at a temperature."""
-    return lambda z: heated(read(z), heat)
+def with_temperature(read: DecodeFn, temperature: float) -> DecodeFn:
+    """Readout with a temperature."""
+    return lambda z: scale_logits(read(z), temperature)
 
 
-def blurred(source: Source) -> Ratio:
-    """DABI of a random linear decoder of the same residuals."""
-    seen, met, noise = next(source.terminals(source.model.grid.grid(8)[-2]))
-    wide = Noise([source.seed]).normal(seen.x.shape[-1], 4 * seen.x.shape[-1])[0]
-    return smooth(lambda z: z @ wide, seen.x, met.guess, seen.mask, noise)
+def smooth_decoder_dabi(source: FigureInput) -> Ratio:
+    """DABI of a random linear decoder for the same residuals."""
+    inputs, posterior, noise = next(source.terminal_residuals(source.model.sampling_schedule.grid(8)[-2]))
+    wide = Noise([source.seed]).normal(inputs.x.shape[-1], 4 * inputs.x.shape[-1])[0]
+    return continuous_dabi(lambda z: z @ wide, inputs.x, posterior.x0_pred, inputs.mask, noise)
 
 
-def said(ratio: Ratio) -> Found:
-    """A ratio with its interval; only a lower bound where no more is known."""
-    bounded = {"value": ratio.value if ratio.measured else None, "low": ratio.low}
+def ratio_fields(ratio: Ratio) -> Found:
+    """Ratio with its interval, or a lower bound if the value is unknown."""
+    bounded = {"value": ratio.value if ratio.has_value else None, "low": ratio.low}
     high = ratio.high if ratio.high < torch.inf else None
     return bounded | {"high": high, "along": ratio.numerator, "random": ratio.denominator}
 
 
-def draw(found: Found, path: Path, caption: str = CAPTION) -> None:
+def draw(results: Found, path: Path, caption: str = CAPTION) -> None:
     """Nats, flips and ratios."""
     with figure(path, caption, 3, 4.0, 3.9) as (nats, flips, ratios):
         for axis, key, unit in ((nats, "ce", "nats a token"), (flips, "flip", "share of tokens flipped")):
-            for i, (name, rows) in enumerate(found["sweep"].items()):
-                f = [row["f"] for row in rows]
-                axis.plot(f, [r[key]["along"] for r in rows], "-", marker=MARKS[i], color=f"C{i}", label=f"{name}: r")
+            for i, (name, rows) in enumerate(results["sweep"].items()):
+                f = [row["scale"] for row in rows]
+                axis.plot(f, [r[key]["along"] for r in rows], "-", marker=MARKERS[i], color=f"C{i}", label=f"{name}: r")
                 random = [r[key]["random"] for r in rows]
-                axis.plot(f, random, ":", marker=MARKS[i], mfc="w", color=f"C{i}", label=f"{name}: random")
-            axis.axvline(0.8, **PAPER, label="published: onset f = .8")
+                axis.plot(f, random, ":", marker=MARKERS[i], mfc="w", color=f"C{i}", label=f"{name}: random")
+            axis.axvline(0.8, **PUBLISHED_STYLE, label="published: onset f = .8")
             axis.set(xlabel="length of the disturbance f (residuals)", ylabel=unit)
         nats.set_yscale("symlog", linthresh=1e-3)
         nats.set_ylim(bottom=0)
-        legend(nats, flips, side="outside upper left", columns=5)
-        compare(ratios, found)
+        shared_legend(nats, flips, location="outside upper left", columns=5)
+        draw_comparison(ratios, results)
 
 
-def compare(axis: Any, found: Found) -> None:
+def draw_comparison(axis: Any, found: Found) -> None:
     """DABI of everything on one logarithmic axis, published values in grey."""
     rows: list[tuple[str, Found]] = []
     for name, depth in found["depth"].items():
@@ -112,7 +128,7 @@ def compare(axis: Any, found: Found) -> None:
         colour, mark = "C1" if "CE" in name else "C0", "o" if r["value"] else ">"
         axis.errorbar([middle], [y], xerr=ends, fmt=mark, color=colour)
     for y, (_, (low, high)) in enumerate(published, len(rows)):
-        axis.plot([low, high], [y, y], "-", marker="D", color=PAPER["color"], mfc="w")
+        axis.plot([low, high], [y, y], "-", marker="D", color=PUBLISHED_STYLE["color"], mfc="w")
     names = [name for name, _ in rows] + [name for name, _ in published]
     axis.set(xscale="log", xlabel="DABI, along r / random (dimensionless)", ylim=(len(names) - 0.4, -0.6))
     axis.set_yticks(range(len(names)), names, fontsize=7)

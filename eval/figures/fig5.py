@@ -1,4 +1,4 @@
-"""Fig. 5: separated modes, what a smooth map must miss and how stiff it must be [rebuilt]."""
+"""Fig. 5: separated modes, minimum missed mass and minimum stiffness of a smooth map [rebuilt]."""
 
 import math
 from collections.abc import Sequence
@@ -6,26 +6,26 @@ from pathlib import Path
 from typing import Any
 
 from textflow.noise import Noise
-from textflow.oracle.coarea import Curved, coarea
+from textflow.oracle.coarea import CurvedInterface, coarea
 from textflow.oracle.separated import (
-    balanced,
-    blocks,
-    isoperimetric,
-    missed,
-    perimeter,
-    products,
-    simplex,
-    slope,
+    balanced_cells,
+    box_perimeter,
+    crofton_perimeter,
+    factorisation_gain,
+    isoperimetric_bound,
+    log_log_slope,
+    missed_mass,
+    simplex_perimeter,
 )
 
-from .source import Source
-from .style import MARKS, PAPER, figure
+from .source import FigureInput
+from .style import MARKERS, PUBLISHED_STYLE, figure
 
 Found = dict[str, Any]
 STIFFNESS = (2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 16.0)
-FEW = (2, 3, 4, 8, 16)
-MANY = (2, 4, 8, 16, 64, 256, 1024, 4096, 65536)
-AXES = (8, 12, 16, 24, 32)  # slabs an axis
+SIMPLEX_MODES = (2, 3, 4, 8, 16)
+PERIMETER_MODES = (2, 4, 8, 16, 64, 256, 1024, 4096, 65536)
+SLABS_PER_AXIS = (8, 12, 16, 24, 32)  # slabs an axis
 PUBLISHED = {"slope of missed mass over stiffness": (-0.97, -0.90), "law of the perimeter": "sqrt(log M)"}
 CAPTION = (
     "A map of Lipschitz constant Λ from Gaussian noise to M equal modes with gaps κ. (a) Theorem 5: mass left between"
@@ -38,81 +38,85 @@ CAPTION = (
 )
 
 
-def numbers(n: int, seed: int, runs: Sequence[Source] = ()) -> Found:
-    """The separated regime's laws.
+def compute(num_texts: int, seed: int, inputs: Sequence[FigureInput] = ()) -> Found:
+    """Laws of the separated regime.
 
     Args:
-        n: lines of a perimeter's estimate are 2 n; samples of the coarea formula 4000 n.
-        seed: of the random cells and of the samples.
-        runs: not looked at.
+        num_texts: n; a perimeter estimate uses 2 n lines, the coarea formula 4000 n samples.
+        seed: random seed for the cells and samples.
+        inputs: unused.
     """
-    mass = {str(m): missed(m, STIFFNESS).tolist() for m in FEW}
-    boxes = {str(k): [(float(m**k), products(m, k)) for m in AXES] for k in (1, 2, 3, 4)}
-    random = {m: balanced(m, 256, Noise([seed])) for m in (16, 64, 256)}
-    cells = [(m, *perimeter(each, Noise([seed + 1]), max(n // 2, 64))) for m, each in random.items()]
-    made = coarea(Curved(), Noise([seed]), samples=min(4000 * n, 2_000_000))
+    mass = {str(m): missed_mass(m, STIFFNESS).tolist() for m in SIMPLEX_MODES}
+    boxes = {str(k): [(float(m**k), box_perimeter(m, k)) for m in SLABS_PER_AXIS] for k in (1, 2, 3, 4)}
+    random = {m: balanced_cells(m, 256, Noise([seed])) for m in (16, 64, 256)}
+    cells = [(m, *crofton_perimeter(each, Noise([seed + 1]), max(num_texts // 2, 64))) for m, each in random.items()]
+    made = coarea(CurvedInterface(), Noise([seed]), num_samples=min(4000 * num_texts, 2_000_000))
     return {
         "missed": {"stiffness": list(STIFFNESS), "mass": mass},
-        "slopes": {m: slope(STIFFNESS, y) for m, y in mass.items()},
+        "slopes": {m: log_log_slope(STIFFNESS, y) for m, y in mass.items()},
         "perimeter": {
-            "modes": list(MANY),
-            "simplex": simplex(MANY).tolist(),
-            "bound": isoperimetric(MANY).tolist(),
+            "modes": list(PERIMETER_MODES),
+            "simplex": simplex_perimeter(PERIMETER_MODES).tolist(),
+            "bound": isoperimetric_bound(PERIMETER_MODES).tolist(),
             "boxes": boxes,
-            "box_slopes": {k: slope([m for m, _ in y], [p for _, p in y]) for k, y in boxes.items()},
+            "box_slopes": {k: log_log_slope([m for m, _ in y], [p for _, p in y]) for k, y in boxes.items()},
             "voronoi": cells,
         },
-        "blocks": {"modes": 4096, "parts": [1, 2, 3, 4, 6], "ratio": blocks(4096, [1, 2, 3, 4, 6]).tolist()},
-        "coarea": {"sampled": list(made.sampled), "integral": made.integral, "bound": made.bound},
+        "blocks": {
+            "modes": 4096,
+            "parts": [1, 2, 3, 4, 6],
+            "ratio": factorisation_gain(4096, [1, 2, 3, 4, 6]).tolist(),
+        },
+        "coarea": {"sampled": list(made.monte_carlo), "integral": made.integral, "bound": made.bound},
     }
 
 
-def draw(found: Found, path: Path, caption: str = CAPTION) -> None:
+def draw(results: Found, path: Path, caption: str = CAPTION) -> None:
     """Four panels."""
     with figure(path, caption, 2, 5.6, 3.6, rows=2) as (mass, edge, depth, tube):
-        x = found["missed"]["stiffness"]
-        for i, (m, y) in enumerate(found["missed"]["mass"].items()):
-            mass.plot(x, y, "-", marker=MARKS[i], ms=4, label=f"M = {m}: slope {found['slopes'][m]:.3f}")
+        x = results["missed"]["stiffness"]
+        for i, (m, y) in enumerate(results["missed"]["mass"].items()):
+            mass.plot(x, y, "-", marker=MARKERS[i], ms=4, label=f"M = {m}: slope {results['slopes'][m]:.3f}")
         for power, style in ((-0.90, (0, (4, 2))), (-0.97, (0, (1, 1)))):
             parallel = [0.9 * (v / x[0]) ** power for v in x]
-            mass.plot(x, parallel, **PAPER | {"linestyle": style}, label=f"published: {power}")
+            mass.plot(x, parallel, **PUBLISHED_STYLE | {"linestyle": style}, label=f"published: {power}")
         mass.set(xlabel="stiffness Λ/κ (dimensionless)", ylabel="missed mass", title="(a)")
         mass.loglog()
         mass.set_xticks([2, 4, 8, 16], ["2", "4", "8", "16"])
         mass.minorticks_off()
-        edges(edge, found["perimeter"])
-        steeper(depth, found["blocks"])
-        curved(tube, found["coarea"])
+        draw_perimeter(edge, results["perimeter"])
+        draw_blocks(depth, results["blocks"])
+        draw_coarea(tube, results["coarea"])
         for axis in (mass, edge, depth):
             axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=7.5)
 
 
-def edges(axis: Any, found: Found) -> None:
+def draw_perimeter(axis: Any, found: Found) -> None:
     """Perimeter against the number of modes."""
     modes = found["modes"]
     axis.plot(modes, found["simplex"], "-o", ms=4, label="simplex, n >= M - 1")
     axis.plot(modes, found["bound"], ":", color="C0", label="isoperimetric bound")
-    axis.plot(modes, [math.sqrt(math.log(m)) for m in modes], **PAPER, label="published law: √(log M)")
+    axis.plot(modes, [math.sqrt(math.log(m)) for m in modes], **PUBLISHED_STYLE, label="published law: √(log M)")
     m, p, error = zip(*found["voronoi"], strict=True)
     axis.errorbar(m, p, yerr=[1.96 * e for e in error], fmt="k*", label="random cells, n = 256")
     for i, (n, boxes) in enumerate(found["boxes"].items(), 1):
         name = f"boxes, n = {n}: slope {found['box_slopes'][n]:.3f}"
-        axis.plot(*zip(*boxes, strict=True), "--", marker=MARKS[i], ms=3, color=f"C{i}", label=name)
+        axis.plot(*zip(*boxes, strict=True), "--", marker=MARKERS[i], ms=3, color=f"C{i}", label=name)
     axis.set(xscale="log", yscale="log", xlabel="modes M", ylabel="perimeter P (weighted by φ)", title="(b)")
 
 
-def steeper(axis: Any, found: Found) -> None:
+def draw_blocks(axis: Any, found: Found) -> None:
     """Gain of depth."""
     parts = found["parts"]
     axis.plot(parts, found["ratio"], "-o", label="S(M) / S(M^(1/B)), exact")
-    axis.plot(parts, [math.sqrt(b) for b in parts], **PAPER, label="published: √B")
+    axis.plot(parts, [math.sqrt(b) for b in parts], **PUBLISHED_STYLE, label="published: √B")
     axis.set(xlabel="blocks B", ylabel="stiffness of one map / of a block", title=f"(c) M = {found['modes']}")
     axis.set_xticks(parts)
     axis.set_ylim(bottom=0)
 
 
-def curved(axis: Any, found: Found) -> None:
-    """Three ways to one density."""
+def draw_coarea(axis: Any, found: Found) -> None:
+    """Three estimates of one density."""
     value, error = found["sampled"]
     axis.errorbar([0], [value], yerr=[1.96 * error], fmt="o", capsize=4)
     axis.plot([1], [found["integral"]], "s", color="C1")

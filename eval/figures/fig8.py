@@ -1,4 +1,4 @@
-"""Fig. 8: how much of a text is decided in sight of its other tokens, and what that sight is worth."""
+"""Fig. 8: share of token pairs decided sequentially (CCI), and the benefit of feeding choices back."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,29 +6,29 @@ from typing import Any
 
 import torch
 
-from textflow.diagnostics.ablation import Ablated, ablation
+from textflow.diagnostics.ablation import SoftFeedback, ablation
 from textflow.diagnostics.cci import cci
-from textflow.diagnostics.sample_callbacks import chosen
-from textflow.escapes import Commit, Escape, Soft, Tube
+from textflow.diagnostics.sample_callbacks import generator_cci
+from textflow.escapes import Commit, Escape, LowConfidence, NoEscape
 from textflow.metrics import mean_entropy
 from textflow.models.generator import Generator
 from textflow.noise import Noise, sample_seeds
-from textflow.oracle import WORLDS, World, autoregressive, masked
-from textflow.samplers import Euler, Relook, Renoise, Sampler
-from textflow.schedules import Clock, LogitNormal
+from textflow.oracle import ORACLE_TASKS, OracleTask, decode_autoregressive, decode_masked
+from textflow.samplers import Ancestral, Euler, LowNoiseResample, Sampler
+from textflow.schedules import LogitNormal, TimeSchedule
 
-from ..oracle.methods import fresh
-from .source import TUNED, Source
-from .style import MARKS, PAPER, figure, legend
+from ..oracle.methods import fresh_seed
+from .source import TUNED_GRID, FigureInput
+from .style import MARKERS, PUBLISHED_STYLE, figure, shared_legend
 
 Found = dict[str, Any]
 DEPTHS = (2, 4, 8, 16)
-WAYS: dict[str, tuple[Sampler, Escape, Clock]] = {
-    "ODE": (Euler(), Soft(), TUNED),
-    "sampled commit": (Renoise(), Commit("sample"), TUNED),
-    "mode commit": (Renoise(), Commit(), TUNED),
-    "tube commit": (Renoise(1.0, 0.0), Commit(gate=Tube(0.8)), TUNED),
-    "relook": (Relook(0.5), Commit(), LogitNormal(-0.1, 0.1)),
+SAMPLING_METHODS: dict[str, tuple[Sampler, Escape, TimeSchedule]] = {
+    "ODE": (Euler(), NoEscape(), TUNED_GRID),
+    "sampled commit": (Ancestral(), Commit("sample"), TUNED_GRID),
+    "mode commit": (Ancestral(), Commit(), TUNED_GRID),
+    "tube commit": (Ancestral(1.0, 0.0), Commit(gate=LowConfidence(0.8)), TUNED_GRID),
+    "low-noise": (LowNoiseResample(0.5), Commit(), LogitNormal(-0.1, 0.1)),
 }
 PUBLISHED = {"autoregression without its choices": "collapses"}
 CAPTION = (
@@ -36,73 +36,85 @@ CAPTION = (
     " the noise leaves of it; masked readers have (1 - 1/K) L / (L - 1). Right: commit ablation [ours], nats a token"
     " under the true prior with each choice fed, and with its soft expectation fed in its place (same seeds). The"
     " abstract says that removing commitment from autoregressive decoders collapses generation; the measures are not"
-    " public, and these are the project's reconstruction. World `chain`, times by LogitNormal(-.2, .4), of relook by"
+    " public, and these are the project's reconstruction. World `chain`, times by LogitNormal(-.2, .4), of low-noise by"
     " LogitNormal(-.1, .1)."
 )
 
 
-def numbers(n: int, seed: int, runs: Sequence[Source] = ()) -> Found:
-    """CCI by depth, and what is lost when choices are fed softly.
+def compute(num_texts: int, seed: int, inputs: Sequence[FigureInput] = ()) -> Found:
+    """CCI by depth, and the loss when expectations are fed instead of choices.
 
     Args:
-        n: texts of each.
-        seed: of world and samples.
-        runs: trained generators: their own escape, and mode commit.
+        num_texts: number of texts per setting.
+        seed: random seed for the oracle task and samples.
+        inputs: trained generators, sampled with their own escape and with mode commit.
     """
-    world, seeds = WORLDS["chain"](fresh(seed)), sample_seeds(seed, 0, n)
+    world, seeds = ORACLE_TASKS["chain"](fresh_seed(seed)), sample_seeds(seed, 0, num_texts)
     with torch.no_grad():
-        rows = [walked(world, name, k, seeds) for name in WAYS for k in DEPTHS]
-        rows += [read(world, order, k, seeds) for order in ("masked, random", "masked, dilated") for k in DEPTHS]
-        rows.append(read(world, "autoregressive", world.length, seeds))
-        found = [of_run(source, k, seeds[:64]) for source in runs for k in (4, 8)]
-    truth = world.draw(Noise(sample_seeds(seed + 1, 0, n)))
-    return {"rows": rows, "true_nll": float(world.prior.nll(truth).mean()), "runs": found}
+        rows = [measure_method(world, name, k, seeds) for name in SAMPLING_METHODS for k in DEPTHS]
+        rows += [
+            measure_discrete(world, order, k, seeds) for order in ("masked, random", "masked, dilated") for k in DEPTHS
+        ]
+        rows.append(measure_discrete(world, "autoregressive", world.length, seeds))
+        result = [measure_run(source, k, seeds[:64]) for source in inputs for k in (4, 8)]
+    truth = world.sample(Noise(sample_seeds(seed + 1, 0, num_texts)))
+    return {"rows": rows, "true_nll": float(world.prior.nll(truth).mean()), "runs": result}
 
 
-def walked(world: World, name: str, steps: int, seeds: list[int]) -> Found:
-    """A sampler with its escape, and the same with its choices fed softly."""
-    sampler, escape, grid = WAYS[name]
-    model = world.generator(sampler=sampler, escape=escape, grid=grid)
-    made, soft = (model.sample(seeds, steps, escape=e) for e in (escape, Ablated(escape)))
-    return lost(world, made.ids, soft.ids) | {"method": name, "K": steps, "cci": chosen(model, made, Noise(seeds))}
+def measure_method(task: OracleTask, name: str, steps: int, seeds: list[int]) -> Found:
+    """Sampler with its escape, and the same sampler with expectations fed."""
+    sampler, escape, grid = SAMPLING_METHODS[name]
+    model = task.make_generator(sampler=sampler, escape=escape, sampling_schedule=grid)
+    made, soft = (model.sample(seeds, steps, escape=e) for e in (escape, SoftFeedback(escape)))
+    return measure_ablation(task, made.ids, soft.ids) | {
+        "method": name,
+        "K": steps,
+        "cci": generator_cci(model, made, Noise(seeds)),
+    }
 
 
-def read(world: World, name: str, calls: int, seeds: list[int]) -> Found:
-    """A reader with a categorical trace, and the same with expectations fed."""
+def measure_discrete(task: OracleTask, name: str, calls: int, seeds: list[int]) -> Found:
+    """Discrete decoder with a categorical trace, and the same decoder with expectations fed."""
     if name == "autoregressive":
-        made, soft = (autoregressive(world, Noise(seeds), soft) for soft in (False, True))
+        made, soft = (decode_autoregressive(task, Noise(seeds), soft) for soft in (False, True))
     else:
         order: Any = name.split(", ")[1]
-        made, soft = (masked(world, calls, Noise(seeds), order, soft) for soft in (False, True))
-    share = cci(made.fed, made.ids, [1.0] * len(made.fed), torch.ones_like(made.ids, dtype=torch.bool)).value
-    return lost(world, made.ids, soft.ids) | {"method": name, "K": calls, "cci": share}
+        made, soft = (decode_masked(task, calls, Noise(seeds), order, soft) for soft in (False, True))
+    share = cci(made.fed_ids, made.ids, [1.0] * len(made.fed_ids), torch.ones_like(made.ids, dtype=torch.bool)).value
+    return measure_ablation(task, made.ids, soft.ids) | {"method": name, "K": calls, "cci": share}
 
 
-def lost(world: World, hard: torch.Tensor, soft: torch.Tensor) -> Found:
+def measure_ablation(task: OracleTask, hard: torch.Tensor, soft: torch.Tensor) -> Found:
     """Nats and entropy with and without the choices."""
     mask = torch.ones_like(hard, dtype=torch.bool)
-    found = ablation(hard, soft, lambda ids: world.prior.nll(ids).sum(1), mask)
-    changed = {"changed": found.relative_change, "h1": found.entropy, "soft_h1": found.soft_entropy}
-    return {"nll": found.nll, "soft_nll": found.soft_nll} | changed
+    result = ablation(hard, soft, lambda ids: task.prior.nll(ids).sum(1), mask)
+    changed = {"changed": result.relative_change, "h1": result.entropy, "ablated_h1": result.soft_entropy}
+    return {"nll": result.nll, "ablated_nll": result.soft_nll} | changed
 
 
-def of_run(source: Source, steps: int, seeds: list[int]) -> Found:
+def measure_run(source: FigureInput, steps: int, seeds: list[int]) -> Found:
     """CCI and entropy of a run with mode commit, and the share of tokens that its choices decide."""
     model: Generator = source.model
-    made, soft = (model.sample(seeds, steps, Renoise(), escape=e) for e in (Commit(), Ablated(Commit())))
+    made, soft = (model.sample(seeds, steps, Ancestral(), escape=e) for e in (Commit(), SoftFeedback(Commit())))
     h1, soft_h1 = (mean_entropy([row.tolist() for row in part.ids]) for part in (made, soft))
     differ = float((made.ids != soft.ids).double().mean())
-    said: Found = {"method": f"{source.name}: mode commit", "K": steps, "changed": differ, "h1": h1, "soft_h1": soft_h1}
-    return said | {"cci": chosen(model, made, Noise(seeds))}
+    record: Found = {
+        "method": f"{source.name}: mode commit",
+        "K": steps,
+        "changed": differ,
+        "h1": h1,
+        "ablated_h1": soft_h1,
+    }
+    return record | {"cci": generator_cci(model, made, Noise(seeds))}
 
 
-def draw(found: Found, path: Path, caption: str = CAPTION) -> None:
+def draw(results: Found, path: Path, caption: str = CAPTION) -> None:
     """CCI by depth; nats with and without the choices."""
     with figure(path, caption, 2, 5.4, 4.4) as (share, nats):
-        rows, names = found["rows"], list(dict.fromkeys(row["method"] for row in found["rows"] + found["runs"]))
+        rows, names = results["rows"], list(dict.fromkeys(row["method"] for row in results["rows"] + results["runs"]))
         for i, name in enumerate(names):
-            own = [row for row in [*rows, *found["runs"]] if row["method"] == name]
-            k, style = [row["K"] for row in own], {"color": f"C{i % 7}", "marker": MARKS[i]}
+            own = [row for row in [*rows, *results["runs"]] if row["method"] == name]
+            k, style = [row["K"] for row in own], {"color": f"C{i % 7}", "marker": MARKERS[i]}
             size: Found = {"ms": 11, "mfc": "w"} if name == "masked, random" else {"ms": 5}  # both orders coincide
             share.plot(k, [row["cci"] for row in own], "-" if i < 7 else ":", label=name, **style, **size)
         share.set(xlabel="network calls K", ylabel="CCI (share of pairs)", ylim=(-0.03, 1.05))
@@ -111,11 +123,11 @@ def draw(found: Found, path: Path, caption: str = CAPTION) -> None:
         at = [row for row in rows if row["K"] in (4, 32)]
         for y, row in enumerate(at):
             colour = f"C{names.index(row['method']) % 7}"
-            nats.plot([row["nll"], row["soft_nll"]], [y, y], "-", color=colour)
-            nats.plot(row["nll"], y, marker=MARKS[names.index(row["method"])], color=colour)
-            nats.plot(row["soft_nll"], y, marker=MARKS[names.index(row["method"])], color=colour, mfc="w")
-        nats.axvline(found["true_nll"], **PAPER | {"color": "k"})
-        nats.text(found["true_nll"], -0.75, " true text", fontsize=7)
+            nats.plot([row["nll"], row["ablated_nll"]], [y, y], "-", color=colour)
+            nats.plot(row["nll"], y, marker=MARKERS[names.index(row["method"])], color=colour)
+            nats.plot(row["ablated_nll"], y, marker=MARKERS[names.index(row["method"])], color=colour, mfc="w")
+        nats.axvline(results["true_nll"], **PUBLISHED_STYLE | {"color": "k"})
+        nats.text(results["true_nll"], -0.75, " true text", fontsize=7)
         nats.set_yticks(range(len(at)), [f"{row['method']}, K = {row['K']}" for row in at], fontsize=7.5)
         nats.set(xlabel="NLL, nats a token (filled: choices fed; open: expectations fed)", ylim=(len(at) - 0.4, -1))
-        legend(share, side="outside upper left", columns=5)
+        shared_legend(share, location="outside upper left", columns=5)

@@ -1,30 +1,30 @@
-"""Judged: what re-injection and commitment are worth on a trained run, under the local scorer."""
+"""Re-injection and commitment on a trained run, under the local scorer."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from textflow.diagnostics import Ablated
-from textflow.escapes import Commit, Escape, Fair, Schedule, Soft
+from textflow.diagnostics import SoftFeedback
+from textflow.escapes import Commit, ConfidenceSchedule, Escape, LogitAdjustment, NoEscape
 from textflow.metrics import Scorer
-from textflow.samplers import Euler, Reinject, Renoise, Sampler
+from textflow.samplers import Ancestral, Euler, Reinject, Sampler
 
 from ..measure import evaluate
-from .source import Source
-from .style import MARKS, figure, legend
+from .source import FigureInput
+from .style import MARKERS, figure, shared_legend
 
 Found = dict[str, Any]
 DEPTHS = (4, 8)
-WAYS: dict[str, tuple[Sampler, Escape]] = {
-    "ODE": (Euler(), Soft()),
-    "re-injection .5": (Reinject(0.5), Soft()),
-    "re-injection 1.5": (Reinject(1.5), Soft()),
-    "mode commit": (Renoise(), Commit()),
-    "mode commit, means fed": (Renoise(), Ablated(Commit())),
-    "mode commit, fair .2": (Renoise(), Fair(Commit())),
-    "mode commit, fair .3": (Renoise(), Fair(Commit(), 0.3)),
-    "sampled commit": (Renoise(), Commit("sample")),
-    "commit by a schedule": (Renoise(), Commit(gate=Schedule())),
+SAMPLING_METHODS: dict[str, tuple[Sampler, Escape]] = {
+    "ODE": (Euler(), NoEscape()),
+    "re-injection .5": (Reinject(0.5), NoEscape()),
+    "re-injection 1.5": (Reinject(1.5), NoEscape()),
+    "mode commit": (Ancestral(), Commit()),
+    "mode commit, means fed": (Ancestral(), SoftFeedback(Commit())),
+    "mode commit, logit-adjusted .2": (Ancestral(), LogitAdjustment(Commit())),
+    "mode commit, logit-adjusted .3": (Ancestral(), LogitAdjustment(Commit(), 0.3)),
+    "sampled commit": (Ancestral(), Commit("sample")),
+    "commit by a schedule": (Ancestral(), Commit(gate=ConfidenceSchedule())),
 }
 CAPTION = (
     "Samples of a trained run at 4 and 8 steps under the local scorer, perplexity beside entropy: the lower right is"
@@ -34,42 +34,49 @@ CAPTION = (
 )
 
 
-def numbers(n: int, seed: int, runs: Sequence[Source], scorer: Scorer) -> Found:
-    """A row for each way to sample and number of steps.
+def compute(num_samples: int, seed: int, inputs: Sequence[FigureInput], scorer: Scorer) -> Found:
+    """Rows for each sampler and number of steps.
 
     Args:
-        n: samples of each.
-        seed: of the samples.
-        runs: trained generators.
-        scorer: the language model that judges.
+        num_samples: number of samples per sampler and number of steps.
+        seed: random seed for sampling.
+        inputs: trained generators.
+        scorer: scoring language model.
     """
-    return {"rows": [row(source, name, k, n, seed, scorer) for source in runs for name in WAYS for k in DEPTHS]}
+    return {
+        "rows": [
+            evaluate_method(source, name, k, num_samples, seed, scorer)
+            for source in inputs
+            for name in SAMPLING_METHODS
+            for k in DEPTHS
+        ]
+    }
 
 
-def row(source: Source, name: str, steps: int, n: int, seed: int, scorer: Scorer) -> Found:
-    """The record of one way; the run's own way is put back."""
+def evaluate_method(source: FigureInput, name: str, steps: int, n: int, seed: int, scorer: Scorer) -> Found:
+    """Record of one sampler; the run's own sampler is restored afterwards."""
     model = source.model
     own = model.sampler, model.escape
     try:
-        model.sampler, model.escape = WAYS[name]
+        model.sampler, model.escape = SAMPLING_METHODS[name]
         (record,) = evaluate(model, scorer, [steps], n, seed)
     finally:
         model.sampler, model.escape = own
     return record | {"source": source.name, "method": name, "K": steps}
 
 
-def draw(found: Found, path: Path, caption: str = CAPTION) -> None:
+def draw(results: Found, path: Path, caption: str = CAPTION) -> None:
     """Perplexity against entropy, a panel for each number of steps."""
     with figure(path, caption, len(DEPTHS), 4.6, 3.9) as axes:
         for axis, steps in zip(axes, DEPTHS, strict=True):
-            for i, name in enumerate(WAYS):
-                rows = [r for r in found["rows"] if (r["method"], r["K"]) == (name, steps)]
+            for i, name in enumerate(SAMPLING_METHODS):
+                rows = [r for r in results["rows"] if (r["method"], r["K"]) == (name, steps)]
                 x, y = [r["entropy"] for r in rows], [r["perplexity"] for r in rows]
                 spans = [r["intervals"]["perplexity"] for r in rows]
                 sides = [[v - low for v, (low, _) in zip(y, spans, strict=True)]]
                 sides.append([high - v for v, (_, high) in zip(y, spans, strict=True)])
-                axis.errorbar(x, y, yerr=sides, fmt=MARKS[i % len(MARKS)], color=f"C{i}", capsize=2, label=name)
+                axis.errorbar(x, y, yerr=sides, fmt=MARKERS[i % len(MARKERS)], color=f"C{i}", capsize=2, label=name)
             axis.set(xlabel="entropy (nats, scorer's tokens)", ylabel="perplexity", title=f"K = {steps}", yscale="log")
             axis.yaxis.set_major_formatter("{x:g}")
             axis.yaxis.set_minor_formatter("{x:g}")
-        legend(*axes, side="outside upper left", columns=4)
+        shared_legend(*axes, location="outside upper left", columns=4)

@@ -1,34 +1,34 @@
-"""What a figure is drawn from: a generator with real text, be it an oracle world or a trained run."""
+"""Figure inputs: a generator with real text, from an oracle task or a trained run."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 
-from textflow.diagnostics.base import Look, look
-from textflow.diagnostics.residual import Terminal, terminal
+from textflow.diagnostics.base import DiagnosticInputs, diagnostic_inputs
+from textflow.diagnostics.residual import TerminalPosterior, terminal_posterior
 from textflow.models.generator import Generator
 from textflow.noise import Noise, sample_seeds
-from textflow.oracle import WORLDS, Atoms, Chain, Exact, World
-from textflow.paths import Linear
-from textflow.schedules import Clock, LogitNormal
+from textflow.oracle import ORACLE_TASKS, Chain, ExactPosterior, GaussianAtoms, OracleTask
+from textflow.paths import LinearPath
+from textflow.schedules import LogitNormal, TimeSchedule
 from textflow.types import Batch, Latents
 
-from ..oracle.methods import fresh
+from ..oracle.methods import fresh_seed
 
-TUNED = LogitNormal(-0.2, 0.4)  # where the tokens of the worlds are decided
-ROWS = 64  # texts at a time
+TUNED_GRID = LogitNormal(-0.2, 0.4)  # where the tokens of the worlds are decided
+BATCH_SIZE = 64  # texts at a time
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
-    """A generator and real text.
+class FigureInput:
+    """Generator with real text.
 
     Args:
-        name: as the legend says it.
-        model: a world's, or trained.
-        batches: real text.
-        seed: of the noise.
+        name: name in the legend.
+        model: generator of an oracle task, or a trained one.
+        batches: batches of real text.
+        seed: random seed for the noise.
     """
 
     name: str
@@ -36,49 +36,56 @@ class Source:
     batches: list[Batch]
     seed: int = 0
 
-    def looks(self) -> Iterator[tuple[Look, Noise]]:
-        """Each batch as the model sees it, with its own streams; latents of a world lie in their tokens' clouds."""
+    def diagnostic_inputs(self) -> Iterator[tuple[DiagnosticInputs, Noise]]:
+        """Model inputs of each batch, with their own noise streams; oracle latents are drawn from token clouds."""
         done = 0
         for batch in self.batches:
             noise, codec = Noise(sample_seeds(self.seed, done, len(batch.ids))), self.model.codec
-            seen, done = look(self.model, batch), done + len(batch.ids)
-            yield seen._replace(x=codec.latents(batch.ids, noise)) if isinstance(codec, Atoms) else seen, noise
+            inputs, done = diagnostic_inputs(self.model, batch), done + len(batch.ids)
+            yield (
+                inputs._replace(x=codec.sample_latents(batch.ids, noise))
+                if isinstance(codec, GaussianAtoms)
+                else inputs,
+                noise,
+            )
 
-    def terminals(self, t: float) -> Iterator[tuple[Look, Terminal, Noise]]:
-        """Real text noised to t, and the belief about it."""
-        for seen, noise in self.looks():
-            yield seen, terminal(seen.denoise, seen.path, seen.x, seen.mask, t, noise), noise
-
-
-def of_world(world: World, n: int, seed: int = 0, grid: Clock = LogitNormal()) -> Source:
-    """A world as a source of true texts.
-
-    Args:
-        world: exact or spoilt.
-        n: texts.
-        seed: of texts and noise.
-        grid: of sampling times; default: ELF's.
-    """
-    ids = world.draw(Noise(sample_seeds(seed + 1, 0, n)))
-    batches = [Batch(part, torch.ones_like(part, dtype=torch.bool)) for part in torch.split(ids, ROWS)]
-    return Source(f"world {world.name}", world.generator(grid=grid), batches, seed)
+    def terminal_residuals(self, t: float) -> Iterator[tuple[DiagnosticInputs, TerminalPosterior, Noise]]:
+        """Real text noised to t, and the posterior given it."""
+        for inputs, noise in self.diagnostic_inputs():
+            yield inputs, terminal_posterior(inputs.denoise, inputs.path, inputs.x, inputs.mask, t, noise), noise
 
 
-def named(name: str, n: int, seed: int = 0, grid: Clock = LogitNormal()) -> Source:
-    """One of the three worlds, of a seed that nothing was tuned on."""
-    return of_world(WORLDS[name](fresh(seed)), n, seed, grid)
-
-
-def independent(name: str, codes: Latents, tau: float, scale: float = 1.0) -> World:
-    """A world without context: uniform tokens, each on its own, as clouds of size tau.
+def oracle_input(task: OracleTask, num_texts: int, seed: int = 0, grid: TimeSchedule = LogitNormal()) -> FigureInput:
+    """Figure input of an oracle task.
 
     Args:
-        name: of the world.
-        codes: E, [1, V, d].
-        tau: standard deviation of a cloud.
-        scale: of the noise at t = 0.
+        task: oracle task, exact or corrupted.
+        num_texts: number of texts.
+        seed: random seed for texts and noise.
+        grid: sampling time schedule; default: ELF's.
     """
-    vocab, path = codes.shape[1], Linear(scale=scale, floor=1e-9)
+    ids = task.sample(Noise(sample_seeds(seed + 1, 0, num_texts)))
+    batches = [Batch(part, torch.ones_like(part, dtype=torch.bool)) for part in torch.split(ids, BATCH_SIZE)]
+    return FigureInput(f"world {task.name}", task.make_generator(sampling_schedule=grid), batches, seed)
+
+
+def named_oracle_input(
+    task_name: str, num_texts: int, seed: int = 0, grid: TimeSchedule = LogitNormal()
+) -> FigureInput:
+    """One of the three oracle tasks, with a seed not used for tuning."""
+    return oracle_input(ORACLE_TASKS[task_name](fresh_seed(seed)), num_texts, seed, grid)
+
+
+def independent_task(name: str, embeddings: Latents, cloud_std: float, noise_scale: float = 1.0) -> OracleTask:
+    """Oracle task without context: independent uniform tokens as Gaussian clouds.
+
+    Args:
+        name: name of the task.
+        embeddings: E, [1, V, d].
+        cloud_std: standard deviation of a cloud.
+        noise_scale: standard deviation of the noise at t = 0.
+    """
+    vocab, path = embeddings.shape[1], LinearPath(noise_scale=noise_scale, min_one_minus_t=1e-9)
     law = torch.full((vocab,), 1 / vocab, dtype=torch.float64)
-    prior, codec = Chain(law, law.expand(vocab, -1).clone()), Atoms(codes[0].double(), tau)
-    return World(name, prior, codec, Exact(prior, codec, path), path)
+    prior, codec = Chain(law, law.expand(vocab, -1).clone()), GaussianAtoms(embeddings[0].double(), cloud_std)
+    return OracleTask(name, prior, codec, ExactPosterior(prior, codec, path), path)

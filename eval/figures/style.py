@@ -1,13 +1,13 @@
-"""One style for all figures: colours that the colour-blind can tell apart, units on axes, PNG and SVG."""
+"""Common figure style: colour-blind-safe colours, units on axes, PNG and SVG output."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
-MARKS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
-SETTINGS: dict[Any, Any] = {
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
+RC_PARAMS: dict[Any, Any] = {
     "figure.dpi": 120,
     "savefig.dpi": 160,
     "font.size": 9,
@@ -19,7 +19,12 @@ SETTINGS: dict[Any, Any] = {
     "legend.frameon": False,
     "svg.hashsalt": "textflow",  # the same numbers give the same file
 }
-PAPER: dict[str, Any] = {"color": "#555555", "linestyle": (0, (4, 2)), "linewidth": 1.2, "zorder": 0.5}  # published
+PUBLISHED_STYLE: dict[str, Any] = {
+    "color": "#555555",
+    "linestyle": (0, (4, 2)),
+    "linewidth": 1.2,
+    "zorder": 0.5,
+}  # published
 
 
 @contextmanager
@@ -29,44 +34,44 @@ def figure(
     """Axes to draw on; saved as path.png and path.svg with the caption below.
 
     Args:
-        path: without a suffix.
-        caption: what is shown and by which protocol.
-        columns: axes side by side.
-        width: of one, inches.
-        height: of one, inches.
-        rows: of axes.
+        path: figure path without a suffix.
+        caption: caption below the axes, with the protocol.
+        columns: number of columns of axes.
+        width: width of one axes, inches.
+        height: height of one axes, inches.
+        rows: number of rows of axes.
     """
     import matplotlib
     from cycler import cycler
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(SETTINGS | {"axes.prop_cycle": cycler(color=COLOURS)}):
+    with matplotlib.rc_context(RC_PARAMS | {"axes.prop_cycle": cycler(color=COLORS)}):
         drawn = Figure(figsize=(width * columns, height * rows), layout="constrained")
         axes = drawn.subplots(rows, columns, squeeze=False).flatten()
         yield axes[0] if len(axes) == 1 else axes
-        drawn.supxlabel(wrapped(caption, int(width * columns * 17)), fontsize=7, color="#444444", x=0.01, ha="left")
+        drawn.supxlabel(wrap_text(caption, int(width * columns * 17)), fontsize=7, color="#444444", x=0.01, ha="left")
         path.parent.mkdir(parents=True, exist_ok=True)
         drawn.savefig(path.with_suffix(".png"))
         drawn.savefig(path.with_suffix(".svg"), metadata={"Date": None})
 
 
-def legend(*axes: Any, side: str = "outside right upper", columns: int = 1) -> None:
-    """One legend for all axes, outside their data; a name that several of them use is said once.
+def shared_legend(*axes: Any, location: str = "outside right upper", columns: int = 1) -> None:
+    """One legend for all axes, outside their data, with each name listed once.
 
     Args:
-        axes: of one figure.
-        side: matplotlib's place: outside right upper, outside upper center, ...
-        columns: of the legend.
+        axes: axes of one figure.
+        location: matplotlib legend location: outside right upper, outside upper center, ...
+        columns: number of legend columns.
     """
-    found: dict[str, Any] = {}
+    handles: dict[str, Any] = {}
     for axis in axes:
         for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
-            found.setdefault(name, handle)
-    axes[0].figure.legend(found.values(), found.keys(), loc=side, fontsize=8, ncols=columns)
+            handles.setdefault(name, handle)
+    axes[0].figure.legend(handles.values(), handles.keys(), loc=location, fontsize=8, ncols=columns)
 
 
-def wrapped(text: str, width: int) -> str:
-    """Lines of at most so many characters."""
+def wrap_text(text: str, width: int) -> str:
+    """Text wrapped at `width` characters."""
     import textwrap
 
     return "\n".join(textwrap.wrap(text, width))

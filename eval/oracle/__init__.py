@@ -1,1 +1,1 @@
-"""Samplers and escapes compared on oracle tasks."""
+"""Comparison of samplers and escapes on oracle tasks."""

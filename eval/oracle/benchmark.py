@@ -1,4 +1,4 @@
-"""The ranking: samplers and escapes on worlds whose truth is known, at equal numbers of network calls [ours]."""
+"""Ranking of samplers and escapes on oracle tasks with known truth, at equal numbers of network calls [ours]."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -10,171 +10,212 @@ from typing import Any, NamedTuple
 import torch
 
 from textflow.noise import Noise, sample_seeds
-from textflow.oracle import WORLDS, Imperfect, World, Yardstick
-from textflow.schedules import Flip, LogitNormal
+from textflow.oracle import ORACLE_TASKS, ExcessKLScorer, OracleTask, PerturbedPosterior
+from textflow.schedules import FlipRate, LogitNormal
 from textflow.types import Batch, Ids
 
-from .methods import CALLS, FLIPS, METHODS, NAMED, RIVALS, ROBUST, SPOILT, TUNED, Method, fresh
+from .methods import (
+    COMPARED_METHODS,
+    CORRUPTION_METHODS,
+    CORRUPTIONS,
+    FLIP_RATES,
+    METHODS,
+    METHODS_BY_NAME,
+    NFE_VALUES,
+    TUNED_GRIDS,
+    SamplingMethod,
+    fresh_seed,
+)
 
 Record = dict[str, Any]
-ROWS = 256  # texts at a time
+ROWS = 256  # texts per batch
 
 
-class Cell(NamedTuple):
-    """One number to be measured.
+class EvalPoint(NamedTuple):
+    """One cell to measure.
 
     Args:
-        spoilt: what is wrong with the denoiser; empty: it is exact.
-        grid: tuned, flip, elf or none.
-        calls: of the network, K.
+        corruption: corruption of the denoiser; empty: exact.
+        grid: time grid: tuned, flip, elf or none.
+        nfe: number of network calls, K.
     """
 
-    world: str
-    seed: int
-    spoilt: str
+    task: str
+    task_seed: int
+    corruption: str
     grid: str
     method: str
-    calls: int
+    nfe: int
 
 
-class Bench:
-    """A world with what its samples are measured by.
+class OracleBenchmark:
+    """Oracle task with the references for its samples.
 
     Args:
-        world: its denoiser is asked.
-        n: texts of every sample.
-        seed: of the samples.
+        task: oracle task that provides the denoiser.
+        num_texts: number of texts per sample set.
+        seed: random seed for sampling.
     """
 
-    def __init__(self, world: World, n: int, seed: int) -> None:
-        self.world, self.n, self.seed = world, n, seed
-        self.yard = Yardstick(world.prior, world.truths(n, 6, seed + 1))
-        self.clocks: dict[str, Flip] = {}
+    def __init__(self, task: OracleTask, num_texts: int, seed: int) -> None:
+        self.task, self.num_texts, self.seed = task, num_texts, seed
+        self.yardstick = ExcessKLScorer(task.prior, task.reference_samples(num_texts, 6, seed + 1))
+        self.flip_schedules: dict[str, FlipRate] = {}
 
-    def spoilt(self, how: str) -> World:
-        """The world with this denoiser."""
-        return replace(self.world, denoiser=Imperfect(self.world.exact, **SPOILT[how])) if how else self.world
+    def corrupted_task(self, corruption: str) -> OracleTask:
+        """Oracle task with a corrupted denoiser."""
+        return (
+            replace(self.task, denoiser=PerturbedPosterior(self.task.exact_posterior, **CORRUPTIONS[corruption]))
+            if corruption
+            else self.task
+        )
 
-    def clock(self, how: str) -> Flip:
-        """The flip clock of this denoiser, measured once on true texts."""
-        if how not in self.clocks:
-            world, noise = self.spoilt(how), Noise(sample_seeds(self.seed + 2, 0, ROWS))
-            ids = world.draw(noise)
-            batch, x = Batch(ids, torch.ones_like(ids, dtype=torch.bool)), world.codec.latents(ids, noise)
-            self.clocks[how] = Flip()
+    def flip_schedule(self, corruption: str) -> FlipRate:
+        """Flip-rate schedule of a denoiser, fitted once on true texts."""
+        if corruption not in self.flip_schedules:
+            world, noise = self.corrupted_task(corruption), Noise(sample_seeds(self.seed + 2, 0, ROWS))
+            ids = world.sample(noise)
+            batch, x = Batch(ids, torch.ones_like(ids, dtype=torch.bool)), world.codec.sample_latents(ids, noise)
+            self.flip_schedules[corruption] = FlipRate()
             with torch.random.fork_rng():
                 torch.manual_seed(0)
-                self.clocks[how].measure(world.codec.readout, world.path, x, batch, world.generator().denoiser())
-        return self.clocks[how]
+                self.flip_schedules[corruption].fit(
+                    world.codec.decode_logits, world.path, x, batch, world.make_generator().denoiser()
+                )
+        return self.flip_schedules[corruption]
 
-    def times(self, cell: Cell, method: Method) -> list[float]:
-        """The grid of a cell; one with a free step has an interior time more."""
-        steps = cell.calls + method.free
-        if cell.grid == "flip":
-            rates = torch.linspace(*FLIPS[method.kind], max(steps - 1, 2), dtype=torch.float64)
-            return [0.0, *self.clock(cell.spoilt).when(rates[1:] if steps == 2 else rates).tolist(), 1.0]
-        if cell.grid == "tuned":
-            return LogitNormal(*TUNED[method.kind][cell.calls]).grid(steps)
+    def time_grid(self, point: EvalPoint, method: SamplingMethod) -> list[float]:
+        """Time grid of a cell; a method with a free step has one more interior time."""
+        steps = point.nfe + method.free_steps
+        if point.grid == "flip":
+            rates = torch.linspace(*FLIP_RATES[method.grid_kind], max(steps - 1, 2), dtype=torch.float64)
+            return [
+                0.0,
+                *self.flip_schedule(point.corruption).times_at(rates[1:] if steps == 2 else rates).tolist(),
+                1.0,
+            ]
+        if point.grid == "tuned":
+            return LogitNormal(*TUNED_GRIDS[method.grid_kind][point.nfe]).grid(steps)
         return LogitNormal().grid(steps)
 
     @torch.no_grad()
-    def texts(self, cell: Cell) -> Ids:
-        """Samples of a cell."""
-        method, world = NAMED[cell.method], self.spoilt(cell.spoilt)
-        times, seeds = self.times(cell, method), sample_seeds(self.seed, 0, self.n)
-        return torch.cat([method.write(world, times, seeds[i : i + ROWS]) for i in range(0, self.n, ROWS)])
+    def sample_texts(self, point: EvalPoint) -> Ids:
+        """Sampled texts of a cell."""
+        method, world = METHODS_BY_NAME[point.method], self.corrupted_task(point.corruption)
+        times, seeds = self.time_grid(point, method), sample_seeds(self.seed, 0, self.num_texts)
+        return torch.cat(
+            [method.sample_texts(world, times, seeds[i : i + ROWS]) for i in range(0, self.num_texts, ROWS)]
+        )
 
-    def record(self, cell: Cell, draws: int) -> Record:
-        """The score of a cell; differences from the truth are means over true samples of the same n."""
-        score = self.yard.score(self.texts(cell), Noise([self.seed]) if draws else None, max(draws, 1))
-        nll, h1 = (float(mean) for mean in self.yard.mean[:2])
-        said = {key: value for key, value in asdict(score).items() if key != "spread"}
-        spread = score.spread | {"dnll": score.spread["nll"], "dh1": score.spread["h1"]} if draws else {}
-        found = {"dnll": score.nll - nll, "dh1": score.h1 - h1, "true_nll": nll, "true_h1": h1}
-        return cell._asdict() | said | found | {"collapsed": score.collapsed, "spread": spread}
-
-
-def plan(names: Sequence[str], seeds: Sequence[int], calls: Sequence[int] = CALLS, spoilt: bool = True) -> list[Cell]:
-    """Everything to be measured: exact worlds on all grids, then imperfect ones at 4 and 8 calls.
-
-    Args:
-        names: of worlds.
-        seeds: of worlds, each of every name.
-        calls: numbers of network calls.
-        spoilt: with the imperfect worlds.
-    """
-    if unknown := sorted(set(calls) - set(CALLS)):
-        raise ValueError(f"grids are frozen for {CALLS} calls, not for {unknown}; leave those out of --calls")
-    where = [(name, seed) for name in names for seed in seeds]
-    ways = [(m, grid, k) for m in METHODS for grid in m.grids for k in calls if k in m.calls]
-    cells = [Cell(*place, "", grid, m.name, k) for place in where for m, grid, k in ways]
-    rest = [(how, name, k) for how in SPOILT for name in ROBUST for k in calls if k in (4, 8)] if spoilt else []
-    return cells + [Cell(*place, how, "flip", name, k) for place in where for how, name, k in rest]
+    def record(self, point: EvalPoint, bootstrap_samples: int) -> Record:
+        """Record of a cell; differences from the truth use the mean over true samples of the same n."""
+        score = self.yardstick.score(
+            self.sample_texts(point), Noise([self.seed]) if bootstrap_samples else None, max(bootstrap_samples, 1)
+        )
+        nll, h1 = (float(mean) for mean in self.yardstick.mean[:2])
+        fields = {key: value for key, value in asdict(score).items() if key != "std_error"}
+        std_error = (
+            score.std_error | {"dnll": score.std_error["nll"], "dh1": score.std_error["h1"]}
+            if bootstrap_samples
+            else {}
+        )
+        differences = {"dnll": score.nll - nll, "dh1": score.h1 - h1, "true_nll": nll, "true_h1": h1}
+        return point._asdict() | fields | differences | {"collapsed": score.collapsed, "std_error": std_error}
 
 
-class Contest(NamedTuple):
-    """What is ranked.
+def plan_points(
+    tasks: Sequence[str], seeds: Sequence[int], nfe_values: Sequence[int] = NFE_VALUES, with_corruptions: bool = True
+) -> list[EvalPoint]:
+    """All cells to measure: exact tasks on all grids, then corrupted ones at 4 and 8 calls.
 
     Args:
-        kinds: of worlds.
-        worlds: of each kind in the tables.
-        proof: of each kind behind the verdict at 4 calls; 0: those of the tables.
-        calls: of the network.
-        n: texts a sample.
-        seed: of worlds and samples.
-        draws: resamplings behind the intervals of the tables; 0 for none.
-        jobs: processes.
-        spoilt: with the imperfect worlds.
+        tasks: names of oracle tasks.
+        seeds: task seeds, used for every name.
+        nfe_values: numbers of network calls.
+        with_corruptions: include corrupted denoisers.
+    """
+    if unknown := sorted(set(nfe_values) - set(NFE_VALUES)):
+        raise ValueError(f"grids are frozen for {NFE_VALUES} calls, not for {unknown}; leave those out of --nfe")
+    where = [(name, seed) for name in tasks for seed in seeds]
+    combinations = [(m, grid, k) for m in METHODS for grid in m.grids for k in nfe_values if k in m.nfe_values]
+    cells = [EvalPoint(*task_key, "", grid, m.name, k) for task_key in where for m, grid, k in combinations]
+    rest = (
+        [(how, name, k) for how in CORRUPTIONS for name in CORRUPTION_METHODS for k in nfe_values if k in (4, 8)]
+        if with_corruptions
+        else []
+    )
+    return cells + [EvalPoint(*task_key, how, "flip", name, k) for task_key in where for how, name, k in rest]
+
+
+class RankingConfig(NamedTuple):
+    """Tasks, sizes and seeds of a ranking.
+
+    Args:
+        tasks: names of oracle tasks.
+        tasks_per_kind: number of tasks per kind in the tables.
+        verdict_tasks_per_kind: number of tasks per kind for the verdict at 4 calls; 0: same as the tables.
+        nfe_values: numbers of network calls.
+        n: number of texts per sample set.
+        seed: random seed for oracle tasks and samples.
+        bootstrap_samples: bootstrap resamples for the intervals of the tables; 0: none.
+        jobs: number of processes.
+        with_corruptions: include corrupted denoisers.
     """
 
-    kinds: Sequence[str] = tuple(WORLDS)
-    worlds: int = 1
-    proof: int = 5
-    calls: Sequence[int] = CALLS
+    tasks: Sequence[str] = tuple(ORACLE_TASKS)
+    tasks_per_kind: int = 1
+    verdict_tasks_per_kind: int = 5
+    nfe_values: Sequence[int] = NFE_VALUES
     n: int = 1024
     seed: int = 0
-    draws: int = 40
+    bootstrap_samples: int = 40
     jobs: int = 1
-    spoilt: bool = True
+    with_corruptions: bool = True
 
-    def seeds(self, count: int) -> list[int]:
-        """Of the first worlds of a kind."""
-        return [fresh(self.seed) + i for i in range(count)]
+    def task_seeds(self, count: int) -> list[int]:
+        """Seeds of the first tasks of a kind."""
+        return [fresh_seed(self.seed) + i for i in range(count)]
 
-    def tabled(self) -> list[Cell]:
-        """What the tables hold."""
-        return plan(self.kinds, self.seeds(self.worlds), self.calls, self.spoilt)
+    def table_points(self) -> list[EvalPoint]:
+        """Cells of the tables."""
+        return plan_points(self.tasks, self.task_seeds(self.tasks_per_kind), self.nfe_values, self.with_corruptions)
 
-    def judged(self) -> list[Cell]:
-        """What the verdict is about: commitment and its rivals at 4 calls on all grids."""
-        cells = plan(self.kinds, self.seeds(self.proof), [4], spoilt=False) if 4 in self.calls else []
-        return [cell for cell in cells if cell.method in RIVALS]
+    def verdict_points(self) -> list[EvalPoint]:
+        """Cells of the verdict: commitment and its competitors at 4 calls on all grids."""
+        cells = (
+            plan_points(self.tasks, self.task_seeds(self.verdict_tasks_per_kind), [4], with_corruptions=False)
+            if 4 in self.nfe_values
+            else []
+        )
+        return [cell for cell in cells if cell.method in COMPARED_METHODS]
 
 
 @lru_cache(maxsize=1)
-def bench_of(world: str, world_seed: int, n: int, seed: int) -> Bench:
-    """The bench of one world; the last one is kept."""
-    return Bench(WORLDS[world](world_seed), n, seed)
+def oracle_benchmark(task: str, task_seed: int, num_texts: int, seed: int) -> OracleBenchmark:
+    """Benchmark of one oracle task; the last one is cached."""
+    return OracleBenchmark(ORACLE_TASKS[task](task_seed), num_texts, seed)
 
 
-def measured(cell: Cell, n: int, seed: int, draws: int) -> Record:
+def measure_point(point: EvalPoint, n: int, seed: int, bootstrap_samples: int) -> Record:
     """The record of a cell."""
-    return bench_of(cell.world, cell.seed, n, seed).record(cell, draws)
+    return oracle_benchmark(point.task, point.task_seed, n, seed).record(point, bootstrap_samples)
 
 
-def ranking(cells: Sequence[Cell], n: int, seed: int = 0, draws: int = 40, jobs: int = 1) -> Iterator[Record]:
-    """A record a cell in the order of the cells, as soon as it is measured.
+def measure_points(
+    points: Sequence[EvalPoint], num_texts: int, seed: int = 0, bootstrap_samples: int = 40, jobs: int = 1
+) -> Iterator[Record]:
+    """Records in the order of the cells, yielded as soon as they are measured.
 
     Args:
-        cells: of `plan`.
-        n: texts a sample.
-        seed: of the samples.
-        draws: resamplings behind an interval; 0 for none.
-        jobs: processes of one thread each; they change no number.
+        points: cells from `plan_points`.
+        num_texts: number of texts per sample set.
+        seed: random seed for sampling.
+        bootstrap_samples: bootstrap resamples per interval; 0: none.
+        jobs: number of single-thread processes; does not change the results.
     """
-    ask = partial(measured, n=n, seed=seed, draws=draws)
+    ask = partial(measure_point, n=num_texts, seed=seed, bootstrap_samples=bootstrap_samples)
     if jobs == 1:
-        yield from map(ask, cells)
+        yield from map(ask, points)
         return
     with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        yield from pool.map(ask, cells, chunksize=4)
+        yield from pool.map(ask, points, chunksize=4)

@@ -1,70 +1,83 @@
-"""What the records of the ranking say: means over worlds, and whether commitment wins."""
+"""Means of the ranking records over oracle tasks, and the verdict on commitment."""
 
 from collections.abc import Sequence
 from statistics import variance
 from typing import Any
 
-from .methods import REINJECTING
+from .methods import REINJECT_METHODS
 
 Record = dict[str, Any]
-SIDE = 1.96  # standard errors on each side of a 95 % interval
-NEAR = 0.05  # nats; an entropy so far from the truth's is as good as the truth's
-FLOOR = 1e-3  # nats; an xkl3 below it is the truth as far as can be seen
-PARTS = ("xkl3", "xkl2", "dnll", "dh1", "illegal")
+Z_95 = 1.96  # standard errors on each side of a 95 % interval
+ENTROPY_TOLERANCE = 0.05  # nats; entropy differences up to this count as preserved
+XKL3_FLOOR = 1e-3  # nats; an xkl3 below it is indistinguishable from the truth
+RANKING_MEASURES = ("xkl3", "xkl2", "dnll", "dh1", "illegal")
 
 
-def means(records: Sequence[Record]) -> list[Record]:
-    """Means over worlds in the order of the records, with 95 % intervals: over texts where texts were resampled (the
-    worlds stand), else over worlds where there are several of each kind."""
+def mean_records(records: Sequence[Record]) -> list[Record]:
+    """Means over tasks in the order of the records, with 95 % intervals: over texts where texts were resampled (the
+    tasks are fixed), else over tasks where there are several of each kind."""
     groups: dict[tuple[Any, ...], list[Record]] = {}
     for record in records:
-        groups.setdefault(tuple(record[key] for key in ("spoilt", "grid", "method", "calls")), []).append(record)
-    return [mean_of(key, group) for key, group in groups.items()]
+        groups.setdefault(tuple(record[key] for key in ("corruption", "grid", "method", "nfe")), []).append(record)
+    return [mean_record(key, group) for key, group in groups.items()]
 
 
-def mean_of(key: tuple[Any, ...], group: list[Record]) -> Record:
-    """One row of `means`."""
-    made: Record = dict(zip(("spoilt", "grid", "method", "calls"), key, strict=True))
-    made |= {"worlds": len(group), "n": group[0]["n"], "collapsed": any(record["collapsed"] for record in group)}
-    for part in PARTS:
+def mean_record(group_key: tuple[Any, ...], group: list[Record]) -> Record:
+    """Mean over one group of records."""
+    made: Record = dict(zip(("corruption", "grid", "method", "nfe"), group_key, strict=True))
+    made |= {"num_tasks": len(group), "n": group[0]["n"], "collapsed": any(record["collapsed"] for record in group)}
+    for part in RANKING_MEASURES:
         made[part] = sum(record[part] for record in group) / len(group)
-        if group[0]["spread"]:
-            made[f"{part}_side"] = SIDE * sum(r["spread"][part] ** 2 for r in group) ** 0.5 / len(group)
-        elif len(group) > len({record["world"] for record in group}):
-            made[f"{part}_side"] = SIDE * over_worlds(group, part)
+        if group[0]["std_error"]:
+            made[f"{part}_side"] = Z_95 * sum(r["std_error"][part] ** 2 for r in group) ** 0.5 / len(group)
+        elif len(group) > len({record["task"] for record in group}):
+            made[f"{part}_side"] = Z_95 * standard_error(group, part)
     return made
 
 
-def over_worlds(group: Sequence[Record], part: str) -> float:
-    """Standard error of the mean over worlds, whose kinds stand."""
+def standard_error(group: Sequence[Record], measure: str) -> float:
+    """Standard error of the mean over tasks, with the kinds fixed."""
     kinds: dict[str, list[float]] = {}
     for record in group:
-        kinds.setdefault(record["world"], []).append(record[part])
+        kinds.setdefault(record["task"], []).append(record[measure])
     return float(sum(variance(values) * len(values) for values in kinds.values()) ** 0.5) / len(group)
 
 
-def best(rows: Sequence[Record], names: Sequence[str], calls: int = 4) -> Record:
-    """The row of these methods with the least xkl3, whatever its grid; collapsed ones are not ranked."""
-    found = [r for r in rows if r["method"] in names and r["calls"] == calls and not r["spoilt"] and not r["collapsed"]]
-    if not found:
-        raise ValueError(f"nothing was measured of {', '.join(names)} at {calls} calls")
-    return min(found, key=lambda row: float(row["xkl3"]))
+def best_row(rows: Sequence[Record], methods: Sequence[str], nfe: int = 4) -> Record:
+    """Row with the lowest xkl3 among these methods on any grid; collapsed rows are excluded."""
+    candidates = [
+        r for r in rows if r["method"] in methods and r["nfe"] == nfe and not r["corruption"] and not r["collapsed"]
+    ]
+    if not candidates:
+        raise ValueError(f"nothing was measured of {', '.join(methods)} at {nfe} calls")
+    return min(candidates, key=lambda row: float(row["xkl3"]))
 
 
-def verdict(rows: Sequence[Record], commit: Sequence[str] = ("mode commit",)) -> Record:
-    """Whether commitment wins at 4 calls: xkl3 3 times below the ODE's, 2 times below the best re-injection's, and
-    entropy within .05 nats of the truth; each method on its best grid. `true`, where there is one, is the best
-    re-injection that keeps the entropy, too: the others buy their xkl3 with it.
+def commitment_verdict(rows: Sequence[Record], commit_methods: Sequence[str] = ("mode commit",)) -> Record:
+    """Verdict on commitment at 4 calls: xkl3 3 times below the ODE's, 2 times below the best re-injection's, and
+    entropy within .05 nats of the truth; each method on its best grid. `entropy_preserving`, if present, is
+    the best re-injection that also preserves the entropy; the others lower xkl3 at the cost of entropy.
 
     Args:
-        rows: of `means`.
-        commit: methods that stand for commitment.
+        rows: rows from `mean_records`.
+        commit_methods: names of the commitment methods.
     """
-    ode, argmax, mine = best(rows, ["ODE, read(x_hat)"]), best(rows, ["ODE, argmax gamma"]), best(rows, commit)
-    again = best(rows, REINJECTING)
-    others = {"ode": ode, "argmax": argmax, "reinject": again}
-    if true := [row for row in rows if row["method"] in REINJECTING and abs(row["dh1"]) <= NEAR]:
-        others["true"] = best(true, REINJECTING)
-    ratios = {name: row["xkl3"] / max(mine["xkl3"], FLOOR) for name, row in others.items()}
-    held = ratios["ode"] >= 3 and ratios["reinject"] >= 2 and abs(mine["dh1"]) <= NEAR
-    return {"held": held, "ratio": ratios, "dh1": mine["dh1"], "worlds": mine["worlds"], "commit": mine, **others}
+    ode, argmax, mine = (
+        best_row(rows, ["ODE, read(x_hat)"]),
+        best_row(rows, ["ODE, argmax gamma"]),
+        best_row(rows, commit_methods),
+    )
+    reinject = best_row(rows, REINJECT_METHODS)
+    others = {"ode": ode, "argmax": argmax, "reinject": reinject}
+    if keeping := [row for row in rows if row["method"] in REINJECT_METHODS and abs(row["dh1"]) <= ENTROPY_TOLERANCE]:
+        others["entropy_preserving"] = best_row(keeping, REINJECT_METHODS)
+    ratios = {name: row["xkl3"] / max(mine["xkl3"], XKL3_FLOOR) for name, row in others.items()}
+    holds = ratios["ode"] >= 3 and ratios["reinject"] >= 2 and abs(mine["dh1"]) <= ENTROPY_TOLERANCE
+    return {
+        "holds": holds,
+        "ratio": ratios,
+        "dh1": mine["dh1"],
+        "num_tasks": mine["num_tasks"],
+        "commit": mine,
+        **others,
+    }

@@ -1,4 +1,4 @@
-"""Axes of a chart: values to places in the picture, and the ticks between."""
+"""Chart axes: values to positions in the picture, and ticks."""
 
 import math
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ Scale = Literal["linear", "log"]
 
 @dataclass
 class Axis:
-    """One axis.
+    """Axis of a chart.
 
     Args:
-        title: with its unit.
+        title: title with the unit.
         scale: linear or log.
-        low: where it begins, if it must.
-        high: where it ends, if it must.
+        low: smallest value shown; default: from the data.
+        high: largest value shown; default: from the data.
     """
 
     title: str
@@ -24,8 +24,8 @@ class Axis:
     low: float | None = None
     high: float | None = None
 
-    def fit(self, values: Sequence[float], begin: float, end: float) -> "Ruler":
-        """The axis over some values, from one place of the picture to another."""
+    def fit(self, values: Sequence[float], begin: float, end: float) -> "AxisScale":
+        """Fit the axis to values, between two positions of the picture."""
         from matplotlib.ticker import LogLocator, MaxNLocator
 
         fine = [value for value in values if self.scale == "linear" or value > 0] or [1.0]
@@ -33,52 +33,54 @@ class Axis:
         high = max(fine) if self.high is None else self.high
         if self.scale == "log":
             low, high = low / 1.15, max(high, low * 1.01) * 1.15
-            ticks = inside(LogLocator(subs=(1.0, 2.0, 5.0), numticks=99).tick_values(low, high), low, high)
+            ticks = clip_ticks(LogLocator(subs=(1.0, 2.0, 5.0), numticks=99).tick_values(low, high), low, high)
             if len(ticks) > 7:
                 ticks = [tick for tick in ticks if f"{tick:e}".startswith("1")]
-            return Ruler(math.log(low), math.log(high), ticks, True, begin, end)
+            return AxisScale(math.log(low), math.log(high), ticks, True, begin, end)
         pad = (high - low) * 0.05 or abs(high) * 0.1 or 1.0
         low, high = (low if self.low is not None else low - pad), (high if self.high is not None else high + pad)
-        ticks = inside(MaxNLocator(6).tick_values(low, high), low, high)
-        return Ruler(low, high, ticks, False, begin, end)
+        ticks = clip_ticks(MaxNLocator(6).tick_values(low, high), low, high)
+        return AxisScale(low, high, ticks, False, begin, end)
 
 
 @dataclass
-class Ruler:
-    """Values -> places in the picture.
+class AxisScale:
+    """Scale from values to positions in the picture.
 
     Args:
-        low: of the axis, its logarithm where `log`.
-        high: likewise.
-        ticks: values.
-        log: whether the axis is logarithmic.
-        begin: place of low.
-        end: place of high.
+        start_value: value at the start, its logarithm if `is_log`.
+        end_value: value at the end, its logarithm if `is_log`.
+        ticks: tick values.
+        is_log: True for a logarithmic axis.
+        start: position of the start value.
+        end: position of the end value.
     """
 
-    low: float
-    high: float
+    start_value: float
+    end_value: float
     ticks: list[float]
-    log: bool
-    begin: float
+    is_log: bool
+    start: float
     end: float
 
-    def at(self, value: float) -> float | None:
-        """The place of a value; None where it has none."""
-        if self.log and value <= 0:
+    def position(self, value: float) -> float | None:
+        """Position of a value; None if it cannot be shown."""
+        if self.is_log and value <= 0:
             return None
-        share = ((math.log(value) if self.log else value) - self.low) / (self.high - self.low or 1.0)
-        return self.begin + share * (self.end - self.begin)
+        share = ((math.log(value) if self.is_log else value) - self.start_value) / (
+            self.end_value - self.start_value or 1.0
+        )
+        return self.start + share * (self.end - self.start)
 
 
-def inside(ticks: Any, low: float, high: float) -> list[float]:
-    """The ticks between the ends of an axis."""
+def clip_ticks(ticks: Any, low: float, high: float) -> list[float]:
+    """Ticks between the ends of an axis."""
     slack = (high - low) * 1e-9
     return [float(tick) for tick in ticks if low - slack <= tick <= high + slack]
 
 
-def short(value: float) -> str:
-    """A number as ticks and tables say it."""
+def format_number(value: float) -> str:
+    """Number as text for ticks and tables."""
     if value and not 1e-3 <= abs(value) < 1e5:
         return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e")
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -5,116 +5,122 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup, escape
 
-from .axis import Axis, Ruler, short
+from .axis import Axis, AxisScale, format_number
 
 WIDTH, HEIGHT = 460.0, 290.0
 LEFT, RIGHT, TOP, BOTTOM = 58.0, 14.0, 12.0, 44.0
-COLOURS, SHAPES = 7, 6  # of the page's style sheet, of `mark`
+COLOURS, SHAPES = 7, 6  # colours of the style sheet, marker shapes
 
 
 @dataclass
-class Line:
-    """Points of one name.
+class Series:
+    """Named series of points.
 
     Args:
-        name: in the legend.
-        points: (x, y).
-        style: number of its colour and mark; lines of one style differ by `dashed`.
-        said: what each point says when it is pointed at; default: its numbers.
-        labels: beside each point, short.
-        joined: by a line.
-        marked: with a mark at each point.
-        dashed: the line.
+        name: name in the legend.
+        points: points (x, y).
+        style: index of colour and marker; lines of one style differ by `dashed`.
+        tooltips: tooltip of each point; default: its numbers.
+        labels: short label next to each point.
+        connected: connect the points by a line.
+        markers: draw a marker at each point.
+        dashed: draw a dashed line.
     """
 
     name: str
     points: list[tuple[float, float]]
     style: int = 0
-    said: list[str] = field(default_factory=list)
+    tooltips: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
-    joined: bool = True
-    marked: bool = True
+    connected: bool = True
+    markers: bool = True
     dashed: bool = False
 
 
-def chart(title: str, x: Axis, y: Axis, lines: Sequence[Line], rules: Sequence[tuple[float, str]] = ()) -> Markup:
-    """A chart with its legend.
+def render_chart(
+    title: str, x: Axis, y: Axis, series: Sequence[Series], vertical_lines: Sequence[tuple[float, str]] = ()
+) -> Markup:
+    """Chart with its legend.
 
     Args:
-        title: read out in place of the picture.
-        x: the axis across.
-        y: the axis up.
-        lines: what is drawn.
-        rules: vertical lines (x, name) of what has no y.
+        title: text alternative for screen readers.
+        x: horizontal axis.
+        y: vertical axis.
+        series: series to draw.
+        vertical_lines: vertical lines (x, name) for values without y.
     """
-    across = x.fit([p[0] for line in lines for p in line.points] + [at for at, _ in rules], LEFT, WIDTH - RIGHT)
-    up = y.fit([p[1] for line in lines for p in line.points], HEIGHT - BOTTOM, TOP)
-    body = [grid(across, up), titles(x.title, y.title)]
-    body += [rule(across.at(at) or LEFT, name, i % 5) for i, (at, name) in enumerate(rules)]
-    body += [drawn(line, across, up) for line in lines]
+    across = x.fit(
+        [p[0] for line in series for p in line.points] + [at for at, _ in vertical_lines], LEFT, WIDTH - RIGHT
+    )
+    up = y.fit([p[1] for line in series for p in line.points], HEIGHT - BOTTOM, TOP)
+    body = [render_grid(across, up), render_axis_titles(x.title, y.title)]
+    body += [
+        render_vertical_line(across.position(at) or LEFT, name, i % 5) for i, (at, name) in enumerate(vertical_lines)
+    ]
+    body += [render_series(line, across, up) for line in series]
     svg = Markup('<svg viewBox="0 0 {:g} {:g}" role="img" aria-label="{}">{}</svg>').format(
         WIDTH, HEIGHT, title, Markup("").join(body)
     )
-    return svg + legend(lines)
+    return svg + render_legend(series)
 
 
-def text(x: float, y: float, said: str, anchor: str = "start", turn: str = "") -> Markup:
-    """Words in the picture."""
+def render_text(x: float, y: float, said: str, anchor: str = "start", turn: str = "") -> Markup:
+    """Text element of the picture."""
     turned = Markup(' transform="{}"').format(turn) if turn else ""
     return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}"{}>{}</text>').format(x, y, anchor, turned, said)
 
 
-def grid(across: Ruler, up: Ruler) -> Markup:
-    """Ticks, their lines, and the axes."""
+def render_grid(across: AxisScale, up: AxisScale) -> Markup:
+    """Ticks, grid lines and axes."""
     bottom, right, made = HEIGHT - BOTTOM, WIDTH - RIGHT, []
     for tick in up.ticks:
-        at = up.at(tick) or 0.0
+        at = up.position(tick) or 0.0
         made += [Markup('<path class="grid" d="M{:g} {:.1f}H{:g}"/>').format(LEFT, at, right)]
-        made += [text(LEFT - 6, at + 4, short(tick), "end")]
+        made += [render_text(LEFT - 6, at + 4, format_number(tick), "end")]
     for tick in across.ticks:
-        at = across.at(tick) or 0.0
+        at = across.position(tick) or 0.0
         made += [Markup('<path class="grid" d="M{:.1f} {:g}V{:g}"/>').format(at, TOP, bottom)]
-        made += [text(at, bottom + 16, short(tick), "middle")]
+        made += [render_text(at, bottom + 16, format_number(tick), "middle")]
     made.append(Markup('<path class="axis" d="M{:g} {:g}V{:g}H{:g}"/>').format(LEFT, TOP, bottom, right))
     return Markup("").join(made)
 
 
-def titles(x: str, y: str) -> Markup:
-    """What the axes are, with units."""
+def render_axis_titles(x: str, y: str) -> Markup:
+    """Axis titles with units."""
     across, up = (LEFT + WIDTH - RIGHT) / 2, (TOP + HEIGHT - BOTTOM) / 2
-    return text(across, HEIGHT - 8, x, "middle") + text(14.0, up, y, "middle", f"rotate(-90 14 {up})")
+    return render_text(across, HEIGHT - 8, x, "middle") + render_text(14.0, up, y, "middle", f"rotate(-90 14 {up})")
 
 
-def rule(at: float, name: str, row: int) -> Markup:
-    """A vertical line of what has a place across alone; its name stands on the side that has room, in its own row."""
+def render_vertical_line(at: float, name: str, row: int) -> Markup:
+    """Vertical line for a value without y, labelled in its own row on the side with room."""
     left = at > WIDTH * 0.6
     line = Markup('<path d="M{:.1f} {:g}V{:g}"/>').format(at, TOP, HEIGHT - BOTTOM)
-    said = text(at + (-5 if left else 5), TOP + 14 + 15 * row, name, "end" if left else "start")
-    return Markup('<g class="rule">{}{}</g>').format(line, said)
+    label = render_text(at + (-5 if left else 5), TOP + 14 + 15 * row, name, "end" if left else "start")
+    return Markup('<g class="rule">{}{}</g>').format(line, label)
 
 
-def drawn(line: Line, across: Ruler, up: Ruler) -> Markup:
-    """A line with its marks; points without a place are left out."""
-    places = [(across.at(x), up.at(y)) for x, y in line.points]
-    inside = [(i, x, y) for i, (x, y) in enumerate(places) if x is not None and y is not None]
+def render_series(line: Series, across: AxisScale, up: AxisScale) -> Markup:
+    """Line with its markers; points without a position are omitted."""
+    positions = [(across.position(x), up.position(y)) for x, y in line.points]
+    inside = [(i, x, y) for i, (x, y) in enumerate(positions) if x is not None and y is not None]
     made = []
-    if line.joined and len(inside) > 1:
-        way = "L".join(f"{x:.1f} {y:.1f}" for _, x, y in inside)
-        made.append(Markup('<path class="line{}" d="M{}"/>').format(" dashed" if line.dashed else "", way))
-    for i, x, y in inside if line.marked else []:
+    if line.connected and len(inside) > 1:
+        path = "L".join(f"{x:.1f} {y:.1f}" for _, x, y in inside)
+        made.append(Markup('<path class="line{}" d="M{}"/>').format(" dashed" if line.dashed else "", path))
+    for i, x, y in inside if line.markers else []:
         a, b = line.points[i]
-        said = line.said[i] if line.said else f"{line.name}: {short(a)}, {short(b)}"
-        made.append(Markup('<g class="dot"><title>{}</title>{}</g>').format(said, mark(line.style, x, y)))
+        label = line.tooltips[i] if line.tooltips else f"{line.name}: {format_number(a)}, {format_number(b)}"
+        made.append(Markup('<g class="dot"><title>{}</title>{}</g>').format(label, render_marker(line.style, x, y)))
         if line.labels and line.labels[i]:
-            made.append(text(x + 7, y - 5, line.labels[i]))
+            made.append(render_text(x + 7, y - 5, line.labels[i]))
     return Markup('<g class="c{}">{}</g>').format(line.style % COLOURS, Markup("").join(made))
 
 
-def mark(style: int, x: float, y: float, r: float = 4.0) -> Markup:
-    """A mark of its own shape: circle, square, triangle, diamond, the triangle upside down, cross."""
+def render_marker(style: int, x: float, y: float, r: float = 4.0) -> Markup:
+    """Marker of a style: circle, square, triangle, diamond, inverted triangle, cross."""
     if style % SHAPES == 0:
         return Markup('<circle cx="{:.1f}" cy="{:.1f}" r="{}"/>').format(x, y, r)
-    ways: dict[int, list[tuple[float, float]]] = {
+    shapes: dict[int, list[tuple[float, float]]] = {
         1: [(-1, -1), (1, -1), (1, 1), (-1, 1)],
         2: [(0, -1.3), (1.2, 0.9), (-1.2, 0.9)],
         3: [(0, -1.4), (1.4, 0), (0, 1.4), (-1.4, 0)],
@@ -122,16 +128,18 @@ def mark(style: int, x: float, y: float, r: float = 4.0) -> Markup:
         5: [(-0.4, -1.3), (0.4, -1.3), (0.4, -0.4), (1.3, -0.4), (1.3, 0.4), (0.4, 0.4), (0.4, 1.3), (-0.4, 1.3),
             (-0.4, 0.4), (-1.3, 0.4), (-1.3, -0.4), (-0.4, -0.4)],
     }  # fmt: skip
-    corners = " ".join(f"{x + r * a:.1f},{y + r * b:.1f}" for a, b in ways[style % SHAPES])
+    corners = " ".join(f"{x + r * a:.1f},{y + r * b:.1f}" for a, b in shapes[style % SHAPES])
     return Markup('<polygon points="{}"/>').format(corners)
 
 
-def legend(lines: Sequence[Line]) -> Markup:
-    """Names beside their marks."""
+def render_legend(lines: Sequence[Series]) -> Markup:
+    """Legend of series names with their markers."""
     made = []
     for line in lines:
         stroke = Markup('<path class="line{}" d="M1 7H27"/>').format(" dashed" if line.dashed else "")
-        swatch = (stroke if line.joined else Markup("")) + (mark(line.style, 14.0, 7.0) if line.marked else Markup(""))
+        swatch = (stroke if line.connected else Markup("")) + (
+            render_marker(line.style, 14.0, 7.0) if line.markers else Markup("")
+        )
         made.append(
             Markup('<li><svg class="key c{}" viewBox="0 0 28 14" aria-hidden="true">{}</svg>{}</li>').format(
                 line.style % COLOURS, swatch, escape(line.name)

@@ -1,4 +1,4 @@
-"""What the page says in words."""
+"""Texts of the page."""
 
 from functools import cache
 from pathlib import Path
@@ -8,16 +8,16 @@ import yaml
 
 
 @cache
-def words() -> dict[str, Any]:
+def load_copy() -> dict[str, Any]:
     """Paragraphs by section, and terms with their meaning."""
-    return yaml.safe_load(Path(__file__).with_name("words.yaml").read_text(encoding="utf-8"))
+    return yaml.safe_load(Path(__file__).with_name("copy.yaml").read_text(encoding="utf-8"))
 
 
-def prose(name: str) -> str:
+def paragraph(name: str) -> str:
     """The paragraph of this name."""
-    return str(words()["sections"][name])
+    return str(load_copy()["sections"][name])
 
 
-def terms() -> dict[str, str]:
-    """Words and their meaning."""
-    return dict(words()["terms"])
+def glossary() -> dict[str, str]:
+    """Terms and their definitions."""
+    return dict(load_copy()["terms"])

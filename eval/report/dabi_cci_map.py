@@ -1,21 +1,21 @@
-"""The map of DABI and CCI: how much a model's own error hurts, how much of a text is chosen in sight of the rest."""
+"""Map of DABI (damage by the model's own error) against CCI (share of sequentially decided token pairs)."""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .axis import Axis, short
-from .chart import Line, chart
-from .copy import prose
-from .folder import Run
-from .numbers import number_of
-from .section import Missing, Picture, Section, Table
+from .axis import Axis, format_number
+from .chart import Series, render_chart
+from .copy import paragraph
+from .folder import RunReport
+from .numbers import finite_number
+from .section import MissingResult, ReportFigure, ReportSection, ReportTable
 
-NO_LATENTS = ("masked", "autoregressive")
+DISCRETE_KINDS = ("masked", "autoregressive")
 
 
-class Spot(NamedTuple):
-    """A way of a run on the map; DABI is None where there is none."""
+class MapPoint(NamedTuple):
+    """Sampler of a run on the map; DABI is None where undefined."""
 
     name: str
     cci: float
@@ -23,81 +23,86 @@ class Spot(NamedTuple):
     source: str
 
 
-def section(runs: Sequence[Run]) -> Section:
-    """The map, its numbers, and what is missing for it."""
-    made, spots = Section("map", "DABI and CCI", [prose("map")]), list[Spot]()
+def make_section(runs: Sequence[RunReport]) -> ReportSection:
+    """Section with the map, its numbers and missing results."""
+    made, points = ReportSection("map", "DABI and CCI", [paragraph("map")]), list[MapPoint]()
     for run in runs:
-        spots += of_run(run)
-        made.missing += lacking(run)
-    rules = [(spot.cci, spot.name) for spot in spots if spot.dabi is None]
-    if spots:
-        lines = [dot(i, names, *at) for i, (at, names) in enumerate(together(spots).items())]
-        values = [spot.dabi for spot in spots if spot.dabi]
+        points += run_points(run)
+        made.missing += missing_results(run)
+    rules = [(spot.cci, spot.name) for spot in points if spot.dabi is None]
+    if points:
+        lines = [map_series(i, names, *at) for i, (at, names) in enumerate(merge_points(points).items())]
+        values = [spot.dabi for spot in points if spot.dabi]
         up = Axis("DABI of flips", "log", min([1.0, *values]), max([10.0, *values]))
         across = Axis("CCI, share of pairs", low=-0.04, high=1.04)
-        svg = chart("DABI against CCI", across, up, lines, rules)
-        made.pictures.append(Picture("Where each stands", svg))
-        rows = [[s.name, s.source, f"{s.cci:.3f}", "not defined" if s.dabi is None else short(s.dabi)] for s in spots]
-        made.tables.append(Table("The numbers", ["run and way", "measured by", "CCI", "DABI of flips"], rows))
+        svg = render_chart("DABI against CCI", across, up, lines, rules)
+        made.figures.append(ReportFigure("Where each stands", svg))
+        rows = [
+            [s.name, s.source, f"{s.cci:.3f}", "not defined" if s.dabi is None else format_number(s.dabi)]
+            for s in points
+        ]
+        made.tables.append(ReportTable("The numbers", ["run and way", "measured by", "CCI", "DABI of flips"], rows))
     return made
 
 
-def together(spots: Sequence[Spot]) -> dict[tuple[float, float], str]:
-    """Names by place: those that could not be told apart share a mark."""
-    found: dict[tuple[float, float], str] = {}
+def merge_points(spots: Sequence[MapPoint]) -> dict[tuple[float, float], str]:
+    """Names by position; overlapping points share a marker."""
+    groups: dict[tuple[float, float], str] = {}
     for spot in spots:
         if spot.dabi is not None:
             at = (round(spot.cci, 3), spot.dabi)
-            run = found.get(at, "").split(": ")[0]
-            found[at] = f"{found[at]}, {spot.name.removeprefix(f'{run}: ')}" if run else spot.name
-    return found
+            run = groups.get(at, "").split(": ")[0]
+            groups[at] = f"{groups[at]}, {spot.name.removeprefix(f'{run}: ')}" if run else spot.name
+    return groups
 
 
-def dot(style: int, name: str, share: float, dabi: float) -> Line:
-    """A mark on the map."""
-    return Line(name, [(share, dabi)], style, [f"{name}: CCI {share:.3f}, DABI {dabi:.2f}"], joined=False)
+def map_series(style: int, name: str, share: float, dabi: float) -> Series:
+    """Series of one point on the map."""
+    return Series(name, [(share, dabi)], style, [f"{name}: CCI {share:.3f}, DABI {dabi:.2f}"], connected=False)
 
 
-def of_run(run: Run) -> list[Spot]:
-    """The ways of a run that have a CCI; a continuous one needs a DABI too."""
-    dabi, ccis = dabi_of(run), cci_of(run)
-    if run.kind in NO_LATENTS:
-        return [Spot(run.name, value, None, source) for _, value, source in ccis]
+def run_points(run: RunReport) -> list[MapPoint]:
+    """Points of a run's samplers with a CCI; a continuous run also needs a DABI."""
+    dabi, ccis = run_dabi(run), run_cci(run)
+    if run.kind in DISCRETE_KINDS:
+        return [MapPoint(run.name, value, None, source) for _, value, source in ccis]
     if dabi is None:
         return []
     value, source = dabi
-    return [Spot(f"{run.name}: {way}", cci, value, f"{origin}; DABI: {source}") for way, cci, origin in ccis]
+    return [
+        MapPoint(f"{run.name}: {sampler}", cci, value, f"{origin}; DABI: {source}") for sampler, cci, origin in ccis
+    ]
 
 
-def dabi_of(run: Run) -> tuple[float, str] | None:
-    """DABI of flips at K = 8, else the last that was logged."""
-    for row in run.diagnosed.get("dabi") or []:
-        if row.get("K") == 8 and row.get("f") == 1 and (value := number_of(row.get("flip"))):
+def run_dabi(run: RunReport) -> tuple[float, str] | None:
+    """DABI of flips at K = 8, else the last logged value."""
+    for row in run.diagnostics.get("dabi") or []:
+        if row.get("K") == 8 and row.get("scale") == 1 and (value := finite_number(row.get("flip"))):
             return value, "diagnose, 8 steps"
     logged = run.curves.get("dabi/flip")
     return (logged[-1][1], f"training, step {logged[-1][0]:g}") if logged and logged[-1][1] > 0 else None
 
 
-def cci_of(run: Run) -> list[tuple[str, float, str]]:
-    """(way, CCI, where it was measured)."""
-    rows = [(str(row.get("escape")), number_of(row.get("cci"))) for row in run.diagnosed.get("cci") or []]
-    found = [(way, value, "diagnose, 8 steps") for way, value in rows if value is not None]
-    if found:
-        return found
-    ways: dict[str, list[float]] = defaultdict(list)
-    for record in run.ways:
-        if record["checkpoint_hash"] == run.weights and (value := number_of(record.get("cci"))) is not None:
-            ways[record["way"]].append(value)
-    if ways:
-        return [(way, sum(v) / len(v), f"mean of {len(v)} trajectories") for way, v in ways.items()]
-    logged = run.curves.get("cci")
+def run_cci(run: RunReport) -> list[tuple[str, float, str]]:
+    """Tuples (sampler, CCI, origin of the measurement)."""
+    rows = [(str(row.get("escape")), finite_number(row.get("cci"))) for row in run.diagnostics.get("cci") or []]
+    measured = [(sampler, value, "diagnose, 8 steps") for sampler, value in rows if value is not None]
+    if measured:
+        return measured
+    by_sampler: dict[str, list[float]] = defaultdict(list)
+    for record in run.trajectories:
+        if record["checkpoint_hash"] == run.weights_hash and (value := finite_number(record.get("cci"))) is not None:
+            by_sampler[record["method"]].append(value)
+    if by_sampler:
+        return [(sampler, sum(v) / len(v), f"mean of {len(v)} trajectories") for sampler, v in by_sampler.items()]
+    logged = run.curves.get("cci/value")
     return [("its own", logged[-1][1], f"training, step {logged[-1][0]:g}")] if logged else []
 
 
-def lacking(run: Run) -> list[Missing]:
-    """What a run needs to have a place."""
-    if run.kind == "continuous" and not (dabi_of(run) and cci_of(run)):
-        return [Missing(run.name, "no DABI or no CCI", f"textflow diagnose {run.folder} --only dabi,cci")]
-    if run.kind in NO_LATENTS and not cci_of(run):
-        return [Missing(run.name, "no CCI: it comes with its trajectories", f"textflow report {run.folder}")]
+def missing_results(run: RunReport) -> list[MissingResult]:
+    """Missing results that keep a run off the map."""
+    if run.kind == "continuous" and not (run_dabi(run) and run_cci(run)):
+        return [MissingResult(run.name, "no DABI or no CCI", f"textflow diagnose {run.folder} --measures dabi,cci")]
+    if run.kind in DISCRETE_KINDS and not run_cci(run):
+        return [MissingResult(run.name, "no CCI: it comes with its trajectories", f"textflow report {run.folder}")]
     return []

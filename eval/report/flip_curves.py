@@ -1,52 +1,54 @@
-"""Flips against the blur s(t), from what textflow diagnose measured."""
+"""Flips against the blur s(t), from the results of textflow diagnose."""
 
 from collections.abc import Sequence
 
 from .axis import Axis
-from .chart import Line, chart
-from .copy import prose
-from .folder import Record, Run, points
-from .numbers import number_of
-from .section import Missing, Picture, Section
+from .chart import Series, render_chart
+from .copy import paragraph
+from .folder import Record, RunReport, xy_points
+from .numbers import finite_number
+from .section import MissingResult, ReportFigure, ReportSection
 
 
-def section(runs: Sequence[Run]) -> Section:
-    """Both pictures, and which runs were not measured."""
-    made = Section("flips", "Flips against s(t)", [prose("flips")])
-    rolled: list[Line] = []
-    tubes: list[Line] = []
+def make_section(runs: Sequence[RunReport]) -> ReportSection:
+    """Section with both figures and the runs without measurements."""
+    made = ReportSection("flip_curves", "Flips against s(t)", [paragraph("flip_curves")])
+    rolled: list[Series] = []
+    tubes: list[Series] = []
     for run in runs:
         named = f"{run.name}: " if len(runs) > 1 else ""
-        rolled += of_rollin(run.diagnosed.get("rollin") or [], named, len(rolled))
-        tubes += of_tube(run.diagnosed.get("tube") or [], named, len(tubes))
-        if run.kind == "continuous" and not (run.diagnosed.get("rollin") and run.diagnosed.get("tube")):
-            made.missing.append(Missing(run.name, "no measured flips", f"textflow diagnose {run.folder}"))
+        rolled += rollin_series(run.diagnostics.get("rollin") or [], named, len(rolled))
+        tubes += tube_series(run.diagnostics.get("tube") or [], named, len(tubes))
+        if run.kind == "continuous" and not (run.diagnostics.get("rollin") and run.diagnostics.get("tube")):
+            made.missing.append(MissingResult(run.name, "no measured flips", f"textflow diagnose {run.folder}"))
     share = Axis("share of tokens flipped", low=0.0)
     if rolled:
-        svg = chart("Flips against s(t)", Axis("s(t), latent units", "log"), share, rolled)
-        made.pictures.append(Picture("One step, and the sampler's own states", svg, prose("rollin")))
+        svg = render_chart("Flips against s(t)", Axis("s(t), latent units", "log"), share, rolled)
+        made.figures.append(ReportFigure("One step, and the sampler's own states", svg, paragraph("rollin")))
     if tubes:
-        svg = chart("Flips against the blur of the guess", Axis("blur s, standard deviations", "log"), share, tubes)
-        made.pictures.append(Picture("The tube law", svg, prose("tube")))
+        svg = render_chart(
+            "Flips against the blur of the guess", Axis("blur s, standard deviations", "log"), share, tubes
+        )
+        made.figures.append(ReportFigure("The tube law", svg, paragraph("tube")))
     return made
 
 
-def of_rollin(rows: list[Record], named: str, first: int) -> list[Line]:
-    """Lines of the roll-in: one step and floor at all times, cumulative for the finest grid."""
-    finest = max((number_of(row.get("K")) or 0 for row in rows), default=0)
-    own = [row for row in rows if number_of(row.get("K")) == finest]
+def rollin_series(rows: list[Record], named: str, first: int) -> list[Series]:
+    """Lines of the roll-in: one step and Bayes error at all times, cumulative for the finest grid."""
+    finest = max((finite_number(row.get("K")) or 0 for row in rows), default=0)
+    own = [row for row in rows if finite_number(row.get("K")) == finest]
     found = {
-        f"{named}one step": points(rows, "s_channel", "flips"),
-        f"{named}floor": points(rows, "s_channel", "floor"),
-        f"{named}cumulative, {finest:g} steps": points(own, "s_channel", "cumulative"),
+        f"{named}one step": xy_points(rows, "channel_blur", "flips"),
+        f"{named}Bayes error": xy_points(rows, "channel_blur", "bayes_error"),
+        f"{named}cumulative, {finest:g} steps": xy_points(own, "channel_blur", "cumulative"),
     }
     made = [(name, at) for name, at in found.items() if at]
-    return [Line(name, at, first + i, dashed="floor" in name) for i, (name, at) in enumerate(made)]
+    return [Series(name, at, first + i, dashed="Bayes error" in name) for i, (name, at) in enumerate(made)]
 
 
-def of_tube(rows: list[Record], named: str, first: int) -> list[Line]:
+def tube_series(rows: list[Record], named: str, first: int) -> list[Series]:
     """Lines of the tube law by blur."""
     names = {"observed": "observed", "predicted": "tube law", "surrogate": "channel's noise alone"}
-    made = [(f"{named}{words}", points(rows, "s", key)) for key, words in names.items()]
+    made = [(f"{named}{words}", xy_points(rows, "blur", key)) for key, words in names.items()]
     lines = [(name, at) for name, at in made if at]
-    return [Line(name, at, first + i, dashed="observed" not in name) for i, (name, at) in enumerate(lines)]
+    return [Series(name, at, first + i, dashed="observed" not in name) for i, (name, at) in enumerate(lines)]

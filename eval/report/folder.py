@@ -1,4 +1,4 @@
-"""What a run's folder holds for the report; what is missing, torn or of another kind is named, never fatal."""
+"""Contents of a run folder for the report; missing, damaged or unexpected files are reported, never fatal."""
 
 import csv
 import json
@@ -10,154 +10,154 @@ from typing import Any
 
 import yaml
 
-from . import trajectory_files as walks
-from .numbers import lacks, number_of
+from . import trajectory_files
+from .numbers import finite_number, record_problems
 
 Record = dict[str, Any]
 Curves = dict[str, list[tuple[float, float]]]
-KINDS = {
+MODEL_KINDS = {
     "Generator": "continuous",
-    "Masked": "masked",
+    "DiscreteDiffusion": "masked",
     "CausalLM": "autoregressive",
     "Autoencoder": "codec",
 }
 
 
 @dataclass
-class Run:
-    """A run, as far as it can be read.
+class RunReport:
+    """Readable contents of a run.
 
     Args:
-        folder: of the run.
-        name: short, and its own among the runs of a page.
-        recipe: resolved; empty where there is none.
-        weights: hash; None where there are none.
-        records: of textflow eval.
-        curves: (step, value) by name, logged while it trained.
-        diagnosed: rows by measure, of textflow diagnose.
-        ways: records of trajectories.
-        rounds: of a distillation: {teacher, rounds}, and the scored rows.
-        broken: what could not be read, a sentence each.
+        folder: run folder.
+        name: short name, unique on the page.
+        recipe: resolved recipe; empty if there is none.
+        weights_hash: hash of the weights; None if there are none.
+        records: records of textflow eval.
+        curves: (step, value) by name, logged during training.
+        diagnostics: rows of textflow diagnose by measure.
+        trajectories: trajectory records.
+        rounds: distillation {teacher, rounds} with the scored rows.
+        errors: sentences on unreadable files.
     """
 
     folder: Path
     name: str
     recipe: Record = field(default_factory=dict)
-    weights: str | None = None
+    weights_hash: str | None = None
     records: list[Record] = field(default_factory=list)
     curves: Curves = field(default_factory=dict)
-    diagnosed: Record = field(default_factory=dict)
-    ways: list[Record] = field(default_factory=list)
+    diagnostics: Record = field(default_factory=dict)
+    trajectories: list[Record] = field(default_factory=list)
     rounds: Record = field(default_factory=dict)
-    scored: list[Record] = field(default_factory=list)
-    broken: list[str] = field(default_factory=list)
+    scored_rounds: list[Record] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
 
     @property
     def kind(self) -> str:
-        """continuous, masked, autoregressive, codec, rounds or unknown."""
+        """Kind of run: continuous, masked, autoregressive, codec, rounds or unknown."""
         if self.rounds and not self.recipe:
             return "rounds"
         model = self.recipe.get("model") or {}
         name = str(model.get("class_path", "") if isinstance(model, dict) else model).rsplit(".", 1)[-1]
-        return KINDS.get(name, "unknown")
+        return MODEL_KINDS.get(name, "unknown")
 
 
-def names(folders: Sequence[Path]) -> list[str]:
-    """A short name for each folder; more of the path where two would be alike."""
+def run_names(folders: Sequence[Path]) -> list[str]:
+    """Short names of folders, with more of the path where two would collide."""
     parts = [folder.absolute().parts for folder in folders]
     for length in range(1, max(map(len, parts)) + 1):
-        found = ["/".join(each[-length:]) for each in parts]
-        if len(set(found)) == len(found):
-            return found
+        names = ["/".join(each[-length:]) for each in parts]
+        if len(set(names)) == len(names):
+            return names
     return [str(folder) for folder in folders]
 
 
-def runs(folders: Sequence[Path]) -> list[Run]:
-    """All runs of a page.
+def load_runs(folders: Sequence[Path]) -> list[RunReport]:
+    """Load all runs of a page.
 
     Args:
-        folders: that exist.
+        folders: existing run folders.
     """
-    return [run(folder, name) for folder, name in zip(folders, names(folders), strict=True)]
+    return [load_run(folder, name) for folder, name in zip(folders, run_names(folders), strict=True)]
 
 
-def run(folder: Path, name: str) -> Run:
-    """What a folder holds."""
-    found = Run(folder, name, weights=walks.of_weights(folder))
-    found.recipe = tree(folder / "recipe.yaml", found.broken)
-    found.curves = curves(folder / "metrics.csv", found.broken)
-    diagnosed = loaded(folder / "diagnostics" / "diagnose.json", dict, found.broken) or {}
-    found.diagnosed = {key: rows_of(value) if key != "facts" else value for key, value in diagnosed.items()}
+def load_run(folder: Path, name: str) -> RunReport:
+    """Load the contents of a run folder."""
+    report = RunReport(folder, name, weights_hash=trajectory_files.weights_hash(folder))
+    report.recipe = load_recipe(folder / "recipe.yaml", report.errors)
+    report.curves = load_curves(folder / "metrics.csv", report.errors)
+    diagnosed = load_json(folder / "diagnostics" / "diagnose.json", dict, report.errors) or {}
+    report.diagnostics = {key: dict_rows(value) if key != "run" else value for key, value in diagnosed.items()}
     for path in sorted((folder / "eval").glob("*.json")):
-        said = loaded(path, dict, found.broken) or {}
-        if said and (lack := lacks(said)):
-            found.broken.append(f"{path} is no whole record of textflow eval: {lack}")
-        elif said:
-            found.records.append(said | {"run": name})
-    found.ways, broken = walks.stored(folder)
-    found.broken += broken
-    found.rounds = loaded(folder / "rounds.json", dict, found.broken) or {}
-    found.scored = rows_of(loaded(folder / "rounds_scored.json", list, found.broken) or [])
-    return found
+        content = load_json(path, dict, report.errors) or {}
+        if content and (lack := record_problems(content)):
+            report.errors.append(f"{path} is not a complete record of textflow eval: {lack}")
+        elif content:
+            report.records.append(content | {"run": name})
+    report.trajectories, broken = trajectory_files.read_trajectories(folder)
+    report.errors += broken
+    report.rounds = load_json(folder / "rounds.json", dict, report.errors) or {}
+    report.scored_rounds = dict_rows(load_json(folder / "rounds_scored.json", list, report.errors) or [])
+    return report
 
 
-def rows_of(value: Any) -> list[Record]:
-    """Those of a list that are rows."""
+def dict_rows(value: Any) -> list[Record]:
+    """Entries of a list that are rows."""
     return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
 
 
-def loaded(path: Path, kind: type, broken: list[str]) -> Any:
-    """The JSON of a file, or None where it is missing or damaged; damage is named."""
+def load_json(path: Path, kind: type, broken: list[str]) -> Any:
+    """JSON content of a file; None if missing or damaged, with damage added to `broken`."""
     if not path.is_file():
         return None
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        broken.append(f"{path} is damaged or cut off: {error}")
+        broken.append(f"{path} is damaged or truncated: {error}")
         return None
-    if not isinstance(said, kind):
-        broken.append(f"{path} holds {type(said).__name__} where {kind.__name__} is needed")
+    if not isinstance(content, kind):
+        broken.append(f"{path} holds {type(content).__name__} where {kind.__name__} is needed")
         return None
-    return said
+    return content
 
 
-def tree(path: Path, broken: list[str]) -> Record:
-    """A recipe; empty where it is missing or damaged."""
+def load_recipe(path: Path, broken: list[str]) -> Record:
+    """Recipe of a run; empty if missing or damaged."""
     if not path.is_file():
         return {}
     try:
-        said = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         broken.append(f"{path} is not YAML: {' '.join(str(error).split())}")
         return {}
-    if not isinstance(said, dict):
-        broken.append(f"{path} is no recipe: it holds {type(said).__name__}")
+    if not isinstance(content, dict):
+        broken.append(f"{path} is not a recipe: it holds {type(content).__name__}")
         return {}
-    return said
+    return content
 
 
-def curves(path: Path, broken: list[str]) -> Curves:
-    """(step, value) by name from metrics.csv; rows that are torn or hold no number are left out and counted."""
-    found: Curves = defaultdict(list)
+def load_curves(path: Path, broken: list[str]) -> Curves:
+    """Curves (step, value) by name from metrics.csv; truncated or non-numeric rows are skipped and counted."""
+    curves: Curves = defaultdict(list)
     if not path.is_file():
-        return found
+        return curves
     bad: list[int] = []
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        for number, row in enumerate(rows_in(file), 1):
+        for number, row in enumerate(csv_rows(file), 1):
             if number == 1 and row == ["step", "name", "value"]:
                 continue
-            step, value = (number_of(row[0]), number_of(row[2])) if len(row) == 3 else (None, None)
+            step, value = (finite_number(row[0]), finite_number(row[2])) if len(row) == 3 else (None, None)
             if step is None or value is None:
                 bad.append(number)
             else:
-                found[row[1]].append((step, value))
+                curves[row[1]].append((step, value))
     if bad:
         broken.append(f"{path}: {len(bad)} of {number} lines hold no number and are left out, the first is {bad[0]}")
-    return dict(found)
+    return dict(curves)
 
 
-def rows_in(lines: Iterable[str]) -> Iterator[list[str]]:
-    """The rows of a CSV file; one that is none, such as one with a field too long, is empty."""
+def csv_rows(lines: Iterable[str]) -> Iterator[list[str]]:
+    """Rows of a CSV file; an invalid row, such as one with an overlong field, is empty."""
     rows = csv.reader(line.replace("\0", "") for line in lines)
     while True:
         try:
@@ -168,7 +168,7 @@ def rows_in(lines: Iterable[str]) -> Iterator[list[str]]:
             yield []
 
 
-def points(rows: Iterable[Record], x: str, y: str) -> list[tuple[float, float]]:
-    """(x, y) of the rows that have both as numbers, in the order of x."""
-    pairs = [(number_of(row.get(x)), number_of(row.get(y))) for row in rows]
+def xy_points(rows: Iterable[Record], x: str, y: str) -> list[tuple[float, float]]:
+    """Points (x, y) of the rows with both numbers, sorted by x."""
+    pairs = [(finite_number(row.get(x)), finite_number(row.get(y))) for row in rows]
     return sorted((a, b) for a, b in pairs if a is not None and b is not None)

@@ -1,12 +1,12 @@
-"""What counts as a number, and as a record of textflow eval."""
+"""Validation of numbers and of textflow eval records."""
 
 import math
 from typing import Any
 
-from ..table import ALWAYS, SOMETIMES
+from ..table import COLUMNS, OPTIONAL_COLUMNS
 
 Record = dict[str, Any]
-NEEDED = (
+REQUIRED_KEYS = (
     *(
         "text",
         "perplexity",
@@ -18,13 +18,13 @@ NEEDED = (
         "scorer_tokenizer",
         "scorer_vocab",
     ),
-    *("truncation", "counting", "weights", "aggregation", "entropy_ids"),
+    *("truncation", "token_weighting", "weights", "aggregation", "entropy_ids"),
 )
-PARTS = ("sampler", "escape", "sweep", "intervals")
-NUMBERS = (*ALWAYS, *SOMETIMES, "steps")
+DICT_KEYS = ("sampler", "escape", "sweep", "intervals")
+NUMBER_KEYS = (*COLUMNS, *OPTIONAL_COLUMNS, "steps")
 
 
-def number_of(value: Any) -> float | None:
+def finite_number(value: Any) -> float | None:
     """A finite number, or None."""
     if isinstance(value, bool) or value is None:
         return None
@@ -35,12 +35,12 @@ def number_of(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def lacks(record: Record) -> str:
-    """What a record of textflow eval lacks to be shown; empty if it is whole."""
-    if missing := [name for name in NEEDED if name not in record]:
+def record_problems(record: Record) -> str:
+    """Problems that prevent showing a textflow eval record; empty if it is complete."""
+    if missing := [name for name in REQUIRED_KEYS if name not in record]:
         return f"{', '.join(missing)} missing"
-    parts = [name for name in PARTS if not isinstance(record.get(name, {}) or {}, dict)]
+    parts = [name for name in DICT_KEYS if not isinstance(record.get(name, {}) or {}, dict)]
     parts += [name for name in ("deviations", "unreadable_lines") if not isinstance(record.get(name) or [], list)]
     parts += [name for name in ("sampler", "escape") if record.get(name) and "class" not in record[name]]
-    numbers = [name for name in NUMBERS if record.get(name) is not None and number_of(record[name]) is None]
+    numbers = [name for name in NUMBER_KEYS if record.get(name) is not None and finite_number(record[name]) is None]
     return f"{', '.join(parts + numbers)} of another kind" if parts or numbers else ""

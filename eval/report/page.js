@@ -19,12 +19,12 @@
     for (const [name, value] of Object.entries(values)) made.setAttribute(name, value);
     return made;
   };
-  const bin = (lead) => (lead < 0.5 ? 0 : lead < 1 ? 1 : lead < 2 ? 2 : lead < 4 ? 3 : 4);
+  const bin = (margin) => (margin < 0.5 ? 0 : margin < 1 ? 1 : margin < 2 ? 2 : margin < 4 ? 3 : 4);
   const run = () => data[state.run];
   const sample = () => run().samples[state.sample];
-  const last = () => Math.max(...sample().ways.map((way) => way.calls.length)) - 1;
+  const last = () => Math.max(...sample().methods.map((way) => way.calls.length)) - 1;
   const callOf = (way) => Math.min(state.call, way.calls.length - 1);
-  const piece = (id) => (id < 0 ? "" : String(run().pieces[id] ?? "?").replace(/\n/g, "⏎"));
+  const piece = (id) => (id < 0 ? "" : String(run().token_texts[id] ?? "?").replace(/\n/g, "⏎"));
   const shown = (id) => {
     const text = piece(id);
     return text.startsWith(" ") ? text.slice(1) || "␣" : text && id >= 0 && !/^[<⏎.,;:!?'’)]/.test(text) ? "-" + text : text;
@@ -46,11 +46,11 @@
   function map(way, index) {
     const [calls, n] = [way.calls.length, way.calls[0].ids.length];
     const svg = drawn("svg", { viewBox: `0 0 ${calls} ${n}`, preserveAspectRatio: "none", class: "map", role: "img" });
-    svg.setAttribute("aria-label", "lead of every position at every call; click to go to a call");
+    svg.setAttribute("aria-label", "margin of every position at every call; click to go to a call");
     svg.style.height = "7rem";
     way.calls.forEach((call, k) => {
       for (let i = 0, begin = 0; i < n; i += 1) {
-        const kind = (j) => (call.ids[j] < 0 || way.given[j] ? "none" : "b" + bin(call.lead[j]));
+        const kind = (j) => (call.ids[j] < 0 || way.is_prompt[j] ? "none" : "b" + bin(call.margin[j]));
         if (i === n - 1 || kind(i + 1) !== kind(i)) {
           svg.append(drawn("rect", { x: k, y: begin, width: 1, height: i + 1 - begin, class: kind(i) }));
           begin = i + 1;
@@ -79,11 +79,11 @@
     const [picture, now] = map(way);
     const more = make("details");
     more.append(make("summary", "", "Text and protocol"), make("p", "", way.text || "(an empty text)"));
-    if (way.cut) more.append(make("p", "", `${way.cut} more positions are in the record.`));
+    if (way.hidden_positions) more.append(make("p", "", `${way.hidden_positions} more positions are in the record.`));
     const again = make("p");
-    again.append("The same way again: ", make("code", "", way.again));
+    again.append("The same way again: ", make("code", "", way.replay_command));
     more.append(make("p", "", way.protocol), again);
-    box.append(make("h3", "", way.title), make("p", "means", way.means + (way.cci === null ? "" : ` · CCI ${way.cci.toFixed(2)}`)), counts, toks, picture, more);
+    box.append(make("h3", "", way.title), make("p", "description", way.description + (way.cci === null ? "" : ` · CCI ${way.cci.toFixed(2)}`)), counts, toks, picture, more);
     const when = way.calls[0].ids.map((_, i) => settled(way, i));
     return { way, box, counts, cells, now, when };
   }
@@ -91,10 +91,10 @@
   function build() {
     options(at("run"), data.map((each) => `${each.name} (${each.kind})`), state.run);
     options(at("sample"), run().samples.map((each) => each.name), state.sample);
-    panels = sample().ways.map(panel);
+    panels = sample().methods.map(panel);
     at("panels").replaceChildren(...panels.map((each) => each.box));
     at("slide").max = last();
-    at("given").hidden = !sample().ways.some((way) => way.given.includes(1));
+    at("is_prompt").hidden = !sample().methods.some((way) => way.is_prompt.includes(1));
     show();
   }
 
@@ -106,16 +106,16 @@
       const call = way.calls[k];
       let flips = 0;
       cells.forEach((cell, i) => {
-        const flip = !way.given[i] && flipped(way, k, i);
+        const flip = !way.is_prompt[i] && flipped(way, k, i);
         flips += flip;
-        const kind = way.given[i] ? "given" : call.ids[i] < 0 ? "none" : "b" + bin(call.lead[i]);
-        cell.className = `tok ${kind}${call.fed[i] && !way.given[i] ? " fed" : ""}${flip ? " flip" : ""}${state.held === i ? " same" : ""}`;
+        const kind = way.is_prompt[i] ? "prompt" : call.ids[i] < 0 ? "none" : "b" + bin(call.margin[i]);
+        cell.className = `tok ${kind}${call.committed[i] && !way.is_prompt[i] ? " committed" : ""}${flip ? " flip" : ""}${state.held === i ? " same" : ""}`;
         cell.textContent = shown(call.ids[i]);
       });
-      const made = cells.map((_, i) => i).filter((i) => !way.given[i]);
-      const fed = made.filter((i) => call.fed[i]).length;
+      const made = cells.map((_, i) => i).filter((i) => !way.is_prompt[i]);
+      const committed = made.filter((i) => call.committed[i]).length;
       const still = made.filter((i) => when[i] <= k && call.ids[i] >= 0).length;
-      counts.textContent = `t = ${call.t.toFixed(3)} · ${flips} flipped · ${fed} committed · ${still} of ${made.length} settled`;
+      counts.textContent = `t = ${call.t.toFixed(3)} · ${flips} flipped · ${committed} committed · ${still} of ${made.length} settled`;
       now.setAttribute("x", k);
     }
     tell(state.held);
@@ -129,8 +129,8 @@
     const said = panels.map(({ way, when }) => {
       const call = way.calls[callOf(way)];
       if (call.ids[i] === undefined || call.ids[i] < 0) return `${way.title}: no token yet`;
-      if (way.given[i]) return `${way.title}: “${piece(call.ids[i]).trim()}” is given`;
-      return `${way.title}: “${piece(call.ids[i]).trim()}”, lead ${call.lead[i].toFixed(2)} nats, settles at call ${when[i] + 1}`;
+      if (way.is_prompt[i]) return `${way.title}: “${piece(call.ids[i]).trim()}” is the prompt`;
+      return `${way.title}: “${piece(call.ids[i]).trim()}”, margin ${call.margin[i].toFixed(2)} nats, settles at call ${when[i] + 1}`;
     });
     at("told").textContent = `Position ${i + 1}. ${said.join(" · ")}`;
   }

@@ -1,4 +1,4 @@
-"""What a page is made of: sections of words, pictures, tables, and what is missing with the command that makes it."""
+"""Page sections: paragraphs, figures, tables, and missing results with the commands that create them."""
 
 from dataclasses import dataclass, field
 
@@ -6,58 +6,58 @@ from markupsafe import Markup
 
 
 @dataclass
-class Missing:
-    """What a run lacks.
+class MissingResult:
+    """Missing result of a run.
 
     Args:
-        run: its name.
-        what: is not there.
-        command: that makes it; empty where none does.
+        run: name of the run.
+        reason: reason why the result is missing.
+        command: command that creates it; empty if none does.
     """
 
     run: str
-    what: str
+    reason: str
     command: str = ""
 
 
 @dataclass
-class Picture:
-    """A chart with its title and, below it, what it means."""
+class ReportFigure:
+    """Chart with its title and caption."""
 
     title: str
     svg: Markup
-    words: str = ""
+    caption: str = ""
 
 
 @dataclass
-class Table:
-    """Rows of words, and what they are measured by; the first `left` columns are words, the others numbers."""
+class ReportTable:
+    """Table with a caption; the first `num_text_columns` columns are text, the others numbers."""
 
     title: str
-    heads: list[str]
+    columns: list[str]
     rows: list[list[str]]
-    words: str = ""
-    left: int = 2
+    caption: str = ""
+    num_text_columns: int = 2
 
 
 @dataclass
-class Section:
-    """A part of the page.
+class ReportSection:
+    """Section of the page.
 
     Args:
-        name: of its anchor.
-        title: of its heading.
-        words: paragraphs that say what is shown.
-        pictures: charts.
-        tables: below them.
-        missing: what runs lack.
-        notes: what else must be known, such as rows that cannot be compared.
+        name: name of the anchor.
+        title: text of the heading.
+        paragraphs: explanatory paragraphs.
+        figures: charts.
+        tables: tables below the charts.
+        missing: missing results of the runs.
+        notes: further notes, such as rows that are not comparable.
     """
 
     name: str
     title: str
-    words: list[str] = field(default_factory=list)
-    pictures: list[Picture] = field(default_factory=list)
-    tables: list[Table] = field(default_factory=list)
-    missing: list[Missing] = field(default_factory=list)
+    paragraphs: list[str] = field(default_factory=list)
+    figures: list[ReportFigure] = field(default_factory=list)
+    tables: list[ReportTable] = field(default_factory=list)
+    missing: list[MissingResult] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

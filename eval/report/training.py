@@ -1,33 +1,33 @@
-"""Curves over training: what the callbacks logged."""
+"""Curves over training, as logged by the callbacks."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from .axis import Axis
-from .chart import Line, chart
-from .folder import Run
-from .section import Missing, Picture, Section
+from .chart import Series, render_chart
+from .folder import RunReport
+from .section import MissingResult, ReportFigure, ReportSection
 
-MOST = 300  # points of a line; longer ones show means of neighbours
-WATCHED = ("dabi/", "tube/", "cci", "stiffness/", "margins/", "rollin/")
+MAX_POINTS = 300  # points per line; longer lines show means of neighbouring points
+DIAGNOSTIC_PREFIXES = ("dabi/", "tube/", "cci/", "stiffness/", "margins/", "rollin/")
 
 
 class Panel(NamedTuple):
-    """A picture of some curves.
+    """Figure with one or more curves.
 
     Args:
-        title: of it.
-        unit: of the axis.
-        names: what a curve is called, by its name in metrics.csv.
-        words: what it means.
-        log: whether the axis is logarithmic.
+        title: title of the figure.
+        unit: unit of the vertical axis.
+        labels: curve labels, by name in metrics.csv.
+        caption: explanation of the figure.
+        log_scale: use a logarithmic axis.
     """
 
     title: str
     unit: str
-    names: dict[str, str]
-    words: str
-    log: bool = False
+    labels: dict[str, str]
+    caption: str
+    log_scale: bool = False
 
 
 PANELS = (
@@ -56,7 +56,7 @@ PANELS = (
         {
             "tube/observed": "observed",
             "tube/predicted": "tube law",
-            "dabi/structured": "along the error",
+            "dabi/structured_flip_rate": "along the error",
             "dabi/isotropic": "random directions",
         },
         "Tokens that change when real text is noised to the last time before the text and the denoiser's guess is read."
@@ -65,7 +65,7 @@ PANELS = (
     Panel(
         "CCI [ours]",
         "share of pairs",
-        {"cci": "samples"},
+        {"cci/value": "samples"},
         "Pairs of tokens of which one was already chosen, and fed back as a token, when the other was decided. 0: all"
         " at once, 1: one after the other.",
     ),
@@ -79,55 +79,55 @@ PANELS = (
     ),
     Panel(
         "Margins half way [ours]",
-        "lead, nats",
-        {"margins/lead": "mean", "margins/lead_low": "10th percentile"},
-        "The readout's lead of the likeliest token over the second, half way from noise to text.",
+        "margin, nats",
+        {"margins/mean": "mean", "margins/p10": "10th percentile"},
+        "The readout's margin of the likeliest token over the second, half way from noise to text.",
     ),
     Panel(
         "Settled [ours]",
         "share",
-        {"margins/agrees": "final already, half way", "margins/settled": "mean time of settling"},
+        {"margins/agreement": "final already, half way", "margins/settled_time": "mean time of settling"},
         "Tokens that half way are what they end as, and the share of the way after which a token changes no more.",
     ),
     Panel(
         "Roll-in",
         "share of tokens",
-        {"rollin/terminal": "last step", "rollin/floor": "no reader could avoid, at the first time"},
-        "Flips of one last step from noised real text; the floor belongs to the first time of a whole walk.",
+        {"rollin/terminal": "last step", "rollin/bayes_error": "no reader could avoid, at the first time"},
+        "Flips of one last step from noised real text; the Bayes error belongs to the first time of a whole walk.",
     ),
 )
 
 
-def section(runs: Sequence[Run]) -> Section:
-    """A picture for each panel that any run has."""
-    made = Section("training", "While it trained")
-    made.words.append(
+def make_section(runs: Sequence[RunReport]) -> ReportSection:
+    """Section with a figure for each panel that any run has logged."""
+    made = ReportSection("training", "While it trained")
+    made.paragraphs.append(
         "Held-out text and fixed noise, the same at each measurement, so a curve moves only where the model does."
     )
     for run in runs:
-        made.missing += lacking(run)
+        made.missing += missing_results(run)
     for panel in PANELS:
-        lines = [line for run in runs for line in of_run(run, panel, len(runs) > 1)]
+        lines = [line for run in runs for line in run_series(run, panel, len(runs) > 1)]
         if lines:
             for style, line in enumerate(lines):
                 line.style = style
-            low = None if panel.log or panel.title == "Loss" else 0.0
-            up = Axis(panel.unit, "log" if panel.log else "linear", low)
-            svg = chart(f"{panel.title} over training", Axis("optimizer steps"), up, lines)
-            made.pictures.append(Picture(panel.title, svg, panel.words))
+            low = None if panel.log_scale or panel.title == "Loss" else 0.0
+            up = Axis(panel.unit, "log" if panel.log_scale else "linear", low)
+            svg = render_chart(f"{panel.title} over training", Axis("optimizer steps"), up, lines)
+            made.figures.append(ReportFigure(panel.title, svg, panel.caption))
     return made
 
 
-def lacking(run: Run) -> list[Missing]:
-    """What a run has not logged."""
+def missing_results(run: RunReport) -> list[MissingResult]:
+    """Missing curves of a run."""
     if run.kind == "rounds":
         return []
     if not run.curves:
-        return [Missing(run.name, "no metrics.csv: nothing was logged", "textflow fit RECIPE")]
-    if run.kind != "continuous" or any(name.startswith(WATCHED) for name in run.curves):
+        return [MissingResult(run.name, "no metrics.csv: nothing was logged", "textflow fit RECIPE")]
+    if run.kind != "continuous" or any(name.startswith(DIAGNOSTIC_PREFIXES) for name in run.curves):
         return []
     return [
-        Missing(
+        MissingResult(
             run.name,
             "no diagnostic watched it; a recipe names them in trainer.callbacks (DABI, Tube, CCI, Stiffness, Margins,"
             " RollIn), and a finished run can be measured",
@@ -136,18 +136,18 @@ def lacking(run: Run) -> list[Missing]:
     ]
 
 
-def of_run(run: Run, panel: Panel, named: bool) -> list[Line]:
-    """The curves of a run in a panel; steps that were done twice count once, the last time."""
+def run_series(run: RunReport, panel: Panel, named: bool) -> list[Series]:
+    """Curves of a run in a panel; a repeated step keeps its last value."""
     lines = []
-    for key, words in panel.names.items():
-        points = thinned(sorted(dict(run.curves.get(key, [])).items()))
+    for key, words in panel.labels.items():
+        points = downsample(sorted(dict(run.curves.get(key, [])).items()))
         if points:
-            lines.append(Line(f"{run.name}: {words}" if named else words, points, marked=len(points) <= 40))
+            lines.append(Series(f"{run.name}: {words}" if named else words, points, markers=len(points) <= 40))
     return lines
 
 
-def thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """At most MOST points: means of neighbours."""
-    size = -(-len(points) // MOST)
+def downsample(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """At most MAX_POINTS points: means of neighbouring points."""
+    size = -(-len(points) // MAX_POINTS)
     groups = [points[i : i + size] for i in range(0, len(points), size)] if size > 1 else [[point] for point in points]
     return [(sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups]

@@ -1,109 +1,118 @@
-"""The records of a run's trajectories, as files: found, read and checked without a model."""
+"""Trajectory record files: listed, read and validated without a model."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-from textflow.runtime.atomic import content
+from textflow.runtime.atomic import sha256
 
 Record = dict[str, Any]
 FORMAT = "textflow trajectory 1"
-NEEDED = (
+REQUIRED_KEYS = (
     *(
-        "kind",
+        "model_class",
         "checkpoint",
         "checkpoint_hash",
-        "way",
-        "ways",
-        "parts",
+        "method",
+        "methods",
+        "sampling",
         "times",
-        "asked",
+        "steps",
         "seed",
         "index",
-        "stream",
+        "sample_seed",
         "device",
     ),
-    *("length", "text", "ids", "calls", "pieces"),
+    *("length", "text", "ids", "calls", "token_texts"),
 )
 
 
-def read(path: Path) -> Record:
-    """A record, or a ValueError that says what is wrong with the file."""
+def read_trajectory(path: Path) -> Record:
+    """Read a record; raise ValueError if the file is invalid."""
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise ValueError(f"{path} is no record of a trajectory: {error}") from error
-    found = said.get("format") if isinstance(said, dict) else type(said).__name__
-    if found != FORMAT:
-        raise ValueError(f"{path} is no record of a trajectory: found {found!r}, it needs the format {FORMAT!r}")
-    if missing := [name for name in NEEDED if name not in said]:
-        raise ValueError(f"{path} is not whole: {', '.join(missing)} missing; delete it, textflow report makes it anew")
-    if not sound(said):
-        raise ValueError(f"{path} has calls that are not whole; delete it, textflow report makes it anew")
-    return said
+        raise ValueError(f"{path} is not a trajectory record: {error}") from error
+    format_name = record.get("format") if isinstance(record, dict) else type(record).__name__
+    if format_name != FORMAT:
+        raise ValueError(f"{path} is not a trajectory record: found {format_name!r}, it needs the format {FORMAT!r}")
+    if missing := [name for name in REQUIRED_KEYS if name not in record]:
+        raise ValueError(f"{path} is incomplete: {', '.join(missing)} missing; delete it and rerun textflow report")
+    if not is_valid(record):
+        raise ValueError(f"{path} has incomplete calls; delete it and rerun textflow report")
+    return record
 
 
-def sound(said: Record) -> bool:
-    """Whether every call has a token, a lead and a choice for each position, and every word is a word."""
+def is_valid(record: Record) -> bool:
+    """True if every call has a token, a margin and a commitment per position, and every token text is a string."""
     if not all(
-        isinstance(said[name], kind)
-        for name, kind in (("ids", list), ("ways", list), ("pieces", dict), ("parts", dict))
+        isinstance(record[name], kind)
+        for name, kind in (("ids", list), ("methods", list), ("token_texts", dict), ("sampling", dict))
     ):
         return False
-    n, pieces = len(said["ids"]), said["pieces"].values()
-    words = [*(said[name] for name in ("kind", "way", "text", "checkpoint", "checkpoint_hash")), *pieces]
-    numbers = [said["seed"], said["index"], said["asked"], said["stream"]]
-    given = said.get("given")
-    calls = said["calls"] if isinstance(said["calls"], list) else []
-    rows = [call.get(name) for call in calls if isinstance(call, dict) for name in ("ids", "chosen", "lead")]
+    n, token_texts = len(record["ids"]), record["token_texts"].values()
+    token_fields = [
+        *(record[name] for name in ("model_class", "method", "text", "checkpoint", "checkpoint_hash")),
+        *token_texts,
+    ]
+    numbers = [record["seed"], record["index"], record["steps"], record["sample_seed"]]
+    prompt_ids = record.get("prompt_ids")
+    calls = record["calls"] if isinstance(record["calls"], list) else []
+    rows = [call.get(name) for call in calls if isinstance(call, dict) for name in ("ids", "committed", "margin")]
     return (
         bool(calls)
-        and (given is None or (isinstance(given, list) and len(given) == n and all(isinstance(i, int) for i in given)))
+        and (
+            prompt_ids is None
+            or (isinstance(prompt_ids, list) and len(prompt_ids) == n and all(isinstance(i, int) for i in prompt_ids))
+        )
         and len(rows) == 3 * len(calls)
-        and all(isinstance(word, str) for word in words)
+        and all(isinstance(word, str) for word in token_fields)
         and all(isinstance(number, int) for number in numbers)
         and all(isinstance(call.get("t"), int | float) for call in calls)
         and all(isinstance(row, list) and len(row) == n for row in rows)
         and all(isinstance(value, int | float) for row in rows for value in row or [])
-        and all(isinstance(part, dict | float | int | None) for part in said["parts"].values())
+        and all(isinstance(part, dict | float | int | None) for part in record["sampling"].values())
     )
 
 
-def stored(run: Path) -> tuple[list[Record], list[str]]:
-    """The records of a run that can be read, and what is wrong with the others.
+def read_trajectories(run: Path) -> tuple[list[Record], list[str]]:
+    """Readable records of a run, and the errors of the others.
 
     Args:
-        run: its folder.
+        run: run folder.
     """
-    found, broken = [], []
+    records, broken = [], []
     for path in sorted((run / "trajectories").glob("*.json")):
         try:
-            found.append(read(path) | {"file": str(path)})
+            records.append(read_trajectory(path) | {"file": str(path)})
         except ValueError as error:
             broken.append(str(error))
-    return found, broken
+    return records, broken
 
 
-def of_weights(run: Path) -> str | None:
-    """16 hex digits of a run's weights; None where it has none."""
+def weights_hash(run: Path) -> str | None:
+    """Hash (16 hex digits) of a run's weights; None if there are none."""
     path = run / "model.safetensors"
-    return content(path)[:16] if path.is_file() else None
+    return sha256(path)[:16] if path.is_file() else None
 
 
-def complete(run: Path, n: int, steps: int, seed: int) -> bool:
-    """Whether each of the first n samples has been walked in all its ways, with the run's own weights.
+def is_complete(run: Path, num_samples: int, steps: int, seed: int) -> bool:
+    """True if each of the first n samples is recorded under all its methods with the run's current weights.
 
     Args:
-        run: its folder.
-        n: samples.
-        steps: of the grid.
-        seed: of the samples.
+        run: run folder.
+        num_samples: number of samples.
+        steps: number of sampling steps.
+        seed: random seed for sampling.
     """
-    held = of_weights(run)
-    kept = [
+    held = weights_hash(run)
+    records = [
         record
-        for record in stored(run)[0]
-        if (record["checkpoint_hash"], record["asked"], record["seed"]) == (held, steps, seed)
+        for record in read_trajectories(run)[0]
+        if (record["checkpoint_hash"], record["steps"], record["seed"]) == (held, steps, seed)
     ]
-    done, ways = {(record["way"], record["index"]) for record in kept}, {way for r in kept for way in r["ways"]}
-    return n == 0 or (bool(ways) and all((way, i) in done for way in ways for i in range(n)))
+    done = {(record["method"], record["index"]) for record in records}
+    methods = {method for record in records for method in record["methods"]}
+    return num_samples == 0 or (
+        bool(methods) and all((method, i) in done for method in methods for i in range(num_samples))
+    )

@@ -1,4 +1,4 @@
-"""Replaying: a recorded trajectory is walked again, and compared with what the record says."""
+"""Replay of recorded trajectories, and comparison with the record."""
 
 import tempfile
 from pathlib import Path
@@ -9,90 +9,98 @@ import yaml
 
 from textflow.run_folder import load
 
-from ..oracle.methods import Times
-from ..report.trajectory_files import of_weights, read
-from .record import PLACE, Record, place, row_of, told
-from .trace import walk
+from ..oracle.methods import FixedGrid
+from ..report.trajectory_files import read_trajectory, weights_hash
+from .record import ENVIRONMENT_KEYS, Record, environment, prompt_tensor, trajectory_fields
+from .trace import trace_sample
 
 
-def again(file: Path, run: Path | None = None, device: Any = None) -> tuple[Record, Record]:
-    """A record, and the same sample walked again from what the record says alone.
+def replay(path: Path, run: Path | None = None, device: Any = None) -> tuple[Record, Record]:
+    """Record, and the same sample regenerated from the record alone.
 
     Args:
-        file: RUN/trajectories/*.json.
-        run: folder of the weights; default: that which the file lies in, else the one that the record names.
+        path: RUN/trajectories/*.json.
+        run: folder of the weights; default: the folder of the file, else the one named in the record.
         device: cpu, cuda or mps; default: the record's.
     """
-    said = read(file)
-    folder = run or next((p for p in (file.absolute().parent.parent, Path(said["checkpoint"])) if of_weights(p)), None)
-    held = None if folder is None else of_weights(folder)
+    record = read_trajectory(path)
+    folder = run or next(
+        (p for p in (path.absolute().parent.parent, Path(record["checkpoint"])) if weights_hash(p)), None
+    )
+    held = None if folder is None else weights_hash(folder)
     if folder is None or held is None:
         raise ValueError(
-            f"{file} was made by {said['checkpoint']}, which has no weights here; name a RUN that has them"
+            f"{path} was made by {record['checkpoint']}, whose weights were not found; name a RUN that has them"
         )
-    if held != said["checkpoint_hash"]:
+    if held != record["checkpoint_hash"]:
         raise ValueError(
-            f"{file} was made with weights {said['checkpoint_hash']}, but {folder} holds {held}: it was trained on or"
+            f"{path} was made with weights {record['checkpoint_hash']}, but {folder} holds {held}: it was trained on or"
             " is another run; name the RUN that made it"
         )
     with tempfile.TemporaryDirectory() as beside:
         overlay = Path(beside) / "parts.yaml"
-        overlay.write_text(yaml.safe_dump({"model": {"init_args": said["parts"]}}), encoding="utf-8")
-        model: Any = load(folder, device or here(said, file), [str(overlay)])
-    grid = None if said["times"] is None else Times(said["times"])
-    given = said.get("given")
-    made = walk(model, said["stream"], said["asked"], grid, said["length"], row_of(given))
-    return said, {**place(model), **told(model, made, given)}
+        overlay.write_text(yaml.safe_dump({"model": {"init_args": record["sampling"]}}), encoding="utf-8")
+        model: Any = load(folder, device or recorded_device(record, path), [str(overlay)])
+    grid = None if record["times"] is None else FixedGrid(record["times"])
+    prompt_ids = record.get("prompt_ids")
+    made = trace_sample(
+        model, record["sample_seed"], record["steps"], grid, record["length"], prompt_tensor(prompt_ids)
+    )
+    return record, {**environment(model), **trajectory_fields(model, made, prompt_ids)}
 
 
-def here(said: Record, file: Path) -> str:
-    """The device of a record, if there is one of its kind."""
-    if str(said["device"]).startswith("cuda") and not torch.cuda.is_available():
+def recorded_device(record: Record, path: Path) -> str:
+    """Device of a record; raise an error if it is not available."""
+    if str(record["device"]).startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(
-            f"{file} was made on {said['device']}, which is not here; try --device cpu, its last bits differ"
+            f"{path} was made on {record['device']}, which is not available; try --device cpu, its rounding differs"
         )
-    return str(said["device"])
+    return str(record["device"])
 
 
-def differences(said: Record, now: Record) -> list[str]:
-    """Where a way walked again leaves the recorded one; empty if it is the same to the last digit.
+def differences(record: Record, replayed: Record) -> list[str]:
+    """Differences between a replayed trajectory and its record; empty if they are identical.
 
     Args:
-        said: the record.
-        now: of `again`.
+        record: recorded trajectory.
+        replayed: record from `replay`.
     """
-    found = []
-    if len(said["calls"]) != len(now["calls"]):
-        found.append(f"{len(said['calls'])} calls were recorded, now there are {len(now['calls'])}")
-    for name in ("t", "ids", "chosen", "lead"):
-        pairs = [(a[name], b[name]) for a, b in zip(said["calls"], now["calls"], strict=False)]
+    results = []
+    if len(record["calls"]) != len(replayed["calls"]):
+        results.append(f"{len(record['calls'])} calls were recorded, now there are {len(replayed['calls'])}")
+    for name in ("t", "ids", "committed", "margin"):
+        pairs = [(a[name], b[name]) for a, b in zip(record["calls"], replayed["calls"], strict=False)]
         if away := next(((k, a, b) for k, (a, b) in enumerate(pairs) if a != b), None):
-            found.append(f"{name} first at call {away[0] + 1}{where(*away[1:])}")
-    found += [name for name in ("ids", "text") if said[name] != now[name]]
-    if found and (
-        moved := [f"{name} {said.get(name)} -> {now[name]}" for name in PLACE if said.get(name) != now[name]]
+            results.append(f"{name} first at call {away[0] + 1}{first_difference(*away[1:])}")
+    results += [name for name in ("ids", "text") if record[name] != replayed[name]]
+    if results and (
+        moved := [
+            f"{name} {record.get(name)} -> {replayed[name]}"
+            for name in ENVIRONMENT_KEYS
+            if record.get(name) != replayed[name]
+        ]
     ):
-        found.append("made elsewhere: " + ", ".join(moved))
-    return found
+        results.append("made elsewhere: " + ", ".join(moved))
+    return results
 
 
-def where(was: Any, now: Any) -> str:
-    """The first position in which two rows differ, and how."""
+def first_difference(was: Any, now: Any) -> str:
+    """First position at which two rows differ, with both values."""
     if not isinstance(was, list) or len(was) != len(now):
         return f" ({was} -> {now})"
     at = next(i for i, (a, b) in enumerate(zip(was, now, strict=True)) if a != b)
     return f", position {at + 1} ({was[at]} -> {now[at]})"
 
 
-def replayed(file: Path, run: Path | None = None, device: Any = None) -> str:
-    """The text of a record, made again; a ValueError names where it differs.
+def replay_text(path: Path, run: Path | None = None, device: Any = None) -> str:
+    """Regenerate the text of a record; raise ValueError with the differences if it is not reproduced.
 
     Args:
-        file: RUN/trajectories/*.json.
-        run: folder of the weights; default: that which the file lies in, else the one that the record names.
+        path: RUN/trajectories/*.json.
+        run: folder of the weights; default: the folder of the file, else the one named in the record.
         device: cpu, cuda or mps; default: the record's.
     """
-    said, now = again(file, run, device)
-    if found := differences(said, now):
-        raise ValueError(f"{file} is not reproduced here: {'; '.join(found)}")
+    record, now = replay(path, run, device)
+    if results := differences(record, now):
+        raise ValueError(f"{path} is not reproduced here: {'; '.join(results)}")
     return str(now["text"])

@@ -34,7 +34,7 @@ raise AttributeError("half imported")
 INTERRUPTED = """
 import sys
 from textflow.cli import app
-app.run = lambda verb, words: __import__("swallows")
+app.run_verb = lambda verb, words: __import__("swallows")
 sys.exit(app.main(["recipes"]))
 """
 
@@ -94,7 +94,7 @@ def test_a_users_mistake_is_one_line_and_a_bug_is_not_hidden(
         def run(verb: str, words: list[str]) -> None:
             raise error
 
-        monkeypatch.setattr(app, "run", run)
+        monkeypatch.setattr(app, "run_verb", run)
 
     wrong(ValueError("the way out"))
     assert main(["recipes"]) == 2 and capsys.readouterr().err == "textflow recipes: the way out\n"
@@ -145,7 +145,7 @@ def test_ctrl_c_after_the_imports_is_raised_and_the_handler_given_back(monkeypat
             ended.append(verb)
 
     ended: list[str] = []
-    monkeypatch.setattr(app, "run", pressed)
+    monkeypatch.setattr(app, "run_verb", pressed)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         assert main(["recipes"]) == 130 and ended == ["recipes"]
@@ -158,7 +158,7 @@ def test_an_ignored_ctrl_c_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> Non
     def pressed(verb: str, words: list[str]) -> None:
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(app, "run", pressed)
+    monkeypatch.setattr(app, "run_verb", pressed)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         assert main(["recipes"]) == 0 and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
@@ -168,7 +168,7 @@ def test_an_ignored_ctrl_c_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_handler_that_a_verb_installs_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(app, "run", lambda verb, words: signal.signal(signal.SIGINT, signal.SIG_IGN) and None)
+    monkeypatch.setattr(app, "run_verb", lambda verb, words: signal.signal(signal.SIGINT, signal.SIG_IGN) and None)
     try:
         assert main(["recipes"]) == 0 and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:

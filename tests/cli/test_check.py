@@ -10,12 +10,12 @@ from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from tests.helpers.tiny_recipe import write_recipe
 from textflow.cli.app import main
-from textflow.cli.checks import round_trip
-from textflow.data import DataModule, Document, Files, SentencePiece, Source
-from textflow.data.preview import Head, begin
+from textflow.cli.checks import check_round_trip
+from textflow.data import DataModule, Document, SentencePiece, Source, TextFiles
+from textflow.data.preview import FirstDocuments, build_preview
 
 ROOT = Path(__file__).parents[2]
-COINS = ["--model.objective.coins", "stratified"]  # as many self-conditioned rows in every small batch
+COINS = ["--model.objective.row_assignment", "stratified"]  # as many self-conditioned rows in every small batch
 Said = tuple[int, dict[str, str], dict[str, str]]
 
 
@@ -44,9 +44,9 @@ def test_a_good_recipe_passes_every_step_and_leaves_nothing(check, tmp_path: Pat
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     code, good, bad = check("--trainer.devices", "8", "--trainer.accumulate_grad_batches", "2")
     assert (code, set(good), bad) == (0, ALL, {})
-    assert "all 60 documents" in good["text"] and "60 of 60 documents come back exactly" in good["tokenizer"]
-    assert "untrained as yet" in good["codec"] and "uniform here" in good["codec"]
-    assert good["tokens"].startswith("1,024 a step") and "12,288 in 12 steps" in good["tokens"]  # 4 x 16 x 2 x 8
+    assert "all 60 documents" in good["text"] and "60 of 60 documents decode exactly" in good["tokenizer"]
+    assert "not trained yet" in good["codec"] and "uniform in this check" in good["codec"]
+    assert good["tokens"].startswith("1,024 per step") and "12,288 in 12 steps" in good["tokens"]  # 4 x 16 x 2 x 8
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
@@ -57,7 +57,7 @@ def test_what_is_wrong_is_named_and_the_rest_is_looked_at(check, tmp_path: Path)
         (("--codec", "null"), "codec", "is not trained"),
         (("--data.batch_size", "5000"), "text", "fewer than a batch of 5000"),
         (("--data.batch_size", "400", "--trainer.devices", "8"), "text", "fewer than a batch of 3200 over all devices"),
-        (("--data.tokenizer.vocab", "30000"), "text", "pieces are too many for this text"),
+        (("--data.tokenizer.vocab_size", "30000"), "text", "pieces are too many for this text"),
     ):
         code, good, bad = check(*words)
         assert code == 2 and list(bad) == [step] and said in bad[step], (words, bad)
@@ -65,7 +65,7 @@ def test_what_is_wrong_is_named_and_the_rest_is_looked_at(check, tmp_path: Path)
 
 
 def test_a_target_with_tangents_takes_its_step_but_under_zero3(check) -> None:
-    words = ["--model.objective", "MeanFlowObjective", "--model.net.spans", "true"]
+    words = ["--model.objective", "MeanFlowObjective", "--model.net.two_time", "true"]
     code, good, bad = check(*words)
     assert (code, set(good), bad) == (0, ALL, {}) and "activations" in good["memory"]
     code, _, bad = check(*words, "--trainer.strategy", "Zero", "--trainer.strategy.stage", "3")
@@ -83,9 +83,9 @@ def test_a_trained_codec_that_is_not_there_is_named(check, tmp_path: Path) -> No
 
 
 def test_a_codec_that_is_the_net_and_a_random_table_pass(check, tmp_path: Path) -> None:
-    code, good, bad = check("--codec", "null", "--model.codec", "Table", "--model.codec.dim", "8")
+    code, good, bad = check("--codec", "null", "--model.codec", "EmbeddingTable", "--model.codec.dim", "8")
     assert (code, set(good), bad) == (0, ALL, {}) and "untrained" not in good["codec"]
-    words = ["--codec", "null", "--model", "Autoencoder", "--model.codec", "Learned"]
+    words = ["--codec", "null", "--model", "Autoencoder", "--model.codec", "TransformerCodec"]
     code, good, bad = check(*words)
     assert (code, set(good), bad) == (0, ALL, {}) and good["codec"] == "is the net itself"
 
@@ -93,8 +93,8 @@ def test_a_codec_that_is_the_net_and_a_random_table_pass(check, tmp_path: Path) 
 def test_the_t5_is_really_loaded(check, tmp_path: Path) -> None:
     config = T5Config(vocab_size=320, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
     T5EncoderModel(config).save_pretrained(tmp_path / "t5")
-    words = ["--codec", "null", "--model.codec", "T5", "--model.codec.dim", "8"]
-    words += ["--model.objective.clock", "LogitNormal", "--model.codec.name"]
+    words = ["--codec", "null", "--model.codec", "T5Codec", "--model.codec.dim", "8"]
+    words += ["--model.objective.time_schedule", "LogitNormal", "--model.codec.name"]
     code, good, bad = check(*words, str(tmp_path / "t5"))
     assert (code, set(good), bad) == (0, ALL, {}) and "codec" in good["memory"]
     code, good, bad = check(*words, str(tmp_path / "elsewhere"))
@@ -124,22 +124,22 @@ def test_elf_b_runs_where_text_tokenizer_and_encoder_are_local(
     config = T5Config(vocab_size=320, d_model=16, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
     T5EncoderModel(config).save_pretrained(tmp_path / "t5")
     words = ["--data.files", str(text), "--data.tokenizer.name", str(tmp_path / "tokenizer")]
-    words += ["--model.codec.name", str(tmp_path / "t5"), "--model.codec.dim", "16", "--data.length", "16"]
+    words += ["--model.codec.name", str(tmp_path / "t5"), "--model.codec.dim", "16", "--data.seq_length", "16"]
     words += ["--data.batch_size", "4", "--model.net.width", "48", "--model.net.depth", "2"]
-    words += ["--data.validation", "0.2", "--data.workers", "0", "--run.folder", str(tmp_path / "run")]
+    words += ["--data.val_fraction", "0.2", "--data.num_workers", "0", "--run.folder", str(tmp_path / "run")]
     assert main(["check", "recipes/elf_b.yaml", *words]) == 0
     said = capsys.readouterr().out
-    assert "HuggingFace of" in said and "59 of 60 documents come back exactly" in said and "T5 gives latents" in said
+    assert "HFTokenizer of" in said and "59 of 60 documents decode exactly" in said and "T5Codec gives latents" in said
     assert main(["fit", "recipes/elf_b.yaml", *words, "--trainer.max_steps", "2", "--run.wandb", "false"]) == 0
     assert (tmp_path / "run" / "model.safetensors").is_file()
 
 
 def test_a_tokenizer_that_normalises_is_told_by_its_first_difference() -> None:
-    assert round_trip(["a b", "c"], ["a b", "c"]) == "2 of 2 documents come back exactly"
-    said = round_trip(["same", "one\ntwo"], ["same", "one two"])
+    assert check_round_trip(["a b", "c"], ["a b", "c"]) == "2 of 2 documents decode exactly"
+    said = check_round_trip(["same", "one\ntwo"], ["same", "one two"])
     assert said.startswith("1 of 2 documents") and r"'one\ntwo' -> 'one two'" in said
-    with pytest.raises(ValueError, match="nothing comes back"):
-        round_trip(["text"], [" "])
+    with pytest.raises(ValueError, match="decodes all . documents to nothing"):
+        check_round_trip(["text"], [" "])
 
 
 class Counted(Source):
@@ -159,29 +159,36 @@ class Counted(Source):
 
 def test_a_head_reads_no_more_than_it_gives() -> None:
     source = Counted(10**6)
-    assert [d.origin for d in Head(source, 3).documents()] == ["made:0", "made:1", "made:2"] and source.read == 3
-    assert len(list(Head(Counted(10**6), 10**6, characters=1000).documents())) == 1000 // 220 + 1
-    assert len(list(Head(Counted(2), 9).documents())) == 2
-    assert Head(source, 3).key() != Head(source, 4).key() and Head(source, 3).key() != Head(Counted(5), 3).key()
+    assert [d.origin for d in FirstDocuments(source, 3).documents()] == [
+        "made:0",
+        "made:1",
+        "made:2",
+    ] and source.read == 3
+    assert len(list(FirstDocuments(Counted(10**6), 10**6, max_characters=1000).documents())) == 1000 // 220 + 1
+    assert len(list(FirstDocuments(Counted(2), 9).documents())) == 2
+    assert (
+        FirstDocuments(source, 3).key() != FirstDocuments(source, 4).key()
+        and FirstDocuments(source, 3).key() != FirstDocuments(Counted(5), 3).key()
+    )
     with pytest.raises(ValueError, match="at least 1"):
-        Head(source, 0)
+        FirstDocuments(source, 0)
 
 
 def test_a_large_source_is_begun_and_not_read(tmp_path: Path) -> None:
     source = Counted(10**6)
-    data = DataModule(source, SentencePiece(320), length=16, batch_size=4, cache=str(tmp_path), validation=0.001)
-    assert begin(data) is False and source.read < 20_000
-    assert len(data.rows) and data.vocab == 320
+    data = DataModule(source, SentencePiece(320), seq_length=16, batch_size=4, cache=str(tmp_path), val_fraction=0.001)
+    assert build_preview(data) is False and source.read < 20_000
+    assert len(data.rows) and data.vocab_size == 320
 
 
 def test_more_is_read_until_the_pieces_suffice(tmp_path: Path) -> None:
     words = [f"{chr(97 + i % 26)}{chr(97 + i // 26 % 26)}{chr(97 + i // 676)}ing" for i in range(3000)]
     (tmp_path / "text.txt").write_text("\n".join(" ".join(words[i : i + 3]) for i in range(0, 3000, 3)))
     data = DataModule(
-        Files(str(tmp_path / "text.txt"), split="line"), SentencePiece(600), 16, 4, cache=str(tmp_path / "c")
+        TextFiles(str(tmp_path / "text.txt"), separator="line"), SentencePiece(600), 16, 4, cache=str(tmp_path / "c")
     )
-    begin(data)
-    assert data.source.first > 64 and data.vocab == 600
+    build_preview(data)
+    assert data.source.num_documents > 64 and data.vocab_size == 600
 
 
 def test_a_traceback_can_be_had(check, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,13 +18,13 @@ from tests.helpers.tiny_recipe import write_recipe
 from tests.helpers.tiny_scorer import save_judge
 from tests.helpers.wandb_history import runs
 from textflow.cli.app import main
-from textflow.cli.distill import compare
-from textflow.cli.resume import alone
+from textflow.cli.distill import compare_students
+from textflow.cli.resume import lock_run
 from textflow.eval.distillation import measure
-from textflow.eval.distillation.measure import costs
+from textflow.eval.distillation.measure import target_errors
 from textflow.eval.measure import evaluate
-from textflow.eval.protocol import held_out
-from textflow.eval.protocol import recipe as read
+from textflow.eval.protocol import run_recipe as read
+from textflow.eval.protocol import validation_batch
 from textflow.nets import ELF
 
 pytestmark = pytest.mark.integration
@@ -32,29 +32,34 @@ pytestmark = pytest.mark.integration
 STUDENT = """\
 # tiny students
 rounds: [[4, 2], [2, 2]]
-model: {init_args: {objective: {class_path: Distill, init_args: {target: Progressive}}, ema: 0.8}}
-run: {save_every: 3, samples_every: 6, wandb: true}
+model: {init_args: {objective: {class_path: StepDistillation, init_args: {target: Progressive}}, ema_decay: 0.8}}
+run: {save_every: 3, sample_every: 6, wandb: true}
 trainer:
   max_steps: 6
   val_check_interval: 3
   callbacks:
-    - {class_path: DABI, init_args: {every_n_steps: 3, rows: 4, draws: 2}}
-    - {class_path: CCI, init_args: {every_n_steps: 3, rows: 2}}
-    - {class_path: Stiffness, init_args: {every_n_steps: 6, iterations: 2}}
+    - {class_path: DABI, init_args: {every_n_steps: 3, num_rows: 4, num_draws: 2}}
+    - {class_path: CCI, init_args: {every_n_steps: 3, num_rows: 2}}
+    - {class_path: Stiffness, init_args: {every_n_steps: 6, num_iterations: 2}}
 """
 FLOW = """\
 # tiny flow map
 rounds: [[4, 1]]
-passes: [2, 1]
+eval_steps: [2, 1]
 model:
   init_args:
-    net: {init_args: {spans: true}}
-    objective: {class_path: DistillFlow, init_args: {target: MeanFlow}}
-    sampler: {class_path: Renoise, init_args: {rho: 0.0}}
-run: {save_every: 3, samples_every: 6}
+    net: {init_args: {two_time: true}}
+    objective: {class_path: FlowMapDistillation, init_args: {target: MeanFlow}}
+    sampler: {class_path: Ancestral, init_args: {noise_correlation: 0.0}}
+run: {save_every: 3, sample_every: 6}
 trainer: {max_steps: 6, val_check_interval: 3}
 """
-AWARE = {"choose": "All", "fair": "0.2", "target.gamma": "1.5", "precision": "bf16"}
+AWARE = {
+    "commit_gate": "Everywhere",
+    "logit_adjustment": "0.2",
+    "target.gamma": "1.5",
+    "teacher_precision": "bf16",
+}
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +86,13 @@ def test_each_round_is_a_run_that_samples(students: Path) -> None:
     assert [(r["steps"], r["substeps"], r["run"]) for r in said["rounds"]] == [(4, 2, "steps-4"), (2, 2, "steps-2")]
     for name in ("steps-4", "steps-2"):
         student = textflow.load(students / name)
-        assert len(student.generate(n=2, steps=int(name[-1]))) == 2
+        assert len(student.generate(num_samples=2, num_steps=int(name[-1]))) == 2
         assert "val/loss" in (students / name / "metrics.csv").read_text()
 
 
 def test_a_round_starts_where_the_one_before_ended_and_keeps_the_codec(teacher: Path, students: Path) -> None:
     before, after = (load_file(folder / "model.safetensors") for folder in (teacher, students / "steps-4"))
-    codec = [name for name in before if name.startswith("codec.")]
+    codec = [name for name in before if name.startswith("frozen_codec.")]
     assert codec and all(torch.equal(before[name], after[name]) for name in codec)
     moved = [float((before[n] - after[n]).norm() / before[n].norm().clamp_min(1e-6)) for n in before if n[:4] == "net."]
     assert max(moved) > 0 and sorted(moved)[len(moved) // 2] < 0.5  # it moved, and not from somewhere else
@@ -97,7 +102,8 @@ def test_no_teacher_is_saved_in_a_student(students: Path) -> None:
     names = load_file(students / "steps-2" / "model.safetensors")
     (state,) = (students / "steps-2" / "state").glob("step-*6/state.pt")
     held = torch.load(state, weights_only=True)
-    assert not any("teacher" in name or "average" in name for name in [*names, *held["state_dict"]])
+    saved = [name.replace("objective.teacher_objective.", "objective.") for name in [*names, *held["state_dict"]]]
+    assert not any("teacher" in name or "objective.ema_net" in name for name in saved)
     own = [name for name in held["state_dict"] if name.startswith("net.")]
     assert len(held["optimizer_states"][0]["state"]) == len(own), "as many moments as the student has parameters"
 
@@ -105,7 +111,11 @@ def test_no_teacher_is_saved_in_a_student(students: Path) -> None:
 def test_every_round_has_curves_at_its_own_steps(students: Path) -> None:
     for steps in (4, 2):
         rows = [line.split(",") for line in (students / f"steps-{steps}" / "metrics.csv").read_text().splitlines()]
-        for name, at in (("dabi/structured", ["3", "6"]), ("cci", ["3", "6"]), ("stiffness/peak", ["6"])):
+        for name, at in (
+            ("dabi/structured_flip_rate", ["3", "6"]),
+            ("cci/value", ["3", "6"]),
+            ("stiffness/peak", ["6"]),
+        ):
             assert [step for step, key, _ in rows if key == name] == at
         kept = (students / f"steps-{steps}" / "recipe.yaml").read_text()
         assert kept.count(f"steps: {steps}\n") >= 4, "of the objective and of three callbacks"
@@ -122,15 +132,15 @@ def test_a_teacher_is_loaded_once_stays_in_eval_and_does_not_move(
     teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from textflow import run_folder
-    from textflow.distill import Distill
+    from textflow.distill import StepDistillation
 
-    loaded, seen, load, lesson = [], [], run_folder.load, Distill.lesson
+    loaded, seen, load, lesson = [], [], run_folder.load, StepDistillation.target_output
 
     def noted(run: Path, *args: Any) -> Any:
         loaded.append((Path(run).name, model := load(run, *args)))
         return model
 
-    def watched(self: Distill, *args: Any) -> Any:
+    def watched(self: StepDistillation, *args: Any) -> Any:
         assert self.teacher is not None
         seen.append(self.teacher.module)
         assert not any(part.training for part in self.teacher.module.modules())
@@ -139,13 +149,13 @@ def test_a_teacher_is_loaded_once_stays_in_eval_and_does_not_move(
 
     like: list[Any] = []
     monkeypatch.setattr(run_folder, "load", noted)
-    monkeypatch.setattr(Distill, "lesson", watched)
-    monkeypatch.setattr(ELF, "run_as", lambda own, other: like.append(own))
+    monkeypatch.setattr(StepDistillation, "target_output", watched)
+    monkeypatch.setattr(ELF, "use_backend_of", lambda own, other: like.append(own))
     assert main([*words(teacher, teacher.parent / "once"), "--trainer.callbacks", "[]"]) == 0
     assert [name for name, _ in loaded] == ["run", "steps-4"]
-    assert {id(net) for net in seen} == {id(net) for net in like} == {id(loaded[0][1].twin)}
+    assert {id(net) for net in seen} == {id(net) for net in like} == {id(loaded[0][1].ema_net)}
     weights = {name: tensor for name, tensor in load_file(teacher / "model.safetensors").items() if name[:4] == "net."}
-    own = loaded[0][1].twin.state_dict()
+    own = loaded[0][1].ema_net.state_dict()
     assert all(torch.equal(own[name[4:]], tensor) for name, tensor in weights.items())
 
 
@@ -153,16 +163,16 @@ def test_a_flow_map_is_one_run_for_all_steps(teacher: Path, capsys: pytest.Captu
     out = teacher.parent / "apart" / "flow"
     assert main(words(teacher, out, "flow")) == 0
     student = textflow.load(out / "all-steps")
-    assert student.twin.until is not None and len(student.generate(n=2, steps=3)) == 2
+    assert student.ema_net.end_t_embed is not None and len(student.generate(num_samples=2, num_steps=3)) == 2
     save_judge(out.parent / "scorer")
     capsys.readouterr()
-    compare(out, n=4)
+    compare_students(out, n=4)
     assert "recipe's" in capsys.readouterr().out
     scored = json.loads((out / "rounds_scored.json").read_text())
-    assert {(r["steps"], r["who"], r["run"]) for r in scored} == {
+    assert {(r["steps"], r["role"], r["run"]) for r in scored} == {
         (steps, *who) for steps in (2, 1) for who in (("teacher", "run"), ("student", "all-steps"))
     }
-    assert {r["sampling"] for r in scored} == {"ODE", "re-injection", "mode commit", "recipe's"}
+    assert {r["sampler_name"] for r in scored} == {"ODE", "re-injection", "mode commit", "recipe's"}
 
 
 def test_a_changed_target_is_labelled_with_its_error(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,9 +184,12 @@ def test_a_changed_target_is_labelled_with_its_error(teacher: Path, monkeypatch:
         warnings.simplefilter("always")
         assert main([*words(teacher, out), *changes, *quiet]) == 0
     said = [str(one.message) for one in told if "bf16" in str(one.message)]
-    assert said == [f"objective.precision bf16: {SLOW}; same is not"]
-    (cost,) = costs(out, held_out(read(out / "steps-2")["data"], 8))
-    assert cost["K"] == 2 and cost["target"] == "Progressive, bf16, All chosen, fair 0.2, re-injection 1.5"
+    assert said == [f"objective.teacher_precision bf16: {SLOW}; same is not"]
+    (cost,) = target_errors(out, validation_batch(read(out / "steps-2")["data"], 8))
+    assert (
+        cost["K"] == 2
+        and cost["target"] == "Progressive, bf16, Everywhere chosen, logit adjustment 0.2, re-injection 1.5"
+    )
     assert cost["Euler steps"] == 2 and cost["error"] > 0
 
 
@@ -204,7 +217,7 @@ def test_a_round_that_another_began_from_is_not_trained_further(
     capsys.readouterr()
     assert main([*words(teacher, out), *quiet, "6"]) == 2
     said = capsys.readouterr().err
-    assert f"{out / 'steps-2'} has begun from {out / 'steps-4'} at step 3" in said and said.count("\n") == 1
+    assert f"{out / 'steps-2'} started from {out / 'steps-4'} at step 3" in said and said.count("\n") == 1
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
     assert main([*words(teacher, out), *quiet, "3"]) == 0, "what was done stays so"
     shutil.rmtree(out / "steps-2")
@@ -239,7 +252,7 @@ def test_a_round_goes_on_with_the_weights_it_has_begun_with_wherever_they_lie(
 
 def test_who_comes_second_into_a_folder_leaves_no_mark(teacher: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = teacher.parent / "held"
-    with alone(out / "steps-4"):
+    with lock_run(out / "steps-4"):
         capsys.readouterr()
         assert main(words(teacher, out)) == 2
     assert "another `textflow fit` is writing" in capsys.readouterr().err
@@ -262,7 +275,7 @@ def test_a_student_can_teach_and_what_learned_otherwise_cannot(
     job = words(teacher, tmp_path / "next")
     assert main([word if word != str(teacher) else str(students / "steps-2") for word in job] + ["--print_config"]) == 0
     objective = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["objective"]
-    assert objective["init_args"]["like"]["class_path"].endswith("ELFObjective")
+    assert objective["init_args"]["teacher_objective"]["class_path"].endswith("ELFObjective")
     other = Path(shutil.copytree(teacher, tmp_path / "other"))
     tree = yaml.safe_load((other / "recipe.yaml").read_text())
     tree["model"]["init_args"]["objective"] = {"class_path": "FlowMap"}
@@ -290,20 +303,20 @@ def test_rounds_are_scored_beside_their_teacher(
 ) -> None:
     save_judge(students.parent / "scorer")
     capsys.readouterr()
-    compare(students, n=4)
+    compare_students(students, n=4)
     said = capsys.readouterr().out
     assert all(word in said for word in ("mode commit", "re-injection", "ODE to", "15-38%", "stiffness"))
-    assert "Students against their teacher" in said and "Targets that" not in said
+    assert "Students against their teacher" in said and "Targets other" not in said
     scored = json.loads((students / "rounds_scored.json").read_text())
     assert all(("dabi_ce" in r) != ("dabi_ce_at_least" in r) for r in scored), "each grid has a last time"
-    cells = {(r["steps"], r["who"], r["sampling"]) for r in scored}
+    cells = {(r["steps"], r["role"], r["sampler_name"]) for r in scored}
     assert len(scored) == len(cells) == 2 * 2 * 3 and all(r["n"] == 4 and r["stiffness"] >= 0 for r in scored)
-    assert all(r["cci"] == 0 for r in scored if r["sampling"] != "mode commit")
+    assert all(r["cci"] == 0 for r in scored if r["sampler_name"] != "mode commit")
 
     made: list[int] = []
     monkeypatch.setattr(measure, "evaluate", lambda *args: made.append(args[2][0]) or evaluate(*args))
     (students / "rounds_scored.json").write_text(json.dumps(scored[:9] + [scored[9] | {"checkpoint_hash": "other"}]))
-    compare(students, n=4)
+    compare_students(students, n=4)
     assert made == [r["steps"] for r in scored[9:]], "rows that are there stay; those of other weights do not"
     again = json.loads((students / "rounds_scored.json").read_text())
     assert [r["perplexity"] for r in again] == [r["perplexity"] for r in scored]
@@ -311,14 +324,28 @@ def test_rounds_are_scored_beside_their_teacher(
 
 def test_distillations_of_one_teacher_stand_side_by_side(students: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def row(**other: Any) -> dict[str, Any]:
-        fixed = {"scorer_hash": "ab", "scorer_dtype": "float32", "counting": "local", "n": 4, "seed": 0, "nfe": 3.0}
-        return fixed | {"who": "student", "sampling": "ODE", "steps": 2, "entropy": 3.0, "excess": 1.0} | other
+        fixed = {
+            "scorer_hash": "ab",
+            "scorer_dtype": "float32",
+            "token_weighting": "local",
+            "n": 4,
+            "seed": 0,
+            "nfe": 3.0,
+        }
+        return (
+            fixed
+            | {"role": "student", "sampler_name": "ODE", "steps": 2, "entropy": 3.0, "nll_minus_entropy": 1.0}
+            | other
+        )
 
     for name, rows in {
-        "one": [row(who="teacher", perplexity=90.0, excess=1.5), row(perplexity=50.0, excess=0.9)],
+        "one": [
+            row(role="teacher", perplexity=90.0, nll_minus_entropy=1.5),
+            row(perplexity=50.0, nll_minus_entropy=0.9),
+        ],
         "two": [
-            *(row(perplexity=40.0, excess=0.7), row(perplexity=30.0, steps=4, nfe=5.0)),
-            row(perplexity=None, excess=None, steps=8),
+            *(row(perplexity=40.0, nll_minus_entropy=0.7), row(perplexity=30.0, steps=4, nfe=5.0)),
+            row(perplexity=None, nll_minus_entropy=None, steps=8),
         ],
     }.items():
         (folder := students.parent / name).mkdir()
@@ -334,7 +361,7 @@ def test_distillations_of_one_teacher_stand_side_by_side(students: Path, capsys:
         "two ODE no text 30 / 3.00 (5) * 40 / 3.00 (3) *",
     ):
         assert line in lines
-    others = [row(who="teacher", perplexity=90.0, checkpoint_hash="other")]
+    others = [row(role="teacher", perplexity=90.0, checkpoint_hash="other")]
     (two / "rounds_scored.json").write_text(json.dumps(others))
     assert main(["compare", str(one), str(two)]) == 2 and "teacher differs" in capsys.readouterr().err
     (two / "rounds_scored.json").unlink()

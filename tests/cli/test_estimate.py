@@ -4,9 +4,17 @@ import pytest
 import torch
 from torch import nn
 
-from textflow.cli.checks import some, standing, step
-from textflow.cli.estimate import places, readable, saved, size, state_size, tokens_a_step, with_frozen
-from textflow.codecs import T5
+from textflow.cli.checks import persistent_bytes, run_step, sample_parameters
+from textflow.cli.estimate import (
+    count_saved_bytes,
+    device_count,
+    format_bytes,
+    include_frozen,
+    num_bytes,
+    optimizer_bytes,
+    tokens_per_step,
+)
+from textflow.codecs import T5Codec
 from textflow.models.generator import Generator
 from textflow.nets import ELF, Frozen
 from textflow.objectives import ELFObjective
@@ -15,10 +23,10 @@ from textflow.types import Batch
 
 
 def test_tokens_and_places() -> None:
-    assert tokens_a_step(64, 1024, 1, 8, 1) == 524_288 and tokens_a_step(2, 3, 5, 7, 11) == 2310
-    assert [places(d) for d in (8, "8", [0, 2], "0,1,3", "2,")] == [8, 8, 2, 3, 1]
-    assert places("auto") == places(-1) == max(torch.cuda.device_count(), 1)
-    assert readable(1_500_000) == "1.5 MB" and readable(2_340_000_000) == "2.3 GB"
+    assert tokens_per_step(64, 1024, 1, 8, 1) == 524_288 and tokens_per_step(2, 3, 5, 7, 11) == 2310
+    assert [device_count(d) for d in (8, "8", [0, 2], "0,1,3", "2,")] == [8, 8, 2, 3, 1]
+    assert device_count("auto") == device_count(-1) == max(torch.cuda.device_count(), 1)
+    assert format_bytes(1_500_000) == "1.5 MB" and format_bytes(2_340_000_000) == "2.3 GB"
 
 
 def test_the_state_of_an_optimizer_is_counted_by_its_rules() -> None:
@@ -28,33 +36,33 @@ def test_the_state_of_an_optimizer_is_counted_by_its_rules() -> None:
         p.grad = torch.zeros_like(p)
     optimizer = MuonAdam(net.parameters())
     optimizer.step()
-    assert size(net.parameters()) == 4 * 620
-    assert state_size(optimizer) == 4 * (600 + 2 * 20)  # one moment a matrix, two for the rest
+    assert num_bytes(net.parameters()) == 4 * 620
+    assert optimizer_bytes(optimizer) == 4 * (600 + 2 * 20)  # one moment a matrix, two for the rest
 
 
 def test_what_a_pass_keeps_is_counted_once_and_without_weights() -> None:
     net, x = nn.Sequential(nn.Linear(10, 50), nn.Tanh(), nn.Linear(50, 7)), torch.randn(8, 10)
-    with saved(net) as kept:
+    with count_saved_bytes(net) as kept:
         net(x).sum()
     assert sum(kept.values()) == 4 * (8 * 10 + 8 * 50)  # x, and tanh's output for itself and for the next layer
-    with saved(net) as kept, torch.no_grad():
+    with count_saved_bytes(net) as kept, torch.no_grad():
         net(x)
     assert not kept
 
 
 def test_what_is_frozen_is_found() -> None:
     inner = nn.Linear(2, 2)
-    assert with_frozen(nn.Sequential(Frozen(inner)))[1:] == [inner]
+    assert include_frozen(nn.Sequential(Frozen(inner)))[1:] == [inner]
 
 
 def test_elf_b_takes_the_bytes_that_are_found_by_hand() -> None:
     with torch.device("meta"):
-        model = Generator(32100, T5, ELF, ELFObjective())
+        model = Generator(32100, T5Codec, ELF, ELFObjective())
     block = 2 * 768 + 2 * 64 + 3 * 768 + 768 + 2 * 2048 + 768  # norms and biases; all else are matrices
     scalar = 4 * 768 + 2 * 768  # tokens, biases
     ways = 512 + 768 + 768 + 512 + 512 + 32100  # join, widen, norm, out, down, up
     parameters, others = 104_579_940, 12 * block + 2 * scalar + 4 * 768 + ways
-    assert standing(model) == {
+    assert persistent_bytes(model) == {
         "weights": 4 * parameters,
         "gradients": 4 * parameters,
         "optimizer": 4 * (parameters + others),  # Muon keeps one moment, Adam two
@@ -65,8 +73,8 @@ def test_elf_b_takes_the_bytes_that_are_found_by_hand() -> None:
 def test_a_large_net_is_updated_in_one_parameter_of_each_shape() -> None:
     net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 5))
     named = list(net.named_parameters())
-    assert some(named, 44) == named
-    assert {name for name, _ in some(named, 43)} == {"0.weight", "0.bias", "2.weight", "2.bias"}
+    assert sample_parameters(named, 44) == named
+    assert {name for name, _ in sample_parameters(named, 43)} == {"0.weight", "0.bias", "2.weight", "2.bias"}
 
 
 def test_a_step_that_goes_wrong_is_an_error() -> None:
@@ -77,4 +85,4 @@ def test_a_step_that_goes_wrong_is_an_error() -> None:
             return {"loss": net.weight.sum() * torch.inf}
 
     with pytest.raises(ValueError, match="not finite; lower the learning rate"):
-        step(Wild(), Batch(torch.zeros(1, 1, dtype=torch.long), torch.ones(1, 1, dtype=torch.bool)))
+        run_step(Wild(), Batch(torch.zeros(1, 1, dtype=torch.long), torch.ones(1, 1, dtype=torch.bool)))

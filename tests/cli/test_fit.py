@@ -21,9 +21,9 @@ from tests.helpers.processes import Commands
 from tests.helpers.tiny_recipe import write_recipe
 from tests.training.test_resume import same
 from textflow.cli.app import main
-from textflow.cli.resume import alone
+from textflow.cli.resume import lock_run
 from textflow.samplers import Reinject
-from textflow.types import Given
+from textflow.types import Conditioning
 
 
 @pytest.fixture(scope="module")
@@ -50,28 +50,28 @@ def test_a_run_folder_holds_all_that_a_user_needs(run: Path) -> None:
 @pytest.mark.integration
 def test_the_teacher_took_over_the_trained_codec(run: Path) -> None:
     teacher, codec = load_file(run / "model.safetensors"), load_file(run / "codec" / "model.safetensors")
-    assert torch.equal(teacher["codec.embed.weight"], codec["net.embed.weight"])
-    assert teacher["codec.norm.num_batches_tracked"] == 40  # its statistics no longer move
+    assert torch.equal(teacher["frozen_codec.embed.weight"], codec["net.embed.weight"])
+    assert teacher["frozen_codec.norm.num_batches_tracked"] == 40  # its statistics no longer move
 
 
 @pytest.mark.integration
 def test_a_loaded_run_generates_and_answers(run: Path) -> None:
     g = textflow.load(run)
-    texts = g.generate(n=4, steps=3, seed=0)
+    texts = g.generate(num_samples=4, num_steps=3, seed=0)
     assert len(texts) == 4 and all(isinstance(text, str) for text in texts)
     z = torch.randn(2, 16, 8)
-    assert g.net(z, torch.tensor([0.2, 0.5]), Given()).mean.shape == z.shape
-    assert g.logits(z).shape == (2, 16, 320)
+    assert g.net(z, torch.tensor([0.2, 0.5]), Conditioning()).mean.shape == z.shape
+    assert g.decode_logits(z).shape == (2, 16, 320)
 
 
 @pytest.mark.integration
 def test_a_text_depends_on_its_seed_and_not_on_its_batch(run: Path) -> None:
     g = textflow.load(run)
     for sampler in (None, Reinject(1.5)):
-        together = g.generate(n=5, steps=4, seed=3, sampler=sampler, batch_size=5)
-        assert together == g.generate(n=5, steps=4, seed=3, sampler=sampler, batch_size=2)
-        assert together[3:] == g.generate(n=2, steps=4, seed=3, sampler=sampler, first=3)
-    assert g.generate(n=5, steps=4, seed=3) != g.generate(n=5, steps=4, seed=4)
+        together = g.generate(num_samples=5, num_steps=4, seed=3, sampler=sampler, batch_size=5)
+        assert together == g.generate(num_samples=5, num_steps=4, seed=3, sampler=sampler, batch_size=2)
+        assert together[3:] == g.generate(num_samples=2, num_steps=4, seed=3, sampler=sampler, first_index=3)
+    assert g.generate(num_samples=5, num_steps=4, seed=3) != g.generate(num_samples=5, num_steps=4, seed=4)
 
 
 @pytest.mark.integration
@@ -80,7 +80,7 @@ def test_sample_writes_what_generate_returns_and_goes_on(run: Path, tmp_path: Pa
     assert main(["sample", str(run), "-n", "2", "--steps", "3", "--out", str(out)]) == 0
     assert main(["sample", str(run), "-n", "4", "--steps", "3", "--out", str(out)]) == 0
     texts = [json.loads(line)["text"] for line in out.read_text().splitlines()]
-    assert texts == textflow.load(run).generate(n=4, steps=3)
+    assert texts == textflow.load(run).generate(num_samples=4, num_steps=3)
 
 
 @pytest.mark.integration
@@ -126,14 +126,14 @@ def test_only_the_first_process_of_a_job_holds_the_folder(
     with monkeypatch.context() as held:
         for name, rank in first.items():
             held.setenv(name, rank)
-        with alone(tmp_path):
+        with lock_run(tmp_path):
             for name in first:
                 held.delenv(name)
-            with pytest.raises(ValueError, match="another `textflow fit` is writing"), alone(tmp_path):
+            with pytest.raises(ValueError, match="another `textflow fit` is writing"), lock_run(tmp_path):
                 pass
             for name, rank in place.items():
                 held.setenv(name, rank)
-            with alone(tmp_path):
+            with lock_run(tmp_path):
                 pass
 
 
@@ -158,7 +158,7 @@ def srun(port: int, node: int) -> Start:
 @pytest.mark.slow
 @pytest.mark.parametrize("start", [torchrun, srun])
 def test_two_machines_are_one_fit(start: Callable[[int, int], Start], tmp_path: Path) -> None:
-    overlay = str(Path(__file__).parents[2] / "recipes" / "on" / "multinode.yaml")
+    overlay = str(Path(__file__).parents[2] / "recipes" / "hardware" / "multinode.yaml")
     fit = [*command(write_recipe(tmp_path)), overlay, "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
     port, started = free_port(), []
     for node in (0, 1):
@@ -176,8 +176,8 @@ def test_two_machines_are_one_fit(start: Callable[[int, int], Start], tmp_path: 
 @pytest.mark.integration
 def test_a_recipes_own_logger_is_heard_too(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    words = ["--codec", "null", "--model.codec", "Table", "--model.codec.dim", "8", "--trainer.max_steps", "2"]
-    words += ["--model.objective.clock", "LogitNormal", "--trainer.logger", "CSVLogger"]
+    words = ["--codec", "null", "--model.codec", "EmbeddingTable", "--model.codec.dim", "8", "--trainer.max_steps", "2"]
+    words += ["--model.objective.time_schedule", "LogitNormal", "--trainer.logger", "CSVLogger"]
     assert main(["fit", str(write_recipe(tmp_path)), *words, "--trainer.logger.save_dir", str(run / "own")]) == 0
     (own,) = (run / "own").rglob("metrics.csv")
     assert "train/loss" in own.read_text() and "train/loss" in (run / "metrics.csv").read_text()
@@ -194,7 +194,7 @@ def test_weights_without_a_state_are_not_overwritten(run: Path, tmp_path: Path, 
 
 def test_an_untrained_codec_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", str(write_recipe(tmp_path)), "--codec", "null"]) == 2
-    assert "the codec Learned is not trained" in capsys.readouterr().err
+    assert "the codec TransformerCodec is not trained" in capsys.readouterr().err
 
 
 def command(teacher: Path) -> list[str]:

@@ -10,21 +10,21 @@ from safetensors.torch import load_file
 from tests.helpers.tiny_recipe import write_recipe
 from tests.helpers.wandb_history import history
 from textflow.cli.app import main
-from textflow.eval.figures.curves import curves
+from textflow.eval.figures.curves import draw_curves
 
 WATCH = """\
 trainer:
   callbacks:
-    - {class_path: DABI, init_args: {every_n_steps: 4, rows: 4, steps: 4, draws: 2}}
-    - {class_path: Tube, init_args: {every_n_steps: 4, rows: 4, steps: 4, candidates: 3}}
-    - {class_path: CCI, init_args: {every_n_steps: 6, rows: 3, steps: 3}}
-    - {class_path: Stiffness, init_args: {every_n_steps: 12, rows: 1, steps: 2, iterations: 2}}
-    - {class_path: Margins, init_args: {every_n_steps: 6, rows: 3, steps: 4}}
-    - {class_path: RollIn, init_args: {every_n_steps: 6, rows: 4, steps: 3}}
-    - {class_path: RowSpace, init_args: {every_n_steps: 6, rows: 4, steps: 3}}
-    - {class_path: Blunt, init_args: {every_n_steps: 6, rows: 4, steps: 3, draws: 2}}
+    - {class_path: DABI, init_args: {every_n_steps: 4, num_rows: 4, num_steps: 4, num_draws: 2}}
+    - {class_path: Tube, init_args: {every_n_steps: 4, num_rows: 4, num_steps: 4, num_candidates: 3}}
+    - {class_path: CCI, init_args: {every_n_steps: 6, num_rows: 3, num_steps: 3}}
+    - {class_path: Stiffness, init_args: {every_n_steps: 12, num_rows: 1, num_steps: 2, num_iterations: 2}}
+    - {class_path: Margins, init_args: {every_n_steps: 6, num_rows: 3, num_steps: 4}}
+    - {class_path: RollIn, init_args: {every_n_steps: 6, num_rows: 4, num_steps: 3}}
+    - {class_path: RowSpace, init_args: {every_n_steps: 6, num_rows: 4, num_steps: 3}}
+    - {class_path: DecoderTemperature, init_args: {every_n_steps: 6, num_rows: 4, num_steps: 3, num_draws: 2}}
 """
-COMMIT = "model: {init_args: {escape: Commit, sampler: Renoise}}\n"
+COMMIT = "model: {init_args: {escape: Commit, sampler: Ancestral}}\n"
 
 
 @pytest.fixture(scope="module")
@@ -55,24 +55,31 @@ def test_a_watched_run_has_the_same_weights_to_the_bit(runs: dict[str, Path]) ->
 @pytest.mark.integration
 def test_every_curve_is_logged_at_its_steps(runs: dict[str, Path]) -> None:
     watched = runs["watched"]
-    for name in ("dabi/structured", "dabi/isotropic_ce", "tube/observed", "tube/predicted", "tube/s"):
+    for name in ("dabi/structured_flip_rate", "dabi/isotropic_ce", "tube/observed", "tube/predicted", "tube/blur"):
         assert list(curve(watched, name)) == [4, 8, 12], name
     assert set(curve(watched, "dabi/ce")) | set(curve(watched, "dabi/ce_at_least")) == {4, 8, 12}
-    assert list(curve(watched, "cci")) == [6, 12] and list(curve(watched, "stiffness/peak")) == [12]
-    assert all(0 <= value <= 1 for name in ("cci", "tube/observed") for value in curve(watched, name).values())
-    assert curve(watched, "cci")[12] > 0 and curve(watched, "stiffness/total")[12] > 0
-    assert not curve(runs["plain"], "cci")
+    assert list(curve(watched, "cci/value")) == [6, 12] and list(curve(watched, "stiffness/peak")) == [12]
+    assert all(0 <= value <= 1 for name in ("cci/value", "tube/observed") for value in curve(watched, name).values())
+    assert curve(watched, "cci/value")[12] > 0 and curve(watched, "stiffness/total")[12] > 0
+    assert not curve(runs["plain"], "cci/value")
 
 
 @pytest.mark.integration
-def test_margins_rollin_rowspace_and_blunt_are_logged_too(runs: dict[str, Path]) -> None:
+def test_margins_rollin_rowspace_and_decoder_temperature_are_logged_too(runs: dict[str, Path]) -> None:
     watched = runs["watched"]
-    shares = ("margins/agrees", "margins/settled", "rollin/terminal", "rollin/final", "rollin/floor", "rowspace/share")
+    shares = (
+        "margins/agreement",
+        "margins/settled_time",
+        "rollin/terminal",
+        "rollin/cumulative",
+        "rollin/bayes_error",
+        "rowspace/energy_fraction",
+    )
     for name in shares:
         assert list(curve(watched, name)) == [6, 12], name
         assert all(0 <= value <= 1 for value in curve(watched, name).values()), name
-    assert curve(watched, "margins/lead")[12] >= curve(watched, "margins/lead_low")[12] >= 0
-    flips = [curve(watched, f"blunt/flips_{name}") for name in ("as_it_is", "hot", "shrunk")]
+    assert curve(watched, "margins/mean")[12] >= curve(watched, "margins/p10")[12] >= 0
+    flips = [curve(watched, f"decoder_temperature/flips_{name}") for name in ("unchanged", "hot", "uniform_mix")]
     assert flips[0] == flips[1] == flips[2] and list(flips[0]) == [6, 12], "a temperature moves no flip"
 
 
@@ -84,7 +91,7 @@ def test_wandb_keeps_the_same_curves(runs: dict[str, Path]) -> None:
         for name, value in items.items():
             if name.startswith(("dabi", "cci", "tube", "stiffness")):
                 found.setdefault(name, {})[int(items["trainer/global_step"])] = float(value)
-    for name in ("dabi/structured", "tube/observed", "cci", "stiffness/peak"):
+    for name in ("dabi/structured_flip_rate", "tube/observed", "cci/value", "stiffness/peak"):
         assert found[name] == pytest.approx(curve(runs["watched"], name)), name
 
 
@@ -92,7 +99,10 @@ def test_wandb_keeps_the_same_curves(runs: dict[str, Path]) -> None:
 def test_diagnose_prints_keeps_and_draws(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     run = runs["watched"]
     capsys.readouterr()
-    assert main(["diagnose", str(run), "--only", "dabi,rollin,cci,blunt", "-n", "4", "--device", "cpu"]) == 0
+    assert (
+        main(["diagnose", str(run), "--measures", "dabi,rollin,cci,decoder_temperature", "-n", "4", "--device", "cpu"])
+        == 0
+    )
     said = capsys.readouterr().out
     assert "[ours]" in said and "mode commit" in said and "temperature" in said
     names = {path.name for path in (run / "diagnostics").iterdir()}
@@ -103,13 +113,13 @@ def test_diagnose_prints_keeps_and_draws(runs: dict[str, Path], capsys: pytest.C
 def test_curves_of_a_damaged_log_say_what_they_leave_out(runs: dict[str, Path], tmp_path: Path) -> None:
     log = (runs["watched"] / "metrics.csv").read_text()
     (tmp_path / "metrics.csv").write_text(log + "12,dabi/ce,wor\n1")
-    assert curves(tmp_path / "metrics.csv", tmp_path / "curves")
+    assert draw_curves(tmp_path / "metrics.csv", tmp_path / "curves")
     said = " ".join(re.findall("<!-- (.*?) -->", (tmp_path / "curves.svg").read_text()))
     assert "2 of" in said and "lines hold no number and are left out" in said
 
 
 def test_an_unknown_measure_or_no_subject_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["diagnose", "--world", "chain", "--only", "dabbi"]) == 2
+    assert main(["diagnose", "--oracle", "chain", "--measures", "dabbi"]) == 2
     assert "no measure 'dabbi'; there are dabi, tube" in capsys.readouterr().err
     assert main(["diagnose"]) == 2
-    assert "a run or a world" in capsys.readouterr().err
+    assert "a run or an oracle task" in capsys.readouterr().err

@@ -11,17 +11,17 @@ import yaml
 import textflow
 from tests.helpers import tiny_recipe as tiny
 from textflow.cli.app import main
-from textflow.cli.checks import excerpt
-from textflow.eval.bleu_rouge import scores
-from textflow.eval.protocol import held_out
+from textflow.cli.checks import truncate_batch
+from textflow.eval.bleu_rouge import score_answers
+from textflow.eval.protocol import validation_batch
 from textflow.types import Batch
 
 SOURCE = "bana kole"
 STUDENTS = """\
 # tiny students of pairs
 rounds: [[2, 2]]
-model: {init_args: {objective: {class_path: Distill, init_args: {target: Progressive}}}}
-run: {samples_every: 2}
+model: {init_args: {objective: {class_path: StepDistillation, init_args: {target: Progressive}}}}
+run: {sample_every: 2}
 trainer: {max_steps: 2, val_check_interval: 2}
 """
 
@@ -36,7 +36,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("plain")
-    assert main(["fit", str(tiny.recipe(folder))]) == 0
+    assert main(["fit", str(tiny.write_recipe(folder))]) == 0
     return folder / "run"
 
 
@@ -75,24 +75,24 @@ def test_the_codec_of_pairs_answers_nothing(run: Path, capsys: pytest.CaptureFix
 
 @pytest.mark.integration
 def test_diagnose_counts_the_targets_alone(run: Path, tmp_path: Path) -> None:
-    assert main(["diagnose", str(run), "-n", "6", "--out", str(tmp_path), "--only", "dabi,rollin,cci,margins"]) == 0
+    assert main(["diagnose", str(run), "-n", "6", "--out", str(tmp_path), "--measures", "dabi,rollin,cci,margins"]) == 0
     found = json.loads((tmp_path / "diagnose.json").read_text())
-    rows = held_out(yaml.safe_load((run / "recipe.yaml").read_text())["data"], 6)
-    assert rows.fixed is not None
-    targets = int((rows.mask & ~rows.fixed).sum())
+    rows = validation_batch(yaml.safe_load((run / "recipe.yaml").read_text())["data"], 6)
+    assert rows.prompt_mask is not None
+    targets = int((rows.mask & ~rows.prompt_mask).sum())
     assert 0 < targets < int(rows.mask.sum()) and {row["n"] for row in found["dabi"]} == {targets}
     assert {row["n"] for row in found["rollin"]} == {targets}
-    assert {row["n"] for row in found["cci"]} == {int((~rows.fixed).sum())}
+    assert {row["n"] for row in found["cci"]} == {int((~rows.prompt_mask).sum())}
 
 
 @pytest.mark.integration
 def test_a_prompt_is_answered_by_each_seed_and_shown(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     out = tmp_path / "answers.jsonl"
     words = ["sample", str(run), "-n", "3", "--steps", "2", "--prompt", SOURCE]
-    assert main([*words, "--out", str(out), "--prompt_guidance", "2"]) == 0
+    assert main([*words, "--out", str(out), "--cfg-scale", "2"]) == 0
     rows = said(out)
-    assert len(rows) == 3 and all(row["pieces"][0] == [True, SOURCE] for row in rows)
-    assert all(row["text"].startswith(SOURCE) and row["approximate"] is False for row in rows)
+    assert len(rows) == 3 and all(row["segments"][0] == [True, SOURCE] for row in rows)
+    assert all(row["text"].startswith(SOURCE) and row["by_replacement"] is False for row in rows)
     assert main(words) == 0
     assert f"[0] \u00ab{SOURCE}\u00bb" in capsys.readouterr().out
 
@@ -107,7 +107,7 @@ def test_a_file_of_prompts_is_answered_line_by_line_and_goes_on(run: Path, tmp_p
     out.unlink()
     assert main([*words, "--batch_size", "1"]) == 0
     assert out.read_bytes() == whole
-    assert [row["pieces"][0][1] for row in said(out)] == ["bana", "kole bana"]
+    assert [row["segments"][0][1] for row in said(out)] == ["bana", "kole bana"]
 
 
 @pytest.mark.integration
@@ -118,7 +118,7 @@ def test_the_answers_of_the_test_are_held_against_its_targets(run: Path, capsys:
     records = {(one["text"], one.get("steps")): one for one in map(json.loads, map(Path.read_text, found(run, "json")))}
     assert set(records) == {("source copied", None), ("random target", None), ("answers", 1), ("answers", 3)}
     assert {record["n"] for record in records.values()} == {12}
-    assert {record["part"] for record in records.values()} == {"test"}
+    assert {record["split"] for record in records.values()} == {"test"}
     assert records["answers", 3]["nfe"] == 4 and records["answers", 1]["nfe"] == 2
     assert records["source copied", None]["rouge1"] == pytest.approx(100, abs=1e-3)  # the same words
     assert records["source copied", None]["rougeL"] < 90
@@ -136,7 +136,7 @@ def test_what_was_scored_lies_beside_its_record(run: Path) -> None:
     texts = said(path.with_suffix(".jsonl"))
     tests = said(run.parent / "test.jsonl")[:4]
     assert [(one["source"], one["target"]) for one in texts] == [(one["source"], one["target"]) for one in tests]
-    again = scores([one["answer"] for one in texts], [one["target"] for one in texts])
+    again = score_answers([one["answer"] for one in texts], [one["target"] for one in texts])
     assert {key: records[path][key] for key in ("bleu", "rouge1", "n")} == {
         key: again[key] for key in ("bleu", "rouge1", "n")
     }
@@ -183,25 +183,25 @@ def test_a_judge_of_texts_is_refused_for_pairs(run: Path, capsys: pytest.Capture
 
 @pytest.mark.integration
 @pytest.mark.parametrize("words", [["--prompt", "bana"], ["--infill", "bana [MASK:3] kole"]])
-@pytest.mark.parametrize("sampler", ["recipe", "ode", "reinject", "commit"])
+@pytest.mark.parametrize("sampler", ["recipe", "ode", "reinject", "mode-commit"])
 def test_a_run_of_texts_is_filled_in_by_replacement(
     plain: Path, tmp_path: Path, words: list[str], sampler: str
 ) -> None:
     out = tmp_path / "texts.jsonl"
     assert main(["sample", str(plain), "-n", "2", "--steps", "2", "--sampler", sampler, "--out", str(out), *words]) == 0
     rows = said(out)
-    assert len(rows) == 2 and all(row["approximate"] for row in rows)
-    given = [[text for known, text in row["pieces"] if known] for row in rows]
+    assert len(rows) == 2 and all(row["by_replacement"] for row in rows)
+    given = [[text for known, text in row["segments"] if known] for row in rows]
     assert given == [["bana"]] * 2 if words[0] == "--prompt" else [["bana", " kole"]] * 2
 
 
 @pytest.mark.integration
 def test_a_loaded_run_knows_whether_it_was_trained_on_pairs(run: Path, plain: Path) -> None:
     pairs, texts = textflow.load(run), textflow.load(plain)
-    assert pairs.given == 12 and texts.given is None
+    assert pairs.max_source_length == 12 and texts.max_source_length is None
     ids = torch.randint(2, 300, (2, 24))
     fixed = torch.arange(24)[None].expand(2, 24) < 5
-    assert pairs.prompt(ids, fixed).trained and not texts.prompt(ids, fixed).trained
+    assert pairs.make_prompt(ids, fixed).trained and not texts.make_prompt(ids, fixed).trained
 
 
 @pytest.mark.integration
@@ -215,7 +215,11 @@ def test_a_run_of_pairs_goes_on_to_the_same_bits(run: Path, tmp_path: Path) -> N
 
 def test_scores_know_what_is_right_and_what_is_not() -> None:
     targets = ["the cat sat on the mat today", "a dog ran far away from here", "the sun rose over the old hills"]
-    right, wrong, none = scores(targets, targets), scores(targets[1:] + targets[:1], targets), scores([""] * 3, targets)
+    right, wrong, none = (
+        score_answers(targets, targets),
+        score_answers(targets[1:] + targets[:1], targets),
+        score_answers([""] * 3, targets),
+    )
     assert right["bleu"] == pytest.approx(100) and all(right[key] == pytest.approx(100) for key in ("rouge1", "rougeL"))
     assert wrong["bleu"] < 20 and wrong["rouge2"] < 20 and none["bleu"] == none["rouge1"] == 0 and none["empty"] == 3
     assert right["signature"].startswith("nrefs:1|bs:1000|seed:12345|case:mixed|eff:no|tok:13a|smooth:exp|version:")
@@ -223,15 +227,15 @@ def test_scores_know_what_is_right_and_what_is_not() -> None:
 
 
 def test_a_recipe_of_pairs_is_looked_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--model.objective.coins", "stratified"]
+    words = ["--model.objective.row_assignment", "stratified"]
     assert main(["check", str(tiny.pairs(tmp_path)), *words]) == 0
     shown = capsys.readouterr().out
-    assert "PairFiles" in shown and "ok   step" in shown
+    assert "JsonlPairs" in shown and "ok   step" in shown
 
 
 def test_a_small_excerpt_of_pairs_holds_their_targets() -> None:
     fixed = torch.arange(200)[None] < torch.tensor([150, 120])[:, None]
     ids = torch.arange(200).repeat(2, 1)
-    part = excerpt(Batch(ids, torch.ones_like(fixed), fixed), 64)
-    assert part.ids[0].tolist() == list(range(88, 152)) and part.fixed.sum(1).tolist() == [62, 32]
-    assert excerpt(Batch(ids, torch.ones_like(fixed)), 64).ids[1].tolist() == list(range(64))
+    part = truncate_batch(Batch(ids, torch.ones_like(fixed), fixed), 64)
+    assert part.ids[0].tolist() == list(range(88, 152)) and part.prompt_mask.sum(1).tolist() == [62, 32]
+    assert truncate_batch(Batch(ids, torch.ones_like(fixed)), 64).ids[1].tolist() == list(range(64))

@@ -9,12 +9,12 @@ import pytest
 from rich.console import Console
 
 from textflow.cli import reproduce as module
-from textflow.cli.reproduce import FIGURES, reproduce, write
+from textflow.cli.reproduce import FIGURES, reproduce, write_record
 from textflow.eval.figures import fig9
-from textflow.eval.figures.source import of_world
-from textflow.eval.oracle.benchmark import Contest
-from textflow.eval.oracle.methods import MODE, RIVALS, fresh
-from textflow.oracle.worlds import chain
+from textflow.eval.figures.source import oracle_input
+from textflow.eval.oracle.benchmark import RankingConfig
+from textflow.eval.oracle.methods import COMPARED_METHODS, MODE_METHODS, fresh_seed
+from textflow.oracle.worlds import chain_task
 
 
 def test_a_figure_leaves_picture_drawing_and_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -29,34 +29,38 @@ def test_a_figure_leaves_picture_drawing_and_numbers(tmp_path: Path, capsys: pyt
 
 
 def test_the_ranking_prints_every_measure_and_the_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    reproduce("escapes", out=tmp_path, n=16, draws=2, quick=True)
+    reproduce("escapes", out=tmp_path, n=16, bootstrap_samples=2, quick=True)
     said = capsys.readouterr().out
     for word in ("xKL3", "xKL2", "dNLL", "dH1", "transitions", "joint readout", "masked, dilated", "staggered"):
         assert word in said, word
     assert said.count("Needed: 3, 2 and |dH1| <= 0.05") == 5 and "±" in said
     record = json.loads((tmp_path / "escapes.json").read_text())
-    assert record["worlds"] == 1 and record["calls"] == [2, 4, 8] and record["n"] == 16
-    assert {row["world"] for row in record["records"]} == {"chain"} and len(record["records"]) == len(record["means"])
+    assert record["tasks_per_kind"] == 1 and record["nfe_values"] == [2, 4, 8] and record["n"] == 16
+    assert {row["task"] for row in record["records"]} == {"chain"} and len(record["records"]) == len(record["means"])
     assert record["verdicts"]["mode commit"]["commit"]["method"] == "mode commit"
-    forms = {name: each["commit"]["xkl3"] for name, each in record["verdicts"].items() if name in MODE}
+    forms = {name: each["commit"]["xkl3"] for name, each in record["verdicts"].items() if name in MODE_METHODS}
     assert record["verdicts"]["mode commit in its best form"]["commit"]["xkl3"] == min(forms.values())
     assert all(key in record["means"][0] for key in ("xkl3", "xkl3_side", "xkl2", "dnll", "dh1", "illegal", "n"))
 
 
 def test_the_verdict_is_about_more_worlds_than_the_tables() -> None:
     quiet = Console(file=io.StringIO())
-    found = module.ranked(Contest(["chain"], 1, 2, [4], 16, 0, 2, spoilt=False), quiet)
-    behind = found["behind"]
-    assert {row["seed"] for row in found["records"]} == {fresh(0)}
-    assert {row["seed"] for row in behind["records"]} == {fresh(0), fresh(0) + 1}
-    assert {row["method"] for row in behind["means"]} == set(RIVALS) and found["verdicts"]["mode commit"]["worlds"] == 2
+    found = module.run_ranking(RankingConfig(["chain"], 1, 2, [4], 16, 0, 2, with_corruptions=False), quiet)
+    behind = found["verdict_records"]
+    assert {row["task_seed"] for row in found["records"]} == {fresh_seed(0)}
+    assert {row["task_seed"] for row in behind["records"]} == {fresh_seed(0), fresh_seed(0) + 1}
+    assert {row["method"] for row in behind["means"]} == set(COMPARED_METHODS) and found["verdicts"]["mode commit"][
+        "num_tasks"
+    ] == 2
     assert all("xkl3_side" in row for row in behind["means"])
-    shared = [row for row in behind["records"] if row["seed"] == fresh(0)]
+    shared = [row for row in behind["records"] if row["task_seed"] == fresh_seed(0)]
     tabled = {(row["grid"], row["method"]): row["xkl3"] for row in found["records"]}
     assert all(row["xkl3"] == tabled[row["grid"], row["method"]] for row in shared)
     said = quiet.file.getvalue()  # type: ignore[attr-defined]
-    assert said.count("mean of 2 worlds, ± over worlds") == 2 and "K = 4, mean of 2 worlds, mode commit" in said
-    assert "behind" not in module.ranked(Contest(["chain"], 1, 2, [2], 16, 0, 0, spoilt=False), quiet)
+    assert said.count("mean of 2 tasks, ± over tasks") == 2 and "K = 4, mean of 2 tasks, mode commit" in said
+    assert "verdict_records" not in module.run_ranking(
+        RankingConfig(["chain"], 1, 2, [2], 16, 0, 0, with_corruptions=False), quiet
+    )
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_does_not(
@@ -74,10 +78,10 @@ def test_a_run_stands_beside_the_worlds(tmp_path: Path, monkeypatch: pytest.Monk
 
     def of_run(run: Path, *rest: Any) -> Any:
         asked.append(run)
-        source = of_world(chain(3), 16)
+        source = oracle_input(chain_task(3), 16)
         return source.model, source.batches, {}
 
-    monkeypatch.setattr(module, "of_run", of_run)
+    monkeypatch.setattr(module, "load_run", of_run)
     reproduce("fig2", run=Path("checkpoints/mine"), out=tmp_path, n=16)
     assert asked == [Path("checkpoints/mine")]
     assert set(json.loads((tmp_path / "fig2.json").read_text())["sweep"]) == {"world text", "run mine"}
@@ -88,8 +92,8 @@ def test_a_run_stands_beside_the_worlds(tmp_path: Path, monkeypatch: pytest.Monk
 def test_impossible_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="n >= 16"):
         reproduce("fig5", n=8)
-    with pytest.raises(ValueError, match="worlds 0.*worlds and jobs >= 1"):
-        reproduce("escapes", worlds=0)
+    with pytest.raises(ValueError, match="--tasks-per-kind 0.*tasks and jobs >= 1"):
+        reproduce("escapes", tasks_per_kind=0)
 
 
 def test_every_figure_has_its_file() -> None:
@@ -98,6 +102,6 @@ def test_every_figure_has_its_file() -> None:
 
 
 def test_numbers_that_json_does_not_know_become_none(tmp_path: Path) -> None:
-    write(tmp_path / "deep" / "x.json", {"a": float("nan"), "b": [float("inf"), 1.5]})
+    write_record(tmp_path / "deep" / "x.json", {"a": float("nan"), "b": [float("inf"), 1.5]})
     record = json.loads((tmp_path / "deep" / "x.json").read_text())
     assert record["a"] is None and record["b"] == [None, 1.5]

@@ -10,7 +10,8 @@ from textflow.cli.app import main
 pytestmark = pytest.mark.integration
 
 WORDS = [
-    "--codec", "null", "--model.codec", "Table", "--model.codec.dim", "8", "--model.objective.clock", "LogitNormal",
+    "--codec", "null", "--model.codec", "EmbeddingTable", "--model.codec.dim", "8",
+    "--model.objective.time_schedule", "LogitNormal",
     "--trainer.enable_progress_bar", "false",
 ]  # fmt: skip
 
@@ -55,4 +56,4 @@ def test_a_run_whose_time_is_over_says_so_and_has_it_anew(
     words = [*teacher, "--trainer.max_steps", "100000", "--trainer.max_time", "00:00:00:01"]
     assert main(words) == main(words) == 130
     first, second = (line for line in capsys.readouterr().out.splitlines() if line.startswith("max_time is over"))
-    assert 4 < int(first.split()[5]) < int(second.split()[5]) and second.endswith("the same command goes on")
+    assert 4 < int(first.split()[5]) < int(second.split()[5]) and second.endswith("the same command resumes it")

@@ -7,18 +7,19 @@ from typing import Any
 import pytest
 
 from textflow.cli.app import main
-from textflow.cli.sample import alone, put, written
+from textflow.cli.sample import count_written, open_locked, write_samples
 from textflow.samplers import Euler
 from textflow.schedules import LogitNormal, Uniform
 
-WEIGHTS = {"checkpoint_hash": "0123456789abcdef", "grid": {"class": "Uniform"}}
-SETTINGS = {**WEIGHTS, "seed": 0, "steps": 4, "sampler": "Euler()", "guidance": None, "length": None}
+WEIGHTS = {"checkpoint_hash": "0123456789abcdef", "time_grid": {"class": "Uniform"}}
+SETTINGS = {**WEIGHTS, "seed": 0, "steps": 4, "sampler": "Euler()", "self_cond_guidance": None, "length": None}
 
 
 class Writer:
     """Writes numbers for texts."""
 
-    sampler, grid, given, length, tokenizer, complete = Euler(), Uniform(), None, 4, None, None
+    sampler, sampling_schedule, max_source_length = Euler(), Uniform(), None
+    seq_length, tokenizer, complete = 4, None, None
 
     def generate(self, n: int, *rest: Any) -> list[str]:
         return [f"text {i}" for i in range(rest[-1], rest[-1] + n)]
@@ -36,38 +37,38 @@ def refused(out: Path, said: str, n: int = 4) -> None:
     """`put` leaves a file as it is, and says why."""
     before = out.read_bytes()
     with pytest.raises(ValueError, match=said) as found:
-        put(Writer(), [], n, SETTINGS, 2, out)
+        write_samples(Writer(), [], n, SETTINGS, 2, out)
     assert "--out" in str(found.value) and out.read_bytes() == before
 
 
 def test_a_file_that_is_not_there_is_made_with_its_folder(tmp_path: Path) -> None:
     out = tmp_path / "new" / "samples.jsonl"
-    assert written(out, SETTINGS) == 0
-    put(Writer(), [], 3, SETTINGS, 2, out)
-    assert written(out, SETTINGS) == 3 and [path.name for path in out.parent.iterdir()] == [out.name]
+    assert count_written(out, SETTINGS) == 0
+    write_samples(Writer(), [], 3, SETTINGS, 2, out)
+    assert count_written(out, SETTINGS) == 3 and [path.name for path in out.parent.iterdir()] == [out.name]
 
 
 def test_an_empty_file_holds_none(tmp_path: Path) -> None:
-    assert written(file(tmp_path, []), SETTINGS) == 0
+    assert count_written(file(tmp_path, []), SETTINGS) == 0
 
 
 def test_whole_lines_are_counted_and_kept(tmp_path: Path) -> None:
     out = file(tmp_path, ["one", "two\nlines", "three"])
     before = out.read_bytes()
-    assert written(out, SETTINGS) == 3 and out.read_bytes() == before
+    assert count_written(out, SETTINGS) == 3 and out.read_bytes() == before
 
 
 @pytest.mark.parametrize("tail", [b'{"index": 2, "te', b"{", '{"index": 2, "text": "caf\u00e9'.encode()[:-1]])
 def test_a_torn_last_line_is_cut_off(tmp_path: Path, tail: bytes) -> None:
     whole = file(tmp_path, ["one", "two"]).read_bytes()
     out = file(tmp_path, ["one", "two"], tail)
-    assert written(out, SETTINGS) == 2 and out.read_bytes() == whole
+    assert count_written(out, SETTINGS) == 2 and out.read_bytes() == whole
 
 
 def test_only_a_new_line_ends_a_line(tmp_path: Path) -> None:
     out = file(tmp_path, ["a\u2028b\u0085c\u2029d", "\r\x0b\x0c\x1c"])
     before = out.read_bytes()
-    assert written(out, SETTINGS) == 2 and out.read_bytes() == before
+    assert count_written(out, SETTINGS) == 2 and out.read_bytes() == before
 
 
 def test_a_file_torn_anywhere_goes_on_to_the_same_texts(tmp_path: Path) -> None:
@@ -75,22 +76,22 @@ def test_a_file_torn_anywhere_goes_on_to_the_same_texts(tmp_path: Path) -> None:
     for size in range(len(whole)):
         out = tmp_path / "samples.jsonl"
         out.write_bytes(whole[:size])
-        put(Writer(), [], 3, SETTINGS, 2, out)
+        write_samples(Writer(), [], 3, SETTINGS, 2, out)
         assert out.read_bytes() == whole, size
 
 
 OTHERS: list[dict[str, Any]] = [
-    *({"steps": 8}, {"seed": 1}, {"sampler": "Heun()"}, {"guidance": 2.0}),
-    *({"checkpoint_hash": "fedcba9876543210"}, {"checkpoint_hash": None}, {"grid": {"class": "LogitNormal"}}),
+    *({"steps": 8}, {"seed": 1}, {"sampler": "Heun()"}, {"self_cond_guidance": 2.0}),
+    *({"checkpoint_hash": "fedcba9876543210"}, {"checkpoint_hash": None}, {"time_grid": {"class": "LogitNormal"}}),
 ]
 
 
 @pytest.mark.parametrize("changed", OTHERS)
 def test_texts_of_other_settings_or_weights_are_not_continued(tmp_path: Path, changed: dict[str, Any]) -> None:
     (key, value), out = next(iter(changed.items())), file(tmp_path, ["one"], **changed)
-    refused(out, f"jsonl:1 was sampled otherwise .{key} .* -> .*another file")
+    refused(out, f"jsonl:1 was sampled with other settings .{key} .* -> .*another file")
     with pytest.raises(ValueError) as found:
-        written(out, SETTINGS)
+        count_written(out, SETTINGS)
     assert f"{key} {value} -> {SETTINGS[key]}" in str(found.value)
 
 
@@ -105,7 +106,7 @@ FOREIGN = [
 def test_a_file_of_another_kind_is_not_touched(tmp_path: Path, held: bytes, n: int) -> None:
     out = tmp_path / "precious.txt"
     out.write_bytes(held)
-    refused(out, "is not a file of textflow samples; name another file with --out", n)
+    refused(out, "is not a file of textflow samples; choose another file with --out", n)
 
 
 def test_a_foreign_end_after_samples_is_not_touched(tmp_path: Path) -> None:
@@ -124,19 +125,19 @@ def test_a_text_in_the_place_of_another_is_named(tmp_path: Path) -> None:
 def test_two_commands_do_not_write_into_one_file(tmp_path: Path) -> None:
     out = file(tmp_path, ["text 0"])
     (tmp_path / "other.jsonl").symlink_to(out)
-    with alone(out):
+    with open_locked(out):
         refused(out, "another `textflow sample` is writing into")
         refused(tmp_path / "other.jsonl", "another `textflow sample` is writing into")
-    put(Writer(), [], 2, SETTINGS, 2, out)
-    assert written(out, SETTINGS) == 2
+    write_samples(Writer(), [], 2, SETTINGS, 2, out)
+    assert count_written(out, SETTINGS) == 2
 
 
 def test_texts_may_go_where_nothing_is_kept() -> None:
-    put(Writer(), [], 2, SETTINGS, 2, Path("/dev/null"))
+    write_samples(Writer(), [], 2, SETTINGS, 2, Path("/dev/null"))
 
 
 def test_other_weights_and_another_grid_do_not_go_on_with_a_file(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
-    monkeypatch.setattr("textflow.cli.sample.writer", lambda *where: Writer())
+    monkeypatch.setattr("textflow.cli.sample.load_text_model", lambda *where: Writer())
     weights, out = tmp_path / "model.safetensors", tmp_path / "samples.jsonl"
     words = ["sample", str(tmp_path), "--out", str(out), "-n"]
     weights.write_bytes(b"one")
@@ -145,6 +146,9 @@ def test_other_weights_and_another_grid_do_not_go_on_with_a_file(tmp_path: Path,
     weights.write_bytes(b"another")
     assert main([*words, "3"]) == 2 and "checkpoint_hash" in capsys.readouterr().err
     weights.write_bytes(b"one")
-    monkeypatch.setattr(Writer, "grid", LogitNormal())
-    assert main([*words, "3"]) == 2 and "grid {'class': 'Uniform'} -> " in capsys.readouterr().err
+    monkeypatch.setattr(Writer, "sampling_schedule", LogitNormal())
+    assert (
+        main([*words, "3"]) == 2
+        and "time_grid {'class': 'Uniform', 't_min': 0.0, 't_max': 1.0} -> " in capsys.readouterr().err
+    )
     assert out.read_bytes() == before and before.count(b"\n") == 2

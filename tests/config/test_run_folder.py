@@ -13,11 +13,11 @@ from textflow.samplers import Euler, Heun
 from textflow.training.weights import write_weights
 
 RECIPE = """\
-data: {tokenizer: {class_path: HuggingFace, init_args: {name: TOKENIZER}}, length: 8}
+data: {tokenizer: {class_path: HFTokenizer, init_args: {name: TOKENIZER}}, seq_length: 8}
 model:
   class_path: Generator
   init_args:
-    codec: {class_path: Table, init_args: {dim: 6}}
+    codec: {class_path: EmbeddingTable, init_args: {dim: 6}}
     net: {class_path: ELF, init_args: {width: 16, depth: 1, heads: 2, bottleneck: 4}}
     objective: ELFObjective
     sampler: Euler
@@ -37,11 +37,11 @@ def run(tmp_path: Path) -> Path:
     whole.save_pretrained(tmp_path / "words")
     (tmp_path / "recipe.yaml").write_text(RECIPE.replace("TOKENIZER", str(tmp_path / "words")))
     folder = tmp_path / "run"
-    config = recipe.read([str(tmp_path / "recipe.yaml")])
-    data = textflow.data.HuggingFace(str(tmp_path / "words"))
-    model, _ = recipe.load_model(recipe.write(config), data.vocab)
+    config = recipe.load_recipe([str(tmp_path / "recipe.yaml")])
+    data = textflow.data.HFTokenizer(str(tmp_path / "words"))
+    model, _ = recipe.load_model(recipe.dump(config), data.vocab_size)
     data.prepare(lambda: iter(()), tmp_path / "cache")
-    run_folder.start(folder, recipe.write(config), data, model, "words")
+    run_folder.write_run(folder, recipe.dump(config), data, model, "words")
     write_weights(folder / "model.safetensors", model.weights(), {})
     return folder
 
@@ -54,8 +54,10 @@ def overlay(folder: Path, text: str) -> str:
 
 def test_an_overlay_changes_how_a_run_samples_and_no_weight(run: Path, tmp_path: Path) -> None:
     plain = textflow.load(run)
-    other = textflow.load(run, overlays=[overlay(tmp_path, "model: {init_args: {sampler: Heun, guidance: 2.0}}")])
-    assert isinstance(plain.sampler, Euler) and isinstance(other.sampler, Heun) and other.guidance == 2.0
+    other = textflow.load(
+        run, overlays=[overlay(tmp_path, "model: {init_args: {sampler: Heun, self_cond_guidance: 2.0}}")]
+    )
+    assert isinstance(plain.sampler, Euler) and isinstance(other.sampler, Heun) and other.self_cond_guidance == 2.0
     mine, theirs = plain.weights(), other.weights()
     assert mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
 
@@ -63,7 +65,7 @@ def test_an_overlay_changes_how_a_run_samples_and_no_weight(run: Path, tmp_path:
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("model: {init_args: {ema: 0.5}}", "model.ema"),
+        ("model: {init_args: {ema_decay: 0.5}}", "model.ema_decay"),
         ("model: {init_args: {net: {init_args: {width: 32}}}}", "model.net.width"),
         ("seed: 3", "seed"),
     ],
@@ -81,8 +83,10 @@ def test_an_unknown_key_of_an_overlay_names_the_nearest(run: Path, tmp_path: Pat
 @pytest.mark.parametrize("length", [-5, 0])
 def test_a_length_below_one_is_named(run: Path, length: int) -> None:
     text = (run / "recipe.yaml").read_text()
-    (run / "recipe.yaml").write_text(text.replace("length: 8", f"length: {length}"))
-    with pytest.raises(ValueError, match=rf"data\.length is {length} in .*recipe\.yaml; a text needs at least 1 token"):
+    (run / "recipe.yaml").write_text(text.replace("seq_length: 8", f"seq_length: {length}"))
+    with pytest.raises(
+        ValueError, match=rf"data\.seq_length is {length} in .*recipe\.yaml; a text needs at least 1 token"
+    ):
         textflow.load(run)
 
 

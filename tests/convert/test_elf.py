@@ -11,7 +11,7 @@ import textflow
 from tests.helpers.recordings import error, part, recorded
 from textflow.cli.app import main
 from textflow.noise import Noise
-from textflow.types import Given
+from textflow.types import Conditioning
 
 
 def official(folder: Path, name: str) -> tuple[Path, dict, dict]:
@@ -32,18 +32,20 @@ def test_a_converted_checkpoint_is_the_published_network(tmp_path: Path, name: s
     assert main(["convert", "elf", str(file.parent if whole_folder else file), str(tmp_path / "run")]) == 0
     g = textflow.load(tmp_path / "run")
     if name == "elf":
-        given = Given(prev=data["forward.self_cond"], w=data["forward.self_cond_scale"])
+        given = Conditioning(self_cond=data["forward.self_cond"], guidance=data["forward.self_cond_scale"])
         mean = g.net(data["forward.z"], data["forward.t"], given).mean
         assert error(mean, data["forward.denoise_all.x_pred"]) < 1e-5
         w = torch.full((len(data["sample.z0"]),), float(meta["self_cond_scale"]))
-        ids = g.logits(data["sample.ode.z1"], Given(w=w)).argmax(-1)
+        ids = g.decode_logits(data["sample.ode.z1"], Conditioning(guidance=w)).argmax(-1)
         assert torch.equal(ids, data["sample.ode.ids"])
     else:
         decode = data["draw.decode_rows"] > 0
         noise, prev = data["mid.model_input"].chunk(2, -1)
-        hidden = g.net.trunk(noise, data["mid.t_mixed"], Given(prev=prev, w=data["mid.w"]), decode)
-        assert error(g.net.mean(hidden), data["mid.x_pred"]) < 1e-5
-        assert error(g.net.logits(hidden), data["mid.logits"]) < 1e-5
+        hidden = g.net.forward_hidden(
+            noise, data["mid.t_mixed"], Conditioning(self_cond=prev, guidance=data["mid.w"]), decode
+        )
+        assert error(g.net.predict_x0(hidden), data["mid.x_pred"]) < 1e-5
+        assert error(g.net.lm_logits(hidden), data["mid.logits"]) < 1e-5
 
 
 def test_a_converted_generator_samples_latents_without_its_tokenizer(tmp_path: Path) -> None:
@@ -51,11 +53,11 @@ def test_a_converted_generator_samples_latents_without_its_tokenizer(tmp_path: P
     assert main(["convert", "elf", str(file), str(tmp_path / "run")]) == 0
     g = textflow.load(tmp_path / "run")
     length, width = meta["config"]["max_length"], meta["config"]["text_encoder_dim"]
-    sample = g.sample([1, 2], steps=3, length=length)
+    sample = g.sample([1, 2], num_steps=3, length=length)
     assert sample.ids.shape == (2, length)
     assert sample.trace.states[0].std() == pytest.approx(Noise([1, 2]).normal(length, width).std().item() * 2, rel=1e-5)
     with pytest.raises(ValueError, match="cannot load the tokenizer t5-small"):
-        g.generate(n=1, steps=1, length=length)
+        g.generate(num_samples=1, num_steps=1, length=length)
 
 
 class Evil:
@@ -101,8 +103,8 @@ def test_blocks_are_counted_before_a_net_of_their_depth_is_made(
 
 def test_a_length_below_one_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, _, _ = official(tmp_path, "elf")
-    assert main(["convert", "elf", str(file), str(tmp_path / "run"), "--length", "0"]) == 2
-    assert "length is 0; a text needs at least 1 token" in capsys.readouterr().err
+    assert main(["convert", "elf", str(file), str(tmp_path / "run"), "--seq-length", "0"]) == 2
+    assert "seq_length is 0; a text needs at least 1 token" in capsys.readouterr().err
 
 
 def test_other_tensors_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

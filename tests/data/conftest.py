@@ -30,7 +30,7 @@ class Made(Source):
 class Letters(Tokenizer):
     """Bytes + 2; pad 0, eos 1."""
 
-    vocab, eos, pad = 258, 1, 0
+    vocab_size, eos, pad = 258, 1, 0
 
     def key(self) -> str:
         return "letters"
@@ -41,7 +41,7 @@ class Letters(Tokenizer):
     def encode(self, texts: list[str]) -> list[list[int]]:
         return [[byte + 2 for byte in text.encode()] for text in texts]
 
-    def words(self, ids: list[list[int]]) -> list[str]:
+    def decode_ids(self, ids: list[list[int]]) -> list[str]:
         return [bytes(i - 2 for i in row).decode() for row in ids]
 
     def write(self, folder: Path) -> dict[str, Any]:
@@ -67,8 +67,8 @@ def data(tmp_path: Path) -> Callable[..., DataModule]:
     """A small data module, prepared and set up."""
 
     def make(**options: Any) -> DataModule:
-        defaults: dict[str, Any] = {"source": Made(), "tokenizer": Letters(), "length": 16, "batch_size": 4}
-        module = DataModule(**{**defaults, "validation": 0.1, "cache": str(tmp_path / "cache"), **options})
+        defaults: dict[str, Any] = {"source": Made(), "tokenizer": Letters(), "seq_length": 16, "batch_size": 4}
+        module = DataModule(**{**defaults, "val_fraction": 0.1, "cache": str(tmp_path / "cache"), **options})
         module.prepare_data()
         module.setup()
         return module

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from textflow.data import Bible, Document, Files, Hub, News, Saved
+from textflow.data import Bible, Document, HubDataset, News, SavedDataset, TextFiles
 from textflow.data.sources import bible
-from textflow.data.sources.files import files_source
-from textflow.data.sources.news import cleaned
+from textflow.data.sources.files import source_from_files
+from textflow.data.sources.news import clean_text
 
 
 def texts(source):
@@ -36,39 +36,43 @@ def put(tmp_path):
 
 def test_text_is_split_at_blank_lines_lines_or_files(put):
     path = put("a.txt", "\n\none\nmore\r\n\n \ntwo\n")
-    assert list(Files(path).documents()) == [Document("one\nmore", f"{path}:3"), Document("two", f"{path}:7")]
-    assert texts(Files(path, split="line"))[2:4] == ["one", "more"]
-    assert texts(Files(path, split="file")) == ["\n\none\nmore\n\n \ntwo"]
+    assert list(TextFiles(path).documents()) == [Document("one\nmore", f"{path}:3"), Document("two", f"{path}:7")]
+    assert texts(TextFiles(path, separator="line"))[2:4] == ["one", "more"]
+    assert texts(TextFiles(path, separator="file")) == ["\n\none\nmore\n\n \ntwo"]
 
 
 def test_a_byte_order_mark_is_dropped(put):
-    assert texts(Files(put("a.txt", "\ufeffhello"))) == ["hello"]
+    assert texts(TextFiles(put("a.txt", "\ufeffhello"))) == ["hello"]
 
 
 def test_jsonl_and_parquet_give_their_column(put, tmp_path):
     path = put("a.jsonl", '{"t": "one\\ntwo"}\n\n{"t": "é", "x": 1}\n{"t": null}')
-    assert [*Files(path, column="t").documents()] == [
+    assert [*TextFiles(path, column="t").documents()] == [
         Document("one\ntwo", f"{path}:1"),
         Document("é", f"{path}:3"),
         Document("", f"{path}:4"),
     ]
     pq.write_table(pa.table({"t": ["one", None, "two"], "x": [1, 2, 3]}), tmp_path / "a.parquet")
-    assert texts(Files(str(tmp_path / "a.parquet"), column="t")) == ["one", "", "two"]
+    assert texts(TextFiles(str(tmp_path / "a.parquet"), column="t")) == ["one", "", "two"]
 
 
 def test_folders_and_patterns_are_read_in_order_of_name(put, tmp_path):
     for name in ("b/2.txt", "b/1.txt", "a.jsonl", "b/notes.pdf"):
         put(name, json.dumps({"text": name}) if name.endswith("jsonl") else name)
-    assert texts(Files(str(tmp_path))) == ["a.jsonl", "b/1.txt", "b/2.txt"]
-    assert texts(Files([str(tmp_path / "b" / "*.txt"), str(tmp_path / "a.jsonl")])) == ["b/1.txt", "b/2.txt", "a.jsonl"]
+    assert texts(TextFiles(str(tmp_path))) == ["a.jsonl", "b/1.txt", "b/2.txt"]
+    assert texts(TextFiles([str(tmp_path / "b" / "*.txt"), str(tmp_path / "a.jsonl")])) == [
+        "b/1.txt",
+        "b/2.txt",
+        "a.jsonl",
+    ]
 
 
 def test_the_key_follows_the_files_and_the_options(put):
     path = put("a.txt", "one")
-    first = Files(path).key()
-    assert first == Files(path).key() != Files(path, split="line").key()
+    first = TextFiles(path).key()
+    assert first == TextFiles(path).key() != TextFiles(path, separator="line").key()
     put("a.txt", "another")
-    assert Files(path).key() != first
+    assert TextFiles(path).key() != first
 
 
 def test_the_bible_is_read_by_chapter():
@@ -76,34 +80,41 @@ def test_the_bible_is_read_by_chapter():
     assert len(documents) == Bible().count() == 1189
     assert documents[0].origin == "Genesis 1" and documents[-1].origin == "Revelation 22"
     assert documents[0].text.startswith("In the beginning God created the heaven and the earth. And the earth was")
-    assert "\n" in next(Bible(between="\n").documents()).text and Bible().key() != Bible(between="\n").key()
+    assert (
+        "\n" in next(Bible(verse_separator="\n").documents()).text
+        and Bible().key() != Bible(verse_separator="\n").key()
+    )
 
 
 def test_a_saved_folder_is_recognised(tmp_path):
     rows = datasets.Dataset.from_dict({"text": ["one", "two"], "n": [1, 2]})
     rows.save_to_disk(tmp_path / "plain")
     datasets.DatasetDict({"train": rows, "test": rows.select([1])}).save_to_disk(tmp_path / "parts")
-    assert isinstance(files_source(str(tmp_path / "plain")), Saved)
-    assert texts(files_source(str(tmp_path / "plain"))) == texts(Saved(str(tmp_path / "parts"))) == ["one", "two"]
-    assert texts(Saved(str(tmp_path / "parts"), split="test")) == ["two"]
+    assert isinstance(source_from_files(str(tmp_path / "plain")), SavedDataset)
+    assert (
+        texts(source_from_files(str(tmp_path / "plain")))
+        == texts(SavedDataset(str(tmp_path / "parts")))
+        == ["one", "two"]
+    )
+    assert texts(SavedDataset(str(tmp_path / "parts"), split="test")) == ["two"]
     with pytest.raises(ValueError, match="no split 'valid'; there are: train, test"):
-        texts(Saved(str(tmp_path / "parts"), split="valid"))
+        texts(SavedDataset(str(tmp_path / "parts"), split="valid"))
     with pytest.raises(ValueError, match="no column 'txt'; there are: text, n"):
-        texts(Saved(str(tmp_path / "plain"), column="txt"))
-    with pytest.raises(ValueError, match="is no save_to_disk folder"):
-        texts(Saved(str(tmp_path)))
+        texts(SavedDataset(str(tmp_path / "plain"), column="txt"))
+    with pytest.raises(ValueError, match="is not a save_to_disk folder"):
+        texts(SavedDataset(str(tmp_path)))
 
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_hub_reads_a_local_folder(put, tmp_path, streaming, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub")
     put("set/train.jsonl", '{"text": "one"}\n{"text": "two"}\n')
-    hub = Hub(str(tmp_path / "set"), streaming=streaming)
+    hub = HubDataset(str(tmp_path / "set"), streaming=streaming)
     assert [*hub.documents()] == [Document("one", f"{hub.name}:row 1"), Document("two", f"{hub.name}:row 2")]
     with pytest.raises(ValueError, match="no column 'txt'; there are: text"):
-        texts(Hub(hub.name, column="txt", streaming=streaming))
+        texts(HubDataset(hub.name, column="txt", streaming=streaming))
     with pytest.raises(ValueError, match="cannot load the data set .* split nope"):
-        texts(Hub(hub.name, split="nope", streaming=streaming))
+        texts(HubDataset(hub.name, split="nope", streaming=streaming))
     before = hub.key()
     put("set/train.jsonl", '{"text": "longer than before"}\n')
     assert hub.key() != before
@@ -111,7 +122,7 @@ def test_hub_reads_a_local_folder(put, tmp_path, streaming, monkeypatch):
 
 def test_hub_without_the_set_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="cannot load the data set"):
-        texts(Hub(str(tmp_path / "nowhere")))
+        texts(HubDataset(str(tmp_path / "nowhere")))
 
 
 # --- what is refused
@@ -129,7 +140,7 @@ BAD = {
     "a.jsonl: a number": ("a.jsonl", b'{"text": 12}', r"a\.jsonl:1: column 'text' holds 12 \(int\), text is needed"),
     "a.jsonl: half a character": ("a.jsonl", b'{"text": "\\ud800"}', r"a\.jsonl:1: column 'text' has no UTF-8 form"),
     "a.jsonl: NUL": ("a.jsonl", b'{"text": "a\\u0000"}', r"a\.jsonl:1: column 'text' holds a NUL"),
-    "a.parquet: no Parquet": ("a.parquet", b"hello world, no parquet", r"a\.parquet is no readable Parquet file"),
+    "a.parquet: no Parquet": ("a.parquet", b"hello world, no parquet", r"a\.parquet is not a readable Parquet file"),
     "a.docx: unknown kind": ("a.docx", b"PK", r"a\.docx: files end in \.txt, .*\.parquet"),
 }
 
@@ -138,37 +149,37 @@ BAD = {
 def test_bad_content_names_file_and_line(put, case):
     name, content, message = BAD[case]
     with pytest.raises(ValueError, match=message):
-        texts(Files(put(name, content)))
+        texts(TextFiles(put(name, content)))
 
 
 def test_parquet_names_row_and_columns(tmp_path):
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"tekst": ["x"], "n": [3]}), path)
     with pytest.raises(ValueError, match="a.parquet: no column 'text'; there are: tekst, n"):
-        texts(Files(str(path)))
+        texts(TextFiles(str(path)))
     with pytest.raises(ValueError, match=r"a.parquet:row 1: column 'n' holds 3 \(int\)"):
-        texts(Files(str(path), column="n"))
+        texts(TextFiles(str(path), column="n"))
 
 
-@pytest.mark.parametrize("split", ["blank", "line", "file"])
-def test_a_document_over_the_limit_is_an_error_that_names_where_it_starts(put, split):
+@pytest.mark.parametrize("separator", ["blank", "line", "file"])
+def test_a_document_over_the_limit_is_an_error_that_names_where_it_starts(put, separator):
     path = put("a.txt", "ok\n\n" + "x" * 50 + "\n")
     with pytest.raises(ValueError, match=r"a\.txt:3: the line is longer than 49 bytes"):
-        texts(Files(path, split=split, max_document=49))
-    if split != "file":
-        assert texts(Files(path, split=split, max_document=50))[-1] == "x" * 50
+        texts(TextFiles(path, separator=separator, max_document_bytes=49))
+    if separator != "file":
+        assert texts(TextFiles(path, separator=separator, max_document_bytes=50))[-1] == "x" * 50
 
 
 def test_many_short_lines_over_the_limit_are_an_error_too(put):
     path = put("a.txt", "ok\n\n" + "xx\n" * 50)
     with pytest.raises(ValueError, match=r"a\.txt:3: the document is longer than 100 bytes; cut it up"):
-        texts(Files(path, max_document=100))
-    assert len(texts(Files(path, max_document=100, split="line"))) == 52
+        texts(TextFiles(path, max_document_bytes=100))
+    assert len(texts(TextFiles(path, max_document_bytes=100, separator="line"))) == 52
     with pytest.raises(ValueError, match=r"a\.jsonl:1: the line is longer"):
-        texts(Files(put("a.jsonl", json.dumps({"text": "x" * 200})), max_document=100))
+        texts(TextFiles(put("a.jsonl", json.dumps({"text": "x" * 200})), max_document_bytes=100))
     pq.write_table(pa.table({"text": ["x", "x" * 101]}), path.replace(".txt", ".parquet"))
     with pytest.raises(ValueError, match=r"a\.parquet:row 2: the document is longer"):
-        texts(Files(path.replace(".txt", ".parquet"), max_document=100))
+        texts(TextFiles(path.replace(".txt", ".parquet"), max_document_bytes=100))
 
 
 def test_a_long_line_is_never_read_into_memory(tmp_path, monkeypatch):
@@ -179,7 +190,7 @@ def test_a_long_line_is_never_read_into_memory(tmp_path, monkeypatch):
         file.truncate(1 << 30)  # a sparse GiB without a line end
     tracemalloc.start()
     with pytest.raises(ValueError, match="longer than 1,000,000 bytes"):
-        texts(Files(str(path), max_document=1_000_000))
+        texts(TextFiles(str(path), max_document_bytes=1_000_000))
     assert tracemalloc.get_traced_memory()[1] < 10_000_000
     tracemalloc.stop()
 
@@ -187,18 +198,18 @@ def test_a_long_line_is_never_read_into_memory(tmp_path, monkeypatch):
 def test_a_missing_file_names_the_nearest(put, tmp_path):
     put("mine.txt", "x")
     with pytest.raises(ValueError, match=r"no file .*mime\.txt; is it .*mine\.txt\?"):
-        texts(Files(str(tmp_path / "mime.txt")))
+        texts(TextFiles(str(tmp_path / "mime.txt")))
     with pytest.raises(ValueError, match=r"no file .*\(looked in"):
-        texts(Files(str(tmp_path / "nowhere" / "x.txt")))
+        texts(TextFiles(str(tmp_path / "nowhere" / "x.txt")))
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="empty holds no .txt"):
-        texts(Files(str(tmp_path / "empty")))
+        texts(TextFiles(str(tmp_path / "empty")))
     with pytest.raises(ValueError, match="no files given"):
-        texts(Files([]))
+        texts(TextFiles([]))
 
 
 def test_an_empty_file_is_an_empty_document(put):
-    assert texts(Files(put("a.txt", ""))) == [""]
+    assert texts(TextFiles(put("a.txt", ""))) == [""]
 
 
 def test_without_the_bible_package_the_error_says_what_to_install(monkeypatch):
@@ -215,7 +226,7 @@ def test_without_the_news_wheel_the_error_gives_the_command(put, tmp_path):
 
 
 def test_lost_marks_of_the_news_are_guessed():
-    assert cleaned('hours "?all on') == "hours - all on"
-    assert cleaned('country,"?she told CNN') == 'country," she told CNN'
-    assert cleaned('the "\ufffdfirst and "losers"? are\xa0here') == 'the "first and "losers" are here'
-    assert cleaned("Fianna F\ufffd\ufffdil") == "Fianna Fil"
+    assert clean_text('hours "?all on') == "hours - all on"
+    assert clean_text('country,"?she told CNN') == 'country," she told CNN'
+    assert clean_text('the "\ufffdfirst and "losers"? are\xa0here') == 'the "first and "losers" are here'
+    assert clean_text("Fianna F\ufffd\ufffdil") == "Fianna Fil"

@@ -1,4 +1,4 @@
-"""The data module: batches, exact resume under a real Trainer, and errors that say the way out."""
+"""The data module: batches, exact resume under a real Trainer, and errors that name a fix."""
 
 import json
 from itertools import islice
@@ -9,7 +9,7 @@ import torch
 from jsonargparse import ArgumentParser
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from textflow.data import DataModule, Files, SentencePiece
+from textflow.data import DataModule, SentencePiece, TextFiles
 from textflow.types import Batch
 
 
@@ -18,11 +18,11 @@ class Toy(L.LightningModule):
 
     def __init__(self):
         super().__init__()
-        self.layer, self.seen, self.validated = torch.nn.Linear(1, 1), [], []
+        self.layer, self.batches, self.validated = torch.nn.Linear(1, 1), [], []
 
     def training_step(self, batch):
         assert isinstance(batch, Batch) and batch.ids.dtype == torch.int64 and batch.mask.dtype == torch.bool
-        self.seen.append(batch.ids.tolist())
+        self.batches.append(batch.ids.tolist())
         return self.layer(batch.ids[:, :1].float()).mean()
 
     def validation_step(self, batch):
@@ -45,7 +45,7 @@ def firsts(module, n):
 
 
 def test_a_batch_has_ids_and_a_mask_over_the_text(data):
-    module = data(pack=False, length=30)
+    module = data(pack=False, seq_length=30)
     packed = next(iter(module.train_dataloader()))
     assert packed.ids.dtype == torch.uint16
     batch = module.on_after_batch_transfer(packed, 0)
@@ -55,14 +55,14 @@ def test_a_batch_has_ids_and_a_mask_over_the_text(data):
 
 @pytest.mark.integration
 def test_two_workers_give_what_none_gives(data):
-    assert firsts(data(workers=2), 60) == firsts(data(), 60)
+    assert firsts(data(num_workers=2), 60) == firsts(data(), 60)
 
 
 def test_validation_gives_every_row_once_in_order(data):
     module = data()
     rows = torch.cat([batch.ids.long() for batch in module.val_dataloader()]).tolist()
-    whole = module.validation_rows
-    assert rows == whole[range(len(whole))].ids.long().tolist() and len(rows) == module.describe()["validation_rows"]
+    full = module.validation_rows
+    assert rows == full[range(len(full))].ids.long().tolist() and len(rows) == module.describe()["validation_rows"]
 
 
 @pytest.mark.integration
@@ -70,104 +70,116 @@ def test_validation_gives_every_row_once_in_order(data):
 def test_2n_steps_equal_n_steps_and_a_resume(data, tmp_path, workers):
     rows = len(data().rows)
     half = rows // 4 - 3  # the second half crosses the epoch's end
-    whole, first, second = Toy(), Toy(), Toy()
-    trainer(tmp_path / "a", 2 * half).fit(whole, data(workers=workers))
-    trainer(tmp_path / "b", half).fit(first, data(workers=2 - workers))
-    trainer(tmp_path / "b", 2 * half).fit(second, data(workers=workers), ckpt_path=tmp_path / "b" / f"step={half}.ckpt")
-    assert first.seen + second.seen == whole.seen and len(whole.seen) == 2 * half
+    full, first, second = Toy(), Toy(), Toy()
+    trainer(tmp_path / "a", 2 * half).fit(full, data(num_workers=workers))
+    trainer(tmp_path / "b", half).fit(first, data(num_workers=2 - workers))
+    trainer(tmp_path / "b", 2 * half).fit(
+        second, data(num_workers=workers), ckpt_path=tmp_path / "b" / f"step={half}.ckpt"
+    )
+    assert first.batches + second.batches == full.batches and len(full.batches) == 2 * half
     assert 4 * 2 * half > rows
 
 
 def test_resuming_twice_with_validation_and_accumulation_keeps_the_order(data, tmp_path):
     options = {"accumulate_grad_batches": 2, "val_check_interval": 3, "limit_val_batches": 1}
     options |= {"check_val_every_n_epoch": None}
-    whole, parts = Toy(), [Toy(), Toy(), Toy()]
-    trainer(tmp_path / "a", 9, **options).fit(whole, data())
+    full, parts = Toy(), [Toy(), Toy(), Toy()]
+    trainer(tmp_path / "a", 9, **options).fit(full, data())
     for part, steps in zip(parts, (3, 5, 9), strict=True):
         before = tmp_path / "b" / f"step={ {3: 0, 5: 3, 9: 5}[steps] }.ckpt"
         trainer(tmp_path / "b", steps, **options).fit(part, data(), ckpt_path=before if steps > 3 else None)
-    assert [ids for part in parts for ids in part.seen] == whole.seen and len(whole.seen) == 18
+    assert [ids for part in parts for ids in part.batches] == full.batches and len(full.batches) == 18
 
 
 @pytest.mark.integration
 def test_short_lightning_epochs_go_on_with_the_next_rows(data, tmp_path):
-    whole, pieces, resumed = Toy(), Toy(), Toy()
-    trainer(tmp_path / "a", 20).fit(whole, data())
-    trainer(tmp_path / "b", 20, limit_train_batches=3).fit(pieces, data(workers=2))
-    assert pieces.seen == whole.seen
+    full, pieces, resumed = Toy(), Toy(), Toy()
+    trainer(tmp_path / "a", 20).fit(full, data())
+    trainer(tmp_path / "b", 20, limit_train_batches=3).fit(pieces, data(num_workers=2))
+    assert pieces.batches == full.batches
     for step in (6, 7):  # at and after an epoch's end
         resumed = Toy()
         fit = trainer(tmp_path / "c", 20, limit_train_batches=3)
         fit.fit(resumed, data(), ckpt_path=tmp_path / "b" / f"step={step}.ckpt")
-        assert resumed.seen == whole.seen[step:]
+        assert resumed.batches == full.batches[step:]
 
 
 def test_a_second_fit_of_the_same_module_begins_again(data, tmp_path):
     module, one, two = data(), Toy(), Toy()
     trainer(tmp_path / "a", 4).fit(one, module)
-    assert module.state_dict()["consumed"] == 16
+    assert module.state_dict()["rows_consumed"] == 16
     trainer(tmp_path / "b", 4).fit(two, module)
-    assert one.seen == two.seen
+    assert one.batches == two.batches
 
 
 def test_state_loaded_by_hand_goes_on_there(data):
     module = data()
-    module.load_state_dict({"consumed": 20})
+    module.load_state_dict({"rows_consumed": 20})
     assert firsts(module, 3) == firsts(data(), 8)[5:]
 
 
 def test_fast_dev_run_and_no_validation_work(data):
     toy, quick = Toy(), {**QUIET, "fast_dev_run": 1, "enable_checkpointing": False}
     L.Trainer(**quick).fit(toy, data())
-    assert len(toy.seen) == 1 and len(toy.validated) == 1
-    L.Trainer(**quick).fit(Toy(), data(validation=0.0))
+    assert len(toy.batches) == 1 and len(toy.validated) == 1
+    L.Trainer(**quick).fit(Toy(), data(val_fraction=0.0))
 
 
 def test_a_scorer_trains_on_what_nobody_else_sees(data):
-    whole, scorer = data(held_apart=0.3), data(held_apart=0.3, part="held_apart")
-    ours = {tuple(row) for row in whole.rows[range(len(whole.rows))].ids.tolist()}
+    full, scorer = data(scorer_holdout=0.3), data(scorer_holdout=0.3, split="scorer_holdout")
+    ours = {tuple(row) for row in full.rows[range(len(full.rows))].ids.tolist()}
     theirs = {tuple(row) for row in scorer.rows[range(len(scorer.rows))].ids.tolist()}
-    assert theirs and not ours & theirs and whole.folder == scorer.folder
-    assert len(whole.validation_rows) == len(scorer.validation_rows)
+    assert theirs and not ours & theirs and full.rows_folder == scorer.rows_folder
+    assert len(full.validation_rows) == len(scorer.validation_rows)
 
 
 def test_two_modules_with_the_default_tokenizer_do_not_disturb_each_other(tmp_path):
     (tmp_path / "a.txt").write_text("\n\n".join(f"alpha {i} beta gamma delta {i * i}" for i in range(400)))
     default = SentencePiece(310)
-    one = DataModule(files=str(tmp_path / "a.txt"), tokenizer=default, cache=str(tmp_path / "c"), length=8)
+    one = DataModule(files=str(tmp_path / "a.txt"), tokenizer=default, cache=str(tmp_path / "c"), seq_length=8)
     one.prepare_data()
-    assert default.processor is None and one.vocab == 310
+    assert default.processor is None and one.vocab_size == 310
     assert one.tokenizer.decode(one.tokenizer.encode(["alpha 1"])) == ["alpha 1"]
 
 
 def test_describe_is_short_and_fits_json(data):
-    said = data().describe()
-    assert said["documents"] == 200 and said["rows"] > 0 and said["vocab"] == 258 and json.dumps(said)
+    summary = data().describe()
+    assert summary["documents"] == 200 and summary["rows"] > 0 and summary["vocab_size"] == 258 and json.dumps(summary)
 
 
 def test_the_report_is_logged_once(data, monkeypatch):
-    said = []
-    monkeypatch.setattr("textflow.data.module.rank_zero_info", said.append)
+    messages = []
+    monkeypatch.setattr("textflow.data.module.rank_zero_info", messages.append)
     data()
-    assert len(said) == 1 and said[0].startswith("Made: 200 documents, ")
+    assert len(messages) == 1 and messages[0].startswith("Made: 200 documents, ")
 
 
 def test_resuming_on_other_data_is_warned_of(data, made):
     state = data().state_dict()
-    with pytest.warns(UserWarning, match="the order of rows is another one"):
+    with pytest.warns(UserWarning, match="the row order differs"):
         data(source=made(150)).load_state_dict(state)
 
 
 def test_a_recipe_names_parts_by_short_names_and_reads_back(tmp_path):
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(DataModule, "data")
-    files = ["--data.source=Files", "--data.source.paths=a.txt", "--data.source.column=c", "--data.source.split=line"]
-    assert parser.instantiate(parser.parse_args(files)).data.source == Files("a.txt", "c", "line")
-    given = ["--data.source=News", "--data.tokenizer=SentencePiece", "--data.tokenizer.vocab=2048", "--data.part=train"]
+    files = [
+        "--data.source=TextFiles",
+        "--data.source.paths=a.txt",
+        "--data.source.column=c",
+        "--data.source.separator=line",
+    ]
+    assert parser.instantiate(parser.parse_args(files)).data.source == TextFiles("a.txt", "c", "line")
+    given = [
+        "--data.source=News",
+        "--data.tokenizer=SentencePiece",
+        "--data.tokenizer.vocab_size=2048",
+        "--data.split=train",
+    ]
     saved = parser.dump(parser.parse_args(given))
     module = parser.instantiate(parser.parse_string(saved)).data
-    assert module.vocab == 2048 and type(module.source).__name__ == "News"
-    assert parser.instantiate(parser.parse_args([])).data.vocab == 4096
+    assert module.vocab_size == 2048 and type(module.source).__name__ == "News"
+    assert parser.instantiate(parser.parse_args([])).data.vocab_size == 4096
 
 
 # --- what is refused
@@ -179,15 +191,15 @@ def test_fewer_rows_than_a_batch_is_an_error(data):
 
 
 def test_a_validation_share_without_a_row_is_an_error(data):
-    with pytest.raises(ValueError, match=r"validation=1e-06 takes 0 of 200 documents .* raise --data.validation"):
-        data(validation=1e-6)
+    with pytest.raises(ValueError, match=r"val_fraction=1e-06 takes 0 of 200 documents .* raise --data.val_fraction"):
+        data(val_fraction=1e-6)
 
 
 def test_an_empty_file_is_an_error_that_names_it(tmp_path, letters):
     (tmp_path / "a.txt").write_text("")
-    with pytest.raises(ValueError, match=r"Files gave no documents: 1 empty \(first: .*a.txt\)"):
+    with pytest.raises(ValueError, match=r"TextFiles gave no documents: 1 empty \(first: .*a.txt\)"):
         DataModule(files=str(tmp_path / "a.txt"), tokenizer=letters, cache=str(tmp_path / "c")).prepare_data()
-    with pytest.raises(ValueError, match=r"Files gave no documents to train: 1 empty \(first: .*a.txt\)"):
+    with pytest.raises(ValueError, match=r"TextFiles gave no documents to train: 1 empty \(first: .*a.txt\)"):
         DataModule(files=str(tmp_path / "a.txt"), cache=str(tmp_path / "c")).prepare_data()
 
 
@@ -211,7 +223,7 @@ def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):
     assert DataModule().cache.parts[-2:] == (".cache", "textflow")
 
 
-@pytest.mark.parametrize("options", [{"length": 1}, {"batch_size": 0}])
+@pytest.mark.parametrize("options", [{"seq_length": 1}, {"batch_size": 0}])
 def test_impossible_sizes_are_an_error(options):
     with pytest.raises(ValueError, match="at least 2 and 1 are needed"):
         DataModule(**options)

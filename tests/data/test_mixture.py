@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from textflow.config.recipe import read
-from textflow.data import Files, Mixture, Source
+from textflow.config.recipe import load_recipe
+from textflow.data import Mixture, Source, TextFiles
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,15 +22,15 @@ def mixture(made: Any) -> Any:
 
 
 def test_shares_of_the_text_hold_after_every_document(made: Any) -> None:
-    told = Mixture({"a": Told(made(200, 60), "a"), "b": Told(made(300, 20), "b")}, {"a": 1.0, "b": 3.0})
+    mixed = Mixture({"a": Tagged(made(200, 60), "a"), "b": Tagged(made(300, 20), "b")}, {"a": 1.0, "b": 3.0})
     characters: Counter[str] = Counter()
-    for document in told.documents():
+    for document in mixed.documents():
         characters[document.origin[0]] += len(document.text)
         assert abs(3 * characters["a"] - characters["b"]) <= 3 * 65 + 25
     assert characters["a"] > 500
 
 
-class Told(Source):
+class Tagged(Source):
     """A source whose documents say whose they are."""
 
     def __init__(self, source: Source, name: str) -> None:
@@ -44,34 +44,40 @@ class Told(Source):
 
 
 def test_first_ends_with_a_source_and_all_gives_every_document_once(made: Any) -> None:
-    sources = {"a": Told(made(20), "a"), "b": Told(made(90), "b")}
-    origins = [document.origin for document in Mixture(sources, until="all").documents()]
+    sources = {"a": Tagged(made(20), "a"), "b": Tagged(made(90), "b")}
+    origins = [document.origin for document in Mixture(sources, stopping_strategy="all_exhausted").documents()]
     assert Counter(origin[0] for origin in origins) == {"a": 20, "b": 90} and len(set(origins)) == 110
     ended = [document.origin for document in Mixture(sources).documents()]
     assert ended == origins[: len(ended)] and Counter(origin[0] for origin in ended)["a"] == 20 and len(ended) < 60
 
 
-@pytest.mark.parametrize("until", ["first", "all"])
-def test_it_goes_on_from_any_place(mixture: Any, until: str) -> None:
-    whole = list(mixture(until=until).documents())
+@pytest.mark.parametrize("strategy", ["first_exhausted", "all_exhausted"])
+def test_it_goes_on_from_any_place(mixture: Any, strategy: str) -> None:
+    whole = list(mixture(stopping_strategy=strategy).documents())
     for done in range(0, len(whole) + 1, 7):
-        reading = mixture(until=until).begin()
+        iterator = mixture(stopping_strategy=strategy).resume()
         for _ in range(done):
-            next(reading)
-        place = json.loads(json.dumps(reading.place()))
-        assert list(mixture(until=until).begin(place)) == whole[done:], done
+            next(iterator)
+        state = json.loads(json.dumps(iterator.state_dict()))
+        assert list(mixture(stopping_strategy=strategy).resume(state)) == whole[done:], done
 
 
 def test_a_mixture_may_hold_a_mixture(mixture: Any, made: Any) -> None:
-    outer = Mixture({"inner": mixture(until="all"), "c": made(40)}, until="all")
+    outer = Mixture(
+        {"inner": mixture(stopping_strategy="all_exhausted"), "c": made(40)}, stopping_strategy="all_exhausted"
+    )
     assert len(list(outer.documents())) == 540
-    reading = outer.begin()
-    start = [next(reading) for _ in range(77)]
-    assert start + list(outer.begin(reading.place())) == list(outer.documents())
+    iterator = outer.resume()
+    start = [next(iterator) for _ in range(77)]
+    assert start + list(outer.resume(iterator.state_dict())) == list(outer.documents())
 
 
 def test_another_weight_or_source_is_another_key(mixture: Any, made: Any) -> None:
-    keys = [mixture().key(), mixture(weights={"a": 1.0, "b": 2.0}).key(), mixture(until="all").key()]
+    keys = [
+        mixture().key(),
+        mixture(weights={"a": 1.0, "b": 2.0}).key(),
+        mixture(stopping_strategy="all_exhausted").key(),
+    ]
     keys.append(Mixture({"a": made(200, 60), "b": made(301, 20)}).key())
     assert len(set(keys)) == 4 and mixture().key() == mixture(weights={"a": 1.0, "b": 1.0}).key()
 
@@ -90,11 +96,11 @@ def test_no_sources_are_refused() -> None:
 def test_a_fault_in_one_source_names_its_line(tmp_path: Path, made: Any) -> None:
     (tmp_path / "a.txt").write_bytes(b"fine\n\nna\xefve\n")
     with pytest.raises(ValueError, match=r"a\.txt:3: not UTF-8"):
-        list(Mixture({"a": Files(str(tmp_path / "a.txt")), "b": made()}).documents())
+        list(Mixture({"a": TextFiles(str(tmp_path / "a.txt")), "b": made()}).documents())
 
 
 def test_a_recipe_names_the_sources(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    config = read(["recipes/quickstart.yaml", "recipes/data/mixture.yaml", "--data.source.weights.bible", "2"])
+    config = load_recipe(["recipes/quickstart.yaml", "recipes/data/mixture.yaml", "--data.source.weights.bible", "2"])
     made = config.data.source.init_args
     assert made.sources["bible"].class_path.endswith("Bible") and made.weights == {"bible": 2.0, "stories": 3.0}

@@ -4,11 +4,11 @@ from itertools import chain, islice
 
 import pytest
 
-from textflow.data.samplers import Endless, Once
+from textflow.data.samplers import InfiniteBatchSampler, SequentialBatchSampler
 
 
 def batches(start: int, n: int, rows: int = 23, size: int = 4, seed: int = 7, rank: int = 0, world: int = 1):
-    return list(islice(iter(Endless(rows, size, seed, lambda: start, rank, world)), n))
+    return list(islice(iter(InfiniteBatchSampler(rows, size, seed, lambda: start, rank, world)), n))
 
 
 def test_an_epoch_holds_each_row_once():
@@ -39,17 +39,17 @@ def test_ranks_partition_the_rows_that_one_process_would_take(start, world):
 
 def test_an_endless_order_has_no_length():
     with pytest.raises(TypeError):
-        len(Endless(5, 2, 0, lambda: 0))
+        len(InfiniteBatchSampler(5, 2, 0, lambda: 0))
 
 
 def test_once_gives_all_rows_in_order():
-    assert list(Once(7, 3)) == [[0, 1, 2], [3, 4, 5], [6]]
-    assert len(Once(7, 3)) == 3
+    assert list(SequentialBatchSampler(7, 3)) == [[0, 1, 2], [3, 4, 5], [6]]
+    assert len(SequentialBatchSampler(7, 3)) == 3
 
 
 @pytest.mark.parametrize("rows", [5, 6, 7, 8, 12, 13])
 def test_ranks_validate_every_row_in_equally_many_batches(rows):
-    ranks = [Once(rows, 3, rank, 2) for rank in range(2)]
+    ranks = [SequentialBatchSampler(rows, 3, rank, 2) for rank in range(2)]
     assert {len(list(rank)) for rank in ranks} == {len(ranks[0])}
     seen = [row for rank in ranks for batch in rank for row in batch]
     assert set(seen) == set(range(rows)) and len(seen) <= rows + 1

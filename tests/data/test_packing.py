@@ -8,14 +8,13 @@ import time
 import numpy as np
 import pytest
 
-from textflow.data import Document, Split, tokenize
-from textflow.data import packing as filling
-from textflow.data.build import SHARED, build, rows_key
-from textflow.data.packing import Shape
+from textflow.data import Document, SplitFractions, packing, tokenize
+from textflow.data.build import FRACTION_SPLITS, build, rows_key
+from textflow.data.packing import RowFormat
 from textflow.data.row_file import RowFile, RowWriter
-from textflow.data.stats import Report
+from textflow.data.stats import DataStats
 
-SPLIT = Split(0.2, 0.1)
+SPLIT = SplitFractions(0.2, 0.1)
 
 
 def flat(folder, part):
@@ -30,29 +29,29 @@ def expected(source, tokenizer, part):
 
 @pytest.mark.parametrize("held", [1, 50, 1 << 18])
 def test_rows_concatenate_back_to_the_documents(made, letters, tmp_path, monkeypatch, held):
-    monkeypatch.setattr(filling, "HELD", held)
-    report = build(made(), letters, Shape(16, True), SPLIT, tmp_path / "rows", 1)
-    for part in SHARED:
+    monkeypatch.setattr(packing, "FLUSH_IDS", held)
+    report = build(made(), letters, RowFormat(16, True), SPLIT, tmp_path / "rows", 1)
+    for part in FRACTION_SPLITS:
         ids, rows = expected(made(), letters, part), flat(tmp_path / "rows", part)
         assert rows == ids[: len(ids) // 16 * 16] and len(rows) > 0
-        assert report.tokens[part] == len(ids) and report.lost[part] == len(ids) % 16
+        assert report.tokens[part] == len(ids) and report.dropped_tokens[part] == len(ids) % 16
     assert report.documents.total() == 200
 
 
 @pytest.mark.integration
 def test_the_number_of_processes_does_not_change_rows(made, letters, tmp_path, monkeypatch):
-    monkeypatch.setattr(tokenize, "CHARACTERS", 300)  # many chunks
+    monkeypatch.setattr(tokenize, "MAX_CHARACTERS", 300)  # many chunks
     for processes in (1, 2, 3):
-        build(made(), letters, Shape(16, True), SPLIT, tmp_path / str(processes), processes)
-    for part in SHARED:
+        build(made(), letters, RowFormat(16, True), SPLIT, tmp_path / str(processes), processes)
+    for part in FRACTION_SPLITS:
         one, two, three = ((tmp_path / name / f"{part}.arrow").read_bytes() for name in "123")
         assert one == two == three
 
 
 @pytest.mark.parametrize("held", [1, 1 << 18])
 def test_without_packing_a_row_is_a_document(made, letters, tmp_path, monkeypatch, held):
-    monkeypatch.setattr(filling, "HELD", held)
-    report = build(made(), letters, Shape(30, False), Split(0.0, 0.0), tmp_path / "rows", 1)
+    monkeypatch.setattr(packing, "FLUSH_IDS", held)
+    report = build(made(), letters, RowFormat(30, False), SplitFractions(0.0, 0.0), tmp_path / "rows", 1)
     rows = RowFile(tmp_path / "rows" / "train.arrow")
     texts = [document.text for document in made().documents()]
     assert len(rows) == len(texts)
@@ -68,30 +67,32 @@ def test_a_document_of_exactly_the_length_is_not_truncated(made, letters, tmp_pa
         def documents(self):
             yield Document("x" * 30, "one")
 
-    assert build(One(), letters, Shape(30, False), Split(0.0, 0.0), tmp_path / "rows", 1).truncated == 0
+    assert build(One(), letters, RowFormat(30, False), SplitFractions(0.0, 0.0), tmp_path / "rows", 1).truncated == 0
 
 
 def test_the_split_depends_on_the_index_alone():
-    parts = [SPLIT.part(i) for i in range(20000)]
-    shares = {part: parts.count(part) / 20000 for part in SHARED}
+    parts = [SPLIT.split_of_index(i) for i in range(20000)]
+    shares = {part: parts.count(part) / 20000 for part in FRACTION_SPLITS}
     assert shares["validation"] == pytest.approx(0.2, abs=0.01)
-    assert shares["held_apart"] == pytest.approx(0.1, abs=0.01)
-    assert [Split(0.2, 0.3).part(i) == "validation" for i in range(999)] == [p == "validation" for p in parts[:999]]
+    assert shares["scorer_holdout"] == pytest.approx(0.1, abs=0.01)
+    assert [SplitFractions(0.2, 0.3).split_of_index(i) == "validation" for i in range(999)] == [
+        p == "validation" for p in parts[:999]
+    ]
 
 
 @pytest.mark.parametrize("shares", [(-0.1, 0.0), (0.5, 0.5), (1.0, 0.0)])
 def test_shares_that_leave_nothing_to_train_are_an_error(shares):
     with pytest.raises(ValueError, match="must leave some to train"):
-        Split(*shares)
+        SplitFractions(*shares)
 
 
 def test_the_key_changes_with_every_input(made, letters):
     keys = [
-        rows_key(made(), letters, Shape(16, True), SPLIT),
-        rows_key(made(201), letters, Shape(16, True), SPLIT),
-        rows_key(made(), letters, Shape(17, True), SPLIT),
-        rows_key(made(), letters, Shape(16, False), SPLIT),
-        rows_key(made(), letters, Shape(16, True), Split(0.2, 0.0)),
+        rows_key(made(), letters, RowFormat(16, True), SPLIT),
+        rows_key(made(201), letters, RowFormat(16, True), SPLIT),
+        rows_key(made(), letters, RowFormat(17, True), SPLIT),
+        rows_key(made(), letters, RowFormat(16, False), SPLIT),
+        rows_key(made(), letters, RowFormat(16, True), SplitFractions(0.2, 0.0)),
     ]
     assert len(set(keys)) == len(keys)
 
@@ -104,8 +105,8 @@ def test_a_cache_is_built_once_and_its_report_is_kept(made, letters, tmp_path):
             Once.reads += 1
             return super().documents()
 
-    reports = [build(Once(), letters, Shape(16, True), SPLIT, tmp_path / "rows", 1) for _ in range(2)]
-    assert Once.reads == 1 and reports[0] == reports[1] == Report.read(tmp_path / "rows" / "report.json")
+    reports = [build(Once(), letters, RowFormat(16, True), SPLIT, tmp_path / "rows", 1) for _ in range(2)]
+    assert Once.reads == 1 and reports[0] == reports[1] == DataStats.read(tmp_path / "rows" / "stats.json")
 
 
 @pytest.mark.integration
@@ -114,9 +115,9 @@ def test_a_killed_tokenising_process_is_an_error_and_no_wait(made, letters, tmp_
         def encode(self, texts):
             os._exit(9)
 
-    monkeypatch.setattr(tokenize, "CHARACTERS", 300)
-    with pytest.raises(ValueError, match="processes was killed; if memory ran out: --data.processes 1"):
-        build(made(), Dies(), Shape(16, True), SPLIT, tmp_path / "rows", 2)
+    monkeypatch.setattr(tokenize, "MAX_CHARACTERS", 300)
+    with pytest.raises(ValueError, match="processes was killed; if memory ran out: --data.num_proc 1"):
+        build(made(), Dies(), RowFormat(16, True), SPLIT, tmp_path / "rows", 2)
 
 
 def test_a_failed_build_leaves_nothing(made, letters, tmp_path):
@@ -126,7 +127,7 @@ def test_a_failed_build_leaves_nothing(made, letters, tmp_path):
             raise ValueError("line 51")
 
     with pytest.raises(ValueError, match="line 51"):
-        build(Breaks(), letters, Shape(16, True), SPLIT, tmp_path / "rows", 1)
+        build(Breaks(), letters, RowFormat(16, True), SPLIT, tmp_path / "rows", 1)
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
@@ -143,13 +144,13 @@ def test_a_killed_build_is_built_anew(made, letters, tmp_path):
                     time.sleep(60)
                 yield document
 
-    process = fork.Process(target=build, args=(Slow(), letters, Shape(16, True), SPLIT, tmp_path / "rows", 1))
+    process = fork.Process(target=build, args=(Slow(), letters, RowFormat(16, True), SPLIT, tmp_path / "rows", 1))
     process.start()
     assert half.wait(30)
     process.kill()
     process.join()
     assert (tmp_path / "rows.building").is_dir() and not (tmp_path / "rows").exists()
-    build(made(), letters, Shape(16, True), SPLIT, tmp_path / "rows", 1)
+    build(made(), letters, RowFormat(16, True), SPLIT, tmp_path / "rows", 1)
     rows = flat(tmp_path / "rows", "train")
     assert rows == expected(made(), letters, "train")[: len(rows)] and not (tmp_path / "rows.building").exists()
 
@@ -160,26 +161,26 @@ def test_empty_documents_are_skipped_counted_and_named(made, letters, tmp_path):
             for i, document in enumerate(super().documents()):
                 yield document._replace(text=" \n") if i in (3, 9) else document
 
-    report = build(Holes(), letters, Shape(16, True), SPLIT, tmp_path / "rows", 1)
+    report = build(Holes(), letters, RowFormat(16, True), SPLIT, tmp_path / "rows", 1)
     assert report.skipped == {"empty": 2} and report.documents.total() == 198
     assert "skipped: 2 empty (first: made:3)" in str(report)
-    assert json.loads((tmp_path / "rows" / "report.json").read_text())["skipped"] == {"empty": 2}
+    assert json.loads((tmp_path / "rows" / "stats.json").read_text())["skipped"] == {"empty": 2}
 
 
 def test_no_documents_at_all_is_an_error(made, letters, tmp_path):
     with pytest.raises(ValueError, match="gave no documents"):
-        build(made(0), letters, Shape(16, True), SPLIT, tmp_path / "rows", 1)
+        build(made(0), letters, RowFormat(16, True), SPLIT, tmp_path / "rows", 1)
 
 
 @pytest.mark.parametrize(("vocab", "kind"), [(258, "uint16"), (65535, "uint16"), (65536, "int32"), (10**6, "int32")])
 def test_ids_are_kept_in_the_smallest_type(vocab, kind):
-    from textflow.data.row_file import small
+    from textflow.data.row_file import ids_dtype
 
-    assert small(vocab).__name__ == kind
+    assert ids_dtype(vocab).__name__ == kind
 
 
 def test_rows_come_back_in_any_order_across_record_batches(tmp_path, monkeypatch):
-    monkeypatch.setattr("textflow.data.row_file.BATCH", 40)  # five rows of eight
+    monkeypatch.setattr("textflow.data.row_file.BATCH_IDS", 40)  # five rows of eight
     rows = np.arange(23 * 8, dtype=np.uint16).reshape(23, 8)
     with RowWriter(tmp_path / "r.arrow", 8, np.uint16) as writer:
         for start in (0, 1, 2, 14):

@@ -16,23 +16,22 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from textflow.data import DataModule, Document, Hub, Pairs, Split, tokenize
-from textflow.data import shards as segments
-from textflow.data.build import PARTS, Shape, build
-from textflow.data.stats import Report
+from textflow.data import DataModule, Document, HubDataset, HubPairs, SplitFractions, shards, tokenize
+from textflow.data.build import SPLITS, RowFormat, build
+from textflow.data.stats import DataStats
 
-SPLIT, SHAPE = Split(0.2, 0.1), Shape(16, True)
+SPLIT, SHAPE = SplitFractions(0.2, 0.1), RowFormat(16, True)
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks of a few documents, segments of a few chunks."""
-    monkeypatch.setattr(tokenize, "CHARACTERS", 300)
-    monkeypatch.setattr(segments, "CHARACTERS", 900)
+    """Chunks of a few documents, shards of a few chunks."""
+    monkeypatch.setattr(tokenize, "MAX_CHARACTERS", 300)
+    monkeypatch.setattr(shards, "MAX_CHARACTERS", 900)
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: Any) -> Hub:
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: Any) -> HubDataset:
     """A set of three shards, streamed."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub")
     texts = [document.text for document in made().documents()]
@@ -40,11 +39,11 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: Any) -> Hub:
     for shard in range(3):
         table = pa.table({"text": texts[shard * 67 : (shard + 1) * 67]})
         pq.write_table(table, tmp_path / "set" / f"train-{shard}.parquet", row_group_size=10)
-    return Hub(str(tmp_path / "set"), streaming=True)
+    return HubDataset(str(tmp_path / "set"), streaming=True)
 
 
 @pytest.fixture
-def pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: Any) -> Pairs:
+def pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: Any) -> HubPairs:
     """A set of pairs, 150 of them in three shards to train on, 30 and 20 held out."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub")
     texts = [document.text for document in made().documents()]
@@ -59,7 +58,7 @@ def pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: Any) -> Pairs:
     for name, (start, end) in cuts.items():
         table = pa.table({"source": [text[::-1] for text in texts[start:end]], "target": texts[start:end]})
         pq.write_table(table, tmp_path / "pairs" / f"{name}.parquet", row_group_size=10)
-    return Pairs(str(tmp_path / "pairs"), "source", "target", streaming=True)
+    return HubPairs(str(tmp_path / "pairs"), "source", "target", streaming=True)
 
 
 class Broken(Exception):
@@ -80,20 +79,20 @@ def counting(letters: Any) -> Any:
 
 
 def same(a: Path, b: Path) -> None:
-    for part in PARTS:
+    for part in SPLITS:
         assert (a / f"{part}.arrow").read_bytes() == (b / f"{part}.arrow").read_bytes(), part
-    assert Report.read(a / "report.json") == Report.read(b / "report.json")
+    assert DataStats.read(a / "stats.json") == DataStats.read(b / "stats.json")
 
 
 @pytest.mark.parametrize("streaming", [True, False])
 @pytest.mark.parametrize("at", [1, 50, 103, 134, 199])
 def test_caching_a_hub_set_goes_on_in_the_middle_of_a_shard(
-    hub: Hub, letters: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, streaming: bool
+    hub: HubDataset, letters: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, streaming: bool
 ) -> None:
-    hub = Hub(hub.name, streaming=streaming)
+    hub = HubDataset(hub.name, streaming=streaming)
     build(hub, letters, SHAPE, SPLIT, tmp_path / "whole", 1)
-    numbered = "textflow.data.sources.hub.numbered"
-    from textflow.data.sources.hub import numbered as pair
+    numbered = "textflow.data.sources.hub.documents_from_rows"
+    from textflow.data.sources.hub import documents_from_rows as pair
 
     def breaks(*args: Any) -> Iterator[Document]:
         for document in pair(*args):
@@ -113,22 +112,22 @@ def test_caching_a_hub_set_goes_on_in_the_middle_of_a_shard(
 
 
 def test_a_stream_that_breaks_off_names_the_row_and_the_way_on(
-    hub: Hub, monkeypatch: pytest.MonkeyPatch, letters: Any, tmp_path: Path
+    hub: HubDataset, monkeypatch: pytest.MonkeyPatch, letters: Any, tmp_path: Path
 ) -> None:
-    from textflow.data.sources.hub import numbered as pair
+    from textflow.data.sources.hub import documents_from_rows as pair
 
     def breaks(*args: Any) -> Iterator[Document]:
         yield from islice(pair(*args), 90)
         raise ConnectionError("the net is gone")
 
-    monkeypatch.setattr("textflow.data.sources.hub.numbered", breaks)
+    monkeypatch.setattr("textflow.data.sources.hub.documents_from_rows", breaks)
     with pytest.raises(ValueError, match=r"broke off after row 90 \(the net is gone\); run the same command again"):
         build(hub, letters, SHAPE, SPLIT, tmp_path / "rows", 1)
 
 
 def following(monkeypatch: pytest.MonkeyPatch, end: int | None = None, error: Exception | None = None) -> list[str]:
     """Where the pairs that are read from now on stand; reading breaks off after so many."""
-    from textflow.data.sources.pairs import pair
+    from textflow.data.sources.pairs import document_from_pair
 
     read: list[str] = []
 
@@ -136,25 +135,25 @@ def following(monkeypatch: pytest.MonkeyPatch, end: int | None = None, error: Ex
         if len(read) == end and error:
             raise error
         read.append(origin.rpartition("/")[2])
-        return pair(record, given, text, origin)
+        return document_from_pair(record, given, text, origin)
 
-    monkeypatch.setattr("textflow.data.sources.pairs.pair", noted)
+    monkeypatch.setattr("textflow.data.sources.pairs.document_from_pair", noted)
     return read
 
 
 @pytest.mark.parametrize("streaming", [True, False])
 @pytest.mark.parametrize("at", [1, 50, 103, 150, 165, 180, 199])
 def test_caching_pairs_goes_on_without_reading_those_before(
-    pairs: Pairs, letters: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, streaming: bool
+    pairs: HubPairs, letters: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, streaming: bool
 ) -> None:
-    pairs, shape = replace(pairs, streaming=streaming), Shape(16, False, 4)
+    pairs, shape = replace(pairs, streaming=streaming), RowFormat(16, False, 4)
     with monkeypatch.context() as patch:
         pair = following(patch)
         build(pairs, letters, shape, SPLIT, tmp_path / "whole", 1)
     with monkeypatch.context() as patch, pytest.raises(Broken):
         following(patch, at, Broken())
         build(pairs, letters, shape, SPLIT, tmp_path / "rows", 1)
-    kept = sum(len(segments.read(path).documents) for path in (tmp_path / "rows.building").glob("segment-*"))
+    kept = sum(len(shards.read_shard(path).documents) for path in (tmp_path / "rows.building").glob("shard-*"))
     with monkeypatch.context() as patch:
         again = following(patch)
         build(pairs, letters, shape, SPLIT, tmp_path / "rows", 1)
@@ -166,28 +165,28 @@ def test_caching_pairs_goes_on_without_reading_those_before(
 @pytest.mark.parametrize("name", ["hub", "pairs"])
 def test_a_set_is_read_on_from_every_place(name: str, streaming: bool, request: pytest.FixtureRequest) -> None:
     source = replace(request.getfixturevalue(name), streaming=streaming)
-    pair, reading = list(source.documents()), source.begin()
+    pair, reading = list(source.documents()), source.resume()
     assert len(pair) == 200
     for done in range(201):
-        place = json.loads(json.dumps(reading.place()))
+        place = json.loads(json.dumps(reading.state_dict()))
         if done % 10 in (0, 9):
-            assert list(source.begin(place)) == pair[done:], done
+            assert list(source.resume(place)) == pair[done:], done
         assert next(reading, None) == (pair[done] if done < 200 else None)
 
 
-def test_pairs_go_on_after_a_build_that_kept_their_number_alone(pairs: Pairs) -> None:
+def test_pairs_go_on_after_a_build_that_kept_their_number_alone(pairs: HubPairs) -> None:
     pair = list(pairs.documents())
-    assert [document.part for document in pair[149:182:30]] == [None, "validation"]
-    assert list(pairs.begin({"documents": 163, "mark": None})) == pair[163:]
+    assert [document.split for document in pair[149:182:30]] == [None, "validation"]
+    assert list(pairs.resume({"num_read": 163, "source_state": None})) == pair[163:]
 
 
 def test_a_stream_of_pairs_that_breaks_off_names_the_row_and_the_way_on(
-    pairs: Pairs, monkeypatch: pytest.MonkeyPatch, letters: Any, tmp_path: Path
+    pairs: HubPairs, monkeypatch: pytest.MonkeyPatch, letters: Any, tmp_path: Path
 ) -> None:
     following(monkeypatch, 155, ConnectionError("the net is gone"))
     said = r"split validation, broke off after row 5 \(the net is gone\); run the same command again"
     with pytest.raises(ValueError, match=said):
-        build(pairs, letters, Shape(16, False, 4), SPLIT, tmp_path / "rows", 1)
+        build(pairs, letters, RowFormat(16, False, 4), SPLIT, tmp_path / "rows", 1)
 
 
 def alive(pid: str) -> bool:
@@ -200,7 +199,7 @@ def alive(pid: str) -> bool:
 
 @pytest.mark.integration
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_killed_build_loses_at_most_a_segment(made: Any, letters: Any, tmp_path: Path, processes: int) -> None:
+def test_a_killed_build_loses_at_most_a_shard(made: Any, letters: Any, tmp_path: Path, processes: int) -> None:
     fork = multiprocessing.get_context("fork")
     half = fork.Event()
 
@@ -228,12 +227,12 @@ def test_a_killed_build_loses_at_most_a_segment(made: Any, letters: Any, tmp_pat
     while left := [pid for pid in workers if alive(pid)]:
         assert time.monotonic() < deadline, f"tokenising processes {left} outlive what they work for"
         time.sleep(0.05)
-    kept = sorted(path.name for path in (tmp_path / "rows.building").glob("segment-*"))
-    assert kept, "killed before a segment was kept"
+    kept = sorted(path.name for path in (tmp_path / "rows.building").glob("shard-*"))
+    assert kept, "killed before a shard was kept"
     tokenizer = counting(letters)
     build(Holes(), tokenizer, SHAPE, SPLIT, tmp_path / "rows", 1)
     build(Holes(), letters, SHAPE, SPLIT, tmp_path / "whole", 1)
-    assert Report.read(tmp_path / "rows" / "report.json").skipped == {"empty": 2} and tokenizer.encoded < 198
+    assert DataStats.read(tmp_path / "rows" / "stats.json").skipped == {"empty": 2} and tokenizer.encoded < 198
     same(tmp_path / "rows", tmp_path / "whole")
 
 
@@ -253,7 +252,7 @@ DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_segment_is_said_and_tokenised_again(made: Any, letters: Any, tmp_path: Path, damage: str) -> None:
+def test_a_damaged_shard_is_named_and_tokenised_again(made: Any, letters: Any, tmp_path: Path, damage: str) -> None:
     class Breaks(made):  # type: ignore[misc]
         def documents(self) -> Iterator[Document]:
             yield from list(super().documents())[:150]
@@ -261,10 +260,10 @@ def test_a_damaged_segment_is_said_and_tokenised_again(made: Any, letters: Any, 
 
     with pytest.raises(Broken):
         build(Breaks(), letters, SHAPE, SPLIT, tmp_path / "rows", 1)
-    kept = sorted((tmp_path / "rows.building").glob("segment-*"))
+    kept = sorted((tmp_path / "rows.building").glob("shard-*"))
     harm, words = DAMAGE[damage]
     kept[1].write_bytes(harm(kept[1].read_bytes()))
-    with pytest.warns(UserWarning, match=f"segment-000001.npz is damaged .*{words}.* tokenised again from there"):
+    with pytest.warns(UserWarning, match=f"shard-000001.npz is damaged .*{words}.* tokenised again from there"):
         build(made(), letters, SHAPE, SPLIT, tmp_path / "rows", 1)
     build(made(), letters, SHAPE, SPLIT, tmp_path / "whole", 1)
     same(tmp_path / "rows", tmp_path / "whole")
@@ -290,8 +289,8 @@ def taken(module: DataModule, batches: int) -> list[list[int]]:
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("world", [2, 3, 5])
 def test_a_run_goes_on_with_the_same_rows_on_another_number_of_ranks(data: Any, world: int, workers: int) -> None:
-    state = {"consumed": 44}
-    ranks = [place(data(workers=workers), rank, world) for rank in range(world)]
+    state = {"rows_consumed": 44}
+    ranks = [place(data(num_workers=workers), rank, world) for rank in range(world)]
     for module in ranks:
         module.load_state_dict(state)
     rows = [taken(module, 3) for module in ranks]
@@ -302,7 +301,7 @@ def test_a_run_goes_on_with_the_same_rows_on_another_number_of_ranks(data: Any, 
 
 @pytest.mark.integration
 def test_a_batch_travels_as_ids_and_lengths_and_its_mask_is_made_on_the_device(data: Any) -> None:
-    module = data(length=64, batch_size=8, pack=False)
+    module = data(seq_length=64, batch_size=8, pack=False)
     packed = next(iter(module.train_dataloader()))
     assert sum(part.nbytes for part in packed if part is not None) == 8 * 64 * 2 + 8 * 4
     batch = module.on_after_batch_transfer(type(packed)(*(None if p is None else p.to("meta") for p in packed)), 0)
@@ -313,7 +312,7 @@ def test_a_batch_travels_as_ids_and_lengths_and_its_mask_is_made_on_the_device(d
 @pytest.mark.parametrize("spot", [0.1, 0.3, 0.5, 0.7, 0.9])
 def test_a_changed_byte_of_the_rows_is_named_or_changes_nothing(data: Any, spot: float) -> None:
     module = data()
-    pair, path = taken(module, 60), module.folder / "train.arrow"
+    pair, path = taken(module, 60), module.rows_folder / "train.arrow"
     rows = bytearray(path.read_bytes())
     rows[int(spot * len(rows))] ^= 1
     path.write_bytes(rows)
@@ -321,7 +320,7 @@ def test_a_changed_byte_of_the_rows_is_named_or_changes_nothing(data: Any, spot:
         module.setup()
         found = taken(module, 60)
     except ValueError as error:
-        assert "train.arrow is damaged" in str(error) and f"remove the folder {module.folder}" in str(error)
+        assert "train.arrow is damaged" in str(error) and f"remove the folder {module.rows_folder}" in str(error)
     else:
         assert found == pair
 
@@ -329,10 +328,10 @@ def test_a_changed_byte_of_the_rows_is_named_or_changes_nothing(data: Any, spot:
 @pytest.mark.integration
 def test_a_torn_file_of_rows_and_a_torn_report_are_named(data: Any) -> None:
     module = data()
-    for name in ("train.arrow", "report.json"):
-        path = module.folder / name
+    for name in ("train.arrow", "stats.json"):
+        path = module.rows_folder / name
         pair = path.read_bytes()
         path.write_bytes(pair[: len(pair) // 2])
-        with pytest.raises(ValueError, match=f"{name} is damaged .*remove the folder .* builds it anew"):
+        with pytest.raises(ValueError, match=f"{name} is damaged .*remove the folder .* builds it again"):
             module.setup()
         path.write_bytes(pair)

@@ -5,7 +5,7 @@ from tokenizers import Tokenizer as Inner
 from tokenizers import decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from textflow.data import Bible, HuggingFace, SentencePiece, Tokenizer
+from textflow.data import Bible, HFTokenizer, SentencePiece, Tokenizer
 
 TEXTS = ["In the beginning God created the heaven and the earth.", "two  spaces,\n\na line, a tab\t.", " é漢🙂 ", "x"]
 
@@ -43,7 +43,7 @@ def test_sentencepiece_keeps_every_character(pieces):
 
 
 def test_vocab_is_known_before_and_the_same_after_training(pieces):
-    assert SentencePiece(500).vocab == pieces.vocab == 500
+    assert SentencePiece(500).vocab_size == pieces.vocab_size == 500
     assert (SentencePiece(500).eos, SentencePiece(500).pad) == (pieces.eos, pieces.pad) == (1, 0)
     assert max(i for ids in pieces.encode(TEXTS) for i in ids) < 500
 
@@ -61,17 +61,17 @@ def test_training_happens_once_and_is_deterministic(pieces, tmp_path):
     def never():
         raise AssertionError("read again")
 
-    twin = SentencePiece(500)
-    twin.prepare(chapters(), tmp_path)
+    second = SentencePiece(500)
+    second.prepare(chapters(), tmp_path)
     again = SentencePiece(500)
     again.prepare(never, tmp_path)
-    assert twin.encode(TEXTS) == pieces.encode(TEXTS) == again.encode(TEXTS)
+    assert second.encode(TEXTS) == pieces.encode(TEXTS) == again.encode(TEXTS)
 
 
 def test_sentencepiece_saves_and_loads(pieces, tmp_path):
     pieces.save(tmp_path / "saved")
     loaded = Tokenizer.load(tmp_path / "saved")
-    assert isinstance(loaded, SentencePiece) and loaded.vocab == 500
+    assert isinstance(loaded, SentencePiece) and loaded.vocab_size == 500
     assert loaded.encode(TEXTS) == pieces.encode(TEXTS)
     loaded.save(tmp_path / "again")
     assert Tokenizer.load(tmp_path / "again").encode(TEXTS) == pieces.encode(TEXTS)
@@ -103,25 +103,25 @@ def test_a_model_file_must_be_there_be_one_and_have_eos_and_pad(tmp_path):
     import sentencepiece
 
     with pytest.raises(ValueError, match="no SentencePiece model at"):
-        SentencePiece(model=str(tmp_path / "none.model"))
+        SentencePiece(model_file=str(tmp_path / "none.model"))
     (tmp_path / "bad.model").write_text("hello")
     with pytest.raises(ValueError, match="is not a SentencePiece model"):
-        SentencePiece(model=str(tmp_path / "bad.model"))
+        SentencePiece(model_file=str(tmp_path / "bad.model"))
     with (tmp_path / "plain.model").open("wb") as file:  # SentencePiece's own defaults: no pad
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=chapters(3)(), model_writer=file, vocab_size=200, minloglevel=2
         )
     with pytest.raises(ValueError, match="has no pad piece"):
-        SentencePiece(model=str(tmp_path / "plain.model"))
+        SentencePiece(model_file=str(tmp_path / "plain.model"))
 
 
 def test_hugging_face_encodes_saves_and_loads(folder, tmp_path):
-    tokenizer = HuggingFace(folder(eos_token="</s>", pad_token="<pad>"))
+    tokenizer = HFTokenizer(folder(eos_token="</s>", pad_token="<pad>"))
     assert tokenizer.decode(tokenizer.encode(TEXTS)) == TEXTS
-    assert tokenizer.vocab == len(tokenizer.inner) and tokenizer.eos != tokenizer.pad
+    assert tokenizer.vocab_size == len(tokenizer.inner) and tokenizer.eos != tokenizer.pad
     tokenizer.save(tmp_path / "saved")
     loaded = Tokenizer.load(tmp_path / "saved")
-    assert (loaded.eos, loaded.pad, loaded.vocab) == (tokenizer.eos, tokenizer.pad, tokenizer.vocab)
+    assert (loaded.eos, loaded.pad, loaded.vocab_size) == (tokenizer.eos, tokenizer.pad, tokenizer.vocab_size)
     assert loaded.encode(TEXTS) == tokenizer.encode(TEXTS) and loaded.key() == tokenizer.key()
 
 
@@ -130,16 +130,18 @@ def test_truncation_in_a_tokenizers_file_cuts_no_document_and_leaves_the_key(fol
     inner = Inner.from_file(f"{name}/tokenizer.json")
     inner.enable_truncation(2)
     inner.save(f"{name}/tokenizer.json")
-    tokenizer = HuggingFace(name)
+    tokenizer = HFTokenizer(name)
     before = tokenizer.key()
-    assert tokenizer.decode(tokenizer.encode(TEXTS)) == TEXTS and tokenizer.key() == before == HuggingFace(name).key()
+    assert tokenizer.decode(tokenizer.encode(TEXTS)) == TEXTS and tokenizer.key() == before == HFTokenizer(name).key()
 
 
 def test_a_tokenizer_without_pad_says_how_to_name_one(folder):
     name = folder(eos_token="<|endoftext|>")
-    with pytest.raises(ValueError, match=r"no PAD token; name the one to use: --data.tokenizer.pad '<\|endoftext\|>'"):
-        HuggingFace(name)
-    tokenizer = HuggingFace(name, pad="<|endoftext|>")
+    with pytest.raises(
+        ValueError, match=r"no PAD token; name the one to use: --data.tokenizer.pad_token '<\|endoftext\|>'"
+    ):
+        HFTokenizer(name)
+    tokenizer = HFTokenizer(name, pad_token="<|endoftext|>")
     assert tokenizer.pad == tokenizer.eos
     assert tokenizer.decode([[*tokenizer.encode(["x y"])[0], tokenizer.eos, tokenizer.pad]]) == ["x y"]
 
@@ -147,15 +149,15 @@ def test_a_tokenizer_without_pad_says_how_to_name_one(folder):
 def test_a_tokenizer_without_eos_and_an_unknown_token_are_errors(folder):
     name = folder(pad_token="<pad>")
     with pytest.raises(ValueError, match="no EOS token"):
-        HuggingFace(name)
+        HFTokenizer(name)
     with pytest.raises(ValueError, match="no token '</nope>' to use as eos"):
-        HuggingFace(name, eos="</nope>")
+        HFTokenizer(name, eos_token="</nope>")
 
 
 def test_a_missing_tokenizer_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ValueError, match="cannot load the tokenizer"):
-        HuggingFace(str(tmp_path / "nothing"))
+        HFTokenizer(str(tmp_path / "nothing"))
 
 
 def test_loading_needs_a_known_class_and_runs_nothing_else(tmp_path):

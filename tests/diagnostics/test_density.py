@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from textflow.diagnostics.density import Density, boundary_density, density_at
+from textflow.diagnostics.density import BoundaryDensity, boundary_density, density_at
 from textflow.noise import Noise
 
 
@@ -28,22 +28,22 @@ def test_the_density_at_the_boundary_is_found(name: str, f: float, within: float
     }[name]
     found = boundary_density(distance)
     assert found.value == pytest.approx(f, rel=within)
-    assert abs(found.value - f) < 4 * found.error + 0.02 * f and not found.separated
-    assert found.n == n and found.narrow > 0 and found.wide > 0
+    assert abs(found.value - f) < 4 * found.std_error + 0.02 * f and not found.is_separated
+    assert found.num_distances == n and found.half_bandwidth_value > 0 and found.double_bandwidth_value > 0
 
 
 def test_the_reported_error_is_the_spread_over_samples() -> None:
     u = uniform(60 * 2000).reshape(60, 2000)
     found = [boundary_density(-row.log()) for row in u]
     spread = torch.tensor([one.value for one in found]).std()
-    assert float(spread) == pytest.approx(sum(one.error for one in found) / 60, rel=0.35)  # 60 samples: 9 % error
+    assert float(spread) == pytest.approx(sum(one.std_error for one in found) / 60, rel=0.35)  # 60 samples: 9 % error
 
 
 def test_separated_classes_are_told() -> None:
     u = uniform(40_000).reshape(2, -1)
     touching = boundary_density(-u.log().sum(0))  # Gamma(2): density x exp(-x), 0 at the boundary
     apart = boundary_density(0.5 - u[0].log())
-    assert touching.separated and apart.separated and touching.value < 0.06 and apart.value < 0.01
+    assert touching.is_separated and apart.is_separated and touching.value < 0.06 and apart.value < 0.01
 
 
 def test_the_density_off_the_boundary_is_found() -> None:
@@ -56,5 +56,5 @@ def test_unreachable_boundaries_count_but_have_no_density() -> None:
     distance = -uniform(20_000).log()
     half = torch.cat([distance, torch.full_like(distance, torch.inf)])
     assert boundary_density(half).value == pytest.approx(boundary_density(distance).value / 2, rel=1e-9)
-    assert boundary_density(distance[:0]) == Density(0.0, 0.0, 0.0, 0.0, 0.0, 0)
+    assert boundary_density(distance[:0]) == BoundaryDensity(0.0, 0.0, 0.0, 0.0, 0.0, 0)
     assert boundary_density(torch.full((9,), torch.inf)).value == 0

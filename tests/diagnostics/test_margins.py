@@ -1,4 +1,4 @@
-"""Margins of hand-made runs, the early exit against the sampler's rule, and slopes of readouts that are known."""
+"""Margins of hand-made runs, the early exit against the sampler's rule, and slopes of known readouts."""
 
 import math
 
@@ -7,11 +7,13 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from textflow.diagnostics.margins import early_exit, fit_threshold, margins, sustained
-from textflow.diagnostics.sensitivity import sensitivity, slope
+from textflow.codecs import LatentSpace
+from textflow.diagnostics.margins import exit_calls, fit_threshold, sustained_margin, token_margins
+from textflow.diagnostics.sensitivity import directional_slope, sensitivity
 from textflow.nets import ELF
 from textflow.noise import Noise
-from textflow.samplers import EarlyStop, Trace
+from textflow.paths import LinearPath
+from textflow.samplers import EarlyExit, Trace
 from textflow.types import Latents, Logits, Posterior
 
 
@@ -31,19 +33,19 @@ def said(choices: list[list[int]], gap: float = 2.0) -> Tensor:
 def test_a_token_is_settled_when_all_later_choices_are_the_final_one() -> None:
     """By position: always right, wrong once in the middle, right at last only, never."""
     logits = said([[0, 1, 2, 2], [0, 0, 2, 2], [0, 1, 2, 2], [0, 1, 0, 2]])
-    found = margins(run(logits), list(logits), final=torch.tensor([[0, 1, 0, 1]]))
-    assert found.settled.tolist() == [[0, 2, 3, 4]]
-    assert found.agrees.sum((0, 1)).tolist() == [4, 3, 1, 0]
-    default = margins(run(logits), list(logits))
-    assert default.settled.tolist() == [[0, 2, 3, 0]] and default.agrees[-1].all()
+    found = token_margins(run(logits), list(logits), final_ids=torch.tensor([[0, 1, 0, 1]]))
+    assert found.settling_call.tolist() == [[0, 2, 3, 4]]
+    assert found.agreement.sum((0, 1)).tolist() == [4, 3, 1, 0]
+    default = token_margins(run(logits), list(logits))
+    assert default.settling_call.tolist() == [[0, 2, 3, 0]] and default.agreement[-1].all()
 
 
 def test_the_lead_is_that_of_log_probabilities() -> None:
     logits = 5 * Noise(range(4)).normal(3, 6, 9).double().transpose(0, 1)  # [K = 3, 4, 6, 9]
-    found = margins(run(logits, own=True))
+    found = token_margins(run(logits, own=True))
     top = logits.log_softmax(-1).sort(descending=True).values
-    assert_close(found.lead, top[..., 0] - top[..., 1], rtol=1e-9, atol=1e-12)
-    assert torch.equal(found.chosen, logits.argmax(-1)) and found.lead.dtype == torch.float64
+    assert_close(found.margin, top[..., 0] - top[..., 1], rtol=1e-9, atol=1e-12)
+    assert torch.equal(found.argmax_ids, logits.argmax(-1)) and found.margin.dtype == torch.float64
 
 
 def test_beliefs_readers_and_lists_say_the_same() -> None:
@@ -51,17 +53,17 @@ def test_beliefs_readers_and_lists_say_the_same() -> None:
     codes = Noise([9]).normal(7, 4)[0].double()
     logits = means @ codes.T
     given = [
-        margins(run(logits, means), list(logits)),
-        margins(run(logits, means), lambda x: x @ codes.T),
-        margins(run(logits, means, own=True)),
+        token_margins(run(logits, means), list(logits)),
+        token_margins(run(logits, means), lambda x: x @ codes.T),
+        token_margins(run(logits, means, own=True)),
     ]
-    assert all(torch.equal(given[0].lead, each.lead) for each in given[1:])
-    assert_close(given[0].moved[1], (means[2] - means[1]).square().sum(-1).sqrt(), rtol=1e-12, atol=0)
-    assert given[0].moved.shape == (2, 2, 5) and given[0].times == [0, 1 / 3, 2 / 3]
+    assert all(torch.equal(given[0].margin, each.margin) for each in given[1:])
+    assert_close(given[0].mean_shift[1], (means[2] - means[1]).square().sum(-1).sqrt(), rtol=1e-12, atol=0)
+    assert given[0].mean_shift.shape == (2, 2, 5) and given[0].times == [0, 1 / 3, 2 / 3]
     with pytest.raises(ValueError, match="have no logits"):
-        margins(run(logits, means))
+        token_margins(run(logits, means))
     with pytest.raises(ValueError, match="all 3 calls of the trace, not of 2"):
-        margins(run(logits, means), list(logits[:2]))
+        token_margins(run(logits, means), list(logits[:2]))
 
 
 def test_the_summary_sees_text_alone() -> None:
@@ -70,16 +72,24 @@ def test_the_summary_sees_text_alone() -> None:
     logits[:, :, 2] = 0.0
     means = torch.zeros(2, 1, 3, 2, dtype=torch.float64)
     means[1, 0, :, 0] = torch.tensor([1.0, 3.0, 100.0])
-    found = margins(run(logits, means), list(logits), torch.tensor([[1, 1, 2]]), torch.tensor([[True, True, False]]))
+    found = token_margins(
+        run(logits, means), list(logits), torch.tensor([[1, 1, 2]]), torch.tensor([[True, True, False]])
+    )
     summary = {name: value.tolist() for name, value in found.summary().items()}
-    expected = {"lead": [3, 3], "lead_low": [3, 3], "agrees": [0.5, 1], "settled": [0.5, 1], "moved": [2]}
+    expected = {
+        "mean": [3, 3],
+        "p10": [3, 3],
+        "agreement": [0.5, 1],
+        "settled_fraction": [0.5, 1],
+        "mean_shift": [2],
+    }
     assert summary == {name: pytest.approx(value) for name, value in expected.items()}
 
 
 def test_latents_need_not_be_one_a_token() -> None:
     logits = said([[0, 1, 0], [1, 1, 1]])
-    found = margins(run(logits, torch.stack([torch.zeros(1, 2, 4), torch.ones(1, 2, 4)])), list(logits))
-    assert_close(found.summary()["moved"], torch.tensor([2.0]).double(), rtol=1e-12, atol=0)
+    found = token_margins(run(logits, torch.stack([torch.zeros(1, 2, 4), torch.ones(1, 2, 4)])), list(logits))
+    assert_close(found.summary()["mean_shift"], torch.tensor([2.0]).double(), rtol=1e-12, atol=0)
 
 
 def rolls(B: int = 64, K: int = 12, L: int = 16, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -93,21 +103,19 @@ def rolls(B: int = 64, K: int = 12, L: int = 16, seed: int = 0) -> tuple[Tensor,
 
 
 def test_the_exit_is_that_of_the_sampler() -> None:
-    """Call by call against EarlyStop itself, which is asked from the second call on."""
+    """Call by call against EarlyExit itself, evaluated from the second call."""
     leads, _ = rolls()
     logits = torch.stack([leads, torch.zeros_like(leads)], -1)
     for tau, patience, share in ((1.0, 2, 0.1), (2.5, 1, 0.3), (1.5, 3, 0.0), (99.0, 2, 0.1)):
-        rule = EarlyStop(tau, share, patience)
-        denoise = lambda z, t, prev=None: Posterior(z)  # noqa: E731
-        at: list[int] = []
-        watched = rule.watch(denoise, lambda z, t, belief, at=at: logits[at[0]][at[1]])
-        passes = []
+        rule = EarlyExit(tau, share, patience)
+        passes, state = list[int](), None
         for k in range(len(leads)):
-            streak = watched.streak
-            at[:] = [k, torch.ones(64).bool() if streak is None else streak < patience]
-            watched(torch.zeros(64, 16, 2), k / 12)
-            passes.append(watched.passes[-1])
-        found = early_exit(leads, tau, torch.ones(64, 16).bool(), share, patience)
+            rows = torch.ones(64).bool() if state is None else state.streak < patience
+            passes.append(int(rows.sum()))
+            read = lambda z, t, belief, k=k, rows=rows: logits[k][rows]  # noqa: E731
+            denoise = lambda z, t, *_: Posterior(z)  # noqa: E731
+            state = rule(denoise, read, LinearPath(), torch.zeros(64, 16, 2), k / 12, state=state).carry
+        found = exit_calls(leads, tau, torch.ones(64, 16).bool(), share, patience)
         assert passes == [int((found >= k).sum()) for k in range(len(leads))]
         assert tau > 50 or 0 < float(found.double().mean()) < 11
 
@@ -119,25 +127,28 @@ def test_the_threshold_is_the_smallest_that_errs_rarely_enough() -> None:
     mask = torch.ones(64, 16).bool()
 
     def error(tau: float) -> float:
-        stop = early_exit(leads, tau, mask)
+        stop = exit_calls(leads, tau, mask)
         right = agrees[stop, torch.arange(64)] | (stop == len(leads) - 1)[:, None]
         return float((~right).double().mean())
 
-    assert found.disagreement == pytest.approx(error(found.lead), abs=1e-12) and found.disagreement <= 0.005
-    assert error(found.lead - 1e-9) == error(found.lead) or error(found.lead - 1e-9) > 0.005
+    assert found.disagreement == pytest.approx(error(found.margin), abs=1e-12) and found.disagreement <= 0.005
+    assert error(found.margin - 1e-9) == error(found.margin) or error(found.margin - 1e-9) > 0.005
     taus = torch.linspace(0, 8, 400).tolist()
-    assert all(error(tau) <= 0.005 for tau in taus if tau >= found.lead)
-    assert max(error(tau) for tau in taus if tau < found.lead) > 0.005
-    stop = early_exit(leads, found.lead, mask)
-    assert found.calls == pytest.approx(1 + float(stop.double().mean())) and 3 < found.calls < 12 == found.whole
-    assert found.rule() == EarlyStop(found.lead, 0.1, 2)
+    assert all(error(tau) <= 0.005 for tau in taus if tau >= found.margin)
+    assert max(error(tau) for tau in taus if tau < found.margin) > 0.005
+    stop = exit_calls(leads, found.margin, mask)
+    assert (
+        found.mean_calls == pytest.approx(1 + float(stop.double().mean()))
+        and 3 < found.mean_calls < 12 == found.full_calls
+    )
+    assert found.early_exit() == EarlyExit(found.margin, 0.1, 2)
 
 
 def test_it_holds_on_rolls_that_it_has_not_seen() -> None:
     """Fitted at .5 %; 10 SE of 16384 tokens whose errors come in rows allow .8 %."""
     found = fit_threshold(*rolls(256), tolerance=0.005)
     leads, agrees = rolls(1024, seed=5000)
-    stop = early_exit(leads, found.lead, torch.ones(1024, 16).bool())
+    stop = exit_calls(leads, found.margin, torch.ones(1024, 16).bool())
     right = agrees[stop, torch.arange(1024)] | (stop == len(leads) - 1)[:, None]
     assert 0.001 < float((~right).double().mean()) < 0.008
 
@@ -145,10 +156,10 @@ def test_it_holds_on_rolls_that_it_has_not_seen() -> None:
 def test_a_run_that_never_agrees_never_stops_and_one_that_always_does_stops_at_once() -> None:
     leads, agrees = rolls()
     never = fit_threshold(leads, torch.zeros_like(agrees))
-    assert (never.lead, never.disagreement, never.calls) == (math.inf, 0, 12)
+    assert (never.margin, never.disagreement, never.mean_calls) == (math.inf, 0, 12)
     always = fit_threshold(leads, torch.ones_like(agrees))
-    assert always.calls == 3, "two calls after t = 0, the earliest that it may"
-    assert fit_threshold(leads + torch.inf, torch.zeros_like(agrees)).calls == 12
+    assert always.mean_calls == 3, "two calls after t = 0, the earliest that it may"
+    assert fit_threshold(leads + torch.inf, torch.zeros_like(agrees)).mean_calls == 12
 
 
 def test_padding_neither_holds_a_row_back_nor_counts() -> None:
@@ -156,12 +167,12 @@ def test_padding_neither_holds_a_row_back_nor_counts() -> None:
     mask = (torch.arange(16) < 10).expand(64, 16)
     spoilt, wrong = leads.masked_fill(~mask, -5.0), agrees & mask
     a, b = fit_threshold(spoilt, wrong, mask), fit_threshold(leads[..., :10], agrees[..., :10])
-    assert (a.lead, a.disagreement, a.calls, a.size) == (b.lead, b.disagreement, b.calls, b.size)
-    assert a.size.positions == 640 and a.size.sequences == 64
+    assert (a.margin, a.disagreement, a.mean_calls, a.size) == (b.margin, b.disagreement, b.mean_calls, b.size)
+    assert a.size.num_positions == 640 and a.size.num_sequences == 64
     empty = mask.clone()
     empty[0] = False
-    assert sustained(spoilt, empty, 0.1, 2, 1)[:, 0].isneginf().all()
-    assert fit_threshold(spoilt, wrong, empty).size.sequences == 63
+    assert sustained_margin(spoilt, empty, 0.1, 2, 1)[:, 0].isneginf().all()
+    assert fit_threshold(spoilt, wrong, empty).size.num_sequences == 63
 
 
 CODES = Noise([11]).normal(6, 4)[0].double()
@@ -177,16 +188,16 @@ def text(rows: int = 3, length: int = 5) -> Latents:
 
 def test_slopes_of_a_linear_readout_are_its_weights() -> None:
     x, way = text(), text() @ Noise([4]).normal(4, 4)[0].double()
-    found = slope(linear, x, way, (0.0,))
+    found = directional_slope(linear, x, way, (0.0,))
     speed = torch.nn.functional.normalize(way, dim=-1) @ CODES.T
     own = speed.gather(-1, linear(x).argmax(-1, keepdim=True))
     assert_close(found, (own - speed).abs().amax(-1), rtol=1e-9, atol=0)
-    assert_close(slope(linear, x, 7 * way, (0.0, 0.3, 2.0)), found, rtol=1e-9, atol=0)
+    assert_close(directional_slope(linear, x, 7 * way, (0.0, 0.3, 2.0)), found, rtol=1e-9, atol=0)
 
 
 def test_nothing_flips_within_rho_along_any_direction() -> None:
     x, residual = text(40), text(40).flip(0)
-    found = sensitivity(linear, x, residual, Noise(range(100, 140)), draws=1, rows=7)
+    found = sensitivity(linear, x, residual, Noise(range(100, 140)), num_draws=1, batch_size=7)
     iso = Noise(range(100, 140)).normal(1, 5, 4)[:, 0].double()
     top = linear(x).topk(2).indices
     gradient = CODES[top[..., 0]] - CODES[top[..., 1]]
@@ -204,7 +215,7 @@ def test_with_two_tokens_rho_along_the_gradient_is_the_distance_to_the_boundary(
     exact = (text() @ (w[0] - w[1])).abs() / (w[0] - w[1]).norm()
     assert_close(found.rho("gradient"), exact, rtol=1e-9, atol=0)
     assert (found.rho("isotropic") > exact).all() and (found.rho("residual") > exact).all()
-    assert_close(found.lead, (text() @ (w[0] - w[1])).abs(), rtol=1e-9, atol=0)
+    assert_close(found.margin, (text() @ (w[0] - w[1])).abs(), rtol=1e-9, atol=0)
 
 
 def test_slopes_are_those_of_finite_differences_and_the_steepest_offset_counts() -> None:
@@ -218,8 +229,8 @@ def test_slopes_are_those_of_finite_differences_and_the_steepest_offset_counts()
     for at in (0.0, 0.5):
         speed = (read(x + (at + h) * way) - read(x + (at - h) * way)) / (2 * h)
         found.append((speed.gather(-1, y) - speed).abs().amax(-1))
-        assert_close(slope(read, x, way, (at,)), found[-1], rtol=1e-6, atol=1e-8)
-    assert_close(slope(read, x, way, (0.0, 0.5)), torch.maximum(*found), rtol=1e-6, atol=1e-8)
+        assert_close(directional_slope(read, x, way, (at,)), found[-1], rtol=1e-6, atol=1e-8)
+    assert_close(directional_slope(read, x, way, (0.0, 0.5)), torch.maximum(*found), rtol=1e-6, atol=1e-8)
     assert (found[0] > found[1]).any() and (found[1] > found[0]).any()
 
 
@@ -230,7 +241,7 @@ def test_no_direction_has_no_slope_and_padding_does_not_move() -> None:
 
 
 def test_padding_does_not_move() -> None:
-    """The first position hears the last, which is padding: its slope is then that of its own move."""
+    """The first position attends to the last, which is padding: its slope is then that of its own move."""
 
     def near(x: Latents) -> Logits:
         return linear(x + 10 * x.roll(1, 1))
@@ -244,16 +255,16 @@ def test_padding_does_not_move() -> None:
 
 
 def test_rows_do_not_depend_on_the_chunks() -> None:
-    whole, parts = (sensitivity(linear, text(), text().flip(0), Noise(range(3)), rows=n) for n in (8, 2))
+    whole, parts = (sensitivity(linear, text(), text().flip(0), Noise(range(3)), batch_size=n) for n in (8, 2))
     for name, value in whole.slopes.items():
         assert_close(value, parts.slopes[name], rtol=1e-9, atol=0)
 
 
 def test_the_networks_own_readout_can_be_measured_in_inference_mode() -> None:
     torch.manual_seed(0)
-    net = ELF(4, 9, width=8, depth=1, heads=2, bottleneck=4)
-    read = lambda x: net.decode(x, x.new_ones(len(x)))  # noqa: E731
+    net = ELF(LatentSpace(4, 9), width=8, depth=1, heads=2, bottleneck=4)
+    read = lambda x: net.decode_logits(x, x.new_ones(len(x)))  # noqa: E731
     with torch.inference_mode():
-        found = sensitivity(read, text().float(), text().float().flip(0), Noise(range(3)), draws=2)
+        found = sensitivity(read, text().float(), text().float().flip(0), Noise(range(3)), num_draws=2)
     assert all((value > 0).all() and not value.requires_grad for value in found.slopes.values())
     assert (found.slopes["gradient"] > found.slopes["residual"]).double().mean() > 0.5

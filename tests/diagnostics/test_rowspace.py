@@ -1,10 +1,10 @@
-"""What a decoder sees of the latents."""
+"""Row space of a decoder."""
 
 import pytest
 import torch
 from torch.testing import assert_close
 
-from textflow.diagnostics.rowspace import row_fraction, row_space, seen_directions
+from textflow.diagnostics.rowspace import estimate_row_space, linear_row_space, row_energy_fraction
 from textflow.noise import Noise
 
 
@@ -15,25 +15,25 @@ def weights(out: int, rank: int, d: int) -> torch.Tensor:
 
 def test_the_row_space_of_a_linear_map_is_exact() -> None:
     W = weights(50, 3, 12)
-    basis = row_space(W)
+    basis = linear_row_space(W)
     assert basis.shape == (3, 12)
     assert_close(basis @ basis.T, torch.eye(3, dtype=torch.float64))
     assert_close(W @ basis.T @ basis, W)
-    assert row_space(W.float()).shape == (3, 12), "rounding adds no direction"
+    assert linear_row_space(W.float()).shape == (3, 12), "rounding adds no direction"
 
 
 def test_the_jacobians_directions_are_the_row_space_of_a_linear_readout() -> None:
     W = weights(50, 3, 12)
     z = Noise(range(4)).normal(20, 12).double()
-    found = seen_directions(lambda z: z @ W.T, z, torch.ones(4, 20, dtype=torch.bool), Noise(range(4)), 0.9999)
-    centred = row_space(W - W.mean(0))
+    found = estimate_row_space(lambda z: z @ W.T, z, torch.ones(4, 20, dtype=torch.bool), Noise(range(4)), 0.9999)
+    centred = linear_row_space(W - W.mean(0))
     assert_close(found.T @ found, centred.T @ centred, rtol=0, atol=1e-6)
 
 
 def test_what_moves_all_logits_alike_is_not_seen() -> None:
     W = torch.zeros(5, 3, dtype=torch.float64)
     W[:, 0], W[2, 1] = 7.0, 1.0
-    found = seen_directions(
+    found = estimate_row_space(
         lambda z: z @ W.T, torch.zeros(2, 4, 3).double(), torch.ones(2, 4, dtype=torch.bool), Noise([0, 1])
     )
     assert_close(found.abs(), torch.tensor([[0.0, 1.0, 0.0]], dtype=torch.float64), rtol=0, atol=1e-9)
@@ -47,28 +47,30 @@ def test_a_share_of_the_energy_needs_its_share_of_directions() -> None:
     z = Noise(range(8)).normal(50, 4).double()
     mask = torch.ones(8, 50, dtype=torch.bool)
     ranks = [
-        len(seen_directions(lambda z: (z * scale) @ W.T, z, mask, Noise(range(8)), share))
+        len(estimate_row_space(lambda z: (z * scale) @ W.T, z, mask, Noise(range(8)), share))
         for share in (0.8, 0.97, 0.999)
     ]
     assert ranks == [1, 2, 3]
 
 
 def test_only_the_texts_own_jacobian_counts() -> None:
-    """The readout sees axis 0 of text and axis 1 of padding."""
+    """Readout that depends on axis 0 at text and on axis 1 at padding."""
     mask = torch.tensor([[True, True, False, False]])
     z = torch.zeros(1, 4, 2, dtype=torch.float64)
     read = lambda z: torch.stack([torch.where(mask, z[..., 0], 9 * z[..., 1]), 0 * z[..., 0]], -1)  # noqa: E731
     with torch.inference_mode():
-        found = seen_directions(read, z, mask, Noise([0]))
+        found = estimate_row_space(read, z, mask, Noise([0]))
     assert_close(found.abs(), torch.tensor([[1.0, 0.0]], dtype=torch.float64), rtol=0, atol=1e-9)
 
 
 def test_an_isotropic_residual_lies_in_the_row_space_by_its_share_of_directions() -> None:
     x, r = torch.zeros(30, 40, 16).double(), Noise(range(30)).normal(40, 16).double()
     mask = torch.ones(30, 40, dtype=torch.bool)
-    basis = row_space(weights(50, 4, 16))
-    assert row_fraction(x, x + r, mask, basis) == pytest.approx(0.25, abs=0.01)
-    assert row_fraction(x, x + r @ basis.T @ basis, mask, basis) == pytest.approx(1, abs=1e-12)
-    assert row_fraction(x, x, mask, basis) == 0
+    basis = linear_row_space(weights(50, 4, 16))
+    assert row_energy_fraction(x, x + r, mask, basis) == pytest.approx(0.25, abs=0.01)
+    assert row_energy_fraction(x, x + r @ basis.T @ basis, mask, basis) == pytest.approx(1, abs=1e-12)
+    assert row_energy_fraction(x, x, mask, basis) == 0
     mask[:, 20:] = False
-    assert row_fraction(x, torch.where(mask[..., None], r, torch.nan), mask, basis) == row_fraction(x, r, mask, basis)
+    assert row_energy_fraction(x, torch.where(mask[..., None], r, torch.nan), mask, basis) == row_energy_fraction(
+        x, r, mask, basis
+    )

@@ -8,9 +8,9 @@ import torch
 
 from tests.helpers.flm_nets import dit_name
 from tests.helpers.recordings import error, part, recorded
-from textflow.discrete.absorbing import Masking
-from textflow.discrete.mdlm import MDLM, subs
-from textflow.discrete.objective import SUBS, Hidden
+from textflow.discrete.absorbing import Absorbing
+from textflow.discrete.mdlm import MDLM, subs_parameterization
+from textflow.discrete.objective import MaskDraws, MDLMObjective
 from textflow.types import Batch
 
 
@@ -18,7 +18,7 @@ def published() -> tuple[MDLM, dict[str, torch.Tensor], dict[str, Any]]:
     data, meta = recorded("mdlm")
     size = meta["config"]["model"]
     net = MDLM(meta["config"]["V"], size["hidden_size"], size["n_blocks"], size["n_heads"], size["cond_dim"])
-    found = {f"body.{dit_name(k)}": v for k, v in part(data, "weights.").items() if "inv_freq" not in k}
+    found = {f"backbone.{dit_name(k)}": v for k, v in part(data, "weights.").items() if "inv_freq" not in k}
     net.load_state_dict(found)
     return net.eval(), data, meta["config"]
 
@@ -26,51 +26,51 @@ def published() -> tuple[MDLM, dict[str, torch.Tensor], dict[str, Any]]:
 @pytest.fixture(scope="module")
 def step() -> dict[str, Any]:
     net, data, config = published()
-    objective = SUBS(timed=config["time_conditioning"])
+    objective = MDLMObjective(time_conditioning=config["time_conditioning"])
     batch = Batch(data["x0"], data["attention_mask"] > 0)
-    draws = Hidden(objective.times(data["draw.t_uniform"].double()), data["draw.mask_uniform"])
+    draws = MaskDraws(objective.sample_times(data["draw.t_uniform"].double()), data["draw.mask_uniform"])
     return {"net": net, "data": data, "objective": objective, "batch": batch, "draws": draws}
 
 
 @pytest.mark.parity
 def test_the_schedule_is_the_published_one() -> None:
-    data, schedule = recorded("mdlm")[0], Masking()
+    data, schedule = recorded("mdlm")[0], Absorbing()
     t = 1 - data["noise.t"].double()
     assert error(schedule.sigma(t).float(), data["noise.sigma"]) < 1e-5
     early = t > 0
     assert error(schedule.rate(t[early]).float(), data["noise.dsigma"][early]) < 1e-6
     assert error(schedule.rate(t).float(), data["noise.dsigma"]) < 2e-5  # 1 - .999 in float32, at the very end
-    torch.testing.assert_close(schedule.kept(t), (-schedule.sigma(t)).exp())
+    torch.testing.assert_close(schedule.survival(t), (-schedule.sigma(t)).exp())
     inner = t[t < 1]
-    torch.testing.assert_close(schedule.weight(inner), schedule.rate(inner) / schedule.sigma(inner).expm1())
+    torch.testing.assert_close(schedule.elbo_weight(inner), schedule.rate(inner) / schedule.sigma(inner).expm1())
 
 
 @pytest.mark.parity
 def test_times_and_masks_are_the_published_ones(step: dict[str, Any]) -> None:
-    data, draws, schedule = step["data"], step["draws"], step["objective"].schedule
+    data, draws, schedule = step["data"], step["draws"], step["objective"].noise
     assert error((1 - draws.t).float(), data["t"]) < 1e-6
-    assert error((1 - schedule.kept(draws.t)).float(), data["move_chance"]) < 1e-6
+    assert error((1 - schedule.survival(draws.t)).float(), data["move_chance"]) < 1e-6
     assert error(schedule.sigma(draws.t).float(), data["sigma"]) < 1e-6
     mask = int(data["mask_index"])
-    assert mask == step["net"].mask
-    assert torch.equal(schedule.hide(data["x0"], draws.uniform, draws.t, mask), data["xt"])
+    assert mask == step["net"].mask_id
+    assert torch.equal(schedule.mask_tokens(data["x0"], draws.uniform, draws.t, mask), data["xt"])
 
 
 @pytest.mark.parity
 def test_logits_and_log_probabilities_are_the_published_ones(step: dict[str, Any]) -> None:
     net, data = step["net"], step["data"]
-    told = step["objective"].told(step["draws"].t)
-    if step["objective"].timed:  # ours is float64, theirs float32
+    told = step["objective"].network_sigma(step["draws"].t)
+    if step["objective"].time_conditioning:  # ours is float64, theirs float32
         assert error(told.float(), data["sigma_in"]) < 1e-6
     else:
         assert torch.equal(told.float(), data["sigma_in"])
-    logits = net.logits(net(data["xt"], told))
+    logits = net.lm_logits(net(data["xt"], told))
     assert error(logits, data["logits"]) < 1e-5
-    log_p, theirs = subs(logits, data["xt"], net.mask), data["log_p"]
+    log_p, theirs = subs_parameterization(logits, data["xt"], net.mask_id), data["log_p"]
     said = theirs > -1e5  # minus a million stands for never
     assert error(log_p[said], theirs[said]) < 1e-5
-    hidden = int((data["xt"] == net.mask).sum())
-    never = hidden + (data["xt"].numel() - hidden) * net.mask  # the mask, and all but a token that is shown
+    hidden = int((data["xt"] == net.mask_id).sum())
+    never = hidden + (data["xt"].numel() - hidden) * net.mask_id  # the mask, and all but a token that is shown
     assert bool((log_p[~said] == -torch.inf).all()) and int((~said).sum()) == never
     assert error(log_p.gather(-1, data["x0"][..., None])[..., 0], data["log_p_x0"]) < 1e-5
 
@@ -84,7 +84,7 @@ def test_loss_and_gradients_are_the_published_ones(step: dict[str, Any]) -> None
     losses["loss"].backward()
     ours = dict(net.named_parameters())
     for name, grad in part(data, "grad.").items():
-        assert error(ours[f"body.{dit_name(name)}"].grad, grad) < 1e-5, name
+        assert error(ours[f"backbone.{dit_name(name)}"].grad, grad) < 1e-5, name
 
 
 @pytest.mark.parity
@@ -92,7 +92,7 @@ def test_the_cross_entropy_is_that_of_masked_text_alone(step: dict[str, Any]) ->
     data = step["data"]
     lost = (data["xt"] == int(data["mask_index"])) & (data["attention_mask"] > 0)
     losses = step["objective"].loss(step["net"], step["batch"], step["draws"])
-    assert error(losses["ce"], -data["log_p_x0"][lost].mean()) < 1e-5
+    assert error(losses["masked_ce"], -data["log_p_x0"][lost].mean()) < 1e-5
 
 
 def test_a_batch_without_masks_has_loss_zero_and_a_gradient(step: dict[str, Any]) -> None:
@@ -108,30 +108,33 @@ def test_the_loss_bounds_the_likelihood_of_a_model_that_knows_the_law() -> None:
         def forward(self, ids: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
             return torch.zeros(*ids.shape, 1)
 
-        def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        def lm_logits(self, hidden: torch.Tensor) -> torch.Tensor:
             return torch.cat([law.log(), torch.zeros(1)]).expand(*hidden.shape[:-1], 4).clone()
 
     law = torch.tensor([0.7, 0.2, 0.1])
     torch.manual_seed(0)
     ids = torch.multinomial(law, 400 * 200, replacement=True).view(400, 200)
-    found = SUBS()(Knows(3, 8, 1, 2, 4), Batch(ids, torch.ones_like(ids, dtype=torch.bool)))["loss"]
+    found = MDLMObjective()(Knows(3, 8, 1, 2, 4), Batch(ids, torch.ones_like(ids, dtype=torch.bool)))["loss"]
     entropy = float(torch.special.entr(law).sum())
     assert math.isclose(float(found), entropy * 0.999, rel_tol=0.02)
 
 
 def test_times_spread_evenly_have_one_in_each_part() -> None:
-    t = SUBS().times(torch.rand(8, dtype=torch.float64))
+    t = MDLMObjective().sample_times(torch.rand(8, dtype=torch.float64))
     places = ((1 - t - 1e-3) / 0.999 * 8).floor().sort().values
     assert torch.equal(places, torch.arange(8.0).double())
-    alone = SUBS(spread=False).times(torch.tensor([0.0, 0.5]).double())
+    alone = MDLMObjective(antithetic_sampling=False).sample_times(torch.tensor([0.0, 0.5]).double())
     torch.testing.assert_close(alone, torch.tensor([0.999, 0.4995]).double())
 
 
 def test_a_timed_network_is_told_the_noise() -> None:
     t = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
-    assert torch.equal(SUBS(timed=True).told(t), Masking().sigma(t)) and not SUBS().told(t).any()
+    assert (
+        torch.equal(MDLMObjective(time_conditioning=True).network_sigma(t), Absorbing().sigma(t))
+        and not MDLMObjective().network_sigma(t).any()
+    )
     with pytest.raises(ValueError, match="above 0 and below 1"):
-        SUBS(least=0.0)
+        MDLMObjective(sampling_eps=0.0)
 
 
 def test_the_parameter_count_is_the_published_one() -> None:

@@ -3,9 +3,17 @@
 import pytest
 import torch
 
-from textflow.escapes import All, Confident, Gate, Margin, Schedule, Top, Tube
+from textflow.escapes import (
+    ConfidenceSchedule,
+    Everywhere,
+    Gate,
+    HighConfidence,
+    LowConfidence,
+    MarginGate,
+    TopFraction,
+)
 from textflow.escapes.gates import confidence
-from textflow.types import Choice, Logits
+from textflow.types import Logits, PositionMask
 
 # max p: .9, .8, .5, .34 in the first row; all alike in the second
 PROBABILITIES = torch.tensor(
@@ -15,7 +23,7 @@ PROBABILITIES = torch.tensor(
 LOGITS = PROBABILITIES.log() + torch.tensor([[[3.0], [-2.0], [0.0], [40.0]]], dtype=torch.float64)
 
 
-def where(gate: Gate, t: float = 0.5, logits: Logits = LOGITS) -> Choice:
+def where(gate: Gate, t: float = 0.5, logits: Logits = LOGITS) -> PositionMask:
     return gate(logits, torch.zeros(*logits.shape[:2], 5), t)
 
 
@@ -29,36 +37,43 @@ def test_confidence_is_the_top_probability_whatever_the_offset() -> None:
 
 
 def test_the_tube_and_its_outside_share_the_positions() -> None:
-    assert row(Tube(0.7)) == [False, False, True, True] and row(Confident(0.7)) == [True, True, False, False]
+    assert row(LowConfidence(0.7)) == [False, False, True, True] and row(HighConfidence(0.7)) == [
+        True,
+        True,
+        False,
+        False,
+    ]
     for theta in (0.0, 0.5, 0.85, 1.0):
-        assert torch.equal(where(Tube(theta)), ~where(Confident(theta)))
-    assert where(Tube(1.0)).all() and where(All()).all() and not where(Tube(0.0)).any()
+        assert torch.equal(where(LowConfidence(theta)), ~where(HighConfidence(theta)))
+    assert where(LowConfidence(1.0)).all() and where(Everywhere()).all() and not where(LowConfidence(0.0)).any()
 
 
 def test_the_margin_is_a_difference_of_logits() -> None:
     lead = [2.89, 2.07, 0.105, 0.0298]  # log(.9 / .05), log(.8 / .1), log(.5 / .45), log(.34 / .33)
     for i in range(3):
         threshold = (lead[i] + lead[i + 1]) / 2
-        assert row(Margin(threshold)) == [j <= i for j in range(4)]
-        assert row(Margin(threshold, "below")) == [j > i for j in range(4)]
-        assert torch.equal(where(Margin(threshold)), where(Margin(threshold), logits=LOGITS.log_softmax(-1)))
+        assert row(MarginGate(threshold)) == [j <= i for j in range(4)]
+        assert row(MarginGate(threshold, "below")) == [j > i for j in range(4)]
+        assert torch.equal(where(MarginGate(threshold)), where(MarginGate(threshold), logits=LOGITS.log_softmax(-1)))
 
 
 def test_the_top_share_takes_the_surest_of_each_row_and_of_equals_the_first() -> None:
     shuffled = PROBABILITIES.log()[:, [2, 0, 3, 1]]
-    assert where(Top(0.5), logits=shuffled).tolist() == [[False, True, False, True], [True, True, False, False]]
+    assert where(TopFraction(0.5), logits=shuffled).tolist() == [[False, True, False, True], [True, True, False, False]]
     for share, count in ((0.0, 0), (0.25, 1), (0.75, 3), (1.0, 4)):
-        assert where(Top(share)).sum(1).tolist() == [count, count]
+        assert where(TopFraction(share)).sum(1).tolist() == [count, count]
 
 
 def test_a_schedule_takes_a_share_that_moves_with_time() -> None:
-    assert [int(where(Schedule(), t)[0].sum()) for t in (0.0, 0.25, 0.5, 0.75, 1.0)] == [0, 1, 2, 3, 4]
-    assert [int(where(Schedule(0.75, 0.25), t)[0].sum()) for t in (0.0, 0.5, 1.0)] == [3, 2, 1]
-    assert torch.equal(where(Schedule(), 0.5), where(Top(0.5)))
+    assert [int(where(ConfidenceSchedule(), t)[0].sum()) for t in (0.0, 0.25, 0.5, 0.75, 1.0)] == [0, 1, 2, 3, 4]
+    assert [int(where(ConfidenceSchedule(0.75, 0.25), t)[0].sum()) for t in (0.0, 0.5, 1.0)] == [3, 2, 1]
+    assert torch.equal(where(ConfidenceSchedule(), 0.5), where(TopFraction(0.5)))
 
 
 @pytest.mark.parametrize(
-    "gate", [Tube(), Confident(), Margin(), Top(), Schedule()], ids=lambda gate: type(gate).__name__
+    "gate",
+    [LowConfidence(), HighConfidence(), MarginGate(), TopFraction(), ConfidenceSchedule()],
+    ids=lambda gate: type(gate).__name__,
 )
 def test_a_row_does_not_depend_on_its_batch(gate: Gate) -> None:
     logits = 4 * torch.randn(6, 9, 5, generator=torch.Generator().manual_seed(0))
@@ -67,7 +82,7 @@ def test_a_row_does_not_depend_on_its_batch(gate: Gate) -> None:
     assert together.any() and not together.all(), "nothing is shown"
 
 
-@pytest.mark.parametrize("make", [Tube, Confident, Top, Schedule])
+@pytest.mark.parametrize("make", [LowConfidence, HighConfidence, TopFraction, ConfidenceSchedule])
 def test_a_threshold_outside_0_and_1_is_refused(make: type[Gate]) -> None:
     for wrong in (-0.1, 1.5):
         with pytest.raises(ValueError, match=r"in \[0, 1\]"):

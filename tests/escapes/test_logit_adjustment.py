@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from textflow.escapes import Commit, Fair
-from textflow.escapes.logit_adjustment import fair
+from textflow.escapes import Commit, LogitAdjustment
+from textflow.escapes.logit_adjustment import adjust_logits
 from textflow.noise import Noise
 from textflow.types import Ids, Latents, Logits, Posterior
 
@@ -25,7 +25,7 @@ def embed(ids: Ids) -> Latents:
 
 def chosen(strength: float, said: Logits) -> Ids:
     rows = BELIEF._replace(mean=BELIEF.mean[: len(said)])
-    made = Fair(Commit(), strength)(rows, 0.5, lambda: said, embed, Noise(range(len(said)))).chosen
+    made = LogitAdjustment(Commit(), strength)(rows, 0.5, lambda: said, embed, Noise(range(len(said)))).committed
     assert made is not None
     return made
 
@@ -37,9 +37,9 @@ def test_strength_0_is_the_escape_alone() -> None:
 def test_the_mean_over_positions_is_taken_off_in_log_space() -> None:
     law = logits().softmax(-1)
     wanted = law.log() - 0.3 * law.mean(1, keepdim=True).log()
-    found = fair(logits(), 0.3)
+    found = adjust_logits(logits(), 0.3)
     assert_close(found.softmax(-1), wanted.softmax(-1), rtol=0, atol=1e-12)
-    far = fair(logits() + torch.tensor([0.0, 0, 0, 0, -1e4]), 0.3)
+    far = adjust_logits(logits() + torch.tensor([0.0, 0, 0, 0, -1e4]), 0.3)
     assert far.isfinite().all(), "a token that is unlikely everywhere"
 
 
@@ -56,6 +56,6 @@ def test_nothing_is_asked_at_t_0_and_a_strength_of_1_is_refused() -> None:
     def refuse() -> Logits:
         raise AssertionError("tokens were asked for")
 
-    assert Fair()(BELIEF, 0.0, refuse, embed, Noise(range(ROWS))) is BELIEF
-    with pytest.raises(ValueError, match="strength = 1.0"):
-        Fair(strength=1.0)
+    assert LogitAdjustment()(BELIEF, 0.0, refuse, embed, Noise(range(ROWS))) is BELIEF
+    with pytest.raises(ValueError, match="tau = 1.0"):
+        LogitAdjustment(tau=1.0)

@@ -53,13 +53,13 @@ def test_no_token_is_chosen_and_at_t_0_none_is_asked_for() -> None:
     def refuse() -> Logits:
         raise AssertionError("tokens were asked for")
 
-    assert sharpened(4.0).chosen is None
+    assert sharpened(4.0).committed is None
     before = belief()
     assert Sharpen()(before, 0.0, refuse, embed, NOISE) is before
 
 
 def test_latents_that_are_not_one_a_token_are_refused() -> None:
-    with pytest.raises(ValueError, match="a latent a token.*Soft"):
+    with pytest.raises(ValueError, match="a latent a token.*NoEscape"):
         Sharpen()(belief(), 0.5, logits, lambda ids: CODES[ids][:, :2], NOISE)
-    with pytest.raises(ValueError, match="power 0"):
+    with pytest.raises(ValueError, match="inverse_temperature 0"):
         Sharpen(0.0)

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from textflow.cli.reproduce import judge
+from textflow.cli.reproduce import load_scorer
 from textflow.eval.figures import fig2, fig3, judged
-from textflow.eval.figures.claims import claims
-from textflow.eval.figures.source import Source, of_world
+from textflow.eval.figures.claims import check_claims
+from textflow.eval.figures.source import FigureInput, oracle_input
 from textflow.metrics import Scorer
-from textflow.oracle.worlds import chain
+from textflow.oracle.worlds import chain_task
 from textflow.run_folder import load
 
 RUN = "run tiny"
@@ -28,16 +28,16 @@ def rows(ode: float, again: float, made: float, soft: float) -> dict[str, Any]:
 
 
 def verdicts(**found: Any) -> list[bool]:
-    return [claim.holds for claim in claims(found, RUN)]
+    return [claim.holds for claim in check_claims(found, RUN)]
 
 
 def test_structured_against_isotropic_follows_the_intervals() -> None:
     for value, holds in ((4.0, True), (1.1, False)):
         at = {"K": 8, "ce": ratios(value), "flip": ratios(2.0)}
-        (claim,) = claims({"fig2": {"depth": {RUN: [at]}}}, RUN)
+        (claim,) = check_claims({"fig2": {"depth": {RUN: [at]}}}, RUN)
         assert claim.holds == holds and f"DABI {value:.1f} [" in claim.measured
     bound = ratios(4.0) | {"value": None, "high": None}
-    (claim,) = claims({"fig2": {"depth": {RUN: [{"K": 8, "ce": bound, "flip": ratios(2.0)}]}}}, RUN)
+    (claim,) = check_claims({"fig2": {"depth": {RUN: [{"K": 8, "ce": bound, "flip": ratios(2.0)}]}}}, RUN)
     assert "DABI at least 3.2" in claim.measured
 
 
@@ -54,13 +54,13 @@ def test_flips_must_fall_with_t_and_collapse_with_k() -> None:
 def test_re_injection_and_commitment_are_judged_by_perplexity() -> None:
     assert verdicts(judged=rows(100, 70, 30, 90)) == [True, True, True]
     assert verdicts(judged=rows(100, 130, 30, 50)) == [False, False, False]
-    first = claims({"judged": rows(100, 70, 30, 90)}, RUN)[0]
+    first = check_claims({"judged": rows(100, 70, 30, 90)}, RUN)[0]
     assert "100.0 (H 3.00, seq-rep-4 1.0%) -> 70.0" in first.measured and "by 30%" in first.measured
 
 
 def test_the_figures_numbers_are_what_claims_need() -> None:
-    source = replace(of_world(chain(3), 32), name=RUN)
-    found = claims({"fig2": fig2.numbers(32, 0, [source]), "fig3": fig3.numbers(32, 0, [source])}, RUN)
+    source = replace(oracle_input(chain_task(3), 32), name=RUN)
+    found = check_claims({"fig2": fig2.compute(32, 0, [source]), "fig3": fig3.compute(32, 0, [source])}, RUN)
     assert [claim.holds for claim in found] == [True, True, True], "an exact denoiser shows what the paper says"
 
 
@@ -68,15 +68,15 @@ def test_the_figures_numbers_are_what_claims_need() -> None:
 def test_ways_are_judged_on_a_fitted_run_and_put_back(run: Path, tmp_path: Path) -> None:
     model = load(run)
     way = model.sampler, model.escape
-    found = judged.numbers(2, 0, [Source(RUN, model, [])], Scorer(str(run.parent / "judge")))
+    found = judged.compute(2, 0, [FigureInput(RUN, model, [])], Scorer(str(run.parent / "judge")))
     assert (model.sampler, model.escape) == way
-    assert len(found["rows"]) == 2 * len(judged.WAYS) and len(claims({"judged": found}, RUN)) == 3
+    assert len(found["rows"]) == 2 * len(judged.SAMPLING_METHODS) and len(check_claims({"judged": found}, RUN)) == 3
     judged.draw(found, tmp_path / "judged")
     assert (tmp_path / "judged.svg").stat().st_size > 9e3
 
 
 def test_a_missing_run_or_scorer_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--run"):
-        judge(None)
+        load_scorer(None)
     with pytest.raises(ValueError, match=r"recipes/scorer.yaml --run.folder .*scorer"):
-        judge(tmp_path / "mine")
+        load_scorer(tmp_path / "mine")

@@ -4,21 +4,21 @@ import io
 import pytest
 
 from tests.helpers.tiny_scorer import save_judge
-from textflow.eval.compare import published
-from textflow.eval.export import FORMATS, as_csv, as_latex, as_markdown, escaped
-from textflow.eval.measure import references
+from textflow.eval.compare import load_published
+from textflow.eval.export import FORMATS, escape_latex, to_csv, to_latex, to_markdown
+from textflow.eval.measure import reference_records
 from textflow.metrics import Scorer
 
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
     texts = ["in the beginning God created the heaven", "and the earth was without form", ""]
-    real, mixed = references(texts, Scorer(save_judge(tmp_path_factory.mktemp("judge"))))
+    real, mixed = reference_records(texts, Scorer(save_judge(tmp_path_factory.mktemp("judge"))))
     return [real | {"deviations": ["n 3 for 1000"]}, mixed | {"label": "a_b|c & 50%", "perplexity": None}]
 
 
 def test_csv_gives_numbers_as_they_are_with_the_ends_of_their_intervals(records):
-    real, mixed = csv.DictReader(io.StringIO(as_csv(records)))
+    real, mixed = csv.DictReader(io.StringIO(to_csv(records)))
     assert float(real["perplexity"]) == records[0]["perplexity"] and mixed["perplexity"] == ""
     assert [float(real["entropy_low"]), float(real["entropy_high"])] == records[0]["intervals"]["entropy"]
     assert real["mark"] == "†" and real["deviations"] == "n 3 for 1000" and mixed["mark"] == ""
@@ -27,7 +27,7 @@ def test_csv_gives_numbers_as_they_are_with_the_ends_of_their_intervals(records)
 
 
 def test_markdown_has_as_many_cells_in_every_line_and_the_notes_below(records):
-    table, _, below = as_markdown(records).partition("\n\n")
+    table, _, below = to_markdown(records).partition("\n\n")
     lines = [line.replace(r"\|", "").count("|") for line in table.splitlines()]
     assert len(lines) == 4 and len(set(lines)) == 1
     value, (low, high) = records[0]["entropy"], records[0]["intervals"]["entropy"]
@@ -36,14 +36,14 @@ def test_markdown_has_as_many_cells_in_every_line_and_the_notes_below(records):
 
 
 def test_latex_has_as_many_cells_as_columns_and_no_open_command(records):
-    text = as_latex(records)
+    text = to_latex(records)
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert {line.replace(r"\&", "").count("&") for line in rows} == {text.splitlines()[0].split("{l")[1].count("r")}
     assert r"a\_b|c \& 50\%" in text and text.count("{") == text.count("}")
-    assert escaped(r"\a_b^c~{d}") == r"\textbackslash{}a\_b\textasciicircum{}c\textasciitilde{}\{d\}"
+    assert escape_latex(r"\a_b^c~{d}") == r"\textbackslash{}a\_b\textasciicircum{}c\textasciitilde{}\{d\}"
 
 
 def test_every_format_takes_published_rows_and_prints_no_nan(records):
     for write in FORMATS.values():
-        text = write([*published("few_step"), *records])
+        text = write([*load_published("few_step"), *records])
         assert "nan" not in text.lower() and "Duo+DCD" in text and "as each paper reports it" in text

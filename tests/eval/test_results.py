@@ -85,7 +85,7 @@ def test_a_changed_record_changes_the_page(folder: Path) -> None:
 
 
 def test_the_table_of_speed_is_written_from_the_benchmarks(folder: Path) -> None:
-    names = ["step_P", "step_R", "step_B", "step_B_bf16", "pd_P", "pd_R", "optim_P", "optim_R"]
+    names = ["step_P", "step_R", "step_B", "step_B_bf16", "distill_P", "distill_R", "optimizer_P", "optimizer_R"]
     for repeats, name in enumerate(names, 70):
         path = folder / f"bench_{name}.json"
         record = json.loads(path.read_text())

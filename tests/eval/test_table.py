@@ -4,27 +4,27 @@ import pytest
 from rich.console import Console
 
 from tests.helpers.tiny_scorer import save_judge
-from textflow.eval.measure import references
-from textflow.eval.table import marks, notes, table
+from textflow.eval.measure import reference_records
+from textflow.eval.table import make_table, protocol_marks, table_notes
 from textflow.metrics import Scorer
 
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
     texts = ["in the beginning God created the heaven", "and the earth was without form"]
-    return list(references(texts, Scorer(save_judge(tmp_path_factory.mktemp("judge")))))
+    return list(reference_records(texts, Scorer(save_judge(tmp_path_factory.mktemp("judge")))))
 
 
 def printed(records, width: int = 200) -> str:
     console = Console(file=io.StringIO(), width=width)
-    console.print(table(records))
+    console.print(make_table(records))
     return console.file.getvalue()
 
 
 def test_the_table_prints_all_that_a_perplexity_stands_beside(records):
     text = " ".join(printed(records).split())  # a long folder's name wraps
     for word in (
-        *("perplexity", "entropy", "nll - H", "seq-rep-4", "clean", "empty", "float32", "seed 0"),
+        *("perplexity", "entropy", "nll - H", "seq-rep-4", "human_repetition_share", "empty", "float32", "seed 0"),
         *(records[0]["scorer_hash"], "entropy over the scorer's ids"),
     ):
         assert word in text
@@ -53,57 +53,65 @@ def test_no_number_is_cut_away_at_the_least_width(records):
 
 
 def test_rows_that_differ_in_a_setting_or_a_grid_are_told_apart(records):
-    fair = {"class": "Fair", "escape": {"class": "Commit", "choice": "mode", "gate": {"class": "All"}}, "strength": 0.3}
-    row = records[0] | {"text": "generated", "steps": 8, "escape": fair, "sampler": {"class": "Renoise", "rho": "x"}}
-    chosen = {"model": {"init_args": {"grid": {"class_path": "Flip"}}}}
+    fair = {
+        "class": "LogitAdjustment",
+        "escape": {"class": "Commit", "choice": "mode", "gate": {"class": "Everywhere"}},
+    }
+    fair |= {"tau": 0.3}
+    row = records[0] | {"text": "generated", "steps": 8, "escape": fair, "sampler": {"class": "Ancestral"}}
+    chosen = {"model": {"init_args": {"sampling_schedule": {"class_path": "FlipRate"}}}}
     real = records[0] | {"recipe": chosen}
-    text = printed([real, row, row | {"grid": {"class": "Flip", "times": [0, 1]}, "recipe": chosen}], width=300)
+    text = printed(
+        [real, row, row | {"time_grid": {"class": "FlipRate", "times": [0, 1]}, "recipe": chosen}], width=300
+    )
     assert " real " in text
-    assert "generated Fair(strength 0.3, Commit) Renoise 8" in text
-    assert "generated Fair(strength 0.3, Commit) Renoise on Flip 8" in text
+    assert "generated LogitAdjustment(tau 0.3, Commit) Ancestral 8" in text
+    assert "generated LogitAdjustment(tau 0.3, Commit) Ancestral on FlipRate 8" in text
 
 
 def test_mixed_protocols_are_named_and_each_row_has_the_letter_of_its_own(records):
     mixed = [records[0], records[1] | {"scorer_dtype": "float16"}, records[1]]
     text = printed(mixed)
     assert "not comparable: scorer_dtype differ" in text
-    assert marks(mixed) == ["a", "b", "a"] and "real (a)" in text and "shuffled (b)" in text
-    assert "(a) protocol" in text and "(b) protocol" in text and marks(records) == ["", ""]
+    assert protocol_marks(mixed) == ["a", "b", "a"] and "real (a)" in text and "shuffled (b)" in text
+    assert "(a) protocol" in text and "(b) protocol" in text and protocol_marks(records) == ["", ""]
 
 
-@pytest.mark.parametrize("key", ["scorer_hash", "truncation", "aggregation", "entropy_ids", "special_tokens", "length"])
+@pytest.mark.parametrize(
+    "key", ["scorer_hash", "truncation", "aggregation", "entropy_ids", "special_tokens", "seq_length"]
+)
 def test_no_part_of_a_protocol_may_differ_without_a_mark(records, key):
-    assert marks([records[0], records[1] | {key: "another"}]) == ["a", "b"]
+    assert protocol_marks([records[0], records[1] | {key: "another"}]) == ["a", "b"]
 
 
 def test_a_judge_in_another_folder_is_the_same_judge(records):
-    assert marks([records[0], records[1] | {"scorer": "elsewhere"}]) == ["", ""]
+    assert protocol_marks([records[0], records[1] | {"scorer": "elsewhere"}]) == ["", ""]
 
 
 def test_a_deviation_is_marked_and_named_once(records):
     few = [record | {"deviations": ["n 2 for 1000"]} for record in records]
-    assert marks(few) == ["†", "†"] and "real (†)" in printed(few)
-    assert [note for note in notes(few) if "n 2" in note] == ["† all rows: n 2 for 1000"]
-    assert "† real: n 2 for 1000" in notes([few[0], records[1]])
+    assert protocol_marks(few) == ["†", "†"] and "real (†)" in printed(few)
+    assert [note for note in table_notes(few) if "n 2" in note] == ["† all rows: n 2 for 1000"]
+    assert "† real: n 2 for 1000" in table_notes([few[0], records[1]])
 
 
 def test_samples_that_are_lost_are_counted_and_named(records):
-    lost = records[0] | {"empty": 3, "unscored": 1, "broken": 2, "cut": 5, "dropped": 4, "n": 90}
+    lost = records[0] | {"empty": 3, "unscored": 1, "nonfinite": 2, "truncated": 5, "dropped": 4, "n": 90}
     lost |= {"unreadable": 2, "unreadable_lines": ["a.jsonl:7 is not JSON"]}
-    said = "\n".join(notes([lost, records[1]]))
+    said = "\n".join(table_notes([lost, records[1]]))
     for words in ("3 of 90 empty", "1 of 90 without a token", "2 of 90 of a perplexity", "5 of 90 cut"):
         assert f"! real: {words}" in said
     assert "4 of 90 in an incomplete last batch" in said and "2 unreadable lines: a.jsonl:7 is not JSON" in said
 
 
 def test_unequal_n_is_named(records):
-    assert any("n differs" in note for note in notes([records[0], records[1] | {"n": 9}]))
-    assert not any("n differs" in note for note in notes(records))
+    assert any("n differs" in note for note in table_notes([records[0], records[1] | {"n": 9}]))
+    assert not any("n differs" in note for note in table_notes(records))
 
 
 def test_a_scorer_that_was_not_trained_apart_is_named(records):
-    assert "not trained apart" in printed([record | {"apart": False} for record in records])
-    assert "not trained apart" not in printed([record | {"apart": None} for record in records])
+    assert "are not disjoint" in printed([record | {"scorer_is_disjoint": False} for record in records])
+    assert "are not disjoint" not in printed([record | {"scorer_is_disjoint": None} for record in records])
 
 
 def test_what_looks_like_markup_is_text(records):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from textflow.cli.app import main
-from textflow.cli.eval import numbers
+from textflow.cli.eval import parse_steps
 
 
 def said(capsys: pytest.CaptureFixture[str], run: Path, *words: str) -> str:
@@ -22,11 +22,11 @@ def test_it_prints_the_table_with_marks_and_the_records_say_the_same(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    out = said(capsys, run, "--protocol", "elf", "--steps", "1,3", "-n", "5", "--seed", "3")
+    out = said(capsys, run, "--protocol", "elf", "--steps", "2,3", "-n", "5", "--seed", "3")
     found = [json.loads(path.read_text()) for path in (run / "eval").glob("*.json")]
     mine = [record for record in found if record["seed"] == 3]
     assert sorted((r["text"], r.get("steps", 0)) for r in mine) == [
-        *(("generated", 1), ("generated", 3), ("real", 0), ("shuffled", 0)),
+        *(("generated", 2), ("generated", 3), ("real", 0), ("shuffled", 0)),
     ]
     for record in mine:
         assert record["n"] == 5 and f"{record['perplexity']:.1f}" in out and record["scorer_hash"] in out
@@ -38,7 +38,7 @@ def test_it_prints_the_table_with_marks_and_the_records_say_the_same(
 def test_an_overlay_and_a_sampler_by_name_change_how_it_samples(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = Path(__file__).parents[2]
     out = said(capsys, run, str(root / "recipes" / "escape" / "commit.yaml"), "--steps", "2", "-n", "3")
-    assert "generated Commit Renoise 2" in out
+    assert "generated Commit Ancestral 2" in out
     assert "generated Heun 2" in said(capsys, run, "--sampler", "heun", "--steps", "2", "-n", "3")
 
 
@@ -62,7 +62,7 @@ def test_a_file_of_texts_is_scored_with_what_was_lost_of_it(run: Path, capsys: p
     file.write_bytes(b"in the beginning God\n\nthe\n\xff\n")
     assert main(["eval", str(file), "--scorer", str(run.parent / "judge"), "-n", "3", "--device", "cpu"]) == 0
     out = capsys.readouterr().out
-    assert "given (†)" in out and "1 of 3 empty" in out and "texts.txt:4 is not UTF-8" in out and "nan" not in out
+    assert "file (†)" in out and "1 of 3 empty" in out and "texts.txt:4 is not UTF-8" in out and "nan" not in out
 
 
 @pytest.mark.integration
@@ -103,19 +103,22 @@ def test_a_run_whose_recipe_is_damaged_is_one_line(
 @pytest.mark.integration
 def test_a_codec_writes_no_texts(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", str(run / "codec"), "--scorer", str(run.parent / "judge"), "--device", "cpu"]) == 2
-    assert "an Autoencoder, which writes no texts; name a Generator, Masked or CausalLM" in capsys.readouterr().err
+    assert (
+        "an Autoencoder, which writes no texts; name a Generator, DiscreteDiffusion or CausalLM"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("words", [["-n", "0"], ["--batch_size", "0"]])
-@pytest.mark.parametrize("of", [["RUN"], ["--world", "chain"]])
+@pytest.mark.parametrize("words", [["-n", "0"], ["--batch-size", "0"]])
+@pytest.mark.parametrize("of", [["RUN"], ["--oracle", "chain"]])
 def test_diagnose_needs_a_row(run: Path, words: list[str], of: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["diagnose", *(str(run) if word == "RUN" else word for word in of), *words]) == 2
     assert "at least 1 is needed" in capsys.readouterr().err
 
 
 def test_steps_are_whole_numbers_above_zero() -> None:
-    assert numbers("1, 2,32") == [1, 2, 32]
+    assert parse_steps("1, 2,32") == [1, 2, 32]
     for wrong in ("", "1,,2", "0", "1.5", "a"):
         with pytest.raises(ValueError, match="above 0"):
-            numbers(wrong)
+            parse_steps(wrong)

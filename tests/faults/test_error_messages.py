@@ -15,8 +15,11 @@ from textflow.cli import app
     ("words", "said"),
     [
         (["--model.net.width=null"], "model.net.width is 'None', needs int"),
-        (["--codec=null", "--model.codec=Table", "--model.net.heads=0"], "heads=0"),
-        (["--codec=null", "--model.codec=Table", "--model.net.bottleneck=0"], "ELF.narrow.weight is 0 x 8: a size"),
+        (["--codec=null", "--model.codec=EmbeddingTable", "--model.net.heads=0"], "heads=0"),
+        (
+            ["--codec=null", "--model.codec=EmbeddingTable", "--model.net.bottleneck=0"],
+            "ELF.bottleneck_down.weight is 0 x 8: a size",
+        ),
         (["--trainer.val_check_interval=0"], "val_check_interval is 0: needs batches, >= 1"),
     ],
 )
@@ -33,13 +36,13 @@ def test_a_value_that_no_part_can_take_is_named(
     ("text", "said"),
     [
         ("model: {init_args: {net: {init_args: {width: null}}}}", "model.net.width is null, needs int"),
-        ("model: {init_args: {schedule: null}}", "model.schedule is null, needs a class"),
+        ("model: {init_args: {lr_scheduler: null}}", "model.lr_scheduler is null, needs a class"),
         ("model: {init_args: {optimizer: null}}", "model.optimizer is null, needs a class"),
-        ("model: {init_args: {ema: null}}", "model.ema is null, needs float"),
+        ("model: {init_args: {ema_decay: null}}", "model.ema_decay is null, needs float"),
         ("data:", "data is empty; give its keys"),
         ("run: 5", "run holds '5'; its keys are needed"),
         ("data: [files]", "data holds \"['files']\"; its keys are needed"),
-        ("run: {samples: null}", "run.samples is null, needs int"),
+        ("run: {num_samples: null}", "run.num_samples is null, needs int"),
         ("data: {batch_size: null}", "data.batch_size is null, needs int"),
         ("trainer: {num_sanity_val_steps: null}", "trainer.num_sanity_val_steps is null, needs int"),
     ],
@@ -62,7 +65,7 @@ def teacher(commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("text", ["", "[", "x", "\xff", "data: {length: [1}", "trainer: {devices: 2}", "run: null"])
+@pytest.mark.parametrize("text", ["", "[", "x", "\xff", "data: {seq_length: [1}", "trainer: {devices: 2}", "run: null"])
 def test_a_damaged_recipe_of_a_run_is_named(
     commands: Commands, teacher: Path, tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -83,10 +86,10 @@ def test_what_nobody_foresaw_is_one_line_and_another_exit_code(
     def breaks(*_: Any) -> None:
         raise KeyError("of a part\nfrom outside")
 
-    monkeypatch.setattr(app, "run", breaks)
+    monkeypatch.setattr(app, "run_verb", breaks)
     assert app.main(["fit"]) == 1
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "textflow fit: KeyError at test_named.py:" in error
+    assert error.count("\n") == 1 and "textflow fit: KeyError at test_error_messages.py:" in error
     assert "TEXTFLOW_TRACEBACK=1" in error
     monkeypatch.setenv("TEXTFLOW_TRACEBACK", "1")
     with pytest.raises(KeyError):

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 
 from tests.helpers.processes import Commands, Done
 from tests.helpers.tiny_recipe import write_recipe
-from textflow.training import latest
-from textflow.training.checkpoint_io import damage, states
+from textflow.training import latest_state
+from textflow.training.checkpoint_io import find_damage, list_states
 from textflow.training.weights import read_weights
 
 pytestmark = [pytest.mark.slow, pytest.mark.integration]
@@ -54,7 +54,7 @@ def one_line(done: Done) -> str:
 
 def untouched(run: Path, step: int) -> None:
     """What stood in the run before is whole, and nothing half-written is beside it."""
-    assert latest(run) is not None and all(damage(state) is None for state in states(run))
+    assert latest_state(run) is not None and all(find_damage(state) is None for state in list_states(run))
     assert int(read_weights(run / "model.safetensors")[1]["step"]) >= step
     assert not [path for path in run.rglob(".*.tmp")]
 

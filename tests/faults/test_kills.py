@@ -11,14 +11,14 @@ from safetensors.torch import load_file
 from tests.helpers.processes import Commands
 from tests.helpers.tiny_recipe import write_recipe
 from tests.training.test_resume import same
-from textflow.training import latest
+from textflow.training import latest_state
 from textflow.training.checkpoint_io import step_of
 from textflow.training.weights import read_weights
 
 pytestmark = pytest.mark.integration
 
 STEPS, EVERY, KILLS = 480, 4, 20
-LONG = ["--trainer.max_steps", str(STEPS), "--run.save_every", str(EVERY), "--run.samples_every", "60"]
+LONG = ["--trainer.max_steps", str(STEPS), "--run.save_every", str(EVERY), "--run.sample_every", "60"]
 
 
 def job(folder: Path) -> list[str]:
@@ -34,7 +34,7 @@ def log(run: Path) -> list[list[str]]:
 
 def step(run: Path) -> int:
     """Of the newest whole state; 0 without one."""
-    state = latest(run) if (run / "state").is_dir() else None
+    state = latest_state(run) if (run / "state").is_dir() else None
     return step_of(state.parent) if state else 0
 
 
@@ -66,7 +66,7 @@ def test_twenty_kills_at_random_moments_change_no_bit(commands: Commands, tmp_pa
     for name in ("model.safetensors", "codec/model.safetensors"):
         ours, theirs = load_file(run / name), load_file(whole / "run" / name)
         assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours), name
-    ours, theirs = (torch.load(latest(folder), weights_only=True) for folder in (run, whole / "run"))
+    ours, theirs = (torch.load(latest_state(folder), weights_only=True) for folder in (run, whole / "run"))
     assert {"state_dict", "optimizer_states", "lr_schedulers", "DataModule"} < ours.keys() and same(ours, theirs)
     assert log(run) == log(whole / "run") and log(run / "codec") == log(whole / "run" / "codec")
     assert not [path.name for path in run.rglob(".*.tmp")]
@@ -83,7 +83,7 @@ def test_a_state_cut_in_half_is_named_and_the_one_before_it_goes_on(commands: Co
     said = [line for line in done.err.splitlines() if "step-00000008" in line]
     assert done.code == 0 and "continued from step-00000004" in done.out and "Traceback" not in done.err, done.err
     assert len(said) == 1 and "is damaged" in said[0] and "step-00000004, is tried" in said[0], done.err
-    ours, theirs = (torch.load(latest(folder), weights_only=True) for folder in (run, tmp_path / "whole" / "run"))
+    ours, theirs = (torch.load(latest_state(folder), weights_only=True) for folder in (run, tmp_path / "whole" / "run"))
     assert same(ours, theirs) and log(run) == log(tmp_path / "whole" / "run")
 
 

@@ -13,14 +13,15 @@ import pytest
 from tests.helpers.processes import ROOT
 from tests.helpers.row_recorder import rows
 from tests.helpers.tiny_recipe import write_recipe
-from textflow.training import latest
+from textflow.training import latest_state
 from textflow.training.checkpoint_io import step_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.integration]
 STEPS, BATCH, LIMIT = 80, 8, 300.0
 WORDS = [
-    "--codec", "null", "--model.codec", "Table", "--model.codec.dim", "8", "--model.objective.clock", "LogitNormal",
-    "--run.save_every", "4", "--run.samples_every", "1000", "--trainer.enable_progress_bar", "false",
+    "--codec", "null", "--model.codec", "EmbeddingTable", "--model.codec.dim", "8",
+    "--model.objective.time_schedule", "LogitNormal",
+    "--run.save_every", "4", "--run.sample_every", "1000", "--trainer.enable_progress_bar", "false",
     "--trainer.max_steps", str(STEPS), "--trainer.callbacks", "[{class_path: tests.helpers.row_recorder.Rows}]",
 ]  # fmt: skip
 
@@ -28,7 +29,7 @@ WORDS = [
 def fit(teacher: Path, run: Path, ranks: int, told: Path) -> subprocess.Popen[bytes]:
     """`textflow fit` in so many processes, a group of their own; their rows and what they say go into a folder."""
     told.mkdir()
-    overlay = [str(ROOT / "recipes" / "on" / "ddp.yaml")] * (ranks > 1)
+    overlay = [str(ROOT / "recipes" / "strategy" / "ddp.yaml")] * (ranks > 1)
     command = [sys.executable, "-m", "textflow.cli.app", "fit", str(teacher), *overlay, *WORDS]
     command += ["--run.folder", str(run), "--trainer.devices", str(ranks), "--data.batch_size", str(BATCH // ranks)]
     own = os.environ | {"OMP_NUM_THREADS": "1", "ROWS": str(told), "TEXTFLOW_TRUST": "tests"}
@@ -69,7 +70,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_killed_ranks_are_gone_on_with_by_another_number(whole: Path, tmp_path: Path, before: int, after: int) -> None:
     run, first, then = tmp_path / "run", tmp_path / "first", tmp_path / "then"
     killed(fit(whole / "teacher.yaml", run, before, first), first, run / "state" / "step-00000020")
-    state = latest(run)
+    state = latest_state(run)
     assert state is not None and 20 <= (step := step_of(state.parent)) < STEPS
     said = finished(fit(whole / "teacher.yaml", run, after, then), then)
     assert f"continued from step-{step:08d}" in said
@@ -77,4 +78,4 @@ def test_killed_ranks_are_gone_on_with_by_another_number(whole: Path, tmp_path: 
     assert list(expected) == list(range(STEPS)) and len(expected[0]) == BATCH
     assert old == {at: expected[at] for at in range(len(old))} and len(old) >= step
     assert new == {at: expected[at] for at in range(step, STEPS)}
-    assert latest(run) == run / "state" / f"step-{STEPS:08d}" / "state.pt"
+    assert latest_state(run) == run / "state" / f"step-{STEPS:08d}" / "state.pt"

@@ -28,14 +28,14 @@ from tests.helpers.mutations import bytes_changes, changed, trees
 from tests.helpers.processes import Commands, Done
 from tests.helpers.recordings import part, recorded
 from tests.helpers.tiny_recipe import write_recipe
-from textflow.config.recipe import data_of, read
+from textflow.config.recipe import load_recipe, make_data
 from textflow.data import Document, Source, shards, tokenize
-from textflow.training.checkpoint_io import damage, states
+from textflow.training.checkpoint_io import find_damage, list_states
 from textflow.training.weights import read_weights
 
 pytestmark = pytest.mark.integration
 
-STEPS = ["--run.save_every", "2", "--run.samples_every", "4", "--trainer.enable_progress_bar", "false"]
+STEPS = ["--run.save_every", "2", "--run.sample_every", "4", "--trainer.enable_progress_bar", "false"]
 LIMIT = 300.0  # seconds after which a command of a second hangs, however busy the machine is
 FAST, SLOW = 9, 1700  # mutations of each of the six kinds
 
@@ -94,23 +94,25 @@ class Broken(Source):
 
 
 def interrupted(folder: Path) -> Path:
-    """The cache with segments of a few documents in the place of the rows."""
+    """The cache with shards of a few documents in the place of the rows."""
     half = folder / "half"
     shutil.copytree(folder / "cache" / "tokenizers", half / "tokenizers")
     (half / "rows").mkdir()
-    data = data_of(read([str(folder / "teacher.yaml"), "--data.cache", str(half), "--data.processes", "1"]).data)
+    data = make_data(
+        load_recipe([str(folder / "teacher.yaml"), "--data.cache", str(half), "--data.num_proc", "1"]).data
+    )
     data.source = Broken(data.source)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="broken off"):
-        patch.setattr(tokenize, "CHARACTERS", 300)
-        patch.setattr(shards, "CHARACTERS", 900)
+        patch.setattr(tokenize, "MAX_CHARACTERS", 300)
+        patch.setattr(shards, "MAX_CHARACTERS", 900)
         data.prepare_data()
     assert len(kept(half)) > 5
     return half
 
 
 def kept(cache: Path) -> list[Path]:
-    """The segments of an interrupted build."""
-    return sorted(cache.glob("rows/*.building/segment-*.npz"))
+    """The shards of an interrupted build."""
+    return sorted(cache.glob("rows/*.building/shard-*.npz"))
 
 
 def sampled(commands: Commands, run: Path) -> Done:
@@ -130,9 +132,11 @@ def sound(done: Done, what: object) -> None:
 def no_half(run: Path, harmed: Path | None = None) -> None:
     """A run folder holds whole states and weights, or none, whatever a mutation made of the file that it harmed."""
     assert not [path for path in run.rglob(".*.tmp")]
-    assert all(damage(state) is None for state in states(run) if harmed is None or state not in harmed.parents)
+    assert all(
+        find_damage(state) is None for state in list_states(run) if harmed is None or state not in harmed.parents
+    )
     if (weights := run / "model.safetensors").is_file():
-        assert states(run)
+        assert list_states(run)
         if weights != harmed:
             read_weights(weights)
 

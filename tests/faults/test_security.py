@@ -20,11 +20,11 @@ import yaml
 import textflow
 from tests.helpers.tiny_recipe import write_recipe
 from textflow.cli.app import main
-from textflow.codecs import T5
+from textflow.codecs import T5Codec
 from textflow.config import recipe
 from textflow.config.trust import refuse_code
-from textflow.config.validation import outside
-from textflow.data import Hub, HuggingFace, News, Tokenizer
+from textflow.config.validation import outside_paths
+from textflow.data import HFTokenizer, HubDataset, News, Tokenizer
 from textflow.metrics import Scorer
 
 ROOT = Path(__file__).parents[2]
@@ -148,7 +148,7 @@ def test_code_in_a_t5_encoder_is_not_run(tmp_path: Path, mark: Path) -> None:
     T5Config(vocab_size=32, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2).save_pretrained(tmp_path / "t5")
     torch.save({"shared.weight": Evil(mark)}, tmp_path / "t5" / "pytorch_model.bin")
     with pytest.raises(ValueError, match="no T5 encoder at .*or a pickle with code, which is not run"):
-        T5(32, str(tmp_path / "t5"), dim=8).load()
+        T5Codec(32, str(tmp_path / "t5"), dim=8).load()
 
 
 @pytest.mark.parametrize("held", [b"", bytes(100), b"weights\n", b"\x80\x02}q"])
@@ -158,7 +158,7 @@ def test_damaged_weights_of_a_t5_encoder_are_named(tmp_path: Path, held: bytes) 
     T5Config(vocab_size=32, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2).save_pretrained(tmp_path / "t5")
     (tmp_path / "t5" / "pytorch_model.bin").write_bytes(held)
     with pytest.raises(ValueError, match="no T5 encoder at .*(its weights are damaged|EOFError|IndexError|KeyError)"):
-        T5(32, str(tmp_path / "t5"), dim=8).load()
+        T5Codec(32, str(tmp_path / "t5"), dim=8).load()
 
 
 # --- code that a repository brings
@@ -178,12 +178,12 @@ def with_code(folder: Path, mark: Path) -> Path:
 def test_a_tokenizer_that_needs_its_own_code_is_named(tmp_path: Path, mark: Path) -> None:
     folder = with_code(tmp_path / "repository", mark)
     with pytest.raises(ValueError, match=r"cannot load the tokenizer .*repository.*custom code.*name another"):
-        HuggingFace(str(folder))
+        HFTokenizer(str(folder))
 
 
 def test_a_saved_tokenizer_with_code_beside_it_is_named(tmp_path: Path, mark: Path) -> None:
     folder = with_code(tmp_path / "tokenizer", mark)
-    (folder / "textflow_tokenizer.json").write_text(json.dumps({"class": "HuggingFace", "options": {}}))
+    (folder / "textflow_tokenizer.json").write_text(json.dumps({"class": "HFTokenizer", "options": {}}))
     with pytest.raises(ValueError, match="custom code"):
         Tokenizer.load(folder)
 
@@ -199,7 +199,7 @@ def test_a_data_set_with_a_script_is_named(tmp_path: Path, mark: Path) -> None:
     (folder / "set.py").write_text(CODE.format(mark=str(mark)))
     for streaming in (False, True):
         with pytest.raises(ValueError, match="cannot load the data set"):
-            list(Hub(str(folder), streaming=streaming).documents())
+            list(HubDataset(str(folder), streaming=streaming).documents())
 
 
 # --- code that a recipe names
@@ -215,7 +215,7 @@ def named(run: Path, folder: Path, change: Callable[[dict[str, Any]], object]) -
 
 
 def schedule(tree: dict[str, Any], value: Any) -> None:
-    tree["model"]["init_args"]["schedule"] = value
+    tree["model"]["init_args"]["lr_scheduler"] = value
 
 
 CALL = {"class_path": "os.system", "init_args": {"command": "touch MARK"}}
@@ -242,7 +242,7 @@ def test_no_command_calls_what_a_runs_recipe_names(
     [
         "os.system", " os.system ", "'os.system'", json.dumps(CALL), [CALL], {"os.system": 1}, "builtins.exec",
         {"class_path": "torch.load", "init_args": {"f": "evil.pt", "weights_only": False}}, "subprocess.Popen",
-        "textflow.runtime.atomic.replace_text", "textflow.training.Trainer.fit",
+        "textflow.runtime.atomic.atomic_write_text", "textflow.training.Trainer.fit",
         "textflow.config.recipe.ArgumentParser",
     ],
 )  # fmt: skip
@@ -256,7 +256,7 @@ def test_code_beside_a_recipe_runs_only_where_it_is_trusted_by_name(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "beside.py").write_text(
-        "from pathlib import Path\nfrom textflow.training import Warmup\nclass Slow(Warmup): pass\n"
+        "from pathlib import Path\nfrom textflow.training import WarmupLR\nclass Slow(WarmupLR): pass\n"
         f"Path({str(tmp_path / 'ran')!r}).touch()\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -266,7 +266,7 @@ def test_code_beside_a_recipe_runs_only_where_it_is_trusted_by_name(
         textflow.load(folder)
     assert not (tmp_path / "ran").exists()
     monkeypatch.setenv("TEXTFLOW_TRUST", "another,beside")
-    assert len(textflow.load(folder).generate(n=1, steps=1)) == 1 and (tmp_path / "ran").exists()
+    assert len(textflow.load(folder).generate(num_samples=1, num_steps=1)) == 1 and (tmp_path / "ran").exists()
 
 
 @pytest.mark.integration
@@ -275,7 +275,7 @@ def test_code_named_on_the_command_line_is_refused_before_it_is_in_a_recipe(
 ) -> None:
     teacher = str(run.parent / "teacher.yaml")
     assert main(["fit", teacher, "--trainer.callbacks", "[{class_path: os.system}]"]) == 2
-    assert main(["fit", teacher, "--model.schedule=os.system"]) == 2
+    assert main(["fit", teacher, "--model.lr_scheduler=os.system"]) == 2
     assert capsys.readouterr().err.count("the command line names os.system, code from outside textflow") == 2
     folder = named(run, tmp_path / "other", lambda tree: schedule(tree, CALL))
     assert main(["fit", teacher, "--run.folder", str(folder), "--trainer.max_steps", "8"]) == 2
@@ -301,7 +301,7 @@ def test_a_plugin_of_the_trainer_is_one_of_lightnings(tmp_path: Path, mark: Path
         ["--trainer.default_root_dir", "FOLDER/../elsewhere"],
         ["--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.dirpath=ELSEWHERE"],
         ["--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.filename=../../elsewhere"],
-        ["--trainer.callbacks+=textflow.training.Samples", "--trainer.callbacks.run=ELSEWHERE"],
+        ["--trainer.callbacks+=textflow.training.SampleLogger", "--trainer.callbacks.run=ELSEWHERE"],
         ["--trainer.profiler=SimpleProfiler", "--trainer.profiler.dirpath=ELSEWHERE"],
         ["--trainer.profiler=PyTorchProfiler", "--trainer.profiler.dict_kwargs.trace_path=ELSEWHERE"],
         ["--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.dirpath=~/elsewhere"],
@@ -326,17 +326,17 @@ def test_a_recipe_writes_nothing_outside_its_runs_folder(
 @pytest.mark.parametrize("key", ["nvme_path", "log_dir", "logdir", "file", "path", "filepath", "log_file", "out_dir"])
 def test_a_key_that_names_a_place_is_known_by_its_end(key: str, tmp_path: Path) -> None:
     def found(value: Any) -> list[str]:
-        return list(outside({"plugins": [{"class_path": "a.B", "init_args": {key: value}}]}, tmp_path / "run"))
+        return list(outside_paths({"plugins": [{"class_path": "a.B", "init_args": {key: value}}]}, tmp_path / "run"))
 
     (line,) = found("/elsewhere")
     assert line.startswith(f"trainer.plugins.0.{key} is '/elsewhere', outside") and "name a place in it" in line
     assert found([str(tmp_path / "run" / "a"), "/elsewhere"]) and not found(str(tmp_path / "run" / "a"))
-    assert not list(outside({"profile": "/a", "monitor": "val/loss", "run_name": "a/b", "file": None}, tmp_path))
+    assert not list(outside_paths({"profile": "/a", "monitor": "val/loss", "run_name": "a/b", "file": None}, tmp_path))
 
 
 STUDENTS = """
 rounds: [[4, 2], [2, 2]]
-model: {init_args: {objective: {class_path: Distill, init_args: {target: Progressive}}}}
+model: {init_args: {objective: {class_path: StepDistillation, init_args: {target: Progressive}}}}
 trainer: {max_steps: 2}
 """
 AWAY = {"class_path": "ModelCheckpoint", "init_args": {"dirpath": "ELSEWHERE"}}
@@ -366,28 +366,28 @@ def test_students_write_nothing_outside_their_folders(
 
 def test_what_lightning_writes_of_itself_lies_in_the_runs_folder(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
-    config = recipe.read([str(write_recipe(tmp_path)), "--codec", "null"])
-    _, _, trainer = recipe.build(config)
+    config = recipe.load_recipe([str(write_recipe(tmp_path)), "--codec", "null"])
+    _, _, trainer = recipe.instantiate(config)
     assert Path(trainer.default_root_dir) == tmp_path / "run"
 
 
 @pytest.mark.integration
 def test_a_downloaded_run_chooses_no_cache(run: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    """Its recipe may name a folder of this machine; a clock that is measured on text writes into the reader's own."""
+    """Its recipe may name a folder of this machine; a schedule that is fitted on text writes into the reader's own."""
     tree = yaml.safe_load((run / "recipe.yaml").read_text())
     tree["data"]["cache"] = str(tmp_path / "elsewhere")
     monkeypatch.setenv("TEXTFLOW_CACHE", str(tmp_path / "cache"))
-    module = recipe.data_of(tree["data"])
+    module = recipe.make_data(tree["data"])
     assert module.cache == tmp_path / "cache"
     tree["data"]["cache"] = str(run.parent / "cache")  # the one that it was trained with is there
-    assert recipe.data_of(tree["data"]).cache == run.parent / "cache"
+    assert recipe.make_data(tree["data"]).cache == run.parent / "cache"
 
 
 def test_a_tokenizers_folder_gives_no_path_out_of_it(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("secret")
     folder = tmp_path / "tokenizer"
     folder.mkdir()
-    said = {"class": "SentencePiece", "options": {"model": "../secret"}, "sha256": {"../secret": "0"}}
+    said = {"class": "SentencePiece", "options": {"model_file": "../secret"}, "sha256": {"../secret": "0"}}
     (folder / "textflow_tokenizer.json").write_text(json.dumps(said))
     with pytest.raises(ValueError, match="damaged"):
         Tokenizer.load(folder)
@@ -406,4 +406,4 @@ def test_an_archive_that_is_not_the_news_is_not_opened(tmp_path: Path, mark: Pat
 
 @pytest.mark.integration
 def test_a_run_can_be_loaded_after_all_this(run: Path) -> None:
-    assert len(textflow.load(run).generate(n=1, steps=1)) == 1
+    assert len(textflow.load(run).generate(num_samples=1, num_steps=1)) == 1

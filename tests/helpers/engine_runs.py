@@ -13,11 +13,23 @@ import torch.distributed as dist
 from lightning.pytorch.plugins.precision import DeepSpeedPrecision
 from torch import Tensor, nn
 
-from textflow.data import DataModule, Files, SentencePiece
+from textflow.data import DataModule, SentencePiece, TextFiles
 from textflow.distill.targets.mean_flow import MeanFlow
 from textflow.models.base import Trainable
-from textflow.training import FSDP, Metrics, MuonAdam, Save, Seeds, Trainer, Warmup, Zero, latest, optim, state
-from textflow.training.engines.gather import local
+from textflow.training import (
+    FSDP,
+    CheckpointCallback,
+    MetricsCSVLogger,
+    MuonAdam,
+    ReseedEachBatch,
+    Trainer,
+    WarmupLR,
+    Zero,
+    checkpoint_io,
+    latest_state,
+    optim,
+)
+from textflow.training.engines.gather import local_tensor
 from textflow.types import Batch
 
 VOCAB, LENGTH, ROWS = 320, 16, 8  # ROWS of all processes together
@@ -67,9 +79,9 @@ class Even(Trainable):
     def __init__(
         self, optimizer: Any = lambda params: MuonAdam(params, lr=1e-2), mean: str = "rows", fault: str = ""
     ) -> None:
-        super().__init__(optimizer, lambda optimizer: Warmup(optimizer, steps=3), ema=0.9)
+        super().__init__(optimizer, lambda optimizer: WarmupLR(optimizer, warmup_steps=3), ema_decay=0.9)
         torch.manual_seed(1)
-        self.average(Net())
+        self.set_net(Net())
         self.mean, self.fault = mean, fault
         self.target = MeanFlow() if fault == "tangent" else None
         self.seen: list[list[int]] = []
@@ -95,9 +107,9 @@ class Even(Trainable):
 
     def on_train_batch_end(self, *_: Any) -> None:
         if self.fault == "weight" and self.global_step == 5 and self.global_rank:
-            local(self.net.scores.weight).data.fill_(torch.inf)
+            local_tensor(self.net.scores.weight).data.fill_(torch.inf)
         if self.fault == "disk" and self.global_step == 5:
-            state.settle = full  # of this process, which makes no other case after it
+            checkpoint_io.fsync = full  # of this process, which makes no other case after it
 
 
 def full(*_: Any) -> None:
@@ -127,7 +139,7 @@ ENGINES = {
     "twice": lambda: Twice(2),
 }
 OPTIMIZERS = {
-    "muon": lambda params: MuonAdam(params, lr=1e-2, adam=["embedding"]),
+    "muon": lambda params: MuonAdam(params, lr=1e-2, adam_names=["embedding"]),
     "adamw": lambda params: torch.optim.AdamW(params, lr=1e-2, weight_decay=0.1),
     "sgd": lambda params: torch.optim.SGD(params, lr=0.1),
     "torch_muon": lambda params: torch.optim.Muon([p for _, p in params if p.ndim == 2]),
@@ -136,8 +148,10 @@ OPTIMIZERS = {
 
 def data(folder: Path, shares: int) -> DataModule:
     """Rows of a text that the folder holds, in batches of a share of ROWS."""
-    source = Files(str(folder / "text.txt"))
-    return DataModule(source, SentencePiece(VOCAB), LENGTH, ROWS // shares, validation=0.2, cache=str(folder / "cache"))
+    source = TextFiles(str(folder / "text.txt"))
+    return DataModule(
+        source, SentencePiece(VOCAB), LENGTH, ROWS // shares, val_fraction=0.2, cache=str(folder / "cache")
+    )
 
 
 def fit(folder: Path, case: dict[str, Any], world: int) -> None:
@@ -147,13 +161,15 @@ def fit(folder: Path, case: dict[str, Any], world: int) -> None:
     rows = data(folder, case.get("shares", world * accumulate))
     rows.prepare_data()
     trainer = Trainer(
-        max_steps=10, strategy=ENGINES[case["engine"]](), devices=world, accelerator="cpu", logger=[Metrics(run)],
+        max_steps=10, strategy=ENGINES[case["engine"]](), devices=world, accelerator="cpu",
+        logger=[MetricsCSVLogger(run)],
         precision=case.get("precision", "32-true"), gradient_clip_val=case.get("clip", 1.0), log_every_n_steps=1,
-        accumulate_grad_batches=accumulate, callbacks=[Seeds(3), Save(run, every=5)], val_check_interval=5 * accumulate,
+        accumulate_grad_batches=accumulate, callbacks=[ReseedEachBatch(3), CheckpointCallback(run, every_n_steps=5)],
+        val_check_interval=5 * accumulate,
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     with counted() as worked:
-        trainer.fit(model, datamodule=rows, ckpt_path=latest(run))
+        trainer.fit(model, datamodule=rows, ckpt_path=latest_state(run))
     said = {"seen": model.seen, "drawn": model.drawn, "heard": model.heard, "worked": worked}
     said["held"] = held(model, trainer)
     (run / f"rank-{trainer.global_rank}.json").write_text(json.dumps(said))
@@ -162,25 +178,25 @@ def fit(folder: Path, case: dict[str, Any], world: int) -> None:
 @contextmanager
 def counted() -> Iterator[list[int]]:
     """Matrices that this process orthogonalises at each call."""
-    worked, whole = [], optim.orthogonalise
+    worked, whole = [], optim.orthogonalize
 
     def counting(u: Tensor, steps: int) -> Tensor:
         worked.append(len(u))
         return whole(u, steps)
 
-    optim.orthogonalise = counting
+    optim.orthogonalize = counting
     try:
         yield worked
     finally:
-        optim.orthogonalise = whole
+        optim.orthogonalize = whole
 
 
 def held(model: Even, trainer: Trainer) -> dict[str, int]:
     """Bytes that this process keeps from step to step."""
-    optimizer: Any = getattr(trainer.strategy, "base", trainer.optimizers[0])
+    optimizer: Any = getattr(trainer.strategy, "base_optimizer", trainer.optimizers[0])
     states = [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
-    parts = {"weights": model.net.parameters(), "average": model.twin.parameters(), "optimizer": states}
-    kept = {name: sum(4 * local(tensor).numel() for tensor in tensors) for name, tensors in parts.items()}
+    parts = {"weights": model.net.parameters(), "average": model.ema_net.parameters(), "optimizer": states}
+    kept = {name: sum(4 * local_tensor(tensor).numel() for tensor in tensors) for name, tensors in parts.items()}
     if isinstance(trainer.strategy, Zero):  # what DeepSpeed makes its buffers of
         buffers = 1 if trainer.strategy.stage == 3 else 2
         kept["buckets"] = buffers * 4 * trainer.strategy.config["zero_optimization"]["reduce_bucket_size"]
@@ -197,7 +213,7 @@ def begin(folder: Path, case: dict[str, Any], rank: int) -> None:
 
 
 def main() -> None:
-    """even.py FOLDER RANK WORLD: all cases of FOLDER/cases-WORLD.json, one after another."""
+    """engine_runs.py FOLDER RANK WORLD: all cases of FOLDER/cases-WORLD.json, one after another."""
     torch.set_num_threads(1)
     folder, rank, world = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     for case in json.loads((folder / f"cases-{world}.json").read_text()):

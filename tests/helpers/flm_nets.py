@@ -5,24 +5,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from textflow.codecs import OneHot
 from textflow.nets.base import Denoiser
 from textflow.nets.dit import DiT
-from textflow.paths import Path
-from textflow.paths.base import column
-from textflow.schedules import Clock
-from textflow.types import Given, Latents, Posterior, Times
+from textflow.paths import ProbPath
+from textflow.paths.base import broadcast_time
+from textflow.schedules import TimeSchedule
+from textflow.types import Conditioning, Latents, Posterior, Times
 
 NAMES = {
-    "vocab_embed.embedding": "table",
-    "sigma_map_prime.": "until.",
-    "sigma_map.": "time.",
-    "learnable_loss_weighting.s_embed.": "weighting.time.",
-    "learnable_loss_weighting.": "weighting.",
+    "vocab_embed.embedding": "embed",
+    "sigma_map_prime.": "end_t_embed.",
+    "sigma_map.": "t_embed.",
+    "learnable_loss_weighting.s_embed.": "loss_weighting.t_embed.",
+    "learnable_loss_weighting.": "loss_weighting.",
     "output_layer.norm_final.": "norm.",
-    "output_layer.adaLN_modulation.": "out_tell.",
+    "output_layer.adaLN_modulation.": "out_modulation.",
     "output_layer.linear.": "out.",
 }
-INNER = {"attn_qkv": "qkv", "attn_out": "proj", "adaLN_modulation": "tell"}
+INNER = {"attn_qkv": "qkv", "attn_out": "proj"}
 
 
 def dit_name(official: str) -> str:
@@ -42,7 +43,7 @@ def dit(official: dict[str, Tensor], **options: Any) -> DiT:
     depth = 1 + max(int(name.split(".")[1]) for name in official if name.startswith("blocks."))
     cond = official["sigma_map.mlp.0.bias"].numel()
     spans, weighting = (any(part in name for name in official) for part in ("_prime", "learnable"))
-    net = DiT(tokens, tokens, width, depth, heads, cond, spans, weighting=weighting, **options)
+    net = DiT(OneHot(tokens), width, depth, heads, cond, spans, loss_weighting=weighting, **options)
     net.load_state_dict({dit_name(n): t for n, t in official.items() if "inv_freq" not in n})
     return net
 
@@ -59,12 +60,12 @@ class Told(Denoiser):
         near = (t[:, None] - self.t).abs().argmin(1)
         return self.tau[near] + self.slope[near] * (t - self.t[near])
 
-    def forward(self, z: Latents, t: Times, given: Given = Given()) -> Posterior:
-        until = None if given.until is None else self.tell(given.until)
-        return self.net(z, self.tell(t), given._replace(until=until))
+    def forward(self, z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior:
+        until = None if cond.end_time is None else self.tell(cond.end_time)
+        return self.net(z, self.tell(t), cond._replace(end_time=until))
 
 
-class Knots(Clock):
+class Knots(TimeSchedule):
     """The law of time that has recorded shares tau at recorded times t, and is straight between them."""
 
     def __init__(self, t: Tensor, tau: Tensor) -> None:
@@ -78,7 +79,7 @@ class Knots(Clock):
         return torch.lerp(self.t[right - 1], self.t[right], (q - low) / (high - low))
 
 
-class Shifted(Path):
+class Shifted(ProbPath):
     """FLM's path: z_t = t x + (1 - t) eps, with velocities over 1 - t + 1e-5."""
 
     def alpha(self, t: Tensor) -> Tensor:
@@ -88,7 +89,7 @@ class Shifted(Path):
         return 1 - t
 
     def velocity(self, z: Tensor, x: Tensor, t: float | Tensor) -> Tensor:
-        return (x - z) / (1 - column(t, z) + 1e-5)
+        return (x - z) / (1 - broadcast_time(t, z) + 1e-5)
 
     def step(self, z: Tensor, x: Tensor, t: float | Tensor, u: float | Tensor) -> Tensor:
-        return z + (column(u, z) - column(t, z)) * self.velocity(z, x, t)
+        return z + (broadcast_time(u, z) - broadcast_time(t, z)) * self.velocity(z, x, t)

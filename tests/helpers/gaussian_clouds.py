@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from textflow.distill.targets import Guess
-from textflow.paths import Linear
-from textflow.types import Given, Latents, Posterior, Times
+from textflow.distill.targets import DenoiserFn
+from textflow.paths import LinearPath
+from textflow.types import Conditioning, Latents, Posterior, Times
 
 ROWS, LENGTH, DIM = 5, 6, 8
-FREE, CLAMPED = Linear(2.0, 1e-9), Linear(2.0, 0.3)
+FREE, CLAMPED = LinearPath(2.0, 1e-9), LinearPath(2.0, 0.3)
 
 
 def codes() -> Tensor:
@@ -17,27 +17,27 @@ def codes() -> Tensor:
     return torch.randn(16, DIM, dtype=torch.float64)
 
 
-def exact(z: Latents, t: Times, given: Given = Given()) -> Posterior:
+def exact(z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior:
     """E[x | z_t] of clouds of width .3, a little nearer to its own last guess where it is shown one."""
     t, words = t.double()[:, None, None], codes()
     var = (t * 0.3) ** 2 + (2 * (1 - t)) ** 2
     middle = ((t * (z @ words.T) - t**2 * (words**2).sum(-1) / 2) / var).softmax(-1) @ words
     mean = middle + t * 0.09 / var * (z - t * middle)
-    return Posterior(mean if given.prev is None else mean + 0.1 * given.prev)
+    return Posterior(mean if cond.self_cond is None else mean + 0.1 * cond.self_cond)
 
 
 class Counting:
     """A teacher that knows how many rows it was asked for."""
 
-    def __init__(self, guess: Guess) -> None:
+    def __init__(self, guess: DenoiserFn) -> None:
         self.guess, self.rows = guess, 0
 
-    def __call__(self, z: Latents, t: Times, given: Given = Given()) -> Posterior:
+    def __call__(self, z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior:
         self.rows += len(z)
-        return self.guess(z, t, given)
+        return self.guess(z, t, cond)
 
 
-def start(end: float | None = None, path: Linear = FREE) -> tuple[Latents, Times, Times]:
+def start(end: float | None = None, path: LinearPath = FREE) -> tuple[Latents, Times, Times]:
     """z at s, s, and u: a quarter later, or `end`."""
     torch.manual_seed(1)
     s = 0.1 + 0.5 * torch.rand(ROWS, dtype=torch.float64)

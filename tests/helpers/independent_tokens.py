@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from textflow.diagnostics.residual import Terminal, terminal
+from textflow.diagnostics.residual import TerminalPosterior, terminal_posterior
 from textflow.escapes.base import Escape
 from textflow.noise import Noise
-from textflow.paths import Linear
+from textflow.paths import LinearPath
 from textflow.types import Ids, Latents, Logits, Posterior
 
 
@@ -26,7 +26,7 @@ class Codes:
 
     codes: Tensor
     tau: float = 0.0
-    path: Linear = field(default=Linear(scale=1.0))
+    path: LinearPath = field(default=LinearPath(noise_scale=1.0))
 
     @property
     def weights(self) -> Tensor:
@@ -41,9 +41,9 @@ class Codes:
     def read(self, z: Latents) -> Logits:
         return z @ self.codes.T - (self.codes**2).sum(-1) / 2
 
-    def denoise(self, z: Latents, t: float, prev: Latents | None = None) -> Posterior:
+    def denoise(self, z: Latents, t: float, self_cond: Latents | None = None, *_: object) -> Posterior:
         """gamma and E[x | z_t], exactly."""
-        var = (t * self.tau) ** 2 + (self.path.scale * (1 - t)) ** 2
+        var = (t * self.tau) ** 2 + (self.path.noise_scale * (1 - t)) ** 2
         logits = (t * z @ self.codes.T - t * t * (self.codes**2).sum(-1) / 2) / var
         c = logits.softmax(-1) @ self.codes
         return Posterior(c + t * self.tau**2 / var * (z - t * c), logits)
@@ -53,12 +53,12 @@ def pair(a: float, d: int, scale: float) -> Codes:
     """Two codes, +-a along the first axis."""
     codes = torch.zeros(2, d, dtype=torch.float64)
     codes[0, 0], codes[1, 0] = a, -a
-    return Codes(codes, path=Linear(scale=scale))
+    return Codes(codes, path=LinearPath(noise_scale=scale))
 
 
 def atoms(V: int, d: int, tau: float, scale: float = 1.0, seed: int = 7) -> Codes:
     """V standard normal codes."""
-    return Codes(Noise([seed]).normal(V, d)[0].double(), tau, Linear(scale=scale))
+    return Codes(Noise([seed]).normal(V, d)[0].double(), tau, LinearPath(noise_scale=scale))
 
 
 def normal_cdf(u: float) -> float:
@@ -81,14 +81,14 @@ class First(Escape):
         said, at = tokens().argmax(-1), torch.arange(belief.mean.shape[1]) == self.calls
         self.calls += 1
         x = torch.where(at[None, :, None], embed(said), belief.mean)
-        return belief._replace(mean=x, chosen=torch.where(at, said, -1))
+        return belief._replace(mean=x, committed=torch.where(at, said, -1))
 
 
-def met(world: Codes, t: float, rows: int, length: int) -> Terminal:
+def met(world: Codes, t: float, rows: int, length: int) -> TerminalPosterior:
     """Text of the world, noised to t."""
     x = world.draw(rows, length)[1]
     mask = torch.ones(rows, length, dtype=torch.bool)
-    return terminal(world.denoise, world.path, x, mask, t, Noise(range(1000, 1000 + rows)))
+    return terminal_posterior(world.denoise, world.path, x, mask, t, Noise(range(1000, 1000 + rows)))
 
 
 def streams(rows: int) -> Noise:

@@ -11,9 +11,12 @@ Change = Callable[[bytes], bytes]
 WILD: list[Any] = [
     None, True, -1, 0, 1, 3, 0.5, -2.5, 1e30, float("nan"), float("inf"), 10**12, "", "x", "../../x", "nan", "\0", "é",
     [], [1], {}, {"x": 1}, {"class_path": "x"}, {"class_path": "Generator"}, {"init_args": {}}, "ELF", "Euler", "Bible",
-    "os.system", "textflow.data.Files", [None, {}],
+    "os.system", "textflow.data.TextFiles", [None, {}],
 ]  # fmt: skip
-WORK = {"depth", "samples", "max_steps", "steps", "num_sanity_val_steps", "accumulate_grad_batches", "rounds", "vocab"}
+WORK = {
+    "depth", "num_samples", "max_steps", "steps", "num_steps", "ns_steps", "warmup_steps", "num_sanity_val_steps",
+    "accumulate_grad_batches", "rounds", "vocab_size",
+}  # fmt: skip
 
 
 @st.composite

@@ -96,7 +96,9 @@ def serve() -> None:
     import textflow.training  # noqa: F401
 
     torch.set_num_threads(1)
-    textflow.config.recipe.read(["recipes/quickstart.yaml"])  # classes whose arguments are known are parsed sooner
+    textflow.config.recipe.load_recipe(
+        ["recipes/quickstart.yaml"]
+    )  # classes whose arguments are known are parsed sooner
     answers = os.dup(1)
     os.dup2(2, 1)
     for line in sys.stdin:

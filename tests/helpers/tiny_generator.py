@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from textflow.codecs import Table
+from textflow.codecs import EmbeddingTable
 from textflow.models.generator import Generator
 from textflow.nets import ELF
 from textflow.objectives import ELFObjective
@@ -22,12 +22,12 @@ def untrained(vocab: int = 40, dim: int = 8, length: int = 12, head: bool = Fals
     """
     torch.manual_seed(0)
     parts: dict[str, Any] = {
-        "codec": lambda vocab: Table(vocab, dim),
-        "net": lambda dim, vocab: ELF(dim, vocab, width=16, depth=2, heads=2, bottleneck=8, head=head),
+        "codec": lambda vocab: EmbeddingTable(vocab, dim),
+        "net": lambda codec: ELF(codec, width=16, depth=2, heads=2, bottleneck=8, commitment_head=head),
         "objective": ELFObjective(),
     }
     made = Generator(vocab, **parts | options)
-    for p in made.twin.parameters():
+    for p in made.ema_net.parameters():
         p.data.add_(0.3 * torch.randn_like(p))  # the clean guess starts at 0
-    made.length = length
+    made.seq_length = length
     return made.eval()

@@ -11,8 +11,8 @@ CODEC = """\
 model:
   class_path: Autoencoder
   init_args:
-    optimizer: {class_path: MuonAdam, init_args: {lr: 0.05, adam: [embed]}}
-    schedule: {class_path: Warmup, init_args: {steps: 2}}
+    optimizer: {class_path: MuonAdam, init_args: {lr: 0.05, adam_names: [embed]}}
+    lr_scheduler: {class_path: WarmupLR, init_args: {warmup_steps: 2}}
 trainer: {max_steps: 40, val_check_interval: 20, limit_val_batches: 4}
 """
 TEACHER = """\
@@ -20,20 +20,20 @@ TEACHER = """\
 codec: codec.yaml
 data:
   files: FOLDER/text.txt
-  tokenizer: {class_path: SentencePiece, init_args: {vocab: 320}}
-  length: 16
+  tokenizer: {class_path: SentencePiece, init_args: {vocab_size: 320}}
+  seq_length: 16
   batch_size: 4
-  validation: 0.2
+  val_fraction: 0.2
   cache: FOLDER/cache
 model:
   class_path: Generator
   init_args:
-    codec: {class_path: Learned, init_args: {dim: 8, width: 16, heads: 2}}
+    codec: {class_path: TransformerCodec, init_args: {dim: 8, width: 16, heads: 2}}
     net: {class_path: ELF, init_args: {width: 16, depth: 1, heads: 2, bottleneck: 8}}
-    objective: {class_path: ELFObjective, init_args: {clock: DecodeError}}
-    schedule: {class_path: Warmup, init_args: {steps: 2}}
-    ema: 0.9
-run: {folder: FOLDER/run, save_every: 4, samples_every: 4, samples: 2, wandb: false}
+    objective: {class_path: ELFObjective, init_args: {time_schedule: DecodeError}}
+    lr_scheduler: {class_path: WarmupLR, init_args: {warmup_steps: 2}}
+    ema_decay: 0.9
+run: {folder: FOLDER/run, save_every: 4, sample_every: 4, num_samples: 2, wandb: false}
 trainer:
   max_steps: 12
   val_check_interval: 4
@@ -73,9 +73,13 @@ def pairs(folder: Path) -> Path:
         (folder / f"{name}.jsonl").write_text(lines(draw, words, count))
     tree = yaml.safe_load(teacher.read_text())
     del tree["data"]["files"]
-    files = {"paths": str(folder / "train.jsonl"), "test": str(folder / "test.jsonl")}
-    tree["data"] |= {"source": {"class_path": "PairFiles", "init_args": files}, "length": 24, "given": 12}
-    tree["model"]["init_args"]["drop"] = 0.2
-    tree["model"]["init_args"]["objective"]["init_args"]["pads"] = True
+    files = {"paths": str(folder / "train.jsonl"), "test_paths": str(folder / "test.jsonl")}
+    tree["data"] |= {
+        "source": {"class_path": "JsonlPairs", "init_args": files},
+        "seq_length": 24,
+        "max_source_length": 12,
+    }
+    tree["model"]["init_args"]["prompt_dropout"] = 0.2
+    tree["model"]["init_args"]["objective"]["init_args"]["loss_on_padding"] = True
     teacher.write_text("# tiny pairs\n" + yaml.safe_dump(tree))
     return teacher

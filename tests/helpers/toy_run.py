@@ -1,4 +1,4 @@
-"""A tiny model and endless data; as a script, a run that a test can kill: toy.py RUN max_steps [how]."""
+"""A tiny model and endless data; as a script, a run that a test can kill: toy_run.py RUN max_steps [how]."""
 
 import argparse
 import os
@@ -13,7 +13,18 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from textflow.models.base import Trainable
-from textflow.training import Metrics, MuonAdam, Progress, Samples, Save, Seeds, Speed, Trainer, Warmup, checkpoint_io
+from textflow.training import (
+    CheckpointCallback,
+    MetricsCSVLogger,
+    MuonAdam,
+    ReseedEachBatch,
+    SampleLogger,
+    StepProgressBar,
+    Throughput,
+    Trainer,
+    WarmupLR,
+    checkpoint_io,
+)
 from textflow.types import Batch
 
 VOCAB, LENGTH = 11, 6
@@ -60,11 +71,13 @@ class Toy(Trainable):
     """Predicts its own ids through dropout and noise, so that random streams matter."""
 
     def __init__(self, optimizer: Any = lambda params: MuonAdam(params, lr=1e-2), **kwargs: Any) -> None:
-        super().__init__(optimizer, lambda optimizer: Warmup(optimizer, steps=3), ema=kwargs.pop("ema", 0.9))
+        super().__init__(
+            optimizer, lambda optimizer: WarmupLR(optimizer, warmup_steps=3), ema_decay=kwargs.pop("ema_decay", 0.9)
+        )
         self.after, self.slow = kwargs.pop("after", None), kwargs.pop("slow", 0.0)
         torch.manual_seed(1)
         net = nn.Sequential(nn.Embedding(VOCAB, 8), nn.Linear(8, 8), nn.BatchNorm1d(LENGTH), nn.Dropout(0.3))
-        self.average(net.append(nn.Linear(8, VOCAB)))
+        self.set_net(net.append(nn.Linear(8, VOCAB)))
         self.codec = nn.Linear(2, 2).requires_grad_(False)
         self.seen: list[float] = []
 
@@ -87,10 +100,16 @@ class Toy(Trainable):
 
 def trainer(run: Path, max_steps: int, every: int = 4, seed: int = 3, **kwargs: Any) -> Trainer:
     """A quiet trainer over a run folder."""
-    save, bar = Save(run, every=every), kwargs.pop("bar", False)
-    callbacks = [Seeds(seed), Speed(), Samples(run, every_n_steps=5, n=2), *([Progress(0.0)] if bar else []), save]
+    save, bar = CheckpointCallback(run, every_n_steps=every), kwargs.pop("bar", False)
+    callbacks = [
+        ReseedEachBatch(seed),
+        Throughput(),
+        SampleLogger(run, every_n_steps=5, num_samples=2),
+        *([StepProgressBar(0.0)] if bar else []),
+        save,
+    ]
     settings = dict(val_check_interval=3, log_every_n_steps=1, precision="32-true", accelerator="cpu", devices=1)
-    settings |= dict(enable_progress_bar=bar, enable_model_summary=False, logger=[Metrics(run)])
+    settings |= dict(enable_progress_bar=bar, enable_model_summary=False, logger=[MetricsCSVLogger(run)])
     return Trainer(max_steps=max_steps, callbacks=callbacks, **(settings | kwargs))
 
 
@@ -98,7 +117,7 @@ def fit(run: Path, max_steps: int, model: Toy | None = None, period: int = 10**9
     """Trains, from the newest whole state if there is one."""
     model = model or Toy()
     coach = trainer(run, max_steps, **kwargs)
-    coach.fit(model, datamodule=Data(period), ckpt_path=checkpoint_io.latest(run))
+    coach.fit(model, datamodule=Data(period), ckpt_path=checkpoint_io.latest_state(run))
     return model, coach
 
 
@@ -141,5 +160,5 @@ def main(words: list[str]) -> int:
         die_within(8, "rename", os)
     _, coach = fit(args.run, args.max_steps, model)
     save = coach.checkpoint_callback
-    assert isinstance(save, Save)
+    assert isinstance(save, CheckpointCallback)
     return 130 if save.stopped else 0

@@ -14,7 +14,7 @@ class Words(Tokenizer):
         self.known = list(words)
 
     @property
-    def vocab(self) -> int:
+    def vocab_size(self) -> int:
         return len(self.known)
 
     @property
@@ -34,7 +34,7 @@ class Words(Tokenizer):
     def encode(self, texts: list[str]) -> list[list[int]]:
         return [[self.known.index(word) if word in self.known else 1 for word in text.split()] for text in texts]
 
-    def words(self, ids: list[list[int]]) -> list[str]:
+    def decode_ids(self, ids: list[list[int]]) -> list[str]:
         return [" ".join(self.known[i] for i in row) for row in ids]
 
     def write(self, folder: Path) -> dict[str, Any]:

@@ -15,14 +15,15 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import Function
 from torch.testing import assert_close
 
+from textflow.codecs import LatentSpace
 from textflow.layers import functional, transformer
 from textflow.layers import kernels as gpu
 from textflow.nets import ELF
-from textflow.types import Given
+from textflow.types import Conditioning
 
 ROOT = Path(__file__).parents[2]
-SHAPE = {"dim": 12, "vocab": 50, "width": 16, "depth": 2, "heads": 2, "bottleneck": 8}
-FASTER = [{"compiled": "graphs"}, {"kernels": "liger"}]
+SHAPE = {"codec": LatentSpace(12, 50), "width": 16, "depth": 2, "heads": 2, "bottleneck": 8}
+FASTER = [{"compile_blocks": "graphs"}, {"kernels": "liger"}]
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
@@ -36,7 +37,7 @@ def net(**how: Any) -> ELF:
 def states(made: ELF, seed: int = 1, rows: int = 3) -> Tensor:
     torch.manual_seed(seed)
     z, t = torch.randn(rows, 5, 12), torch.rand(rows)
-    return made.mean(made.trunk(z, t, Given(prev=z)))
+    return made.predict_x0(made.forward_hidden(z, t, Conditioning(self_cond=z)))
 
 
 def gradients(made: ELF) -> list[Tensor]:
@@ -58,7 +59,7 @@ def as_if_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        (FASTER[0], "net has compiled: graphs, which needs a GPU, but it runs on cpu; use compiled: true"),
+        (FASTER[0], "net has compile_blocks: graphs, which needs a GPU, but it runs on cpu; use compile_blocks: true"),
         (FASTER[1], "net has kernels: liger, which needs a GPU, but it runs on cpu; use kernels: torch"),
     ],
 )
@@ -81,8 +82,9 @@ def test_a_pass_that_is_only_counted_is_not_refused(how: dict[str, str]) -> None
 def test_nothing_is_imported_until_it_is_asked_for() -> None:
     script(
         "import sys, torch\n"
+        "from textflow.codecs import LatentSpace\n"
         "from textflow.nets import ELF\n"
-        "made = ELF(12, 50, 16, 2, 2, 8, kernels=sys.argv[1])\n"
+        "made = ELF(LatentSpace(12, 50), 16, 2, 2, 8, kernels=sys.argv[1])\n"
         "if sys.argv[1] == 'torch': made(torch.randn(2, 3, 12), torch.rand(2)).mean.sum().backward()\n"
         "found = {name.split('.')[0] for name in sys.modules} & {'liger_kernel', 'triton', 'flash_attn'}\n"
         "assert not found, found",
@@ -108,14 +110,14 @@ def test_the_weights_are_the_same_under_the_same_names(how: dict[str, str]) -> N
 
 def test_a_teacher_runs_by_the_means_of_its_student() -> None:
     made = net()
-    made.run_as(net(compiled=True, kernels="liger"))
-    assert made.compiled is True and all(block._compiled_call_impl is not None for block in made.blocks)
-    assert {module.kernels for module in made.modules() if isinstance(module, functional.Norm)} == {"liger"}
+    made.use_backend_of(net(compile_blocks=True, kernels="liger"))
+    assert made.compile_blocks is True and all(block._compiled_call_impl is not None for block in made.blocks)
+    assert {module.kernels for module in made.modules() if isinstance(module, functional.RMSNorm)} == {"liger"}
 
 
 def test_graphs_and_recomputing_exclude_each_other() -> None:
-    with pytest.raises(ValueError, match="recompute"):
-        net(compiled="graphs", recompute=True)
+    with pytest.raises(ValueError, match="activation_checkpointing"):
+        net(compile_blocks="graphs", activation_checkpointing=True)
 
 
 class Overwritten(Function):
@@ -144,7 +146,7 @@ def graphs(as_if_on_a_gpu: None, monkeypatch: pytest.MonkeyPatch) -> ELF:
         return Overwritten.apply(gpu.through(*parts), memory)
 
     monkeypatch.setattr(gpu, "recorded", lambda: run)
-    made = net(compiled="graphs")
+    made = net(compile_blocks="graphs")
     for p in made.parameters():
         p.register_hook(lambda slope, p=p: put(memory, id(p), slope))
     return made
@@ -153,10 +155,10 @@ def graphs(as_if_on_a_gpu: None, monkeypatch: pytest.MonkeyPatch) -> ELF:
 @torch.no_grad()
 def test_what_a_pass_gave_outlives_the_next_pass(graphs: ELF) -> None:
     torch.manual_seed(1)
-    parts = [(torch.randn(3, 5, 12), torch.rand(3), Given()) for _ in range(2)]
-    first, second = [graphs.trunk(*one) for one in parts]
+    parts = [(torch.randn(3, 5, 12), torch.rand(3), Conditioning()) for _ in range(2)]
+    first, second = [graphs.forward_hidden(*one) for one in parts]
     assert not torch.equal(first, second)
-    assert_close(first, net().trunk(*parts[0]))
+    assert_close(first, net().forward_hidden(*parts[0]))
 
 
 @pytest.mark.parametrize("rows", [1, 3])
@@ -172,7 +174,7 @@ def test_shapes_left_to_chance_are_refused(graphs: ELF) -> None:
     for rows in range(1, 5):
         states(graphs, rows=rows)
     states(graphs.eval(), rows=5)
-    with pytest.raises(ValueError, match="blocks met 5, .*coins: stratified.*compiled: true"):
+    with pytest.raises(ValueError, match="blocks met 5, .*row_assignment: stratified.*compile_blocks: true"):
         states(graphs.train(), rows=5)
 
 
@@ -261,10 +263,11 @@ def test_without_the_option_no_kernel_is_called(as_if_on_a_gpu: None, told: list
 STEPS = """
 import sys
 import torch
+from textflow.codecs import LatentSpace
 from textflow.nets import ELF
 from textflow.layers import kernels as gpu
 from textflow.objectives import ELFObjective
-from textflow.paths import Linear
+from textflow.paths import LinearPath
 from textflow.types import Batch
 
 device, how = sys.argv[1], {sys.argv[2]: sys.argv[3]}
@@ -273,16 +276,16 @@ if device == "cpu":
 weights = []
 for how in ({}, how):
     torch.manual_seed(0)
-    net = ELF(12, 50, 16, 2, 2, 8, **how).to(device)
+    net = ELF(LatentSpace(12, 50), 16, 2, 2, 8, **how).to(device)
     torch.nn.init.normal_(net.out.weight, std=0.02)
-    rule, objective = torch.optim.SGD(net.parameters(), 0.1), ELFObjective(coins="stratified")
+    rule, objective = torch.optim.SGD(net.parameters(), 0.1), ELFObjective(row_assignment="stratified")
     for step in range(6):
         for micro in range(2):  # the way of Lightning: gradients go after the first forward pass
             torch.manual_seed(10 * step + micro)
             x, ids = torch.randn(10, 6, 12), torch.randint(50, (10, 6))
-            draws = type(drawn := objective.draw(x))(*(part.to(device) for part in drawn))
-            batch = Batch(ids, torch.ones_like(ids, dtype=torch.bool)).each(lambda part: part.to(device))
-            loss = objective.loss(net, Linear(), x.to(device), batch, draws)["loss"]
+            draws = type(drawn := objective.sample_draws(x))(*(part.to(device) for part in drawn))
+            batch = Batch(ids, torch.ones_like(ids, dtype=torch.bool)).map(lambda part: part.to(device))
+            loss = objective.loss(net, LinearPath(), x.to(device), batch, draws)["loss"]
             if micro == 0:
                 rule.zero_grad()
             loss.backward()
@@ -295,13 +298,13 @@ torch.testing.assert_close(end, start, rtol=1e-4, atol=1e-5)
 
 @pytest.mark.slow
 def test_graphs_train_as_plain_blocks_where_nothing_is_recorded() -> None:
-    script(STEPS, "cpu", "compiled", "graphs")
+    script(STEPS, "cpu", "compile_blocks", "graphs")
 
 
 @pytest.mark.gpu
 @needs_gpu
 def test_graphs_train_as_plain_blocks() -> None:
-    script(STEPS, "cuda", "compiled", "graphs")
+    script(STEPS, "cuda", "compile_blocks", "graphs")
 
 
 @pytest.mark.gpu

@@ -1,6 +1,12 @@
 import math
 
-from textflow.metrics import clean_share, distinct, mean_repetition, ngram_diversity, sequence_repetition
+from textflow.metrics import (
+    distinct_n,
+    mean_repetition,
+    ngram_diversity,
+    sequence_repetition,
+    share_below_human_repetition,
+)
 
 
 def test_a_text_without_repeats_has_none():
@@ -19,13 +25,13 @@ def test_a_text_shorter_than_the_n_gram_has_no_repeats():
 def test_clean_is_at_most_the_human_bar():
     at_bar = list(range(103)) + [0, 1, 2, 3]  # 104 four-grams, 1 repeated: .96 %
     over = list(range(50)) + [0, 1, 2, 3]  # 51 four-grams, 1 repeated: 1.96 %
-    assert clean_share([at_bar, over]) == 0.5
+    assert share_below_human_repetition([at_bar, over]) == 0.5
     assert math.isclose(mean_repetition([at_bar, over]), (1 / 104 + 1 / 51) / 2)
 
 
 def test_distinct_is_over_all_samples_together():
-    assert distinct([[1, 2, 3], [1, 2, 3]], 1) == distinct([[1, 2, 3], [1, 2, 3]], 2) == 0.5
-    assert distinct([], 2) == distinct([[1]], 2) == 0
+    assert distinct_n([[1, 2, 3], [1, 2, 3]], 1) == distinct_n([[1, 2, 3], [1, 2, 3]], 2) == 0.5
+    assert distinct_n([], 2) == distinct_n([[1]], 2) == 0
 
 
 def test_diversity_is_the_product_over_pooled_repetitions():

@@ -6,43 +6,45 @@ from torch.testing import assert_close
 
 from textflow.metrics import (
     Interval,
-    Scored,
+    ScorerOutput,
     bootstrap,
-    distinct,
+    distinct_n,
     jackknife,
     mean_entropy,
-    numbers_of,
-    over_seeds,
+    mean_over_seeds,
     ratio,
+    summarize,
 )
-from textflow.metrics.intervals import student
+from textflow.metrics.intervals import student_t_quantile
 
 SAMPLES = [[1, 2, 1, 2, 1, 2, 3], [3, 4, 5, 6, 7], [9], [3, 4, 5, 6, 8, 8, 8]]
-SCORED = Scored(SAMPLES, torch.tensor([9.0, 8.0, 0.0, 14.0]).double(), torch.tensor([6.0, 4.0, 0.0, 7.0]).double(), 1)
+SCORED = ScorerOutput(
+    SAMPLES, torch.tensor([9.0, 8.0, 0.0, 14.0]).double(), torch.tensor([6.0, 4.0, 0.0, 7.0]).double(), 1
+)
 
 
 @pytest.mark.parametrize(
     ("freedom", "t"), [(1, 12.706205), (2, 4.302653), (3, 3.182446), (10, 2.228139), (29, 2.04523)]
 )
 def test_the_quantiles_are_those_of_the_tables(freedom: int, t: float) -> None:
-    assert math.isclose(student(0.95, freedom), t, rel_tol=1e-6)
+    assert math.isclose(student_t_quantile(0.95, freedom), t, rel_tol=1e-6)
 
 
 def test_many_degrees_of_freedom_give_the_normal_law() -> None:
-    assert math.isclose(student(0.95, 5000), 1.959964, rel_tol=3e-4)
+    assert math.isclose(student_t_quantile(0.95, 5000), 1.959964, rel_tol=3e-4)
 
 
 def test_over_seeds_is_the_t_interval() -> None:
-    found = over_seeds([10.0, 12.0, 14.0])
+    found = mean_over_seeds([10.0, 12.0, 14.0])
     assert found.value == 12 and math.isclose(found.high - 12, 4.302653 * 2 / math.sqrt(3), rel_tol=1e-6)  # type: ignore
-    assert over_seeds([3.0]) == Interval(3.0, None, None)
+    assert mean_over_seeds([3.0]) == Interval(3.0, None, None)
     with pytest.raises(ValueError, match="at least one seed"):
-        over_seeds([])
+        mean_over_seeds([])
 
 
 def test_the_bootstrap_of_a_mean_has_the_width_of_its_standard_error() -> None:
     x = torch.randn(400, generator=torch.Generator().manual_seed(1)).double()
-    found = bootstrap(ratio(x, torch.ones_like(x)), 400, draws=4000)
+    found = bootstrap(ratio(x, torch.ones_like(x)), 400, num_resamples=4000)
     assert math.isclose(found.value, x.mean(), rel_tol=1e-12)
     assert math.isclose(found.high - found.low, 2 * 1.96 * x.std() / 20, rel_tol=0.05)  # type: ignore[operator]
     assert found.low < found.value < found.high  # type: ignore[operator]
@@ -52,7 +54,7 @@ def test_the_bootstrap_covers_the_truth_as_often_as_it_says() -> None:
     draw, inside = torch.Generator().manual_seed(3), 0
     for trial in range(200):
         x = torch.randn(60, generator=draw).double()
-        found = bootstrap(ratio(x, torch.ones_like(x)), 60, level=0.8, draws=300, seed=trial)
+        found = bootstrap(ratio(x, torch.ones_like(x)), 60, level=0.8, num_resamples=300, seed=trial)
         inside += found.low <= 0 <= found.high  # type: ignore[operator]
     assert abs(inside / 200 - 0.8) < 0.08  # 2.8 standard errors
 
@@ -74,45 +76,45 @@ def test_the_jackknife_of_a_mean_is_its_t_interval() -> None:
 
 
 def test_every_number_lies_in_its_interval_and_is_the_plain_one() -> None:
-    found = numbers_of(SCORED)
+    found = summarize(SCORED)
     assert set(found) == {
-        *("perplexity", "nll", "excess", "entropy", "entropy_scorer", "seq_rep_4", "clean"),
+        *("perplexity", "nll", "nll_minus_entropy", "entropy", "entropy_scorer", "seq_rep_4", "human_repetition_share"),
         *("distinct_1", "distinct_2", "distinct_3", "diversity"),
     }
     for name, (value, low, high) in found.items():
         assert low is not None and high is not None and low <= value <= high, name
     assert math.isclose(found["perplexity"].value, SCORED.perplexity or 0) and found["nll"].value == 31 / 17
-    assert found["distinct_2"].value == distinct(SAMPLES, 2) and found["perplexity"].low < found["perplexity"].high  # type: ignore
+    assert found["distinct_2"].value == distinct_n(SAMPLES, 2) and found["perplexity"].low < found["perplexity"].high  # type: ignore
 
 
 def test_without_one_sample_its_own_ngrams_are_gone() -> None:
-    found = numbers_of(SCORED)["distinct_2"]
-    without = torch.tensor([distinct([s for s in SAMPLES if s is not out], 2) for out in SAMPLES]).double()
-    assert_close(torch.tensor(found), torch.tensor(jackknife(distinct(SAMPLES, 2), without)), rtol=1e-6, atol=1e-6)
+    found = summarize(SCORED)["distinct_2"]
+    without = torch.tensor([distinct_n([s for s in SAMPLES if s is not out], 2) for out in SAMPLES]).double()
+    assert_close(torch.tensor(found), torch.tensor(jackknife(distinct_n(SAMPLES, 2), without)), rtol=1e-6, atol=1e-6)
 
 
 def test_the_mean_over_samples_is_resampled_as_such() -> None:
-    found = numbers_of(SCORED._replace(mean="sample"))["perplexity"]
-    assert math.isclose(found.value, SCORED._replace(mean="sample").perplexity or 0)
-    assert found.value != numbers_of(SCORED)["perplexity"].value
+    found = summarize(SCORED._replace(average_over="sample"))["perplexity"]
+    assert math.isclose(found.value, SCORED._replace(average_over="sample").perplexity or 0)
+    assert found.value != summarize(SCORED)["perplexity"].value
 
 
 def test_entropy_can_be_of_the_generators_tokens_and_ngrams_are_of_the_scorers() -> None:
-    own, plain = [[1, 1], [2, 2], [3, 3]], numbers_of(SCORED)
-    other = numbers_of(SCORED, own, "generator")
+    own, plain = [[1, 1], [2, 2], [3, 3]], summarize(SCORED)
+    other = summarize(SCORED, own, "generator")
     assert other["entropy"] == other["entropy_generator"] == Interval(0.0, 0.0, 0.0)
     assert all(other[name] == plain[name] for name in plain if name != "entropy")
-    assert numbers_of(SCORED, own)["entropy"] == plain["entropy"] == other["entropy_scorer"]
+    assert summarize(SCORED, own)["entropy"] == plain["entropy"] == other["entropy_scorer"]
 
 
-def test_excess_is_nll_minus_entropy_of_the_texts_that_are_scored() -> None:
+def test_nll_minus_entropy_is_that_of_the_texts_that_are_scored() -> None:
     entropy = mean_entropy([SAMPLES[0], SAMPLES[1], SAMPLES[3]])  # the third has no scored token
-    assert math.isclose(numbers_of(SCORED)["excess"].value, 31 / 17 - entropy)
+    assert math.isclose(summarize(SCORED)["nll_minus_entropy"].value, 31 / 17 - entropy)
 
 
 def test_without_generators_tokens_its_entropy_is_not_said() -> None:
-    assert "entropy" not in numbers_of(SCORED, None, "generator")
+    assert "entropy" not in summarize(SCORED, None, "generator")
 
 
 def test_nothing_to_measure_gives_no_number() -> None:
-    assert numbers_of(Scored([], torch.zeros(0).double(), torch.zeros(0).double(), 3)) == {}
+    assert summarize(ScorerOutput([], torch.zeros(0).double(), torch.zeros(0).double(), 3)) == {}

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from textflow.metrics import Remembered
+from textflow.metrics import NgramOverlap
 
 TRAIN = torch.tensor([[1, 2, 3, 4, 5, 6, 0, 0], [7, 7, 7, 7, 7, 7, 7, 7], [9, 1, 2, 3, 4, 0, 0, 0]])
 SAMPLES = [[1, 2, 3, 4, 5], [4, 3, 2, 1], [7, 7, 7, 7, 7, 7, 8], [2, 3], []]
@@ -17,9 +17,9 @@ def by_hand(samples: list[list[int]], rows: list[list[int]], n: int) -> list[int
 @pytest.mark.parametrize("vocab", [10, 50_257, 2**20])
 @pytest.mark.parametrize("n", [1, 2, 4])
 def test_the_hits_are_those_of_a_set_of_tuples(vocab: int, n: int) -> None:
-    memory = Remembered(SAMPLES, vocab, n)
-    memory.read(TRAIN[:1])
-    memory.read(TRAIN[1:])
+    memory = NgramOverlap(SAMPLES, vocab, n)
+    memory.update(TRAIN[:1])
+    memory.update(TRAIN[1:])
     assert memory.hits.tolist() == by_hand(SAMPLES, TRAIN.tolist(), n)
 
 
@@ -28,41 +28,43 @@ def test_random_rows_agree_too(vocab: int) -> None:
     draw = torch.Generator().manual_seed(0)
     rows = torch.randint(6, (40, 20), generator=draw) * (vocab // 8)
     samples = (torch.randint(6, (30, 12), generator=draw) * (vocab // 8)).tolist()
-    memory = Remembered(samples, vocab)
-    memory.read(rows)
+    memory = NgramOverlap(samples, vocab)
+    memory.update(rows)
     expected = by_hand(samples, rows.tolist(), 4)
     assert memory.hits.tolist() == expected and 0 < sum(expected) < 30 * 9
 
 
 def test_padding_of_the_training_rows_is_not_text() -> None:
-    memory = Remembered([[5, 6, 0, 0], [3, 4, 5, 6]], 10)
-    memory.read(TRAIN, torch.tensor([6, 8, 5]))
+    memory = NgramOverlap([[5, 6, 0, 0], [3, 4, 5, 6]], 10)
+    memory.update(TRAIN, torch.tensor([6, 8, 5]))
     assert memory.hits.tolist() == [0, 1]
-    memory.read(TRAIN)
+    memory.update(TRAIN)
     assert memory.hits.tolist() == [1, 1]
 
 
 def test_the_share_is_over_ngrams_not_over_samples() -> None:
-    memory = Remembered(SAMPLES, 10)
-    memory.read(TRAIN)
-    share = memory.share()
+    memory = NgramOverlap(SAMPLES, 10)
+    memory.update(TRAIN)
+    share = memory.compute()
     assert math.isclose(share.value, (2 + 3) / (2 + 1 + 4)) and share.low < share.value < share.high  # type: ignore
 
 
 def test_memory_is_bounded_by_the_samples() -> None:
-    memory = Remembered(SAMPLES, 10)
+    memory = NgramOverlap(SAMPLES, 10)
     for _ in range(3):
-        memory.read(torch.randint(10, (50, 40)))
-    assert len(memory.known) == len(memory.found) == 5  # 1234 2345 4321 7777 7778 and nothing of the training text
+        memory.update(torch.randint(10, (50, 40)))
+    assert (
+        len(memory.unique_ngrams) == len(memory.in_training) == 5
+    )  # 1234 2345 4321 7777 7778 and nothing of the training text
 
 
 def test_samples_too_short_for_an_ngram_have_share_zero() -> None:
-    memory = Remembered([[1], []], 10)
-    memory.read(TRAIN)
-    assert memory.share().value == 0 and Remembered([], 10).share().value == 0
+    memory = NgramOverlap([[1], []], 10)
+    memory.update(TRAIN)
+    assert memory.compute().value == 0 and NgramOverlap([], 10).compute().value == 0
 
 
 def test_equal_hashes_need_equal_ngrams_far_above_63_bits() -> None:
-    memory = Remembered([[2**19, 0, 0, 1]], 2**20)
-    memory.read(torch.tensor([[0, 2**19, 0, 1, 1, 0, 0, 2**19]]))
+    memory = NgramOverlap([[2**19, 0, 0, 1]], 2**20)
+    memory.update(torch.tensor([[0, 2**19, 0, 1, 1, 0, 0, 2**19]]))
     assert memory.hits.tolist() == [0]

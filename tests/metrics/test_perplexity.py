@@ -7,7 +7,7 @@ from torchmetrics.text import Perplexity
 
 from tests.helpers.recordings import recorded
 from textflow.metrics import (
-    COUNTINGS,
+    TOKEN_WEIGHTINGS,
     CorpusPerplexity,
     corpus_perplexity,
     elf_weights,
@@ -47,20 +47,20 @@ def test_elf_weights_and_perplexities_equal_the_recorded_ones(data):
 def test_mdlm_weights_and_perplexity_equal_the_recorded_ones(data, config):
     nll, weights = token_nll(data["logits"], data["ids"]), mdlm_weights(data["ids"], int(data["eos"]))
     assert torch.equal(weights.float(), data["mdlm.valid"])
-    assert_close(corpus_perplexity(nll, weights, batch=config["bs"]).float(), data["mdlm.ppl"], rtol=1e-6, atol=0)
+    assert_close(corpus_perplexity(nll, weights, batch_size=config["bs"]).float(), data["mdlm.ppl"], rtol=1e-6, atol=0)
     if config["B"] % config["bs"]:
         assert not math.isclose(corpus_perplexity(nll, weights), float(data["mdlm.ppl"]), rel_tol=1e-3)
 
 
 @pytest.mark.parity
 @pytest.mark.parametrize("name", ["elf", "mdlm"])
-def test_a_named_counting_gives_the_recorded_weights_from_the_lengths_alone(data, config, name):
+def test_a_named_weighting_gives_the_recorded_weights_from_the_lengths_alone(data, config, name):
     ids, lengths, eos = data["ids"], data["attention_mask"].sum(1), int(data["eos"])
-    rule = COUNTINGS[name]
-    weights = rule.weights(ids, rule.valid(lengths, config["L"], int(lengths.max()), config["L"]), eos)
+    rule = TOKEN_WEIGHTINGS[name]
+    weights = rule.weights(ids, rule.scored_mask(lengths, config["L"], int(lengths.max()), config["L"]), eos)
     assert torch.equal(weights.int(), data[f"{name}.valid"].int())
     rows, size = config["B"], config["bs"]
-    kept = rule.counted(rows, size)
+    kept = rule.num_counted(rows, size)
     assert kept == {"elf": rows, "mdlm": rows // size * size}[name]
     found = corpus_perplexity(token_nll(data["logits"], ids)[:kept], weights[:kept])
     assert_close(found.float(), data[f"{name}.ppl"].float(), rtol=1e-6, atol=0)

@@ -13,7 +13,7 @@ from torchmetrics.text import Perplexity
 
 from tests.helpers.recordings import recorded
 from tests.helpers.tiny_scorer import save_judge
-from textflow.metrics import Scorer, numbers_of
+from textflow.metrics import Scorer, summarize
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ class Rows:
         return [self.ids[int(text)][self.mask[int(text)]].tolist() for text in texts]
 
 
-def judge(folder: Path, data: dict[str, Tensor], counting: str, batch_size: int = 8) -> Scorer:
+def judge(folder: Path, data: dict[str, Tensor], weighting: str, batch_size: int = 8) -> Scorer:
     """A scorer that says what was recorded."""
 
     def model(input_ids: Tensor, use_cache: bool) -> Any:
@@ -45,8 +45,8 @@ def judge(folder: Path, data: dict[str, Tensor], counting: str, batch_size: int 
         assert (same.sum(1) == 1).all()
         return SimpleNamespace(logits=data["logits"][same.int().argmax(1), :width])
 
-    made = Scorer(folder, counting=counting, batch_size=batch_size)
-    made.model, made.tokenizer, made.length = model, Rows(data), data["ids"].shape[1]
+    made = Scorer(folder, token_weighting=weighting, batch_size=batch_size)
+    made.model, made.tokenizer, made.max_length = model, Rows(data), data["ids"].shape[1]
     return made
 
 
@@ -65,7 +65,7 @@ def test_elf(folder: Path, data: dict[str, Tensor]) -> None:
     assert math.isclose(scored.perplexity or 0, data["elf.ppl"], rel_tol=1e-6)
     each = zip(scored.sample_perplexities, data["elf.per_sample_ppl"].tolist(), strict=True)
     assert all(math.isclose(mine, theirs, rel_tol=1e-6) for mine, theirs in each)
-    assert math.isclose(numbers_of(scored)["entropy"].value, data["elf.mean_entropy"], rel_tol=1e-6)
+    assert math.isclose(summarize(scored)["entropy"].value, data["elf.mean_entropy"], rel_tol=1e-6)
 
 
 @pytest.mark.parity
@@ -73,7 +73,7 @@ def test_mdlm_duo_and_flm(folder: Path, data: dict[str, Tensor], config: dict[st
     scored = judge(folder, data, "mdlm", batch_size=config["bs"]).score(texts(data))
     assert math.isclose(scored.perplexity or 0, data["mdlm.ppl"], rel_tol=1e-6)
     assert scored.dropped == config["B"] % config["bs"]
-    found = numbers_of(scored, data["gen_ids"].tolist(), "generator")
+    found = summarize(scored, data["gen_ids"].tolist(), "generator")
     assert math.isclose(found["entropy"].value, data["mdlm.entropy"], rel_tol=1e-6)
 
 
@@ -87,8 +87,8 @@ def test_langflow_is_the_plain_perplexity_of_torchmetrics(folder: Path, data: di
 
 def test_ld4lg_is_the_mean_over_the_perplexities_of_texts_after_their_beginning(folder: Path) -> None:
     texts = ["in the beginning", "God", "the heaven and the earth was"]
-    scored = Scorer(folder, counting="ld4lg").score(texts)
-    made, each = Scorer(folder, counting="ld4lg"), []
+    scored = Scorer(folder, token_weighting="ld4lg").score(texts)
+    made, each = Scorer(folder, token_weighting="ld4lg"), []
     for ids in made.tokenizer.encode(texts):
         row = torch.tensor([[made.tokenizer.eos, *ids]])
         each.append(float(made.model(input_ids=row, labels=row).loss.detach().exp()))  # the loss of Hugging Face

@@ -2,7 +2,7 @@ import math
 
 import torch
 
-from textflow.metrics import recovered, token_recovery
+from textflow.metrics import num_recovered, token_recovery
 
 IDS = torch.tensor([[1, 2, 3, 4], [5, 6, 0, 0], [7, 8, 9, 0]])
 MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 1, 0]]).bool()
@@ -10,7 +10,7 @@ FOUND = torch.tensor([[1, 2, 0, 0], [5, 6, 0, 0], [0, 0, 9, 0]])
 
 
 def test_only_text_counts() -> None:
-    assert recovered(FOUND, IDS, MASK).tolist() == [2, 2, 1]
+    assert num_recovered(FOUND, IDS, MASK).tolist() == [2, 2, 1]
 
 
 def test_the_share_is_over_tokens_with_its_interval() -> None:

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tests.helpers.tiny_scorer import WORDS, save_judge
-from textflow.metrics import COUNTINGS, Counting, Scorer
-from textflow.metrics.token_weights import find
+from textflow.metrics import TOKEN_WEIGHTINGS, Scorer, TokenWeighting
+from textflow.metrics.token_weights import find_weighting
 
 EOS, LONG = 0, "and the earth was without form and void and the heaven"
 TEXTS = ["in the beginning God", "the earth", LONG, "God <eos> the earth <eos> void"]
@@ -21,11 +21,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def judged(folder: Path, name: str, texts: list[str], size: int = 8) -> tuple[list[float], list[float]]:
-    scored = Scorer(folder, counting=name, batch_size=size).score(texts)
+    scored = Scorer(folder, token_weighting=name, batch_size=size).score(texts)
     return scored.tokens.tolist(), scored.nll.tolist()
 
 
-@pytest.mark.parametrize("name", COUNTINGS)
+@pytest.mark.parametrize("name", TOKEN_WEIGHTINGS)
 def test_tokens_that_count(folder: Path, name: str) -> None:
     counted, _ = judged(folder, name, TEXTS)
     assert tuple(counted[:3]) == KEPT[name]
@@ -49,7 +49,7 @@ def test_an_incomplete_last_batch_is_dropped_with_its_empty_texts(folder: Path) 
 
 
 def test_a_beginning_of_text_gives_the_first_token_a_score_and_takes_a_place(folder: Path) -> None:
-    judge = Scorer(folder, counting="ld4lg")
+    judge = Scorer(folder, token_weighting="ld4lg")
     scored = judge.score([TEXTS[0], LONG])
     assert [len(ids) for ids in scored.ids] == [4, 7] and scored.ids[0] == [WORDS.index(w) for w in TEXTS[0].split()]
     logits = judge.model(torch.tensor([[EOS, *scored.ids[0]]])).logits[0].double().log_softmax(-1)
@@ -58,25 +58,28 @@ def test_a_beginning_of_text_gives_the_first_token_a_score_and_takes_a_place(fol
 
 
 def test_the_mean_over_samples_is_not_that_of_the_corpus(folder: Path) -> None:
-    scored = Scorer(folder, counting="ld4lg").score(TEXTS)
+    scored = Scorer(folder, token_weighting="ld4lg").score(TEXTS)
     each = scored.sample_perplexities
     assert scored.perplexity is not None and math.isclose(scored.perplexity, sum(each) / 4)
-    assert not math.isclose(scored.perplexity, scored._replace(mean="corpus").perplexity or 0, rel_tol=1e-4)
+    assert not math.isclose(scored.perplexity, scored._replace(average_over="corpus").perplexity or 0, rel_tol=1e-4)
 
 
 def test_what_is_scored_after_a_text_is_masked_exactly() -> None:
     lengths = torch.tensor([3, 5, 5])
-    closed = [Counting(eos=eos).valid(lengths, 6, 5, 5).sum(1).tolist() for eos in ("close", "pad", "none")]
+    closed = [
+        TokenWeighting(eos_scoring=eos).scored_mask(lengths, 6, 5, 5).sum(1).tolist()
+        for eos in ("close", "pad", "none")
+    ]
     assert closed == [[4, 5, 5], [4, 5, 5], [3, 5, 5]]
-    assert Counting(eos="close").valid(lengths, 6, 5, 8).sum(1).tolist() == [4, 6, 6]
+    assert TokenWeighting(eos_scoring="close").scored_mask(lengths, 6, 5, 8).sum(1).tolist() == [4, 6, 6]
 
 
 def test_the_protocol_says_how_was_counted(folder: Path) -> None:
-    said = [Scorer(folder, counting=name).protocol() for name in COUNTINGS]
-    assert len({str(sorted(one.items(), key=str)) for one in said}) == len(COUNTINGS)
-    assert said[list(COUNTINGS).index("mdlm")]["aggregation"].endswith("last batch dropped")
+    said = [Scorer(folder, token_weighting=name).protocol() for name in TOKEN_WEIGHTINGS]
+    assert len({str(sorted(one.items(), key=str)) for one in said}) == len(TOKEN_WEIGHTINGS)
+    assert said[list(TOKEN_WEIGHTINGS).index("mdlm")]["aggregation"].endswith("last batch dropped")
 
 
-def test_an_unknown_counting_is_refused() -> None:
+def test_an_unknown_weighting_is_refused() -> None:
     with pytest.raises(ValueError, match="known are local, elf, mdlm, langflow, ld4lg"):
-        find("gpt")
+        find_weighting("gpt")

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from textflow.codecs import Codec, Learned, Table
+from textflow.codecs import Codec, EmbeddingTable, TransformerCodec
 from textflow.models.autoencoder import Autoencoder
-from textflow.paths import Linear
+from textflow.paths import LinearPath
 from textflow.schedules import Uniform
 from textflow.types import Batch, Ids, Latents, Logits, Mask
 
@@ -23,13 +23,13 @@ def batch(rows: int = 16, length: int = 10) -> Batch:
 
 
 def codec(vocab: int) -> Codec:
-    return Learned(vocab, dim=8, width=32, heads=2)
+    return TransformerCodec(vocab, dim=8, width=32, heads=2)
 
 
 def test_a_few_steps_lower_the_loss_and_find_more_tokens() -> None:
     torch.manual_seed(0)
-    model, text = Autoencoder(VOCAB, codec, Linear(1.0)), batch()
-    assert not model.net.ready
+    model, text = Autoencoder(VOCAB, codec, LinearPath(1.0)), batch()
+    assert not model.net.is_trained
     made = model.configure_optimizers()
     optimizer, schedule = made["optimizer"], made["lr_scheduler"]["scheduler"]
     found = []
@@ -43,7 +43,7 @@ def test_a_few_steps_lower_the_loss_and_find_more_tokens() -> None:
     first, last = (torch.tensor(part).mean(0) for part in (found[:10], found[-10:]))
     assert first[0] > 0.8 * math.log(VOCAB), "it knew the text before"
     assert last[0] < 0.8 * first[0] and last[1] > first[1] + 0.15
-    assert model.net.ready
+    assert model.net.is_trained
 
 
 class Recorder(Codec):
@@ -51,19 +51,19 @@ class Recorder(Codec):
 
     def __init__(self, vocab: int, known: int = 3) -> None:
         super().__init__()
-        self.vocab, self.dim, self.known = vocab, 4, known
+        self.vocab_size, self.dim, self.known = vocab, 4, known
         self.own = torch.nn.Parameter(torch.zeros(()))
         self.shown: list[Tensor] = []
 
     def encode(self, ids: Ids, mask: Mask | None = None) -> Latents:
         return torch.ones(*ids.shape, self.dim)
 
-    def readout(self, z: Latents) -> Logits:
+    def decode_logits(self, z: Latents) -> Logits:
         self.shown.append(z.detach())
-        return self.own + 5.0 * torch.eye(self.vocab)[self.known].expand(*z.shape[:2], self.vocab)
+        return self.own + 5.0 * torch.eye(self.vocab_size)[self.known].expand(*z.shape[:2], self.vocab_size)
 
     @property
-    def ready(self) -> bool:
+    def is_trained(self) -> bool:
         return True
 
 
@@ -71,7 +71,7 @@ class Recorder(Codec):
 def test_the_noise_is_that_of_the_path(scale: float) -> None:
     """p x + (1 - p) scale eps at x = 1 and p uniform: mean 1/2, variance 1/12 + scale^2 / 3."""
     torch.manual_seed(0)
-    model, ids = Autoencoder(VOCAB, Recorder, Linear(scale), Uniform()), torch.zeros(200, 50, dtype=torch.int64)
+    model, ids = Autoencoder(VOCAB, Recorder, LinearPath(scale), Uniform()), torch.zeros(200, 50, dtype=torch.int64)
     model.losses(model.net, Batch(ids, ids == 0))
     z = model.net.shown[0].double()
     variance = 1 / 12 + scale**2 / 3
@@ -81,7 +81,7 @@ def test_the_noise_is_that_of_the_path(scale: float) -> None:
 
 def test_the_share_is_drawn_a_position_and_not_a_coordinate() -> None:
     torch.manual_seed(0)
-    model, ids = Autoencoder(VOCAB, Recorder, Linear(0.0)), torch.zeros(20, 30, dtype=torch.int64)
+    model, ids = Autoencoder(VOCAB, Recorder, LinearPath(0.0)), torch.zeros(20, 30, dtype=torch.int64)
     model.losses(model.net, Batch(ids, ids == 0))
     share = model.net.shown[0]
     assert torch.equal(share, share[..., :1].expand_as(share))
@@ -99,7 +99,7 @@ def test_only_text_counts() -> None:
 
 def test_a_random_table_has_nothing_to_train_and_a_learned_one_has() -> None:
     with pytest.raises(ValueError, match="nothing to train"):
-        Autoencoder(VOCAB, lambda vocab: Table(vocab, 8)).configure_optimizers()
-    model = Autoencoder(VOCAB, lambda vocab: Table(vocab, 8, learned=True))
+        Autoencoder(VOCAB, lambda vocab: EmbeddingTable(vocab, 8)).configure_optimizers()
+    model = Autoencoder(VOCAB, lambda vocab: EmbeddingTable(vocab, 8, trainable=True))
     model.losses(model.net, batch())["loss"].backward()
     assert model.net.table.grad is not None and model.net.table.grad.abs().sum() > 0

@@ -16,7 +16,7 @@ def generator() -> Generator:
     return untrained()
 
 
-@pytest.mark.parametrize("sampler", [Euler(), Heun(), Reinject(1.5), Reinject(1.0, "exact")], ids=str)
+@pytest.mark.parametrize("sampler", [Euler(), Heun(), Reinject(1.5), Reinject(1.0, "marginal_preserving")], ids=str)
 def test_a_batch_gives_the_ids_of_its_samples_one_by_one(generator: Generator, sampler: Sampler) -> None:
     together = generator.sample(SEEDS, 5, sampler).ids
     alone = torch.cat([generator.sample([seed], 5, sampler).ids for seed in SEEDS])
@@ -36,7 +36,7 @@ def test_samples_leave_the_global_stream_alone_and_do_not_read_it(generator: Gen
 def test_length_steps_and_guidance_are_obeyed(generator: Generator) -> None:
     assert generator.sample([1], 2).ids.shape == (1, 12) and generator.sample([1], 2, length=20).ids.shape == (1, 20)
     assert len(generator.sample([1], 6).trace.states) == 6
-    one, three = (generator.sample([1], 4, guidance=w).trace.z for w in (1.0, 3.0))
+    one, three = (generator.sample([1], 4, self_cond_guidance=w).trace.z for w in (1.0, 3.0))
     assert not torch.equal(one, three)
 
 

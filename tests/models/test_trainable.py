@@ -1,4 +1,4 @@
-"""Trainable: its twin, its weights, its losses."""
+"""Trainable: its average, its weights, its losses."""
 
 from pathlib import Path
 from typing import Any
@@ -10,23 +10,23 @@ from torch.testing import assert_close
 
 from tests.helpers.toy_run import Data, Toy, fit, trainer
 from textflow.layers.frozen import Frozen
-from textflow.training import latest
-from textflow.training.ema import follow
+from textflow.training import latest_state
+from textflow.training.ema import update_ema
 
 
 def test_the_twin_follows_every_optimizer_step_and_no_other_batch(tmp_path: Path) -> None:
     history: list[list[torch.Tensor]] = []
     model = Toy(after=lambda toy: history.append([p.detach().clone() for p in toy.net.parameters()]))
-    start = [p.clone() for p in model.twin.parameters()]
+    start = [p.clone() for p in model.ema_net.parameters()]
     fit(tmp_path, 4, model, accumulate_grad_batches=3)
     assert len(history) == 12
     after = history[3::3] + [list(model.net.parameters())]  # the net after each of the four steps
     expected = start
     for step in after:
         expected = [0.9 * old + 0.1 * new for old, new in zip(expected, step, strict=True)]
-    for found, wanted in zip(model.twin.parameters(), expected, strict=True):
+    for found, wanted in zip(model.ema_net.parameters(), expected, strict=True):
         assert_close(found.data, wanted.detach(), atol=1e-6, rtol=1e-6)
-    for found, wanted in zip(model.twin.buffers(), model.net.buffers(), strict=True):
+    for found, wanted in zip(model.ema_net.buffers(), model.net.buffers(), strict=True):
         assert torch.equal(found, wanted)
 
 
@@ -34,16 +34,16 @@ def test_a_frozen_part_is_shared_not_copied_and_an_untrained_one_stays() -> None
     net = nn.ModuleDict({"held": Frozen(nn.Linear(2, 2)), "still": nn.Linear(2, 2).requires_grad_(False)})
     net["moving"] = nn.Linear(2, 2)
     model = Toy()
-    model.average(net)
-    assert isinstance(model.twin, nn.ModuleDict)
-    assert model.twin["held"].module is net["held"].module
-    assert not any(p.requires_grad for p in model.twin.parameters())
+    model.set_net(net)
+    assert isinstance(model.ema_net, nn.ModuleDict)
+    assert model.ema_net["held"].module is net["held"].module
+    assert not any(p.requires_grad for p in model.ema_net.parameters())
     assert net["moving"].weight.requires_grad
     before = net["still"].weight.clone()
     net["moving"].weight.data += 1
-    follow(net, model.twin, 0.5)
-    assert torch.equal(model.twin["still"].weight, before)
-    assert_close(model.twin["moving"].weight + 0.5, net["moving"].weight.data)
+    update_ema(net, model.ema_net, 0.5)
+    assert torch.equal(model.ema_net["still"].weight, before)
+    assert_close(model.ema_net["moving"].weight + 0.5, net["moving"].weight.data)
     names = [name for group in model.configure_optimizers()["optimizer"].param_groups for name in group["param_names"]]
     assert names == ["moving.weight", "moving.bias"]
     assert not any("held" in name for name in model.weights())
@@ -59,15 +59,15 @@ def test_a_net_without_anything_to_train_is_refused() -> None:
 def test_weights_are_the_twin_under_the_names_of_the_net(tmp_path: Path) -> None:
     model, _ = fit(tmp_path, 3)
     weights = model.weights()
-    assert not any(name.startswith("twin.") for name in weights)
-    assert torch.equal(weights["net.1.weight"], model.twin[1].weight)  # type: ignore[index]
+    assert not any(name.startswith("ema_net.") for name in weights)
+    assert torch.equal(weights["net.1.weight"], model.ema_net[1].weight)  # type: ignore[index]
     assert not torch.equal(weights["net.1.weight"], model.net[1].weight)  # type: ignore[index]
     assert "codec.weight" in weights
     other = Toy()
     other.codec.weight.data.zero_()
     other.load_weights(weights)
     for name, tensor in other.state_dict().items():
-        assert torch.equal(tensor, weights[name.replace("twin.", "net.")]), name
+        assert torch.equal(tensor, weights[name.replace("ema_net.", "net.")]), name
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path: Pa
 
     with pytest.raises(ValueError, match="the loss of step 6 is nan"):
         fit(tmp_path, 8, Toy(after=spoil))
-    assert latest(tmp_path) == tmp_path / "state" / "step-00000004" / "state.pt"
+    assert latest_state(tmp_path) == tmp_path / "state" / "step-00000004" / "state.pt"
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
@@ -140,13 +140,13 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match=r"net\.0\.weight is no longer finite at step 8|net\.1\.weight"):
         fit(tmp_path, 9, Toy(after=spoil))
-    assert latest(tmp_path) == tmp_path / "state" / "step-00000004" / "state.pt"
+    assert latest_state(tmp_path) == tmp_path / "state" / "step-00000004" / "state.pt"
 
 
 @pytest.mark.parametrize("decay", [1.0, -0.1])
 def test_a_decay_out_of_range_is_refused(decay: float) -> None:
     with pytest.raises(ValueError, match="needs a decay"):
-        Toy(ema=decay)
+        Toy(ema_decay=decay)
 
 
 def test_validation_judges_the_twin_on_the_same_streams_each_time(tmp_path: Path) -> None:
@@ -156,5 +156,5 @@ def test_validation_judges_the_twin_on_the_same_streams_each_time(tmp_path: Path
     torch.randn(7)
     model.net[1].weight.data += 1  # type: ignore[index]
     assert coach.validate(model, datamodule=Data(), verbose=False) == first
-    model.twin[1].weight.data += 1  # type: ignore[index]
+    model.ema_net[1].weight.data += 1  # type: ignore[index]
     assert coach.validate(model, datamodule=Data(), verbose=False) != first

@@ -6,11 +6,12 @@ import torch.nn.functional as F
 
 from tests.helpers.flm_nets import dit
 from tests.helpers.recordings import error, part, recorded
-from textflow.distill.targets.jvp import along
-from textflow.nets.dit import DiT, Residual, cdf
-from textflow.paths import Linear
+from textflow.codecs import EmbeddingTable, LatentSpace, OneHot
+from textflow.distill.targets.jvp import denoiser_jvp
+from textflow.nets.dit import DiT, ResidualFlowMap, schedule_cdf
+from textflow.paths import LinearPath
 from textflow.schedules import LogitNormal
-from textflow.types import Given
+from textflow.types import Conditioning
 
 
 @pytest.mark.parity
@@ -28,8 +29,8 @@ def test_forward_is_flms() -> None:
 @torch.no_grad()
 def test_forward_with_two_times_is_fmlms() -> None:
     data, _ = recorded("fmlm")
-    net = dit(part(data, "weights."), logit_cap=30.0)
-    belief = net(data["psd.x_s"], data["psd.tau_s"], Given(until=data["psd.tau_t"]))
+    net = dit(part(data, "weights."), logit_softcap=30.0)
+    belief = net(data["psd.x_s"], data["psd.tau_s"], Conditioning(end_time=data["psd.tau_t"]))
     assert belief.logits is not None
     assert error(belief.logits, data["psd.log_D_st"]) < 1e-5
 
@@ -41,7 +42,7 @@ def test_one_step_of_a_student_is_the_published_one() -> None:
     if 1 not in meta["config"]["fsteps"]:
         pytest.skip("no sample of one step is recorded")
     net, z = dit(part(data, "stage2.weights.")), data["stage2.sample.1.z0"]
-    p = net(z, torch.zeros(len(z)), Given(until=torch.ones(len(z)))).mean
+    p = net(z, torch.zeros(len(z)), Conditioning(end_time=torch.ones(len(z)))).mean
     assert error(p, data["stage2.sample.1.z1"]) < 1e-5
     assert torch.equal(p.argmax(-1), data["stage2.sample.1.ids"])
 
@@ -50,66 +51,83 @@ def test_one_step_of_a_student_is_the_published_one() -> None:
 def test_what_is_told_is_the_clocks_share() -> None:
     data, _ = recorded("flm")
     clock = LogitNormal()
-    plain, timed = (dit(part(data, "stage2.weights."), clock=c) for c in (None, clock))
+    plain, timed = (dit(part(data, "stage2.weights."), time_schedule=c) for c in (None, clock))
     z, rows = data["stage2.x_s"], len(data["stage2.x_s"])
     t, u = torch.linspace(0.05, 0.4, rows), torch.linspace(0.5, 0.9, rows)
-    expected = plain(z, cdf(clock, t), Given(until=cdf(clock, u))).mean
-    torch.testing.assert_close(timed(z, t, Given(until=u)).mean, expected)
+    expected = plain(z, schedule_cdf(clock, t), Conditioning(end_time=schedule_cdf(clock, u))).mean
+    torch.testing.assert_close(timed(z, t, Conditioning(end_time=u)).mean, expected)
     instant = timed(z, t).mean
-    torch.testing.assert_close(instant, plain(z, cdf(clock, t), Given(until=cdf(clock, t))).mean)
+    torch.testing.assert_close(
+        instant, plain(z, schedule_cdf(clock, t), Conditioning(end_time=schedule_cdf(clock, t))).mean
+    )
 
 
 def test_the_size_is_the_published_one() -> None:
     """MDLM on OpenWebText: GPT-2's tokens and the mask."""
     with torch.device("meta"):
-        net = DiT(50_258, 50_258)
+        net = DiT(OneHot(50_258))
     assert sum(p.numel() for p in net.parameters()) == 169_627_218
 
 
 def test_a_fresh_net_knows_nothing() -> None:
-    net = DiT(7, 7, width=8, depth=1, heads=2, cond=4, spans=True)
-    belief = net(torch.randn(2, 3, 7), torch.tensor([0.1, 0.9]), Given(until=torch.ones(2)))
+    net = DiT(OneHot(7), width=8, depth=1, heads=2, cond_width=4, two_time=True)
+    belief = net(torch.randn(2, 3, 7), torch.tensor([0.1, 0.9]), Conditioning(end_time=torch.ones(2)))
     torch.testing.assert_close(belief.mean, torch.full((2, 3, 7), 1 / 7))
 
 
 @pytest.mark.parametrize("cap", [None, 50.0])
 def test_it_differentiates_forwards_in_z_and_both_times(cap: float | None) -> None:
     torch.manual_seed(0)
-    net = DiT(7, 7, width=8, depth=2, heads=2, cond=4, spans=True, attention_cap=cap).double()
+    net = DiT(OneHot(7), width=8, depth=2, heads=2, cond_width=4, two_time=True, attention_softcap=cap).double()
     for p in net.parameters():
         torch.nn.init.normal_(p, std=0.3)
     z, s, u = torch.randn(2, 3, 7).double(), torch.tensor([0.1, 0.5]).double(), torch.tensor([0.6, 0.9]).double()
     direction = (torch.randn_like(z), torch.randn_like(s), torch.randn_like(u))
-    belief, value, rate = along(net, z, s, u, Given(), direction)
+    belief, value, rate = denoiser_jvp(net, z, s, u, Conditioning(), direction)
     h = 1e-5
     ahead, back = (
-        net(z + k * direction[0], s + k * direction[1], Given(until=u + k * direction[2])).mean for k in (h, -h)
+        net(z + k * direction[0], s + k * direction[1], Conditioning(end_time=u + k * direction[2])).mean
+        for k in (h, -h)
     )
     torch.testing.assert_close(rate, ((ahead - back) / (2 * h)).detach(), rtol=1e-5, atol=1e-8)
-    torch.testing.assert_close(value, net(z, s, Given(until=u)).mean)
+    torch.testing.assert_close(value, net(z, s, Conditioning(end_time=u)).mean)
     assert belief.mean.requires_grad and not rate.requires_grad
 
 
 def test_a_bend_of_no_length_is_the_teacher() -> None:
     torch.manual_seed(0)
-    teacher, net = (DiT(7, 7, width=8, depth=1, heads=2, cond=4, spans=spans) for spans in (False, True))
+    teacher, net = (DiT(OneHot(7), width=8, depth=1, heads=2, cond_width=4, two_time=spans) for spans in (False, True))
     torch.nn.init.normal_(net.out.weight)
     torch.nn.init.normal_(teacher.out.weight)
-    student = Residual(teacher, net, Linear(1.0))
+    student = ResidualFlowMap(teacher, net, LinearPath(1.0))
     z, t = torch.randn(2, 3, 7), torch.tensor([0.1, 0.5])
-    torch.testing.assert_close(student(z, t, Given(until=t)).mean, teacher(z, t).mean)
-    assert error(student(z, t, Given(until=t + 0.3)).mean, teacher(z, t).mean) > 1e-3
+    torch.testing.assert_close(student(z, t, Conditioning(end_time=t)).mean, teacher(z, t).mean)
+    assert error(student(z, t, Conditioning(end_time=t + 0.3)).mean, teacher(z, t).mean) > 1e-3
     assert all(not name.startswith("teacher") for name, _ in student.named_parameters())
 
 
-def test_latents_of_another_width_are_refused() -> None:
-    with pytest.raises(ValueError, match="one-hot"):
-        DiT(8, 7)
+def test_a_codec_without_an_embedding_a_token_is_refused() -> None:
+    net = DiT(LatentSpace(8, 7), width=8, depth=1, heads=2, cond_width=4)
+    with pytest.raises(
+        ValueError, match="LatentSpace has no embedding of a single token; use EmbeddingTable or OneHot"
+    ):
+        net(torch.randn(2, 3, 8), torch.tensor([0.1, 0.9]))
+
+
+@pytest.mark.parametrize("dim", [5, 7])
+def test_the_mean_is_that_of_the_codecs_embeddings(dim: int) -> None:
+    torch.manual_seed(0)
+    table = EmbeddingTable(7, dim)
+    net = DiT(table, width=8, depth=1, heads=2, cond_width=4)
+    torch.nn.init.normal_(net.out.weight)
+    belief = net(torch.randn(2, 3, dim), torch.tensor([0.1, 0.9]))
+    assert belief.logits is not None
+    torch.testing.assert_close(belief.mean, belief.logits.exp() @ table.embeddings)
 
 
 def test_one_hot_rows_are_rows_of_the_table() -> None:
-    net = DiT(7, 7, width=8, depth=1, heads=2, cond=4)
+    net = DiT(OneHot(7), width=8, depth=1, heads=2, cond_width=4)
     torch.nn.init.normal_(net.out.weight)
     ids, t = torch.tensor([[1, 2, 3]]), torch.tensor([0.0])
     hot = F.one_hot(ids, 7).float()
-    torch.testing.assert_close(net.raw(hot, t), net.out(net.trunk(net.table[ids], net.time(t))))
+    torch.testing.assert_close(net.forward_logits(hot, t), net.out(net.run_blocks(net.embed[ids], net.t_embed(t))))

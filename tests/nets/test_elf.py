@@ -4,21 +4,21 @@ import pytest
 import torch
 
 from tests.helpers.recordings import error, part, recorded
-from textflow.codecs import Table
-from textflow.convert.elf_layout import elf_config, elf_weights
+from textflow.codecs import EmbeddingTable, LatentSpace
+from textflow.convert.elf_layout import infer_config, map_weights
 from textflow.nets import ELF
 from textflow.noise import Noise
-from textflow.paths import Linear
-from textflow.readouts import FromNet
+from textflow.paths import LinearPath
+from textflow.readouts import FromNet, View
 from textflow.samplers import Euler, Reinject, sample
-from textflow.types import Given, Posterior
+from textflow.types import Conditioning, Posterior
 
 
 def published(name: str) -> tuple[ELF, dict, dict]:
     tensors, meta = recorded(name)
     official = part(tensors, "weights.")
-    net = ELF(**elf_config(official))
-    net.load_state_dict(elf_weights(official))
+    net = ELF(**infer_config(official))
+    net.load_state_dict(map_weights(official))
     return net.eval(), tensors, meta
 
 
@@ -27,12 +27,12 @@ def published(name: str) -> tuple[ELF, dict, dict]:
 def test_forward_is_the_published_one() -> None:
     net, data, _ = published("elf")
     z, t = data["forward.z"], data["forward.t"]
-    given = Given(prev=data["forward.self_cond"], w=data["forward.self_cond_scale"])
+    given = Conditioning(self_cond=data["forward.self_cond"], guidance=data["forward.self_cond_scale"])
     assert error(net(z, t, given).mean, data["forward.denoise_all.x_pred"]) < 1e-5
-    assert error(net.decode(z, t, given), data["forward.decode_all.logits"]) < 1e-5
-    hidden = net.trunk(z, t, given, data["forward.decode_rows"] > 0)
-    assert error(net.mean(hidden), data["forward.x_pred"]) < 1e-5
-    assert error(net.logits(hidden), data["forward.logits"]) < 1e-5
+    assert error(net.decode_logits(z, t, given), data["forward.decode_all.logits"]) < 1e-5
+    hidden = net.forward_hidden(z, t, given, data["forward.decode_rows"] > 0)
+    assert error(net.predict_x0(hidden), data["forward.x_pred"]) < 1e-5
+    assert error(net.lm_logits(hidden), data["forward.logits"]) < 1e-5
 
 
 class Replayed(Noise):
@@ -51,23 +51,24 @@ class Replayed(Noise):
 def test_rollouts_are_the_published_ones(name: str) -> None:
     net, data, meta = published("elf")
     w = torch.full((len(data["sample.z0"]),), float(meta["self_cond_scale"]))
-    path = Linear(float(meta["noise_scale"]), float(meta["t_eps"]))
+    path = LinearPath(float(meta["noise_scale"]), float(meta["t_eps"]))
 
-    def denoise(z: torch.Tensor, t: float, prev: torch.Tensor | None = None) -> Posterior:
-        return net(z, torch.full((len(z),), t), Given(prev=prev, w=w))
+    def denoise(z: torch.Tensor, t: float, self_cond: torch.Tensor | None = None, *_: object) -> Posterior:
+        return net(z, torch.full((len(z),), t), Conditioning(self_cond=self_cond, guidance=w))
 
     sampler = Euler() if name == "ode" else Reinject(float(meta["gamma"]))
     noise = Replayed(data["sample.sde.eps"])
     trace = sample(denoise, sampler, path, data["sample.times"].tolist(), data["sample.z0"], noise)
     assert error(trace.z, data[f"sample.{name}.z1"]) < 1e-4
-    logits = FromNet()(trace.z, 1.0, trace.beliefs[-1], path, Table(net.vocab, net.dim), net, Given(w=w))
-    assert torch.equal(logits.argmax(-1), data[f"sample.{name}.ids"])
+    codec = EmbeddingTable(net.vocab_size, net.dim)
+    view = View(trace.z, 1.0, trace.beliefs[-1], path, codec, net, Conditioning(guidance=w))
+    assert torch.equal(FromNet().logits(view).argmax(-1), data[f"sample.{name}.ids"])
 
 
 @pytest.mark.parametrize("depth", [0, -1])
 def test_a_net_without_blocks_is_refused(depth: int) -> None:
     with pytest.raises(ValueError, match=f"depth is {depth}; an ELF needs at least 1 block"):
-        ELF(12, 50, width=16, depth=depth, heads=2)
+        ELF(LatentSpace(12, 50), width=16, depth=depth, heads=2)
 
 
 @pytest.mark.parametrize(
@@ -76,5 +77,5 @@ def test_a_net_without_blocks_is_refused(depth: int) -> None:
 )
 def test_parameter_counts_are_the_published_ones(width: int, depth: int, heads: int, parameters: int) -> None:
     with torch.device("meta"):
-        net = ELF(512, 32_100, width, depth, heads)
+        net = ELF(LatentSpace(512, 32_100), width, depth, heads)
     assert sum(p.numel() for p in net.parameters()) == parameters

@@ -7,24 +7,26 @@ from torch import Tensor, nn
 from torch.optim import Adam
 from torch.testing import assert_close
 
+from tests.helpers.sampling import GivenLatents
 from tests.helpers.tiny_generator import untrained
+from textflow.codecs import LatentSpace
 from textflow.escapes import Commit
 from textflow.nets import ELF
-from textflow.objectives import Draws, ELFObjective
-from textflow.paths import Linear
-from textflow.readouts import FromBelief
-from textflow.reference.elf import plain_loss
-from textflow.samplers import Renoise, sample
+from textflow.objectives import ELFDraws, ELFObjective
+from textflow.paths import LinearPath
+from textflow.readouts import FromPosterior
+from textflow.reference.elf import reference_elf_loss
+from textflow.samplers import Ancestral, sample
 from textflow.schedules import Uniform
 from textflow.types import Batch, Latents
 
 ROWS, LENGTH, DIM, VOCAB = 12, 5, 8, 20
-PATH = Linear()
+PATH = LinearPath()
 
 
 def tiny(head: bool = True, dropout: float = 0.0) -> ELF:
     torch.manual_seed(0)
-    net = ELF(DIM, VOCAB, width=16, depth=4, heads=2, bottleneck=8, dropout=dropout, head=head)
+    net = ELF(LatentSpace(DIM, VOCAB), width=16, depth=4, heads=2, bottleneck=8, dropout=dropout, commitment_head=head)
     nn.init.normal_(net.out.weight, std=0.3)  # it starts at 0, where no guess differs from another
     return net
 
@@ -36,9 +38,9 @@ def toy() -> tuple[Latents, Batch]:
     return torch.randn(ROWS, LENGTH, DIM, generator=draw), Batch(ids, mask)
 
 
-def draws() -> Draws:
+def draws() -> ELFDraws:
     torch.manual_seed(3)
-    return ELFObjective(coins="stratified").draw(toy()[0])
+    return ELFObjective(row_assignment="stratified").sample_draws(toy()[0])
 
 
 def losses(net: ELF, **options: float) -> dict[str, Tensor]:
@@ -47,44 +49,53 @@ def losses(net: ELF, **options: float) -> dict[str, Tensor]:
 
 def test_a_net_without_a_head_is_the_old_one_to_the_bit() -> None:
     plain, headed = tiny(False), tiny()
-    extra = {"head.down.weight", "head.down.bias", "head.up.weight", "head.up.bias"}
-    assert set(headed.state_dict()) - set(plain.state_dict()) == extra and plain.head is None
+    extra = {
+        "commitment_head.down.weight",
+        "commitment_head.down.bias",
+        "commitment_head.up.weight",
+        "commitment_head.up.bias",
+    }
+    assert set(headed.state_dict()) - set(plain.state_dict()) == extra and plain.commitment_head is None
     headed.load_state_dict(plain.state_dict(), strict=False)
     (x, _), t = toy(), torch.full((ROWS,), 0.4)
     assert plain(x, t).logits is None and torch.equal(plain(x, t).mean, headed(x, t).mean)
-    ours, theirs = losses(plain), losses(plain, head_weight=7.0)
-    assert set(ours) == {"loss", "tokens", "l2", "ce"} and all(torch.equal(ours[name], theirs[name]) for name in ours)
-    weightless = losses(headed, head_weight=0.0)
+    ours, theirs = losses(plain), losses(plain, head_loss_weight=7.0)
+    assert set(ours) == {"loss", "tokens", "mse", "decode_ce"} and all(
+        torch.equal(ours[name], theirs[name]) for name in ours
+    )
+    weightless = losses(headed, head_loss_weight=0.0)
     assert all(torch.equal(ours[name], weightless[name]) for name in ours)
 
 
 def test_the_loss_has_the_heads_cross_entropy_of_denoising_tokens() -> None:
     net, batch, drawn = tiny(), toy()[1], draws()
-    met, trunk = [], net.trunk
-    net.trunk = lambda *given: met.append(trunk(*given)) or met[-1]  # type: ignore[method-assign]
-    without, with_head = losses(net, head_weight=0.0), losses(net, head_weight=0.3)
+    met, trunk = [], net.forward_hidden
+    net.forward_hidden = lambda *given: met.append(trunk(*given)) or met[-1]  # type: ignore[method-assign]
+    without, with_head = losses(net, head_loss_weight=0.0), losses(net, head_loss_weight=0.3)
     told = batch.mask & ~drawn.decode[:, None]
-    logits = net.token_logits(met[-1])
+    logits = net.commitment_logits(met[-1])
     assert logits is not None and 0 < told.sum() < batch.mask.sum()
     nll = F.cross_entropy(logits[told], batch.ids[told], reduction="sum")
-    assert_close(with_head["head"], nll.detach() / told.sum(), rtol=1e-5, atol=0)
+    assert_close(with_head["commitment_head_ce"], nll.detach() / told.sum(), rtol=1e-5, atol=0)
     assert_close(with_head["loss"] - without["loss"], 0.3 * nll / batch.mask.sum(), rtol=1e-4, atol=1e-6)
 
 
 def test_the_lean_step_is_the_plain_one() -> None:
     found = []
     for form in ("lean", "plain"):
-        net, objective = tiny(), ELFObjective(head_weight=0.5)
-        arguments = (net, PATH, *toy(), draws())
-        made = objective.loss(*arguments) if form == "lean" else plain_loss(objective, *arguments)
+        net, objective = tiny().double(), ELFObjective(head_loss_weight=0.5)
+        (x, batch), drawn = toy(), draws()
+        drawn = ELFDraws(*(part.double() if part.is_floating_point() else part for part in drawn))
+        arguments = (net, PATH, x.double(), batch, drawn)
+        made = objective.loss(*arguments) if form == "lean" else reference_elf_loss(objective, *arguments)
         made["loss"].backward()
         found.append((made, {name: p.grad for name, p in net.named_parameters()}))
     (ours, grads), (theirs, expected) = found
-    for name in ("loss", "l2", "ce", "head"):
-        assert_close(ours[name], theirs[name], rtol=1e-5, atol=1e-6)
+    for name in ("loss", "mse", "decode_ce", "commitment_head_ce"):
+        assert_close(ours[name], theirs[name], rtol=1e-9, atol=1e-12)
     for name, grad in grads.items():
-        assert_close(grad, expected[name], rtol=1e-4, atol=1e-6)
-    assert all(grads[name].abs().max() > 0 for name in grads if name.startswith("head."))
+        assert_close(grad, expected[name], rtol=1e-9, atol=1e-12)
+    assert all(grads[name].abs().max() > 0 for name in grads if name.startswith("commitment_head."))
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
@@ -94,9 +105,9 @@ def test_training_makes_no_logits_of_the_head(dropout: float, monkeypatch: pytes
     def refuse(hidden: Tensor) -> Tensor:
         raise AssertionError("logits were made")
 
-    assert net.head is not None
-    monkeypatch.setattr(net.head, "forward", refuse)
-    assert losses(net)["head"].isfinite()
+    assert net.commitment_head is not None
+    monkeypatch.setattr(net.commitment_head, "forward", refuse)
+    assert losses(net)["commitment_head_ce"].isfinite()
     with pytest.raises(AssertionError, match="logits were made"):
         net(toy()[0], torch.full((ROWS,), 0.5))
 
@@ -104,9 +115,10 @@ def test_training_makes_no_logits_of_the_head(dropout: float, monkeypatch: pytes
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_a_batch_of_one_kind_of_rows_still_gives_finite_losses_and_gradients(share: float) -> None:
     net = tiny()
-    made = ELFObjective(decode_share=share)(net, PATH, *toy())
+    x, batch = toy()
+    made = ELFObjective(decode_prob=share)(net, GivenLatents(x), PATH, batch, 0)
     made["loss"].backward()
-    assert all(value.isfinite() for value in made.values()) and (made["head"] == 0) == (share == 1.0)
+    assert all(value.isfinite() for value in made.values()) and (made["commitment_head_ce"] == 0) == (share == 1.0)
     assert all(p.grad.isfinite().all() for p in net.parameters() if p.grad is not None)
 
 
@@ -114,11 +126,16 @@ def test_it_learns_what_z_says_of_the_token() -> None:
     """Codes without context: after some steps the head finds tokens near t = 1 and does not near t = 0."""
     torch.manual_seed(0)
     codes = torch.eye(DIM) * DIM**0.5
-    net = ELF(DIM, DIM, 16, 1, 2, 8, time_tokens=1, guidance_tokens=1, mode_tokens=1, head=True)
-    objective, optimizer = ELFObjective(Uniform(), error="x", head_weight=1.0), Adam(net.parameters(), lr=0.03)
+    net = ELF(LatentSpace(DIM, DIM), 16, 1, 2, 8, time_tokens=1, guidance_tokens=1, mode_tokens=1, commitment_head=True)
+    objective, optimizer = (
+        ELFObjective(Uniform(), loss_space="x0", head_loss_weight=1.0),
+        Adam(net.parameters(), lr=0.03),
+    )
     for _ in range(80):
         ids = torch.randint(DIM, (64, LENGTH))
-        loss = objective(net, PATH, codes[ids], Batch(ids, torch.ones_like(ids, dtype=torch.bool)))["loss"]
+        loss = objective(net, GivenLatents(codes[ids]), PATH, Batch(ids, torch.ones_like(ids, dtype=torch.bool)), 0)[
+            "loss"
+        ]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -132,15 +149,15 @@ def test_it_learns_what_z_says_of_the_token() -> None:
 
 
 def test_the_readout_from_belief_and_an_escape_read_it() -> None:
-    reading = {"readout": FromBelief(), "tokens": FromBelief(), "escape": Commit(), "sampler": Renoise()}
+    reading = {"readout": FromPosterior(), "token_readout": FromPosterior(), "escape": Commit(), "sampler": Ancestral()}
     made = untrained(VOCAB, DIM, LENGTH, head=True, **reading)
     found = made.sample([1, 2, 3], 4)
-    (z, noise), times = made.start([1, 2, 3]), made.grid.grid(4)
+    (z, noise), times = made.initial_noise([1, 2, 3]), made.sampling_schedule.grid(4)
     denoise = made.denoiser(escape=made.escape, noise=noise)
     with torch.no_grad():
-        trace = sample(denoise, made.sampler, made.path, times, z, noise, last=denoise.inner)
+        trace = sample(denoise, made.sampler, made.path, times, z, noise, final_denoise=made.denoiser(noise=noise))
     for belief in trace.beliefs[1:-1]:
-        assert belief.logits is not None and belief.chosen is not None
-        assert torch.equal(belief.chosen, belief.logits.argmax(-1))
+        assert belief.logits is not None and belief.committed is not None
+        assert torch.equal(belief.committed, belief.logits.argmax(-1))
     assert torch.equal(found.ids, trace.beliefs[-1].logits.argmax(-1))
     assert [belief.logits is None for belief in found.trace.beliefs] == [True, True, True, False]

@@ -6,20 +6,21 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from textflow.codecs import T5, Codec, Learned, Table
-from textflow.codecs.prefix_mask import sight
+from tests.helpers.sampling import GivenLatents
+from textflow.codecs import Codec, EmbeddingTable, LatentSpace, OneHot, T5Codec, TransformerCodec
+from textflow.codecs.prefix_mask import prefix_attention_mask
 from textflow.distill.flow_map import FlowMap
-from textflow.distill.flow_map_distillation import DistillFlow
-from textflow.distill.step import Distill
+from textflow.distill.flow_map_distillation import FlowMapDistillation
+from textflow.distill.step import StepDistillation
 from textflow.distill.targets import Consistency, Lagrangian, Progressive, SalimansHo, SemiGroup, Target
 from textflow.nets import ELF, Frozen
 from textflow.nets.dit import DiT
 from textflow.objectives import ELFObjective
-from textflow.paths import Linear
-from textflow.reference.elf import plain_loss
+from textflow.paths import LinearPath
+from textflow.reference.elf import reference_elf_loss
 from textflow.schedules import DecodeError, LogitNormal
 from textflow.training import MuonAdam
-from textflow.training.ema import follow
+from textflow.training.ema import update_ema
 from textflow.types import Batch
 
 ASK = {"_local_scalar_dense", "nonzero", "masked_select", "unique_consecutive", "_unique2", "equal", "is_nonzero"}
@@ -44,22 +45,22 @@ class Waits(TorchDispatchMode):
 def step(coins: str, padded: bool, target: Target | None = None) -> list[str]:
     """What waits in a whole step: draws, loss, way back, clipping, update, average."""
     torch.manual_seed(0)
-    net, twin, teacher = (ELF(8, 20, 16, 1, 2, 4) for _ in range(3))
+    net, twin, teacher = (ELF(LatentSpace(8, 20), 16, 1, 2, 4) for _ in range(3))
     clock = DecodeError()
     clock.assume_uniform()
-    objective = ELFObjective(clock, coins=coins)
+    objective = ELFObjective(clock, row_assignment=coins)
     if target:
-        like, objective = objective, Distill(target, 4, objective)
-        objective.learn_from(like, teacher)
+        like, objective = objective, StepDistillation(target, 4, objective)
+        objective.set_teacher(like, teacher)
     optimizer = MuonAdam(net.named_parameters())
     x, ids = torch.randn(10, 6, 8), torch.randint(20, (10, 6))
     mask = torch.arange(6)[None] < torch.randint(1, 7, (10, 1)) if padded else torch.ones_like(ids, dtype=torch.bool)
-    clock.draw(1)  # looked at once
+    clock.sample(1)  # looked at once
     with Waits() as waits:
-        objective(net, Linear(), x, Batch(ids, mask))["loss"].backward()
+        objective(net, GivenLatents(x), LinearPath(), Batch(ids, mask), 0)["loss"].backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
-        follow(net, twin, 0.9)
+        update_ema(net, twin, 0.9)
     return waits.found
 
 
@@ -69,10 +70,12 @@ def test_a_step_with_stratified_coins_never_waits(padded: bool) -> None:
 
 
 def test_a_step_with_exact_coins_waits_for_what_its_coins_decide() -> None:
-    assert len(step("exact", padded=True)) > 0
+    assert len(step("bernoulli", padded=True)) > 0
 
 
-@pytest.mark.parametrize("target", [Progressive(2), Progressive(4, "even", 2, 1.0, 1.0), Consistency(), SalimansHo()])
+@pytest.mark.parametrize(
+    "target", [Progressive(2), Progressive(4, "quantile", 2, 1.0, 1.0), Consistency(), SalimansHo()]
+)
 def test_a_distilling_step_with_stratified_coins_never_waits(target: Target) -> None:
     assert step("stratified", padded=True, target=target) == []
 
@@ -81,9 +84,14 @@ def encoders() -> list[Codec]:
     from transformers import T5Config, T5EncoderModel
 
     torch.manual_seed(0)
-    t5 = T5(20, dim=8)
+    t5 = T5Codec(20, dim=8)
     t5.encoder = Frozen(T5EncoderModel(T5Config(vocab_size=20, d_model=8, d_kv=4, d_ff=8, num_layers=2, num_heads=2)))
-    return [Table(20, 8), Learned(20, 8, 16, 2, 2).eval(), Learned(20, 8, 16, 2, 2, hide=0.5).train(), t5]
+    return [
+        EmbeddingTable(20, 8),
+        TransformerCodec(20, 8, 16, 2, 2).eval(),
+        TransformerCodec(20, 8, 16, 2, 2, token_mask_prob=0.5).train(),
+        t5,
+    ]
 
 
 @pytest.mark.parametrize("which", range(4))
@@ -91,27 +99,27 @@ def encoders() -> list[Codec]:
 def test_encoding_never_waits(which: int, form: str) -> None:
     """T5 on the device meta, which has no values to wait for: it asks a CPU, which waits for nothing."""
     codec = encoders()[which]
-    device = "meta" if isinstance(codec, T5) else "cpu"
+    device = "meta" if isinstance(codec, T5Codec) else "cpu"
     ids, codec = torch.zeros(3, 6, dtype=torch.int64, device=device), codec.to(device)
     mask = torch.ones(3, 6, dtype=torch.bool, device=device)
-    told = {"none": None, "mask": mask, "prompt": sight(mask, mask)}[form]
+    told = {"none": None, "mask": mask, "prompt": prefix_attention_mask(mask, mask)}[form]
     with Waits() as waits:
         assert codec.encode(ids, told).shape == (3, 6, 8)
     assert waits.found == []
 
 
-def flow(objective: FlowMap | DistillFlow, rows: int) -> list[str]:
+def flow(objective: FlowMap | FlowMapDistillation, rows: int) -> list[str]:
     """What waits in a step of an objective for steps of every length."""
     torch.manual_seed(0)
     ids = torch.randint(7, (rows, 5))
     x, batch = torch.randn(rows, 5, 7), Batch(ids, torch.ones_like(ids, dtype=torch.bool))
     if isinstance(objective, FlowMap):
-        net = DiT(7, 7, width=16, depth=1, heads=2, cond=8, spans=True, clock=LogitNormal())
+        net = DiT(OneHot(7), width=16, depth=1, heads=2, cond_width=8, two_time=True, time_schedule=LogitNormal())
     else:
-        net = ELF(7, 7, 16, 1, 2, 4, spans=True)
-        objective.learn_from(objective.like, ELF(7, 7, 16, 1, 2, 4))
+        net = ELF(LatentSpace(7, 7), 16, 1, 2, 4, two_time=True)
+        objective.set_teacher(objective.teacher_objective, ELF(LatentSpace(7, 7), 16, 1, 2, 4))
     with Waits() as waits:
-        objective(net, Linear(1.0, 1e-3), x, batch)["loss"].backward()
+        objective(net, GivenLatents(x), LinearPath(1.0, 1e-3), batch, 0)["loss"].backward()
     return waits.found
 
 
@@ -123,24 +131,27 @@ def test_a_flow_map_waits_only_where_its_share_of_rows_is_not_whole(target: Targ
 
 @pytest.mark.parametrize("rows", [10, 11, 13])
 def test_distilling_into_a_flow_map_with_stratified_coins_never_waits(rows: int) -> None:
-    assert flow(DistillFlow(like=ELFObjective(coins="stratified")), rows) == []
+    assert flow(FlowMapDistillation(teacher_objective=ELFObjective(row_assignment="stratified")), rows) == []
 
 
 @pytest.mark.parametrize(("rows", "instant"), [(25, 0.3), (10, 0.05), (10, 0.95), (5, 0.5)])
 def test_of_denoising_rows_their_share_is_instant(rows: int, instant: float) -> None:
     """Rounded up or down, rightly on average: 8 standard errors of the mean of 400."""
     torch.manual_seed(0)
-    objective, x = DistillFlow(like=ELFObjective(coins="stratified"), instant=instant), torch.randn(rows, 5, 7)
+    objective, x = (
+        FlowMapDistillation(teacher_objective=ELFObjective(row_assignment="stratified"), diagonal_prob=instant),
+        torch.randn(rows, 5, 7),
+    )
     few, seen = rows - round(0.2 * rows), []
     for _ in range(400):
-        draws = objective.like.draw(x)
-        spans = objective.spans(x, draws)
+        draws = objective.teacher_objective.sample_draws(x)
+        spans = objective.sample_pairs(x, draws)
         told = ~draws.decode
-        assert spans.still == int(spans.instant.sum()) == int((spans.instant & told).sum())
-        assert abs(spans.still - instant * few) < 1
-        seen.append(spans.still)
-        assert bool((spans.u[spans.instant] == spans.s[spans.instant]).all())
-        assert bool((spans.u > spans.s)[told & ~spans.instant].all())
+        assert spans.num_diagonal == int(spans.diagonal.sum()) == int((spans.diagonal & told).sum())
+        assert abs(spans.num_diagonal - instant * few) < 1
+        seen.append(spans.num_diagonal)
+        assert bool((spans.u[spans.diagonal] == spans.s[spans.diagonal]).all())
+        assert bool((spans.u > spans.s)[told & ~spans.diagonal].all())
     part = instant * few % 1
     assert abs(sum(seen) / 400 - instant * few) <= 8 * (part * (1 - part) / 400) ** 0.5 + 1e-9
 
@@ -148,15 +159,17 @@ def test_of_denoising_rows_their_share_is_instant(rows: int, instant: float) -> 
 @pytest.mark.parametrize("padded", [False, True])
 def test_fixed_shapes_give_the_published_gradient(padded: bool) -> None:
     torch.manual_seed(0)
-    net, objective = ELF(8, 20, 16, 1, 2, 4).double(), ELFObjective(coins="stratified")
+    net, objective = ELF(LatentSpace(8, 20), 16, 1, 2, 4).double(), ELFObjective(row_assignment="stratified")
     torch.nn.init.normal_(net.out.weight, std=0.1)
     x, ids = torch.randn(10, 6, 8, dtype=torch.float64), torch.randint(20, (10, 6))
     mask = torch.arange(6)[None] < torch.randint(1, 7, (10, 1)) if padded else torch.ones_like(ids, dtype=torch.bool)
-    draws = objective.draw(x)
-    draws = draws._replace(t=draws.t.double(), share=draws.share.double(), w=draws.w.double())
+    draws = objective.sample_draws(x)
+    draws = draws._replace(
+        t=draws.t.double(), clean_fraction=draws.clean_fraction.double(), guidance=draws.guidance.double()
+    )
     found = []
-    for loss in (objective.loss, lambda *parts: plain_loss(objective, *parts)):
+    for loss in (objective.loss, lambda *parts: reference_elf_loss(objective, *parts)):
         net.zero_grad()
-        loss(net, Linear(), x, Batch(ids, mask), draws)["loss"].backward()
+        loss(net, LinearPath(), x, Batch(ids, mask), draws)["loss"].backward()
         found.append(torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None]))
     torch.testing.assert_close(*found, rtol=1e-9, atol=1e-12)

@@ -1,4 +1,4 @@
-"""The chain's answers against the enumeration of every text of a tiny world."""
+"""Chain against enumeration of every text of a tiny chain."""
 
 from itertools import product
 
@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from textflow.noise import Noise
 from textflow.oracle import Chain
-from textflow.oracle.chain import pick
+from textflow.oracle.chain import sample_index
 
 STATES, LENGTH = 5, 4
 EMISSION = torch.tensor([0, 1, 2, 0, 2])  # two topics, {0, 1, 2} and {3, 4}
@@ -60,7 +60,7 @@ def test_gamma_is_the_share_of_all_paths(chain: Chain) -> None:
 
 def test_joint_draws_have_the_law_of_all_paths(chain: Chain) -> None:
     n, loglik = 4000, evidence(1, 1.0)
-    drawn = chain.draw(loglik.expand(n, -1, -1), Noise(range(n)))
+    drawn = chain.sample_posterior(loglik.expand(n, -1, -1), Noise(range(n)))
     places = 3 ** torch.arange(LENGTH)
     law = torch.zeros(3**LENGTH).double().index_add(0, (EMISSION[PATHS] * places).sum(1), weights(chain, loglik)[0])
     law, seen = law / law.sum(), torch.bincount((drawn * places).sum(1), minlength=3**LENGTH)
@@ -73,18 +73,18 @@ def test_joint_draws_have_the_law_of_all_paths(chain: Chain) -> None:
 
 def test_a_row_does_not_depend_on_its_company(chain: Chain) -> None:
     loglik, seeds = evidence(5), [3, 1, 4, 1, 5]
-    together = chain.draw(loglik, Noise(seeds))
-    alone = torch.cat([chain.draw(loglik[i : i + 1], Noise([seeds[i]])) for i in range(5)])
+    together = chain.sample_posterior(loglik, Noise(seeds))
+    alone = torch.cat([chain.sample_posterior(loglik[i : i + 1], Noise([seeds[i]])) for i in range(5)])
     assert torch.equal(together, alone) and len(set(map(tuple, together.tolist()))) > 1
     assert_close(chain.posterior(loglik)[2:3], chain.posterior(loglik[2:3]), **TOL)
 
 
 def test_topics_are_the_likeliest_of_all_paths(chain: Chain) -> None:
-    texts = torch.tensor(list(product([0, 2], repeat=LENGTH)))  # both topics can say these
+    texts = torch.tensor(list(product([0, 2], repeat=LENGTH)))  # both topics can emit these
     says = (EMISSION[PATHS][None] == texts[:, None]).all(-1).double() * prior(chain)
     second = says @ (PATHS[:, 0] >= 3).double()
-    assert torch.equal(chain.topics(texts), (second > says.sum(1) / 2).long())
-    assert 0 < int(chain.topics(texts).sum()) < len(texts)
+    assert torch.equal(chain.most_likely_topic(texts), (second > says.sum(1) / 2).long())
+    assert 0 < int(chain.most_likely_topic(texts).sum()) < len(texts)
 
 
 def test_an_impossible_text_has_infinite_nll_and_impossible_evidence_a_finite_posterior() -> None:
@@ -104,4 +104,4 @@ def test_faint_evidence_is_as_good_as_strong_evidence(chain: Chain) -> None:
 def test_pick_never_takes_what_has_no_weight() -> None:
     law = torch.tensor([[0.0, 2.0, 0.0, 3.0, 0.0]]).double()
     u = torch.tensor([1e-300, 0.3, 0.399, 0.401, 1 - 2**-53], dtype=torch.float64)
-    assert pick(law.expand(5, -1), u).tolist() == [1, 1, 1, 3, 3]
+    assert sample_index(law.expand(5, -1), u).tolist() == [1, 1, 1, 3, 3]

@@ -1,4 +1,4 @@
-"""Bayes' rule in latents: against enumeration, and by what a true posterior must do."""
+"""Exact posterior in latents: against enumeration, and by identities of a posterior."""
 
 from itertools import product
 
@@ -7,34 +7,34 @@ import torch
 from torch.testing import assert_close
 
 from textflow.noise import Noise
-from textflow.oracle import Atoms, Chain, Exact, World
-from textflow.oracle.worlds import chain, text
-from textflow.paths import Linear
-from textflow.types import Given, Latents
+from textflow.oracle import Chain, ExactPosterior, GaussianAtoms, OracleTask
+from textflow.oracle.worlds import chain_task, text_task
+from textflow.paths import LinearPath
+from textflow.types import Conditioning, Latents
 
-PATH = Linear(scale=2.0, floor=1e-9)
+PATH = LinearPath(noise_scale=2.0, min_one_minus_t=1e-9)
 V, L, D = 3, 3, 2
 
 
 @pytest.fixture(scope="module")
-def tiny() -> Exact:
+def tiny() -> ExactPosterior:
     law = Noise([1]).uniform(V + 1, V)[0] ** 3
     law = law / law.sum(-1, keepdim=True)
-    return Exact(Chain(law[0], law[1:]), Atoms(2 * Noise([2]).normal(V, D)[0].double(), tau=0.5), PATH)
+    return ExactPosterior(Chain(law[0], law[1:]), GaussianAtoms(2 * Noise([2]).normal(V, D)[0].double(), tau=0.5), PATH)
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
-    return chain(0)
+def world() -> OracleTask:
+    return chain_task(0)
 
 
-def noised(world: World, t: float, rows: int = 64) -> tuple[torch.Tensor, Latents]:
-    ids = world.draw(Noise(range(rows)))
-    x = world.codec.latents(ids, Noise(range(1000, 1000 + rows))).double()
+def noised(world: OracleTask, t: float, rows: int = 64) -> tuple[torch.Tensor, Latents]:
+    ids = world.sample(Noise(range(rows)))
+    x = world.codec.sample_latents(ids, Noise(range(1000, 1000 + rows))).double()
     return ids, world.path.mix(x, Noise(range(2000, 2000 + rows)).normal_like(x), t)
 
 
-def enumerate_mean(exact: Exact, z: Latents, t: torch.Tensor) -> tuple[Latents, torch.Tensor]:
+def enumerate_mean(exact: ExactPosterior, z: Latents, t: torch.Tensor) -> tuple[Latents, torch.Tensor]:
     """E[x | z] and gamma by weighing every text; x given z and a text is Gaussian."""
     texts = torch.tensor(list(product(range(V), repeat=L)))
     tau, x = exact.codec.tau, exact.codec.codes[texts]  # [texts, L, d]
@@ -48,7 +48,7 @@ def enumerate_mean(exact: Exact, z: Latents, t: torch.Tensor) -> tuple[Latents, 
 
 
 @pytest.mark.parametrize("times", [[0.5, 0.5, 0.5], [0.1, 0.9, 0.4], [0.0, 0.3, 0.999]], ids=str)
-def test_mean_and_gamma_are_those_of_all_texts(tiny: Exact, times: list[float]) -> None:
+def test_mean_and_gamma_are_those_of_all_texts(tiny: ExactPosterior, times: list[float]) -> None:
     z, t = 2 * Noise([3]).normal(L, D).double(), torch.tensor([times]).double()
     belief = tiny.posterior(z, t)
     mean, gamma = enumerate_mean(tiny, z, t)
@@ -56,13 +56,13 @@ def test_mean_and_gamma_are_those_of_all_texts(tiny: Exact, times: list[float]) 
     assert_close(belief.logits[0].exp(), gamma, rtol=1e-10, atol=1e-12)
 
 
-def test_one_time_a_row_is_that_time_at_every_position(tiny: Exact) -> None:
+def test_one_time_a_row_is_that_time_at_every_position(tiny: ExactPosterior) -> None:
     z, t = Noise([1, 2]).normal(L, D).double(), torch.tensor([0.3, 0.8]).double()
     assert torch.equal(tiny(z, t).mean, tiny.posterior(z, t[:, None].expand(-1, L)).mean)
     assert not torch.isclose(tiny(z, t).mean, tiny(z, t.flip(0)).mean).any()
 
 
-def test_the_belief_has_the_type_of_z_and_is_computed_in_float64(world: World) -> None:
+def test_the_belief_has_the_type_of_z_and_is_computed_in_float64(world: OracleTask) -> None:
     ids, z = noised(world, 0.4)
     low, high = world.denoiser(z.float(), torch.full((64,), 0.4)), world.denoiser(z, torch.full((64,), 0.4).double())
     assert low.mean.dtype == low.logits.dtype == torch.float32 and high.mean.dtype == torch.float64
@@ -70,7 +70,7 @@ def test_the_belief_has_the_type_of_z_and_is_computed_in_float64(world: World) -
 
 
 @pytest.mark.parametrize("t", [0.3, 0.4, 0.5])
-@pytest.mark.parametrize("make", [chain, text], ids=["chain", "text"])
+@pytest.mark.parametrize("make", [chain_task, text_task], ids=["chain", "text"])
 def test_the_posterior_is_calibrated(make, t: float) -> None:
     """P(argmax gamma != y) = E[1 - max gamma], text by text."""
     ids, z = noised(make(1), t, 256)
@@ -80,7 +80,7 @@ def test_the_posterior_is_calibrated(make, t: float) -> None:
     assert 0.02 < float(1 - gamma.amax(-1).mean()) < 0.9, "all is known or nothing: nothing is shown"
 
 
-def test_the_mean_is_calibrated(world: World) -> None:
+def test_the_mean_is_calibrated(world: OracleTask) -> None:
     """E[(x - x_hat) . x_hat] = 0: no multiple of a conditional mean is nearer to the truth."""
     ids, z = noised(world, 0.4, 256)
     mean = world.denoiser(z, torch.full((256,), 0.4).double()).mean
@@ -89,40 +89,44 @@ def test_the_mean_is_calibrated(world: World) -> None:
 
 
 def test_clean_latents_are_read_for_what_they_are() -> None:
-    for world in (chain(0), text(0)):
+    for world in (chain_task(0), text_task(0)):
         ids, z = noised(world, 1.0)
         belief = world.denoiser(z, torch.ones(64).double())
-        assert belief.mean.isfinite().all() and torch.equal(world.codec.readout(z).argmax(-1), ids)
+        assert belief.mean.isfinite().all() and torch.equal(world.codec.decode_logits(z).argmax(-1), ids)
         assert_close(belief.mean, z, rtol=0, atol=1e-9)
 
 
-def test_a_prompt_is_believed_and_tells_of_its_neighbours(world: World) -> None:
+def test_a_prompt_is_believed_and_tells_of_its_neighbours(world: OracleTask) -> None:
     ids, z = noised(world, 0.2)
     fixed = torch.arange(32).expand(64, -1) % 2 == 0
     clean, t = world.codec.encode(ids).double(), torch.full((64,), 0.2).double()
-    told, alone = world.denoiser(z, t, Given(clean=clean, fixed=fixed)), world.denoiser(z, t)
+    told, alone = world.denoiser(z, t, Conditioning(prompt=clean, prompt_mask=fixed)), world.denoiser(z, t)
     assert torch.equal(told.mean[fixed], clean[fixed]) and torch.equal(told.logits.argmax(-1)[fixed], ids[fixed])
     hits = [float((b.logits.argmax(-1) == ids)[~fixed].double().mean()) for b in (told, alone)]
     assert hits[0] > hits[1] + 0.3
-    same = Exact(world.prior, world.codec, PATH)(z, t, Given(clean=clean, fixed=torch.zeros_like(fixed)))
+    same = ExactPosterior(world.prior, world.codec, PATH)(
+        z, t, Conditioning(prompt=clean, prompt_mask=torch.zeros_like(fixed))
+    )
     assert torch.equal(same.mean, alone.mean)
 
 
-def test_the_joint_readout_is_exact_even_in_pure_noise(world: World) -> None:
+def test_the_joint_readout_is_exact_even_in_pure_noise(world: OracleTask) -> None:
     """NLL of joint draws is the entropy of the truth, at t = 0 and along the way; independent draws are far off."""
     n = 256
     entropy = world.prior.initial @ torch.special.entr(world.prior.transition).sum(-1)
     truth = (float(entropy) * 31 + float(torch.special.entr(world.prior.initial).sum())) / 32
     for t in (0.0, 0.4):
         _, z = noised(world, t, n)
-        nll = world.prior.nll(world.exact.joint(z, torch.full((n, 32), t).double(), Noise(range(n)))).mean(1)
+        nll = world.prior.nll(
+            world.exact_posterior.sample_joint(z, torch.full((n, 32), t).double(), Noise(range(n)))
+        ).mean(1)
         assert abs(float(nll.mean()) - truth) < 4 * float(nll.std()) / n**0.5
         gamma = world.denoiser(z, torch.full((n,), t).double()).logits.softmax(-1)
         alone = torch.multinomial(gamma.flatten(0, 1), 1, generator=torch.Generator().manual_seed(0)).view(n, 32)
         assert float(world.prior.nll(alone).mean()) > truth + 1
 
 
-def test_a_row_does_not_depend_on_its_company(world: World) -> None:
+def test_a_row_does_not_depend_on_its_company(world: OracleTask) -> None:
     _, z = noised(world, 0.4, 5)
     t = torch.linspace(0.1, 0.9, 5).double()
     together = world.denoiser(z, t)
@@ -131,7 +135,7 @@ def test_a_row_does_not_depend_on_its_company(world: World) -> None:
         assert_close(together.mean[i : i + 1], alone.mean, rtol=1e-10, atol=1e-11)
 
 
-def test_the_belief_has_the_derivative_of_its_differences(tiny: Exact) -> None:
+def test_the_belief_has_the_derivative_of_its_differences(tiny: ExactPosterior) -> None:
     """d x_hat / d z, which stiffness is measured by."""
     z, t = Noise([4]).normal(L, D).double(), torch.tensor([0.5]).double()
     push = Noise([5]).normal(L, D).double()

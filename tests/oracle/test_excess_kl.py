@@ -1,4 +1,4 @@
-"""Scores where the answer is known: other chains, true texts, repeated tokens."""
+"""Excess KL of samples with known scores: other chains, true texts, repeated tokens."""
 
 import math
 
@@ -6,26 +6,26 @@ import pytest
 import torch
 
 from textflow.noise import Noise
-from textflow.oracle import Chain, World, Yardstick
-from textflow.oracle.excess_kl import entropy, meant, measure
-from textflow.oracle.imperfect import underfit
-from textflow.oracle.worlds import chain, topic
+from textflow.oracle import Chain, ExcessKLScorer, OracleTask
+from textflow.oracle.excess_kl import legal_transitions, miller_madow_entropy, sample_statistics
+from textflow.oracle.imperfect import forget_context
+from textflow.oracle.worlds import chain_task, topic_task
 
 N = 512
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
-    return chain(0)
+def world() -> OracleTask:
+    return chain_task(0)
 
 
 @pytest.fixture(scope="module")
-def yard(world: World) -> Yardstick:
-    return Yardstick(world.prior, world.truths(N))
+def yard(world: OracleTask) -> ExcessKLScorer:
+    return ExcessKLScorer(world.prior, world.reference_samples(N))
 
 
 def texts(prior: Chain, n: int = N, first: int = 7000) -> torch.Tensor:
-    return prior.draw(torch.zeros(n, 32, prior.vocab).double(), Noise(range(first, first + n)))
+    return prior.sample_posterior(torch.zeros(n, 32, prior.vocab_size).double(), Noise(range(first, first + n)))
 
 
 def once(n: int) -> torch.Tensor:
@@ -34,31 +34,31 @@ def once(n: int) -> torch.Tensor:
 
 def test_entropy_counts_and_corrects() -> None:
     cells = torch.tensor([[5, 5], [9, 7]])
-    assert float(entropy(cells, once(2))) == pytest.approx(1.5 * math.log(2) + 2 / 8, abs=1e-12)
+    assert float(miller_madow_entropy(cells, once(2))) == pytest.approx(1.5 * math.log(2) + 2 / 8, abs=1e-12)
     twice = torch.tensor([[0.0], [2.0]]).double()  # the second text alone
-    assert float(entropy(cells, twice)) == pytest.approx(math.log(2) + 1 / 8, abs=1e-12)
+    assert float(miller_madow_entropy(cells, twice)) == pytest.approx(math.log(2) + 1 / 8, abs=1e-12)
     fair = (Noise([0]).uniform(4000, 1)[0] * 32).long()
-    assert float(entropy(fair, once(4000))) == pytest.approx(math.log(32), abs=4 * (31 / 2) ** 0.5 / 4000)
+    assert float(miller_madow_entropy(fair, once(4000))) == pytest.approx(math.log(32), abs=4 * (31 / 2) ** 0.5 / 4000)
 
 
-def test_true_texts_have_no_excess(world: World, yard: Yardstick) -> None:
+def test_true_texts_have_no_excess(world: OracleTask, yard: ExcessKLScorer) -> None:
     score = yard.score(texts(world.prior), Noise([1]))
     for name in ("xkl2", "xkl3"):
         low, high = score.interval(name)
         assert low - 0.003 < 0 < high + 0.003 and high - low < 0.03
     assert score.illegal == pytest.approx(0.01 * (1 - 3.8 / 32), abs=0.003)  # the smoothing, off the successors
-    assert not score.collapsed and score.rank == score.xkl3
+    assert not score.collapsed and score.ranking_key == score.xkl3
 
 
-def test_kl2_is_the_divergence_of_a_chain_from_the_truth(world: World, yard: Yardstick) -> None:
-    q, p = underfit(world.prior, 0.1), world.prior
+def test_kl2_is_the_divergence_of_a_chain_from_the_truth(world: OracleTask, yard: ExcessKLScorer) -> None:
+    q, p = forget_context(world.prior, 0.1), world.prior
     exact = float(q.initial @ (q.transition * (q.transition / p.transition).log()).sum(-1)) * 31 / 32
     score = yard.score(texts(q), Noise([2]))
-    assert score.xkl2 == pytest.approx(exact, abs=4 * score.spread["xkl2"]) and score.spread["xkl2"] < exact / 10
+    assert score.xkl2 == pytest.approx(exact, abs=4 * score.std_error["xkl2"]) and score.std_error["xkl2"] < exact / 10
     assert exact > 0.14
 
 
-def test_kl3_sees_what_kl2_cannot(yard: Yardstick, world: World) -> None:
+def test_kl3_sees_what_kl2_cannot(yard: ExcessKLScorer, world: OracleTask) -> None:
     """Texts that take up every other step of two chains: pairs look alike everywhere, triples do not."""
     a, b = texts(world.prior), texts(world.prior, first=99_000)
     mixed = torch.stack([a, b], -1).flatten(1)[:, :32]
@@ -66,45 +66,45 @@ def test_kl3_sees_what_kl2_cannot(yard: Yardstick, world: World) -> None:
     assert score.xkl3 > score.xkl2 + 0.5 > 1
 
 
-def test_topics_are_counted_apart(world: World) -> None:
+def test_topics_are_counted_apart(world: OracleTask) -> None:
     """Texts whose topic changes in the middle are legal in no one topic."""
-    four = topic(0)
-    yard = Yardstick(four.prior, four.truths(N))
+    four = topic_task(0)
+    yard = ExcessKLScorer(four.prior, four.reference_samples(N))
     a, b = texts(four.prior), texts(four.prior, first=99_000)
     torn = torch.cat([a[:, :16], b[:, 16:]], 1)
     true, score = yard.score(a), yard.score(torn)
     assert abs(true.xkl2) < 0.02 and score.xkl2 > 0.5 and score.illegal > true.illegal + 0.15
-    kinds = four.prior.topics(a)
-    parts = [measure(four.prior, a[kinds == k], once(int((kinds == k).sum()))) for k in range(4)]
+    kinds = four.prior.most_likely_topic(a)
+    parts = [sample_statistics(four.prior, a[kinds == k], once(int((kinds == k).sum()))) for k in range(4)]
     assert sum(int((kinds == k).sum()) for k in range(4)) == N and len(parts) == 4
     share = torch.bincount(kinds).double() / N
     inside = sum(float(w * (p[2, 0] - p[0, 0])) for w, p in zip(share, parts, strict=True))  # -sum of entropies
     spread = float(torch.special.entr(share).sum()) + 3 / (2 * N)  # H(topic), corrected
     assert true.kl2 == pytest.approx(true.nll + inside - spread / 32, abs=1e-9)
-    table = meant(four.prior)
+    table = legal_transitions(four.prior)
     assert table.shape == (4, 24, 24) and int(table.sum()) > int(table.any(0).sum()) > int(table[0].sum()) + 100
 
 
-def test_repeated_tokens_are_not_ranked(world: World, yard: Yardstick) -> None:
-    ids = world.generator().sample(list(range(4)), 1).ids
+def test_repeated_tokens_are_not_ranked(world: OracleTask, yard: ExcessKLScorer) -> None:
+    ids = world.make_generator().sample(list(range(4)), 1).ids
     score = yard.score(ids[:1].expand(N, -1))
     assert score.h1 == 0 and score.collapsed
     with pytest.raises(ValueError, match="repeat one token"):
-        _ = score.rank
+        _ = score.ranking_key
 
 
-def test_the_spread_is_that_of_repeated_samples(world: World, yard: Yardstick) -> None:
+def test_the_spread_is_that_of_repeated_samples(world: OracleTask, yard: ExcessKLScorer) -> None:
     scores = [yard.score(texts(world.prior, first=10_000 * i)) for i in range(1, 13)]
-    spread = yard.score(texts(world.prior), Noise([3])).spread
+    spread = yard.score(texts(world.prior), Noise([3])).std_error
     for name, most in (("nll", 2), ("h1", 2), ("illegal", 2), ("kl2", 4)):
         seen = float(torch.tensor([getattr(score, name) for score in scores]).std())
         assert 0.5 < spread[name] / seen < most  # 12 samples: the ratio's SD is .22; of the truth's kl2 it is too wide
 
 
-def test_wrong_uses_are_refused(world: World, yard: Yardstick) -> None:
+def test_wrong_uses_are_refused(world: OracleTask, yard: ExcessKLScorer) -> None:
     with pytest.raises(ValueError, match="at least 3 true samples"):
-        Yardstick(world.prior, world.truths(8, count=2))
+        ExcessKLScorer(world.prior, world.reference_samples(8, num_samples=2))
     with pytest.raises(ValueError, match="as many and as long"):
         yard.score(texts(world.prior, 8))
-    with pytest.raises(ValueError, match="no spread of 'nll'"):
+    with pytest.raises(ValueError, match="no std_error of 'nll'"):
         yard.score(texts(world.prior)).interval("nll")

@@ -1,4 +1,4 @@
-"""Students of exact teachers: how near they come to the flow map, and what a one-step student is."""
+"""Students of exact teachers: distance to the flow map, and properties of a one-step student."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from textflow.diagnostics.facets import facets
-from textflow.diagnostics.residual import Terminal, channel_blur
-from textflow.diagnostics.tube import positions, tube
+from textflow.diagnostics.facets import nearest_facets
+from textflow.diagnostics.residual import TerminalPosterior, channel_blur
+from textflow.diagnostics.tube import evaluate_tube_law, tube_positions
 from textflow.distill.targets import (
     Consistency,
     Eulerian,
@@ -21,27 +21,27 @@ from textflow.distill.targets import (
     Target,
 )
 from textflow.noise import Noise
-from textflow.objectives.row_indices import places
-from textflow.oracle import Atoms, Chain, Exact
-from textflow.oracle.worlds import normal, sphere
-from textflow.paths import Linear
+from textflow.objectives.row_indices import row_indices
+from textflow.oracle import Chain, ExactPosterior, GaussianAtoms
+from textflow.oracle.worlds import normalise_codes, standard_normal
+from textflow.paths import LinearPath
 from textflow.schedules import Uniform
-from textflow.types import Given, Latents, Posterior, Times
+from textflow.types import Conditioning, Latents, Posterior, Times
 
-PATH = Linear(2.0, 1e-3)
+PATH = LinearPath(2.0, 1e-3)
 
 
-def world(vocab: int, dim: int, tau: float, spread: float = 1.0) -> Exact:
+def world(vocab: int, dim: int, tau: float, spread: float = 1.0) -> ExactPosterior:
     """Texts of one token, all alike often."""
     alike = torch.full((vocab,), 1 / vocab).double()
-    codes = spread * sphere(normal(Noise([1]), vocab, dim)).double()
-    return Exact(Chain(alike, alike.expand(vocab, -1).contiguous()), Atoms(codes, tau), PATH)
+    codes = spread * normalise_codes(standard_normal(Noise([1]), vocab, dim)).double()
+    return ExactPosterior(Chain(alike, alike.expand(vocab, -1).contiguous()), GaussianAtoms(codes, tau), PATH)
 
 
-def draw(law: Exact, rows: int, seed: int) -> Latents:
+def draw(law: ExactPosterior, rows: int, seed: int) -> Latents:
     """Latents of texts, float64."""
     gen = torch.Generator().manual_seed(seed)
-    ids = torch.randint(law.codec.vocab, (rows, 1), generator=gen)
+    ids = torch.randint(law.codec.vocab_size, (rows, 1), generator=gen)
     return law.codec.codes[ids] + law.codec.tau * torch.randn(rows, 1, law.dim, generator=gen).double()
 
 
@@ -54,8 +54,8 @@ class Student(nn.Module):
         sizes = [(dim + 2, width), (width, width), (width, dim)]
         self.layers = nn.ModuleList(nn.Linear(*size) for size in sizes).double()
 
-    def forward(self, z: Latents, t: Times, given: Given = Given()) -> Posterior:
-        until = torch.ones_like(t) if given.until is None else given.until
+    def forward(self, z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior:
+        until = torch.ones_like(t) if cond.end_time is None else cond.end_time
         x = torch.cat([z, t[:, None, None].expand(*z.shape[:2], 1), until[:, None, None].expand(*z.shape[:2], 1)], -1)
         for layer in self.layers[:-1]:
             x = torch.tanh(layer(x))
@@ -76,8 +76,8 @@ def fit(student: Student, lesson: Callable[[int], tuple[Latents, Latents]], step
 
 
 @torch.no_grad()
-def ends(law: Exact, z: Latents, s: Times, u: Times, steps: int = 100) -> Latents:
-    """Where the teacher's ODE goes, by Heun's rule."""
+def ends(law: ExactPosterior, z: Latents, s: Times, u: Times, steps: int = 100) -> Latents:
+    """End point of the teacher's ODE, by Heun's rule."""
     for i in range(steps):
         t, then = (s + (u - s) * k / steps for k in (i, i + 1))
         first = PATH.velocity(z, law(z, t).mean, t)
@@ -92,7 +92,7 @@ def ends(law: Exact, z: Latents, s: Times, u: Times, steps: int = 100) -> Latent
 LAW = world(2, 1, tau=0.5)
 ROWS, STEPS = 128, 700
 STEPWISE: list[Target] = [Progressive(4), SalimansHo("one")]
-ANYWHERE: list[Target] = [SemiGroup(), Eulerian(floor=0.1), Lagrangian(project=False), MeanFlow()]
+ANYWHERE: list[Target] = [SemiGroup(), Eulerian(min_one_minus_t=0.1), Lagrangian(project_to_simplex=False), MeanFlow()]
 
 
 def spans(target: Target | None, seed: int, rows: int = ROWS) -> tuple[Times, Times]:
@@ -107,7 +107,7 @@ def spans(target: Target | None, seed: int, rows: int = ROWS) -> tuple[Times, Ti
     return 0.95 * low, 0.95 * high
 
 
-def state(s: Times, seed: int, law: Exact = LAW) -> Latents:
+def state(s: Times, seed: int, law: ExactPosterior = LAW) -> Latents:
     x = draw(law, len(s), seed)
     return PATH.mix(x, torch.randn(x.shape, generator=torch.Generator().manual_seed(seed + 1)).double(), s)
 
@@ -118,27 +118,27 @@ def miss(student: Student, target: Target | None) -> float:
     u = torch.ones_like(u) if isinstance(target, Consistency) else u
     z = state(s, 10**6)
     with torch.no_grad():
-        found = PATH.step(z, student(z, s, Given(until=u)).mean, s, u)
+        found = PATH.step(z, student(z, s, Conditioning(end_time=u)).mean, s, u)
     return float((found - ends(LAW, z, s, u)).square().mean().sqrt())
 
 
 def never(rows: int) -> Tensor:
-    return places(torch.zeros(rows, dtype=torch.bool))
+    return row_indices(torch.zeros(rows, dtype=torch.bool))
 
 
 def taught(target: Target) -> Student:
-    """A student that saw nothing but the target."""
+    """Student trained only on the target."""
     student, instant = Student(1), target in ANYWHERE
 
     def lesson(step: int) -> tuple[Latents, Latents]:
         s, u = spans(target, step)
         z = state(s, 2 * step)
         times = target.times(s, u, Uniform())
-        made = target(LAW, student, PATH, z, times, Given(), never(ROWS))  # type: ignore[arg-type]
-        told = Given(until=torch.ones_like(u) if isinstance(target, Consistency) else u)
-        guess, goal = (made.guess or student(z, s, told)).mean, made.goal
+        made = target(LAW, student, PATH, z, times, Conditioning(), never(ROWS))  # type: ignore[arg-type]
+        told = Conditioning(end_time=torch.ones_like(u) if isinstance(target, Consistency) else u)
+        guess, goal = (made.prediction or student(z, s, told)).mean, made.x0_target
         if instant:  # rows of no length are the teacher's
-            guess = torch.cat([guess, student(z, s, Given(until=s)).mean])
+            guess = torch.cat([guess, student(z, s, Conditioning(end_time=s)).mean])
             goal = torch.cat([goal, LAW(z, s).mean])
         return guess, goal
 
@@ -147,7 +147,7 @@ def taught(target: Target) -> Student:
 
 
 def allowed(target: Target) -> float:
-    """The error of the same class, at the same price, where it is shown the flow map itself."""
+    """The error of the same class, at the same price, if trained on the flow map itself."""
     student = Student(1)
 
     def lesson(step: int) -> tuple[Latents, Latents]:
@@ -155,7 +155,7 @@ def allowed(target: Target) -> float:
         u = torch.ones_like(u) if isinstance(target, Consistency) else u
         z = state(s, 2 * step)
         a, b = PATH.step(z, 0 * z, s, u), PATH.step(0 * z, 0 * z + 1, s, u)
-        return student(z, s, Given(until=u)).mean, (ends(LAW, z, s, u, 20) - a) / b.clamp_min(1e-3)
+        return student(z, s, Conditioning(end_time=u)).mean, (ends(LAW, z, s, u, 20) - a) / b.clamp_min(1e-3)
 
     fit(student, lesson, STEPS)
     return miss(student, target)
@@ -173,14 +173,14 @@ def test_a_student_comes_as_near_to_the_flow_map_as_its_class_can(target: Target
 
 def last_step(start: float) -> dict[str, Any]:
     """A student of the step from `start` to the text, its teacher walks by 4 substeps; codes whose clouds overlap."""
-    law, target = world(32, 4, tau=1.0), Progressive(4, "even")
+    law, target = world(32, 4, tau=1.0), Progressive(4, "quantile")
     student, rows = Student(4, 96), 256
 
     def shown(rows: int, seed: int) -> tuple[Latents, Latents, Latents]:
         s = torch.full((rows,), start).double()
         x, z = draw(law, rows, seed), state(s, seed, law)
         times = target.times(s, torch.ones_like(s), Uniform())
-        return x, z, target(law, law, PATH, z, times, Given(), never(rows)).goal
+        return x, z, target(law, law, PATH, z, times, Conditioning(), never(rows)).x0_target
 
     def lesson(step: int) -> tuple[Latents, Latents]:
         _, z, goal = shown(rows, 2 * step)
@@ -198,10 +198,10 @@ def rms(x: Tensor) -> float:
 
 
 def test_a_one_step_student_is_the_terminal_posterior_mean() -> None:
-    """Its target is the last guess of the teacher's walk, which it misses by little beside what that misses."""
+    """Its target is the last prediction of the teacher's rollout; its error is small relative to the teacher's."""
     made = last_step(0.7)
     law, z, goal = made["law"], made["z"], made["goal"]
-    times = Progressive(4, "even").times(torch.tensor([0.7]).double(), torch.ones(1).double(), Uniform())[0]
+    times = Progressive(4, "quantile").times(torch.tensor([0.7]).double(), torch.ones(1).double(), Uniform())[0]
     for t, u in zip(times[:-1].tolist(), times[1:].tolist(), strict=True):
         belief = law(z, torch.full((len(z),), t).double()).mean
         z = PATH.step(z, belief, t, u)
@@ -213,8 +213,8 @@ def test_its_flips_are_the_tubes() -> None:
     """Where the blur is small beside the margins: .103 measured, .115 by the law."""
     made = last_step(0.95)
     law, x = made["law"], made["x"]
-    met = Terminal(x, made["z"], Posterior(made["guess"]), torch.ones(x.shape[:2], dtype=torch.bool), 0.95)
-    facet = facets(law.codec.readout, x, met.residual, 31)
-    seen = positions(law.codec.readout, met, PATH, facet, Noise(range(len(x))), draws=1)
-    found = tube(seen, 0.95, channel_blur(PATH, 0.95), len(x), draws=1)
-    assert found.observed == pytest.approx(found.linear, rel=0.15) and found.observed > 0.05
+    met = TerminalPosterior(x, made["z"], Posterior(made["guess"]), torch.ones(x.shape[:2], dtype=torch.bool), 0.95)
+    facet = nearest_facets(law.codec.decode_logits, x, met.residual, 31)
+    seen = tube_positions(law.codec.decode_logits, met, PATH, facet, Noise(range(len(x))), num_draws=1)
+    found = evaluate_tube_law(seen, 0.95, channel_blur(PATH, 0.95), len(x), num_draws=1)
+    assert found.observed == pytest.approx(found.predicted, rel=0.15) and found.observed > 0.05

@@ -1,22 +1,22 @@
-"""The worlds are what they say, and a Generator runs on them as on a trained denoiser."""
+"""Oracle tasks match their description, and a Generator runs on them as on a trained denoiser."""
 
 import pytest
 import torch
 from torch.testing import assert_close
 
 from textflow.noise import Noise, sample_seeds
-from textflow.oracle import WORLDS, Yardstick
-from textflow.readouts import FromBelief
+from textflow.oracle import ORACLE_TASKS, ExcessKLScorer
+from textflow.readouts import FromPosterior
 from textflow.samplers import Euler, Reinject, Sampler
 from textflow.schedules import LogitNormal
 
-NAMES = list(WORLDS)
+NAMES = list(ORACLE_TASKS)
 TUNED = LogitNormal(-0.2, 0.4)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_laws_are_laws_and_the_first_token_is_like_all_others(name: str) -> None:
-    prior = WORLDS[name](0).prior
+    prior = ORACLE_TASKS[name](0).prior
     assert_close(prior.transition.sum(-1), torch.ones(len(prior.initial)).double(), rtol=0, atol=1e-12)
     assert_close(prior.initial @ prior.transition, prior.initial, rtol=0, atol=1e-12)
     assert float(prior.initial.sum()) == pytest.approx(1, abs=1e-12) and bool((prior.initial > 0).all())
@@ -27,9 +27,13 @@ def test_laws_are_laws_and_the_first_token_is_like_all_others(name: str) -> None
     ("chain", 32, 16, 0.0, 1), ("text", 64, 40, 0.3, 1), ("topic", 24, 16, 0.0, 4),
 ])  # fmt: skip
 def test_sizes(name: str, vocab: int, dim: int, tau: float, topics: int) -> None:
-    world = WORLDS[name](0)
-    assert (world.codec.vocab, world.codec.dim, world.codec.tau) == (vocab, dim, tau) and world.prior.vocab == vocab
-    assert int(world.prior.topic.max()) + 1 == topics and world.codec.ready
+    world = ORACLE_TASKS[name](0)
+    assert (world.codec.vocab_size, world.codec.dim, world.codec.tau) == (
+        vocab,
+        dim,
+        tau,
+    ) and world.prior.vocab_size == vocab
+    assert int(world.prior.topic.max()) + 1 == topics and world.codec.is_trained
     assert_close(world.codec.codes.norm(dim=-1), torch.full((vocab,), dim**0.5), rtol=1e-6, atol=0)
     branches = world.prior.legal.sum(-1)
     assert int(branches.min()) >= 1 and int(branches.max()) <= (16 if name == "text" else 4)
@@ -37,8 +41,8 @@ def test_sizes(name: str, vocab: int, dim: int, tau: float, topics: int) -> None
 
 @pytest.mark.parametrize("name", NAMES)
 def test_true_texts_have_the_entropy_of_their_world(name: str) -> None:
-    world = WORLDS[name](0)
-    ids = world.draw(Noise(range(256)))
+    world = ORACLE_TASKS[name](0)
+    ids = world.sample(Noise(range(256)))
     assert ids.shape == (256, 32)
     nll = world.prior.nll(ids)
     rate = float(world.prior.initial @ torch.special.entr(world.prior.transition).sum(-1))
@@ -48,49 +52,52 @@ def test_true_texts_have_the_entropy_of_their_world(name: str) -> None:
 
 
 def test_worlds_of_one_seed_are_one_and_of_two_seeds_are_two() -> None:
-    for make in WORLDS.values():
+    for make in ORACLE_TASKS.values():
         assert torch.equal(make(3).prior.transition, make(3).prior.transition)
         assert not torch.equal(make(3).prior.transition, make(4).prior.transition)
         assert not torch.equal(make(3).codec.codes, make(4).codec.codes)
 
 
 def test_noisy_latents_lie_around_the_codes_and_are_their_seeds() -> None:
-    world = WORLDS["text"](0)
-    ids = world.draw(Noise(range(64)))
-    x = world.codec.latents(ids, Noise(range(64)))
+    world = ORACLE_TASKS["text"](0)
+    ids = world.sample(Noise(range(64)))
+    x = world.codec.sample_latents(ids, Noise(range(64)))
     assert float((x - world.codec.encode(ids)).std()) == pytest.approx(0.3, rel=0.01)
-    assert torch.equal(x[5:6], world.codec.latents(ids[5:6], Noise([5])))
-    assert torch.equal(world.codec.readout(x).argmax(-1), ids)
+    assert torch.equal(x[5:6], world.codec.sample_latents(ids[5:6], Noise([5])))
+    assert torch.equal(world.codec.decode_logits(x).argmax(-1), ids)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_more_steps_bring_samples_to_the_truth(name: str) -> None:
-    world, n = WORLDS[name](0), 128
-    generator, yard = world.generator(grid=TUNED), Yardstick(world.prior, world.truths(n))
+    world, n = ORACLE_TASKS[name](0), 128
+    generator, yard = (
+        world.make_generator(sampling_schedule=TUNED),
+        ExcessKLScorer(world.prior, world.reference_samples(n)),
+    )
     scores = [yard.score(generator.sample(sample_seeds(0, 0, n), steps).ids) for steps in (2, 4, 16)]
     nll = [score.nll for score in scores]
     assert nll[0] > nll[1] + 0.3 > nll[2] + 0.4 and scores[2].xkl2 < 0.05
 
 
 def test_one_step_of_the_ode_repeats_one_token() -> None:
-    """At t = 0 the mean knows nothing of z."""
-    for make in WORLDS.values():
-        ids = make(0).generator().sample([1, 2, 3], 1).ids
+    """At t = 0 the mean does not depend on z."""
+    for make in ORACLE_TASKS.values():
+        ids = make(0).make_generator().sample([1, 2, 3], 1).ids
         assert ids.shape == (3, 32) and len(ids.unique()) == 1
 
 
 def test_the_grid_matters_more_than_the_readout() -> None:
-    world, n = WORLDS["chain"](0), 128
-    seeds, yard = sample_seeds(0, 0, n), Yardstick(world.prior, world.truths(n))
-    official = yard.score(world.generator().sample(seeds, 4).ids)
-    tuned = yard.score(world.generator(grid=TUNED).sample(seeds, 4).ids)
-    likeliest = yard.score(world.generator(FromBelief(), grid=TUNED).sample(seeds, 4).ids)
+    world, n = ORACLE_TASKS["chain"](0), 128
+    seeds, yard = sample_seeds(0, 0, n), ExcessKLScorer(world.prior, world.reference_samples(n))
+    official = yard.score(world.make_generator().sample(seeds, 4).ids)
+    tuned = yard.score(world.make_generator(sampling_schedule=TUNED).sample(seeds, 4).ids)
+    likeliest = yard.score(world.make_generator(FromPosterior(), sampling_schedule=TUNED).sample(seeds, 4).ids)
     assert official.xkl2 > 1.2 > 0.3 > tuned.xkl2 > likeliest.xkl2
 
 
 @pytest.mark.parametrize("sampler", [Euler(), Reinject(1.5)], ids=str)
 def test_a_batch_gives_the_ids_of_its_samples_one_by_one(sampler: Sampler) -> None:
-    generator, seeds = WORLDS["topic"](0).generator(grid=TUNED), [11, 5, 902, 7, 7]
+    generator, seeds = ORACLE_TASKS["topic"](0).make_generator(sampling_schedule=TUNED), [11, 5, 902, 7, 7]
     together = generator.sample(seeds, 4, sampler).ids
     alone = torch.cat([generator.sample([seed], 4, sampler).ids for seed in seeds])
     assert torch.equal(together, alone) and len({tuple(row) for row in together.tolist()}) == 4

@@ -5,9 +5,9 @@ import torch
 from torch.testing import assert_close
 
 from tests.helpers.recordings import error, recorded
-from textflow.paths import Linear
+from textflow.paths import LinearPath
 
-PATH = Linear(scale=2.0)
+PATH = LinearPath(noise_scale=2.0)
 
 
 def double(*shape: int) -> torch.Tensor:
@@ -19,7 +19,9 @@ def test_velocities_are_the_published_ones() -> None:
     data, meta = recorded("elf_optim")
     floor = meta["config"].get("t_eps", 0.05)  # the published default
     assert (data["vx.t"] > 1 - floor).any(), "no time beyond the floor is recorded"
-    assert error(Linear(floor=floor).velocity(data["vx.z"], data["vx.x"], data["vx.t"]), data["vx.v"]) < 1e-6
+    assert (
+        error(LinearPath(min_one_minus_t=floor).velocity(data["vx.z"], data["vx.x"], data["vx.t"]), data["vx.v"]) < 1e-6
+    )
 
 
 @pytest.mark.parametrize("t", [0.0, 0.3, 0.7, 0.97, 0.9999])

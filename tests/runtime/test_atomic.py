@@ -9,20 +9,20 @@ from stat import S_IMODE
 import pytest
 import torch
 
-from textflow.runtime.atomic import HELD, beside, replace, replace_text
+from textflow.runtime.atomic import LOCK_NAME, atomic_write, atomic_write_text, temporary_path
 from textflow.training.weights import write_weights
 
 KILLED = """
 import os, sys
 from pathlib import Path
-from textflow.runtime.atomic import replace
+from textflow.runtime.atomic import atomic_write
 
 def write(path):
     path.write_text("half")
     (path.parent / ".tmpofYdfg").write_text("what safetensors writes first")
     os.kill(os.getpid(), 9)
 
-replace(Path(sys.argv[1]), write)
+atomic_write(Path(sys.argv[1]), write)
 """
 
 
@@ -37,10 +37,10 @@ def kill(path: Path) -> None:
 
 def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
-    with beside(path) as one, beside(path) as two:
+    with temporary_path(path) as one, temporary_path(path) as two:
         assert one != two
         one.write_text("one")
-        replace_text(path, "another")
+        atomic_write_text(path, "another")
         assert one.read_text() == "one" and path.read_text() == "another"
     assert names(tmp_path) == ["file.txt"]
 
@@ -50,25 +50,25 @@ def test_a_link_in_the_place_of_an_unfinished_file_is_not_followed(tmp_path: Pat
     precious.write_text("precious")
     for name in (".file.txt.tmp", f".file.txt.{os.getpid()}-{'0' * 16}.tmp"):
         (tmp_path / name).symlink_to(precious)
-    replace_text(path, "new")
+    atomic_write_text(path, "new")
     assert precious.read_text() == "precious" and path.read_text() == "new" and not path.is_symlink()
 
 
 def test_a_linked_folder_in_its_place_is_not_emptied(tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
-    for name in (HELD, "precious.txt"):
+    for name in (LOCK_NAME, "precious.txt"):
         (other / name).touch()
     (tmp_path / f".file.txt.1-{'0' * 16}.tmp").symlink_to(other)
-    replace_text(tmp_path / "file.txt", "new")
-    assert names(other) == [HELD, "precious.txt"]
+    atomic_write_text(tmp_path / "file.txt", "new")
+    assert names(other) == [LOCK_NAME, "precious.txt"]
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o002, 0o077])
 def test_a_file_has_the_rights_of_the_umask(tmp_path: Path, mask: int) -> None:
     before = os.umask(mask)
     try:
-        replace_text(tmp_path / "text", "text")
+        atomic_write_text(tmp_path / "text", "text")
         write_weights(tmp_path / "weights", {"a": torch.zeros(2)}, {})
     finally:
         os.umask(before)
@@ -84,10 +84,10 @@ def test_what_cannot_be_written_leaves_the_file_and_nothing_else(tmp_path: Path)
         raise OSError(28, "No space left on device", str(made))
 
     with pytest.raises(OSError, match="No space left") as found:
-        replace(path, write)
+        atomic_write(path, write)
     assert found.value.filename == str(path) and path.read_text() == "before" and names(tmp_path) == ["file.txt"]
     with pytest.raises(FileNotFoundError) as missing:
-        replace_text(tmp_path / "gone" / "file.txt", "new")
+        atomic_write_text(tmp_path / "gone" / "file.txt", "new")
     assert missing.value.filename == str(tmp_path / "gone" / "file.txt")
 
 
@@ -98,13 +98,13 @@ def test_what_killed_writers_leave_goes_with_the_next_file(tmp_path: Path) -> No
     kill(tmp_path / "second.txt")
     assert len(names(tmp_path)) == 1
     (tmp_path / ".mine.tmp").touch()
-    with beside(tmp_path / "third.txt") as held:
+    with temporary_path(tmp_path / "third.txt") as held:
         held.write_text("third")
-        replace_text(tmp_path / "first.txt", "whole")
+        atomic_write_text(tmp_path / "first.txt", "whole")
         assert held.read_text() == "third"
     assert names(tmp_path) == [".mine.tmp", "first.txt"]
 
 
 def test_a_long_name_is_no_error(tmp_path: Path) -> None:
-    replace_text(tmp_path / ("\u00e9" * 120), "text")
+    atomic_write_text(tmp_path / ("\u00e9" * 120), "text")
     assert (tmp_path / ("\u00e9" * 120)).read_text() == "text"

@@ -1,23 +1,24 @@
 """Rows that are settled take no further passes, and nobody else notices."""
 
+from typing import Any
+
 import pytest
 import torch
 
 from textflow.escapes import Commit
 from textflow.noise import Noise
-from textflow.paths import Linear
-from textflow.samplers import EarlyStop, Euler, Trace, sample
-from textflow.samplers.early_exit import Watched
+from textflow.paths import LinearPath
+from textflow.samplers import EarlyExit, Euler, Trace, sample
 from textflow.types import Latents, Logits, Posterior
 
-PATH = Linear(scale=1.0, floor=1e-9)
+PATH = LinearPath(noise_scale=1.0, min_one_minus_t=1e-9)
 TIMES = [i / 8 for i in range(9)]
 SPEED = torch.tensor([40.0, 6.0, 0.1])  # the lead of row b is SPEED[b] t
 
 
-def net(z: Latents, t: float, prev: Latents | None = None) -> Posterior:
+def net(z: Latents, t: float, self_cond: Latents | None = None, *_: object) -> Posterior:
     """Row by row, coordinate by coordinate; the last coordinate carries the row's speed and does not move."""
-    moved = torch.tanh(z + t) + (0 if prev is None else 0.1 * prev)
+    moved = torch.tanh(z + t) + (0 if self_cond is None else 0.1 * self_cond)
     return Posterior(torch.cat([moved[..., :-1], z[..., -1:]], -1))
 
 
@@ -31,16 +32,41 @@ def start() -> Latents:
     return torch.cat([z[..., :-1], SPEED[:, None, None].expand(3, 5, 1).double()], -1)
 
 
-def run(rule: EarlyStop, z: Latents | None = None) -> tuple[Watched, Trace]:
-    watched, z = rule.watch(net, tokens), start() if z is None else z
-    return watched, sample(watched, Euler(), PATH, TIMES, z, Noise(range(len(z))))
+class Exiting:
+    """A denoiser with early exit; `rows` are those that the net evaluated, a call."""
+
+    def __init__(self, rule: EarlyExit, logits: Any = tokens) -> None:
+        self.rule, self.logits, self.rows = rule, logits, list[int]()
+
+    def __call__(
+        self, z: Latents, t: float, self_cond: Latents | None = None, t_next: float | None = None, carry: Any = None
+    ) -> Posterior:
+        self.rows.append(0)
+        return self.rule(self.net, self.logits, PATH, z, t, self_cond, t_next, carry)
+
+    def net(self, z: Latents, t: float, self_cond: Latents | None = None, *_: object) -> Posterior:
+        self.rows[-1] = len(z)
+        return net(z, t, self_cond)
+
+    def calls(self, zs: list[Latents], times: list[float]) -> list[Posterior]:
+        """Calls in a row, each with what the one before carried."""
+        beliefs, carry = list[Posterior](), None
+        for z, t in zip(zs, times, strict=True):
+            beliefs.append(self(z, t, carry=carry))
+            carry = beliefs[-1].carry
+        return beliefs
+
+
+def run(rule: EarlyExit, z: Latents | None = None) -> tuple[Exiting, Trace]:
+    exiting, z = Exiting(rule), start() if z is None else z
+    return exiting, sample(exiting, Euler(), PATH, TIMES, z, Noise(range(len(z))))
 
 
 def test_each_row_stops_after_its_own_patience() -> None:
     """The lead is 40 t, 6 t, .1 t: at least 2 from t = 1/8, from t = 3/8, never."""
-    watched, trace = run(EarlyStop(lead=2.0, patience=2))
+    watched, trace = run(EarlyExit(margin=2.0, patience=2))
     #  t        0  1/8 1/4 3/8 1/2 5/8 3/4 7/8
-    assert watched.passes == [3, 3, 3, 2, 2, 1, 1, 1]
+    assert watched.rows == [3, 3, 3, 2, 2, 1, 1, 1]
     for row, last in ((0, 2), (1, 4)):
         for belief in trace.beliefs[last:]:
             assert torch.equal(belief.mean[row], trace.beliefs[last].mean[row])
@@ -50,10 +76,9 @@ def test_each_row_stops_after_its_own_patience() -> None:
 
 def test_patience_asks_for_calls_in_a_row() -> None:
     settled = iter([True, False, True, True, True])
-    watched = EarlyStop(lead=1.0, patience=2).watch(net, lambda z, t, belief: says(z, next(settled)))
-    for _ in range(5):
-        watched(start()[:1], 0.5)
-    assert watched.passes == [1, 1, 1, 1, 0]
+    watched = Exiting(EarlyExit(margin=1.0, patience=2), lambda z, t, belief: says(z, next(settled)))
+    watched.calls([start()[:1]] * 5, [0.5] * 5)
+    assert watched.rows == [1, 1, 1, 1, 0]
 
 
 def says(z: Latents, sure: bool) -> Logits:
@@ -61,34 +86,32 @@ def says(z: Latents, sure: bool) -> Logits:
 
 
 def test_nothing_counts_at_t_0() -> None:
-    watched = EarlyStop(lead=1.0, patience=1).watch(net, lambda z, t, belief: says(z, True))
-    assert watched(start(), 0.0).logits is None
-    watched(start(), 0.1)
-    watched(start(), 0.2)
-    assert watched.passes == [3, 3, 0]
+    watched = Exiting(EarlyExit(margin=1.0, patience=1), lambda z, t, belief: says(z, True))
+    assert watched.calls([start()] * 3, [0.0, 0.1, 0.2])[0].logits is None
+    assert watched.rows == [3, 3, 0]
 
 
 def test_a_lead_that_nobody_reaches_changes_nothing() -> None:
-    watched, trace = run(EarlyStop(lead=1e9))
+    watched, trace = run(EarlyExit(margin=1e9))
     plain = sample(net, Euler(), PATH, TIMES, start(), Noise([0, 1, 2]))
-    assert torch.equal(trace.z, plain.z) and watched.passes == [3] * 8
+    assert torch.equal(trace.z, plain.z) and watched.rows == [3] * 8
     for ours, theirs in zip(trace.beliefs, plain.beliefs, strict=True):
         assert torch.equal(ours.mean, theirs.mean)
 
 
 def test_a_row_does_not_depend_on_its_batch() -> None:
-    together = run(EarlyStop(lead=2.0))[1]
+    together = run(EarlyExit(margin=2.0))[1]
     for row in range(3):
-        alone = run(EarlyStop(lead=2.0), start()[row : row + 1])[1]
+        alone = run(EarlyExit(margin=2.0), start()[row : row + 1])[1]
         assert torch.equal(together.z[row], alone.z[0])
 
 
 def test_beliefs_met_before_are_not_written_over() -> None:
-    watched = EarlyStop(lead=2.0).watch(net, tokens)
-    met = [watched(start(), t) for t in (0.1, 0.3, 0.5)]
+    watched = Exiting(EarlyExit(margin=2.0))
+    met = watched.calls([start()] * 3, [0.1, 0.3, 0.5])
     kept = [(belief.mean.clone(), belief.logits.clone()) for belief in met if belief.logits is not None]
-    watched(start() + 1, 0.6)
-    assert watched.passes[-1] == 2 and len(kept) == 3
+    watched(start() + 1, 0.6, carry=met[-1].carry)
+    assert watched.rows[-1] == 2 and len(kept) == 3
     assert all(torch.equal(b.mean, m) and torch.equal(b.logits, k) for b, (m, k) in zip(met, kept, strict=True))
 
 
@@ -97,26 +120,34 @@ def test_a_share_of_the_positions_may_lead_by_less(share: float, stops: bool) ->
     """One of five positions does not lead: the quantile is that of its place, 0, up to share 1 / 4."""
     lead = torch.tensor([5.0, 5.0, 0.0, 5.0, 5.0])
     logits = torch.stack([lead, torch.zeros(5)], -1)[None]
-    assert bool(EarlyStop(lead=4.0, share=share).settled(logits)) is stops
+    assert bool(EarlyExit(margin=4.0, quantile=share).settled(logits)) is stops
 
 
 def test_an_escape_after_it_draws_for_all_rows() -> None:
     """A sampled choice of a row that goes on is the same whether or not another row has stopped."""
     ends = []
     for lead in (2.0, 1e9):
-        noise, watched = Noise([1, 2, 3]), EarlyStop(lead).watch(net, tokens)
+        noise, watched = Noise([1, 2, 3]), Exiting(EarlyExit(lead))
 
-        def denoise(z: Latents, t: float, prev: Latents | None = None, watched=watched, noise=noise) -> Posterior:
-            belief = watched(z, t, prev)
+        def denoise(
+            z: Latents,
+            t: float,
+            self_cond: Latents | None = None,
+            t_next=None,
+            carry=None,
+            watched=watched,
+            noise=noise,
+        ) -> Posterior:
+            belief = watched(z, t, self_cond, t_next, carry)
             fed = lambda y: torch.cat([y[..., None].double().expand(*y.shape, 2), z[..., -1:]], -1)  # noqa: E731
             return Commit("sample")(belief, t, lambda: belief.logits, fed, noise)
 
         ends.append(sample(denoise, Euler(), PATH, TIMES, start(), noise))
-        assert (min(watched.passes) < 3) == (lead == 2.0)
+        assert (min(watched.rows) < 3) == (lead == 2.0)
     assert torch.equal(ends[0].z[2], ends[1].z[2])
 
 
-@pytest.mark.parametrize("wrong", [{"share": 1.5}, {"share": -0.1}, {"patience": 0}])
+@pytest.mark.parametrize("wrong", [{"quantile": 1.5}, {"quantile": -0.1}, {"patience": 0}])
 def test_a_wrong_rule_is_refused(wrong: dict) -> None:
-    with pytest.raises(ValueError, match="EarlyStop got"):
-        EarlyStop(lead=1.0, **wrong)
+    with pytest.raises(ValueError, match="EarlyExit got"):
+        EarlyExit(margin=1.0, **wrong)

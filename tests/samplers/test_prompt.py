@@ -7,15 +7,16 @@ import pytest
 import torch
 
 from tests.helpers.recordings import error, part, recorded
-from textflow.codecs import Table
-from textflow.convert.elf_layout import elf_config, elf_weights
+from tests.helpers.sampling import one_step
+from textflow.codecs import EmbeddingTable
+from textflow.convert.elf_layout import infer_config, map_weights
 from textflow.nets import ELF
 from textflow.noise import Noise
-from textflow.paths import Linear
-from textflow.readouts import FromNet
+from textflow.paths import LinearPath
+from textflow.readouts import FromNet, View
 from textflow.samplers import Euler, Reinject, sample
-from textflow.samplers.prompt import answer, ended, guided, prompted
-from textflow.types import Denoise, Given, Posterior
+from textflow.samplers.prompt import Prompt, classifier_free_guidance, extract_answer, extrapolate, pad_after_eos
+from textflow.types import Conditioning, Denoise, Posterior
 
 
 class Replayed(Noise):
@@ -32,12 +33,12 @@ class Replayed(Noise):
 def run() -> dict[str, Any]:
     data, meta = recorded("elf_cond")
     said, train, official = json.loads(meta["sampling"]), meta["config"]["train"], part(data, "weights.")
-    net = ELF(**elf_config(official)).eval()
-    net.load_state_dict(elf_weights(official))
+    net = ELF(**infer_config(official)).eval()
+    net.load_state_dict(map_weights(official))
     w = torch.full((len(data["batch.input_ids"]),), said["sc_cfg"])
 
-    def denoise(z: torch.Tensor, t: float, prev: torch.Tensor | None = None) -> Posterior:
-        return net(z, torch.full((len(z),), t), Given(prev=prev, w=w))
+    def denoise(z: torch.Tensor, t: float, self_cond: torch.Tensor | None = None, *_: object) -> Posterior:
+        return net(z, torch.full((len(z),), t), Conditioning(self_cond=self_cond, guidance=w))
 
     return {
         "data": data,
@@ -46,7 +47,7 @@ def run() -> dict[str, Any]:
         "w": w,
         "said": said,
         "fixed": data["batch.cond_seq_mask"] > 0,
-        "path": Linear(train["denoiser_noise_scale"], train["t_eps"]),
+        "path": LinearPath(train["denoiser_noise_scale"], train["t_eps"]),
         "pad": meta["config"]["pad_id"],
         "length": meta["config"]["model"]["max_length"] - said["max_input_length"],
     }
@@ -60,7 +61,13 @@ def ends(data: dict[str, torch.Tensor]) -> tuple[float, float]:
 
 
 def told(run: dict[str, Any], scale: float) -> Denoise:
-    return prompted(run["bare"], run["data"]["sample.cond_seq"], run["fixed"], scale)
+    return guided(run["bare"], run["data"]["sample.cond_seq"], run["fixed"], scale)
+
+
+def guided(denoise: Denoise, latents: torch.Tensor, mask: torch.Tensor, scale: float) -> Denoise:
+    """A denoiser with the prompt, guided."""
+    prompt = Prompt(latents, mask, scale)
+    return lambda z, t, self_cond=None, *_: classifier_free_guidance(denoise, prompt, z, t, self_cond)
 
 
 @pytest.mark.parity
@@ -82,7 +89,7 @@ def test_one_step_is_the_published_one(run: dict[str, Any], name: str) -> None:
     sampler = Euler() if name == "ode" else Reinject(run["said"]["gamma"])
     noise = Replayed(data["sample.sde_step.eps"][None])
     z, prev = data["sample.fwd.z"], data["sample.fwd.x_prev"]
-    z, belief = sampler.step(told(run, run["said"]["cfg"]), run["path"], z, *ends(data), prev, noise)
+    z, belief = one_step(sampler, told(run, run["said"]["cfg"]), run["path"], z, *ends(data), prev, noise)
     kept = torch.where(run["fixed"][..., None], data["sample.cond_seq"], z)  # as the loop does
     assert error(kept, data[f"sample.{name}_step.z_next"]) < 1e-5
     if name == "sde":
@@ -99,12 +106,12 @@ def test_rollouts_answers_and_ends_are_the_published_ones(run: dict[str, Any], n
     times = data["sample.times"].tolist()
     trace = sample(told(run, run["said"]["cfg"]), sampler, path, times, z, noise, clean, fixed)
     assert error(trace.z, data[f"sample.{name}.z1"]) < 1e-4
-    codec, given = Table(net.vocab, net.dim), Given(w=run["w"])
-    ids = FromNet()(trace.z, 1.0, Posterior(trace.z), path, codec, net, given).argmax(-1)
+    codec, given = EmbeddingTable(net.vocab_size, net.dim), Conditioning(guidance=run["w"])
+    ids = FromNet().decode(View(trace.z, 1.0, Posterior(trace.z), path, codec, net, given))
     assert torch.equal(ids, data[f"sample.{name}.ids"])
-    shifted = answer(ids, fixed, run["length"])
+    shifted = extract_answer(ids, fixed, run["length"])
     assert torch.equal(shifted, data[f"sample.{name}.ids_shifted"])
-    final = ended(shifted, int(data[f"sample.{name}.eos"]), run["pad"])
+    final = pad_after_eos(shifted, int(data[f"sample.{name}.eos"]), run["pad"])
     assert torch.equal(final, data[f"sample.{name}.ids_final"])
 
 
@@ -114,7 +121,7 @@ def test_the_prompt_stays_and_is_seen(run: dict[str, Any]) -> None:
     z = data["sample.fwd.z"]
     belief = told(run, 3.0)(z, 0.5)
     assert torch.equal(belief.mean[fixed], data["sample.cond_seq"][fixed])
-    other = prompted(run["bare"], data["sample.cond_seq"] + 1, fixed, 3.0)(z, 0.5)
+    other = guided(run["bare"], data["sample.cond_seq"] + 1, fixed, 3.0)(z, 0.5)
     assert not torch.allclose(other.mean[~fixed], belief.mean[~fixed], atol=1e-3)
 
 
@@ -128,18 +135,18 @@ def test_what_stands_at_the_prompt_in_z_is_replaced(run: dict[str, Any]) -> None
 def test_guidance_is_linear_and_scale_one_and_zero_are_its_ends() -> None:
     free, belief = (Posterior(torch.randn(2, 3, 4), torch.randn(2, 3, 5)) for _ in range(2))
     for scale, end in ((0.0, free), (1.0, belief)):
-        found = guided(free, belief, scale)
+        found = extrapolate(free, belief, scale)
         torch.testing.assert_close(found.mean, end.mean)
         torch.testing.assert_close(found.logits, end.logits)
-    assert guided(free._replace(logits=None), belief, 2.0).logits is belief.logits
+    assert extrapolate(free._replace(logits=None), belief, 2.0).logits is belief.logits
 
 
 def test_an_answer_begins_after_its_prompt() -> None:
     ids, fixed = torch.arange(10).view(2, 5), torch.tensor([[1, 1, 0, 0, 0], [1, 1, 1, 1, 0]]).bool()
-    assert answer(ids, fixed, 3, fill=99).tolist() == [[2, 3, 4], [9, 99, 99]]
+    assert extract_answer(ids, fixed, 3, fill=99).tolist() == [[2, 3, 4], [9, 99, 99]]
 
 
 def test_all_after_the_first_end_is_padding() -> None:
-    assert ended(torch.tensor([[3, 7, 3, 7], [7, 1, 2, 3], [1, 2, 3, 4]]), 7, 0).tolist() == [
+    assert pad_after_eos(torch.tensor([[3, 7, 3, 7], [7, 1, 2, 3], [1, 2, 3, 4]]), 7, 0).tolist() == [
         [3, 0, 0, 0], [0, 0, 0, 0], [1, 2, 3, 4]
     ]  # fmt: skip

@@ -7,22 +7,23 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from tests.helpers.sampling import one_step
 from textflow.noise import Noise
-from textflow.paths import Linear
+from textflow.paths import LinearPath
 from textflow.samplers import Euler, Heun, Reinject, Sampler, sample
 from textflow.types import Latents, Posterior
 
-PATH = Linear(scale=1.0, floor=1e-6)
-FORMS = ["released", "printed", "exact"]
+PATH = LinearPath(noise_scale=1.0, min_one_minus_t=1e-6)
+FORMS = ["code", "paper", "marginal_preserving"]
 
 
-def two_modes(z: Latents, t: float, prev: Latents | None = None) -> Posterior:
+def two_modes(z: Latents, t: float, self_cond: Latents | None = None, *_: object) -> Posterior:
     """E[x | z_t] for x = +-1: tanh(alpha z / sigma^2)."""
-    return Posterior(torch.tanh(t * z / max(PATH.scale * (1 - t), 1e-12) ** 2))
+    return Posterior(torch.tanh(t * z / max(PATH.noise_scale * (1 - t), 1e-12) ** 2))
 
 
 def start(rows: int = 3) -> Latents:
-    return Noise(range(rows)).normal(4, 2).double() * PATH.scale
+    return Noise(range(rows)).normal(4, 2).double() * PATH.noise_scale
 
 
 def walk(sampler: Sampler, times: list[float], denoise: Callable = two_modes, z: Latents | None = None) -> Latents:
@@ -55,7 +56,7 @@ def test_many_steps_end_on_text_in_the_right_proportion() -> None:
 @pytest.mark.parametrize("sampler", [Euler(), Heun(), *(Reinject(1.5, form) for form in FORMS)], ids=str)
 def test_one_step_returns_the_mean_to_the_bit(sampler: Sampler) -> None:
     assert torch.equal(walk(sampler, [0.0, 1.0], eager), eager(start(), 0.0).mean)
-    last = lambda z, t, prev=None: Posterior(torch.full_like(z, 7.0) if t > 0 else z)  # noqa: E731
+    last = lambda z, t, self_cond=None, *_: Posterior(torch.full_like(z, 7.0) if t > 0 else z)  # noqa: E731
     if not isinstance(sampler, Reinject):
         assert torch.equal(walk(sampler, [0.0, 0.5, 1.0], last), torch.full_like(start(), 7.0))
 
@@ -66,7 +67,7 @@ def test_without_strength_re_injection_is_euler_to_the_bit(form: str) -> None:
     assert not torch.equal(walk(Reinject(0.5, form), even(7)), walk(Euler(), even(7)))
 
 
-def eager(z: Latents, t: float, prev: Latents | None = None) -> Posterior:
+def eager(z: Latents, t: float, self_cond: Latents | None = None, *_: object) -> Posterior:
     """A belief that depends on z at every time, also in pure noise."""
     return Posterior(torch.tanh(z + t))
 
@@ -92,21 +93,21 @@ def seen(form: str, gamma: float, t: float, u: float) -> tuple[Latents, float]:
     """The state and the time at which a step asks the network, for pure noise around the text 0."""
     asked = []
 
-    def denoise(z: Latents, t: float, prev: Latents | None = None) -> Posterior:
+    def denoise(z: Latents, t: float, self_cond: Latents | None = None, *_: object) -> Posterior:
         asked.append((z, t))
         return Posterior(torch.zeros_like(z))
 
     z = PATH.mix(torch.zeros(1, 300, 100, dtype=torch.float64), Noise([1]).normal(300, 100).double(), t)
-    Reinject(gamma, form).step(denoise, PATH, z, t, u, None, Noise([2]))
+    one_step(Reinject(gamma, form), denoise, PATH, z, t, u, None, Noise([2]))
     return asked[0]
 
 
 def test_the_exact_form_keeps_the_variance_and_the_released_one_loses_some() -> None:
     t, u, gamma = 0.5, 0.75, 2.0
-    for form, lost in (("exact", False), ("released", True)):
+    for form, lost in (("marginal_preserving", False), ("code", True)):
         z, back = seen(form, gamma, t, u)
         assert back == pytest.approx((1 - gamma * (u - t)) * t)
-        ratio = float(z.std()) / (PATH.scale * (1 - back))
+        ratio = float(z.std()) / (PATH.noise_scale * (1 - back))
         assert (ratio < 0.9) if lost else ratio == pytest.approx(1, abs=5 / math.sqrt(2 * z.numel()))
 
 
@@ -121,8 +122,8 @@ def test_a_batch_is_its_samples_one_by_one(sampler: Sampler) -> None:
 def test_the_loop_hands_on_the_last_belief_and_keeps_the_trace() -> None:
     given = []
 
-    def denoise(z: Latents, t: float, prev: Latents | None = None) -> Posterior:
-        given.append(prev)
+    def denoise(z: Latents, t: float, self_cond: Latents | None = None, *_: object) -> Posterior:
+        given.append(self_cond)
         return two_modes(z, t)
 
     trace = sample(denoise, Euler(), PATH, even(3), start(), Noise([0, 1, 2]))

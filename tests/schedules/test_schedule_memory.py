@@ -4,15 +4,15 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from textflow.paths import Linear
-from textflow.schedules import DecodeError, Flip, base
+from textflow.paths import LinearPath
+from textflow.schedules import DecodeError, FlipRate, base
 from textflow.types import Batch, Latents, Posterior
 
 CODES = torch.eye(16) * 4
 IDS = torch.randint(16, (20, 10), generator=torch.Generator().manual_seed(0))
 
 
-def law(clock: DecodeError | Flip) -> tuple[torch.Tensor, int]:
+def law(clock: DecodeError | FlipRate) -> tuple[torch.Tensor, int]:
     """What is measured, and the most logits that were asked at once."""
     most = 0
 
@@ -21,19 +21,19 @@ def law(clock: DecodeError | Flip) -> tuple[torch.Tensor, int]:
         most = max(most, z[..., 0].numel() * 16)
         return z @ CODES.T
 
-    def denoise(z: Latents, t: float, prev: Latents | None = None) -> Posterior:
+    def denoise(z: Latents, t: float, self_cond: Latents | None = None, *_: object) -> Posterior:
         return Posterior((t * (z @ CODES.T)).softmax(-1) @ CODES)
 
     torch.manual_seed(0)
-    clock.measure(read, Linear(1.0), CODES[IDS], Batch(IDS, torch.ones_like(IDS, dtype=torch.bool)), denoise)
+    clock.fit(read, LinearPath(1.0), CODES[IDS], Batch(IDS, torch.ones_like(IDS, dtype=torch.bool)), denoise)
     return next(clock.buffers()), most
 
 
-@pytest.mark.parametrize("kind", [DecodeError, Flip])
+@pytest.mark.parametrize("kind", [DecodeError, FlipRate])
 def test_a_clock_is_measured_with_few_logits_at_a_time(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, all_at_once = law(kind(points=9))
-    monkeypatch.setattr(base, "LOGITS", 3 * 160)
-    parts, few = law(kind(points=9))
+    whole, all_at_once = law(kind(num_points=9))
+    monkeypatch.setattr(base, "LOGIT_BUDGET", 3 * 160)
+    parts, few = law(kind(num_points=9))
     assert all_at_once == 20 * 160 and few == 3 * 160
     assert_close(parts, whole, rtol=0, atol=1e-12)
 
@@ -42,8 +42,8 @@ def test_a_law_is_looked_at_again_only_when_it_changed(monkeypatch: pytest.Monke
     looks, isnan = [], torch.Tensor.isnan
     monkeypatch.setattr(torch.Tensor, "isnan", lambda self: looks.append(1) or isnan(self))
     clock = DecodeError()
-    assert not clock.measured and not clock.measured and len(looks) == 1
+    assert not clock.fitted and not clock.fitted and len(looks) == 1
     clock.assume_uniform()
-    assert clock.measured and len(clock.draw(3)) == 3 and len(looks) == 2
+    assert clock.fitted and len(clock.sample(3)) == 3 and len(looks) == 2
     clock.load_state_dict(DecodeError().state_dict())
-    assert not clock.measured and len(looks) == 3
+    assert not clock.fitted and len(looks) == 3

@@ -1,4 +1,4 @@
-"""Save: what stands in the run folder, and what happens when the disk or the user says no."""
+"""CheckpointCallback: what stands in the run folder, and what happens when the disk or the user says no."""
 
 import os
 import resource
@@ -14,8 +14,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from tests.helpers.toy_run import Data, Toy, fit, trainer
-from textflow.training import Save, latest
-from textflow.training.checkpoint_io import StateIO, begin, damage, finish, prune, unfinished
+from textflow.training import CheckpointCallback, latest_state
+from textflow.training.checkpoint_io import (
+    SafeCheckpointIO,
+    begin_state,
+    find_damage,
+    finish_state,
+    prune_states,
+    unfinished_folder,
+)
 from textflow.training.interrupt import Interrupt
 
 
@@ -41,9 +48,9 @@ def test_a_state_is_written_when_the_log_holds_its_step(tmp_path: Path, monkeypa
     def noted(run: Path, step: int) -> Path:
         rows = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()]
         seen.append((step, {name for at, name, _ in rows if at == str(step)}))
-        return finish(run, step)
+        return finish_state(run, step)
 
-    monkeypatch.setattr("textflow.training.callbacks.checkpointing.finish", noted)
+    monkeypatch.setattr("textflow.training.callbacks.checkpointing.finish_state", noted)
     fit(tmp_path, 6, every=3)
     assert [step for step, _ in seen] == [3, 6]
     assert all({"train/loss", "val/loss"} <= logged for _, logged in seen)
@@ -75,22 +82,24 @@ def test_a_damaged_state_takes_no_good_ones_place(tmp_path: Path) -> None:
     state = tmp_path / "state"
     shutil.copytree(state / "step-00000008", state / "step-00000004")
     (state / "step-00000008" / "state.pt").write_bytes(b"torn")
-    prune(tmp_path, 12, keep=2)
+    prune_states(tmp_path, 12, keep_last_n=2)
     assert names(tmp_path) == ["step-00000004", "step-00000012"]
 
 
 def test_a_state_of_several_files_is_whole_or_damaged(tmp_path: Path) -> None:
     """As sharded strategies write it."""
-    begin(tmp_path, 3)
-    shards = unfinished(tmp_path, 3) / "state.pt"
+    begin_state(tmp_path, 3)
+    shards = unfinished_folder(tmp_path, 3) / "state.pt"
     shards.mkdir()
     for rank in range(2):
         (shards / f"rank_{rank}.pt").write_bytes(bytes(9))
-    whole = finish(tmp_path, 3)
-    assert latest(tmp_path) == whole / "state.pt"
+    whole = finish_state(tmp_path, 3)
+    assert latest_state(tmp_path) == whole / "state.pt"
     (whole / "state.pt" / "rank_1.pt").write_bytes(bytes(8))
-    with pytest.warns(UserWarning, match=r"rank_1.pt does not have the checksum.*there is no other to go on from"):
-        assert latest(tmp_path) is None
+    with pytest.warns(
+        UserWarning, match=r"rank_1.pt does not have the checksum.*there is no other state to resume from"
+    ):
+        assert latest_state(tmp_path) is None
 
 
 def test_a_finished_run_started_again_does_nothing(tmp_path: Path) -> None:
@@ -114,7 +123,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_untouched(tmp_path: Path) -> N
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert names(tmp_path) == ["step-00000004"]
-    assert latest(tmp_path) == tmp_path / "state" / "step-00000004" / "state.pt"
+    assert latest_state(tmp_path) == tmp_path / "state" / "step-00000004" / "state.pt"
     fit(tmp_path, 12)  # space was made
 
 
@@ -132,16 +141,16 @@ def test_a_state_that_does_not_read_back_takes_no_older_ones_place(
             (path / "state.pt").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
 
     coach = trainer(tmp_path, 12)
-    coach.checkpoint_callback.keep = 1  # type: ignore[union-attr]
+    coach.checkpoint_callback.keep_last_n = 1  # type: ignore[union-attr]
     with monkeypatch.context() as patch:
         patch.setattr("textflow.training.checkpoint_io.os.rename", damages)
         with pytest.raises(OSError, match=r"step-00000008 does not read back .*; .* it, step-00000004, is untouched"):
             coach.fit(Toy(), datamodule=Data())
-    assert damage(tmp_path / "state" / "step-00000004") is None
+    assert find_damage(tmp_path / "state" / "step-00000004") is None
     with safe_open(tmp_path / "model.safetensors", "pt") as file:
         assert file.metadata()["step"] == "4"
     with pytest.warns(UserWarning, match="step-00000008 is damaged"):
-        assert latest(tmp_path) == tmp_path / "state" / "step-00000004" / "state.pt"
+        assert latest_state(tmp_path) == tmp_path / "state" / "step-00000004" / "state.pt"
 
 
 def test_a_folder_that_cannot_be_written_is_found_before_the_first_step(tmp_path: Path) -> None:
@@ -171,7 +180,7 @@ def test_a_state_that_could_not_be_read_back_safely_is_refused(tmp_path: Path) -
 def test_code_in_a_state_file_is_never_run(tmp_path: Path) -> None:
     torch.save({"code": Toy}, tmp_path / "state.pt")
     with pytest.raises(ValueError, match="more than tensors and plain data"):
-        StateIO().load_checkpoint(tmp_path / "state.pt", weights_only=False)
+        SafeCheckpointIO().load_checkpoint(tmp_path / "state.pt", weights_only=False)
 
 
 def test_an_old_state_that_cannot_be_removed_yet_is_left_for_the_next_time(
@@ -199,7 +208,7 @@ def test_sigterm_saves_and_the_signals_are_given_back(tmp_path: Path, caplog: py
     with caplog.at_level("INFO"):
         _, coach = fit(tmp_path, 12, ask)
     assert coach.global_step == 5 and coach.checkpoint_callback.stopped  # type: ignore[union-attr]
-    assert latest(tmp_path) == tmp_path / "state" / "step-00000005" / "state.pt"
+    assert latest_state(tmp_path) == tmp_path / "state" / "step-00000005" / "state.pt"
     assert "5,val/loss" not in (tmp_path / "metrics.csv").read_text()  # no validation that keeps the user waiting
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
@@ -228,7 +237,7 @@ def test_an_interrupt_that_was_given_back_stops_as_usual() -> None:
         interrupt(signal.SIGINT, None)
 
 
-@pytest.mark.parametrize("wrong", [{"every": 0}, {"keep": 0}])
+@pytest.mark.parametrize("wrong", [{"every_n_steps": 0}, {"keep_last_n": 0}])
 def test_settings_out_of_range_are_refused(tmp_path: Path, wrong: dict) -> None:
     with pytest.raises(ValueError, match="must be at least 1"):
-        Save(tmp_path, **wrong)
+        CheckpointCallback(tmp_path, **wrong)

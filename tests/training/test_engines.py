@@ -17,7 +17,7 @@ from tests.helpers.tiny_recipe import write_recipe
 from tests.training.test_resume import same
 from textflow.cli.estimate import Engine
 from textflow.training import Trainer
-from textflow.training.engines.distributed_muon import owners, swap
+from textflow.training.engines.distributed_muon import all_to_all, assign_owners
 from textflow.training.weights import read_weights
 
 FAST, SLOW = ["ddp", "zero2"], ["zero1", "zero3", "fsdp"]
@@ -98,7 +98,7 @@ def test_two_processes_end_where_one_does(runs: Path, engine: str, rule: str) ->
     moved = state(theirs)["state_dict"]["net.scores.weight"] - state(theirs, FIFTH)["state_dict"]["net.scores.weight"]
     assert float(moved.abs().max()) > 1e-2  # so there is something to differ in
     assert furthest(ours, theirs, "net.") < 1e-5
-    assert furthest(ours, theirs, "twin.") < 1e-5
+    assert furthest(ours, theirs, "ema_net.") < 1e-5
 
 
 @pytest.mark.integration
@@ -125,7 +125,7 @@ def test_a_run_goes_on_to_the_bit_with_average_optimizer_and_streams(runs: Path,
 @pytest.mark.parametrize("engine", EVERY)
 def test_two_processes_go_on_where_one_stopped(runs: Path, engine: str) -> None:
     assert furthest(runs / f"{engine}-from-one", runs / "one-muon", "net.") < 1e-5
-    assert furthest(runs / f"{engine}-from-one", runs / "one-muon", "twin.") < 1e-5
+    assert furthest(runs / f"{engine}-from-one", runs / "one-muon", "ema_net.") < 1e-5
     assert rows(runs / f"{engine}-from-one") == said(runs / "one-muon", 0)["seen"][40:]
 
 
@@ -134,7 +134,7 @@ def test_two_processes_go_on_where_one_stopped(runs: Path, engine: str) -> None:
 @pytest.mark.parametrize("engine", [*FAST, *SLOW])
 def test_one_process_goes_on_where_two_stopped(slow: Path, engine: str) -> None:
     assert furthest(slow / f"one-from-{engine}", slow / "one-muon", "net.") < 1e-5
-    assert furthest(slow / f"one-from-{engine}", slow / "one-muon", "twin.") < 1e-5
+    assert furthest(slow / f"one-from-{engine}", slow / "one-muon", "ema_net.") < 1e-5
     assert said(slow / f"one-from-{engine}", 0)["seen"] == said(slow / "one-muon", 0)["seen"][40:]
 
 
@@ -170,7 +170,7 @@ def test_in_bfloat16_weights_and_average_stay_float32_and_engines_agree(runs: Pa
 @pytest.mark.parametrize("engine", EVERY)
 def test_a_process_holds_what_textflow_check_says(runs: Path, engine: str, rule: str) -> None:
     alone = said(runs / f"one-{rule}", 0)["held"]
-    told = Engine(engine, 2, 10**8).held({**alone, "gradients": alone["weights"], "activations": 0}, 0)
+    told = Engine(engine, 2, 10**8).memory_per_device({**alone, "gradients": alone["weights"], "activations": 0}, 0)
     for rank in (0, 1):
         found = said(runs / f"{engine}-{rule}", rank)["held"]
         assert found == pytest.approx({name: told[name] for name in found}, rel=0.05)
@@ -200,7 +200,7 @@ def test_a_mean_over_tokens_is_one_over_those_of_all_processes(runs: Path, engin
 def test_a_run_goes_on_in_smaller_batches_from_an_odd_step(runs: Path, engine: str) -> None:
     made = runs / f"{engine}-by-halves"
     assert furthest(made, runs / "one-muon", "net.") < 1e-5
-    assert furthest(made, runs / "one-muon", "twin.") < 1e-5
+    assert furthest(made, runs / "one-muon", "ema_net.") < 1e-5
     seen = rows(made) if engine != "one" else said(made, 0)["seen"]
     assert seen == said(runs / "one-muon", 0)["seen"][40:]
 
@@ -231,9 +231,9 @@ def test_muon_and_adam_keep_the_parameters_that_they_were_given_by_name(runs: Pa
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("refused-muon", ["Muon under ZeRO-2", "use MuonAdam", "recipes/on/ddp.yaml"]),
+        ("refused-muon", ["Muon under ZeRO-2", "use MuonAdam", "recipes/strategy/ddp.yaml"]),
         ("refused-half", ["bf16-true under ZeRO-2", "bf16-mixed"]),
-        ("refused-tangent", ["MeanFlow under ZeRO-3", "recipes/on/zero2.yaml"]),
+        ("refused-tangent", ["MeanFlow under ZeRO-3", "recipes/strategy/zero2.yaml"]),
         ("refused-batch", ["takes 8 rows a step", "go on with 16", "--data.batch_size"]),
         ("failed-loss", ["the loss of step 3", "Lower the learning rate"]),
         ("failed-weight", ["net.scores.weight is no longer finite at step 5", "nothing was saved"]),
@@ -250,29 +250,31 @@ def test_what_would_not_be_equal_or_fails_on_one_ends_all_with_a_way_out(
 
 @pytest.mark.parametrize("word", ["deepspeed", "deepspeed_stage_2", "fsdp"])
 def test_strategies_that_ours_mend_are_refused_by_name(word: str) -> None:
-    with pytest.raises(ValueError, match=r"use recipes/on/(zero1|fsdp)\.yaml"):
+    with pytest.raises(ValueError, match=r"use recipes/strategy/(zero1|fsdp)\.yaml"):
         Trainer(max_steps=1, strategy=word, accelerator="cpu", precision="32-true")
 
 
 def test_matrices_are_shared_out_by_their_work() -> None:
     shapes = [torch.Size(shape) for shape in [(8, 8), (4, 4), (4, 4), (4, 8), (2, 64), (4, 4)]]
     costs = [a * b * min(a, b) for a, b in shapes]
-    owner = owners(shapes, 2)
+    owner = assign_owners(shapes, 2)
     work = [sum(c for c, o in zip(costs, owner, strict=True) if o == rank) for rank in (0, 1)]
     assert abs(work[0] - work[1]) <= max(costs) and set(owner) == {0, 1}
-    assert owners(shapes, 1) == [0] * 6
+    assert assign_owners(shapes, 1) == [0] * 6
 
 
 def test_a_process_without_a_matrix_exchanges_what_the_others_do(monkeypatch: pytest.MonkeyPatch) -> None:
     exchanged: list[torch.Tensor] = []
     monkeypatch.setattr(torch.distributed, "all_to_all_single", lambda *tensors: exchanged.extend(tensors[:2]))
-    swap([[], []], [0, 3], torch.empty(4, device="meta", dtype=torch.bfloat16))
+    all_to_all([[], []], [0, 3], torch.empty(4, device="meta", dtype=torch.bfloat16))
     assert [(t.device.type, t.dtype, len(t)) for t in exchanged] == [("meta", torch.bfloat16, n) for n in (3, 0)]
 
 
-def test_the_readme_shows_the_table_that_was_measured() -> None:
+def test_the_results_page_shows_the_table_that_was_measured() -> None:
     table = (ROOT / "eval" / "published" / "engines.md").read_text()
-    assert table in (ROOT / "README.md").read_text()
+    found = (ROOT / "eval" / "published" / "RESULTS.md").read_text()
+    rows = [row.replace("to the bit", "equal bit for bit") for row in table.splitlines()[2:]]
+    assert len(rows) == 5 and [row for row in rows if row not in found] == []
 
 
 @pytest.mark.integration
@@ -284,7 +286,7 @@ def test_the_table_of_the_readme(slow: Path) -> None:
     ]
     for engine, title in zip([*FAST, *SLOW], ["DDP", "ZeRO-2", "ZeRO-1", "ZeRO-3", "FSDP2"], strict=True):
         weights = [furthest(slow / f"{engine}-{rule}", slow / f"one-{rule}", "net.") for rule in RULES]
-        average = max(furthest(slow / f"{engine}-{rule}", slow / f"one-{rule}", "twin.") for rule in RULES)
+        average = max(furthest(slow / f"{engine}-{rule}", slow / f"one-{rule}", "ema_net.") for rule in RULES)
         other = max(
             furthest(slow / name, slow / "one-muon", "net.") for name in (f"{engine}-from-one", f"one-from-{engine}")
         )
@@ -300,10 +302,10 @@ GENERATOR = [
     "--codec",
     "null",
     "--model.codec",
-    "Table",
+    "EmbeddingTable",
     "--model.codec.dim",
     "8",
-    "--model.objective.clock",
+    "--model.objective.time_schedule",
     "LogitNormal",
 ]
 GENERATOR += ["--trainer.devices", "2", "--trainer.enable_progress_bar", "false"]
@@ -311,7 +313,7 @@ GENERATOR += ["--trainer.devices", "2", "--trainer.enable_progress_bar", "false"
 
 def fit(folder: Path, engine: str, *words: str) -> Path:
     """`textflow fit`, which starts its second process itself."""
-    overlay = [str(ROOT / "recipes" / "on" / f"{engine}.yaml")] if engine != "one" else []
+    overlay = [str(ROOT / "recipes" / "strategy" / f"{engine}.yaml")] if engine != "one" else []
     command = [sys.executable, "-m", "textflow.cli.app", "fit", "teacher.yaml", *overlay, *GENERATOR]
     command += ["--run.folder", engine, *words]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
@@ -323,18 +325,18 @@ def fit(folder: Path, engine: str, *words: str) -> Path:
 @pytest.mark.slow
 def test_a_generator_is_trained_by_an_overlay(tmp_path: Path) -> None:
     write_recipe(tmp_path)
-    made = fit(tmp_path, "zero2", "--trainer.max_steps", "2", "--run.samples_every", "1")
+    made = fit(tmp_path, "zero2", "--trainer.max_steps", "2", "--run.sample_every", "1")
     assert state(made, "state/step-00000002/state.pt")["state_dict"].keys()
-    assert len(textflow.load(made).generate(n=2, steps=2)) == 2
+    assert len(textflow.load(made).generate(num_samples=2, num_steps=2)) == 2
     assert (made / "samples" / "step-00000001.txt").is_file()
 
 
 @pytest.mark.integration
 @pytest.mark.slow
 def test_a_codec_a_teacher_and_students_in_two_processes(tmp_path: Path) -> None:
-    overlay, two = str(ROOT / "recipes" / "on" / "zero2.yaml"), ["--trainer.devices", "2"]
-    clock = ["--model.objective.clock", "LogitNormal"]
-    student = "model: {init_args: {objective: {class_path: Distill, init_args: {target: Progressive}}}}"
+    overlay, two = str(ROOT / "recipes" / "strategy" / "zero2.yaml"), ["--trainer.devices", "2"]
+    clock = ["--model.objective.time_schedule", "LogitNormal"]
+    student = "model: {init_args: {objective: {class_path: StepDistillation, init_args: {target: Progressive}}}}"
     (tmp_path / "students.yaml").write_text(f"rounds: [[4, 2], [2, 2]]\n{student}\nrun: {{wandb: false}}")
     for words in (
         ["fit", str(write_recipe(tmp_path)), overlay, *two, *clock],
@@ -347,7 +349,7 @@ def test_a_codec_a_teacher_and_students_in_two_processes(tmp_path: Path) -> None
     rounds = json.loads((tmp_path / "students" / "rounds.json").read_text())["rounds"]
     assert [each["run"] for each in rounds] == ["steps-4", "steps-2"]
     for name in ("run", "students/steps-4", "students/steps-2"):
-        assert len(textflow.load(tmp_path / name).generate(n=2, steps=2)) == 2
+        assert len(textflow.load(tmp_path / name).generate(num_samples=2, num_steps=2)) == 2
     assert read_weights(tmp_path / "run" / "codec" / "model.safetensors")[1]["step"] == "40"
 
 
@@ -357,12 +359,12 @@ def test_a_generator_is_trained_alike_by_every_overlay_and_goes_on_by_another(tm
     write_recipe(tmp_path)
     last = "state/step-00000012/state.pt"
     (tmp_path / "look.yaml").write_text(
-        "trainer: {callbacks: [{class_path: DABI, init_args: {every_n_steps: 3, rows: 4}}]}"
+        "trainer: {callbacks: [{class_path: DABI, init_args: {every_n_steps: 3, num_rows: 4}}]}"
     )
     runs = [fit(tmp_path, engine, "--config", "look.yaml") for engine in ("ddp", "zero1", "zero2", "zero3", "fsdp")]
     for other in runs[1:]:
         assert furthest(other, runs[0], "net.", last) < 1e-5, other
-        assert furthest(other, runs[0], "twin.", last) < 1e-5, other
+        assert furthest(other, runs[0], "ema_net.", last) < 1e-5, other
     shutil.copytree(runs[0] / "state" / "step-00000008", tmp_path / "one" / "state" / "step-00000008")
     alone = fit(tmp_path, "one", "--trainer.devices", "1", "--data.batch_size", "8")
     assert len(state(alone, last)["state_dict"]) == len(state(runs[0], last)["state_dict"])

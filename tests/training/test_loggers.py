@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from tests.helpers.toy_run import Toy, fit
-from textflow.training import Metrics, MuonAdam, Samples, Speed
-from textflow.training.callbacks.reseed import mixed
+from textflow.training import MetricsCSVLogger, MuonAdam, SampleLogger, Throughput
+from textflow.training.callbacks.reseed import mix_seed
 from textflow.types import Batch
 
 
@@ -35,7 +35,7 @@ def test_every_number_is_logged_under_the_steps_done(tmp_path: Path) -> None:
 
 
 def test_rewinding_drops_later_rows_and_a_torn_one(tmp_path: Path) -> None:
-    log = Metrics(tmp_path)
+    log = MetricsCSVLogger(tmp_path)
     for step in range(4):
         log.log_metrics({"a": step / 7, "epoch": 0}, step)
     with open(log.path, "a") as file:
@@ -45,23 +45,23 @@ def test_rewinding_drops_later_rows_and_a_torn_one(tmp_path: Path) -> None:
     assert rows(tmp_path) == [(1, "a", 0.0), (2, "a", 1 / 7), (3, "a", 1.0)]
     log.rewind(0)
     assert rows(tmp_path) == []
-    Metrics(tmp_path / "none").rewind(3)
+    MetricsCSVLogger(tmp_path / "none").rewind(3)
 
 
 def test_speed_counts_valid_tokens_and_neither_validation_nor_looking() -> None:
     logged: dict[str, float] = {}
     coach = SimpleNamespace(global_step=0, log_every_n_steps=2, world_size=2)
     coach.optimizers = [SimpleNamespace(param_groups=[{"lr": 0.5}])]
-    module = SimpleNamespace(log=lambda name, value, **_: logged.update({name: value}), looked=1.0)
+    module = SimpleNamespace(log=lambda name, value, **_: logged.update({name: value}), eval_seconds=1.0)
     batch = Batch(torch.zeros(2, 5, dtype=torch.long), torch.tensor([[True] * 5, [True] * 2 + [False] * 3]))
-    speed = Speed()
+    speed = Throughput()
     speed.on_train_start(coach, module)  # type: ignore[arg-type]
     start = time.perf_counter()
     speed.on_validation_start(coach, module)  # type: ignore[arg-type]
     time.sleep(0.3)
     speed.on_validation_end(coach, module)  # type: ignore[arg-type]
     time.sleep(0.2)
-    module.looked += 0.2  # samples or a diagnostic
+    module.eval_seconds += 0.2  # samples or a diagnostic
     for coach.global_step in (1, 2):
         time.sleep(0.05)
         assert not logged
@@ -95,13 +95,13 @@ def test_samples_are_written_every_so_often_and_at_the_end(tmp_path: Path) -> No
 
 def test_a_model_that_cannot_sample_is_let_be(tmp_path: Path) -> None:
     module: Any = SimpleNamespace()
-    Samples(tmp_path).act(SimpleNamespace(global_step=1), module)
+    SampleLogger(tmp_path).act(SimpleNamespace(global_step=1), module)
     assert not list(tmp_path.iterdir())
 
 
 def test_streams_differ_by_seed_batch_rank_and_purpose() -> None:
-    streams = {mixed(s, b, r) for s in range(3) for b in range(50) for r in range(3)}
-    streams |= {mixed(s, "validation", b) for s in range(3) for b in range(50)}
+    streams = {mix_seed(s, b, r) for s in range(3) for b in range(50) for r in range(3)}
+    streams |= {mix_seed(s, "validation", b) for s in range(3) for b in range(50)}
     assert len(streams) == 3 * 50 * 3 + 3 * 50
     assert all(0 <= stream < 2**63 for stream in streams)
 

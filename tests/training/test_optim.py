@@ -10,10 +10,10 @@ from torch.testing import assert_close
 
 from tests.helpers.recordings import part, recorded
 from textflow.reference.muon import PlainMuonAdam, newton_schulz
-from textflow.training import MuonAdam, Warmup
-from textflow.training.ema import follow
-from textflow.training.newton_schulz import directly, orthogonalise, pays
-from textflow.training.optim import batches
+from textflow.training import MuonAdam, WarmupLR
+from textflow.training.ema import update_ema
+from textflow.training.newton_schulz import gram_is_cheaper, iterate, orthogonalize
+from textflow.training.optim import memory_batches
 
 
 def stored(name: str, tensor: Tensor) -> Tensor:
@@ -33,7 +33,12 @@ class Toy(nn.Module):
 def rules(config: dict[str, Any]) -> dict[str, Any]:
     """The recorded numbers of Muon and Adam."""
     muon, adam = config["muon"], config["adam"]
-    return {"beta": muon["beta"], "steps": muon["ns_steps"], "betas": (adam["b1"], adam["b2"]), "eps": adam["eps"]}
+    return {
+        "momentum": muon["beta"],
+        "ns_steps": muon["ns_steps"],
+        "adam_betas": (adam["b1"], adam["b2"]),
+        "eps": adam["eps"],
+    }
 
 
 def five_steps(missing_as_none: bool, as_pairs: bool) -> tuple[Toy, Toy, dict[str, Tensor], list[float]]:
@@ -45,7 +50,7 @@ def five_steps(missing_as_none: bool, as_pairs: bool) -> tuple[Toy, Toy, dict[st
     parameters = list(net.named_parameters()) if as_pairs else net.parameters()
     optimizer = MuonAdam(parameters, lr=config["lr"], weight_decay=config["weight_decay"], **rules(config))
     total = len(data["lr.cosine"]) - 1
-    schedule = Warmup(optimizer, steps=config["warmup"], shape=config["schedule"], total=total)
+    schedule = WarmupLR(optimizer, warmup_steps=config["warmup"], decay=config["schedule"], total_steps=total)
     rates = []
     for k in range(len(data["opt.lr"])):
         for name, p in zip(net.names, net.all, strict=True):
@@ -57,7 +62,7 @@ def five_steps(missing_as_none: bool, as_pairs: bool) -> tuple[Toy, Toy, dict[st
         rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         schedule.step()
-        follow(net, twin, config["ema_decay"])
+        update_ema(net, twin, config["ema_decay"])
         for name, p, average in zip(net.names, net.all, twin.all, strict=True):
             assert_close(p.data, stored(name, data[f"opt.after.{name}"][k]), atol=1e-6, rtol=1e-6)
             assert_close(average.data, stored(name, data[f"opt.ema.{name}"][k]), atol=1e-6, rtol=1e-6)
@@ -76,16 +81,16 @@ def test_five_steps_and_their_average_are_the_published_ones(missing_as_none: bo
 @pytest.mark.parametrize("name", ["tall", "wide"])
 def test_newton_schulz_is_the_published_one(name: str) -> None:
     data, meta = recorded("elf_optim")
-    found = orthogonalise(data[f"ns.{name}.in"], meta["config"]["muon"]["ns_steps"])
+    found = orthogonalize(data[f"ns.{name}.in"], meta["config"]["muon"]["ns_steps"])
     assert_close(found, data[f"ns.{name}.out"], atol=1e-6, rtol=1e-6)
 
 
 def test_newton_schulz_of_zero_is_zero_and_a_batch_is_its_parts() -> None:
     u = torch.randn(3, 5, 7, generator=torch.Generator().manual_seed(0))
     u[1] = 0
-    together = orthogonalise(u)
+    together = orthogonalize(u)
     assert not together[1].any()
-    assert_close(together, torch.stack([orthogonalise(m) for m in u]), atol=1e-6, rtol=1e-5)
+    assert_close(together, torch.stack([orthogonalize(m) for m in u]), atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parity
@@ -94,7 +99,7 @@ def test_the_schedule_is_the_published_one(shape: str) -> None:
     data, meta = recorded("elf_optim")
     total = len(data[f"lr.{shape}"]) - 1
     optimizer = MuonAdam([nn.Parameter(torch.ones(2))], lr=meta["config"]["lr"])
-    schedule = Warmup(optimizer, steps=meta["config"]["warmup"], shape=shape, total=total)
+    schedule = WarmupLR(optimizer, warmup_steps=meta["config"]["warmup"], decay=shape, total_steps=total)
     rates = []
     for _ in range(total + 1):
         rates.append(optimizer.param_groups[0]["lr"])
@@ -105,14 +110,14 @@ def test_the_schedule_is_the_published_one(shape: str) -> None:
 
 def test_matrices_and_the_rest_are_told_apart_by_shape_and_name() -> None:
     net = nn.ModuleDict({"embedding": nn.Embedding(5, 4), "linear": nn.Linear(4, 3)})
-    optimizer = MuonAdam(net.named_parameters(), adam=["embedding"])
+    optimizer = MuonAdam(net.named_parameters(), adam_names=["embedding"])
     assert [g["matrices"] for g in optimizer.param_groups] == [True, False]
     assert [g["param_names"] for g in optimizer.param_groups] == [
         ["linear.weight"],
         ["embedding.weight", "linear.bias"],
     ]
     with pytest.raises(ValueError, match="named_parameters"):
-        MuonAdam(net.parameters(), adam=["embedding"])
+        MuonAdam(net.parameters(), adam_names=["embedding"])
 
 
 def test_a_state_read_back_continues_to_the_bit() -> None:
@@ -144,15 +149,15 @@ def test_weight_decay_shrinks_by_lr_times_decay() -> None:
     assert_close(p.data, torch.full((3, 2), 0.95))
 
 
-@pytest.mark.parametrize("wrong", [{"lr": -1.0}, {"beta": 1.0}, {"steps": 0}])
+@pytest.mark.parametrize("wrong", [{"lr": -1.0}, {"momentum": 1.0}, {"ns_steps": 0}])
 def test_settings_out_of_range_are_refused(wrong: dict) -> None:
     with pytest.raises(ValueError, match="needs lr >= 0"):
         MuonAdam([nn.Parameter(torch.ones(2, 2))], **wrong)
 
 
 def test_a_cosine_without_an_end_is_refused() -> None:
-    with pytest.raises(ValueError, match="total=None"):
-        Warmup(MuonAdam([nn.Parameter(torch.ones(2, 2))]), steps=3, shape="cosine")
+    with pytest.raises(ValueError, match="total_steps=None"):
+        WarmupLR(MuonAdam([nn.Parameter(torch.ones(2, 2))]), warmup_steps=3, decay="cosine")
 
 
 def hard(rows: int, cols: int) -> Tensor:
@@ -168,29 +173,29 @@ def hard(rows: int, cols: int) -> Tensor:
 @pytest.mark.parametrize("easy", [True, False])
 def test_gram_space_gives_the_same_update(easy: bool) -> None:
     u = torch.randn(64, 200, generator=torch.Generator().manual_seed(0)) if easy else hard(64, 200)
-    assert pays(u, 5)
+    assert gram_is_cheaper(u, 5)
     for matrix in (u, u.T):
         exact = newton_schulz(matrix.double())
-        error = (orthogonalise(matrix).double() - exact).abs().max() / exact.abs().max()
+        error = (orthogonalize(matrix).double() - exact).abs().max() / exact.abs().max()
         assert error < (1e-5 if easy else 1e-3)
 
 
 def test_gram_space_is_entered_where_it_pays_and_is_exact_enough() -> None:
     wide = torch.zeros(64, 200)
-    assert pays(wide, 5)
-    assert not pays(wide, 6) and not pays(wide, 1)  # rounding grows too much; nothing to save
-    assert not pays(torch.zeros(64, 96), 5) and not pays(torch.zeros(63, 200), 5)
+    assert gram_is_cheaper(wide, 5)
+    assert not gram_is_cheaper(wide, 6) and not gram_is_cheaper(wide, 1)  # rounding grows too much; nothing to save
+    assert not gram_is_cheaper(torch.zeros(64, 96), 5) and not gram_is_cheaper(torch.zeros(63, 200), 5)
     u = torch.randn(64, 200, generator=torch.Generator().manual_seed(0))
     x = u.bfloat16()
     x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-8)
-    assert torch.equal(orthogonalise(u, dtype=torch.bfloat16), directly(x, 5).float())
+    assert torch.equal(orthogonalize(u, dtype=torch.bfloat16), iterate(x, 5).float())
 
 
 def test_autocast_does_not_lower_the_products() -> None:
     u = torch.randn(3, 64, 200, generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", torch.bfloat16):
-        lowered = orthogonalise(u)
-    assert torch.equal(lowered, orthogonalise(u))
+        lowered = orthogonalize(u)
+    assert torch.equal(lowered, orthogonalize(u))
 
 
 def test_the_update_is_the_plain_one() -> None:
@@ -209,5 +214,5 @@ def test_the_update_is_the_plain_one() -> None:
 
 
 def test_many_matrices_of_one_shape_go_in_batches_that_bound_the_memory() -> None:
-    assert batches(list(range(5)), torch.empty(1024, 512)) == [[0, 1], [2, 3], [4]]
-    assert batches([3, 4], torch.empty(4096, 768)) == [[3], [4]]
+    assert memory_batches(list(range(5)), torch.empty(1024, 512)) == [[0, 1], [2, 3], [4]]
+    assert memory_batches([3, 4], torch.empty(4096, 768)) == [[3], [4]]

@@ -11,7 +11,7 @@ import torch
 
 from tests.helpers.processes import Commands, Done
 from tests.helpers.toy_run import Toy, fit
-from textflow.training import latest
+from textflow.training import latest_state
 
 
 def child(commands: Commands, run: Path, max_steps: int, how: str) -> Done:
@@ -32,7 +32,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Toy, dict[str, Any]
 
 
 def load(run: Path) -> dict[str, Any]:
-    state = latest(run)
+    state = latest_state(run)
     assert state is not None
     return torch.load(state, weights_only=True)
 
@@ -92,7 +92,7 @@ def test_killed_while_it_writes_a_checkpoint_it_continues_from_the_one_before(
     assert child(commands, tmp_path, 12, how).code == -9
     assert [p.name for p in sorted((tmp_path / "state").iterdir())] == [".step-00000008.tmp", "step-00000004"]
     with pytest.warns(UserWarning, match=r"\.step-00000008\.tmp was cut off"):
-        assert latest(tmp_path) == tmp_path / "state" / "step-00000004" / "state.pt"
+        assert latest_state(tmp_path) == tmp_path / "state" / "step-00000004" / "state.pt"
     model, _ = fit(tmp_path, 12)
     check_equal(tmp_path, model, whole, since=4)
     assert not list((tmp_path / "state").glob(".*"))
@@ -105,7 +105,7 @@ def test_a_changed_byte_is_named_and_the_state_before_is_used(whole: Any, tmp_pa
     data[len(data) // 2] ^= 1
     newest.write_bytes(data)
     with pytest.warns(UserWarning, match="step-00000009 is damaged .state.pt does not have the checksum"):
-        assert latest(tmp_path) == tmp_path / "state" / "step-00000008" / "state.pt"
+        assert latest_state(tmp_path) == tmp_path / "state" / "step-00000008" / "state.pt"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model, _ = fit(tmp_path, 12)
@@ -123,7 +123,7 @@ def test_a_state_without_its_parts_is_damaged(tmp_path: Path, fault: str) -> Non
     else:
         (state / "sha256.json").write_text("{" if fault == "torn sums" else "{}")
     with pytest.warns(UserWarning, match="step-00000004 is damaged"):
-        assert latest(tmp_path) is None
+        assert latest_state(tmp_path) is None
 
 
 @pytest.mark.integration
@@ -133,8 +133,8 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_continue(
     done = child(commands, tmp_path, 12, "signal")
     assert done.code == 130, done.err
     assert "finishing this step, saving" in done.err
-    assert f"stopped at step 6 and saved in {tmp_path}; to continue: toy.py {tmp_path} 12 signal" in done.err
-    assert latest(tmp_path) == tmp_path / "state" / "step-00000006" / "state.pt"
+    assert f"stopped at step 6 and saved in {tmp_path}; to continue: toy_run.py {tmp_path} 12 signal" in done.err
+    assert latest_state(tmp_path) == tmp_path / "state" / "step-00000006" / "state.pt"
     model, _ = fit(tmp_path, 12)
     assert model.seen == whole[0].seen[6:]
     assert same(model.weights(), whole[0].weights())

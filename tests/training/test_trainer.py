@@ -14,9 +14,17 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from tests.helpers.bf16_cpu import SLOW, half
 from tests.helpers.toy_run import Toy, fit
-from textflow.training import Metrics, Save, Trainer, Warmup, loggers, newton_schulz, wandb_logger
+from textflow.training import (
+    CheckpointCallback,
+    MetricsCSVLogger,
+    Trainer,
+    WarmupLR,
+    make_loggers,
+    make_wandb_logger,
+    newton_schulz,
+)
 from textflow.training import trainer as room
-from textflow.training.checkpoint_io import StateIO
+from textflow.training.checkpoint_io import SafeCheckpointIO
 from textflow.training.engines import FSDP, Zero, refuse_strategy
 
 
@@ -24,7 +32,7 @@ def test_defaults_are_those_of_the_house() -> None:
     coach = Trainer(max_steps=5, accelerator="cpu", precision="32-true")
     assert coach.max_steps == 5 and coach.gradient_clip_val == 1.0 and coach.num_sanity_val_steps == 0
     assert coach.check_val_every_n_epoch is None and coach.loggers == []
-    assert isinstance(coach.strategy.checkpoint_io, StateIO)
+    assert isinstance(coach.strategy.checkpoint_io, SafeCheckpointIO)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +49,7 @@ def test_half_precision_weights_which_an_average_cannot_follow_are_refused_every
 
 
 def test_a_bucket_holds_no_more_than_is_sent_and_an_even_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Zero, "trained", SimpleNamespace(net=torch.nn.Linear(2, 1)))
+    monkeypatch.setattr(Zero, "trainable", SimpleNamespace(net=torch.nn.Linear(2, 1)))
     strategy = Zero(2)
     strategy._fit_bucket()
     sizes = strategy.config["zero_optimization"]
@@ -55,10 +63,10 @@ def test_products_may_be_coarser_and_those_of_muon_stay_as_they_are(monkeypatch:
         seen.append(torch.get_float32_matmul_precision())
         return x
 
-    monkeypatch.setattr(newton_schulz, "directly", spy)
+    monkeypatch.setattr(newton_schulz, "iterate", spy)
     try:
-        Trainer(max_steps=1, accelerator="cpu", precision="32-true", matmul="high")
-        newton_schulz.orthogonalise(torch.eye(3))
+        Trainer(max_steps=1, accelerator="cpu", precision="32-true", matmul_precision="high")
+        newton_schulz.orthogonalize(torch.eye(3))
         assert seen == ["highest"] and torch.get_float32_matmul_precision() == "high"
         Trainer(max_steps=1, accelerator="cpu", precision="32-true")
         assert torch.get_float32_matmul_precision() == "highest"
@@ -91,7 +99,7 @@ def test_bf16_asked_for_where_it_is_slow_is_done_and_said(monkeypatch: pytest.Mo
 def test_precision_without_the_flags_of_a_new_torch_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
     monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
-    assert room.fast_precision("cpu") == "32-true"
+    assert room.auto_precision("cpu") == "32-true"
 
 
 @pytest.mark.parametrize("accelerator", ["cuda", "gpu", "mps"])
@@ -100,7 +108,7 @@ def test_precision_of_a_device_that_is_not_here_is_full(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with caplog.at_level("INFO"):
-        assert room.fast_precision(accelerator) == "32-true"
+        assert room.auto_precision(accelerator) == "32-true"
     assert f"as {accelerator} has no fast bf16" in caplog.text
 
 
@@ -114,16 +122,18 @@ def test_a_recipe_can_name_everything_by_short_names(tmp_path: Path) -> None:
                 "max_steps": 7,
                 "limit_val_batches": 3,
                 "accelerator": "cpu",
-                "callbacks": [{"class_path": "Save", "init_args": {"run": str(tmp_path), "every": 3}}],
+                "callbacks": [
+                    {"class_path": "CheckpointCallback", "init_args": {"run": str(tmp_path), "every_n_steps": 3}}
+                ],
             },
-            "schedule": {"class_path": "Warmup", "init_args": {"steps": 10}},
+            "schedule": {"class_path": "WarmupLR", "init_args": {"warmup_steps": 10}},
         }
     )
     made = parser.instantiate_classes(config)
     assert isinstance(made.trainer, Trainer) and made.trainer.limit_val_batches == 3
-    assert isinstance(made.trainer.checkpoint_callback, Save)
+    assert isinstance(made.trainer.checkpoint_callback, CheckpointCallback)
     schedule = made.schedule(torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0))
-    assert isinstance(schedule, Warmup) and schedule.steps == 10
+    assert isinstance(schedule, WarmupLR) and schedule.warmup_steps == 10
     with pytest.raises(Exception, match="max_steps"):
         parser.parse_object({"schedule": None})
 
@@ -136,7 +146,7 @@ def test_strategies_that_ours_mend_are_refused_in_every_form(kind: type, form: s
     path = f"{kind.__module__}.{kind.__name__}"
     forms = {"class_path": Namespace(class_path=path), "word": kind.__name__, "dotted": path}
     strategy = Mine.__new__(Mine) if form == "object" else forms[form]
-    with pytest.raises(ValueError, match=r"use recipes/on/(zero1|fsdp)\.yaml"):
+    with pytest.raises(ValueError, match=r"use recipes/strategy/(zero1|fsdp)\.yaml"):
         Trainer(max_steps=1, strategy=strategy, accelerator="cpu", precision="32-true")
 
 
@@ -151,9 +161,9 @@ def test_our_own_strategies_are_not_refused(kind: type) -> None:
 def test_a_recipe_names_a_logger_and_gets_it(tmp_path: Path) -> None:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Trainer, "trainer")
-    named = {"class_path": "Metrics", "init_args": {"run": str(tmp_path)}}
+    named = {"class_path": "MetricsCSVLogger", "init_args": {"run": str(tmp_path)}}
     made = parser.instantiate_classes(parser.parse_object({"trainer": {"max_steps": 1, "logger": [named]}}))
-    assert [type(logger) for logger in made.trainer.loggers] == [Metrics]
+    assert [type(logger) for logger in made.trainer.loggers] == [MetricsCSVLogger]
 
 
 def test_a_fast_dev_run_goes_through_and_writes_nothing(tmp_path: Path) -> None:
@@ -165,7 +175,7 @@ def test_a_fast_dev_run_goes_through_and_writes_nothing(tmp_path: Path) -> None:
 def test_the_average_comes_before_the_checkpoint(tmp_path: Path) -> None:
     _, coach = fit(tmp_path, 1)
     order = [type(callback).__name__ for callback in coach.callbacks]
-    assert order.index("Average") < order.index("Save") == len(order) - 1
+    assert order.index("EMA") < order.index("CheckpointCallback") == len(order) - 1
 
 
 def test_bf16_trains_and_saves(tmp_path: Path) -> None:
@@ -180,10 +190,10 @@ def test_wandb_is_offline_without_a_key_and_a_resumed_run_keeps_its_id(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
     with caplog.at_level("INFO"):
-        fit(tmp_path, 3, Toy(), logger=loggers(tmp_path))
+        fit(tmp_path, 3, Toy(), logger=make_loggers(tmp_path))
     assert "W&B is offline" in caplog.text
     identity = (tmp_path / "wandb_id").read_text().strip()
-    _, coach = fit(tmp_path, 6, Toy(), logger=loggers(tmp_path))
+    _, coach = fit(tmp_path, 6, Toy(), logger=make_loggers(tmp_path))
     assert coach.loggers[1].version == identity
     runs = [p for p in (tmp_path / "wandb").iterdir() if p.name.startswith("offline-run-")]
     assert len(runs) == 2 and all(p.name.split("-")[3] == identity for p in runs)  # W&B counts runs of one second: -1
@@ -196,16 +206,16 @@ def test_wandb_goes_online_with_a_key_and_as_it_is_told(tmp_path: Path, monkeypa
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     (tmp_path / "netrc").write_text("machine api.wandb.ai login user password abc\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    assert wandb_logger(tmp_path)._wandb_init["mode"] == "online"
+    assert make_wandb_logger(tmp_path)._wandb_init["mode"] == "online"
     monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
-    assert wandb_logger(tmp_path)._wandb_init["mode"] == "offline"
+    assert make_wandb_logger(tmp_path)._wandb_init["mode"] == "offline"
     monkeypatch.setenv("WANDB_API_KEY", "abc")
-    assert wandb_logger(tmp_path)._wandb_init["mode"] == "online"
-    assert wandb_logger(tmp_path, mode="disabled")._wandb_init["mode"] == "disabled"
+    assert make_wandb_logger(tmp_path)._wandb_init["mode"] == "online"
+    assert make_wandb_logger(tmp_path, mode="disabled")._wandb_init["mode"] == "disabled"
     monkeypatch.setenv("WANDB_MODE", "offline")
-    assert wandb_logger(tmp_path)._wandb_init["mode"] == "offline"
+    assert make_wandb_logger(tmp_path)._wandb_init["mode"] == "offline"
 
 
 def test_without_wandb_there_is_the_csv_alone(tmp_path: Path) -> None:
-    assert [type(logger) for logger in loggers(tmp_path, wandb=False)] == [Metrics]
+    assert [type(logger) for logger in make_loggers(tmp_path, wandb=False)] == [MetricsCSVLogger]
     assert not (tmp_path / "wandb_id").exists()

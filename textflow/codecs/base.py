@@ -2,32 +2,90 @@
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import nn
 
-from textflow.types import Ids, Latents, Logits, Mask, Sight
+from textflow.codecs.prefix_mask import prefix_attention_mask, zero_prompt
+from textflow.types import AttentionMask, Batch, Ids, LatentMask, Latents, Logits, Mask
 
 
 class Codec(nn.Module, ABC):
-    """ids <-> latents of about unit variance. `vocab` tokens, latents `dim` wide."""
+    """Token ids [B, L] <-> latents [B, S, d] of about unit variance; S = L unless `num_latents` differs."""
 
-    vocab: int
-    dim: int
-    reads: bool = True  # whether there is a readout
+    vocab_size: int
+    dim: int  # width of the latents
+    has_decoder: bool = True  # whether `decode_logits` works
+    trainable: bool = False  # whether it is trained together with the denoiser
+
+    def num_latents(self, length: int) -> int:
+        """Number of latents S of a row of `length` tokens."""
+        return length
+
+    def num_tokens(self, latents: int) -> int:
+        """Number of tokens L that S latents decode to."""
+        return latents
+
+    def latent_mask(self, mask: Mask) -> LatentMask:
+        """True on latents that stand for text [B, S], from the mask of the tokens [B, L]."""
+        return mask
 
     @abstractmethod
-    def encode(self, ids: Ids, mask: Mask | Sight | None = None) -> Latents:
-        """The latents of ids.
+    def encode(self, ids: Ids, mask: Mask | AttentionMask | None = None) -> Latents:
+        """Latents of token ids; for a stochastic encoder, their mean.
 
         Args:
-            ids: tokens.
-            mask: True where ids are text (default: everywhere); a codec that takes prompts is told who sees whom, too.
+            ids: token ids [B, L].
+            mask: True on text [B, L] (default: all), or where a query (row) attends to a key (column) [B, L, L].
         """
 
     @abstractmethod
-    def readout(self, z: Latents) -> Logits:
-        """Logits of the tokens behind (noisy) latents."""
+    def decode_logits(self, z: Latents) -> Logits:
+        """Logits of the tokens [B, L, V] from clean or noisy latents [B, S, d]."""
+
+    def expected_latents(self, probs: Logits) -> Latents:
+        """E[x] under probabilities of tokens, position by position; only for codecs with one embedding a token."""
+        raise ValueError(
+            f"the codec {type(self).__name__} has no embedding of a single token; use EmbeddingTable or OneHot"
+        )
 
     @property
-    @abstractmethod
-    def ready(self) -> bool:
-        """Whether a generator can be trained on it: a codec that learns must have learned."""
+    def is_trained(self) -> bool:
+        """True if a generator can be trained on it; a codec with trainable weights must be trained first."""
+        return True
+
+
+class LatentSpace(Codec):
+    """The sizes of a codec without its weights, for networks that are built without one.
+
+    Args:
+        dim: width of the latents.
+        vocab_size: number of tokens.
+    """
+
+    has_decoder = False
+
+    def __init__(self, dim: int, vocab_size: int) -> None:
+        super().__init__()
+        self.dim, self.vocab_size = dim, vocab_size
+
+    def encode(self, ids: Ids, mask: Mask | AttentionMask | None = None) -> Latents:
+        raise ValueError("LatentSpace only holds sizes; give the generator a codec")
+
+    def decode_logits(self, z: Latents) -> Logits:
+        raise ValueError("LatentSpace only holds sizes; give the generator a codec")
+
+
+def encode_batch(codec: Codec, batch: Batch) -> Latents:
+    """Clean latents of a batch; a prompt attends to itself alone, and is 0 in rows that drop it. A frozen codec has no
+    gradient.
+
+    Args:
+        codec: text <-> latents.
+        batch: token ids and masks, with or without prompts.
+    """
+    with torch.set_grad_enabled(torch.is_grad_enabled() and codec.trainable):
+        if batch.prompt_mask is None:
+            return codec.encode(batch.ids, batch.mask)
+        dropped = torch.zeros_like(batch.mask[:, 0]) if batch.dropped is None else batch.dropped
+        x = codec.encode(batch.ids, prefix_attention_mask(batch.mask, batch.prompt_mask, dropped))
+        return zero_prompt(x, batch.prompt_mask, dropped)

@@ -1,43 +1,46 @@
-"""One code a token."""
+"""An embedding table: one latent a token."""
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from textflow.codecs.base import Codec
-from textflow.types import Ids, Latents, Logits, Mask, Sight
+from textflow.types import AttentionMask, Ids, Latents, Logits, Mask
 
 
-class Table(Codec):
-    """x = E[token], rows of E on the sphere of radius sqrt(dim); the readout takes the nearest code.
+class EmbeddingTable(Codec):
+    """x = E[token], rows of E on the sphere of radius sqrt(dim); decoding takes the nearest embedding.
 
     Args:
-        vocab: number of tokens (from the tokenizer).
+        vocab_size: number of tokens (from the tokenizer).
         dim: width of the latents.
-        learned: whether an Autoencoder trains E; otherwise it stays random.
+        trainable: whether E is trained, by an Autoencoder or with the denoiser; otherwise it stays random.
     """
 
     steps: torch.Tensor
 
-    def __init__(self, vocab: int, dim: int = 64, learned: bool = False) -> None:
+    def __init__(self, vocab_size: int, dim: int = 64, trainable: bool = False) -> None:
         super().__init__()
-        self.vocab, self.dim, self.learned = vocab, dim, learned
-        self.table = nn.Parameter(torch.randn(vocab, dim), requires_grad=learned)
+        self.vocab_size, self.dim, self.trainable = vocab_size, dim, trainable
+        self.table = nn.Parameter(torch.randn(vocab_size, dim), requires_grad=trainable)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     @property
-    def codes(self) -> torch.Tensor:
-        """[V, dim], each of length sqrt(dim)."""
+    def embeddings(self) -> torch.Tensor:
+        """E, [V, dim], each row of length sqrt(dim)."""
         return F.normalize(self.table, dim=-1) * self.dim**0.5
 
-    def encode(self, ids: Ids, mask: Mask | Sight | None = None) -> Latents:
+    def encode(self, ids: Ids, mask: Mask | AttentionMask | None = None) -> Latents:
         if self.training:
             self.steps += 1
-        return self.codes[ids]
+        return self.embeddings[ids]
 
-    def readout(self, z: Latents) -> Logits:
-        return z @ self.codes.T  # all codes have one length, so the largest product is the nearest code
+    def decode_logits(self, z: Latents) -> Logits:
+        return z @ self.embeddings.T  # all rows have one length, so the largest product is the nearest embedding
+
+    def expected_latents(self, probs: Logits) -> Latents:
+        return probs.to(self.table.dtype) @ self.embeddings
 
     @property
-    def ready(self) -> bool:
-        return not self.learned or bool(self.steps)
+    def is_trained(self) -> bool:
+        return not self.trainable or bool(self.steps)

@@ -1,45 +1,45 @@
-"""Encoding rows that begin with a prompt: who sees whom, and what is left where the prompt is dropped."""
+"""Masks for rows that begin with a prompt: attention, text and dropped prompts."""
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from textflow.types import Ids, Latents, Mask, Rows
+from textflow.types import Ids, Latents, Mask, RowMask
 
 
-def sight(mask: Mask, fixed: Mask, dropped: Rows | None = None) -> Bool[Tensor, "B L L"]:
-    """True where the query (row) sees the key (column): a prompt sees itself alone, the rest sees all text (ELF).
-
-    Args:
-        mask: True on text.
-        fixed: True on the prompt.
-        dropped: rows whose prompt nothing but the prompt sees; default: none.
-    """
-    lost = torch.zeros_like(mask[:, 0]) if dropped is None else dropped
-    prompt, rest = fixed & mask, mask & ~(fixed & lost[:, None])
-    return torch.where(fixed[:, :, None], prompt[:, None], rest[:, None])
-
-
-def unended(ids: Ids, fixed: Mask, eos: int, pad: int) -> Mask:
-    """True on text: the prompt, and what comes after it up to its EOS; where EOS is the padding, without it.
+def prefix_attention_mask(mask: Mask, prompt_mask: Mask, dropped: RowMask | None = None) -> Bool[Tensor, "B L L"]:
+    """True where the query (row) attends to the key (column): a prompt to itself, the rest to all text (ELF).
 
     Args:
-        ids: prompt and answer.
-        fixed: True on the prompt.
-        eos: id that ends a text.
-        pad: id that fills a row.
+        mask: True on text [B, L].
+        prompt_mask: True on the prompt [B, L].
+        dropped: rows whose prompt is hidden from the rest [B]; default: none.
     """
-    ends = (ids == eos) & ~fixed
-    before = ends.cumsum(1) - ends.long()  # ends to the left
-    return fixed | ((before == 0) & ~(ends & (eos == pad)))
+    hidden = torch.zeros_like(mask[:, 0]) if dropped is None else dropped
+    prompt, rest = prompt_mask & mask, mask & ~(prompt_mask & hidden[:, None])
+    return torch.where(prompt_mask[:, :, None], prompt[:, None], rest[:, None])
 
 
-def blank(x: Latents, fixed: Mask, dropped: Rows) -> Latents:
-    """Latents whose prompt is 0 in the dropped rows: what classifier-free guidance calls unconditional (ELF).
+def mask_until_eos(ids: Ids, prompt_mask: Mask, eos: int, pad: int) -> Mask:
+    """True on text: the prompt and the answer up to its EOS, which is excluded if EOS is also the padding.
 
     Args:
-        x: clean latents, encoded with `sight(..., dropped)`.
-        fixed: True on the prompt.
-        dropped: rows that lose it.
+        ids: token ids of prompt and answer [B, L].
+        prompt_mask: True on the prompt [B, L].
+        eos: id of the EOS token.
+        pad: id of the padding token.
     """
-    return x.masked_fill((fixed & dropped[:, None])[..., None], 0.0)
+    ends = (ids == eos) & ~prompt_mask
+    before = ends.cumsum(1) - ends.long()  # number of EOS tokens to the left
+    return prompt_mask | ((before == 0) & ~(ends & (eos == pad)))
+
+
+def zero_prompt(x: Latents, prompt_mask: Mask, dropped: RowMask) -> Latents:
+    """Latents with a zero prompt in dropped rows: the unconditional input of classifier-free guidance (ELF).
+
+    Args:
+        x: clean latents, encoded with `prefix_attention_mask(..., dropped)` [B, S, d].
+        prompt_mask: True on the prompt [B, S].
+        dropped: rows whose prompt is dropped [B].
+    """
+    return x.masked_fill((prompt_mask & dropped[:, None])[..., None], 0.0)

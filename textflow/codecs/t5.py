@@ -5,33 +5,33 @@ from torch import Tensor, nn
 
 from textflow.codecs.base import Codec
 from textflow.layers.frozen import Frozen
-from textflow.runtime.atomic import unread
-from textflow.types import Ids, Latents, Logits, Mask, Sight
+from textflow.runtime.atomic import describe_error
+from textflow.types import AttentionMask, Ids, Latents, Logits, Mask
 
-UNSEEN = -3e4  # its exp is 0, and half precision holds it
+MASKED_BIAS = -3e4  # its exp is 0, and it is finite in half precision
 
 
-class T5(Codec):
-    """x = (T5 encoder(ids) - mean) / std (ELF, app. B). It has no readout of its own.
+class T5Codec(Codec):
+    """x = (T5 encoder(ids) - mean) / std (ELF, app. B). It has no decoder.
 
-    The encoder is loaded when it first encodes: a trained generator samples without it.
+    The encoder is loaded at the first call of `encode`: a trained generator samples without it.
 
     Args:
-        vocab: number of tokens (from the tokenizer).
-        name: of a model on the Hugging Face Hub, or a local folder.
-        dim: width of the encoder.
-        mean: of its states.
-        std: of its states.
+        vocab_size: number of tokens (from the tokenizer).
+        name: name of a model on the Hugging Face Hub, or a local folder.
+        dim: width of the encoder's hidden states.
+        mean: mean of the hidden states.
+        std: standard deviation of the hidden states, > 0.
         revision: branch, tag or commit on the Hub.
     """
 
-    here: torch.Tensor
+    device_marker: torch.Tensor
 
-    reads = False
+    has_decoder = False
 
     def __init__(
         self,
-        vocab: int,
+        vocab_size: int,
         name: str = "t5-small",
         dim: int = 512,
         mean: float = 0.0,
@@ -39,56 +39,60 @@ class T5(Codec):
         revision: str | None = None,
     ) -> None:
         super().__init__()
-        self.vocab, self.dim, self.name, self.mean, self.std, self.revision = vocab, dim, name, mean, std, revision
+        self.vocab_size, self.dim, self.name, self.mean, self.std, self.revision = (
+            vocab_size,
+            dim,
+            name,
+            mean,
+            std,
+            revision,
+        )
         self.encoder: Frozen | None = None
-        self.register_buffer("here", torch.zeros(()), persistent=False)  # knows the device
+        self.register_buffer("device_marker", torch.zeros(()), persistent=False)  # follows the device
 
-    def encode(self, ids: Ids, mask: Mask | Sight | None = None) -> Latents:
+    def encode(self, ids: Ids, mask: Mask | AttentionMask | None = None) -> Latents:
         if self.encoder is None:
-            self.encoder = Frozen(self.load()).to(self.here.device)
+            self.encoder = Frozen(self.load()).to(self.device_marker.device)
         with torch.no_grad():
-            states = self.encoder(input_ids=ids, attention_mask=scores(mask)).last_hidden_state
+            states = self.encoder(input_ids=ids, attention_mask=attention_bias(mask)).last_hidden_state
         return (states.float() - self.mean) / self.std
 
     def load(self) -> nn.Module:
-        """The encoder, checked against vocab and dim."""
+        """The encoder, checked against vocab_size and dim."""
         from transformers import T5EncoderModel
 
         try:
             encoder = T5EncoderModel.from_pretrained(
                 self.name, revision=self.revision or "main", trust_remote_code=False
             )
-        except Exception as error:  # of any kind: what torch makes of torn bytes
+        except Exception as error:  # damaged files raise errors of any class
             raise ValueError(
                 f"no T5 encoder at {self.name!r}: give a name on the Hugging Face Hub or a folder made by "
-                f"save_pretrained with --model.codec.name ({unread(error)})"
+                f"save_pretrained with --model.codec.name ({describe_error(error)})"
             ) from error
         config = encoder.config
-        if config.d_model != self.dim or config.vocab_size < self.vocab:
+        if config.d_model != self.dim or config.vocab_size < self.vocab_size:
             raise ValueError(
                 f"the encoder {self.name!r} has width {config.d_model} and {config.vocab_size} tokens, but the recipe "
-                f"has dim {self.dim} and a tokenizer of {self.vocab}: set --model.codec.dim or choose its own tokenizer"
+                f"has dim {self.dim} and a tokenizer of {self.vocab_size}: set --model.codec.dim or choose the "
+                "encoder's tokenizer"
             )
         return encoder
 
-    def readout(self, z: Latents) -> Logits:
+    def decode_logits(self, z: Latents) -> Logits:
         raise ValueError(
-            "the codec T5 only encodes: read tokens with the readout FromNet and train by the clock LogitNormal"
+            "the codec T5Codec has no decoder: use the readout FromNet and train with the schedule LogitNormal"
         )
 
-    @property
-    def ready(self) -> bool:
-        return True
 
-
-def scores(mask: Mask | Sight | None) -> Tensor | None:
-    """What attention adds to the scores of all heads, [B, 1, 1 or L, L]. Of a mask of this form transformers asks
-    nothing, for which the host would wait for a GPU; a CPU asks, since attention to everything is faster.
+def attention_bias(mask: Mask | AttentionMask | None) -> Tensor | None:
+    """Additive attention bias [B, 1, 1 or L, L]; None for no bias. transformers does not inspect a mask of this form,
+    so the host does not wait for a GPU; on a CPU the mask is checked, since attention without a bias is faster.
 
     Args:
-        mask: True on text, or where the query (row) sees the key (column).
+        mask: True on text [B, L], or where a query attends to a key [B, L, L].
     """
     if mask is None or (mask.is_cpu and bool(mask.all())):
         return None
-    seen = mask[:, None, None] if mask.ndim == 2 else mask[:, None]
-    return torch.where(seen, 0.0, UNSEEN)
+    attends = mask[:, None, None] if mask.ndim == 2 else mask[:, None]
+    return torch.where(attends, 0.0, MASKED_BIAS)

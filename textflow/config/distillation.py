@@ -1,4 +1,4 @@
-"""Rounds: the recipes of students, each laid over its teacher's."""
+"""Distillation rounds: student recipes, each an overlay on the teacher's recipe."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -6,22 +6,22 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from textflow.config.recipe import SECTIONS, find, parsed, tree_of
-from textflow.config.validation import named, refuse
+from textflow.config.recipe import SECTIONS, find_recipe, load_yaml, parse
+from textflow.config.validation import import_class, validate_recipe
 from textflow.objectives.elf import ELFObjective
 
 
-def student(words: Sequence[str]) -> Namespace:
-    """The checked recipe of students: their teacher's recipe with theirs laid over it.
+def student_recipe(arguments: Sequence[str]) -> Namespace:
+    """The distillation recipe: the teacher's recipe overlaid with the student's.
 
     Args:
-        words: e.g. ["recipes/quickstart_pd.yaml", "--teacher", "checkpoints/quickstart"].
+        arguments: command-line arguments, e.g. ["recipes/quickstart_pd.yaml", "--teacher", "checkpoints/quickstart"].
     """
-    count = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
-    files, rest = [str(find(word)) for word in words[:count]], list(words[count:])
-    apart = [part for word in rest for part in (word.split("=", 1) if word.startswith("--teacher=") else [word])]
-    runs = [then for word, then in pairwise(apart) if word == "--teacher" and then][::-1]  # the last wins
-    trees = [tree_of(Path(file)) for file in files]
+    count = next((i for i, word in enumerate(arguments) if word.startswith("-")), len(arguments))
+    files, rest = [str(find_recipe(word)) for word in arguments[:count]], list(arguments[count:])
+    options = [part for word in rest for part in (word.split("=", 1) if word.startswith("--teacher=") else [word])]
+    runs = [value for word, value in pairwise(options) if word == "--teacher" and value][::-1]  # the last wins
+    trees = [load_yaml(Path(file)) for file in files]
     runs += [tree["teacher"] for tree in reversed(trees) if tree.get("teacher")]
     if not files or not runs:
         raise ValueError("distill needs a recipe and a teacher: textflow distill RECIPE --teacher RUN")
@@ -30,46 +30,48 @@ def student(words: Sequence[str]) -> Namespace:
         raise ValueError(
             f"{runs[0]} holds no trained run to learn from ({base.name} is missing): fit the teacher first"
         )
-    teacher, config = parsed([str(base)]), parsed([str(base), *files], rest)
+    teacher, config = parse([str(base)]), parse([str(base), *files], rest)
     if not config.rounds:
-        raise ValueError(f"{files[0]} names no rounds: give rounds: [[8, 4], [4, 8]], student's steps and substeps")
+        raise ValueError(f"{files[0]} has no rounds: set rounds: [[8, 4], [4, 8]], student steps and teacher substeps")
     if config.run.folder == teacher.run.folder:
         if any(word.partition("=")[0] == "--run.folder" for word in rest):
-            raise ValueError(f"--run.folder {config.run.folder} is the teacher's own; name another for the students")
+            raise ValueError(
+                f"--run.folder {config.run.folder} is the teacher's run folder; choose another for the students"
+            )
         config.run.folder = f"checkpoints/{Path(files[0]).stem}"
     config.codec, objective = None, config.model.init_args.objective
-    if "like" in objective.init_args and objective.init_args.like is None:
-        objective.init_args.like = likened(teacher.model, runs[0])
+    if "teacher_objective" in objective.init_args and objective.init_args.teacher_objective is None:
+        objective.init_args.teacher_objective = teacher_objective(teacher.model, runs[0])
     return config
 
 
-def likened(model: Namespace, run: str) -> Namespace:
-    """The objective of a teacher, or the one that it was like, if it is a student.
+def teacher_objective(model: Namespace, run_folder: str) -> Namespace:
+    """The objective of a teacher; if the teacher is itself a student, the objective of its own teacher.
 
     Args:
-        model: of the teacher's recipe.
-        run: of the teacher, for an error.
+        model: `model` section of the teacher's recipe.
+        run_folder: run folder of the teacher, for error messages.
     """
     taught = model.init_args.get("objective")
-    taught = (taught and taught.init_args.get("like")) or taught
-    if not taught or not issubclass(named(taught.class_path), ELFObjective):
+    taught = (taught and taught.init_args.get("teacher_objective")) or taught
+    if not taught or not issubclass(import_class(taught.class_path), ELFObjective):
         kind = (taught or model).class_path.rpartition(".")[2]
-        raise ValueError(f"students need a teacher that ELFObjective trained, but {run} learned by {kind}")
+        raise ValueError(f"students need a teacher that ELFObjective trained, but {run_folder} learned by {kind}")
     return taught
 
 
-def each(config: Namespace) -> Iterator[tuple[int, int, Namespace]]:
-    """Student's steps, teacher's substeps and the recipe of every round; a student of any number of steps has one.
+def round_recipes(config: Namespace) -> Iterator[tuple[int, int, Namespace]]:
+    """Student steps, teacher substeps and recipe of each round; a student for any number of steps has a single round.
 
     Args:
-        config: of all rounds.
+        config: distillation recipe with all rounds.
     """
     rounds, folder = config.rounds, Path(config.run.folder)
     if len({steps for steps, _ in rounds}) < len(rounds):
         raise ValueError(f"rounds {rounds}: each needs its own number of steps, which names its folder")
     if "steps" not in config.model.init_args.objective.init_args and len(rounds) > 1:
         kind = config.model.init_args.objective.class_path.split(".")[-1]
-        raise ValueError(f"a student of {kind} takes steps of any length: it needs one round, but has {rounds}")
+        raise ValueError(f"{kind} trains one student for steps of any length and needs one round, but has {rounds}")
     for steps, substeps in rounds:
         own = config.clone()
         objective = own.model.init_args.objective.init_args
@@ -78,9 +80,11 @@ def each(config: Namespace) -> Iterator[tuple[int, int, Namespace]]:
         if "target" in objective and "substeps" in objective.target.get("init_args", {}):
             objective.target.init_args.substeps = substeps
         for callback in own.trainer.callbacks or []:
-            if "steps" in callback.get("init_args", {}):  # looks at the student as it is used; 1 step has no last time
-                callback.init_args.steps = max(steps, 2)
-        own.run.group = config.run.group or folder.name
+            if "num_steps" in callback.get(
+                "init_args", {}
+            ):  # diagnose at the student's own step count; at least 2 are needed
+                callback.init_args.num_steps = max(steps, 2)
+        own.run.wandb_group = config.run.wandb_group or folder.name
         own.run.folder = str(folder / (f"steps-{steps}" if "steps" in objective else "all-steps"))
-        refuse(own, SECTIONS)
+        validate_recipe(own, SECTIONS)
         yield steps, substeps, own

@@ -1,4 +1,4 @@
-"""A parser's complaint about a recipe in one line: what was found, what is known, the nearest."""
+"""One-line parser errors: the value found, the value needed and the closest valid name."""
 
 import difflib
 import inspect
@@ -9,7 +9,7 @@ from jsonargparse import ArgumentParser
 
 from textflow.models.base import Trainable
 
-UNKNOWN = (
+UNKNOWN_KEY_PATTERNS = (
     r"Option '([\w.]+)' is not accepted",
     r"[Uu]nrecognized arguments: --([\w.]+)",
     r"[Kk]ey '([\w.]+)' is not expected",
@@ -19,55 +19,55 @@ UNKNOWN = (
 )
 
 
-def explain(message: str, checker: ArgumentParser) -> str:
-    """The parser's error in one line, with the nearest valid key or value.
+def explain_parser_error(message: str, parser: ArgumentParser) -> str:
+    """Rewrite a parser error as one line, with the closest valid key or value.
 
     Args:
-        message: of the parser.
-        checker: the parser.
+        message: error message of the parser.
+        parser: recipe parser that raised the error.
     """
-    for pattern in UNKNOWN:
-        if found := re.search(pattern, message):
-            return unknown(found[1], checker)
+    for pattern in UNKNOWN_KEY_PATTERNS:
+        if match := re.search(pattern, message):
+            return unknown_key_message(match[1], parser)
     where = ".".join(re.findall(r'Parser key "([\w.]+)"', message)) or "the recipe"
-    if found := re.search(r"Expected a typing.Literal\[(.*?)\]\. Got value: (\S*\w)", message):
-        choices = re.findall(r"'([^']*)'", found[1])
-        return f"{where} is {found[2]!r}, needs one of {', '.join(choices)}{nearest(found[2], choices)}"
-    if found := re.search(r"arguments are required: ([\w, ]*\w)", message):
+    if match := re.search(r"Expected a typing.Literal\[(.*?)\]\. Got value: (\S*\w)", message):
+        choices = re.findall(r"'([^']*)'", match[1])
+        return f"{where} is {match[2]!r}, needs one of {', '.join(choices)}{suggestion(match[2], choices)}"
+    if match := re.search(r"arguments are required: ([\w, ]*\w)", message):
         return (
-            f"{where} needs {found[1]}, which the recipe does not give (a codec's recipe is fitted through its parent)"
+            f"{where} needs {match[1]}, which the recipe does not give (a codec's recipe is fitted through its parent)"
         )
-    if found := re.search(r"Expected a <class '(\w+)'>\. Got value: (.*?)(?:\. Got value: .*)?$", message, re.M):
-        return f"{where} is {found[2][:80]!r}, needs {found[1]}"
+    if match := re.search(r"Expected a <class '(\w+)'>\. Got value: (.*?)(?:\. Got value: .*)?$", message, re.M):
+        return f"{where} is {match[2][:80]!r}, needs {match[1]}"
     return " ".join(line.strip() for line in message.splitlines() if line.strip())[:600]
 
 
-def unknown(wrong: str, checker: ArgumentParser) -> str:
-    """The line for a key or class that nothing knows."""
-    known = sorted(set(keys(checker)))
-    sections = sorted({action.dest.split(".")[0] for action in checker._actions})
-    first, last = wrong.split(".")[0], wrong.split(".")[-1]
-    hint = "" if first in sections else nearest(first, sections, 0.7)
-    return f"unknown key or class {wrong!r}" + (hint or nearest(wrong, known) or nearest(last, known))
+def unknown_key_message(name: str, parser: ArgumentParser) -> str:
+    """Error line for an unknown key or class."""
+    known = sorted(set(known_keys(parser)))
+    sections = sorted({action.dest.split(".")[0] for action in parser._actions})
+    first, last = name.split(".")[0], name.split(".")[-1]
+    hint = "" if first in sections else suggestion(first, sections, 0.7)
+    return f"unknown key or class {name!r}" + (hint or suggestion(name, known) or suggestion(last, known))
 
 
-def nearest(wrong: str, known: Iterable[str], cutoff: float = 0.5) -> str:
-    """`; did you mean ...?`, or nothing where nothing is near."""
-    near = difflib.get_close_matches(wrong, list(known), 1, cutoff)
+def suggestion(name: str, candidates: Iterable[str], cutoff: float = 0.5) -> str:
+    """`; did you mean ...?`, or an empty string if no candidate is close."""
+    near = difflib.get_close_matches(name, list(candidates), 1, cutoff)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def keys(checker: ArgumentParser) -> Iterator[str]:
-    """Every key that a recipe knows: those of the sections, and the arguments and names of all parts."""
-    yield from (action.dest for action in checker._actions)
-    yield from (action.dest.split(".")[-1] for action in checker._actions)
-    for part in parts():
+def known_keys(parser: ArgumentParser) -> Iterator[str]:
+    """All valid recipe keys: section keys, class names and constructor arguments."""
+    yield from (action.dest for action in parser._actions)
+    yield from (action.dest.split(".")[-1] for action in parser._actions)
+    for part in known_parts():
         yield part.__name__
         yield from list(inspect.signature(part).parameters)
 
 
-def parts() -> Iterator[type]:
-    """All classes that a recipe may name."""
+def known_parts() -> Iterator[type]:
+    """All classes that a recipe may name by class_path."""
     from textflow import (
         codecs,
         data,
@@ -85,7 +85,7 @@ def parts() -> Iterator[type]:
     )
     from textflow.distill import targets
 
-    rooms = (
+    packages = (
         codecs,
         data,
         diagnostics,
@@ -101,14 +101,14 @@ def parts() -> Iterator[type]:
         schedules,
         training,
     )
-    for room in rooms:
-        yield from (part for part in vars(room).values() if isinstance(part, type))
-    yield from below(Trainable)
+    for package in packages:
+        yield from (part for part in vars(package).values() if isinstance(part, type))
+    yield from subclasses(Trainable)
 
 
-def below(kind: type) -> Iterator[type]:
-    """The subclasses of a class, and theirs."""
-    found: list[type] = kind.__subclasses__()
-    for part in found:
-        yield part
-        yield from below(part)
+def subclasses(cls: type) -> Iterator[type]:
+    """All direct and indirect subclasses of a class."""
+    children: list[type] = cls.__subclasses__()
+    for child in children:
+        yield child
+        yield from subclasses(child)

@@ -1,4 +1,4 @@
-"""What may change of a recipe after its run has begun, and what of it an overlay may say anew."""
+"""Recipe changes: the keys that a resumed run may change and those that a sampling overlay may set."""
 
 import math
 import re
@@ -10,70 +10,77 @@ import yaml
 
 from textflow.config import recipe
 
-# What may change when a run goes on: it moves no number of the steps that were done; a teacher is known by its weights.
-FREE = re.compile(
-    r"run\.|codec$|teacher$|rounds|passes|trainer\.(max_steps|max_time|matmul|accelerator|devices|num_nodes|strategy|logger|log_every|enable|callbacks|profiler|val_)"
-    r"|trainer\.limit_val|data\.(workers|processes|cache)|model\.init_args\.net\.init_args\.(compiled|recompute|kernels)$"
+# Keys that a resumed run may change without invalidating completed steps; a teacher is identified by its weights.
+RESUMABLE = re.compile(
+    r"run\.|codec$|teacher$|rounds|eval_steps|trainer\.(max_steps|max_time|matmul_precision|accelerator|devices|num_nodes|strategy|logger|log_every|enable|callbacks|profiler|val_)"
+    r"|trainer\.limit_val|data\.(num_workers|num_proc|cache)|model\.init_args\.net\.init_args\.(compile_blocks|activation_checkpointing|kernels)$"
 )
 
 
-BATCH = ("data.batch_size", "trainer.accumulate_grad_batches")  # may change if devices make up for it
-SAMPLING = (
+BATCH_KEYS = ("data.batch_size", "trainer.accumulate_grad_batches")  # may change if the rows per step stay equal
+SAMPLING_KEYS = (
     "sampler",
     "escape",
-    "tokens",
+    "token_readout",
     "readout",
-    "grid",
-    "guidance",
-    "prompt_guidance",
-    "stop",
-)  # parts of a model that no weight depends on
+    "sampling_schedule",
+    "self_cond_guidance",
+    "cfg_scale",
+    "early_exit",
+)  # model arguments that do not affect the weights
 
 
-def sampling(file: Path, overlays: Sequence[str]) -> str:
-    """The resolved recipe of a run, with overlays that say how to sample.
+def with_sampling_overlays(recipe_file: Path, overlays: Sequence[str]) -> str:
+    """The resolved recipe of a run with sampling overlays applied.
 
     Args:
-        file: of the run.
-        overlays: recipes; they may set what no weight depends on.
+        recipe_file: path of the run's recipe.yaml.
+        overlays: paths of overlays; they may set only keys that do not affect the weights.
     """
-    before, after = recipe.write(recipe.parsed([str(file)])), recipe.write(recipe.parsed([str(file), *overlays]))
+    before, after = (
+        recipe.dump(recipe.parse([str(recipe_file)])),
+        recipe.dump(recipe.parse([str(recipe_file), *overlays])),
+    )
     keys = [change.split(": ")[0].split(".") for change in differences(before, after)]
-    if any(key[0] != "model" or key[1] not in SAMPLING for key in keys):
+    if any(key[0] != "model" or key[1] not in SAMPLING_KEYS for key in keys):
         raise ValueError(
             f"{', '.join(overlays)} changes {', '.join('.'.join(key) for key in keys)}, which is trained already; an "
-            f"overlay of a finished run may set {', '.join(SAMPLING)} below model.init_args"
+            f"overlay of a finished run may set {', '.join(SAMPLING_KEYS)} below model.init_args"
         )
     return after
 
 
 def differences(old: str, new: str) -> list[str]:
-    """The keys in which two resolved recipes differ and that a continued run must not change, as "key: old -> new"."""
-    before, after = dict(flat(yaml.safe_load(old))), dict(flat(yaml.safe_load(new)))
-    changed = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key) and not FREE.match(key)]
-    was, now = rows_a_step(before), rows_a_step(after)
-    if was == now is not None or (None in (was, now) and {*changed} <= {*BATCH}):  # the state knows the machine's rows
-        changed = [key for key in changed if key not in BATCH]
+    """Differences between two resolved recipes that a resumed run must not have, as "key: old -> new"."""
+    before, after = dict(flatten(yaml.safe_load(old))), dict(flatten(yaml.safe_load(new)))
+    changed = [
+        key for key in sorted({*before, *after}) if before.get(key) != after.get(key) and not RESUMABLE.match(key)
+    ]
+    old_rows, new_rows = rows_per_step(before), rows_per_step(after)
+    if old_rows == new_rows is not None or (
+        None in (old_rows, new_rows) and {*changed} <= {*BATCH_KEYS}
+    ):  # the training state checks the actual rows
+        changed = [key for key in changed if key not in BATCH_KEYS]
     return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in changed]
 
 
-def rows_a_step(leaves: Mapping[str, Any]) -> int | None:
-    """Rows of an optimizer step over all devices, or None where their number is not written down.
+def rows_per_step(values: Mapping[str, Any]) -> int | None:
+    """Rows per optimizer step over all devices, or None if the recipe does not give the number of devices.
 
     Args:
-        leaves: of a recipe, by dotted keys.
+        values: values of a recipe by dotted key.
     """
-    devices = str(leaves.get("trainer.devices"))
+    devices = str(values.get("trainer.devices"))
     if not devices.isdigit():
         return None
-    return math.prod(int(leaves.get(key) or 1) for key in BATCH) * int(devices) * int(leaves["trainer.num_nodes"])
+    return math.prod(int(values.get(key) or 1) for key in BATCH_KEYS) * int(devices) * int(values["trainer.num_nodes"])
 
 
-def flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves of nested dictionaries, under dotted keys without class_path and init_args."""
+def flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Leaves of nested dictionaries by dotted key; class_path and init_args are omitted from the keys."""
     if not isinstance(tree, dict):
         yield prefix or ".", tree
         return
     for key, value in tree.items():
         name = prefix if key in ("init_args", "class_path") else f"{prefix}.{key}" if prefix else key
-        yield from flat(value, name)
+        yield from flatten(value, name)

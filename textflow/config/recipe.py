@@ -1,4 +1,4 @@
-"""Recipes: YAML files that name every part of a run; read, checked and written here."""
+"""Recipes: read, check and write the YAML files that configure a run."""
 
 import difflib
 from collections.abc import Callable, Sequence
@@ -14,109 +14,114 @@ import textflow.diagnostics
 import textflow.models.autoencoder
 import textflow.models.causal_lm
 import textflow.models.discrete_diffusion  # noqa: F401  what a recipe may name by its short name
-from textflow.config.errors import explain, nearest
+from textflow.config.errors import explain_parser_error, suggestion
 from textflow.config.trust import refuse_code
-from textflow.config.validation import making, refuse
+from textflow.config.validation import part_errors, validate_recipe
 from textflow.data import DataModule
 from textflow.models.base import Trainable
 from textflow.training import Trainer
 
 
 @dataclass
-class Run:
-    """Where a run lives and what it leaves behind.
+class RunConfig:
+    """Run folder, checkpoint and sampling intervals, and Weights & Biases settings.
 
     Args:
-        folder: of the run; default: checkpoints/<name of the recipe>.
-        save_every: optimizer steps between checkpoints.
-        keep: training states kept.
-        samples_every: optimizer steps between sample texts.
-        samples: texts each time, and printed at the end.
-        wandb: log to Weights & Biases (offline where no key is configured).
-        project: its project there.
-        group: of runs there; `textflow distill` groups its rounds.
+        folder: run folder; checkpoints/<recipe name> by default.
+        save_every: optimizer steps between checkpoints, at least 1.
+        keep_checkpoints: number of newest training states to keep, at least 1.
+        sample_every: optimizer steps between sample texts, at least 1.
+        num_samples: number of sample texts, at each interval and printed at the end; at least 1.
+        wandb: log to Weights & Biases; logs are offline unless an API key is configured.
+        wandb_project: Weights & Biases project.
+        wandb_group: Weights & Biases group; by default `textflow distill` groups its rounds and `fit` sets none.
     """
 
     folder: str | None = None
     save_every: int = 500
-    keep: int = 2
-    samples_every: int = 500
-    samples: int = 8
+    keep_checkpoints: int = 2
+    sample_every: int = 500
+    num_samples: int = 8
     wandb: bool = True
-    project: str = "textflow"
-    group: str | None = None
+    wandb_project: str = "textflow"
+    wandb_group: str | None = None
 
 
-SECTIONS = {"run": Run, "data": DataModule, "trainer": Trainer}  # and the classes that take their keys
+SECTIONS = {"run": RunConfig, "data": DataModule, "trainer": Trainer}  # section: the class that takes its keys
 
 
-PLACE = ("accelerator", "devices", "num_nodes", "strategy")  # where a codec is trained, as what is built on it
+DEVICE_KEYS = (
+    "accelerator",
+    "devices",
+    "num_nodes",
+    "strategy",
+)  # a codec trains on the devices of the model built on it
 
 
 @cache
-def parser() -> ArgumentParser:
-    """The parser of recipes: files by --config, keys by --key value. Made once: it takes longer than a small recipe."""
+def recipe_parser() -> ArgumentParser:
+    """The recipe parser: files by --config, keys by --key value. Cached, since building it is slow."""
     parser = ArgumentParser(prog="textflow fit", exit_on_error=False, default_env=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="recipe or overlay; later ones win")
-    parser.add_argument("--seed", type=int, default=0, help="of order, noise and weights")
+    parser.add_argument("--seed", type=int, default=0, help="random seed for initial weights, data order and noise")
+    parser.add_argument("--codec", type=str | None, help="codec recipe, fitted first, or run folder of a trained codec")
+    parser.add_argument("--teacher", type=str | None, help="run folder of the teacher")
     parser.add_argument(
-        "--codec", type=str | None, help="recipe of the codec, fitted first, or the run of a trained one"
-    )
-    parser.add_argument("--teacher", type=str | None, help="run of the teacher that students learn from")
-    parser.add_argument(
-        "--rounds", type=list[tuple[int, int]] | None, help="student's steps and teacher's substeps of each round"
+        "--rounds", type=list[tuple[int, int]] | None, help="student steps and teacher substeps, one pair per round"
     )
     parser.add_argument(
-        "--passes", type=list[int] | None, help="numbers of steps that students are judged at; default: their own"
+        "--eval_steps",
+        type=list[int] | None,
+        help="numbers of sampling steps to evaluate students at; default: their own",
     )
-    parser.add_class_arguments(Run, "run")
+    parser.add_class_arguments(RunConfig, "run")
     parser.add_class_arguments(DataModule, "data", skip={"seed"})
-    parser.add_argument("--model", type=Callable[[int], Trainable], required=True, help="what is trained")
+    parser.add_argument("--model", type=Callable[[int], Trainable], required=True, help="model to train")
     parser.add_class_arguments(Trainer, "trainer")
     return parser
 
 
-def read(words: Sequence[str]) -> Namespace:
-    """A checked recipe from the words of a command line: files first, then --key value.
+def load_recipe(arguments: Sequence[str]) -> Namespace:
+    """A validated recipe from command-line arguments: files first, then --key value.
 
     Args:
-        words: e.g. ["recipes/quickstart.yaml", "recipes/on/cpu.yaml", "--seed", "1"].
+        arguments: e.g. ["recipes/quickstart.yaml", "recipes/hardware/cpu.yaml", "--seed", "1"].
     """
-    count = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
-    files, rest = list(words[:count]), list(words[count:])
+    count = next((i for i, word in enumerate(arguments) if word.startswith("-")), len(arguments))
+    files, rest = list(arguments[:count]), list(arguments[count:])
     if not files:
         raise ValueError("no recipe: name one, such as recipes/quickstart.yaml (`textflow recipes` lists them)")
-    if taught := [file for file in files if {"rounds", "teacher"} & set(tree_of(find(file)))]:
-        raise ValueError(f"{taught[0]} teaches students: textflow distill {taught[0]} --teacher RUN")
-    config = parsed(files, rest)
+    if students := [file for file in files if {"rounds", "teacher"} & set(load_yaml(find_recipe(file)))]:
+        raise ValueError(f"{students[0]} is a distillation recipe; use textflow distill {students[0]} --teacher RUN")
+    config = parse(files, rest)
     if config.run.folder is None:
         config.run.folder = f"checkpoints/{Path(files[0]).stem}"
-    refuse(config, SECTIONS)
+    validate_recipe(config, SECTIONS)
     if config.codec and config.codec.endswith((".yaml", ".yml")) and not Path(config.codec).is_file():
-        config.codec = str(find(str(Path(files[0]).parent / config.codec)))
+        config.codec = str(find_recipe(str(Path(files[0]).parent / config.codec)))
     return config
 
 
-def parsed(files: Sequence[str], rest: Sequence[str] = ()) -> Namespace:
-    """What recipes and overlays say together; later ones win.
+def parse(files: Sequence[str], overrides: Sequence[str] = ()) -> Namespace:
+    """Parse a recipe with overlays and overrides; later ones win.
 
     Args:
-        files: recipe, overlays.
-        rest: --key value.
+        files: paths or names of the recipe and its overlays, in order.
+        overrides: command-line overrides, --key value.
     """
-    checker = parser()
-    refuse_code([word.partition("=")[2] or word for word in rest], "the command line")
+    checker = recipe_parser()
+    refuse_code([word.partition("=")[2] or word for word in overrides], "the command line")
     for file in files:
-        refuse_unknown_sections(find(file), checker)
-    arguments = [part for file in files for part in ("--config", str(find(file)))]
+        refuse_unknown_sections(find_recipe(file), checker)
+    arguments = [part for file in files for part in ("--config", str(find_recipe(file)))]
     try:
-        return checker.parse_args([*arguments, *rest])
+        return checker.parse_args([*arguments, *overrides])
     except ArgumentError as error:
-        raise ValueError(explain(str(error), checker)) from error
+        raise ValueError(explain_parser_error(str(error), checker)) from error
 
 
-def tree_of(file: Path) -> dict[str, Any]:
-    """A recipe's file as it stands."""
+def load_yaml(file: Path) -> dict[str, Any]:
+    """The mapping in a recipe file, without defaults or overlays."""
     try:
         tree = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -128,12 +133,12 @@ def tree_of(file: Path) -> dict[str, Any]:
 
 
 def refuse_unknown_sections(file: Path, checker: ArgumentParser) -> None:
-    """An unknown key at the top of a recipe is an error, even where there is nothing below it."""
-    tree = tree_of(file)
+    """Reject unknown top-level keys of a recipe, also those with an empty value."""
+    tree = load_yaml(file)
     known = sorted({action.dest.split(".")[0] for action in checker._actions} - {"help", "config", "print_config"})
     for key in tree:
         if str(key).split(".")[0] not in known:
-            hint = nearest(str(key), known, 0.4) or f"; the sections are {', '.join(known)}"
+            hint = suggestion(str(key), known, 0.4) or f"; the sections are {', '.join(known)}"
             raise ValueError(f"{file}: unknown key {key!r}{hint}")
         if key in SECTIONS and tree[key] is None:
             raise ValueError(f"{file}: {key} is empty; give its keys, each with a value, or leave it out")
@@ -141,8 +146,8 @@ def refuse_unknown_sections(file: Path, checker: ArgumentParser) -> None:
             raise ValueError(f"{file}: {key} holds {str(tree[key])[:40]!r}; its keys are needed, each with a value")
 
 
-def find(file: str) -> Path:
-    """The recipe of this name; the error names the nearest."""
+def find_recipe(file: str) -> Path:
+    """Path of a recipe; the error suggests the closest name."""
     path = Path(file)
     if path.is_file():
         return path
@@ -152,28 +157,32 @@ def find(file: str) -> Path:
     raise ValueError(f"no recipe {file}{hint}")
 
 
-def build(config: Namespace) -> tuple[DataModule, Trainable, Trainer]:
-    """The parts of a checked recipe; the data is prepared, the weights are fresh."""
-    quiet = config.clone()
+def instantiate(config: Namespace) -> tuple[DataModule, Trainable, Trainer]:
+    """Data module, model and trainer of a validated recipe, with data prepared and weights newly initialised."""
+    config = config.clone()
     for extra in ("progress_bar", "checkpointing", "model_summary"):
-        quiet.trainer[f"enable_{extra}"] = False  # ours replace Lightning's
-    quiet.trainer.default_root_dir = config.run.folder
-    with making():
-        made = parser().instantiate(quiet)
+        config.trainer[f"enable_{extra}"] = False  # textflow's callbacks replace Lightning's
+    config.trainer.default_root_dir = config.run.folder
+    with part_errors():
+        made = recipe_parser().instantiate(config)
     made.data.seed = config.seed
     made.data.prepare_data()
-    with making():
-        model = made.model(made.data.vocab)
-    model.tokenizer, model.length, model.given = made.data.tokenizer, config.data.length, config.data.given
+    with part_errors():
+        model = made.model(made.data.vocab_size)
+    model.tokenizer, model.seq_length, model.max_source_length = (
+        made.data.tokenizer,
+        config.data.seq_length,
+        config.data.max_source_length,
+    )
     return made.data, model, made.trainer
 
 
-def data_of(data: Any) -> DataModule:
-    """The data module that the part `data` of a recipe describes; a cache that is not there is not made: a run may come
-    from elsewhere.
+def make_data(data: Any) -> DataModule:
+    """The data module of a recipe's `data` section. A missing cache folder is ignored, since the run may come from
+    another machine.
 
     Args:
-        data: a mapping or a namespace.
+        data: the `data` section, a mapping or a namespace.
     """
     refuse_code(data.as_dict() if isinstance(data, Namespace) else data, "the recipe's data")
     small = ArgumentParser(exit_on_error=False)
@@ -184,65 +193,65 @@ def data_of(data: Any) -> DataModule:
     return small.instantiate_classes(part).data
 
 
-def opened(data: Any, stage: str = "validate") -> DataModule:
-    """`data_of`, prepared, its rows open.
+def open_data(data: Any, stage: str = "validate") -> DataModule:
+    """Make the data module, prepare its data and open its rows.
 
     Args:
-        data: a mapping or a namespace.
-        stage: of `DataModule.setup`.
+        data: the `data` section of a recipe, a mapping or a namespace.
+        stage: stage for `DataModule.setup`, such as fit or validate.
     """
-    module = data_of(data)
+    module = make_data(data)
     module.prepare_data()
     module.setup(stage)
     return module
 
 
-def write(config: Namespace) -> str:
-    """The resolved recipe as YAML; it was checked when it was read."""
-    return parser().dump(config, skip_none=True, skip_validation=True)
+def dump(config: Namespace) -> str:
+    """The resolved recipe as YAML, not validated again."""
+    return recipe_parser().dump(config, skip_none=True, skip_validation=True)
 
 
-def load_model(text: str, vocab: int, where: str = "the recipe") -> tuple[Trainable, Namespace]:
-    """The model of a resolved recipe, with fresh weights, and the recipe.
+def load_model(recipe_yaml: str, vocab_size: int, origin: str = "the recipe") -> tuple[Trainable, Namespace]:
+    """The model of a resolved recipe, with newly initialised weights, and the parsed recipe.
 
     Args:
-        text: YAML.
-        vocab: of its tokenizer.
-        where: it stands, for an error.
+        recipe_yaml: resolved recipe as YAML text.
+        vocab_size: number of token ids.
+        origin: source of the recipe, for error messages.
     """
-    checker = parser()
-    refuse_code(text, where)
+    checker = recipe_parser()
+    refuse_code(recipe_yaml, origin)
     try:
-        config = checker.parse_string(text)
+        config = checker.parse_string(recipe_yaml)
     except ArgumentError as error:
-        raise ValueError(f"{where}: {explain(str(error), checker)}") from error
+        raise ValueError(f"{origin}: {explain_parser_error(str(error), checker)}") from error
     only = Namespace(model=config.model)  # type: ignore[no-untyped-call]
     small = ArgumentParser(exit_on_error=False)
     small.add_argument("--model", type=Callable[[int], Trainable])
-    with making():
-        return small.instantiate(only).model(vocab), config
+    with part_errors():
+        return small.instantiate(only).model(vocab_size), config
 
 
-def codec_of(config: Namespace, folder: Path) -> Namespace:
-    """The recipe of another's codec: its own model and trainer, the other's seed, data, codec and devices.
+def codec_recipe(config: Namespace, folder: Path) -> Namespace:
+    """The recipe that trains a codec: its own model and trainer, with the seed, data and devices of the outer recipe.
 
     Args:
-        config: with a recipe under the key `codec`.
-        folder: of the codec's run.
+        config: outer recipe, whose key `codec` names the codec's recipe.
+        folder: run folder of the codec.
     """
-    outer, tree = yaml.safe_load(write(config)), tree_of(find(config.codec))
+    outer, tree = yaml.safe_load(dump(config)), load_yaml(find_recipe(config.codec))
     tree |= {
         "seed": outer["seed"],
         "data": outer["data"],
         "run": outer["run"] | tree.get("run", {}) | {"folder": str(folder)},
     }
-    there = {key: outer["trainer"][key] for key in PLACE if key in outer["trainer"]}
-    tree["trainer"] = there | tree.get("trainer", {})
+    devices = {key: outer["trainer"][key] for key in DEVICE_KEYS if key in outer["trainer"]}
+    tree["trainer"] = devices | tree.get("trainer", {})
     tree["model"].setdefault("init_args", {})["codec"] = outer["model"]["init_args"]["codec"]
-    checker = parser()
+    checker = recipe_parser()
     try:
         inner = checker.parse_object(tree)
     except ArgumentError as error:
-        raise ValueError(f"{config.codec}: {explain(str(error), checker)}") from error
-    refuse(inner, SECTIONS)
+        raise ValueError(f"{config.codec}: {explain_parser_error(str(error), checker)}") from error
+    validate_recipe(inner, SECTIONS)
     return inner

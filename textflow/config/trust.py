@@ -1,5 +1,5 @@
-"""Code that a recipe names: parts of textflow, torch's optimizers and Lightning's classes may be; others are trusted by
-name. A recipe is data: it may come from elsewhere, and a name in it is imported and called."""
+"""Trust boundary for the classes that a recipe imports and calls: recipes may come from untrusted sources.
+textflow, torch's optimizers and Lightning are trusted; other packages are trusted only by name."""
 
 import os
 import re
@@ -12,67 +12,71 @@ from typing import Any
 
 import yaml
 
-KNOWN = ("textflow", "torch.optim", "lightning")
-TRUST = "TEXTFLOW_TRUST"  # packages, separated by commas
-DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+KNOWN_PACKAGES = ("textflow", "torch.optim", "lightning")
+TRUST_ENV = "TEXTFLOW_TRUST"  # packages, separated by commas
+DOTTED_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
 
-class Untrusted(ValueError):
-    """Code that is named and neither known nor trusted."""
+class UntrustedCodeError(ValueError):
+    """A recipe refers to code that is not trusted."""
 
 
-def refuse_code(tree: Any, where: str) -> None:
-    """What Python would import and is not known or trusted is an error before it is imported, and so is what is no
-    class: a parser calls any function that it is given the name of.
+def refuse_code(tree: Any, origin: str) -> None:
+    """Reject names of untrusted packages before they are imported, and names that are not classes, since the parser
+    would call any function.
 
     Args:
-        tree: a recipe, or a part of one, before it is parsed.
-        where: it comes from, for the error.
+        tree: a recipe, or a part of one, before parsing.
+        origin: source of the recipe, for error messages.
     """
-    trusted = [name.strip() for name in os.environ.get(TRUST, "").split(",") if name.strip()]
-    for name in names(tree):
-        if within(name, trusted):
+    trusted = [name.strip() for name in os.environ.get(TRUST_ENV, "").split(",") if name.strip()]
+    for name in dotted_names(tree):
+        if in_packages(name, trusted):
             continue
-        if not within(name, KNOWN):
-            if importable(name):
-                raise Untrusted(
-                    f"{where} names {name}, code from outside textflow that would be run; if you trust it, set"
-                    f" {TRUST}={name.split('.')[0]} in the environment; a file of this name is ./{name}"
+        if not in_packages(name, KNOWN_PACKAGES):
+            if is_importable(name):
+                raise UntrustedCodeError(
+                    f"{origin} names {name}, code from outside textflow that would be run; if you trust it, set"
+                    f" {TRUST_ENV}={name.split('.')[0]} in the environment; a file of this name is ./{name}"
                 )
-        elif (found := named(name)) is not None and not (isinstance(found, type) and within(found.__module__, KNOWN)):
-            raise Untrusted(f"{where} names {name}, which is no class of {', '.join(KNOWN)}; name a part by its class")
+        elif (value := resolve_name(name)) is not None and not (
+            isinstance(value, type) and in_packages(value.__module__, KNOWN_PACKAGES)
+        ):
+            raise UntrustedCodeError(
+                f"{origin} names {name}, which is no class of {', '.join(KNOWN_PACKAGES)}; name a part by its class"
+            )
 
 
-def names(tree: Any) -> Iterator[str]:
-    """All dotted names in a tree, and in strings that are trees themselves, as a parser reads them."""
+def dotted_names(tree: Any) -> Iterator[str]:
+    """All dotted names in a tree, including those in strings that parse as YAML."""
     if isinstance(tree, dict):
         for key, value in tree.items():
-            yield from names(key)
-            yield from names(value)
+            yield from dotted_names(key)
+            yield from dotted_names(value)
     elif isinstance(tree, (list, tuple)):
         for value in tree:
-            yield from names(value)
-    elif isinstance(tree, str) and DOTTED.fullmatch(tree.strip()):
+            yield from dotted_names(value)
+    elif isinstance(tree, str) and DOTTED_NAME.fullmatch(tree.strip()):
         yield tree.strip()
     elif isinstance(tree, str):
         with suppress(yaml.YAMLError, RecursionError):
             inner = yaml.safe_load(tree)
-            yield from names(inner if inner != tree else None)
+            yield from dotted_names(inner if inner != tree else None)
 
 
-def within(name: str, packages: Any) -> bool:
-    """Whether a dotted name lies in one of the packages."""
+def in_packages(name: str, packages: Any) -> bool:
+    """True if a dotted name belongs to one of the packages."""
     return any(name == package or name.startswith(f"{package}.") for package in packages)
 
 
-def importable(name: str) -> bool:
-    """Whether Python would find the first part of a name; nothing is imported."""
+def is_importable(name: str) -> bool:
+    """True if Python can find the top-level package of a name; nothing is imported."""
     first = name.split(".")[0]
     return first in sys.modules or find_spec(first) is not None
 
 
-def named(name: str) -> Any:
-    """What a dotted name stands for, in a module or in a class of one; None where there is nothing."""
+def resolve_name(name: str) -> Any:
+    """The object of a dotted name, in a module or in a class of a module; None if it does not exist."""
     module, _, last = name.rpartition(".")
     with suppress(ImportError):
         return getattr(import_module(module), last, None)

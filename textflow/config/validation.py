@@ -1,4 +1,4 @@
-"""What a parser lets pass in a recipe and textflow refuses: nulls, values that no part can take, places elsewhere."""
+"""Recipe checks beyond the parser: missing values, values rejected by a constructor, paths outside the run folder."""
 
 import inspect
 import os
@@ -14,71 +14,70 @@ from typing import Any
 
 from textflow.training.engines import refuse_strategy
 
-# Keys under which callbacks, loggers and plugins name what they write, and the ends of those that mean part of a path.
-# `data.cache` is none: runs share it, and nothing is written there but rows/KEY and tokenizers/KEY.
-PLACES = re.compile(r"(?!class_path$)(\w*_)?(\w*dir|\w*path|file|filename|folder|root|run|out|output|name|version)")
-PARTS = ("name", "version", "sub_dir")
-# Types that no null is of, in words.
-WORDS: dict[Any, str] = {int: "int", float: "float", bool: "bool", str: "str", Callable: "a class"}
+# Keys of callbacks, loggers and plugins that hold an output path, and the key endings that hold part of a path.
+# `data.cache` is not among them: runs share it, and only rows/KEY and tokenizers/KEY are written there.
+PATH_KEYS = re.compile(r"(?!class_path$)(\w*_)?(\w*dir|\w*path|file|filename|folder|root|run|out|output|name|version)")
+PATH_PART_KEYS = ("name", "version", "sub_dir")
+# Names of the types that exclude null.
+TYPE_NAMES: dict[Any, str] = {int: "int", float: "float", bool: "bool", str: "str", Callable: "a class"}
 
 
-def refuse(config: Any, owners: Mapping[str, type]) -> None:
-    """A null where a part needs a value is an error, and so are a place to write to outside the run's folder and a
-    strategy that ours mend.
+def validate_recipe(config: Any, owners: Mapping[str, type]) -> None:
+    """Reject missing values, output paths outside the run folder and unsupported Lightning strategies.
 
     Args:
-        config: a parsed recipe.
-        owners: the classes that take its sections as arguments.
+        config: parsed recipe.
+        owners: section names and the classes that take their keys as arguments.
     """
     refuse_strategy(config.trainer.strategy)
     tree = config.as_dict()
-    found = [line for key in [*owners, "model"] for line in nulls(tree.get(key), owners.get(key), key)]
+    errors = [line for key in [*owners, "model"] for line in missing_values(tree.get(key), owners.get(key), key)]
     folder = tree["run"]["folder"]
     if folder is not None and (not folder.strip() or folder.startswith("~")):
-        raise ValueError(f"run.folder is {folder!r}; name a folder, its path written out, such as checkpoints/mine")
+        raise ValueError(f"run.folder is {folder!r}; give a full path without ~, such as checkpoints/mine")
     if folder:
-        found += outside(tree["trainer"], Path(folder))
-    if found:
-        raise ValueError(found[0])
+        errors += outside_paths(tree["trainer"], Path(folder))
+    if errors:
+        raise ValueError(errors[0])
 
 
-def nulls(tree: Any, owner: Any = None, where: str = "") -> Iterator[str]:
-    """The keys that are null where their part needs a value; the parser lets every null pass.
+def missing_values(tree: Any, cls: Any = None, where: str = "") -> Iterator[str]:
+    """Error lines for keys that are null although their class needs a value; the parser accepts any null.
 
     Args:
         tree: a recipe as nested dictionaries, or a part of one.
-        owner: the class that takes the keys of the tree as arguments.
+        cls: class that takes the keys of the tree as arguments.
         where: dotted name of the tree.
     """
     if isinstance(tree, list):
         for number, part in enumerate(tree):
-            yield from nulls(part, None, f"{where}.{number}")
+            yield from missing_values(part, None, f"{where}.{number}")
     elif isinstance(tree, dict) and isinstance(name := tree.get("class_path"), str):
-        yield from nulls(tree.get("init_args") or {}, named(name), where)
+        yield from missing_values(tree.get("init_args") or {}, import_class(name), where)
     elif isinstance(tree, dict):
-        needed = arguments(owner) if owner else {}
+        needed = required_arguments(cls) if cls else {}
         for key, value in tree.items():
             if value is None and key in needed:
                 yield f"{where}.{key} is null, needs {needed[key]}"
-            yield from nulls(value, None, f"{where}.{key}")
+            yield from missing_values(value, None, f"{where}.{key}")
 
 
-def named(path: str) -> Any:
+def import_class(path: str) -> Any:
     """The class of a dotted path."""
     module, _, name = path.rpartition(".")
     return getattr(import_module(module), name, None)
 
 
-def arguments(owner: Any) -> dict[str, str]:
-    """The arguments of a class that must not be None, with the names of their types."""
+def required_arguments(cls: Any) -> dict[str, str]:
+    """Arguments of a class that must not be None, with the names of their types."""
     needed = {}
-    for kind in reversed(owner.__mro__ if isinstance(owner, type) else ()):
-        for name, found in inspect.signature(vars(kind).get("__init__", object.__init__)).parameters.items():
-            wanted = found.annotation
-            either = typing.get_origin(wanted) in (types.UnionType, typing.Union)
-            options = typing.get_args(wanted) if either else (wanted,)
-            names = [WORDS.get(typing.get_origin(option) or option, "") for option in options]
-            if found.default is not None and all(names):
+    for kind in reversed(cls.__mro__ if isinstance(cls, type) else ()):
+        for name, parameter in inspect.signature(vars(kind).get("__init__", object.__init__)).parameters.items():
+            annotation = parameter.annotation
+            is_union = typing.get_origin(annotation) in (types.UnionType, typing.Union)
+            options = typing.get_args(annotation) if is_union else (annotation,)
+            names = [TYPE_NAMES.get(typing.get_origin(option) or option, "") for option in options]
+            if parameter.default is not None and all(names):
                 needed[name] = " or ".join(names)
             else:
                 needed.pop(name, None)
@@ -86,18 +85,20 @@ def arguments(owner: Any) -> dict[str, str]:
 
 
 @contextmanager
-def making() -> Iterator[None]:
-    """Names the part whose constructor stumbles over a value that the parser let pass."""
+def part_errors() -> Iterator[None]:
+    """Turn an unexpected constructor exception into a ValueError that names the class and its arguments."""
     try:
         yield
     except (ValueError, OSError, ImportError):
         raise
     except Exception as error:
-        raise ValueError(f"{blamed(error)}: {type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
+        raise ValueError(
+            f"{failing_part(error)}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        ) from error
 
 
-def blamed(error: BaseException) -> str:
-    """The innermost part of textflow that was being made when an error was raised, with its plain arguments."""
+def failing_part(error: BaseException) -> str:
+    """The innermost textflow class under construction when an error was raised, with its plain arguments."""
     frames = [
         frame for frame, _ in walk_tb(error.__traceback__) if frame.f_code.co_name in ("__init__", "__post_init__")
     ]
@@ -110,35 +111,34 @@ def blamed(error: BaseException) -> str:
     return f"{type(values['self']).__name__}({', '.join(plain)}) cannot be made"
 
 
-def outside(tree: Any, folder: Path, where: str = "trainer", key: str = "") -> Iterator[str]:
-    """The places to write to that a recipe names outside its run's folder.
+def outside_paths(tree: Any, folder: Path, where: str = "trainer", key: str = "") -> Iterator[str]:
+    """Error lines for output paths outside the run folder.
 
     Args:
-        tree: the part `trainer` of a recipe, or a part of that.
-        folder: of the run.
+        tree: `trainer` section of a recipe, or a part of it.
+        folder: run folder.
         where: dotted name of the tree.
-        key: that it stands under, be it in a list.
+        key: key of the tree in its parent mapping.
     """
     if isinstance(tree, dict):
         for name, value in tree.items():
-            yield from outside(value, folder, where if name == "init_args" else f"{where}.{name}", str(name))
+            yield from outside_paths(value, folder, where if name == "init_args" else f"{where}.{name}", str(name))
     elif isinstance(tree, list):
         for number, value in enumerate(tree):
-            yield from outside(value, folder, f"{where}.{number}", key)
-    elif isinstance(tree, (str, os.PathLike)) and leaves(key, str(tree), folder):
-        found = f"{where} is {str(tree)!r}, outside the run's folder {folder}"
-        yield f"{found}; name a place in it, or leave it out"
+            yield from outside_paths(value, folder, f"{where}.{number}", key)
+    elif isinstance(tree, (str, os.PathLike)) and escapes_folder(key, str(tree), folder):
+        yield f"{where} is {str(tree)!r}, outside the run's folder {folder}; name a place in it, or leave it out"
 
 
-def leaves(key: str, place: str, folder: Path) -> bool:
-    """Whether a key names a place to write to that lies outside a folder; one on another machine (s3://...) does.
+def escapes_folder(key: str, location: str, folder: Path) -> bool:
+    """True if a key holds an output path outside a folder; a remote URL (s3://...) counts as outside.
 
     Args:
-        key: of a recipe.
-        place: its value.
-        folder: of the run.
+        key: recipe key.
+        location: value of the key.
+        folder: run folder.
     """
-    if not PLACES.fullmatch(key):
+    if not PATH_KEYS.fullmatch(key):
         return False
-    path = Path(folder if key.endswith(PARTS) else "", os.path.expanduser(place))
-    return "://" in place or not path.resolve().is_relative_to(folder.resolve())
+    path = Path(folder if key.endswith(PATH_PART_KEYS) else "", os.path.expanduser(location))
+    return "://" in location or not path.resolve().is_relative_to(folder.resolve())

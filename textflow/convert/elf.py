@@ -1,10 +1,10 @@
-"""Other repositories' checkpoints -> runs."""
+"""Convert published ELF checkpoints to textflow run folders."""
 
 import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file
@@ -12,117 +12,153 @@ from torch import Tensor
 
 from textflow import run_folder
 from textflow.config import recipe
-from textflow.convert.elf_layout import elf_config, elf_weights
-from textflow.data import Hosted
-from textflow.training.values import fault
-from textflow.training.weights import write_weights
+from textflow.convert.elf_layout import infer_config, map_weights
+from textflow.data import LazyHFTokenizer
+from textflow.training.weights import describe_mismatch, write_weights
 
 
-def elf(source: str, target: Path, tokenizer: str, encoder: str, length: int) -> str:
-    """A published ELF as a run; returns what was found, in a line.
+class ELFSettings(NamedTuple):
+    """Training settings that an ELF checkpoint does not contain.
 
     Args:
-        source: file, folder with files checkpoint_<step>, or Hub name.
-        target: folder of the run.
-        tokenizer: Hub name or folder.
-        encoder: Hub name or folder.
-        length: tokens a text.
+        noise_scale: standard deviation of the noise.
+        t_eps: smallest 1 - t by which velocities were divided.
+        latent_mean: mean subtracted from the encoder states.
+        latent_std: standard deviation by which the encoder states were divided.
+        guidance_min: smallest self-conditioning guidance scale.
+        guidance_max: largest self-conditioning guidance scale.
     """
-    if length < 1:
-        raise ValueError(f"length is {length}; a text needs at least 1 token, such as --length 1024")
-    path = locate(source)
-    official = averaged(read(path))
-    config = elf_config(official)
-    refuse_faults(official, path)
-    dim, vocab = config.pop("dim"), config.pop("vocab")
-    words = Hosted(tokenizer, vocab)
-    note = fetched(words)
+
+    noise_scale: float = 2.0
+    t_eps: float = 0.05
+    latent_mean: float = 0.0
+    latent_std: float = 0.2
+    guidance_min: float = 0.5
+    guidance_max: float = 5.0
+
+
+def convert_elf(
+    checkpoint: str,
+    target: Path,
+    tokenizer: str,
+    encoder: str,
+    seq_length: int,
+    settings: ELFSettings = ELFSettings(),
+) -> str:
+    """Convert a published ELF checkpoint to a run folder; returns a one-line summary.
+
+    Args:
+        checkpoint: checkpoint file, folder with files checkpoint_<step>, or Hub repository.
+        target: run folder to write.
+        tokenizer: Hub name or folder of the tokenizer.
+        encoder: Hub name or folder of the T5 encoder.
+        seq_length: tokens per text, at least 1.
+        settings: noise, latent statistics and guidance range used in training.
+    """
+    if seq_length < 1:
+        raise ValueError(f"seq_length is {seq_length}; a text needs at least 1 token, such as --seq-length 1024")
+    path = find_checkpoint(checkpoint)
+    official = ema_tensors(read_checkpoint(path))
+    config = infer_config(official)
+    validate_weights(official, path)
+    space = config.pop("codec")
+    dim, vocab = space.dim, space.vocab_size
+    lazy_tokenizer = LazyHFTokenizer(tokenizer, vocab)
+    note = fetch_tokenizer(lazy_tokenizer)
+    latents = {"mean": settings.latent_mean, "std": settings.latent_std}
+    guidance = {"guidance_min": settings.guidance_min, "guidance_max": settings.guidance_max}
+    path_args = {"noise_scale": settings.noise_scale, "min_one_minus_t": settings.t_eps}
     tree = {
         "run": {"folder": str(target)},
         "data": {
-            "source": {"class_path": "Hub", "init_args": {"name": "embedded-language-flows/openwebtext-t5"}},
-            "tokenizer": {"class_path": "Hosted", "init_args": {"name": tokenizer, "vocab": vocab}},
-            "length": length,
+            "source": {"class_path": "HubDataset", "init_args": {"name": "embedded-language-flows/openwebtext-t5"}},
+            "tokenizer": {"class_path": "LazyHFTokenizer", "init_args": {"name": tokenizer, "vocab_size": vocab}},
+            "seq_length": seq_length,
         },
         "model": {
             "class_path": "Generator",
             "init_args": {
-                "codec": {"class_path": "T5", "init_args": {"name": encoder, "dim": dim}},
+                "codec": {"class_path": "T5Codec", "init_args": {"name": encoder, "dim": dim} | latents},
                 "net": {"class_path": "ELF", "init_args": config},
-                "objective": {"class_path": "ELFObjective"},
-                "guidance": 3.0,
+                "objective": {"class_path": "ELFObjective", "init_args": guidance},
+                "path": {"class_path": "LinearPath", "init_args": path_args},
+                "self_cond_guidance": 3.0,
                 "sampler": {"class_path": "Reinject", "init_args": {"gamma": 1.5}},
             },
         },
         "trainer": {"max_steps": 1},
     }
-    text = recipe.write(recipe.parser().parse_object(tree))
+    text = recipe.dump(recipe.recipe_parser().parse_object(tree))
     model, _ = recipe.load_model(text, vocab)
-    model.length = length
+    model.seq_length = seq_length
     try:
-        model.net.load_state_dict(elf_weights(official))
-        model.twin.load_state_dict(elf_weights(official))
+        model.net.load_state_dict(map_weights(official))
+        model.ema_net.load_state_dict(map_weights(official))
     except RuntimeError as error:
-        raise ValueError(f"{path} does not hold a published ELF whole: {' '.join(str(error).split())[:400]}") from error
-    run_folder.start(target, text, words, model, f"ELF, converted from {source}")
+        raise ValueError(
+            f"{path} does not hold a complete published ELF: {' '.join(str(error).split())[:400]}"
+        ) from error
+    run_folder.write_run(target, text, lazy_tokenizer, model, f"ELF, converted from {checkpoint}")
     write_weights(target / "model.safetensors", model.weights(), {})
     count = sum(t.numel() for t in official.values())
     return f"{target}: ELF of {count:,} parameters, {config}, latents {dim} wide, {vocab} tokens, from {path}{note}"
 
 
-def refuse_faults(official: Mapping[str, Tensor], path: Path) -> None:
-    """Weights that are not finite, or no floating point, are an error that names the first.
+def validate_weights(official: Mapping[str, Tensor], path: Path) -> None:
+    """Reject weights that are not finite or not floating point.
 
     Args:
-        official: tensors by the names of the file.
-        path: of the file.
+        official: tensors by their names in the checkpoint.
+        path: checkpoint file, for error messages.
     """
     for name, tensor in official.items():
-        if why := fault(tensor, torch.zeros(())):
-            raise ValueError(f"{path}: {name} {why}; name another checkpoint, or download this one anew")
+        if why := describe_mismatch(tensor, torch.zeros(())):
+            raise ValueError(f"{path}: {name} {why}; choose another checkpoint, or download this one again")
 
 
-def fetched(words: Hosted) -> str:
-    """Fetch the tokenizer now if it can be had; otherwise what to say about it."""
+def fetch_tokenizer(tokenizer: LazyHFTokenizer) -> str:
+    """Fetch the tokenizer if it is available; otherwise return a note for the summary."""
     try:
-        words.encode([""])
+        tokenizer.encode([""])
     except ValueError as error:
         return f"\nIts tokenizer is not in the folder yet, since {error}; it is fetched when text is first needed"
     return ""
 
 
-def locate(source: str) -> Path:
-    """The checkpoint file of a file name, a folder or a Hub name: the one with the most steps."""
+def find_checkpoint(source: str) -> Path:
+    """The checkpoint file with the most steps, from a file, a folder or a Hub repository."""
     path = Path(source)
     if path.is_file():
         return path
     if path.is_dir():
         names = [p.name for p in path.iterdir()]
-        return path / newest(names, source)
+        return path / latest_checkpoint(names, source)
     from huggingface_hub import hf_hub_download, list_repo_files
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
     try:
-        return Path(hf_hub_download(source, newest(list_repo_files(source), source)))
+        return Path(hf_hub_download(source, latest_checkpoint(list_repo_files(source), source)))
     except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"{source!r} is no file, no folder and no reachable Hub repository ({reason})") from error
+        raise ValueError(f"{source!r} is not a file, a folder or a reachable Hub repository ({reason})") from error
 
 
-def newest(names: list[str], source: str) -> str:
-    """The file checkpoint_<step> of the largest step among names."""
+def latest_checkpoint(names: list[str], source: str) -> str:
+    """The name checkpoint_<step> with the largest step."""
     steps = {int(m[1]): name for name in names if (m := re.fullmatch(r"(?:.*/)?checkpoint_(\d+)(?:\.\w+)?", name))}
     if not steps:
-        raise ValueError(f"{source} holds no file checkpoint_<step>, only {sorted(names)[:8]}; name the file itself")
+        raise ValueError(
+            f"{source} holds no file checkpoint_<step>, only {sorted(names)[:8]}; pass the path of the file"
+        )
     return steps[max(steps)]
 
 
-def read(path: Path) -> dict[str, Any]:
-    """A checkpoint's contents, tensors and plain data only: code inside is refused."""
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read the tensors and plain data of a checkpoint; pickled code is rejected."""
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         why = re.search(r"Unsupported [^.\n]*(?:\.\w[^.\n]*)*", str(error))
         raise ValueError(
@@ -131,21 +167,23 @@ def read(path: Path) -> dict[str, Any]:
         ) from error
     except OSError:
         raise
-    except Exception as error:  # of any kind: what torch makes of torn bytes
-        said = f"{type(error).__name__} {' '.join(str(error).split())[:200]}"
-        raise ValueError(f"{path} is no checkpoint, or a torn one: {said}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} holds a {type(found).__name__}; a checkpoint is a dictionary of tensors")
-    return found
+    except Exception as error:  # torch raises any type of error on a truncated file
+        reason = f"{type(error).__name__} {' '.join(str(error).split())[:200]}"
+        raise ValueError(f"{path} is not a checkpoint, or is truncated: {reason}") from error
+    if not isinstance(checkpoint, dict):
+        raise ValueError(f"{path} holds a {type(checkpoint).__name__}; a checkpoint is a dictionary of tensors")
+    return checkpoint
 
 
-def averaged(file: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The averaged weights of an official checkpoint, or the tensors of a plain state dict."""
-    places = (part for part in (file.get("ema_params1"), file.get("params")) if isinstance(part, Mapping) and part)
-    found = next(places, file)
-    tensors = {name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)}
+def ema_tensors(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """EMA weights of a published checkpoint, or the tensors of a plain state dict."""
+    candidates = (
+        part for part in (checkpoint.get("ema_params1"), checkpoint.get("params")) if isinstance(part, Mapping) and part
+    )
+    state_dict = next(candidates, checkpoint)
+    tensors = {name: value for name, value in state_dict.items() if isinstance(name, str) and isinstance(value, Tensor)}
     if not tensors:
         raise ValueError(
-            f"no tensors under ema_params1, params or at the top; the file has {sorted(map(str, file))[:8]}"
+            f"no tensors under ema_params1, params or at the top; the file has {sorted(map(str, checkpoint))[:8]}"
         )
     return tensors

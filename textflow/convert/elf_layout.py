@@ -1,70 +1,71 @@
-"""Weights of other repositories as textflow's: names, shapes and what they say about the configuration."""
+"""Map published ELF weights to textflow names, and infer the configuration from their shapes."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
 
-ELF_NAMES = {
-    "self_cond_proj.": "join.",
-    "text_proj.proj1.": "narrow.",
-    "text_proj.proj2.": "widen.",
-    "t_embedder.mlp_": "time.mlp.",
-    "t_emb_tokens": "time.tokens",
-    "self_cond_cfg_embedder.mlp_": "guidance.mlp.",
-    "self_cond_cfg_tokens": "guidance.tokens",
-    "mode_tokens": "mode",
+from textflow.codecs import LatentSpace
+
+PREFIX_MAP = {
+    "self_cond_proj.": "self_cond_proj.",
+    "text_proj.proj1.": "bottleneck_down.",
+    "text_proj.proj2.": "bottleneck_up.",
+    "t_embedder.mlp_": "t_embed.mlp.",
+    "t_emb_tokens": "t_embed.tokens",
+    "self_cond_cfg_embedder.mlp_": "guidance_embed.mlp.",
+    "self_cond_cfg_tokens": "guidance_embed.tokens",
+    "mode_tokens": "mode_tokens",
     "final_layer.norm_final.": "norm.",
     "final_layer.linear.": "out.",
-    "proj_kernel": "vocabulary.down.weight",
-    "proj_bias": "vocabulary.down.bias",
-    "unembed_kernel": "vocabulary.up.weight",
-    "unembed_bias": "vocabulary.up.bias",
+    "proj_kernel": "lm_head.down.weight",
+    "proj_bias": "lm_head.down.bias",
+    "unembed_kernel": "lm_head.up.weight",
+    "unembed_bias": "lm_head.up.bias",
 }
 
 
-def elf_name(official: str) -> str:
-    """textflow's name of a parameter of the published ELF."""
+def map_name(official: str) -> str:
+    """The textflow name of a published ELF parameter."""
     official = official.removeprefix("_orig_mod.")
-    for old, new in ELF_NAMES.items():
+    for old, new in PREFIX_MAP.items():
         if official.startswith(old):
             return new + official[len(old) :]
     return official
 
 
-def elf_weights(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The published ELF's tensors under textflow's names; its bare (in, out) kernels become (out, in)."""
-    return {elf_name(n): t.T.contiguous() if n.endswith("_kernel") else t for n, t in official.items()}
+def map_weights(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Published ELF tensors by textflow name; kernels (in, out) are transposed to (out, in)."""
+    return {map_name(n): t.T.contiguous() if n.endswith("_kernel") else t for n, t in official.items()}
 
 
-def depth_of(names: Iterable[str]) -> int:
-    """How many blocks there are; those that are counted must all be there.
+def count_blocks(names: Iterable[str]) -> int:
+    """Number of transformer blocks, which must be numbered without gaps.
 
     Args:
-        names: textflow's, of all tensors.
+        names: textflow names of all tensors.
     """
-    found = {int(name.split(".")[1]) for name in names if name.startswith("blocks.")}
-    if missing := next((i for i in range(len(found)) if i not in found), None):
-        raise ValueError(f"there is a block {max(found)}, but no block {missing}")
-    return len(found)
+    blocks = {int(name.split(".")[1]) for name in names if name.startswith("blocks.")}
+    if missing := next((i for i in range(len(blocks)) if i not in blocks), None):
+        raise ValueError(f"there is a block {max(blocks)}, but no block {missing}")
+    return len(blocks)
 
 
-def elf_config(official: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The arguments of `ELF` (with dim and vocab), read off the shapes of the published tensors."""
-    shapes = {elf_name(n): tuple(t.shape[::-1] if n.endswith("_kernel") else t.shape) for n, t in official.items()}
+def infer_config(official: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Arguments of `ELF`, with the latent space, inferred from the shapes of the published tensors."""
+    shapes = {map_name(n): tuple(t.shape[::-1] if n.endswith("_kernel") else t.shape) for n, t in official.items()}
     try:
-        width, dim = shapes["widen.weight"][0], shapes["narrow.weight"][1]
+        width, dim = shapes["bottleneck_up.weight"][0], shapes["bottleneck_down.weight"][1]
         return {
-            "dim": dim,
-            "vocab": shapes["vocabulary.up.weight"][0],
+            "codec": LatentSpace(dim, shapes["lm_head.up.weight"][0]),
             "width": width,
-            "depth": depth_of(shapes),
+            "depth": count_blocks(shapes),
             "heads": width // shapes["blocks.0.attn.q_norm.weight"][0],
-            "bottleneck": shapes["narrow.weight"][0],
-            "hidden": shapes["blocks.0.mlp.w3.weight"][1],
-            "time_tokens": shapes["time.tokens"][1],
-            "guidance_tokens": shapes["guidance.tokens"][1],
-            "mode_tokens": shapes["mode"][1],
+            "bottleneck": shapes["bottleneck_down.weight"][0],
+            "mlp_width": shapes["blocks.0.mlp.w3.weight"][1],
+            "time_tokens": shapes["t_embed.tokens"][1],
+            "guidance_tokens": shapes["guidance_embed.tokens"][1],
+            "mode_tokens": shapes["mode_tokens"][1],
         }
     except KeyError as error:
         raise ValueError(

@@ -1,17 +1,17 @@
-"""Text in: sources, tokenizers, packed rows, order, the data module."""
+"""Training data: document sources, tokenizers, packed rows, batch samplers and the data module."""
 
 from textflow.data.base import Document as Document, Source as Source, Tokenizer as Tokenizer
 from textflow.data.sources.bible import Bible as Bible
-from textflow.data.sources.files import Files as Files
-from textflow.data.sources.hub import Hub as Hub, Saved as Saved
+from textflow.data.sources.files import TextFiles as TextFiles
+from textflow.data.sources.hub import HubDataset as HubDataset, SavedDataset as SavedDataset
 from textflow.data.sources.mixture import Mixture as Mixture
 from textflow.data.sources.news import News as News
-from textflow.data.tokenizers.hosted import Hosted as Hosted
-from textflow.data.tokenizers.huggingface import HuggingFace as HuggingFace
+from textflow.data.tokenizers.hosted import LazyHFTokenizer as LazyHFTokenizer
+from textflow.data.tokenizers.huggingface import HFTokenizer as HFTokenizer
 from textflow.data.tokenizers.sentencepiece import SentencePiece as SentencePiece
-from textflow.data.stats import Report as Report
-from textflow.data.build import Split as Split
-from textflow.data.sources.pairs import Paired as Paired, PairFiles as PairFiles, Pairs as Pairs
+from textflow.data.stats import DataStats as DataStats
+from textflow.data.build import SplitFractions as SplitFractions
+from textflow.data.sources.pairs import PairSource as PairSource, JsonlPairs as JsonlPairs, HubPairs as HubPairs
 from textflow.data.sources.verses import Verses as Verses
 from textflow.data.module import DataModule as DataModule
-from textflow.data.preview import Head as Head
+from textflow.data.preview import FirstDocuments as FirstDocuments

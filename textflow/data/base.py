@@ -1,4 +1,4 @@
-"""The nouns of the data room: a document, where documents come from, and what turns them into ids."""
+"""Base types of the data pipeline: documents, document sources and tokenizers."""
 
 import json
 from abc import ABC, abstractmethod
@@ -7,88 +7,90 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from textflow.data.fingerprint import aside, under
-from textflow.runtime.atomic import content
+from textflow.data.fingerprint import files_under, staged_folder
+from textflow.runtime.atomic import sha256
 
-SIGN = "textflow_tokenizer.json"  # names the class in a saved tokenizer's folder
+MANIFEST = "textflow_tokenizer.json"  # names the class in a saved tokenizer's folder
 
 
 class Document(NamedTuple):
-    """One text and where it stands, e.g. mine.txt:12; an empty text is skipped and counted.
+    """One text and its origin, e.g. mine.txt:12; an empty text is skipped and counted.
 
     Args:
-        text: of a pair its target.
-        origin: where it stands.
-        given: the source of a pair, which stands before the text as its prompt.
-        part: that it is laid down for, validation or test; otherwise the shares of the split decide.
+        text: the text; for a pair, its target.
+        origin: file or data set and position of the text.
+        source: source of a pair, which precedes the text as its prompt; None for a single text.
+        split: validation or test, where the source fixes it; otherwise `SplitFractions` assigns the split.
     """
 
     text: str
     origin: str
-    given: str | None = None
-    part: str | None = None
+    source: str | None = None
+    split: str | None = None
 
 
-class Reading(Iterator[Document]):
-    """The documents of a source from a place on; knows the place that it has reached.
+class DocumentIterator(Iterator[Document]):
+    """Iterator over the documents of a source that tracks its position, so that reading can resume.
 
     Args:
-        documents: from that place on.
-        done: number of documents before it.
-        mark: gives what else the source needs to find a place again, as plain data.
+        documents: documents still to be read.
+        num_read: number of documents already read.
+        source_state: returns the further state that the source needs to resume, as plain data.
     """
 
-    def __init__(self, documents: Iterator[Document], done: int = 0, mark: Callable[[], object] = lambda: None) -> None:
-        self.documents, self.done, self.mark = documents, done, mark
+    def __init__(
+        self, documents: Iterator[Document], num_read: int = 0, source_state: Callable[[], object] = lambda: None
+    ) -> None:
+        self.documents, self.num_read, self.source_state = documents, num_read, source_state
 
     def __next__(self) -> Document:
         document = next(self.documents)
-        self.done += 1
+        self.num_read += 1
         return document
 
-    def place(self) -> dict[str, Any]:
-        """For `Source.begin`."""
-        return {"documents": self.done, "mark": self.mark()}
+    def state_dict(self) -> dict[str, Any]:
+        """Current position, as plain data for `Source.resume`."""
+        return {"num_read": self.num_read, "source_state": self.source_state()}
 
 
 class Source(ABC):
-    """Where documents come from, always in the same order."""
+    """A source of documents in a fixed order."""
 
     @abstractmethod
     def documents(self) -> Iterator[Document]:
-        """All documents, one at a time: nothing larger is held in memory."""
+        """Iterate over all documents; only one is held in memory at a time."""
 
     @abstractmethod
     def key(self) -> str:
-        """A fingerprint of the inputs and options: another key means that the cache is built anew."""
+        """Fingerprint of the inputs and options; a changed key rebuilds the cache."""
 
     def count(self) -> int | None:
-        """How many documents there are, where that is known without reading them."""
+        """Number of documents; None where it is unknown before reading them."""
         return None
 
-    def begin(self, place: dict[str, Any] | None = None) -> Reading:
-        """The documents from a place on that an earlier reading reached; here, what stands before it is read again.
+    def resume(self, iterator_state: dict[str, Any] | None = None) -> DocumentIterator:
+        """Continue from a saved position. This default reads and discards the documents before it.
 
         Args:
-            place: as `Reading.place` gave it; default: the beginning.
+            iterator_state: position from `DocumentIterator.state_dict`; default: the beginning.
         """
-        done = place["documents"] if place else 0
-        return Reading(islice(self.documents(), done, None), done)
+        done = iterator_state["num_read"] if iterator_state else 0
+        return DocumentIterator(islice(self.documents(), done, None), done)
 
 
 class Tokenizer(ABC):
-    """Text to ids and back; knows where a text ends (eos) and what fills a row (pad)."""
+    """Maps text to ids and back; defines the ids that end a text (eos) and fill a row (pad)."""
 
-    kinds: ClassVar[dict[str, type["Tokenizer"]]] = {}
+    registry: ClassVar[dict[str, type["Tokenizer"]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        Tokenizer.kinds[cls.__name__] = cls
+        Tokenizer.registry[cls.__name__] = cls
 
     @property
     @abstractmethod
-    def vocab(self) -> int:
-        """Number of ids; known before any text is read."""
+    def vocab_size(self) -> int:
+        """Number of ids; available before any text is read."""
 
     @property
     @abstractmethod
@@ -102,69 +104,71 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def key(self) -> str:
-        """A fingerprint: with the text that it is trained on, if any, it determines every id."""
+        """Fingerprint that determines every id, together with the training text of a trained tokenizer."""
 
     @abstractmethod
     def prepare(self, texts: Callable[[], Iterator[str]], cache: Path) -> None:
-        """Train or load, so that it can encode; what is trained is kept in `cache` and found there the next time."""
+        """Train or load the tokenizer, so that it can encode; a trained model is cached in `cache` and reused."""
 
     @abstractmethod
     def encode(self, texts: list[str]) -> list[list[int]]:
-        """Ids of each text, without eos."""
+        """Encode each text, without eos."""
 
     @abstractmethod
-    def words(self, ids: list[list[int]]) -> list[str]:
-        """Texts of ids that hold neither eos nor pad."""
+    def decode_ids(self, ids: list[list[int]]) -> list[str]:
+        """Decode rows of ids that contain neither eos nor pad."""
 
     @abstractmethod
     def write(self, folder: Path) -> dict[str, Any]:
-        """Write what it needs into `folder`; returns what `read` is given."""
+        """Write the tokenizer's files into `folder`; returns the options for `read`."""
 
     @classmethod
     @abstractmethod
     def read(cls, folder: Path, options: dict[str, Any]) -> "Tokenizer":
-        """The tokenizer that `write` wrote, ready to encode."""
+        """Read a tokenizer from the files of `write`, ready to encode."""
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
-        """Texts of rows, each cut at its first eos, without pads."""
+        """Decode rows, each cut at its first eos, without pads."""
         rows = [[int(i) for i in row] for row in ids]
         rows = [row[: row.index(self.eos)] if self.eos in row else row for row in rows]
-        return self.words([[i for i in row if i != self.pad] for row in rows])
+        return self.decode_ids([[i for i in row if i != self.pad] for row in rows])
 
     def save(self, folder: Path) -> None:
-        """Write a folder that describes itself, for `Tokenizer.load`; each file is whole or as it was."""
+        """Write a self-describing folder for `Tokenizer.load`; each file is replaced atomically."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with aside(folder) as beside:
-            options = self.write(beside)
-            sums = {path.relative_to(beside).as_posix(): content(path) for path in under(beside)}
-            said = {"class": type(self).__name__, "options": options, "sha256": sums}
-            (beside / SIGN).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+        with staged_folder(folder) as staging:
+            options = self.write(staging)
+            sums = {path.relative_to(staging).as_posix(): sha256(path) for path in files_under(staging)}
+            manifest = {"class": type(self).__name__, "options": options, "sha256": sums}
+            (staging / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
     @staticmethod
     def load(folder: Path) -> "Tokenizer":
-        """The tokenizer that `save` wrote; runs no code from the folder."""
-        sign = Path(folder) / SIGN
-        if not sign.is_file():
-            raise ValueError(f"no tokenizer in {folder}: {SIGN} is missing; give a folder that Tokenizer.save wrote")
-        name, options = whole(Path(folder), sign)
-        kind = Tokenizer.kinds.get(name)
+        """Load a tokenizer from the folder of `save`; runs no code from the folder."""
+        manifest = Path(folder) / MANIFEST
+        if not manifest.is_file():
+            raise ValueError(
+                f"no tokenizer in {folder}: {MANIFEST} is missing; give a folder that Tokenizer.save wrote"
+            )
+        name, options = read_manifest(Path(folder), manifest)
+        kind = Tokenizer.registry.get(name)
         if kind is None:
-            raise ValueError(f"{sign} names the tokenizer {name!r}, known are {sorted(Tokenizer.kinds)}")
+            raise ValueError(f"{manifest} names the tokenizer {name!r}, known are {sorted(Tokenizer.registry)}")
         try:
             return kind.read(Path(folder), options)
-        except (TypeError, KeyError) as error:  # options that the class does not know
-            raise ValueError(f"{sign} is damaged ({error}); copy the folder {folder} anew") from error
+        except (TypeError, KeyError) as error:  # options that the class does not accept
+            raise ValueError(f"{manifest} is damaged ({error}); copy the folder {folder} again") from error
 
 
-def whole(folder: Path, sign: Path) -> tuple[str, dict[str, Any]]:
-    """Class and options of a saved tokenizer whose files are as they were written."""
+def read_manifest(folder: Path, manifest: Path) -> tuple[str, dict[str, Any]]:
+    """Class and options of a saved tokenizer, after checking the checksums of its files."""
     try:
-        said = json.loads(sign.read_text(encoding="utf-8"))
-        name, options, sums = str(said["class"]), dict(said["options"]), dict(said.get("sha256", {}))
+        entries = json.loads(manifest.read_text(encoding="utf-8"))
+        name, options, sums = str(entries["class"]), dict(entries["options"]), dict(entries.get("sha256", {}))
         for file, sha in sums.items():
-            if content(folder / file) != sha:
+            if sha256(folder / file) != sha:
                 raise ValueError(f"{file} does not have the checksum written with it")
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        raise ValueError(f"the tokenizer in {folder} is damaged ({error}); copy the folder anew") from error
+        raise ValueError(f"the tokenizer in {folder} is damaged ({error}); copy the folder again") from error
     return name, options

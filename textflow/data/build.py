@@ -1,9 +1,9 @@
-"""Documents to rows: split by document, tokenised in several processes, packed, kept on disk under a key."""
+"""Row cache: documents are split, tokenised in several processes, packed and stored on disk under a key."""
 
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -12,132 +12,168 @@ from filelock import FileLock
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from textflow.data.base import Document, Source, Tokenizer
-from textflow.data.fingerprint import fingerprint, under
-from textflow.data.packing import Filler, Shape
-from textflow.data.shards import segments, wanted
-from textflow.data.stats import Report
-from textflow.runtime.atomic import settle
+from textflow.data.fingerprint import files_under, fingerprint
+from textflow.data.packing import RowFormat, RowPacker
+from textflow.data.shards import skip_empty, tokenized_shards
+from textflow.data.stats import DataStats
+from textflow.runtime.atomic import fsync
 
-VERSION = 2  # of what lies in the cache
-SHARED = ("train", "validation", "held_apart")
-PARTS = (*SHARED, "test")  # a test is laid down by the source
+CACHE_VERSION = 2  # format version of the cache
+FRACTION_SPLITS = ("train", "validation", "scorer_holdout")
+SPLITS = (*FRACTION_SPLITS, "test")  # the test split is fixed by the source
 
 
 @dataclass(frozen=True)
-class Split:
-    """Which part a document belongs to: a function of its index and these shares alone.
+class SplitFractions:
+    """Assignment of documents to splits, a function of the document index and these fractions alone.
 
     Args:
-        validation: share of the documents, in [0, 1).
-        held_apart: share that only a scorer is trained on, in [0, 1).
+        val_fraction: share of the documents used for validation, in [0, 1).
+        scorer_holdout: share of the documents that only a scorer is trained on, in [0, 1).
     """
 
-    validation: float
-    held_apart: float
+    val_fraction: float
+    scorer_holdout: float
 
     def __post_init__(self) -> None:
-        if not (self.validation >= 0 and self.held_apart >= 0 and self.validation + self.held_apart < 1):  # nor nan
-            raise ValueError(f"validation={self.validation} and held_apart={self.held_apart} must leave some to train")
+        if not (
+            self.val_fraction >= 0 and self.scorer_holdout >= 0 and self.val_fraction + self.scorer_holdout < 1
+        ):  # nor nan
+            raise ValueError(
+                f"val_fraction={self.val_fraction} and scorer_holdout={self.scorer_holdout} must leave some to train on"
+            )
 
-    def part(self, index: int) -> str:
-        """Part of the document with this index."""
-        spot = int.from_bytes(blake2b(index.to_bytes(8, "big"), digest_size=8).digest(), "big") / 2**64
-        if spot < self.validation:
+    def split_of_index(self, index: int) -> str:
+        """Split of the document with this index."""
+        position = int.from_bytes(blake2b(index.to_bytes(8, "big"), digest_size=8).digest(), "big") / 2**64
+        if position < self.val_fraction:
             return "validation"
-        return "held_apart" if spot < self.validation + self.held_apart else "train"
+        return "scorer_holdout" if position < self.val_fraction + self.scorer_holdout else "train"
 
-    def of(self, index: int, document: Document) -> str:
-        """Part of a document: the one that it is laid down for, else the one of its index."""
-        return document.part or self.part(index)
+    def split_of(self, index: int, document: Document) -> str:
+        """Split of a document: the one that its source fixes, otherwise the one of its index."""
+        return document.split or self.split_of_index(index)
 
-    def texts(self, source: Source, part: str = "train") -> Iterator[str]:
-        """The texts of a part, of pairs both, empty ones left out; an error if there are none."""
-        report, found = Report(type(source).__name__), False
-        for index, document in wanted(source.documents(), report):
-            if self.of(index, document) == part:
-                found = True
-                yield from (text for text in (document.given, document.text) if text is not None)
-        if not found:
-            raise ValueError(nothing(report, f" to {part}" if part == "train" else f" for {part}"))
+    def texts(self, source: Source, split: str = "train") -> Iterator[str]:
+        """Iterate over the non-empty texts of a split, both texts of a pair; raises if there are none."""
+        report, is_empty = DataStats(type(source).__name__), True
+        for index, document in skip_empty(source.documents(), report):
+            if self.split_of(index, document) == split:
+                is_empty = False
+                yield from (text for text in (document.source, document.text) if text is not None)
+        if is_empty:
+            raise ValueError(no_documents_error(report, f" to {split}" if split == "train" else f" for {split}"))
 
 
-def rows_key(source: Source, tokenizer: Tokenizer, shape: Shape, split: Split) -> str:
-    """The name of the cache: everything that its rows depend on."""
-    return fingerprint(VERSION, source.key(), tokenizer.key(), shape.key(), asdict(split))
+def rows_key(source: Source, tokenizer: Tokenizer, row_format: RowFormat, fractions: SplitFractions) -> str:
+    """Key of the row cache: a fingerprint of everything that the rows depend on."""
+    return fingerprint(CACHE_VERSION, source.key(), tokenizer.key(), row_format.key(), asdict(fractions))
 
 
 def build(
-    source: Source, tokenizer: Tokenizer, shape: Shape, split: Split, folder: Path, processes: int | None = None
-) -> Report:
-    """The rows' folder, built if it is not there. A build that is killed leaves nothing that could be taken for it, but
-    what it tokenised, from where the next one goes on."""
+    source: Source,
+    tokenizer: Tokenizer,
+    row_format: RowFormat,
+    fractions: SplitFractions,
+    folder: Path,
+    num_proc: int | None = None,
+) -> DataStats:
+    """Build the folder of rows unless it exists. An interrupted build leaves no such folder, but its tokenised shards
+    are kept, and the next build resumes after them."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
-        if not (folder / "report.json").is_file():
+        if not (folder / "stats.json").is_file():
             building = folder.with_suffix(".building")
             shutil.rmtree(building / "rows", ignore_errors=True)
             (building / "rows").mkdir(parents=True)
             done = False
             try:
-                write(source, tokenizer, shape, split, building, processes)
-                shutil.rmtree(folder, ignore_errors=True)  # one without a report
+                write_rows(source, tokenizer, row_format, fractions, building, num_proc)
+                shutil.rmtree(folder, ignore_errors=True)  # a folder without its statistics
                 os.replace(building / "rows", folder)
                 done = True
             finally:
-                if done or not any(building.glob("segment-*")):
+                if done or not any(building.glob("shard-*")):
                     shutil.rmtree(building, ignore_errors=True)
-    return Report.read(folder / "report.json")
+    return DataStats.read(folder / "stats.json")
 
 
-def write(
-    source: Source, tokenizer: Tokenizer, shape: Shape, split: Split, building: Path, processes: int | None
+def write_rows(
+    source: Source,
+    tokenizer: Tokenizer,
+    row_format: RowFormat,
+    fractions: SplitFractions,
+    building: Path,
+    num_proc: int | None,
 ) -> None:
-    """Write the rows of every part and the report into building/rows, by way of the segments kept in building."""
-    report, folder = Report(type(source).__name__, tokenizer.vocab, shape.length), building / "rows"
+    """Write the rows of every split and their statistics into building/rows; shards are cached in building."""
+    report, folder = DataStats(type(source).__name__, tokenizer.vocab_size, row_format.seq_length), building / "rows"
 
-    def whose(index: int, document: Document) -> str:
-        fitting(document, report.source, shape)
-        return split.of(index, document)
+    def check_and_split(index: int, document: Document) -> str:
+        check_pairs(document, report.source, row_format)
+        return fractions.split_of(index, document)
 
     with ExitStack() as stack:
         bar = stack.enter_context(tqdm(total=source.count(), desc="tokenising", unit=" documents", disable=None))
-        parts = {part: stack.enter_context(Filler(folder / f"{part}.arrow", tokenizer, shape)) for part in PARTS}
-        for segment in segments(source, tokenizer, whose, building, report, processes):
-            for name, row in segment.documents:
+        parts = {
+            part: stack.enter_context(RowPacker(folder / f"{part}.arrow", tokenizer, row_format)) for part in SPLITS
+        }
+        for shard in tokenized_shards(source, tokenizer, check_and_split, building, report, num_proc):
+            for name, row in shard.documents:
                 parts[name].add(row)
-            bar.update(len(segment.documents))
+            bar.update(len(shard.documents))
     for part, filler in parts.items():
         report.documents[part], report.tokens[part] = filler.documents, filler.tokens
-        report.rows[part], report.lost[part] = filler.writer.rows, filler.lost
+        report.rows[part], report.dropped_tokens[part] = filler.writer.rows, filler.dropped_tokens
         report.truncated += filler.truncated
     if not sum(report.documents.values()):
-        raise ValueError(nothing(report))
-    report.write(folder / "report.json")
-    for path in under(folder):
-        settle(path)
+        raise ValueError(no_documents_error(report))
+    report.write(folder / "stats.json")
+    for path in files_under(folder):
+        fsync(path)
 
 
-def fitting(document: Document, source: str, shape: Shape) -> None:
-    """Pairs have a shape for their sources, and single texts have none."""
-    if document.given is not None and shape.given is None:
-        raise ValueError(f"{source} gives pairs: set data.given, the most tokens of a source, below data.length")
-    if document.given is None and shape.given is not None:
+def check_pairs(document: Document, source: str, row_format: RowFormat) -> None:
+    """Require max_source_length for pairs, and refuse it for single texts."""
+    if document.source is not None and row_format.max_source_length is None:
         raise ValueError(
-            f"data.given is {shape.given}, but {source} gives single texts: leave it out, or name a source"
-            " of pairs, such as Pairs or Verses"
+            f"{source} gives pairs: set data.max_source_length, the most tokens of a source, below data.seq_length"
+        )
+    if document.source is None and row_format.max_source_length is not None:
+        raise ValueError(
+            f"data.max_source_length is {row_format.max_source_length}, but {source} gives single texts: leave it out, "
+            "or choose a source of pairs, such as HubPairs or Verses"
         )
 
 
-def nothing(report: Report, use: str = "") -> str:
-    """The error where no document is left."""
-    why = f": {report.skips()}" if report.skipped else "; give more text"
-    return f"{report.source} gave no documents{use}{why}"
+def no_documents_error(stats: DataStats, purpose: str = "") -> str:
+    """Error message for a source without documents to use."""
+    reason = f": {stats.describe_skipped()}" if stats.skipped else "; give more text"
+    return f"{stats.source} gave no documents{purpose}{reason}"
 
 
-def no_validation(report: Report, split: Split) -> str:
-    """The error where there is nothing to validate on."""
+def no_validation_error(stats: DataStats, fractions: SplitFractions) -> str:
+    """Error message for a validation split without rows."""
     return (
-        f"validation={split.validation} takes {report.documents['validation']} of {sum(report.documents.values())} "
-        f"documents with {report.tokens['validation']} tokens, which leaves no row of {report.length}; raise "
-        "--data.validation, cut the text into more documents (Files: split=line), or turn it off with 0"
+        f"val_fraction={fractions.val_fraction} takes {stats.documents['validation']} of "
+        f"{sum(stats.documents.values())} "
+        f"documents with {stats.tokens['validation']} tokens, too few for a row of {stats.seq_length}; raise "
+        "--data.val_fraction, cut the text into more documents (TextFiles: separator=line), or turn it off with 0"
+    )
+
+
+@contextmanager
+def explain_unwritable_cache(cache: Path) -> Iterator[None]:
+    """Turn an OSError into an error that names the cache options."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"cannot write the cache {cache} ({error}); set --data.cache or TEXTFLOW_CACHE") from error
+
+
+def too_few_rows_error(num_rows: int, rows_per_batch: int, split: str, seq_length: int) -> str:
+    """Error message for a split with fewer rows than a batch over all devices."""
+    return (
+        f"the {split} part has {num_rows} rows of {seq_length} tokens, fewer than a batch of {rows_per_batch} over all "
+        f"devices; give more text, or --data.batch_size {max(num_rows, 1)} or a smaller --data.seq_length"
     )

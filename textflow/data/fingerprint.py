@@ -1,4 +1,4 @@
-"""Fingerprints of inputs, which a cache is keyed by, and of files; files that are whole or as they were."""
+"""Fingerprints of inputs and files, used as cache keys, and atomic replacement of a folder's files."""
 
 import hashlib
 import json
@@ -8,46 +8,46 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from textflow.runtime.atomic import settle
+from textflow.runtime.atomic import fsync
 
 
 def fingerprint(*parts: object) -> str:
-    """16 hex digits of plain values (numbers, strings, lists of them)."""
-    said = json.dumps(parts, ensure_ascii=True, default=str)
-    return hashlib.sha256(said.encode()).hexdigest()[:16]
+    """Hash of plain values (numbers, strings, lists of them), 16 hex digits."""
+    encoded = json.dumps(parts, ensure_ascii=True, default=str)
+    return hashlib.sha256(encoded.encode()).hexdigest()[:16]
 
 
 def stamp(path: Path) -> tuple[str, int, int]:
-    """A file's full name, size and time of change: enough to notice that it is another, without reading it."""
+    """Path, size and modification time of a file, which detect a change without reading it."""
     stat = path.stat()
     return str(path.resolve()), stat.st_size, stat.st_mtime_ns
 
 
 def folder_stamp(folder: Path) -> list[tuple[str, int, int]]:
-    """Stamps of all files under a folder, in order of name."""
-    return [stamp(path) for path in under(folder)]
+    """Stamps of all files under a folder, sorted by name."""
+    return [stamp(path) for path in files_under(folder)]
 
 
-def under(folder: Path) -> list[Path]:
-    """All files under a folder, in order of name."""
+def files_under(folder: Path) -> list[Path]:
+    """All files under a folder, sorted by name."""
     return [path for path in sorted(folder.rglob("*")) if path.is_file()]
 
 
 @contextmanager
-def aside(folder: Path) -> Iterator[Path]:
-    """A folder to write into; its files then replace those of `folder` one by one, each whole on the disk."""
-    beside = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir()
+def staged_folder(folder: Path) -> Iterator[Path]:
+    """Yield a staging folder whose files then replace those of `folder` one by one, each atomically."""
+    staging = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir()
     try:
-        yield beside
-        for path in under(beside):
-            settle(path)
-            (folder / path.relative_to(beside)).parent.mkdir(parents=True, exist_ok=True)
-            os.replace(path, folder / path.relative_to(beside))
-        settle(folder)
+        yield staging
+        for path in files_under(staging):
+            fsync(path)
+            (folder / path.relative_to(staging)).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, folder / path.relative_to(staging))
+        fsync(folder)
     except OSError as error:
         error.filename = error.filename or str(folder)  # a full disk names no file
         raise
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)

@@ -1,8 +1,6 @@
-"""The Lightning data module: any source, any tokenizer, exact order."""
+"""Lightning data module for any source and tokenizer, with exact resume."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
 from typing import Any, Literal
@@ -13,188 +11,190 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader, DistributedSampler
 
 from textflow.data.base import Source, Tokenizer
-from textflow.data.build import Split, build, no_validation, rows_key
+from textflow.data.build import (
+    SplitFractions,
+    build,
+    explain_unwritable_cache,
+    no_validation_error,
+    rows_key,
+    too_few_rows_error,
+)
 from textflow.data.fingerprint import fingerprint
-from textflow.data.packing import Shape
-from textflow.data.row_file import Packed, RowFile
-from textflow.data.samplers import Endless, Once, refuse_another_batch, rows_a_step
+from textflow.data.packing import RowFormat
+from textflow.data.row_file import PackedBatch, RowFile
+from textflow.data.samplers import InfiniteBatchSampler, SequentialBatchSampler, check_rows_per_step, rows_per_step
 from textflow.data.sources.bible import Bible
-from textflow.data.sources.files import files_source
-from textflow.data.stats import Report
+from textflow.data.sources.files import source_from_files
+from textflow.data.stats import DataStats
 from textflow.data.tokenizers.sentencepiece import SentencePiece
 from textflow.types import Batch
 
 
 class DataModule(L.LightningDataModule):
-    """Text from a source, as batches of ids and mask. A run that is stopped anywhere goes on with the very next batch.
+    """Batches of ids and masks from a text source. A stopped run resumes with exactly the next batch.
 
     Args:
-        source: where documents come from.
-        tokenizer: text to ids; SentencePiece is trained on the training documents.
-        length: ids a row.
-        batch_size: rows a batch on each device.
-        files: your own text instead of `source`: .txt, .jsonl or .parquet files, folders of them,
+        source: source of the documents.
+        tokenizer: tokenizer of the texts; SentencePiece is trained on the training documents.
+        seq_length: number of ids in a row, at least 2.
+        batch_size: number of rows in a batch on each device.
+        files: text files that replace `source`: .txt, .jsonl or .parquet files, folders of them,
             or a save_to_disk folder.
-        pack: fill rows with documents, each ended by eos; otherwise a row holds one document. Pairs have a row each.
-        validation: share of the documents that validation uses, in [0, 1); 0 is no validation.
-        held_apart: share of the documents kept for a scorer, in [0, 1); nothing else sees them.
-        part: what is trained on: train, or held_apart for a scorer.
-        seed: another seed is another order of rows.
-        workers: processes that load batches; 0 loads in the main process.
-        processes: processes that tokenise; all cores unless given.
-        cache: folder for rows and tokenizers; $TEXTFLOW_CACHE or ~/.cache/textflow unless given.
-        given: of (source, target) pairs the most ids of a source, in [1, length): a row is the source, the target, eos.
+        pack: fill each row with several documents, each ended by eos; otherwise, and for pairs, a row holds one.
+        val_fraction: share of the documents used for validation, in [0, 1); 0 turns validation off.
+        scorer_holdout: share of the documents reserved for training a scorer, in [0, 1).
+        split: split to train on: train, or scorer_holdout for a scorer.
+        seed: random seed of the row order.
+        num_workers: number of processes that load batches; 0 loads them in the main process.
+        num_proc: number of processes that tokenise; default: all cores.
+        cache: folder for rows and tokenizers; default: $TEXTFLOW_CACHE or ~/.cache/textflow.
+        max_source_length: maximum number of ids of a pair's source, in [1, seq_length); a row is source, target, eos.
     """
 
     def __init__(
         self,
         source: Source = Bible(),
         tokenizer: Tokenizer = SentencePiece(),
-        length: int = 128,
+        seq_length: int = 128,
         batch_size: int = 64,
         files: str | list[str] | None = None,
         pack: bool = True,
-        validation: float = 0.02,
-        held_apart: float = 0.0,
-        part: Literal["train", "held_apart"] = "train",
+        val_fraction: float = 0.02,
+        scorer_holdout: float = 0.0,
+        split: Literal["train", "scorer_holdout"] = "train",
         seed: int = 0,
-        workers: int = 0,
-        processes: int | None = None,
+        num_workers: int = 0,
+        num_proc: int | None = None,
         cache: str | None = None,
-        given: int | None = None,
+        max_source_length: int | None = None,
     ) -> None:
         super().__init__()
-        if length < 2 or batch_size < 1:
-            raise ValueError(f"length={length} and batch_size={batch_size}: at least 2 and 1 are needed")
-        if given is not None and not 0 < given < length:
+        if seq_length < 2 or batch_size < 1:
+            raise ValueError(f"seq_length={seq_length} and batch_size={batch_size}: at least 2 and 1 are needed")
+        if max_source_length is not None and not 0 < max_source_length < seq_length:
             raise ValueError(
-                f"given={given} of length={length}: a source needs at least 1 and leaves some to its target"
+                f"max_source_length={max_source_length} with seq_length={seq_length}: a source needs at least 1 "
+                "and leaves some to its target"
             )
-        self.source = source if files is None else files_source(files)
-        self.tokenizer = copy(tokenizer)  # it is prepared for this text alone
-        self.shape, self.split = Shape(length, pack, given), Split(validation, held_apart)
-        self.batch_size, self.part, self.seed = batch_size, part, seed
-        self.workers, self.processes = workers, processes
+        self.source = source if files is None else source_from_files(files)
+        self.tokenizer = copy(tokenizer)  # this copy is trained on this source alone
+        self.row_format = RowFormat(seq_length, pack, max_source_length)
+        self.split_fractions = SplitFractions(val_fraction, scorer_holdout)
+        self.batch_size, self.split, self.seed = batch_size, split, seed
+        self.num_workers, self.num_proc = num_workers, num_proc
         self.cache = Path(cache or os.environ.get("TEXTFLOW_CACHE") or "~/.cache/textflow").expanduser()
-        self.report: Report | None = None
-        self.start = 0  # rows used by all ranks before the present fit
-        self.since: int | None = None  # batches that the trainer had counted then; None before a fit
+        self.stats: DataStats | None = None
+        self.rows_before_fit = 0  # rows used by all ranks before the current fit
+        self.batches_before_fit: int | None = None  # the trainer's batch count at that point; None before a fit
 
     @property
-    def vocab(self) -> int:
-        """Number of ids; known without the text."""
-        return self.tokenizer.vocab
+    def vocab_size(self) -> int:
+        """Number of ids; available before any text is read."""
+        return self.tokenizer.vocab_size
 
     @property
-    def folder(self) -> Path:
-        """Where the rows are kept."""
-        return self.cache / "rows" / rows_key(self.source, self.tokenizer, self.shape, self.split)
+    def rows_folder(self) -> Path:
+        """Folder of the row cache."""
+        return self.cache / "rows" / rows_key(self.source, self.tokenizer, self.row_format, self.split_fractions)
 
     def prepare_data(self) -> None:
-        """Train the tokenizer and build the rows, where that has not been done."""
-        with writable(self.cache):
+        """Train the tokenizer and build the rows unless they are cached."""
+        with explain_unwritable_cache(self.cache):
             self._prepare_tokenizer()
-            self.report = build(self.source, self.tokenizer, self.shape, self.split, self.folder, self.processes)
-        rank_zero_info(str(self.report))
+            self.stats = build(
+                self.source, self.tokenizer, self.row_format, self.split_fractions, self.rows_folder, self.num_proc
+            )
+        rank_zero_info(str(self.stats))
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the rows."""
+        """Open the row files."""
         self._prepare_tokenizer()
-        self.report = Report.read(self.folder / "report.json")
-        self.rows = RowFile(self.folder / f"{self.part}.arrow")
-        self.validation_rows = RowFile(self.folder / "validation.arrow")
-        if stage == "fit" and self.since is not None:  # a new fit begins at the beginning, unless its state is loaded
-            self.start, self.since = 0, None
-        if self.split.validation and not len(self.validation_rows):
-            raise ValueError(no_validation(self.report, self.split))
+        self.stats = DataStats.read(self.rows_folder / "stats.json")
+        self.rows = RowFile(self.rows_folder / f"{self.split}.arrow")
+        self.validation_rows = RowFile(self.rows_folder / "validation.arrow")
+        if stage == "fit" and self.batches_before_fit is not None:  # a new fit, unless its state is loaded
+            self.rows_before_fit, self.batches_before_fit = 0, None
+        if self.split_fractions.val_fraction and not len(self.validation_rows):
+            raise ValueError(no_validation_error(self.stats, self.split_fractions))
 
     def describe(self) -> dict[str, Any]:
-        """What the data is, in short; after prepare_data()."""
-        report = self.report or Report.read(self.folder / "report.json")
+        """Summary counts of the data; call prepare_data() first."""
+        report = self.stats or DataStats.read(self.rows_folder / "stats.json")
         return {
             "documents": report.documents.total(),
-            "tokens": report.tokens[self.part],
-            "rows": report.rows[self.part],
+            "tokens": report.tokens[self.split],
+            "rows": report.rows[self.split],
             "validation_rows": report.rows["validation"],
-            "vocab": self.vocab,
+            "vocab_size": self.vocab_size,
             "truncated": report.truncated,
             "skipped": dict(report.skipped),
         }
 
-    def first(self, rows: int, held_out: bool = False) -> Batch:
-        """The first rows of the training part, in the order of the text; after setup().
+    def first_rows(self, num_rows: int, held_out: bool = False) -> Batch:
+        """First rows of the training split, in file order; call setup() first.
 
         Args:
-            rows: at most.
-            held_out: of the validation part instead.
+            num_rows: maximum number of rows.
+            held_out: take rows of the validation split instead.
         """
         part = self.validation_rows if held_out else self.rows
-        packed = part.__getitem__(list(range(min(rows, len(part)))))
+        packed = part.__getitem__(list(range(min(num_rows, len(part)))))
         return self.on_after_batch_transfer(packed, 0)
 
-    def train_dataloader(self) -> DataLoader[Packed]:
-        rank, world = self._place()
+    def train_dataloader(self) -> DataLoader[PackedBatch]:
+        rank, world = self._rank_and_world_size()
         if len(self.rows) < self.batch_size * world:
-            raise ValueError(too_few(len(self.rows), self.batch_size * world, self.part, self.shape.length))
-        self.start, self.since = self.consumed(), self._batches()
-        return self._loader(self.rows, Endless(len(self.rows), self.batch_size, self.seed, self.consumed, rank, world))
+            raise ValueError(
+                too_few_rows_error(len(self.rows), self.batch_size * world, self.split, self.row_format.seq_length)
+            )
+        self.rows_before_fit, self.batches_before_fit = self.rows_consumed(), self._num_batches()
+        sampler = InfiniteBatchSampler(len(self.rows), self.batch_size, self.seed, self.rows_consumed, rank, world)
+        return self._loader(self.rows, sampler)
 
-    def val_dataloader(self) -> DataLoader[Packed] | list[Any]:
+    def val_dataloader(self) -> DataLoader[PackedBatch] | list[Any]:
         if not len(self.validation_rows):
             return []
-        return self._loader(self.validation_rows, Once(len(self.validation_rows), self.batch_size, *self._place()))
+        sampler = SequentialBatchSampler(len(self.validation_rows), self.batch_size, *self._rank_and_world_size())
+        return self._loader(self.validation_rows, sampler)
 
-    def on_after_batch_transfer(self, batch: Packed, dataloader_idx: int) -> Batch:
-        """Ids as int64 and the masks, made on the device from what is small to send."""
-        spots = torch.arange(batch.ids.shape[1], device=batch.ids.device)[None]
-        fixed = None if batch.given is None else spots < batch.given[:, None]
-        return Batch(batch.ids.long(), spots < batch.lengths[:, None], fixed)  # [B, L] each
+    def on_after_batch_transfer(self, batch: PackedBatch, dataloader_idx: int) -> Batch:
+        """Ids as int64 and masks, built on the device to keep the transfer small."""
+        positions = torch.arange(batch.ids.shape[1], device=batch.ids.device)[None]
+        fixed = None if batch.source_lengths is None else positions < batch.source_lengths[:, None]
+        return Batch(batch.ids.long(), positions < batch.lengths[:, None], fixed)  # [B, L] each
 
-    def consumed(self) -> int:
-        """Rows that all ranks together have used, counted by the batches that are done."""
-        if self.since is None:
-            return self.start
-        return self.start + (self._batches() - self.since) * self.batch_size * self._place()[1]
+    def rows_consumed(self) -> int:
+        """Number of rows that all ranks together have used, from the count of finished batches."""
+        if self.batches_before_fit is None:
+            return self.rows_before_fit
+        batches = self._num_batches() - self.batches_before_fit
+        return self.rows_before_fit + batches * self.batch_size * self._rank_and_world_size()[1]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"consumed": self.consumed(), "rows": len(self.rows), "step": rows_a_step(self.trainer, self.batch_size)}
+        step = rows_per_step(self.trainer, self.batch_size)
+        return {"rows_consumed": self.rows_consumed(), "rows": len(self.rows), "rows_per_step": step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        refuse_another_batch(state_dict.get("step", 0), rows_a_step(self.trainer, self.batch_size), self._place()[1])
-        self.start, self.since = state_dict["consumed"], None
-        was = state_dict.get("rows")
-        if self.report and was not in (None, now := self.report.rows[self.part]):
-            rank_zero_warn(f"the data has {now} rows, {was} when the state was saved: the order of rows is another one")
+        current = rows_per_step(self.trainer, self.batch_size)
+        check_rows_per_step(state_dict.get("rows_per_step", 0), current, self._rank_and_world_size()[1])
+        self.rows_before_fit, self.batches_before_fit = state_dict["rows_consumed"], None
+        saved_rows = state_dict.get("rows")
+        if self.stats and saved_rows not in (None, now := self.stats.rows[self.split]):
+            rank_zero_warn(f"the data has {now} rows, but {saved_rows} when the state was saved: the row order differs")
 
     def _prepare_tokenizer(self) -> None:
-        name = fingerprint(self.source.key(), self.tokenizer.key(), self.split.validation, self.split.held_apart)
-        self.tokenizer.prepare(lambda: self.split.texts(self.source), self.cache / "tokenizers" / name)
+        fractions = self.split_fractions
+        name = fingerprint(self.source.key(), self.tokenizer.key(), fractions.val_fraction, fractions.scorer_holdout)
+        self.tokenizer.prepare(lambda: self.split_fractions.texts(self.source), self.cache / "tokenizers" / name)
 
-    def _batches(self) -> int:
+    def _num_batches(self) -> int:
         # `processed` grows between the optimizer's step and on_train_batch_end; checkpoints are written after that
         progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.total if self.trainer else None
         return progress.processed if progress else 0
 
-    def _place(self) -> tuple[int, int]:
+    def _rank_and_world_size(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _loader(self, rows: RowFile, sampler: DistributedSampler[list[int]]) -> DataLoader[Packed]:
+    def _loader(self, rows: RowFile, sampler: DistributedSampler[list[int]]) -> DataLoader[PackedBatch]:
         pin = torch.cuda.is_available()
-        return DataLoader(dataset=rows, sampler=sampler, batch_size=None, num_workers=self.workers, pin_memory=pin)
-
-
-@contextmanager
-def writable(cache: Path) -> Iterator[None]:
-    """Say what to do where the cache cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        raise ValueError(f"cannot write the cache {cache} ({error}); set --data.cache or TEXTFLOW_CACHE") from error
-
-
-def too_few(rows: int, needed: int, part: str, length: int) -> str:
-    """The error where an order would repeat a row within a batch."""
-    return (
-        f"the {part} part has {rows} rows of {length} tokens, fewer than a batch of {needed} over all devices; "
-        f"give more text, or --data.batch_size {max(rows, 1)} or a smaller --data.length"
-    )
+        return DataLoader(dataset=rows, sampler=sampler, batch_size=None, num_workers=self.num_workers, pin_memory=pin)

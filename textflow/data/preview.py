@@ -1,124 +1,130 @@
-"""The beginning of a source: enough to try a recipe on, however large the whole is."""
+"""Preview of a source: its first documents, enough to try a recipe on a source of any size."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
 from textflow.data.base import Document, Source, Tokenizer
-from textflow.data.build import Split
+from textflow.data.build import SplitFractions, too_few_rows_error
 from textflow.data.fingerprint import fingerprint
-from textflow.data.module import DataModule, too_few
-from textflow.data.sources.hub import Hub
+from textflow.data.module import DataModule
+from textflow.data.sources.hub import HubDataset
 from textflow.data.sources.mixture import Mixture
-from textflow.data.sources.pairs import Pairs
+from textflow.data.sources.pairs import HubPairs
 from textflow.data.tokenizers.sentencepiece import SentencePiece
 
-CHARACTERS = 2_000_000  # of text that is tried at most
+MAX_CHARACTERS = 2_000_000  # maximum number of characters in a preview
 
 
 @dataclass(frozen=True)
-class Head(Source):
-    """The first documents of a source; a Hub set is streamed for them where it can be.
+class FirstDocuments(Source):
+    """First documents of a source; a Hub data set is streamed where possible.
 
     Args:
-        source: the whole.
-        first: number of documents, at least 1.
-        characters: no further document after this many, so that memory and time stay bounded.
+        source: the full source.
+        num_documents: number of documents, at least 1.
+        max_characters: number of characters after which no further document is read, to bound memory and time.
     """
 
     source: Source
-    first: int = 64
-    characters: int = CHARACTERS
+    num_documents: int = 64
+    max_characters: int = MAX_CHARACTERS
 
     def __post_init__(self) -> None:
-        if self.first < 1 or self.characters < 1:
-            raise ValueError(f"first={self.first} documents and {self.characters} characters: at least 1 is needed")
+        if self.num_documents < 1 or self.max_characters < 1:
+            raise ValueError(
+                f"num_documents={self.num_documents} documents and {self.max_characters} characters: at least 1 is "
+                "needed"
+            )
 
     def documents(self) -> Iterator[Document]:
-        left = self.characters
-        for document in islice(streamed(self.source), self.first):
+        left = self.max_characters
+        for document in islice(stream_documents(self.source), self.num_documents):
             yield document
             left -= len(document.text)
             if left <= 0:
                 return
 
     def key(self) -> str:
-        return fingerprint("Head 1", self.source.key(), self.first, self.characters)
+        return fingerprint("FirstDocuments 1", self.source.key(), self.num_documents, self.max_characters)
 
 
-def streamed(source: Source) -> Iterator[Document]:
-    """The documents of a source; a Hub set without a copy of the whole, unless only the copy can be read."""
+def stream_documents(source: Source) -> Iterator[Document]:
+    """Iterate over a source; a Hub data set is streamed instead of downloaded, unless only a local copy can be read."""
     if isinstance(source, Mixture):
-        return replace(source, sources={name: Streamed(part) for name, part in source.sources.items()}).documents()
-    if not isinstance(source, Hub | Pairs) or source.streaming:
+        return replace(
+            source, sources={name: StreamingSource(part) for name, part in source.sources.items()}
+        ).documents()
+    if not isinstance(source, HubDataset | HubPairs) or source.streaming:
         return source.documents()
     stream = replace(source, streaming=True, split=source.split.split("[")[0]).documents()
     try:
         first = next(stream, None)
-    except ValueError:  # no network, but perhaps a copy of an earlier day
+    except ValueError:  # no network, but there may be a local copy
         return source.documents()
-    return iter(()) if first is None else joined(first, stream)
+    return iter(()) if first is None else chain_first(first, stream)
 
 
 @dataclass(frozen=True)
-class Streamed(Source):
-    """A source without a copy of the whole.
+class StreamingSource(Source):
+    """A source that is streamed where possible.
 
     Args:
-        source: the whole.
+        source: the full source.
     """
 
     source: Source
 
     def documents(self) -> Iterator[Document]:
-        return streamed(self.source)
+        return stream_documents(self.source)
 
     def key(self) -> str:
         return self.source.key()
 
 
-def joined(first: Document, rest: Iterator[Document]) -> Iterator[Document]:
-    """A document taken from an iterator, and what follows it."""
+def chain_first(first: Document, rest: Iterator[Document]) -> Iterator[Document]:
+    """Put a document back in front of its iterator."""
     yield first
     yield from rest
 
 
-def begin(data: DataModule) -> bool:
-    """Build rows from the beginning of the text, from more of it while it is too little; whether that is all of it.
+def build_preview(data: DataModule) -> bool:
+    """Build rows from the first documents, adding more while they are too few; True if all documents were used.
 
     Args:
-        data: its source, split, part and, where even CHARACTERS are too few for its pieces, its tokenizer are replaced.
+        data: data module, changed in place: its source, split_fractions and split, and its tokenizer where
+            MAX_CHARACTERS are too few to train it.
     """
-    source, split, part, first = data.source, data.split, data.part, 64
+    source, split, part, first = data.source, data.split_fractions, data.split, 64
     while True:
-        sizes = [len(document.text) for document in Head(source, first + 1).documents()]
-        much = sum(sizes) >= CHARACTERS
-        whole = len(sizes) <= first and not much
-        data.source = Head(source, first)
-        data.split, data.part = (split, part) if whole else (Split(0.0, 0.0), "train")
-        fewer = stand_in(data.tokenizer) if much else None
-        if attempt(data, last=whole or (much and fewer is None)):
-            return whole
-        if fewer is None:
+        sizes = [len(document.text) for document in FirstDocuments(source, first + 1).documents()]
+        at_limit = sum(sizes) >= MAX_CHARACTERS
+        complete = len(sizes) <= first and not at_limit
+        data.source = FirstDocuments(source, first)
+        data.split_fractions, data.split = (split, part) if complete else (SplitFractions(0.0, 0.0), "train")
+        smaller = smaller_tokenizer(data.tokenizer) if at_limit else None
+        if try_build(data, last=complete or (at_limit and smaller is None)):
+            return complete
+        if smaller is None:
             first *= 4
         else:
-            data.tokenizer = fewer
+            data.tokenizer = smaller
 
 
-def stand_in(tokenizer: Tokenizer) -> Tokenizer | None:
-    """Half as many pieces, which need less text; None if there is no such tokenizer."""
-    if not isinstance(tokenizer, SentencePiece) or tokenizer.model or tokenizer.vocab < 602:
+def smaller_tokenizer(tokenizer: Tokenizer) -> Tokenizer | None:
+    """SentencePiece tokenizer with half as many pieces, which needs less text; None where it cannot be halved."""
+    if not isinstance(tokenizer, SentencePiece) or tokenizer.model_file or tokenizer.vocab_size < 602:
         return None
-    return SentencePiece(tokenizer.vocab // 2)
+    return SentencePiece(tokenizer.vocab_size // 2)
 
 
-def attempt(data: DataModule, last: bool) -> bool:
-    """Build the rows; whether that went well. The last attempt fails with its error."""
+def try_build(data: DataModule, last: bool) -> bool:
+    """Build the rows; True if it succeeds. The last attempt raises its error."""
     try:
         data.prepare_data()
         data.setup()
         if not len(data.rows):
-            raise ValueError(too_few(0, data.batch_size, data.part, data.shape.length))
+            raise ValueError(too_few_rows_error(0, data.batch_size, data.split, data.row_format.seq_length))
         return True
     except ValueError:
         if last:

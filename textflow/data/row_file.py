@@ -15,26 +15,26 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 Array: TypeAlias = npt.NDArray[Any]
-BATCH = 1 << 20  # ids in one record batch
-SUM = b"crc32"  # names the checksum of a record batch
+BATCH_IDS = 1 << 20  # ids in one record batch
+CHECKSUM_KEY = b"crc32"  # names the checksum of a record batch
 
 
-class Packed(NamedTuple):
-    """Rows as they travel to the device: ids [B, L] in their small type, lengths [B] (what follows is padding), and for
-    pairs the lengths of their sources [B], which come first."""
+class PackedBatch(NamedTuple):
+    """Rows before the transfer to the device: ids [B, L] in a small dtype, lengths [B] (the rest is padding), and for
+    pairs the lengths of their sources [B], which come first in the row."""
 
     ids: Tensor
     lengths: Tensor
-    given: Tensor | None = None
+    source_lengths: Tensor | None = None
 
 
-def small(vocab: int) -> type[np.generic]:
-    """The smallest type that holds all ids and that torch reads."""
-    return np.uint16 if vocab < 65536 else np.int32
+def ids_dtype(vocab_size: int) -> type[np.generic]:
+    """Smallest dtype that holds all ids and that torch supports."""
+    return np.uint16 if vocab_size < 65536 else np.int32
 
 
-def view(column: Any) -> Array:
-    """The values of a column where they lie; its own to_numpy imports pandas, half a second of every command."""
+def as_numpy(column: Any) -> Array:
+    """Zero-copy view of a column; pyarrow's to_numpy would import pandas, which takes half a second."""
     values: Array = np.from_dlpack(column)
     return values
 
@@ -42,57 +42,57 @@ def view(column: Any) -> Array:
 def checksum(batch: Any) -> int:
     """CRC-32 of a record batch's values."""
     arrays = [batch.column(0).values, *batch.columns[1:]]
-    return reduce(lambda crc, array: crc32(view(array).data, crc), arrays, 0)
+    return reduce(lambda crc, array: crc32(as_numpy(array).data, crc), arrays, 0)
 
 
-def arrow() -> Any:
-    """The library pyarrow, imported when rows are written or read; its own types are incomplete."""
+def import_pyarrow() -> Any:
+    """Import pyarrow when rows are written or read; its own types are incomplete."""
     return import_module("pyarrow")
 
 
 class RowWriter:
-    """Writes rows of exactly `length` ids; all record batches but the last hold the same number of rows.
+    """Writes rows of exactly `seq_length` ids; all record batches but the last hold the same number of rows.
 
     Args:
-        path: of the file.
-        length: ids a row.
-        dtype: of the ids.
-        pairs: whether rows begin with a source, whose length is kept, too.
+        path: path of the Arrow file.
+        seq_length: number of ids in a row.
+        dtype: dtype of the ids.
+        pairs: rows begin with a source, whose length is stored, too.
     """
 
-    def __init__(self, path: Path, length: int, dtype: type[np.generic], pairs: bool = False) -> None:
-        pa = arrow()
-        self.length, self.each = length, max(BATCH // length, 1)
-        self.type = pa.list_(pa.from_numpy_dtype(dtype), length)
-        counts = ["length", "given"] if pairs else ["length"]
-        self.schema = pa.schema([("ids", self.type), *((name, pa.int32()) for name in counts)])
+    def __init__(self, path: Path, seq_length: int, dtype: type[np.generic], pairs: bool = False) -> None:
+        pa = import_pyarrow()
+        self.seq_length, self.rows_per_batch = seq_length, max(BATCH_IDS // seq_length, 1)
+        self.ids_type = pa.list_(pa.from_numpy_dtype(dtype), seq_length)
+        counts = ["length", "source_length"] if pairs else ["length"]
+        self.schema = pa.schema([("ids", self.ids_type), *((name, pa.int32()) for name in counts)])
         self.writer = pa.ipc.new_file(str(path), self.schema)
-        self.waiting: list[tuple[Array, ...]] = []  # ids [n, L], lengths [n], of pairs the sources' lengths [n]
-        self.held = self.rows = 0
+        self.pending: list[tuple[Array, ...]] = []  # ids [n, L], lengths [n], for pairs also source lengths [n]
+        self.num_pending = self.rows = 0
 
     def write(self, ids: Array, *counts: Array) -> None:
-        """Add rows [n, L] with their lengths [n] and, of pairs, those of their sources [n]."""
+        """Add rows [n, L] with their lengths [n] and, for pairs, their source lengths [n]."""
         assert len(counts) == len(self.schema) - 1, "pairs, and only pairs, have a second length"
-        self.waiting.append((ids, *counts))
-        self.held += len(ids)
+        self.pending.append((ids, *counts))
+        self.num_pending += len(ids)
         self.rows += len(ids)
-        while self.held >= self.each:
-            self._flush(self.each)
+        while self.num_pending >= self.rows_per_batch:
+            self._flush(self.rows_per_batch)
 
     def _flush(self, count: int) -> None:
-        pa = arrow()
-        ids, *counts = (np.concatenate(part) for part in zip(*self.waiting, strict=True))
+        pa = import_pyarrow()
+        ids, *counts = (np.concatenate(part) for part in zip(*self.pending, strict=True))
         flat = pa.array(np.ascontiguousarray(ids[:count]).reshape(-1))
-        columns = [pa.FixedSizeListArray.from_arrays(flat, self.length)]
+        columns = [pa.FixedSizeListArray.from_arrays(flat, self.seq_length)]
         columns += [pa.array(lengths[:count], pa.int32()) for lengths in counts]
         batch = pa.record_batch(columns, schema=self.schema)
-        self.writer.write_batch(batch, custom_metadata={SUM: str(checksum(batch)).encode()})
-        self.waiting, self.held = [(ids[count:], *(lengths[count:] for lengths in counts))], len(ids) - count
+        self.writer.write_batch(batch, custom_metadata={CHECKSUM_KEY: str(checksum(batch)).encode()})
+        self.pending, self.num_pending = [(ids[count:], *(lengths[count:] for lengths in counts))], len(ids) - count
 
     def close(self) -> None:
-        """Write what is left and end the file."""
-        if self.held:
-            self._flush(self.held)
+        """Write the remaining rows and close the file."""
+        if self.num_pending:
+            self._flush(self.num_pending)
         self.writer.close()
 
     def __enter__(self) -> "RowWriter":
@@ -105,49 +105,49 @@ class RowWriter:
             self.writer.close()
 
 
-class RowFile(Dataset[Packed]):
-    """The rows of a file, taken many at a time; a record batch is read whole once, to see that it is as it was written.
+class RowFile(Dataset[PackedBatch]):
+    """Rows of a memory-mapped file, read in batches; the checksum of a record batch is verified at its first use.
 
     Args:
-        path: written by RowWriter.
+        path: Arrow file written by RowWriter.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        pa = arrow()
+        pa = import_pyarrow()
         try:
             reader = pa.ipc.open_file(pa.memory_map(str(path)))
             length = reader.schema.field("ids").type.list_size
-            found = [reader.get_batch_with_custom_metadata(i) for i in range(reader.num_record_batches)]
-            self.batches = [batch for batch, _ in found]
-            self.sums = [None if note is None else note.get(SUM) for _, note in found]
+            stored = [reader.get_batch_with_custom_metadata(i) for i in range(reader.num_record_batches)]
+            self.batches = [batch for batch, _ in stored]
+            self.checksums = [None if note is None else note.get(CHECKSUM_KEY) for _, note in stored]
             flat = [batch.column(0).values for batch in self.batches]
-            self.ids = [view(ids).reshape(-1, length) for ids in flat]
+            self.ids = [as_numpy(ids).reshape(-1, length) for ids in flat]
             counts = range(1, len(reader.schema))
-            self.counts = [[view(batch.column(i)) for batch in self.batches] for i in counts]
+            self.length_columns = [[as_numpy(batch.column(i)) for batch in self.batches] for i in counts]
         except (OSError, ValueError, KeyError, AttributeError, TypeError, pa.ArrowException) as error:
-            raise ValueError(damaged(path, " ".join(str(error).split())[:200])) from error
-        self.seen: set[int] = set()  # batches that are as they were written
-        self.each = len(self.ids[0]) if self.ids else 1
+            raise ValueError(damaged_error(path, " ".join(str(error).split())[:200])) from error
+        self.verified: set[int] = set()  # indices of record batches whose checksum matched
+        self.rows_per_batch = len(self.ids[0]) if self.ids else 1
         self.rows = sum(len(ids) for ids in self.ids)
 
     def __len__(self) -> int:
         return self.rows
 
-    def __getitem__(self, rows: Sequence[int]) -> Packed:
-        spots = [divmod(int(row), self.each) for row in rows]
-        for batch in {batch for batch, _ in spots} - self.seen:
-            if self.sums[batch] != str(checksum(self.batches[batch])).encode():
-                raise ValueError(damaged(self.path, f"record batch {batch} does not have its checksum"))
-            self.seen.add(batch)
-        ids = np.stack([self.ids[batch][spot] for batch, spot in spots])
-        counts = [np.array([count[batch][spot] for batch, spot in spots], np.int32) for count in self.counts]
-        return Packed(torch.from_numpy(ids), *map(torch.from_numpy, counts))
+    def __getitem__(self, rows: Sequence[int]) -> PackedBatch:
+        locations = [divmod(int(row), self.rows_per_batch) for row in rows]
+        for batch in {batch for batch, _ in locations} - self.verified:
+            if self.checksums[batch] != str(checksum(self.batches[batch])).encode():
+                raise ValueError(damaged_error(self.path, f"record batch {batch} does not match its checksum"))
+            self.verified.add(batch)
+        ids = np.stack([self.ids[batch][i] for batch, i in locations])
+        counts = [np.array([count[batch][i] for batch, i in locations], np.int32) for count in self.length_columns]
+        return PackedBatch(torch.from_numpy(ids), *map(torch.from_numpy, counts))
 
     def __reduce__(self) -> tuple[Callable[[Path], "RowFile"], tuple[Path]]:
-        return RowFile, (self.path,)  # a worker maps the file itself
+        return RowFile, (self.path,)  # each worker maps the file itself
 
 
-def damaged(path: Path, why: str) -> str:
-    """The error for a file of rows that is not as it was written."""
-    return f"{path} is damaged ({why}); remove the folder {path.parent}, and the same command builds it anew"
+def damaged_error(path: Path, why: str) -> str:
+    """Error message for a damaged row file."""
+    return f"{path} is damaged ({why}); remove the folder {path.parent}, and the same command builds it again"

@@ -1,4 +1,4 @@
-"""Tokenised documents in pieces that are kept as they are made: an interrupted build goes on after the last of them."""
+"""Shards of tokenised documents, saved during a build: an interrupted build resumes after the last one."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -9,133 +9,140 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from textflow.data.base import Document, Source, Tokenizer
-from textflow.data.stats import Report
-from textflow.data.tokenize import Encoded, encoded
-from textflow.runtime.atomic import replace
+from textflow.data.stats import DataStats
+from textflow.data.tokenize import EncodedDocument, encode_chunks
+from textflow.runtime.atomic import atomic_write
 
-CHARACTERS = 1 << 26  # of text in a segment; all but the last of a source are kept
+MAX_CHARACTERS = 1 << 26  # maximum number of characters in a shard; all but the last shard are saved
+ARRAYS = ("ids", "lengths", "source_lengths", "splits", "resume_state")  # arrays in a shard file
 
 
-class Segment(NamedTuple):
-    """Documents that follow one another.
+class TokenizedShard(NamedTuple):
+    """Consecutive tokenised documents.
 
     Args:
-        documents: the part and the ids of each.
-        after: where the source goes on, and what was skipped up to there; plain data.
+        documents: split and ids of each document.
+        resume_state: position of the source after them and the counts skipped so far, as plain data.
     """
 
-    documents: list[tuple[str, Encoded]]
-    after: dict[str, Any]
+    documents: list[tuple[str, EncodedDocument]]
+    resume_state: dict[str, Any]
 
 
-def segments(
+def tokenized_shards(
     source: Source,
     tokenizer: Tokenizer,
-    part: Callable[[int, Document], str],
+    split_of: Callable[[int, Document], str],
     folder: Path,
-    report: Report,
-    processes: int | None,
-) -> Iterator[Segment]:
-    """The tokenised documents of a source, in order: those kept in a folder, then the rest, of which whole segments are
-    kept.
+    stats: DataStats,
+    num_proc: int | None,
+) -> Iterator[TokenizedShard]:
+    """Iterate over the tokenised documents of a source, in order: first the saved shards, then the rest, whose full
+    shards are saved.
 
     Args:
-        source: read from the first document that is not kept.
-        tokenizer: ready to encode.
-        part: of the document with an index.
-        folder: where segments are kept.
-        report: counts what is skipped.
-        processes: that tokenise; all cores unless given.
+        source: source, read from the first document that is not saved.
+        tokenizer: tokenizer, ready to encode.
+        split_of: maps index and document to a split.
+        folder: folder of the saved shards.
+        stats: statistics that count skipped documents.
+        num_proc: number of processes that tokenise; default: all cores.
     """
     number, after = 0, None
-    while (segment := read(folder / name(number))) is not None:
-        yield segment
-        number, after = number + 1, segment.after
-    for torn in folder.glob("segment-*"):
-        if torn.name >= name(number):
+    while (shard := read_shard(folder / shard_name(number))) is not None:
+        yield shard
+        number, after = number + 1, shard.resume_state
+    for torn in folder.glob("shard-*"):
+        if torn.name >= shard_name(number):
             torn.unlink()
     if after:
-        report.skipped.update(after["skipped"])
-        report.first.update(after["first"])
-        rank_zero_info(f"going on after {after['place']['documents']:,} documents tokenised before an interruption")
-    for segment in fresh(source, tokenizer, part, report, processes, after):
-        if segment.after:
-            replace(folder / name(number), lambda path, segment=segment: write(segment, path))  # type: ignore[misc]
+        stats.skipped.update(after["skipped"])
+        stats.first_skipped.update(after["first_skipped"])
+        rank_zero_info(
+            f"resuming after {after['source_state']['num_read']:,} documents tokenised before an interruption"
+        )
+    for shard in tokenize_shards(source, tokenizer, split_of, stats, num_proc, after):
+        if shard.resume_state:
+            atomic_write(folder / shard_name(number), lambda path, shard=shard: write_shard(shard, path))  # type: ignore[misc]
             number += 1
-        yield segment
+        yield shard
 
 
-def fresh(
+def tokenize_shards(
     source: Source,
     tokenizer: Tokenizer,
-    part: Callable[[int, Document], str],
-    report: Report,
-    processes: int | None,
-    after: dict[str, Any] | None,
-) -> Iterator[Segment]:
-    """The segments after a place; the last one, to the source's end, has no place after it."""
-    reading = source.begin(after["place"] if after else None)
+    split_of: Callable[[int, Document], str],
+    stats: DataStats,
+    num_proc: int | None,
+    resume_state: dict[str, Any] | None,
+) -> Iterator[TokenizedShard]:
+    """Tokenise the shards after a position; the last shard ends the source and has no resume state."""
+    reading = source.resume(resume_state["source_state"] if resume_state else None)
 
-    def mark() -> dict[str, Any]:
-        return {"place": reading.place(), "skipped": dict(report.skipped), "first": dict(report.first)}
+    def get_state() -> dict[str, Any]:
+        return {
+            "source_state": reading.state_dict(),
+            "skipped": dict(stats.skipped),
+            "first_skipped": dict(stats.first_skipped),
+        }
 
-    held: list[tuple[str, Encoded]] = []
+    held: list[tuple[str, EncodedDocument]] = []
     size = 0
-    for chunk, ids in encoded(wanted(reading, report, reading.done), tokenizer, processes, mark):
-        held += [(part(i, document), row) for (i, document), row in zip(chunk.documents, ids, strict=True)]
-        size += sum(len(document.text) + len(document.given or "") for _, document in chunk.documents)
-        if size >= CHARACTERS:
-            yield Segment(held, chunk.after)
+    for chunk, ids in encode_chunks(skip_empty(reading, stats, reading.num_read), tokenizer, num_proc, get_state):
+        held += [(split_of(i, document), row) for (i, document), row in zip(chunk.documents, ids, strict=True)]
+        size += sum(len(document.text) + len(document.source or "") for _, document in chunk.documents)
+        if size >= MAX_CHARACTERS:
+            yield TokenizedShard(held, chunk.resume_state)
             held, size = [], 0
-    yield Segment(held, {})
+    yield TokenizedShard(held, {})
 
 
-def wanted(documents: Iterator[Document], report: Report, first: int = 0) -> Iterator[tuple[int, Document]]:
-    """The documents with their index; those without text, or pairs without one of the two, are counted as skipped.
+def skip_empty(documents: Iterator[Document], stats: DataStats, first_index: int = 0) -> Iterator[tuple[int, Document]]:
+    """Number the documents; empty texts and pairs with an empty side are counted as skipped.
 
     Args:
-        documents: of a source.
-        report: counts them.
-        first: index of the first.
+        documents: documents of a source.
+        stats: statistics that count skipped documents.
+        first_index: index of the first document.
     """
-    for index, document in enumerate(documents, first):
-        if document.text.strip() and (document.given is None or document.given.strip()):
+    for index, document in enumerate(documents, first_index):
+        if document.text.strip() and (document.source is None or document.source.strip()):
             yield index, document
         else:
-            report.skip("empty", document)
+            stats.count_skipped("empty", document)
 
 
-def name(number: int) -> str:
-    """Of a segment's file."""
-    return f"segment-{number:06d}.npz"
+def shard_name(number: int) -> str:
+    """File name of a shard."""
+    return f"shard-{number:06d}.npz"
 
 
-def write(segment: Segment, path: Path) -> None:
-    """One file of plain arrays, each with a checksum."""
-    rows = [row for _, row in segment.documents]
+def write_shard(shard: TokenizedShard, path: Path) -> None:
+    """Write a shard as one file of plain arrays, each with a checksum."""
+    rows = [row for _, row in shard.documents]
     with path.open("wb") as file:
         np.savez(
             file,
             ids=np.concatenate([row.ids for row in rows]),
             lengths=np.array([len(row.ids) for row in rows], np.int64),
-            given=np.array([row.given for row in rows], np.int64),
-            parts=np.array([part for part, _ in segment.documents]),
-            after=np.array(json.dumps(segment.after)),
+            source_lengths=np.array([row.source_length for row in rows], np.int64),
+            splits=np.array([split for split, _ in shard.documents]),
+            resume_state=np.array(json.dumps(shard.resume_state)),
         )
 
 
-def read(path: Path) -> Segment | None:
-    """A kept segment; None if there is none, or a damaged one, which is said."""
+def read_shard(path: Path) -> TokenizedShard | None:
+    """Read a saved shard; None if it is missing or damaged, with a warning if damaged."""
     if not path.is_file():
         return None
     try:
         with np.load(path, allow_pickle=False) as file:
-            if (torn := file.zip.testzip()) is not None:  # what a changed header leaves unread has its checksum, too
+            if (torn := file.zip.testzip()) is not None:  # also covers bytes that a damaged header skips
                 raise ValueError(f"{torn} does not have its checksum")
-            ids, lengths, given, parts, after = (file[key] for key in ("ids", "lengths", "given", "parts", "after"))
+            ids, lengths, source_lengths, splits, state = (file[key] for key in ARRAYS)
         rows = np.split(ids, np.cumsum(lengths)[:-1])
-        triples = zip(parts.tolist(), rows, given.tolist(), strict=True)
-        return Segment([(part, Encoded(row, n)) for part, row, n in triples], json.loads(str(after)))
-    except Exception as error:  # an archive has many ways to be damaged
+        triples = zip(splits.tolist(), rows, source_lengths.tolist(), strict=True)
+        return TokenizedShard([(split, EncodedDocument(row, n)) for split, row, n in triples], json.loads(str(state)))
+    except Exception as error:  # a damaged archive raises many error types
         rank_zero_warn(f"{path} is damaged ({error}); tokenised again from there")
         return None

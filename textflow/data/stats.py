@@ -1,4 +1,4 @@
-"""What was counted while rows were built."""
+"""Statistics of a row cache."""
 
 import json
 from collections import Counter
@@ -9,50 +9,50 @@ from textflow.data.base import Document
 
 
 @dataclass
-class Report:
-    """What was counted while a cache was built; by part where it is a dictionary."""
+class DataStats:
+    """Counts collected while a row cache was built; dictionaries are keyed by split unless noted."""
 
     source: str = ""
-    vocab: int = 0
-    length: int = 0
+    vocab_size: int = 0
+    seq_length: int = 0
     documents: Counter[str] = field(default_factory=Counter)
     tokens: Counter[str] = field(default_factory=Counter)
     rows: Counter[str] = field(default_factory=Counter)
-    lost: Counter[str] = field(default_factory=Counter)  # tokens of the last, incomplete row
+    dropped_tokens: Counter[str] = field(default_factory=Counter)  # tokens of the last, incomplete row
     truncated: int = 0  # documents cut at the row's length
     skipped: Counter[str] = field(default_factory=Counter)  # by reason
-    first: dict[str, str] = field(default_factory=dict)  # the first document skipped for a reason
+    first_skipped: dict[str, str] = field(default_factory=dict)  # the first document skipped for a reason
 
-    def skip(self, reason: str, document: Document) -> None:
+    def count_skipped(self, reason: str, document: Document) -> None:
         """Count a document that is left out."""
         self.skipped[reason] += 1
-        self.first.setdefault(reason, document.origin)
+        self.first_skipped.setdefault(reason, document.origin)
 
-    def skips(self) -> str:
-        """The skipped documents in words, '' if there are none."""
-        return ", ".join(f"{n} {reason} (first: {self.first[reason]})" for reason, n in self.skipped.items())
+    def describe_skipped(self) -> str:
+        """Summary of the skipped documents; empty if there are none."""
+        return ", ".join(f"{n} {reason} (first: {self.first_skipped[reason]})" for reason, n in self.skipped.items())
 
     def write(self, path: Path) -> None:
         path.write_text(json.dumps(vars(self), indent=1) + "\n")
 
     @staticmethod
-    def read(path: Path) -> "Report":
-        report = Report()
+    def read(path: Path) -> "DataStats":
+        report = DataStats()
         try:
             for name, value in json.loads(path.read_text(encoding="utf-8")).items():
-                wanted = type(getattr(report, name))
-                setattr(report, name, wanted(value))
-                if wanted is Counter and not all(isinstance(count, int) for count in value.values()):
-                    raise ValueError(f"{name} holds no counts")
+                field_type = type(getattr(report, name))
+                setattr(report, name, field_type(value))
+                if field_type is Counter and not all(isinstance(count, int) for count in value.values()):
+                    raise ValueError(f"{name} does not hold counts")
         except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(
-                f"{path} is damaged ({error}); remove the folder {path.parent}, and the same command builds it anew"
+                f"{path} is damaged ({error}); remove the folder {path.parent}, and the same command builds it again"
             ) from error
         return report
 
     def __str__(self) -> str:
         tokens, documents, rows = (sum(part.values()) for part in (self.tokens, self.documents, self.rows))
-        line = f"{self.source}: {documents:,} documents, {tokens:,} tokens, {rows:,} rows of {self.length}"
+        line = f"{self.source}: {documents:,} documents, {tokens:,} tokens, {rows:,} rows of {self.seq_length}"
         if self.truncated:
-            line += f"; {self.truncated:,} documents cut at {self.length} tokens"
-        return line + (f"; skipped: {self.skips()}" if self.skipped else "")
+            line += f"; {self.truncated:,} documents cut at {self.seq_length} tokens"
+        return line + (f"; skipped: {self.describe_skipped()}" if self.skipped else "")

@@ -1,4 +1,4 @@
-"""Tokenising in several processes, in order, with a bounded amount of text under way."""
+"""Ordered tokenisation in several processes, with a bounded amount of text in memory."""
 
 import multiprocessing
 import os
@@ -14,120 +14,124 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from textflow.data.base import Document, Tokenizer
-from textflow.data.row_file import Array, small
+from textflow.data.row_file import Array, ids_dtype
 
-CHARACTERS = 1 << 20  # of text in one chunk, as long as no document is longer
+MAX_CHARACTERS = 1 << 20  # number of characters at which a chunk ends
 
 
-class Encoded(NamedTuple):
+class EncodedDocument(NamedTuple):
     """Ids of a document, eos last.
 
     Args:
-        ids: of a pair those of its source come first.
-        given: number of the source's ids.
+        ids: ids of the text and eos; for a pair, the source's ids come first.
+        source_length: number of the source's ids.
     """
 
     ids: Array
-    given: int = 0
+    source_length: int = 0
 
 
 class Chunk(NamedTuple):
-    """Some documents that follow one another, each with its index.
+    """Consecutive documents, each with its index.
 
     Args:
         documents: pairs (index, document).
-        after: a mark of the place after them.
+        resume_state: state to resume after these documents.
     """
 
     documents: list[tuple[int, Document]]
-    after: Any = None
+    resume_state: Any = None
 
 
-def chunks(documents: Iterator[tuple[int, Document]], mark: Callable[[], Any] = lambda: None) -> Iterator[Chunk]:
-    """The documents in chunks of about CHARACTERS.
+def iter_chunks(
+    documents: Iterator[tuple[int, Document]], get_state: Callable[[], Any] = lambda: None
+) -> Iterator[Chunk]:
+    """Group documents into chunks of about MAX_CHARACTERS.
 
     Args:
         documents: pairs (index, document).
-        mark: called after the last document of a chunk was read, and before the next one is.
+        get_state: called after the last document of a chunk is read and before the next one is.
     """
     held: list[tuple[int, Document]] = []
     size = 0
     for item in documents:
         held.append(item)
-        size += len(item[1].text) + len(item[1].given or "")
-        if size >= CHARACTERS:
-            yield Chunk(held, mark())
+        size += len(item[1].text) + len(item[1].source or "")
+        if size >= MAX_CHARACTERS:
+            yield Chunk(held, get_state())
             held, size = [], 0
     if held:
-        yield Chunk(held, mark())
+        yield Chunk(held, get_state())
 
 
-def ids_of(tokenizer: Tokenizer, documents: list[Document]) -> list[Encoded]:
-    """The ids of each document, then eos, in their small type."""
-    kind, eos = small(tokenizer.vocab), tokenizer.eos
-    before = iter(tokenizer.encode([document.given for document in documents if document.given is not None]))
+def encode_documents(tokenizer: Tokenizer, documents: list[Document]) -> list[EncodedDocument]:
+    """Ids of each document followed by eos, in a small dtype."""
+    kind, eos = ids_dtype(tokenizer.vocab_size), tokenizer.eos
+    before = iter(tokenizer.encode([document.source for document in documents if document.source is not None]))
     texts = zip(documents, tokenizer.encode([document.text for document in documents]), strict=True)
-    rows = ((next(before) if document.given is not None else [], ids) for document, ids in texts)
-    return [Encoded(np.array([*given, *ids, eos], kind), len(given)) for given, ids in rows]
+    rows = ((next(before) if document.source is not None else [], ids) for document, ids in texts)
+    return [EncodedDocument(np.array([*given, *ids, eos], kind), len(given)) for given, ids in rows]
 
 
-def encoded(
+def encode_chunks(
     documents: Iterator[tuple[int, Document]],
     tokenizer: Tokenizer,
-    processes: int | None,
-    mark: Callable[[], Any] = lambda: None,
-) -> Iterator[tuple[Chunk, list[Encoded]]]:
-    """Each chunk with its ids, in order. Processes are started only for more than one chunk."""
-    todo = chunks(documents, mark)
+    num_proc: int | None,
+    get_state: Callable[[], Any] = lambda: None,
+) -> Iterator[tuple[Chunk, list[EncodedDocument]]]:
+    """Encode chunks in order. Processes are started only for more than one chunk."""
+    todo = iter_chunks(documents, get_state)
     first = list(islice(todo, 2))
-    count = min(processes or available(), 64) if len(first) > 1 else 1
+    count = min(num_proc or available_cores(), 64) if len(first) > 1 else 1
     todo = chain(first, todo)
     if count == 1:
-        yield from ((chunk, ids_of(tokenizer, [d for _, d in chunk.documents])) for chunk in todo)
+        yield from ((chunk, encode_documents(tokenizer, [d for _, d in chunk.documents])) for chunk in todo)
     else:
         try:
-            yield from spread(todo, tokenizer, count)
+            yield from encode_in_pool(todo, tokenizer, count)
         except BrokenProcessPool:
             raise ValueError(
-                f"one of {count} tokenising processes was killed; if memory ran out: --data.processes 1"
+                f"one of {count} tokenising processes was killed; if memory ran out: --data.num_proc 1"
             ) from None
 
 
-def spread(todo: Iterator[Chunk], tokenizer: Tokenizer, processes: int) -> Iterator[tuple[Chunk, list[Encoded]]]:
-    """The same through a pool, at most two chunks a process under way; a killed process is an error, not a wait."""
+def encode_in_pool(
+    chunks: Iterator[Chunk], tokenizer: Tokenizer, num_proc: int
+) -> Iterator[tuple[Chunk, list[EncodedDocument]]]:
+    """Encode chunks in a process pool, at most two pending chunks a process; a killed process raises an error."""
     context = multiprocessing.get_context("fork" if sys.platform.startswith("linux") else "spawn")
-    waiting: deque[tuple[Chunk, Future[list[Encoded]]]] = deque()
-    with ProcessPoolExecutor(processes, context, initializer=_take, initargs=(tokenizer,)) as pool:
-        for chunk in todo:
+    waiting: deque[tuple[Chunk, Future[list[EncodedDocument]]]] = deque()
+    with ProcessPoolExecutor(num_proc, context, initializer=_init_worker, initargs=(tokenizer,)) as pool:
+        for chunk in chunks:
             waiting.append((chunk, pool.submit(_encode, [document for _, document in chunk.documents])))
-            if len(waiting) > 2 * processes:
+            if len(waiting) > 2 * num_proc:
                 done, future = waiting.popleft()
                 yield done, future.result()
         for done, future in waiting:
             yield done, future.result()
 
 
-def available() -> int:
-    """Cores that this process may use."""
+def available_cores() -> int:
+    """Number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-_tokenizer: Tokenizer  # of a worker process
+_tokenizer: Tokenizer  # set in each worker process
 
 
-def _take(tokenizer: Tokenizer) -> None:
+def _init_worker(tokenizer: Tokenizer) -> None:
     global _tokenizer
     _tokenizer = tokenizer
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    threading.Thread(target=_follow, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _follow() -> None:
-    """Ends a worker whose parent was killed: it would wait for work for ever."""
+def _exit_with_parent() -> None:
+    """Exit a worker whose parent was killed; it would otherwise wait for work forever."""
     if parent := multiprocessing.parent_process():
         parent.join()
         os._exit(1)
 
 
-def _encode(documents: list[Document]) -> list[Encoded]:
-    return ids_of(_tokenizer, documents)
+def _encode(documents: list[Document]) -> list[EncodedDocument]:
+    return encode_documents(_tokenizer, documents)

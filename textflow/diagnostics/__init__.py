@@ -1,10 +1,10 @@
-"""Diagnostics: where and why a generator fails. The callbacks are named here; each measure's functions in its file."""
+"""Diagnostics of where and why a generator fails. The callbacks are exported here; the functions are in the modules."""
 
-from textflow.diagnostics.ablation import Ablated as Ablated
+from textflow.diagnostics.ablation import SoftFeedback as SoftFeedback
 from textflow.diagnostics.base import Diagnostic as Diagnostic
-from textflow.diagnostics.base import Look as Look
-from textflow.diagnostics.base import look as look
-from textflow.diagnostics.callbacks import Blunt as Blunt
+from textflow.diagnostics.base import DiagnosticInputs as DiagnosticInputs
+from textflow.diagnostics.base import diagnostic_inputs as diagnostic_inputs
+from textflow.diagnostics.callbacks import DecoderTemperature as DecoderTemperature
 from textflow.diagnostics.callbacks import DABI as DABI
 from textflow.diagnostics.callbacks import RollIn as RollIn
 from textflow.diagnostics.callbacks import RowSpace as RowSpace

@@ -1,4 +1,4 @@
-"""Commit ablation: what a text loses when each choice is fed softly [ours]."""
+"""Commit ablation: loss in likelihood when each committed token is fed back as its soft mean [ours]."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,75 +7,75 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from textflow.diagnostics.bootstrap import Size
-from textflow.diagnostics.residual import per_sequence
+from textflow.diagnostics.bootstrap import SampleSize
+from textflow.diagnostics.residual import sum_per_sequence
 from textflow.escapes.base import Escape
 from textflow.noise import Noise
 from textflow.types import Ids, Latents, Logits, Mask, Posterior
 
 
 @dataclass(frozen=True)
-class Ablation:
-    """What a text loses when each choice is fed softly: the causal check of CCI [ours].
+class AblationResult:
+    """Effect of feeding back soft means instead of committed tokens: the causal check of CCI [ours].
 
     Args:
-        nll: nats a token with the choices fed.
-        soft_nll: nats a token with their soft means fed.
-        entropy: of all tokens with the choices fed (H1), nats.
-        soft_entropy: the same with soft means.
-        changed: share of positions whose token differs.
-        chance: 1 - sum pi^2, share that differs between unrelated texts.
-        size: n positions and n sequences.
+        nll: nats per token with committed tokens fed back.
+        soft_nll: nats per token with their soft means fed back.
+        entropy: unigram entropy (H1) with committed tokens fed back, nats.
+        soft_entropy: unigram entropy with soft means fed back, nats.
+        changed_share: share of positions whose token differs.
+        chance_share: 1 - sum pi^2, share of positions that differs between unrelated texts.
+        size: numbers of positions and sequences.
     """
 
     nll: float
     soft_nll: float
     entropy: float
     soft_entropy: float
-    changed: float
-    chance: float
-    size: Size
+    changed_share: float
+    chance_share: float
+    size: SampleSize
 
     @property
     def delta_nll(self) -> float:
-        """soft - hard, nats a token; 0 where the feedback is not used."""
+        """soft - hard, nats per token; 0 where the feedback is not used."""
         return self.soft_nll - self.nll
 
     @property
     def delta_entropy(self) -> float:
-        """soft - hard, nats: a text that collapses loses entropy."""
+        """soft - hard, nats; negative when the text collapses."""
         return self.soft_entropy - self.entropy
 
     @property
     def relative_change(self) -> float:
-        """changed / chance; 0 where all tokens are one."""
-        return self.changed / self.chance if self.chance > 0 else 0.0
+        """changed / chance; 0 where all tokens are equal."""
+        return self.changed_share / self.chance_share if self.chance_share > 0 else 0.0
 
 
-def ablation(hard: Ids, soft: Ids, nll: Callable[[Ids], Float[Tensor, " B"]], mask: Mask) -> Ablation:
-    """Compare texts of the same seeds, with each choice fed or its soft mean.
+def ablation(hard_ids: Ids, soft_ids: Ids, nll: Callable[[Ids], Float[Tensor, " B"]], mask: Mask) -> AblationResult:
+    """Compare texts of the same seeds, fed back as committed tokens or as soft means.
 
     Args:
-        hard: ids with the escape.
-        soft: ids with `Ablated(escape)`.
-        nll: ids -> nats of the valid positions of each sequence.
+        hard_ids: token ids sampled with the escape.
+        soft_ids: token ids sampled with `SoftFeedback(escape)`.
+        nll: ids -> total nats over the valid positions of each sequence.
         mask: True where a token was generated.
     """
     n = max(int(mask.sum()), 1)
-    top = int(torch.maximum(hard, soft)[mask].max()) + 1 if mask.any() else 1
-    law, soft_law = (torch.bincount(ids[mask], minlength=top).double() / n for ids in (hard, soft))
-    mean, soft_mean = (float(nll(ids).double().sum()) / n for ids in (hard, soft))
+    top = int(torch.maximum(hard_ids, soft_ids)[mask].max()) + 1 if mask.any() else 1
+    law, soft_law = (torch.bincount(ids[mask], minlength=top).double() / n for ids in (hard_ids, soft_ids))
+    mean, soft_mean = (float(nll(ids).double().sum()) / n for ids in (hard_ids, soft_ids))
     entropy, soft_entropy = (float(torch.special.entr(p).sum()) for p in (law, soft_law))
-    changed = float(per_sequence(hard != soft, mask).sum()) / n
+    changed = float(sum_per_sequence(hard_ids != soft_ids, mask).sum()) / n
     chance = 1 - float((law**2).sum())
-    return Ablation(mean, soft_mean, entropy, soft_entropy, changed, chance, Size(n, len(hard)))
+    return AblationResult(mean, soft_mean, entropy, soft_entropy, changed, chance, SampleSize(n, len(hard_ids)))
 
 
-class Ablated(Escape):
-    """An escape whose choices are not fed: the soft mean carries z, and `chosen` still says what was chosen [ours].
+class SoftFeedback(Escape):
+    """Escape that feeds back the soft mean; `committed` still holds the committed tokens [ours].
 
     Args:
-        escape: that chooses.
+        escape: the escape that commits tokens.
     """
 
     def __init__(self, escape: Escape) -> None:
@@ -86,8 +86,8 @@ class Ablated(Escape):
         self,
         belief: Posterior,
         t: float,
-        tokens: Callable[[], Logits],
+        token_logits: Callable[[], Logits],
         embed: Callable[[Ids], Latents],
         noise: Noise,
     ) -> Posterior:
-        return self.escape(belief, t, tokens, embed, noise)._replace(mean=belief.mean)
+        return self.escape(belief, t, token_logits, embed, noise)._replace(mean=belief.mean)

@@ -1,4 +1,4 @@
-"""How sure a ratio of means is: the bootstrap over sequences, and what few events still allow to say."""
+"""Confidence intervals of a ratio of means: bootstrap over sequences, and bounds from few events."""
 
 import math
 from collections.abc import Sequence
@@ -14,40 +14,40 @@ from textflow.noise import Noise
 Sums = Float[Tensor, " B"]
 Part = TypeVar("Part", bound=tuple[Tensor, ...])
 TINY = torch.finfo(torch.float64).tiny
-FEWEST = 5  # events below which a ratio is only bounded
+MIN_EVENTS = 5  # events below which a ratio is only bounded
 
 
-class Size(NamedTuple):
-    """How much a result rests on.
+class SampleSize(NamedTuple):
+    """Sample size of a result.
 
     Args:
-        positions: valid positions, n.
-        sequences: rows, which the bootstrap draws from.
-        draws: random perturbations of each position, J.
-        seed: of the bootstrap.
-        dtype: of the latents.
+        num_positions: number of valid positions, n.
+        num_sequences: number of rows, the bootstrap's units.
+        num_draws: number of random perturbations per position, J.
+        seed: random seed of the bootstrap.
+        dtype: dtype of the latents.
     """
 
-    positions: int
-    sequences: int
-    draws: int = 1
+    num_positions: int
+    num_sequences: int
+    num_draws: int = 1
     seed: int = 0
     dtype: str = "float32"
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """numerator / denominator with its 95 % interval; NaN where the data allow a lower bound alone.
+    """numerator / denominator with its 95 % interval; NaN where the data give only a lower bound.
 
     Args:
-        value: the ratio of means; NaN where it cannot be given.
+        value: the ratio of means; NaN where only a bound is available.
         low: 2.5 % point, or the lower bound.
         high: 97.5 % point; infinite where there is only a bound.
-        numerator: rate or nats a position, without any floor.
-        denominator: rate or nats a position, without any floor.
-        floor_hit: whether the denominator lies below the smallest that is trusted.
-        few: whether the denominator counts fewer than 5 events.
-        size: what it rests on.
+        numerator: rate or nats per position, before clamping.
+        denominator: rate or nats per position, before clamping.
+        below_floor: True if the denominator is below the smallest trusted value.
+        few_events: True if the denominator counts fewer than 5 events.
+        size: sample size.
     """
 
     value: float
@@ -55,18 +55,18 @@ class Ratio:
     high: float
     numerator: float
     denominator: float
-    floor_hit: bool
-    few: bool
-    size: Size
+    below_floor: bool
+    few_events: bool
+    size: SampleSize
 
     @property
-    def measured(self) -> bool:
-        """Whether there is a ratio, not a bound alone."""
+    def has_value(self) -> bool:
+        """True if there is a ratio, not only a bound."""
         return not math.isnan(self.value)
 
 
-def joined(parts: Sequence[Part]) -> Part:
-    """Sums of several batches as those of one.
+def concat_batches(parts: Sequence[Part]) -> Part:
+    """Concatenate the sums of several batches.
 
     Args:
         parts: named tuples of tensors whose first dimension counts rows.
@@ -74,28 +74,30 @@ def joined(parts: Sequence[Part]) -> Part:
     return type(parts[0])(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
 
-def resampled(sequences: int, times: int = 1000, seed: int = 0) -> Float[Tensor, "times sequences"]:
-    """How often each sequence is drawn in a bootstrap sample; each row sums to `sequences`.
+def bootstrap_counts(num_sequences: int, num_resamples: int = 1000, seed: int = 0) -> Float[Tensor, "times sequences"]:
+    """Number of times each sequence is index in each bootstrap sample; each row sums to `num_sequences`.
 
     Args:
-        sequences: number of sequences.
-        times: bootstrap samples.
-        seed: of the draw.
+        num_sequences: number of sequences.
+        num_resamples: number of bootstrap samples.
+        seed: random seed of the draw.
     """
-    drawn = (Noise([seed]).uniform(times, sequences)[0] * sequences).long().clamp_max(sequences - 1)
-    return torch.zeros(times, sequences, dtype=torch.float64).scatter_add_(1, drawn, torch.ones_like(drawn).double())
+    index = (Noise([seed]).uniform(num_resamples, num_sequences)[0] * num_sequences).long().clamp_max(num_sequences - 1)
+    return torch.zeros(num_resamples, num_sequences, dtype=torch.float64).scatter_add_(
+        1, index, torch.ones_like(index).double()
+    )
 
 
-def percentile(values: Float[Tensor, " times"], share: float) -> float:
+def percentile(values: Float[Tensor, " times"], fraction: float) -> float:
     """The value below which a share of the values lies; infinite ones are allowed."""
-    return float(values.sort().values[round(share * (len(values) - 1))])
+    return float(values.sort().values[round(fraction * (len(values) - 1))])
 
 
 def binomial_cdf(events: int, trials: int, p: float) -> float:
     """P(at most `events` of `trials`), summed in log space."""
     k = torch.arange(events + 1, dtype=torch.float64)
-    ways = math.lgamma(trials + 1) - torch.lgamma(k + 1) - torch.lgamma(trials - k + 1)
-    return min(float((ways + k * math.log(p) + (trials - k) * math.log1p(-p)).logsumexp(0).exp()), 1.0)
+    log_binom = math.lgamma(trials + 1) - torch.lgamma(k + 1) - torch.lgamma(trials - k + 1)
+    return min(float((log_binom + k * math.log(p) + (trials - k) * math.log1p(-p)).logsumexp(0).exp()), 1.0)
 
 
 def upper_rate(events: int, trials: int, level: float = 0.975) -> float:
@@ -104,56 +106,56 @@ def upper_rate(events: int, trials: int, level: float = 0.975) -> float:
     No event: 1 - (1 - level)^(1 / trials), 3.69 / trials for many trials.
 
     Args:
-        events: >= 0.
-        trials: >= events.
-        level: in (0, 1).
+        events: number of events, >= 0.
+        trials: number of trials, >= events.
+        level: confidence level, in (0, 1).
     """
     if events >= trials:
         return 1.0
-    low, high = -745.0, 0.0  # of log p: relative precision however small the rate
+    low, high = -745.0, 0.0  # bisection of log p keeps relative precision for small rates
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (low, middle) if binomial_cdf(events, trials, math.exp(middle)) < 1 - level else (middle, high)
     return math.exp(high)
 
 
-def ratio(
+def ratio_of_means(
     numerator: Sums,
     denominator: Sums,
-    weight: Sums,
-    size: Size,
-    floor: float = 0.0,
-    events: bool = False,
-    times: int = 1000,
+    num_positions: Sums,
+    size: SampleSize,
+    min_denominator: float = 0.0,
+    counts_events: bool = False,
+    num_resamples: int = 1000,
 ) -> Ratio:
     """Ratio of means over positions, with the bootstrap's interval on its logarithm [ours].
 
     A denominator below the floor, or of fewer than 5 events, gives a lower bound: the numerator's 2.5 % point over the
-    floor, or over the denominator's upper Clopper-Pearson end. A ratio above n J is beyond what n J trials can show.
+    floor, or over the denominator's upper Clopper-Pearson end. A ratio above n J cannot be resolved by n J trials.
 
     Args:
         numerator: sums over the valid positions of each sequence.
         denominator: sums over positions and draws.
-        weight: valid positions of each sequence.
+        num_positions: valid positions of each sequence.
         size: n, sequences, J and the seed of the bootstrap.
-        floor: smallest denominator that is trusted, a position.
-        events: whether the denominator counts events.
-        times: bootstrap samples.
+        min_denominator: smallest trusted denominator, per position.
+        counts_events: True if the denominator counts events.
+        num_resamples: number of bootstrap samples.
     """
-    top, bottom, n = numerator.cpu().double(), denominator.cpu().double() / size.draws, weight.cpu().double()
-    most, trials = float(size.positions * size.draws), max(size.positions * size.draws, 1)
+    top, bottom, n = numerator.cpu().double(), denominator.cpu().double() / size.num_draws, num_positions.cpu().double()
+    most, trials = float(size.num_positions * size.num_draws), max(size.num_positions * size.num_draws, 1)
     total = n.sum().clamp_min(1)
     above, below = float(top.sum() / total), float(bottom.sum() / total)
-    counts = resampled(len(n), times, size.seed)
+    counts = bootstrap_counts(len(n), num_resamples, size.seed)
     mass = (counts @ n).clamp_min(TINY)
     tops, bottoms = counts @ top / mass, counts @ bottom / mass
-    counted = round(float(denominator.double().sum())) if events else trials
-    floor_hit, few = below < floor, events and counted < FEWEST
+    counted = round(float(denominator.double().sum())) if counts_events else trials
+    floor_hit, few = below < min_denominator, counts_events and counted < MIN_EVENTS
     if floor_hit or few:
-        least = max(floor, upper_rate(counted, trials) if few else 0.0)
+        least = max(min_denominator, upper_rate(counted, trials) if few else 0.0)
         low = percentile(tops, 0.025) / least
         return Ratio(math.nan, min(max(low, 0.0), most), math.inf, above, below, floor_hit, few, size)
-    ratios = tops.clamp_min(0) / bottoms.clamp_min(max(floor, TINY))
+    ratios = tops.clamp_min(0) / bottoms.clamp_min(max(min_denominator, TINY))
     low, high = percentile(ratios, 0.025), percentile(ratios, 0.975)
     value = above / max(below, TINY)
     if value > most:

@@ -1,17 +1,17 @@
-"""The callbacks that watch held-out text: a diagnostic each, over its pure functions."""
+"""Diagnostics callbacks on held-out text; each wraps the pure functions of one diagnostic."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from textflow.diagnostics.base import Diagnostic, look
+from textflow.diagnostics.base import Diagnostic, diagnostic_inputs
 from textflow.diagnostics.bootstrap import Ratio
-from textflow.diagnostics.dabi import adversarial, dabi
-from textflow.diagnostics.decoder_temperature import blunt
-from textflow.diagnostics.facets import facets
-from textflow.diagnostics.residual import channel_blur, seeds_of
-from textflow.diagnostics.rollin import cumulative, depth, rollin
-from textflow.diagnostics.rowspace import row_fraction, seen_directions
-from textflow.diagnostics.tube import positions, tube
+from textflow.diagnostics.dabi import adversarial_x0_pred, dabi
+from textflow.diagnostics.decoder_temperature import sweep_decoder
+from textflow.diagnostics.facets import nearest_facets
+from textflow.diagnostics.residual import channel_blur, stream_seeds
+from textflow.diagnostics.rollin import cumulative_flips, rollin_curves, rollin_flips
+from textflow.diagnostics.rowspace import estimate_row_space, row_energy_fraction
+from textflow.diagnostics.tube import evaluate_tube_law, tube_positions
 from textflow.models.autoencoder import Autoencoder
 from textflow.noise import Noise
 from textflow.samplers import Euler
@@ -19,166 +19,189 @@ from textflow.types import Batch
 
 
 class DABI(Diagnostic):
-    """dabi/ce and dabi/flip at the last time before the text, with the rates that they are ratios of [ours].
+    """dabi/ce and dabi/flip at the last interior time, with the rates whose ratios they are [ours].
 
-    A generator is hurt by its own residual; a codec alone, whose channel has no direction of its own, by one as long
-    along the normal of the nearest boundary.
+    A generator is perturbed along its own residual. A codec alone, whose channel is isotropic, is perturbed by
+    the same length along the normal of the nearest decision boundary.
 
     Args:
         every_n_steps: optimizer steps between two measurements.
-        rows: of held-out text.
-        seed: of the noise.
-        steps: of the grid whose last interior time is looked at, at least 2.
-        draws: random directions a position.
+        num_rows: number of held-out rows.
+        seed: random seed of the noise.
+        num_steps: number of sampling steps K >= 2; the measurement is at the last interior time.
+        num_draws: number of random directions per position.
     """
 
-    def __init__(self, every_n_steps: int = 500, rows: int = 32, seed: int = 0, steps: int = 8, draws: int = 4) -> None:
-        super().__init__(every_n_steps, rows, seed)
-        self.steps, self.draws = interior(self, steps), draws
+    def __init__(
+        self, every_n_steps: int = 500, num_rows: int = 32, seed: int = 0, num_steps: int = 8, num_draws: int = 4
+    ) -> None:
+        super().__init__(every_n_steps, num_rows, seed)
+        self.num_steps, self.num_draws = require_interior_time(self, num_steps), num_draws
 
     def measure(self, model: Any, batch: Batch, noise: Noise) -> Mapping[str, float]:
-        seen = look(model, batch)
-        met = seen.terminal(self.steps, noise)
-        guess = met.guess
+        inputs = diagnostic_inputs(model, batch)
+        terminal = inputs.terminal_posterior(self.num_steps, noise)
+        x0_pred = terminal.x0_pred
         if isinstance(model, Autoencoder):
-            guess = adversarial(seen.x, guess, seen.mask, facets(seen.spell, seen.x, met.residual, candidates=8))[0]
-        found = dabi(seen.read, seen.x, guess, seen.mask, noise, draws=self.draws)
+            x0_pred = adversarial_x0_pred(
+                inputs.x,
+                x0_pred,
+                inputs.mask,
+                nearest_facets(inputs.decode_positionwise, inputs.x, terminal.residual, num_candidates=8),
+            )[0]
+        result = dabi(inputs.decode, inputs.x, x0_pred, inputs.mask, noise, num_draws=self.num_draws)
         return (
-            ratio("dabi/ce", found.loss)
-            | ratio("dabi/flip", found.flip)
+            ratio_metrics("dabi/ce", result.loss)
+            | ratio_metrics("dabi/flip", result.flip)
             | {
-                "dabi/structured": found.flip.numerator,
-                "dabi/isotropic": found.flip.denominator,
-                "dabi/structured_ce": found.loss.numerator,
-                "dabi/isotropic_ce": found.loss.denominator,
+                "dabi/structured_flip_rate": result.flip.numerator,
+                "dabi/isotropic": result.flip.denominator,
+                "dabi/structured_ce": result.loss.numerator,
+                "dabi/isotropic_ce": result.loss.denominator,
             }
         )
 
 
 class Tube(Diagnostic):
-    """tube/observed beside tube/predicted: flips of the last guess before the text, and what the tube law says of them.
+    """tube/observed and tube/predicted: flip rate of the last prediction, measured and by the tube law.
 
-    The boundaries are the codec's own, which reads position by position.
+    The boundaries are those of the codec's readout, which decodes each position separately.
 
     Args:
         every_n_steps: optimizer steps between two measurements.
-        rows: of held-out text.
-        seed: of the noise.
-        steps: of the grid whose last interior time is looked at, at least 2.
-        candidates: tokens beyond a boundary.
+        num_rows: number of held-out rows.
+        seed: random seed of the noise.
+        num_steps: number of sampling steps K >= 2; the measurement is at the last interior time.
+        num_candidates: number of runner-up tokens whose boundaries are tested.
     """
 
     def __init__(
-        self, every_n_steps: int = 500, rows: int = 64, seed: int = 0, steps: int = 8, candidates: int = 8
+        self, every_n_steps: int = 500, num_rows: int = 64, seed: int = 0, num_steps: int = 8, num_candidates: int = 8
     ) -> None:
-        super().__init__(every_n_steps, rows, seed)
-        self.steps, self.candidates = interior(self, steps), candidates
+        super().__init__(every_n_steps, num_rows, seed)
+        self.num_steps, self.num_candidates = require_interior_time(self, num_steps), num_candidates
 
     def measure(self, model: Any, batch: Batch, noise: Noise) -> Mapping[str, float]:
-        seen = look(model, batch)
-        met = seen.terminal(self.steps, noise)
-        facet = facets(seen.spell, seen.x, met.residual, self.candidates)
-        found = tube(
-            positions(seen.spell, met, seen.path, facet, noise, draws=2),
-            met.t,
-            channel_blur(seen.path, met.t),
+        inputs = diagnostic_inputs(model, batch)
+        terminal = inputs.terminal_posterior(self.num_steps, noise)
+        facet = nearest_facets(inputs.decode_positionwise, inputs.x, terminal.residual, self.num_candidates)
+        result = evaluate_tube_law(
+            tube_positions(inputs.decode_positionwise, terminal, inputs.path, facet, noise, num_draws=2),
+            terminal.t,
+            channel_blur(inputs.path, terminal.t),
             len(batch.ids),
-            draws=2,
+            num_draws=2,
         )
         return {
-            "tube/observed": found.observed,
-            "tube/predicted": found.linear,
-            "tube/surrogate": found.surrogate,
-            "tube/s": found.s_post / max(found.scale, 1e-12),
-            "tube/density": found.density.value * found.scale,
+            "tube/observed": result.observed,
+            "tube/predicted": result.predicted,
+            "tube/surrogate": result.surrogate,
+            "tube/blur": result.posterior_blur / max(result.latent_rms, 1e-12),
+            "tube/density": result.density.value * result.latent_rms,
         }
 
 
 class RollIn(Diagnostic):
-    """rollin/terminal and rollin/final: flips of one last step from noised real text, and of a whole walk from it.
+    """rollin/terminal and rollin/cumulative: flips of one last step and of a full rollout, both from noised real text.
 
-    rollin/floor is the share that no reader could avoid at the first time of the walk; most of rollin/final is that.
+    rollin/bayes_error is the error rate of the optimal readout at the first time of the rollout. It accounts for most
+    of rollin/cumulative.
 
     Args:
         every_n_steps: optimizer steps between two measurements.
-        rows: of held-out text.
-        seed: of the noise.
-        steps: of the grid, at least 2.
+        num_rows: number of held-out rows.
+        seed: random seed of the noise.
+        num_steps: number of sampling steps K >= 2.
     """
 
-    def __init__(self, every_n_steps: int = 500, rows: int = 32, seed: int = 0, steps: int = 8) -> None:
-        super().__init__(every_n_steps, rows, seed)
-        self.steps = interior(self, steps)
+    def __init__(self, every_n_steps: int = 500, num_rows: int = 32, seed: int = 0, num_steps: int = 8) -> None:
+        super().__init__(every_n_steps, num_rows, seed)
+        self.num_steps = require_interior_time(self, num_steps)
 
     def measure(self, model: Any, batch: Batch, noise: Noise) -> Mapping[str, float]:
-        seen, seeds = look(model, batch), seeds_of(noise)
-        times, tokens = seen.times(self.steps), seen.tokens
-        real = (seen.read, seen.path, seen.x, seen.mask, times)
-        alone = rollin(seen.denoise, *real, Noise(seeds), tokens)
-        driven = cumulative(seen.denoise, Euler(), *real, Noise(seeds), tokens)
-        found = depth(alone, driven, times)
-        rates = {"rollin/terminal": found.rolls[-1].flip, "rollin/final": found.final.flip}
+        inputs, seeds = diagnostic_inputs(model, batch), stream_seeds(noise)
+        times, tokens = inputs.sampling_times(self.num_steps), inputs.token_logits
+        real = (inputs.decode, inputs.path, inputs.x, inputs.mask, times)
+        rollin = rollin_flips(inputs.denoise, *real, Noise(seeds), tokens)
+        cumulative = cumulative_flips(inputs.denoise, Euler(), *real, Noise(seeds), tokens)
+        result = rollin_curves(rollin, cumulative, times)
+        rates = {"rollin/terminal": result.rollin[-1].flip_rate, "rollin/cumulative": result.final.flip_rate}
         if tokens is not None:
-            rates |= {"rollin/floor": found.rolls[0].floor, "rollin/excess": found.rolls[-1].excess_flip}
+            rates |= {
+                "rollin/bayes_error": result.rollin[0].bayes_error,
+                "rollin/excess": result.rollin[-1].excess_flip_rate,
+            }
         return rates
 
 
 class RowSpace(Diagnostic):
-    """rowspace/share: share of the last residual that the readout sees; rowspace/isotropic: of a random one [ours].
+    """rowspace/energy_fraction: share of the last residual's energy in the readout's row space;
+    rowspace/isotropic: that share for an isotropic residual [ours].
 
     Args:
         every_n_steps: optimizer steps between two measurements.
-        rows: of held-out text.
-        seed: of the noise.
-        steps: of the grid whose last interior time is looked at, at least 2.
+        num_rows: number of held-out rows.
+        seed: random seed of the noise.
+        num_steps: number of sampling steps K >= 2; the measurement is at the last interior time.
     """
 
-    def __init__(self, every_n_steps: int = 500, rows: int = 16, seed: int = 0, steps: int = 8) -> None:
-        super().__init__(every_n_steps, rows, seed)
-        self.steps = interior(self, steps)
+    def __init__(self, every_n_steps: int = 500, num_rows: int = 16, seed: int = 0, num_steps: int = 8) -> None:
+        super().__init__(every_n_steps, num_rows, seed)
+        self.num_steps = require_interior_time(self, num_steps)
 
     def measure(self, model: Any, batch: Batch, noise: Noise) -> Mapping[str, float]:
-        met, few = look(model, batch).terminal(self.steps, noise), look(model, batch.each(lambda part: part[:8]))
-        basis = seen_directions(few.spell, few.x, few.mask, Noise(seeds_of(noise)[:8]))
-        share = row_fraction(met.x, met.guess, met.mask, basis)
-        return {"rowspace/share": share, "rowspace/isotropic": len(basis) / met.x.shape[-1]}
+        terminal, subset = (
+            diagnostic_inputs(model, batch).terminal_posterior(self.num_steps, noise),
+            diagnostic_inputs(model, batch.map(lambda part: part[:8])),
+        )
+        basis = estimate_row_space(subset.decode_positionwise, subset.x, subset.mask, Noise(stream_seeds(noise)[:8]))
+        share = row_energy_fraction(terminal.x, terminal.x0_pred, terminal.mask, basis)
+        return {"rowspace/energy_fraction": share, "rowspace/isotropic": len(basis) / terminal.x.shape[-1]}
 
 
-class Blunt(Diagnostic):
-    """blunt/*: dabi/ce as a decoder 4 times hotter, or half shrunk to uniform, would have it; no flip moves [ours].
+class DecoderTemperature(Diagnostic):
+    """decoder_temperature/*: dabi/ce of a decoder at temperature 4, and of one mixed half with the uniform law
+    [ours].
 
-    What the temperature alone can make of a DABI of losses, beside the DABI of flips that it cannot touch.
+    Temperature alone changes the loss-based DABI; it leaves every flip, and so the flip-based DABI, unchanged.
 
     Args:
         every_n_steps: optimizer steps between two measurements.
-        rows: of held-out text.
-        seed: of the noise.
-        steps: of the grid whose last interior time is looked at, at least 2.
-        draws: random directions a position.
+        num_rows: number of held-out rows.
+        seed: random seed of the noise.
+        num_steps: number of sampling steps K >= 2; the measurement is at the last interior time.
+        num_draws: number of random directions per position.
     """
 
-    def __init__(self, every_n_steps: int = 500, rows: int = 16, seed: int = 0, steps: int = 8, draws: int = 4) -> None:
-        super().__init__(every_n_steps, rows, seed)
-        self.steps, self.draws = interior(self, steps), draws
+    def __init__(
+        self, every_n_steps: int = 500, num_rows: int = 16, seed: int = 0, num_steps: int = 8, num_draws: int = 4
+    ) -> None:
+        super().__init__(every_n_steps, num_rows, seed)
+        self.num_steps, self.num_draws = require_interior_time(self, num_steps), num_draws
 
     def measure(self, model: Any, batch: Batch, noise: Noise) -> Mapping[str, float]:
-        seen = look(model, batch)
-        met = seen.terminal(self.steps, noise)
-        probes = blunt(seen.read, seen.x, met.guess, seen.mask, noise, (1.0, 4.0), (0.5,), draws=self.draws)
-        names = ("as_it_is", "hot", "shrunk")
-        found = {f"blunt/flips_{name}": probe.dabi.flip.numerator for name, probe in zip(names, probes, strict=True)}
+        inputs = diagnostic_inputs(model, batch)
+        terminal = inputs.terminal_posterior(self.num_steps, noise)
+        probes = sweep_decoder(
+            inputs.decode, inputs.x, terminal.x0_pred, inputs.mask, noise, (1.0, 4.0), (0.5,), num_draws=self.num_draws
+        )
+        names = ("unchanged", "hot", "uniform_mix")
+        result = {
+            f"decoder_temperature/flips_{name}": probe.dabi.flip.numerator
+            for name, probe in zip(names, probes, strict=True)
+        }
         for name, probe in zip(names, probes, strict=True):
-            found |= ratio(f"blunt/ce_{name}", probe.dabi.loss)
-        return found
+            result |= ratio_metrics(f"decoder_temperature/ce_{name}", probe.dabi.loss)
+        return result
 
 
-def ratio(name: str, found: Ratio) -> dict[str, float]:
-    """The ratio under its name, or its lower bound under another."""
-    return {name: found.value} if found.measured else {f"{name}_at_least": found.low}
+def ratio_metrics(name: str, found: Ratio) -> dict[str, float]:
+    """The ratio under `name`, or its lower bound under `name_at_least`."""
+    return {name: found.value} if found.has_value else {f"{name}_at_least": found.low}
 
 
-def interior(diagnostic: Diagnostic, steps: int) -> int:
-    """A number of steps whose grid has a time between noise and text."""
-    if steps < 2:
-        raise ValueError(f"{type(diagnostic).__name__} got steps={steps}; a grid needs at least 2 for a last time")
-    return steps
+def require_interior_time(diagnostic: Diagnostic, num_steps: int) -> int:
+    """Return num_steps if its grid has an interior time (0 < t < 1), else raise."""
+    if num_steps < 2:
+        raise ValueError(f"{type(diagnostic).__name__} got num_steps={num_steps}; an interior time needs at least 2")
+    return num_steps

@@ -1,6 +1,6 @@
-"""DABI: how much more a denoiser's own residual hurts the decoder than noise of the same length [ours].
+"""DABI: harm of a denoiser's residual to the decoder, relative to noise of the same length [ours].
 
-All valid positions are disturbed at once, without gradient. Memory is that of one readout of the batch.
+All valid positions are perturbed at once, without gradient. Peak memory is one readout of the batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,29 +11,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from textflow.diagnostics.bootstrap import Ratio, Size, Sums, ratio
+from textflow.diagnostics.bootstrap import Ratio, SampleSize, Sums, ratio_of_means
 from textflow.diagnostics.facets import Facet
-from textflow.diagnostics.perturbation import Basis, Control, Read, against, contrast
-from textflow.diagnostics.residual import residual, seeds_of
+from textflow.diagnostics.perturbation import Basis, Control, DecodeFn, compare_directions, loss_and_flips
+from textflow.diagnostics.residual import residual, stream_seeds
 from textflow.noise import Noise
 from textflow.types import Latents, Mask
 
-FLOOR = 1e-6  # nats a position
-FACTORS = (0.25, 0.5, 0.8, 1.0, 1.5, 2.0)
+MIN_NATS = 1e-6  # nats a position
+RESIDUAL_SCALES = (0.25, 0.5, 0.8, 1.0, 1.5, 2.0)
 
 
 class Response(NamedTuple):
-    """Sums over the valid positions of each sequence; those of random disturbances are also over the draws.
+    """Sums over the valid positions of each sequence; random perturbations are also summed over draws.
 
     Args:
-        positions: valid positions.
+        num_positions: number of valid positions.
         loss: nats above the clean loss, along the residual.
         flips: tokens that differ from the clean decode, along the residual.
-        random_loss: as loss, in random directions.
-        random_flips: as flips, in random directions.
+        random_loss: nats above the clean loss, in random directions.
+        random_flips: tokens that differ from the clean decode, in random directions.
     """
 
-    positions: Sums
+    num_positions: Sums
     loss: Sums
     flips: Sums
     random_loss: Sums
@@ -41,122 +41,138 @@ class Response(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Dabi:
-    """Response along the residual over that in random directions of equal length [ours].
+class DABIResult:
+    """Response along the residual, divided by that in random directions of equal length [ours].
 
     Args:
-        loss: of cross-entropies to the clean decode, nats a position (CE-DABI, the headline).
-        flip: of flip rates, which no temperature moves (flip-DABI).
-        f: length of the disturbance in residuals.
-        control: what the random directions are.
-        size: n positions, n sequences, J and the seed.
+        loss: ratio of cross-entropies to the clean decode (CE-DABI, the headline).
+        flip: ratio of flip rates, invariant to temperature (flip-DABI).
+        residual_scale: length of the perturbation in residuals.
+        control: law of the random directions.
+        size: numbers of positions, sequences and draws, and the seed.
     """
 
     loss: Ratio
     flip: Ratio
-    f: float
+    residual_scale: float
     control: str
-    size: Size
+    size: SampleSize
 
 
 @torch.no_grad()
 def dabi(
-    read: Read,
+    decode: DecodeFn,
     x: Latents,
-    guess: Latents,
+    x0_pred: Latents,
     mask: Mask,
     noise: Noise,
-    f: float = 1.0,
-    draws: int = 8,
+    residual_scale: float = 1.0,
+    num_draws: int = 8,
     control: Control = "full",
     row_basis: Basis | None = None,
-) -> Dabi:
+) -> DABIResult:
     """R(f r) / mean_j R(f |r_l| u_jl), R(delta) the mean of ell(x + delta) - ell(x), u uniform on the sphere [ours].
 
     Args:
-        read: latents -> logits, clean.
+        decode: latents -> logits, clean.
         x: latents of real text.
-        guess: E[x | z_t] at the last time before the text.
+        x0_pred: E[x | z_t] at the last interior time.
         mask: True where x is text.
-        noise: one stream a sequence.
-        f: length of the disturbance in residuals, > 0.
-        draws: random directions of each position, J.
-        control: `full` any direction; `row` those the decoder sees, of length |P r|; `shuffled` other positions'
+        noise: one stream per sequence.
+        residual_scale: length of the perturbation in residuals, > 0.
+        num_draws: number of random directions per position, J.
+        control: `full` any direction; `row` within the decoder's row space, length |P r|; `shuffled` other positions'
             residuals at this one's length.
-        row_basis: orthonormal, of the space the decoder sees; needed by `row`.
+        row_basis: orthonormal basis of the decoder's row space; required by `row`.
     """
-    seen = respond(read, x, guess, mask, noise, f, draws, control, row_basis)
-    return summary(seen, f, draws, control, dtype=dtype_of(x))
+    response = measure_response(decode, x, x0_pred, mask, noise, residual_scale, num_draws, control, row_basis)
+    return summarise_response(response, residual_scale, num_draws, control, dtype=dtype_name(x))
 
 
-def sweep(
-    read: Read,
+def sweep_dabi(
+    decode: DecodeFn,
     x: Latents,
-    guess: Latents,
+    x0_pred: Latents,
     mask: Mask,
     noise: Noise,
-    factors: Sequence[float] = FACTORS,
-    draws: int = 8,
+    residual_scales: Sequence[float] = RESIDUAL_SCALES,
+    num_draws: int = 8,
     control: Control = "full",
     row_basis: Basis | None = None,
-) -> list[Dabi]:
+) -> list[DABIResult]:
     """`dabi` at several lengths, with the same random directions at each.
 
     Args:
-        factors: lengths f in residuals; the other arguments are those of `dabi`.
+        residual_scales: lengths f in residuals; the other arguments are those of `dabi`.
     """
-    seeds = seeds_of(noise)
-    return [dabi(read, x, guess, mask, Noise(seeds), f, draws, control, row_basis) for f in factors]
+    seeds = stream_seeds(noise)
+    return [dabi(decode, x, x0_pred, mask, Noise(seeds), f, num_draws, control, row_basis) for f in residual_scales]
 
 
 @torch.no_grad()
-def respond(
-    read: Read,
+def measure_response(
+    decode: DecodeFn,
     x: Latents,
-    guess: Latents,
+    x0_pred: Latents,
     mask: Mask,
     noise: Noise,
-    f: float = 1.0,
-    draws: int = 8,
+    residual_scale: float = 1.0,
+    num_draws: int = 8,
     control: Control = "full",
     row_basis: Basis | None = None,
 ) -> Response:
-    """The sums that `dabi` is made of; several batches are `joined` before the `summary`. Arguments as in `dabi`."""
-    along, random = contrast(against(read, x, mask), x, guess, mask, noise, f, draws, control, row_basis)
+    """The sums behind `dabi`; join batches by `concat_batches` before `summarise_response`.
+    Arguments as in `dabi`."""
+    along, random = compare_directions(
+        loss_and_flips(decode, x, mask), x, x0_pred, mask, noise, residual_scale, num_draws, control, row_basis
+    )
     return Response(mask.double().sum(1), *along, *random)
 
 
-def summary(seen: Response, f: float, draws: int, control: str = "full", seed: int = 0, dtype: str = "float32") -> Dabi:
+def summarise_response(
+    response: Response,
+    residual_scale: float,
+    num_draws: int,
+    control: str = "full",
+    seed: int = 0,
+    dtype: str = "float32",
+) -> DABIResult:
     """Ratios of means, their intervals and guards.
 
     Args:
-        seen: sums of all sequences.
-        f: length of the disturbance.
-        draws: J of the sums.
-        control: what the random directions were.
-        seed: of the bootstrap.
-        dtype: of the latents.
+        response: sums, one entry per sequence.
+        residual_scale: length of the perturbation in residuals.
+        num_draws: number of random directions summed, J.
+        control: law of the random directions.
+        seed: random seed of the bootstrap.
+        dtype: dtype of the latents.
     """
-    size = Size(int(seen.positions.sum()), len(seen.positions), draws, seed, dtype)
-    loss = ratio(seen.loss, seen.random_loss, seen.positions, size, floor=FLOOR)
-    return Dabi(loss, ratio(seen.flips, seen.random_flips, seen.positions, size, events=True), f, control, size)
+    size = SampleSize(int(response.num_positions.sum()), len(response.num_positions), num_draws, seed, dtype)
+    loss = ratio_of_means(response.loss, response.random_loss, response.num_positions, size, min_denominator=MIN_NATS)
+    return DABIResult(
+        loss,
+        ratio_of_means(response.flips, response.random_flips, response.num_positions, size, counts_events=True),
+        residual_scale,
+        control,
+        size,
+    )
 
 
-def square(output: Tensor, clean: Tensor) -> Tensor:
-    """Squared error a value."""
+def squared_error(output: Tensor, clean: Tensor) -> Tensor:
+    """Elementwise squared error."""
     return (output - clean) ** 2
 
 
 @torch.no_grad()
-def smooth(
+def continuous_dabi(
     decode: Callable[[Latents], Tensor],
     x: Latents,
-    guess: Latents,
+    x0_pred: Latents,
     mask: Mask,
     noise: Noise,
-    f: float = 1.0,
-    draws: int = 8,
-    loss: Callable[[Tensor, Tensor], Tensor] = square,
+    residual_scale: float = 1.0,
+    num_draws: int = 8,
+    loss: Callable[[Tensor, Tensor], Tensor] = squared_error,
 ) -> Ratio:
     """`dabi` of a decoder whose output is not tokens: about 1 where no direction is special [ours].
 
@@ -171,28 +187,28 @@ def smooth(
     def measure(z: Latents) -> list[Sums]:
         return [loss(decode(z), clean).double().reshape(len(x), -1).sum(1)]
 
-    along, random = contrast(measure, x, guess, mask, noise, f, draws)
-    size = Size(int(mask.sum()), len(x), draws, dtype=dtype_of(x))
-    return ratio(along[0], random[0], mask.double().sum(1), size)
+    along, random = compare_directions(measure, x, x0_pred, mask, noise, residual_scale, num_draws)
+    size = SampleSize(int(mask.sum()), len(x), num_draws, dtype=dtype_name(x))
+    return ratio_of_means(along[0], random[0], mask.double().sum(1), size)
 
 
-def adversarial(x: Latents, guess: Latents, mask: Mask, facet: Facet) -> tuple[Latents, float]:
-    """A guess as far from x as the denoiser's, but along the nearest boundary's normal; and median delta* / |r|.
+def adversarial_x0_pred(x: Latents, x0_pred: Latents, mask: Mask, facet: Facet) -> tuple[Latents, float]:
+    """A prediction at the denoiser's distance from x, along the nearest boundary's normal; and median delta* / |r|.
 
-    Given to `dabi` in place of the guess, it shows what the worst direction would do [ours].
+    Passed to `dabi` in place of the prediction, it gives the response in the worst direction [ours].
 
     Args:
         x: latents of real text.
-        guess: E[x | z_t].
+        x0_pred: E[x | z_t].
         mask: True where x is text.
-        facet: of the readout at x.
+        facet: nearest boundary of the readout at x.
     """
-    length = residual(x, guess, mask).norm(dim=-1)
-    reach = facet.distance[mask] / length[mask].double().clamp_min(torch.finfo(length.dtype).tiny)
+    length = residual(x, x0_pred, mask).norm(dim=-1)
+    ratio = facet.distance[mask] / length[mask].double().clamp_min(torch.finfo(length.dtype).tiny)
     unit = F.normalize(facet.normal, dim=-1)
-    return x + length[..., None] * unit, float(reach.median()) if len(reach) else torch.inf
+    return x + length[..., None] * unit, float(ratio.median()) if len(ratio) else torch.inf
 
 
-def dtype_of(x: Tensor) -> str:
-    """Name of a tensor's type."""
+def dtype_name(x: Tensor) -> str:
+    """Name of a tensor's dtype."""
     return str(x.dtype).removeprefix("torch.")

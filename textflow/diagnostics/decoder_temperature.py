@@ -1,7 +1,7 @@
-"""Blunt decoders: changes of the decoder that move no flip, only the loss [ours].
+"""Decoders at another temperature or mixed with the uniform law: these change the loss but no flip [ours].
 
-A DABI of losses can be made large or small by the decoder's temperature alone; that of flips cannot. Only the distance
-of the codes in units of the residual changes flips.
+The decoder's temperature alone can make the loss-based DABI large or small, but not the flip-based one. Only the
+distance of the codes in units of the residual changes flips.
 """
 
 import math
@@ -11,67 +11,76 @@ from typing import NamedTuple
 
 import torch
 
-from textflow.diagnostics.dabi import Dabi, dabi
-from textflow.diagnostics.perturbation import Basis, Control, Read
-from textflow.diagnostics.residual import seeds_of
+from textflow.diagnostics.dabi import DABIResult, dabi
+from textflow.diagnostics.perturbation import Basis, Control, DecodeFn
+from textflow.diagnostics.residual import stream_seeds
 from textflow.noise import Noise
 from textflow.types import Latents, Logits, Mask
 
 
-class Blunt(NamedTuple):
-    """A changed decoder's response.
+class DecoderVariant(NamedTuple):
+    """Response of a modified decoder.
 
     Args:
-        change: temperature, or shrink: the share that is moved to uniform.
-        amount: of the change; temperature 1 and shrink 0 are the decoder itself.
-        dabi: with the same random directions for each change.
+        change: temperature, or uniform_mix, the share moved to the uniform law.
+        amount: size of the change; temperature 1 and uniform_mix 0 leave the decoder unchanged.
+        dabi: its DABI, with the same random directions for each change.
     """
 
     change: str
     amount: float
-    dabi: Dabi
+    dabi: DABIResult
 
 
-def heated(logits: Logits, temperature: float) -> Logits:
+def scale_logits(logits: Logits, temperature: float) -> Logits:
     """logits / temperature, temperature > 0."""
     if temperature <= 0:
-        raise ValueError(f"temperature {temperature} turns the decoder around or stops it; it needs one above 0")
+        raise ValueError(f"temperature {temperature} inverts the decoder or is undefined; it needs a value above 0")
     return logits / temperature
 
 
-def shrunk(logits: Logits, share: float) -> Logits:
+def shrink_to_uniform(logits: Logits, uniform_share: float) -> Logits:
     """log((1 - share) p + share / V), share in [0, 1): probabilities shrink towards uniform."""
-    if not 0 <= share < 1:
-        raise ValueError(f"shrink by a share of {share}: it needs one in [0, 1), as 1 leaves nothing to read")
-    if share == 0:
+    if not 0 <= uniform_share < 1:
+        raise ValueError(f"got uniform_share={uniform_share}; the share must be in [0, 1)")
+    if uniform_share == 0:
         return logits
-    uniform = torch.full_like(logits, math.log(share / logits.shape[-1]))
-    return torch.logaddexp(logits.log_softmax(-1) + math.log1p(-share), uniform)
+    uniform = torch.full_like(logits, math.log(uniform_share / logits.shape[-1]))
+    return torch.logaddexp(logits.log_softmax(-1) + math.log1p(-uniform_share), uniform)
 
 
-def blunt(
-    read: Read,
+def sweep_decoder(
+    decode: DecodeFn,
     x: Latents,
-    guess: Latents,
+    x0_pred: Latents,
     mask: Mask,
     noise: Noise,
     temperatures: Sequence[float] = (0.25, 1.0, 4.0, 16.0),
-    shrinks: Sequence[float] = (0.1, 0.5, 0.9),
-    f: float = 1.0,
-    draws: int = 8,
+    uniform_shares: Sequence[float] = (0.1, 0.5, 0.9),
+    residual_scale: float = 1.0,
+    num_draws: int = 8,
     control: Control = "full",
     row_basis: Basis | None = None,
-) -> list[Blunt]:
+) -> list[DecoderVariant]:
     """`dabi` of the decoder under each change.
 
     Args:
-        temperatures: that the logits are divided by, > 0.
-        shrinks: shares of the probability that become uniform, in [0, 1); the other arguments are those of `dabi`.
+        temperatures: divisors of the logits, > 0.
+        uniform_shares: shares of the probability that become uniform, in [0, 1); the other arguments are those of
+            `dabi`.
     """
-    seeds = seeds_of(noise)
+    seeds = stream_seeds(noise)
 
-    def probe(change: Callable[[Logits], Logits]) -> Dabi:
-        return dabi(lambda z: change(read(z)), x, guess, mask, Noise(seeds), f, draws, control, row_basis)
+    def probe(change: Callable[[Logits], Logits]) -> DABIResult:
+        return dabi(
+            lambda z: change(decode(z)), x, x0_pred, mask, Noise(seeds), residual_scale, num_draws, control, row_basis
+        )
 
-    heats = [Blunt("temperature", amount, probe(partial(heated, temperature=amount))) for amount in temperatures]
-    return heats + [Blunt("shrink", amount, probe(partial(shrunk, share=amount))) for amount in shrinks]
+    scaled = [
+        DecoderVariant("temperature", amount, probe(partial(scale_logits, temperature=amount)))
+        for amount in temperatures
+    ]
+    return scaled + [
+        DecoderVariant("uniform_mix", amount, probe(partial(shrink_to_uniform, uniform_share=amount)))
+        for amount in uniform_shares
+    ]

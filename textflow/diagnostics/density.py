@@ -8,32 +8,32 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-class Density(NamedTuple):
+class BoundaryDensity(NamedTuple):
     """f(0+), the density of margin distances at the boundary, 1 / latent unit.
 
     Args:
         value: at bandwidth h.
-        error: its standard error.
-        narrow: at h / 2.
-        wide: at 2 h.
-        h: bandwidth, latent units.
-        n: distances.
+        std_error: its standard error.
+        half_bandwidth_value: at h / 2.
+        double_bandwidth_value: at 2 h.
+        bandwidth: bandwidth, latent units.
+        num_distances: distances.
     """
 
     value: float
-    error: float
-    narrow: float
-    wide: float
-    h: float
-    n: int
+    std_error: float
+    half_bandwidth_value: float
+    double_bandwidth_value: float
+    bandwidth: float
+    num_distances: int
 
     @property
-    def separated(self) -> bool:
+    def is_separated(self) -> bool:
         """Whether the classes leave the boundary free: f is below 3 errors, or falls as the bandwidth does [ours]."""
-        return self.value <= 3 * self.error or self.narrow < 0.65 * self.value
+        return self.value <= 3 * self.std_error or self.half_bandwidth_value < 0.65 * self.value
 
 
-def boundary_density(distance: Float[Tensor, " n"]) -> Density:
+def boundary_density(distance: Float[Tensor, " n"]) -> BoundaryDensity:
     """f(0+) by the local-linear kernel at a boundary, h = 1.2 std n^(-1/5).
 
     Reflection, which takes f'(0) = 0, misses by -12 % on Exp(1).
@@ -43,11 +43,11 @@ def boundary_density(distance: Float[Tensor, " n"]) -> Density:
     """
     h, n = bandwidth(distance), max(len(distance), 1)
     if h <= 0:
-        return Density(0.0, 0.0, 0.0, 0.0, h, len(distance))
+        return BoundaryDensity(0.0, 0.0, 0.0, 0.0, h, len(distance))
     at_boundary = kernel(distance.double() / h, 0.0)
     error = float(at_boundary.std()) / (h * math.sqrt(n)) if n > 1 else 0.0
     narrow, value, wide = (density_at(distance, 0.0, h * scale) for scale in (0.5, 1.0, 2.0))
-    return Density(value, error, narrow, wide, h, len(distance))
+    return BoundaryDensity(value, error, narrow, wide, h, len(distance))
 
 
 def density_at(distance: Float[Tensor, " n"], point: float, h: float) -> float:

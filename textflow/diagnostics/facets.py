@@ -9,101 +9,105 @@ from torch import Tensor
 
 from textflow.types import Latents, Logits
 
-FLAT = 1e-4  # a slope below which two tokens share no boundary
+MIN_SLOPE = 1e-4  # gradient norm below which two tokens are taken to share no boundary
 
 
 class Facet(NamedTuple):
     """The nearest boundary of each position's cell.
 
     Args:
-        distance: delta* = min_j (l_y - l_j) / |grad (l_y - l_j)|, latent units; infinite where there is none.
-        lean: component r . nu of a residual along the boundary's unit normal, latent units.
-        normal: nu, which points out of the cell; 0 where there is no boundary.
+        distance: delta* = min_j (l_y - l_j) / |grad (l_y - l_j)|, latent units; infinite without a boundary.
+        normal_component: r . nu, component of the residual along the boundary's unit normal, latent units.
+        normal: unit normal nu, pointing out of the cell; 0 without a boundary.
     """
 
     distance: Float[Tensor, "B L"]
-    lean: Float[Tensor, "B L"]
+    normal_component: Float[Tensor, "B L"]
     normal: Latents
 
 
-def facets(
-    read: Callable[[Latents], Logits],
+def nearest_facets(
+    decode: Callable[[Latents], Logits],
     z: Latents,
     r: Latents,
-    candidates: int = 32,
+    num_candidates: int = 32,
     weights: Float[Tensor, "V d"] | None = None,
 ) -> Facet:
     """Margin distance and normal of the active facet of each position [ours].
 
-    Exact for a readout that is linear in the latents, first order for any other. The readout is taken position by
-    position (one backward pass a candidate): for one that mixes positions see `joint_facets`.
+    Exact for a readout that is linear in the latents, first order otherwise. The readout must treat positions
+    separately (one backward pass per candidate); use `nearest_joint_facets` for one that mixes positions.
 
     Args:
-        read: latents -> logits, each position by itself.
-        z: where the boundary is sought.
+        decode: latents -> logits, position by position.
+        z: latents at which the nearest boundary is computed.
         r: residual at z.
-        candidates: tokens with the largest logits after the first that may lie beyond the boundary, >= 1.
-        weights: of a linear readout, instead of its gradients.
+        num_candidates: number of runner-up tokens whose boundaries are tested, >= 1.
+        weights: weights of a linear readout, used instead of its gradients.
     """
     with torch.inference_mode(False), torch.enable_grad():
         point = z.detach().clone().requires_grad_(weights is None)
-        best, tokens = top(read(point), candidates)
-        found = start(point.detach(), r)
+        best, tokens = top_logits(decode(point), num_candidates)
+        nearest = no_facet(point.detach(), r)
         for j in range(1, best.shape[-1]):
             gap = best[..., 0] - best[..., j]
             if weights is None:
                 slope = torch.autograd.grad(gap.sum(), point, retain_graph=True)[0]
             else:
                 slope = weights[tokens[..., 0]] - weights[tokens[..., j]]
-            found = nearer(found, gap.detach(), slope, r)
-    return found
+            nearest = nearer_facet(nearest, gap.detach(), slope, r)
+    return nearest
 
 
-def joint_facets(
-    read: Callable[[Latents], Logits], z: Latents, r: Latents, positions: list[int], candidates: int = 32
+def nearest_joint_facets(
+    decode: Callable[[Latents], Logits], z: Latents, r: Latents, positions: list[int], num_candidates: int = 32
 ) -> Facet:
-    """`facets` of a readout that mixes positions: the gradient runs over the whole row (len(positions) x candidates
-    backward passes). `distance` is infinite where it was not sought; `normal` keeps the position's own part.
+    """`nearest_facets` of a readout that mixes positions: the gradient is taken over all latents of the row.
+
+    It costs len(positions) x candidates backward passes. `distance` is infinite at all other positions; `normal` holds
+    the component at the position itself.
 
     Args:
-        read: latents -> logits.
-        z: where the boundary is sought.
+        decode: latents -> logits.
+        z: latents at which the nearest boundary is computed.
         r: residual at z.
-        positions: where a boundary is sought.
-        candidates: as in `facets`.
+        positions: indices of the positions to evaluate.
+        num_candidates: as in `nearest_facets`.
     """
-    whole = start(z.detach().clone(), r)
+    out = no_facet(z.detach().clone(), r)
     with torch.inference_mode(False), torch.enable_grad():
         point = z.detach().clone().requires_grad_()
-        best, _ = top(read(point), candidates)
+        best, _ = top_logits(decode(point), num_candidates)
         for at in positions:
-            found = start(point.detach().flatten(1)[:, None], r.flatten(1)[:, None])  # one position of S d coordinates
+            nearest = no_facet(
+                point.detach().flatten(1)[:, None], r.flatten(1)[:, None]
+            )  # one position of S d coordinates
             for j in range(1, best.shape[-1]):
                 gap = best[:, at, 0] - best[:, at, j]
                 slope = torch.autograd.grad(gap.sum(), point, retain_graph=True)[0]
-                found = nearer(found, gap.detach()[:, None], slope.flatten(1)[:, None], r.flatten(1)[:, None])
-            whole.distance[:, at], whole.lean[:, at] = found.distance[:, 0], found.lean[:, 0]
-            whole.normal[:, at] = found.normal.reshape(z.shape)[:, at]
-    return whole
+                nearest = nearer_facet(nearest, gap.detach()[:, None], slope.flatten(1)[:, None], r.flatten(1)[:, None])
+            out.distance[:, at], out.normal_component[:, at] = nearest.distance[:, 0], nearest.normal_component[:, 0]
+            out.normal[:, at] = nearest.normal.reshape(z.shape)[:, at]
+    return out
 
 
-def top(logits: Logits, candidates: int) -> tuple[Tensor, Tensor]:
-    """The largest logits and their tokens, the first one's own included."""
-    best, tokens = logits.topk(min(candidates + 1, logits.shape[-1]), dim=-1)
+def top_logits(logits: Logits, num_candidates: int) -> tuple[Tensor, Tensor]:
+    """The num_candidates + 1 largest logits and their tokens."""
+    best, tokens = logits.topk(min(num_candidates + 1, logits.shape[-1]), dim=-1)
     return best, tokens
 
 
-def start(z: Latents, r: Latents) -> Facet:
-    """No boundary yet."""
+def no_facet(z: Latents, r: Latents) -> Facet:
+    """Facets at infinite distance, the initial value of the search."""
     far = torch.full(z.shape[:2], torch.inf, dtype=torch.float64, device=z.device)
     return Facet(far, torch.zeros_like(far), torch.zeros_like(z))
 
 
-def nearer(found: Facet, gap: Float[Tensor, "B L"], slope: Latents, r: Latents) -> Facet:
-    """The nearer of the boundaries found so far and the one where gap falls to 0 along -slope."""
+def nearer_facet(found: Facet, gap: Float[Tensor, "B L"], slope: Latents, r: Latents) -> Facet:
+    """The nearer of the boundary found so far and the one where gap falls to 0 along -slope."""
     steep = slope.double().norm(dim=-1)
-    distance = torch.where(steep < FLAT, torch.inf, gap.double() / steep.clamp_min(FLAT))
+    distance = torch.where(steep < MIN_SLOPE, torch.inf, gap.double() / steep.clamp_min(MIN_SLOPE))
     closer = distance < found.distance
-    normal = torch.where(closer[..., None], -slope / steep.clamp_min(FLAT).to(slope)[..., None], found.normal)
-    lean = torch.where(closer, (r.double() * normal.double()).sum(-1), found.lean)
-    return Facet(torch.minimum(distance, found.distance), lean, normal)
+    normal = torch.where(closer[..., None], -slope / steep.clamp_min(MIN_SLOPE).to(slope)[..., None], found.normal)
+    component = torch.where(closer, (r.double() * normal.double()).sum(-1), found.normal_component)
+    return Facet(torch.minimum(distance, found.distance), component, normal)

@@ -1,4 +1,4 @@
-"""Meter: a diagnostic's sums over many batches and many processes, as a torchmetrics Metric."""
+"""DiagnosticMetric: a diagnostic's sums over batches and processes, as a torchmetrics Metric."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,39 +7,39 @@ import torch
 from torchmetrics import Metric
 
 
-class Meter(Metric):
-    """Collects named tuples of tensors whose first dimension counts rows, and says what they come to together.
+class DiagnosticMetric(Metric):
+    """Metric that concatenates named tuples of tensors over rows, and computes the result of all.
 
-    `Meter(Flips, lambda seen: {"flips": rates(seen, t).flip})` measures a roll-in at t.
+    `DiagnosticMetric(FlipCounts, lambda counts: {"flips": rollin_rates(counts, t).flip_rate})` measures a roll-in at t.
 
     Args:
-        part: the named tuple of a batch: Response, Positions, Flips.
-        finish: all rows as one part -> numbers by name.
+        sums_type: named tuple type of a batch: Response, TubePositions, FlipCounts.
+        compute_fn: concatenated named tuple -> values by name.
     """
 
     full_state_update = False
 
-    def __init__(self, part: Any, finish: Callable[[Any], dict[str, Any]]) -> None:
+    def __init__(self, sums_type: Any, compute_fn: Callable[[Any], dict[str, Any]]) -> None:
         super().__init__()
-        self.part, self.finish = part, finish
-        for name in self.names:
+        self.sums_type, self.compute_fn = sums_type, compute_fn
+        for name in self.field_names:
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The tensors of a part."""
-        return self.part._fields
+    def field_names(self) -> tuple[str, ...]:
+        """Names of the tensors."""
+        return self.sums_type._fields
 
-    def update(self, seen: tuple[torch.Tensor, ...]) -> None:
-        """Adds a batch.
+    def update(self, sums: tuple[torch.Tensor, ...]) -> None:
+        """Add a batch.
 
         Args:
-            seen: its part.
+            sums: named tuple of the batch.
         """
-        for name, tensor in zip(self.names, seen, strict=True):
+        for name, tensor in zip(self.field_names, sums, strict=True):
             getattr(self, name).append(tensor)
 
     def compute(self) -> dict[str, Any]:
-        """The numbers of all batches of all processes."""
-        held = [getattr(self, name) for name in self.names]
-        return self.finish(self.part(*(torch.cat(rows) if isinstance(rows, list) else rows for rows in held)))
+        """Values over all batches of all processes."""
+        rows = [getattr(self, name) for name in self.field_names]
+        return self.compute_fn(self.sums_type(*(torch.cat(part) if isinstance(part, list) else part for part in rows)))

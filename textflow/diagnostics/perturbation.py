@@ -1,4 +1,4 @@
-"""Contrast: what a residual does to a decoder, beside random disturbances of the same length."""
+"""Response of a decoder to a residual, compared with random perturbations of the same length."""
 
 from collections.abc import Callable
 from typing import Literal, TypeAlias
@@ -9,72 +9,73 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from textflow.diagnostics.bootstrap import Sums
-from textflow.diagnostics.residual import per_sequence, residual
+from textflow.diagnostics.residual import latent_mask, residual, sum_per_sequence
 from textflow.noise import Noise
 from textflow.types import Latents, Logits, Mask
 
-Read: TypeAlias = Callable[[Latents], Logits]
-Measure: TypeAlias = Callable[[Latents], list[Sums]]
+DecodeFn: TypeAlias = Callable[[Latents], Logits]
+MeasureFn: TypeAlias = Callable[[Latents], list[Sums]]
 Control: TypeAlias = Literal["full", "row", "shuffled"]
 Basis: TypeAlias = Float[Tensor, "rank d"]
 
 
-def against(read: Read, x: Latents, mask: Mask) -> Measure:
-    """Loss above the clean loss, and flips, of disturbed latents against the clean decode of x."""
-    clean = read(x)
-    said = clean.argmax(-1)
-    base = surprise(clean, said)
+def loss_and_flips(decode: DecodeFn, x: Latents, mask: Mask) -> MeasureFn:
+    """Loss above the clean loss, and flips, of perturbed latents against the clean decode of x."""
+    clean = decode(x)
+    clean_ids = clean.argmax(-1)
+    base = token_nll(clean, clean_ids)
 
     def measure(z: Latents) -> list[Sums]:
-        logits = read(z)
-        rise, flip = surprise(logits, said) - base, logits.argmax(-1) != said
-        return [per_sequence(rise, mask), per_sequence(flip, mask)]
+        logits = decode(z)
+        rise, flip = token_nll(logits, clean_ids) - base, logits.argmax(-1) != clean_ids
+        return [sum_per_sequence(rise, mask), sum_per_sequence(flip, mask)]
 
     return measure
 
 
-def surprise(logits: Logits, said: Int[Tensor, "B L"]) -> Float[Tensor, "B L"]:
-    """-log p(said), float64: softplus of the others' lead, which keeps its digits where p is almost 1."""
+def token_nll(logits: Logits, ids: Int[Tensor, "B L"]) -> Float[Tensor, "B L"]:
+    """-log p(clean_ids), float64: a softplus, which stays accurate where p is close to 1."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    lead = logits - logits.gather(-1, said[..., None])
-    return F.softplus(lead.scatter(-1, said[..., None], -torch.inf).logsumexp(-1).double(), threshold=40.0)
+    lead = logits - logits.gather(-1, ids[..., None])
+    return F.softplus(lead.scatter(-1, ids[..., None], -torch.inf).logsumexp(-1).double(), threshold=40.0)
 
 
-def contrast(
-    measure: Measure,
+def compare_directions(
+    measure: MeasureFn,
     x: Latents,
-    guess: Latents,
+    x0_pred: Latents,
     mask: Mask,
     noise: Noise,
-    f: float = 1.0,
-    draws: int = 8,
+    residual_scale: float = 1.0,
+    num_draws: int = 8,
     control: Control = "full",
-    basis: Basis | None = None,
+    row_basis: Basis | None = None,
 ) -> tuple[list[Sums], list[Sums]]:
-    """What is measured along the residual, and summed over draws in random directions of the same length."""
-    r = residual(x, guess, mask)
-    along = measure(x + f * r)
+    """Measurements along the residual, and their sums over random directions of the same length."""
+    r = residual(x, x0_pred, mask)
+    along = measure(x + residual_scale * r)
     random = [torch.zeros_like(sums) for sums in along]
-    for _ in range(draws):
-        delta = elsewhere(r, mask, noise, control, basis)
-        random = [total + sums for total, sums in zip(random, measure(x + f * delta), strict=True)]
+    for _ in range(num_draws):
+        delta = random_directions(r, mask, noise, control, row_basis)
+        random = [total + sums for total, sums in zip(random, measure(x + residual_scale * delta), strict=True)]
     return along, random
 
 
-def elsewhere(r: Latents, mask: Mask, noise: Noise, control: Control, basis: Basis | None) -> Latents:
-    """Each position's residual turned elsewhere."""
+def random_directions(r: Latents, mask: Mask, noise: Noise, control: Control, row_basis: Basis | None) -> Latents:
+    """Random directions of each residual's length."""
     if control == "shuffled":
-        return F.normalize(shuffled(r, mask, noise), dim=-1) * r.norm(dim=-1, keepdim=True)
+        return F.normalize(shuffle_residuals(r, mask, noise), dim=-1) * r.norm(dim=-1, keepdim=True)
     if control == "full":
         return F.normalize(noise.normal_like(r), dim=-1) * r.norm(dim=-1, keepdim=True)
-    if basis is None:
-        raise ValueError("control row needs row_basis, the directions that the decoder sees; row_space finds them")
-    turned = noise.normal(r.shape[1], len(basis)).to(r)
-    return F.normalize(turned, dim=-1) * (r @ basis.T).norm(dim=-1, keepdim=True) @ basis
+    if row_basis is None:
+        raise ValueError("control row needs row_basis, the decoder's row space; compute it with estimate_row_space")
+    turned = noise.normal(r.shape[1], len(row_basis)).to(r)
+    return F.normalize(turned, dim=-1) * (r @ row_basis.T).norm(dim=-1, keepdim=True) @ row_basis
 
 
-def shuffled(r: Latents, mask: Mask, noise: Noise) -> Latents:
+def shuffle_residuals(r: Latents, mask: Mask, noise: Noise) -> Latents:
     """Residuals permuted over the valid positions of their sequence."""
+    mask = latent_mask(mask, r)
     key = torch.where(mask, noise.uniform(r.shape[1]).to(mask.device), 2.0)  # padding comes last
     rank = (mask.long().cumsum(1) - 1).clamp_min(0)
     source = key.argsort(1).gather(1, rank)  # the rank-th valid position takes the rank-th of the shuffled

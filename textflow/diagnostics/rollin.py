@@ -1,7 +1,6 @@
-"""Roll-in and cumulative flips: what one step, and what a sampler's own states, still get wrong on real text.
+"""Roll-in and cumulative flips: token errors on real text after one step, and along the sampler's trajectory.
 
-Flips mean nothing without the floor beside them: most of what a sampler has lost at its end was destroyed by the noise
-at its first time.
+Compare flips with the Bayes error: most flips at the end of a trajectory are due to the noise at its first time.
 """
 
 from collections.abc import Callable
@@ -10,179 +9,189 @@ from typing import NamedTuple
 
 import torch
 
-from textflow.diagnostics.bootstrap import Size, Sums
-from textflow.diagnostics.perturbation import Read
-from textflow.diagnostics.residual import doubts, per_sequence, terminal
+from textflow.diagnostics.bootstrap import SampleSize, Sums
+from textflow.diagnostics.perturbation import DecodeFn
+from textflow.diagnostics.residual import sum_per_sequence, terminal_posterior, token_errors
 from textflow.noise import Noise
-from textflow.paths.base import Path
+from textflow.paths.base import ProbPath
 from textflow.samplers.base import Sampler, sample
 from textflow.types import Denoise, Ids, Latents, Logits, Mask, Posterior
 
-Tokens = Callable[[Latents, float, Posterior], Logits]
+TokenLogitsFn = Callable[[Latents, float, Posterior], Logits]
 
 
-class Flips(NamedTuple):
-    """Sums over the valid positions of each sequence; batches are `joined`.
+class FlipCounts(NamedTuple):
+    """Sums over the valid positions of each sequence; batches are joined by `concat_batches`.
 
     Args:
-        positions: valid positions.
-        flips: the guess is read otherwise than the text.
-        wrong: argmax gamma is not the clean decode; NaN without gamma.
-        doubt: 1 - max gamma; NaN without gamma.
+        num_positions: number of valid positions.
+        flips: positions where the prediction decodes differently from the text.
+        token_errors: positions where argmax gamma differs from the clean decode; NaN without gamma.
+        bayes_error: 1 - max gamma; NaN without gamma.
     """
 
-    positions: Sums
+    num_positions: Sums
     flips: Sums
-    wrong: Sums
-    doubt: Sums
+    token_errors: Sums
+    bayes_error: Sums
 
 
 @dataclass(frozen=True)
-class RollIn:
-    """Flips of one belief about real text, beside what no reader could avoid.
+class RollInRates:
+    """Flip rate of one belief about real text, and the Bayes error.
 
     Args:
         t: time of the belief.
-        flip: flips of the guess, a valid position.
-        wrong: errors of argmax gamma; NaN without gamma.
-        floor: 1 - mean max gamma, the Bayes floor of a calibrated gamma; NaN without gamma.
-        z_score: of wrong - floor over sequences: N(0, 1) if gamma is calibrated and real text is read as itself.
-        size: n positions and n sequences.
+        flip_rate: flips of the prediction per valid position.
+        token_error: error rate of argmax gamma; NaN without gamma.
+        bayes_error: 1 - mean max gamma, the Bayes error of a calibrated gamma; NaN without gamma.
+        z_score: z-score of token_error - bayes_error over sequences; N(0, 1) if gamma is calibrated.
+        size: numbers of positions and sequences.
     """
 
     t: float
-    flip: float
-    wrong: float
-    floor: float
+    flip_rate: float
+    token_error: float
+    bayes_error: float
     z_score: float
-    size: Size
+    size: SampleSize
 
     @property
-    def excess_flip(self) -> float:
-        """flip - wrong: what reading the mean costs over reading the token posterior [ours]."""
-        return self.flip - self.wrong
+    def excess_flip_rate(self) -> float:
+        """flip_rate - token_error: extra errors of decoding the mean instead of the token posterior [ours]."""
+        return self.flip_rate - self.token_error
 
 
-class Depth(NamedTuple):
-    """All of one number of steps K.
+class RollInCurves(NamedTuple):
+    """Roll-in and cumulative rates at one number of steps K.
 
     Args:
-        rolls: one belief from noised real text, at each interior time.
-        cumulative: beliefs at the sampler's own states from the first interior time on.
-        final: flips of where the sampler ends.
+        rollin: rates of one belief from noised real text, at each interior time.
+        cumulative: rates along the sampler's trajectory from the first interior time.
+        final: rates at the end of the trajectory.
     """
 
-    rolls: list[RollIn]
-    cumulative: list[RollIn]
-    final: RollIn
+    rollin: list[RollInRates]
+    cumulative: list[RollInRates]
+    final: RollInRates
 
 
 @torch.no_grad()
-def rollin(
+def rollin_flips(
     denoise: Denoise,
-    read: Read,
-    path: Path,
+    decode: DecodeFn,
+    path: ProbPath,
     x: Latents,
     mask: Mask,
     times: list[float],
     noise: Noise,
-    tokens: Tokens | None = None,
-    passes: int = 1,
-) -> list[Flips]:
-    """Flips of one belief from noised real text, at each time strictly between 0 and 1; the last is the terminal one.
+    token_logits: TokenLogitsFn | None = None,
+    num_passes: int = 1,
+) -> list[FlipCounts]:
+    """Flips of one belief from noised real text, at each time strictly between 0 and 1; the last is the terminal time.
 
     Args:
-        denoise: (z, t, prev) -> belief, without an escape.
-        read: latents -> logits, clean.
-        path: how text becomes noise.
+        denoise: (z, t, self_cond) -> belief, without an escape.
+        decode: latents -> logits, clean.
+        path: probability path between noise and text.
         x: latents of real text.
         mask: True where x is text.
-        times: of a grid, increasing.
-        noise: one stream a sequence.
-        tokens: (z, t, belief) -> logits of p(token | z_t); default: the belief's own, if it has them.
-        passes: 2 for a self-conditioned denoiser.
+        times: increasing sampling grid.
+        noise: one stream per sequence.
+        token_logits: (z, t, belief) -> logits of p(token | z_t); default: the belief's logits, if any.
+        num_passes: number of calls; 2 for a self-conditioned denoiser.
     """
-    said = read(x).argmax(-1)
+    clean_ids = decode(x).argmax(-1)
 
-    def at(t: float) -> Flips:
-        met = terminal(denoise, path, x, mask, t, noise, passes)
-        return compare(read, said, mask, met.z, t, met.belief, tokens)
+    def at(t: float) -> FlipCounts:
+        terminal = terminal_posterior(denoise, path, x, mask, t, noise, num_passes)
+        return count_flips(decode, clean_ids, mask, terminal.z, t, terminal.belief, token_logits)
 
-    return [at(t) for t in interior(times)]
+    return [at(t) for t in interior_times(times)]
 
 
 @torch.no_grad()
-def cumulative(
+def cumulative_flips(
     denoise: Denoise,
     sampler: Sampler,
-    read: Read,
-    path: Path,
+    decode: DecodeFn,
+    path: ProbPath,
     x: Latents,
     mask: Mask,
     times: list[float],
     noise: Noise,
-    tokens: Tokens | None = None,
-    last: Denoise | None = None,
-) -> list[Flips]:
-    """Flips of the beliefs at the sampler's own states, from real text noised to the first interior time; the last of
-    the list is of where it ends.
+    token_logits: TokenLogitsFn | None = None,
+    final_denoise: Denoise | None = None,
+) -> list[FlipCounts]:
+    """Flips along the sampler's trajectory, which starts from real text noised to the first interior time; the last
+    entry is for its end point.
 
     Args:
-        denoise: (z, t, prev) -> belief, with the sampler's escape if it has one.
-        sampler: the step.
-        last: denoises in the step to 1 (default: denoise); the other arguments are those of `rollin`.
+        denoise: (z, t, self_cond) -> belief, with the sampler's escape if it has one.
+        sampler: sampler that takes the steps.
+        final_denoise: denoiser of the last step (default: denoise); the other arguments are those of `rollin_flips`.
     """
-    times = interior(times)
+    times = interior_times(times)
     if not times:
         raise ValueError(
-            "cumulative flips start at the first interior time and a grid of 1 step has none; use steps >= 2"
+            "cumulative flips start at the first interior time and a grid of 1 step has none; use 2 steps or more"
         )
-    said = read(x).argmax(-1)
+    clean_ids = decode(x).argmax(-1)
     z = path.mix(x, noise.normal_like(x), times[0])
-    trace = sample(denoise, sampler, path, [*times, 1.0], z, noise, last=last)
-    met = zip(trace.states, trace.times, trace.beliefs, strict=True)
-    flips = [compare(read, said, mask, z, t, belief, tokens) for z, t, belief in met]
+    trace = sample(denoise, sampler, path, [*times, path.t_max], z, noise, final_denoise=final_denoise)
+    steps = zip(trace.states, trace.times, trace.beliefs, strict=True)
+    flips = [count_flips(decode, clean_ids, mask, z, t, belief, token_logits) for z, t, belief in steps]
     end = Posterior(trace.z, trace.beliefs[-1].logits)
-    return [*flips, compare(read, said, mask, trace.states[-1], trace.times[-1], end, tokens)]
+    return [*flips, count_flips(decode, clean_ids, mask, trace.states[-1], trace.times[-1], end, token_logits)]
 
 
-def depth(rolls: list[Flips], own: list[Flips], times: list[float]) -> Depth:
-    """What the sums of `rollin` and `cumulative` say of one number of steps.
+def rollin_curves(rollin: list[FlipCounts], cumulative: list[FlipCounts], times: list[float]) -> RollInCurves:
+    """Rates from the sums of `rollin_flips` and `cumulative_flips` at one number of steps.
 
     Args:
-        rolls: of `rollin`.
-        own: of `cumulative`.
-        times: of the grid of both.
+        rollin: return value of `rollin_flips`.
+        cumulative: return value of `cumulative_flips`.
+        times: sampling grid of both.
     """
-    inner = interior(times)
-    alone = [rates(flips, t) for flips, t in zip(rolls, inner, strict=True)]
-    along = [rates(flips, t) for flips, t in zip(own, [*inner, 1.0], strict=True)]
-    return Depth(alone, along[:-1], along[-1])
+    inner = interior_times(times)
+    single = [rollin_rates(flips, t) for flips, t in zip(rollin, inner, strict=True)]
+    trajectory = [rollin_rates(flips, t) for flips, t in zip(cumulative, [*inner, 1.0], strict=True)]
+    return RollInCurves(single, trajectory[:-1], trajectory[-1])
 
 
-def rates(seen: Flips, t: float) -> RollIn:
-    """Rates a valid position.
+def rollin_rates(counts: FlipCounts, t: float) -> RollInRates:
+    """Rates per valid position.
 
     Args:
-        seen: sums of all sequences.
+        counts: sums, one entry per sequence.
         t: time of the belief.
     """
-    n = float(seen.positions.sum())
-    flip, wrong, floor = (float(sums.sum()) / max(n, 1.0) for sums in (seen.flips, seen.wrong, seen.doubt))
-    gap = seen.wrong - seen.doubt
+    n = float(counts.num_positions.sum())
+    flip, wrong, floor = (
+        float(sums.sum()) / max(n, 1.0) for sums in (counts.flips, counts.token_errors, counts.bayes_error)
+    )
+    gap = counts.token_errors - counts.bayes_error
     error = float(gap.std()) * len(gap) ** 0.5 if len(gap) > 1 else 0.0
     z_score = float(gap.sum()) / error if error > 0 else float("nan")
-    return RollIn(t, flip, wrong, floor, z_score, Size(int(n), len(gap)))
+    return RollInRates(t, flip, wrong, floor, z_score, SampleSize(int(n), len(gap)))
 
 
-def compare(read: Read, said: Ids, mask: Mask, z: Latents, t: float, belief: Posterior, tokens: Tokens | None) -> Flips:
+def count_flips(
+    decode: DecodeFn,
+    clean_ids: Ids,
+    mask: Mask,
+    z: Latents,
+    t: float,
+    belief: Posterior,
+    token_logits: TokenLogitsFn | None,
+) -> FlipCounts:
     """Sums of one belief against the clean decode."""
-    logits = belief.logits if tokens is None else tokens(z, t, belief)
-    flip = read(belief.mean).argmax(-1) != said
-    seen = (flip, *doubts(logits, said))
-    return Flips(mask.double().sum(1), *(per_sequence(values, mask) for values in seen))
+    logits = belief.logits if token_logits is None else token_logits(z, t, belief)
+    flip = decode(belief.mean).argmax(-1) != clean_ids
+    errors = (flip, *token_errors(logits, clean_ids))
+    return FlipCounts(mask.double().sum(1), *(sum_per_sequence(values, mask) for values in errors))
 
 
-def interior(times: list[float]) -> list[float]:
+def interior_times(times: list[float]) -> list[float]:
     """The times strictly between noise and text."""
     return [t for t in times if 0 < t < 1]

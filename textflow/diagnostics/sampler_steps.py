@@ -1,4 +1,4 @@
-"""A sampling run as a chain of deterministic maps: one a step, around the states that it met, with its noise held."""
+"""Sampling run as a chain of deterministic maps, one per step, at the recorded states and with fixed noise."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,73 +9,77 @@ from jaxtyping import Int
 from torch import Tensor
 
 from textflow.noise import Noise
-from textflow.paths.base import Path
-from textflow.samplers.base import Sampler, ending
-from textflow.types import Choice, Denoise, Latents, Posterior
+from textflow.paths.base import ProbPath
+from textflow.samplers.base import Sampler, State
+from textflow.types import Denoise, Latents, PositionMask, Posterior
 
 
-def copied(noise: Noise, rows: slice = slice(None)) -> Noise:
-    """The streams of some rows as they stand; drawing from the copy leaves the original alone."""
+def copy_streams(noise: Noise, rows: slice = slice(None)) -> Noise:
+    """Copy the current streams of some rows; draws from the copy leave the original unchanged."""
     copy = Noise([])
     copy.streams = [stream.clone_state() for stream in noise.streams[rows]]
     return copy
 
 
 @dataclass(frozen=True)
-class Step:
-    """One step of a walk, a deterministic map: `noise` stands as it did before the step."""
+class SamplerStep:
+    """One sampling step as a deterministic map; `noise` holds the stream state before the step."""
 
-    denoiser: Callable[[Noise], Denoise]
+    make_denoise: Callable[[Noise], Denoise]
     sampler: Sampler
-    path: Path
+    path: ProbPath
     t: float
-    u: float
-    since: float | None
-    keep: Callable[[Latents], Latents]
+    t_next: float
+    prev_t: float | None
+    restore_prompt: Callable[[Latents], Latents]
     noise: Noise
     z: Latents
-    prev: Latents | None
+    self_cond: Latents | None
 
-    def run(self, z: Latents, prev: Latents | None, noise: Noise) -> tuple[Latents, Posterior]:
-        """(z, prev) -> the next z, and the belief handed on."""
-        ask = ending(self.denoiser(noise), self.u)
-        z, belief = self.sampler.step(ask, self.path, self.keep(z), self.t, self.u, prev, noise, self.since)
-        return self.keep(z), belief._replace(mean=self.keep(belief.mean))
+    def run(self, z: Latents, self_cond: Latents | None, noise: Noise) -> tuple[Latents, Posterior]:
+        """(z, self_cond) -> the next z, and the belief passed on."""
+        before = None if self_cond is None else Posterior(self_cond)
+        state = State(self.restore_prompt(z), self.t, before, self.prev_t)
+        state = self.sampler.step(self.make_denoise(noise), self.path, state, self.t_next, noise)
+        belief = state.belief
+        assert belief is not None
+        return self.restore_prompt(state.z), belief._replace(mean=self.restore_prompt(belief.mean))
 
-    def go(self, z: Latents) -> Latents:
-        """z -> the next z, prev as it was."""
-        return self.run(z, self.prev, copied(self.noise))[0]
+    def next_z(self, z: Latents) -> Latents:
+        """z -> the next z, with self_cond fixed."""
+        return self.run(z, self.self_cond, copy_streams(self.noise))[0]
 
-    def pair(self, z: Latents, prev: Latents) -> tuple[Latents, Latents]:
-        """(z, prev) -> (z, prev) of the next step. Where no belief was handed on, prev is not looked at."""
-        z, belief = self.run(z, None if self.prev is None else prev, copied(self.noise))
+    def next_state(self, z: Latents, self_cond: Latents) -> tuple[Latents, Latents]:
+        """(z, self_cond) -> (z, self_cond) of the next step. The first step ignores self_cond if it received none."""
+        z, belief = self.run(z, None if self.self_cond is None else self_cond, copy_streams(self.noise))
         return z, belief.mean
 
-    def choose(self, z: Latents) -> Int[Tensor, "B S"] | None:
-        """What is chosen on the way, None without an escape."""
-        return self.run(z, self.prev, copied(self.noise))[1].chosen
+    def committed_ids(self, z: Latents) -> Int[Tensor, "B S"] | None:
+        """Tokens committed in the step; None without an escape."""
+        return self.run(z, self.self_cond, copy_streams(self.noise))[1].committed
 
 
-def walk(
-    denoiser: Callable[[Noise], Denoise],
+def record_steps(
+    make_denoise: Callable[[Noise], Denoise],
     sampler: Sampler,
-    path: Path,
+    path: ProbPath,
     times: list[float],
     z: Latents,
     noise: Noise,
-    clean: Latents | None = None,
-    fixed: Choice | None = None,
-    last: Denoise | None = None,
-) -> list[Step]:
-    """The steps of `sample`, each as a map around the state that it met. Arguments as there and in `stiffness`."""
+    prompt: Latents | None = None,
+    prompt_mask: PositionMask | None = None,
+    final_denoise: Denoise | None = None,
+) -> list[SamplerStep]:
+    """Record the steps of `sample`, each as a map at its state. Arguments as in `sample` and
+    `sampler_stiffness`."""
 
-    def keep(x: Latents) -> Latents:
-        return x if fixed is None or clean is None else torch.where(fixed[..., None], clean, x)
+    def restore(x: Latents) -> Latents:
+        return x if prompt_mask is None or prompt is None else torch.where(prompt_mask[..., None], prompt, x)
 
-    z, prev, since, steps = keep(z), None if fixed is None else keep(torch.zeros_like(z)), None, []
-    for t, u in pairwise(times):
-        ask = denoiser if last is None or u < 1 else lambda _: last
-        steps.append(Step(ask, sampler, path, t, u, since, keep, copied(noise), z, prev))
-        z, belief = steps[-1].run(z, prev, noise)
-        prev, since = belief.mean, t
+    z, self_cond, prev_t, steps = restore(z), None if prompt_mask is None else restore(torch.zeros_like(z)), None, []
+    for t, t_next in pairwise(times):
+        denoise = make_denoise if final_denoise is None or t_next < 1 else lambda _: final_denoise
+        steps.append(SamplerStep(denoise, sampler, path, t, t_next, prev_t, restore, copy_streams(noise), z, self_cond))
+        z, belief = steps[-1].run(z, self_cond, noise)
+        self_cond, prev_t = belief.mean, t
     return steps

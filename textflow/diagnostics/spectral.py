@@ -1,4 +1,4 @@
-"""Spectral norms of maps that are known by their products alone."""
+"""Spectral norms of linear maps given by their matrix-vector products."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,12 +11,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from textflow.types import Latents
 
-Product: TypeAlias = Callable[[Latents], Latents]
+LinearMap: TypeAlias = Callable[[Latents], Latents]
 TINY = torch.finfo(torch.float64).tiny
 
 
-class Top(NamedTuple):
-    """Largest singular value a row, its spread over the starts, and the direction that is stretched most."""
+class SpectralNorm(NamedTuple):
+    """Largest singular value per row, its spread over the starts, and its singular direction."""
 
     value: Float[Tensor, " B"]
     spread: Float[Tensor, " B"]
@@ -24,50 +24,52 @@ class Top(NamedTuple):
 
 
 @contextmanager
-def differentiable() -> Iterator[None]:
-    """Where forward-mode products work: no inference mode, no graph of the weights, attention by plain operations."""
+def forward_mode() -> Iterator[None]:
+    """Context for forward-mode products: no inference mode, no gradients of the weights, math attention."""
     with torch.inference_mode(False), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         yield
 
 
-def size(v: Latents) -> Float[Tensor, " B"]:
-    """|v| a row, float64."""
+def row_norm(v: Latents) -> Float[Tensor, " B"]:
+    """|v| per row, float64."""
     return torch.linalg.vector_norm(v.flatten(1), dim=-1, dtype=torch.float64)
 
 
-def unit(v: Latents) -> Latents:
-    """v / |v| a row; 0 stays 0."""
-    length = size(v)[:, None, None]
+def unit_rows(v: Latents) -> Latents:
+    """v / |v| per row; 0 stays 0."""
+    length = row_norm(v)[:, None, None]
     return torch.where(length > 0, v / length.clamp_min(TINY), 0.0).to(v.dtype)
 
 
-def spectral_norm(push: Product, pull: Product, starts: Float[Tensor, "n B S d"], iterations: int = 8) -> Top:
-    """|J|_2 a row, from below: the best of the starts counts.
+def spectral_norm(
+    jvp: LinearMap, vjp: LinearMap, start_directions: Float[Tensor, "n B S d"], num_iterations: int = 8
+) -> SpectralNorm:
+    """|J|_2 per row, a lower bound: the maximum over the starts.
 
-    The products are those of power iteration on J^T J, but the best vector in the span of its iterates is taken, not
-    the last (Lanczos): where many directions are stretched alike the last one is far off, and all starts alike.
+    Lanczos: the products are those of power iteration on J^T J, but the result is the best vector in the span of the
+    iterates. With many similar singular values the last iterate is far off, equally for all starts.
 
     Args:
-        push: v -> J v.
-        pull: u -> J^T u.
-        starts: directions.
-        iterations: of push and pull, >= 1.
+        jvp: v -> J v.
+        vjp: u -> J^T u.
+        start_directions: starting directions, n per row.
+        num_iterations: number of products with J and J^T, >= 1.
     """
-    tops = [lanczos(push, pull, start, iterations) for start in starts]
-    found = torch.stack([value for value, _ in tops])  # [n, B]
-    ends = torch.stack([end for _, end in tops])
-    value, best = found.max(0)
-    spread = (value - found.amin(0)) / value.clamp_min(TINY)
-    return Top(value, spread, ends[best, torch.arange(len(value), device=value.device)])
+    tops = [lanczos(jvp, vjp, start, num_iterations) for start in start_directions]
+    values = torch.stack([value for value, _ in tops])  # [n, B]
+    directions = torch.stack([direction for _, direction in tops])
+    value, best = values.max(0)
+    spread = (value - values.amin(0)) / value.clamp_min(TINY)
+    return SpectralNorm(value, spread, directions[best, torch.arange(len(value), device=value.device)])
 
 
-def lanczos(push: Product, pull: Product, start: Latents, iterations: int) -> tuple[Float[Tensor, " B"], Latents]:
+def lanczos(jvp: LinearMap, vjp: LinearMap, start: Latents, num_iterations: int) -> tuple[Float[Tensor, " B"], Latents]:
     """The largest |J v| of unit vectors v in the span of (J^T J)^i start, i < iterations, and that v."""
-    basis, images, v = [], [], unit(start)
-    for _ in range(iterations):
+    basis, images, v = [], [], unit_rows(start)
+    for _ in range(num_iterations):
         basis.append(v)
-        images.append(push(v))
-        v = fresh(unit(pull(images[-1])), basis)
+        images.append(jvp(v))
+        v = new_direction(unit_rows(vjp(images[-1])), basis)
     flat = torch.stack(images, 1).flatten(2).double()  # [B, i, S d]
     broken = ~flat.isfinite().flatten(1).all(-1)  # the norm is NaN there
     squares, mixes = torch.linalg.eigh((flat @ flat.mT).masked_fill(broken[:, None, None], 0.0))
@@ -75,14 +77,14 @@ def lanczos(push: Product, pull: Product, start: Latents, iterations: int) -> tu
     return value, torch.einsum("bi,ibsd->bsd", mixes[:, :, -1].to(v), torch.stack(basis))
 
 
-def fresh(v: Latents, basis: list[Latents]) -> Latents:
-    """What of v lies outside the span of a basis, as a unit vector; 0 where that is but rounding."""
-    rest = outside(unit(outside(v, basis)), basis)
-    return torch.where(size(rest)[:, None, None] > 0.5, unit(rest), 0.0)
+def new_direction(v: Latents, basis: list[Latents]) -> Latents:
+    """Component of v outside the span of a basis, as a unit vector; 0 where it is only rounding error."""
+    outside = project_out(unit_rows(project_out(v, basis)), basis)
+    return torch.where(row_norm(outside)[:, None, None] > 0.5, unit_rows(outside), 0.0)
 
 
-def outside(v: Latents, basis: list[Latents]) -> Latents:
-    """v less its components along orthonormal vectors (or zeros)."""
+def project_out(v: Latents, basis: list[Latents]) -> Latents:
+    """v minus its components along orthonormal vectors (or zeros)."""
     for b in basis:
         v = v - (b * v).flatten(1).sum(-1)[:, None, None] * b
     return v

@@ -1,8 +1,8 @@
-"""Stiffness: how much a sampler's step stretches a small difference between two states [ours].
+"""Stiffness: factor by which a sampler's step stretches a small difference between two states [ours].
 
-Lambda_k = |d z_(k+1) / d z_k|_2 a row, of the sampler's own map with guidance and escape closed over and the step's
-noise held. A map to separated modes must be stiff; a categorical choice jumps instead, where no derivative sees it, so
-jumps are counted. Rows of a batch must not depend on each other.
+Lambda_k = |d z_(k+1) / d z_k|_2 per row, of the sampler's map with guidance and escape included and the step's
+noise fixed. A map to separated modes must be stiff. A categorical commitment jumps instead, which no derivative shows,
+so jumps are counted. Rows of a batch must not depend on each other.
 """
 
 from collections.abc import Callable
@@ -13,157 +13,176 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.func import jvp, vjp
 
-from textflow.diagnostics.sampler_steps import Step, copied, walk
-from textflow.diagnostics.spectral import Top, differentiable, size, spectral_norm, unit
+from textflow.diagnostics.sampler_steps import SamplerStep, copy_streams, record_steps
+from textflow.diagnostics.spectral import SpectralNorm, forward_mode, row_norm, spectral_norm, unit_rows
 from textflow.noise import Noise
-from textflow.paths.base import Path
+from textflow.paths.base import ProbPath
 from textflow.samplers.base import Sampler
-from textflow.types import Choice, Denoise, Latents
+from textflow.types import Denoise, Latents, PositionMask
 
 
 @dataclass(frozen=True)
-class Stiffness:
-    """What was measured; every norm is found from below, and its spread says how well.
+class StiffnessResult:
+    """Norms and jumps of a sampling run; each norm is a lower bound, and its spread indicates convergence.
 
     Args:
-        steps: Lambda_k; the belief handed on by self-conditioning stands still.
-        spread: (largest - smallest) / largest over the starts.
-        total: |d z_K / d z_0|, by chained products.
-        total_spread: of total.
-        jumps: positions whose choice changes within a small step of z.
-        times: the grid.
-        sampler: name and settings.
-        positions: latents a row.
-        starts: of the iteration (see `spectral_norm`).
-        iterations: of each start.
-        carry: whether the belief handed on moves in total.
-        reach: of the moves that may jump, as a share of |z|.
-        seeds: of the samples' streams.
-        dtype: of the states.
+        step_norms: Lambda_k; the belief passed on by self-conditioning is held fixed.
+        step_spread: (largest - smallest) / largest over the starts.
+        total_norm: |d z_K / d z_0|, by chained products.
+        total_spread: the same for total_norm.
+        num_jumps: number of positions whose committed token changes under a small move of z.
+        times: sampling grid.
+        sampler: name and settings of the sampler.
+        num_latents: number of latents per row.
+        num_starts: number of starting directions (see `spectral_norm`).
+        num_iterations: iterations per start.
+        carry_self_cond: True if total_norm includes the belief passed on.
+        jump_radius: length of the moves tested for jumps, as a share of |z|.
+        seeds: random seeds of the samples' streams.
+        dtype: dtype of the states.
     """
 
-    steps: Float[Tensor, "K B"]
-    spread: Float[Tensor, "K B"]
-    total: Float[Tensor, " B"]
+    step_norms: Float[Tensor, "K B"]
+    step_spread: Float[Tensor, "K B"]
+    total_norm: Float[Tensor, " B"]
     total_spread: Float[Tensor, " B"]
-    jumps: Int[Tensor, "K B"]
+    num_jumps: Int[Tensor, "K B"]
     times: list[float]
     sampler: str
-    positions: int
-    starts: int
-    iterations: int
-    carry: bool
-    reach: float
+    num_latents: int
+    num_starts: int
+    num_iterations: int
+    carry_self_cond: bool
+    jump_radius: float
     seeds: list[int]
     dtype: str
 
     @property
     def peak(self) -> Float[Tensor, " B"]:
         """max_k Lambda_k."""
-        return self.steps.amax(0)
+        return self.step_norms.amax(0)
 
     @property
     def bound(self) -> Float[Tensor, " B"]:
         """prod_k Lambda_k >= total, where no belief is carried from step to step."""
-        return self.steps.prod(0)
+        return self.step_norms.prod(0)
 
     def summary(self) -> dict[str, Tensor]:
-        """Means and maxima over rows: a number, or one a step."""
-        rows = {"stiffness": self.steps, "peak": self.peak, "total": self.total, "bound": self.bound}
+        """Means and maxima over rows: a scalar, or one value per step."""
+        rows = {"step_norm": self.step_norms, "peak": self.peak, "total": self.total_norm, "bound": self.bound}
         means = {name: value.mean(-1) for name, value in rows.items()}
         most = {f"{name}_max": value.amax(-1) for name, value in rows.items()}
-        return means | most | {"spread_max": self.spread.amax(-1), "jumps": self.jumps.double().mean(-1)}
+        return (
+            means | most | {"step_spread_max": self.step_spread.amax(-1), "num_jumps": self.num_jumps.double().mean(-1)}
+        )
 
 
-def of_step(step: Step, starts: Float[Tensor, "n B S d"], iterations: int) -> Top:
-    """Lambda_k."""
-    pull = vjp(step.go, step.z)[1]
-    return spectral_norm(lambda v: jvp(step.go, (step.z,), (v,))[1], lambda u: pull(u)[0], starts, iterations)
+def step_norm(step: SamplerStep, start_directions: Float[Tensor, "n B S d"], num_iterations: int) -> SpectralNorm:
+    """Spectral norm Lambda_k of one step."""
+    pull = vjp(step.next_z, step.z)[1]
+    return spectral_norm(
+        lambda v: jvp(step.next_z, (step.z,), (v,))[1], lambda u: pull(u)[0], start_directions, num_iterations
+    )
 
 
-def of_walk(steps: list[Step], starts: Float[Tensor, "n B S d"], iterations: int, carry: bool = True) -> Top:
-    """Lambda_total, by products through one step at a time, so that memory is that of one step."""
-    base = [(step.z, torch.zeros_like(step.z) if step.prev is None else step.prev) for step in steps]
+def whole_map_norm(
+    steps: list[SamplerStep],
+    start_directions: Float[Tensor, "n B S d"],
+    num_iterations: int,
+    carry_self_cond: bool = True,
+) -> SpectralNorm:
+    """Lambda_total, by products through one step at a time; memory is that of one step."""
+    base = [(step.z, torch.zeros_like(step.z) if step.self_cond is None else step.self_cond) for step in steps]
 
     def push(v: Latents) -> Latents:
         p = torch.zeros_like(v)
         for step, at in zip(steps, base, strict=True):
-            v, p = jvp(step.pair, at, (v, p if carry else torch.zeros_like(p)))[1]
+            v, p = jvp(step.next_state, at, (v, p if carry_self_cond else torch.zeros_like(p)))[1]
         return v
 
     def pull(u: Latents) -> Latents:
         p = torch.zeros_like(u)
         for step, at in zip(reversed(steps), reversed(base), strict=True):
-            u, p = vjp(step.pair, *at)[1]((u, p if carry else torch.zeros_like(p)))
+            u, p = vjp(step.next_state, *at)[1]((u, p if carry_self_cond else torch.zeros_like(p)))
         return u
 
-    return spectral_norm(push, pull, starts, iterations)
+    return spectral_norm(push, pull, start_directions, num_iterations)
 
 
-def jumps(step: Step, probes: Float[Tensor, "n B S d"], reach: float = 1e-3) -> Int[Tensor, " B"]:
-    """Positions whose choice changes when z moves by reach |z|, either way along any of the probes.
+def count_jumps(step: SamplerStep, probes: Float[Tensor, "n B S d"], jump_radius: float = 1e-3) -> Int[Tensor, " B"]:
+    """Positions whose committed token changes when z moves by +-jump_radius |z| along any of the probes.
 
     Args:
-        step: of a walk.
-        probes: directions.
-        reach: length of the move, as a share of |z|.
+        step: recorded sampling step.
+        probes: directions to test.
+        jump_radius: length of the move, as a share of |z|.
     """
-    before, length = step.choose(step.z), reach * size(step.z)[:, None, None].to(step.z)
+    before, length = step.committed_ids(step.z), jump_radius * row_norm(step.z)[:, None, None].to(step.z)
     if before is None:
         return torch.zeros(len(step.z), dtype=torch.int64, device=step.z.device)
     changed = torch.zeros_like(before, dtype=torch.bool)
     for probe in probes:
-        for way in (length, -length):
-            changed |= step.choose(step.z + way * unit(probe)) != before
+        for offset in (length, -length):
+            changed |= step.committed_ids(step.z + offset * unit_rows(probe)) != before
     return changed.sum(-1)
 
 
-def stiffness(
-    denoiser: Callable[[Noise], Denoise],
+def sampler_stiffness(
+    make_denoise: Callable[[Noise], Denoise],
     sampler: Sampler,
-    path: Path,
+    path: ProbPath,
     times: list[float],
     z: Latents,
     noise: Noise,
     probes: Noise,
-    clean: Latents | None = None,
-    fixed: Choice | None = None,
-    last: Denoise | None = None,
-    iterations: int = 8,
-    starts: int = 3,
-    carry: bool = True,
-    reach: float = 1e-3,
-    rows: int = 8,
-) -> Stiffness:
-    """Stiffness of every step and of the whole walk.
+    prompt: Latents | None = None,
+    prompt_mask: PositionMask | None = None,
+    final_denoise: Denoise | None = None,
+    num_iterations: int = 8,
+    num_starts: int = 3,
+    carry_self_cond: bool = True,
+    jump_radius: float = 1e-3,
+    batch_size: int = 8,
+) -> StiffnessResult:
+    """Stiffness of every step and of the complete rollout.
 
     Args:
-        denoiser: noise -> the denoiser that draws from it (one with a sampled escape; the others ignore it).
-        sampler: the step.
-        path: carries z.
-        times: increasing, from 0 to 1.
+        make_denoise: noise -> a denoiser that draws from it (used by a sampled escape, otherwise ignored).
+        sampler: sampler that takes the steps.
+        path: probability path of z.
+        times: increasing sampling grid, from 0 to 1.
         z: noise at times[0].
-        noise: the samples' own streams, as `sample` would be given them; they are left as they are.
-        probes: streams of the starts, one a row.
-        clean: latents of a prompt.
-        fixed: True where the prompt stands; nothing moves there.
-        last: denoises in the step to u = 1 (default: as before).
-        iterations: of `spectral_norm`, >= 1.
-        starts: of `spectral_norm`, >= 1.
-        carry: whether the belief handed on by self-conditioning is part of the state in the whole walk. In a single
-            step it stands still [ours].
-        reach: of the moves that may jump, as a share of |z|.
-        rows: at a time; bounds memory.
+        noise: the samples' streams, as passed to `sample`; they are not advanced.
+        probes: streams of the starting directions, one per row.
+        prompt: prompt latents.
+        prompt_mask: True at prompt positions, which are held fixed.
+        final_denoise: denoiser of the last step, to t = 1 (default: make_denoise).
+        num_iterations: iterations of `spectral_norm`, >= 1.
+        num_starts: starting directions of `spectral_norm`, >= 1.
+        carry_self_cond: True to include the belief passed on by self-conditioning in the state of the rollout; in a
+            single step it is held fixed [ours].
+        jump_radius: length of the moves tested for jumps, as a share of |z|.
+        batch_size: rows per batch; bounds memory.
     """
-    with differentiable():
-        v, parts = probes.normal(starts, *z.shape[1:]).to(z).transpose(0, 1), []
-        for i in range(0, len(z), rows):
-            part = slice(i, i + rows)
-            there, still = (None if held is None else held[part].clone() for held in (clean, fixed))
-            steps = walk(denoiser, sampler, path, times, z[part].clone(), copied(noise, part), there, still, last)
-            parts.append(of_rows(steps, v[:, part], iterations, carry, reach))
+    with forward_mode():
+        v, parts = probes.normal(num_starts, *z.shape[1:]).to(z).transpose(0, 1), []
+        for i in range(0, len(z), batch_size):
+            part = slice(i, i + batch_size)
+            fixed, fixed_mask = (None if x is None else x[part].clone() for x in (prompt, prompt_mask))
+            steps = record_steps(
+                make_denoise,
+                sampler,
+                path,
+                times,
+                z[part].clone(),
+                copy_streams(noise, part),
+                fixed,
+                fixed_mask,
+                final_denoise,
+            )
+            parts.append(batch_stiffness(steps, v[:, part], num_iterations, carry_self_cond, jump_radius))
     norms, spread, total, total_spread, moved = (torch.cat(part, -1) for part in zip(*parts, strict=True))
-    return Stiffness(
+    return StiffnessResult(
         norms,
         spread,
         total,
@@ -171,23 +190,27 @@ def stiffness(
         moved,
         times=list(times),
         sampler=str(sampler),
-        positions=z.shape[1],
-        starts=starts,
-        iterations=iterations,
-        carry=carry,
-        reach=reach,
+        num_latents=z.shape[1],
+        num_starts=num_starts,
+        num_iterations=num_iterations,
+        carry_self_cond=carry_self_cond,
+        jump_radius=jump_radius,
         seeds=[stream.initial_seed() for stream in noise.streams],
         dtype=str(z.dtype).removeprefix("torch."),
     )
 
 
-def of_rows(
-    steps: list[Step], starts: Float[Tensor, "n B S d"], iterations: int, carry: bool, reach: float
+def batch_stiffness(
+    steps: list[SamplerStep],
+    start_directions: Float[Tensor, "n B S d"],
+    num_iterations: int,
+    carry_self_cond: bool,
+    jump_radius: float,
 ) -> tuple[Tensor, ...]:
-    """Norms and spreads of the steps [K, B] and of the walk [B], and jumps [K, B]."""
-    tops = [of_step(step, starts, iterations) for step in steps]
-    total = of_walk(steps, starts, iterations, carry)
+    """Norms and spreads of the steps [K, B] and of the rollout [B], and jumps [K, B]."""
+    tops = [step_norm(step, start_directions, num_iterations) for step in steps]
+    total = whole_map_norm(steps, start_directions, num_iterations, carry_self_cond)
     pairs = zip(steps, tops, strict=True)
-    moved = [jumps(step, torch.cat([starts, top.direction[None]]), reach) for step, top in pairs]
+    moved = [count_jumps(step, torch.cat([start_directions, top.direction[None]]), jump_radius) for step, top in pairs]
     norms, spreads = torch.stack([top.value for top in tops]), torch.stack([top.spread for top in tops])
     return norms, spreads, total.value, total.spread, torch.stack(moved)

@@ -1,6 +1,6 @@
 """Discrete diffusion over tokens (MDLM): process, network, objective and sampler."""
 
-from textflow.discrete.absorbing import Masking as Masking
+from textflow.discrete.absorbing import Absorbing as Absorbing
 from textflow.discrete.mdlm import MDLM as MDLM
-from textflow.discrete.objective import SUBS as SUBS
-from textflow.discrete.sampler import Unmask as Unmask
+from textflow.discrete.objective import MDLMObjective as MDLMObjective
+from textflow.discrete.sampler import MDLMSampler as MDLMSampler

@@ -1,4 +1,4 @@
-"""Masking: how text becomes masked tokens, the discrete noise of MDLM."""
+"""Absorbing-state noise of MDLM: tokens are replaced by masks."""
 
 from dataclasses import dataclass
 
@@ -9,38 +9,38 @@ from textflow.types import Ids
 
 
 @dataclass(frozen=True)
-class Masking:
-    """A token is kept with probability 1 - (1 - floor) (1 - t), else masked (MDLM, 2406.07524, log-linear schedule).
+class Absorbing:
+    """A token survives with probability 1 - (1 - eps) (1 - t), else it is masked (MDLM, 2406.07524, log-linear).
 
     Args:
-        floor: share of tokens kept at t = 0, in [0, 1).
+        eps: fraction of tokens that survive at t = 0, in [0, 1).
     """
 
-    floor: float = 1e-3
+    eps: float = 1e-3
 
-    def kept(self, t: Tensor) -> Tensor:
+    def survival(self, t: Tensor) -> Tensor:
         """Probability that a token is not masked, exp(-sigma)."""
-        return 1 - (1 - self.floor) * (1 - t)
+        return 1 - (1 - self.eps) * (1 - t)
 
     def sigma(self, t: Tensor) -> Tensor:
-        """Total noise -log(kept): what a network may be told of the time."""
-        return -torch.log1p((self.floor - 1) * (1 - t))
+        """Total noise -log(survival), which a network may be conditioned on."""
+        return -torch.log1p((self.eps - 1) * (1 - t))
 
     def rate(self, t: Tensor) -> Tensor:
         """-d sigma / dt."""
-        return (1 - self.floor) / self.kept(t)
+        return (1 - self.eps) / self.survival(t)
 
-    def weight(self, t: Tensor) -> Tensor:
-        """Of a masked token's -log p in the likelihood bound: rate / expm1(sigma) = (1 - floor) / (1 - kept)."""
-        return (1 - self.floor) / (1 - self.kept(t))
+    def elbo_weight(self, t: Tensor) -> Tensor:
+        """Weight of a masked token's -log p in the ELBO: rate / expm1(sigma) = (1 - eps) / (1 - survival)."""
+        return (1 - self.eps) / (1 - self.survival(t))
 
-    def hide(self, ids: Ids, uniform: Tensor, t: Tensor, mask: int) -> Ids:
-        """Tokens, some of them masked.
+    def mask_tokens(self, ids: Ids, uniform: Tensor, t: Tensor, mask_id: int) -> Ids:
+        """Token ids with some of them replaced by the mask.
 
         Args:
-            ids: tokens.
-            uniform: on [0, 1), one a token.
-            t: of each row, 0 masked, 1 text.
-            mask: id of the mask.
+            ids: token ids [B, L].
+            uniform: uniform numbers on [0, 1), one a token [B, L].
+            t: time of each row [B]; 0 is masked, 1 is text.
+            mask_id: id of the mask token.
         """
-        return torch.where(uniform < 1 - self.kept(t)[:, None], mask, ids)
+        return torch.where(uniform < 1 - self.survival(t)[:, None], mask_id, ids)

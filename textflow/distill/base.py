@@ -1,50 +1,51 @@
-"""Student: what learns from a frozen teacher, on the rows that the teacher was trained on."""
+"""StudentObjective: an objective with a frozen teacher, on the rows of the teacher's own objective."""
 
 from abc import ABC
 
-from textflow.distill.targets.base import Guess
+from textflow.distill.targets.base import DenoiserFn
 from textflow.layers.frozen import Frozen
-from textflow.nets.base import Denoiser, Speaker
+from textflow.nets.base import DecodingDenoiser, Denoiser
 from textflow.objectives.base import Objective
-from textflow.objectives.elf import ELFObjective
-from textflow.schedules.base import Clock
-from textflow.types import Given, Latents, Posterior, Times
+from textflow.schedules.base import TimeSchedule
+from textflow.types import Conditioning, Latents, Posterior, Times
 
 
-class Student(Objective, ABC):
-    """An objective with a teacher; `like` is the one that the teacher was trained with."""
+class StudentObjective(Objective, ABC):
+    """An objective with a teacher; `teacher_objective` is the one that the teacher was trained for."""
 
-    like: ELFObjective
+    teacher_objective: Objective
     teacher: Frozen | None
 
     @property
-    def clock(self) -> Clock:
-        """The law of times that steps are laid by."""
-        return self.like.clock
+    def time_schedule(self) -> TimeSchedule:  # type: ignore[override]
+        """The teacher's time schedule, which places the student's steps."""
+        return self.teacher_objective.time_schedule
 
-    def learn_from(self, objective: Objective, teacher: Denoiser) -> None:
-        """Take a teacher, and what `like` has of buffers: a clock that was measured.
+    def set_teacher(self, objective: Objective, teacher: Denoiser) -> None:
+        """Take a teacher, and the buffers of its objective: a time schedule that was fitted.
 
         Args:
-            objective: that the teacher was trained for, as an ELF or as a student of one.
-            teacher: trained.
+            objective: objective that the teacher was trained for, or a student's objective.
+            teacher: trained denoiser.
         """
-        taught = getattr(objective, "like", objective)
-        if not isinstance(taught, ELFObjective):
+        learned = getattr(objective, "teacher_objective", objective)
+        if type(learned) is not type(self.teacher_objective):
             raise ValueError(
-                f"Distill needs a teacher that ELFObjective trained, but this one learned by {type(taught).__name__}"
+                f"the teacher was trained for {type(learned).__name__}, but teacher_objective of the student is "
+                f"{type(self.teacher_objective).__name__}; leave teacher_objective out, it is taken from the "
+                "teacher's recipe"
             )
-        if taught.state_dict().keys() == self.like.state_dict().keys():
-            self.like.load_state_dict(taught.state_dict())
+        if learned.state_dict().keys() == self.teacher_objective.state_dict().keys():
+            self.teacher_objective.load_state_dict(learned.state_dict())
         self.teacher = Frozen(teacher)
 
 
-def quiet(net: Guess) -> Guess:
-    """A net's clean guesses, without the token logits of a commitment head."""
-    if not isinstance(net, Speaker):
+def mean_only(net: DenoiserFn) -> DenoiserFn:
+    """A net's clean predictions, without the token logits of a commitment head."""
+    if not isinstance(net, DecodingDenoiser):
         return net
 
-    def guess(z: Latents, t: Times, given: Given = Given()) -> Posterior:
-        return Posterior(net.mean(net.trunk(z, t, given)))
+    def predict(z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior:
+        return Posterior(net.predict_x0(net.forward_hidden(z, t, cond)))
 
-    return guess
+    return predict

@@ -1,58 +1,61 @@
-"""A teacher that chooses: where a gate says so, its guess becomes the latents of the likeliest tokens."""
+"""A teacher that commits: at a gate's positions its prediction becomes the latents of the likeliest tokens."""
 
 from collections.abc import Callable
 
 import torch
 
 from textflow.escapes.base import Gate
-from textflow.escapes.gates import Schedule
-from textflow.escapes.logit_adjustment import fair
-from textflow.nets.base import Speaker
-from textflow.paths.base import Path, column
-from textflow.types import Given, Ids, Latents, Logits, Posterior, Times
+from textflow.escapes.gates import ConfidenceSchedule
+from textflow.escapes.logit_adjustment import adjust_logits
+from textflow.nets.base import DecodingDenoiser
+from textflow.paths.base import ProbPath, broadcast_time
+from textflow.types import Conditioning, Ids, Latents, Logits, Posterior, Times
 
-EARLY = 0.01  # before that z tells nothing, and nothing is chosen
+MIN_COMMIT_TIME = 0.01  # before that z is nearly pure noise, and no position commits
 
 
-class Choosing:
-    """mean <- embed(argmax p(token | z_t)) where the gate says so: a Guess that commits as the escape Commit does.
+class CommittingTeacher:
+    """mean <- embed(argmax p(token | z_t)) at the gate's positions: a denoiser that commits as the escape Commit does.
 
     Args:
-        net: of the teacher; tokens are read by its commitment head, or else by its decode mode (`Matched`).
-        gate: where; one that does not look at the time.
-        embed: tokens -> clean latents.
-        path: of the latents.
-        scale: standard deviation of a decoding row's noise at share 0.
-        strength: of fairness, in [0, 1), as of the escape Fair.
+        net: teacher; its commitment head gives the tokens, or else its decode mode (as the readout MatchedFromNet).
+        gate: positions that commit; not a gate that depends on time.
+        embed: token ids -> clean latents.
+        path: probability path that the latents follow.
+        decode_noise_scale: standard deviation of a decoding row's noise at clean fraction 0.
+        tau: strength of the logit adjustment, in [0, 1), as in the escape LogitAdjustment.
     """
 
     def __init__(
         self,
-        net: Speaker,
+        net: DecodingDenoiser,
         gate: Gate,
         embed: Callable[[Ids], Latents],
-        path: Path,
-        scale: float,
-        strength: float = 0.0,
+        path: ProbPath,
+        decode_noise_scale: float,
+        tau: float = 0.0,
     ) -> None:
-        if isinstance(gate, Schedule):
-            raise ValueError("a teacher's rows have times of their own: the gate Schedule knows one; use All or Tube")
-        self.net, self.gate, self.embed, self.path, self.scale = net, gate, embed, path, scale
-        self.strength = strength
+        if isinstance(gate, ConfidenceSchedule):
+            raise ValueError(
+                "the gate ConfidenceSchedule needs one time for all rows, but a teacher has many; use Everywhere or "
+                "LowConfidence"
+            )
+        self.net, self.gate, self.embed, self.path, self.decode_noise_scale = net, gate, embed, path, decode_noise_scale
+        self.tau = tau
 
-    def __call__(self, z: Latents, t: Times, given: Given = Given()) -> Posterior:
-        hidden = self.net.trunk(z, t, given)
-        mean = self.net.mean(hidden)
-        logits = self.net.token_logits(hidden)
+    def __call__(self, z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior:
+        hidden = self.net.forward_hidden(z, t, cond)
+        mean = self.net.predict_x0(hidden)
+        logits = self.net.commitment_logits(hidden)
         if logits is None:
-            logits = self.read(z, t, given)
-        if self.strength:
-            logits = fair(logits, self.strength)
-        chosen = self.gate(logits, mean, 0.5) & (t > EARLY)[:, None]
-        return Posterior(torch.where(chosen[..., None], self.embed(logits.argmax(-1)).to(mean), mean))
+            logits = self.decode_logits(z, t, cond)
+        if self.tau:
+            logits = adjust_logits(logits, self.tau)
+        committed = self.gate(logits, mean, 0.5) & (t > MIN_COMMIT_TIME)[:, None]
+        return Posterior(torch.where(committed[..., None], self.embed(logits.argmax(-1)).to(mean), mean))
 
-    def read(self, z: Latents, t: Times, given: Given) -> Logits:
-        """p(token | z_t) by the decode mode, at the share of text that decoding was trained with."""
+    def decode_logits(self, z: Latents, t: Times, cond: Conditioning) -> Logits:
+        """Logits of p(token | z_t) in decode mode, at the signal-to-noise ratio that decoding was trained with."""
         alpha, sigma = self.path.alpha(t), self.path.sigma(t)
-        part = column(self.scale / (self.scale * alpha + sigma), z)
-        return self.net.decode(part * z, torch.ones_like(t), given._replace(prev=None, until=None))
+        scale = broadcast_time(self.decode_noise_scale / (self.decode_noise_scale * alpha + sigma), z)
+        return self.net.decode_logits(scale * z, torch.ones_like(t), cond._replace(self_cond=None, end_time=None))

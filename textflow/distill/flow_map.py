@@ -1,53 +1,55 @@
-"""Flow maps: one net for every step from s to u (FMLM, 2602.16813)."""
+"""Flow maps: one net for steps from any s to any u (FMLM, 2602.16813)."""
 
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from textflow.distill.targets.base import Data, Guess, Lesson, Target, Walk, share
+from textflow.codecs.base import Codec, encode_batch
+from textflow.distill.targets.base import DataTeacher, DenoiserFn, Target, TargetOutput, TimeGrid, step_coefficients
 from textflow.distill.targets.flow_map import SemiGroup
 from textflow.layers.frozen import Frozen
 from textflow.nets.base import Denoiser
 from textflow.objectives.base import Objective
-from textflow.objectives.row_indices import in_many, none, places
-from textflow.paths.base import Path
-from textflow.schedules.base import Clock
+from textflow.objectives.row_indices import is_distributed, no_rows, row_indices
+from textflow.paths.base import ProbPath
+from textflow.schedules.base import TimeSchedule
 from textflow.schedules.uniform import Uniform
-from textflow.types import Batch, Given, Latents, Posterior, Rows, Times
+from textflow.types import Batch, Conditioning, Latents, Posterior, RowMask, Times
 
-Error = Literal["cross_entropy", "square"]
+LossName = Literal["cross_entropy", "square"]
 
 
-class Spans(NamedTuple):
+class TimePairs(NamedTuple):
     """The random numbers of one step.
 
     Args:
-        s: start of each row.
-        u: its end; s on instant rows.
-        eps: noise, standard normal.
-        instant: True on rows of no length, which learn the denoiser itself.
-        still: number of instant rows, where it is known: a step does not wait for a GPU then.
+        s: start of each row's step [B].
+        u: end of each row's step [B]; s on diagonal rows.
+        eps: standard normal noise [B, S, d].
+        diagonal: True on rows of length 0, which train the denoiser itself [B].
+        num_diagonal: number of diagonal rows; if it is given, the host does not wait for a GPU.
     """
 
     s: Times
     u: Times
     eps: Latents
-    instant: Rows
-    still: int | None = None
+    diagonal: RowMask
+    num_diagonal: int | None = None
 
 
 class FlowMap(Objective):
-    """Instant rows learn the denoiser, from the data or a teacher; the others what `target` makes of it.
+    """Diagonal rows train the denoiser, from the data or a teacher; the others train on `target`.
 
     Args:
-        target: of steps that have a length.
-        clock: starts, ends and middles lie evenly in this law.
-        instant: share of rows of no length, in [0, 1].
-        whole: share of the others that go from 0 to 1, in [0, 1].
-        error: of steps: `cross_entropy` of token laws, or the `square` of guesses, summed over the latent's width.
-        instant_error: the same, of instant rows.
-        rescale: whether a step's square is taken of where it ends, rather than of its guess.
+        target: target of steps with a length (off the diagonal).
+        time_schedule: schedule of starts, ends and midpoints.
+        diagonal_prob: fraction of rows of length 0, in [0, 1].
+        full_interval_prob: fraction of the others that go from 0 to 1, in [0, 1].
+        offdiagonal_loss: loss off the diagonal: `cross_entropy` of token distributions, or `square` of the clean
+            predictions' error, summed over the latent's width.
+        diagonal_loss: loss of diagonal rows, likewise.
+        rescale: whether the error off the diagonal is that of the step's end, rather than of its clean prediction.
     """
 
     teacher: Frozen | None
@@ -55,119 +57,138 @@ class FlowMap(Objective):
     def __init__(
         self,
         target: Target | None = None,
-        clock: Clock | None = None,
-        instant: float = 0.5,
-        whole: float = 1 / 32,
-        error: Error = "cross_entropy",
-        instant_error: Error = "cross_entropy",
+        time_schedule: TimeSchedule | None = None,
+        diagonal_prob: float = 0.5,
+        full_interval_prob: float = 1 / 32,
+        offdiagonal_loss: LossName = "cross_entropy",
+        diagonal_loss: LossName = "cross_entropy",
         rescale: bool = False,
     ) -> None:
         super().__init__()
-        self.target, self.clock = target or SemiGroup(), clock or Uniform()
-        self.instant, self.whole, self.rescale = instant, whole, rescale
-        self.error, self.instant_error = error, instant_error
-        self.teacher = None  # the data teach instant rows, the net itself the others
+        self.target, self.time_schedule = target or SemiGroup(), time_schedule or Uniform()
+        self.diagonal_prob, self.full_interval_prob, self.rescale = diagonal_prob, full_interval_prob, rescale
+        self.offdiagonal_loss, self.diagonal_loss = offdiagonal_loss, diagonal_loss
+        self.teacher = None  # None: diagonal rows train on the data, the others on the net itself
 
-    def learn_from(self, objective: Objective, teacher: Denoiser) -> None:
-        """Take a teacher, in place of the data.
+    def set_teacher(self, objective: Objective, teacher: Denoiser) -> None:
+        """Use a teacher in place of the data.
 
         Args:
-            objective: that it was trained for; any.
-            teacher: trained on the same latents and path.
+            objective: objective that the teacher was trained for; any.
+            teacher: denoiser that was trained on the same latents and path.
         """
         self.teacher = Frozen(teacher)
 
-    def forward(self, net: Denoiser, path: Path, x: Latents, batch: Batch) -> dict[str, Tensor]:
-        spans = self.draw(x)
-        return self.loss(net, path, x, batch, spans, self.target.times(spans.s, spans.u, self.clock))
+    def forward(self, net: Denoiser, codec: Codec, path: ProbPath, batch: Batch, step: int) -> dict[str, Tensor]:
+        x = encode_batch(codec, batch)
+        pairs = self.sample_pairs(x)
+        return self.loss(net, path, x, batch, pairs, self.target.times(pairs.s, pairs.u, self.time_schedule))
 
-    def draw(self, x: Latents) -> Spans:
-        """The random numbers of one step, for latents of x's shape."""
-        return draw_spans(x, self.clock, self.instant, self.whole)
+    def sample_pairs(self, x: Latents) -> TimePairs:
+        """Random numbers of one step, for latents of x's shape."""
+        return sample_time_pairs(x, self.time_schedule, self.diagonal_prob, self.full_interval_prob)
 
-    def loss(self, net: Denoiser, path: Path, x: Latents, batch: Batch, spans: Spans, times: Walk) -> dict[str, Tensor]:
+    def loss(
+        self, net: Denoiser, path: ProbPath, x: Latents, batch: Batch, pairs: TimePairs, times: TimeGrid
+    ) -> dict[str, Tensor]:
         """The losses for given draws: a token mean over both kinds of rows.
 
         Args:
-            net: is told the end of its step.
-            path: how x is noised.
-            x: clean latents.
-            batch: ids and mask behind x.
-            spans: the draws.
-            times: of each row's walk, from s to u.
+            net: student, conditioned on the end of its step.
+            path: probability path that the latents follow.
+            x: clean latents [B, S, d].
+            batch: token ids and masks behind x.
+            pairs: random numbers of this step.
+            times: times of each row's rollout, from s to u.
         """
-        z, valid, each, losses = path.mix(x, spans.eps, spans.s), batch.mask, x.new_zeros(x.shape[:2]), {}
-        still = places(spans.instant, spans.still)
-        for name, rows in (("instant", still), ("steps", places(~spans.instant, len(x) - len(still)))):
-            if not len(rows) and not in_many():
+        z, valid, each, losses = path.mix(x, pairs.eps, pairs.s), batch.mask, x.new_zeros(x.shape[:2]), {}
+        diagonal = row_indices(pairs.diagonal, pairs.num_diagonal)
+        for name, rows in (
+            ("diagonal_loss", diagonal),
+            ("offdiagonal_loss", row_indices(~pairs.diagonal, len(x) - len(diagonal))),
+        ):
+            if not len(rows) and not is_distributed():
                 continue
-            if name == "steps":
-                some = self._steps(net, path, z[rows], times[rows])
+            if name == "offdiagonal_loss":
+                loss = self._offdiagonal_loss(net, path, z[rows], times[rows])
             else:
-                some = self._instants(net, x[rows], z[rows], spans.s[rows])
-            each = each.index_put((rows,), some)
+                loss = self._diagonal_loss(net, x[rows], z[rows], pairs.s[rows])
+            each = each.index_put((rows,), loss)
             if len(rows):
-                losses[name] = (some.detach() * valid[rows]).sum() / valid[rows].sum().clamp_min(1)
-        each = weighed(net, each, spans.s)
+                losses[name] = (loss.detach() * valid[rows]).sum() / valid[rows].sum().clamp_min(1)
+        each = uncertainty_weighted(net, each, pairs.s)
         return {"loss": (each * valid).sum() / valid.sum().clamp_min(1), "tokens": valid.sum(), **losses}
 
-    def _instants(self, net: Denoiser, x: Latents, z: Latents, t: Times) -> Tensor:
-        teacher: Guess = Data(x) if self.teacher is None else self.teacher
+    def _diagonal_loss(self, net: Denoiser, x: Latents, z: Latents, t: Times) -> Tensor:
+        teacher: DenoiserFn = DataTeacher(x) if self.teacher is None else self.teacher
         with torch.no_grad():
-            goal = teacher(z, t).mean
-        return penalty(net(z, t, Given(until=t)), goal, self.instant_error)
+            x0_target = teacher(z, t).mean
+        return regression_loss(net(z, t, Conditioning(end_time=t)), x0_target, self.diagonal_loss)
 
-    def _steps(self, net: Denoiser, path: Path, z: Latents, times: Walk) -> Tensor:
-        lesson, s, u = self.lesson(net, path, z, times), times[:, 0], times[:, -1]
-        error = penalty(lesson.guess or net(z, s, Given(until=u)), lesson.goal.detach(), self.error)
-        return error * share(path, s, u)[1][..., 0].to(error) ** 2 if self.rescale else error
+    def _offdiagonal_loss(self, net: Denoiser, path: ProbPath, z: Latents, times: TimeGrid) -> Tensor:
+        output, s, u = self.target_output(net, path, z, times), times[:, 0], times[:, -1]
+        error = regression_loss(
+            output.prediction or net(z, s, Conditioning(end_time=u)), output.x0_target.detach(), self.offdiagonal_loss
+        )
+        return error * step_coefficients(path, s, u)[1][..., 0].to(error) ** 2 if self.rescale else error
 
-    def lesson(self, net: Guess, path: Path, z: Latents, times: Walk) -> Lesson:
-        """What the steps that have a length are to answer; without a teacher the net's own instant guess is asked."""
+    def target_output(self, net: DenoiserFn, path: ProbPath, z: Latents, times: TimeGrid) -> TargetOutput:
+        """Targets off the diagonal; without a teacher, from the net's own diagonal prediction."""
 
-        def own(z: Latents, t: Times, given: Given = Given()) -> Posterior:
-            return net(z, t, given._replace(until=t))
+        def own(z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior:
+            return net(z, t, cond._replace(end_time=t))
 
-        return self.target(self.teacher or own, net, path, z, times, Given(), none(z))
+        return self.target(self.teacher or own, net, path, z, times, Conditioning(), no_rows(z))
 
 
-def draw_spans(x: Latents, clock: Clock, instant_share: float, whole_share: float, still: int | None = None) -> Spans:
-    """Steps that start and end evenly in a law of time.
+def sample_time_pairs(
+    x: Latents,
+    time_schedule: TimeSchedule,
+    diagonal_prob: float,
+    full_interval_prob: float,
+    num_diagonal: int | None = None,
+) -> TimePairs:
+    """Steps whose start and end are stratified in a time schedule.
 
     Args:
-        x: latents of the shape wanted.
-        clock: the law.
-        instant_share: of rows of no length; their number is known where this makes it whole.
-        whole_share: of the others, that go from 0 to 1.
-        still: number of rows of no length, in place of a share.
+        x: latents whose shape is used [B, S, d].
+        time_schedule: schedule of starts and ends.
+        diagonal_prob: fraction of rows of length 0, in [0, 1]; an integer number of rows sets `num_diagonal`.
+        full_interval_prob: fraction of the others that go from 0 to 1, in [0, 1].
+        num_diagonal: number of rows of length 0, in place of diagonal_prob.
     """
-    coin, whole, start, length = (even(len(x), x.device) for _ in range(4))
-    low, instant = start * (1 - length), coin < instant_share if still is None else coin.argsort().argsort() < still
+    coin, full_coin, start, length = (stratified_uniform(len(x), x.device) for _ in range(4))
+    low, diagonal = (
+        start * (1 - length),
+        coin < diagonal_prob if num_diagonal is None else coin.argsort().argsort() < num_diagonal,
+    )
     high = low + length
-    all_of_it = whole < whole_share
-    low, high = torch.where(all_of_it, 0.0, low), torch.where(all_of_it, 1.0, high)
-    s, u = (clock.icdf(torch.where(instant, start, q)).float() for q in (low, high))
-    count = instant_share * len(x) if still is None else still
-    return Spans(s, u, torch.randn_like(x), instant, int(count) if count == int(count) else None)
+    full_interval = full_coin < full_interval_prob
+    low, high = torch.where(full_interval, 0.0, low), torch.where(full_interval, 1.0, high)
+    s, u = (time_schedule.icdf(torch.where(diagonal, start, q)).float() for q in (low, high))
+    count = diagonal_prob * len(x) if num_diagonal is None else num_diagonal
+    return TimePairs(s, u, torch.randn_like(x), diagonal, int(count) if count == int(count) else None)
 
 
-def even(rows: int, device: torch.device) -> Times:
+def stratified_uniform(rows: int, device: torch.device) -> Times:
     """One uniform number in each of `rows` equal parts of [0, 1), in random order, float64."""
     order = torch.randperm(rows, device=device)
     return ((torch.arange(rows, device=device) + torch.rand(rows, device=device, dtype=torch.float64)) / rows)[order]
 
 
-def penalty(belief: Posterior, goal: Latents, error: Error) -> Tensor:
-    """[B, S]: -sum goal log p, or sum (goal - mean)^2, over the last axis."""
+def regression_loss(belief: Posterior, goal: Latents, error: LossName) -> Tensor:
+    """-sum goal log p, or sum (goal - mean)^2, over the last axis [B, S]."""
     if error == "square":
         return ((goal - belief.mean) ** 2).sum(-1)
     if belief.logits is None:
-        raise ValueError("FlowMap(error=cross_entropy) needs a net that gives logits; use error=square")
+        raise ValueError(
+            "FlowMap(offdiagonal_loss=cross_entropy) needs a net that gives logits; use offdiagonal_loss=square"
+        )
     return -(goal * belief.logits.log_softmax(-1)).sum(-1)
 
 
-def weighed(net: Denoiser, error: Tensor, s: Times) -> Tensor:
-    """exp(-w) error + w, where the net learns w, the logarithm of the error at s (FLM, stage 1; 2312.02696)."""
-    expected = getattr(net, "expected", None)
+def uncertainty_weighted(net: Denoiser, error: Tensor, s: Times) -> Tensor:
+    """exp(-w) error + w, if the net learns w, the logarithm of the expected error at s (FLM, stage 1; 2312.02696)."""
+    expected = getattr(net, "log_expected_error", None)
     w = None if expected is None else expected(s)
     return error if w is None else torch.exp(-w)[:, None] * error + w[:, None]

@@ -1,129 +1,165 @@
-"""Distillation into a flow map: one student for steps of every length, which is told where each step ends."""
+"""Distillation into a flow map: one student for steps of every length, conditioned on where each step ends."""
 
 import torch
 from torch import Tensor
 
-from textflow.distill.base import Student, quiet
-from textflow.distill.flow_map import Spans, draw_spans
-from textflow.distill.row_losses import means, row_mean, row_nll
-from textflow.distill.targets.base import Guess, Target
+from textflow.codecs.base import Codec, encode_batch
+from textflow.distill.base import StudentObjective, mean_only
+from textflow.distill.flow_map import TimePairs, sample_time_pairs
+from textflow.distill.row_losses import combine_row_losses, row_mean, row_nll
+from textflow.distill.targets.base import DenoiserFn, Target
 from textflow.distill.targets.flow_map import SemiGroup
-from textflow.nets.base import Denoiser, Speaker
-from textflow.objectives.elf import Draws, ELFObjective
-from textflow.objectives.row_indices import Places, in_many, none, places
-from textflow.paths.base import Path
-from textflow.types import Batch, Given, Latents
+from textflow.nets.base import DecodingDenoiser, Denoiser
+from textflow.objectives.base import Objective
+from textflow.objectives.elf import ELFDraws, ELFObjective, decode_input
+from textflow.objectives.row_indices import RowIndices, is_distributed, no_rows, row_indices
+from textflow.paths.base import ProbPath
+from textflow.types import Batch, Conditioning, Latents
 
 
-class DistillFlow(Student):
-    """Rows of no length learn the teacher's guess, others what `target` says, decoding rows the tokens [ours].
+class FlowMapDistillation(StudentObjective):
+    """Diagonal rows (steps of length 0) regress the teacher's prediction, the others `target`, decoding rows the
+    tokens [ours].
 
     The targets are those of flow maps and mean flows; rows, guidance and decoding are ELF's. The self-condition is the
-    teacher's blind guess at the start of the step, and stands still along it.
+    teacher's blind prediction at the start of the step, and is constant along it.
 
     Args:
         target: SemiGroup, Eulerian, Lagrangian (without projection) or MeanFlow.
-        like: the objective that the teacher was trained with: its clock, guidance, decoding rows and coins.
-        instant: share of denoising rows of no length, in [0, 1].
-        whole: share of the others that go from 0 to 1, in [0, 1].
-        power: of its own error that a row's is divided by, in [0, 1] (MeanFlow, sec. 4); 0 is the plain square.
-        eps: added to the error there, > 0.
+        teacher_objective: objective that the teacher was trained for: its time schedule, guidance and rows.
+        diagonal_prob: fraction of denoising rows of length 0, in [0, 1].
+        full_interval_prob: fraction of the others that go from noise to text in one step, in [0, 1].
+        adaptive_weight_power: power of the row's error that the error is divided by, in [0, 1] (MeanFlow, sec. 4); 0
+            is the plain square.
+        eps: constant that is added to the divisor, > 0.
     """
 
     def __init__(
         self,
         target: Target | None = None,
-        like: ELFObjective | None = None,
-        instant: float = 0.5,
-        whole: float = 1 / 32,
-        power: float = 0.0,
+        teacher_objective: Objective | None = None,
+        diagonal_prob: float = 0.5,
+        full_interval_prob: float = 1 / 32,
+        adaptive_weight_power: float = 0.0,
         eps: float = 1e-3,
     ) -> None:
         super().__init__()
-        self.target, self.like = target or SemiGroup(), like or ELFObjective()
-        self.instant, self.whole, self.power, self.eps = instant, whole, power, eps
-        self.teacher = None
+        self.target, self.teacher_objective = target or SemiGroup(), teacher_objective or ELFObjective()
+        self.diagonal_prob, self.full_interval_prob = diagonal_prob, full_interval_prob
+        self.adaptive_weight_power, self.eps, self.teacher = adaptive_weight_power, eps, None
 
-    def forward(self, net: Denoiser, path: Path, x: Latents, batch: Batch) -> dict[str, Tensor]:
-        if not isinstance(net, Speaker) or getattr(net, "until", None) is None or net.head is not None:
+    def forward(self, net: Denoiser, codec: Codec, path: ProbPath, batch: Batch, step: int) -> dict[str, Tensor]:
+        two_time = getattr(net, "end_t_embed", None) is not None
+        if not isinstance(net, DecodingDenoiser) or not two_time or net.commitment_head is not None:
             raise ValueError(
-                f"DistillFlow trains a net with a decode mode that is told the end of a step, without a commitment "
-                f"head; {type(net).__name__} as given is none: use ELF with spans: true"
+                "FlowMapDistillation trains a net with a decode mode that is conditioned on the end of a step, "
+                f"without a commitment head; {type(net).__name__} as configured is not: use ELF with two_time: true"
             )
         if self.teacher is None:
-            raise ValueError("DistillFlow has no teacher: name its run, `textflow distill RECIPE --teacher RUN`")
-        draws = self.like.draw(x)
-        return self.loss(net, path, x, batch, draws, self.spans(x, draws))
+            raise ValueError(
+                "FlowMapDistillation has no teacher: name its run, `textflow distill RECIPE --teacher RUN`"
+            )
+        x = encode_batch(codec, batch)
+        draws = self.teacher_objective.sample_draws(x)
+        if not isinstance(draws, ELFDraws):
+            raise ValueError(
+                "FlowMapDistillation needs a teacher trained by ELFObjective; use the objective FlowMap for another"
+            )
+        return self.loss(net, path, x, batch, draws, self.sample_pairs(x, draws))
 
-    def spans(self, x: Latents, draws: Draws) -> Spans:
-        """Steps of rows. Where coins are stratified, as many denoising rows as the share makes, rounded up or down by a
-        coin of the host's, are instant, and no others: no step waits for a GPU.
-
-        Args:
-            x: latents of the shape wanted.
-            draws: of `like`.
-        """
-        if (counts := self.like.counts(len(x))) is None:  # nor is it known how many instant rows denoise
-            return draw_spans(x, self.clock, self.instant, self.whole)._replace(still=None)
-        few = len(x) - counts.decode
-        rows = places(~draws.decode, few)
-        still = int(self.instant * few + float(torch.rand((), device="cpu").numpy()))
-        drawn = draw_spans(x[:few], self.clock, self.instant, self.whole, still)
-        parts = drawn.s, drawn.u, drawn.eps, drawn.instant
-        s, u, eps, instant = (part.new_zeros(len(x), *part.shape[1:]).index_put((rows,), part) for part in parts)
-        return Spans(s, u, eps, instant, drawn.still)
-
-    def loss(self, net: Speaker, path: Path, x: Latents, batch: Batch, draws: Draws, spans: Spans) -> dict[str, Tensor]:
-        """The losses for given draws; rows weigh alike.
+    def sample_pairs(self, x: Latents, draws: ELFDraws) -> TimePairs:
+        """Start, end and noise of each row. With stratified rows the number of diagonal rows is drawn on the host (its
+        expectation, rounded up or down), so that no step waits for a GPU.
 
         Args:
-            net: the student, which is told the end of its step.
-            path: how x is noised.
-            x: clean latents.
-            batch: ids and mask behind x.
-            draws: of `like`; their t and eps are not used.
-            spans: start, end and noise of each row, as `spans` draws them.
+            x: latents whose shape is used [B, S, d].
+            draws: random numbers of the teacher's objective.
         """
-        counts, z = self.like.counts(len(x)), path.mix(x, spans.eps, spans.s)
-        rows = places(~draws.decode, counts and len(x) - counts.decode)
-        said = places(draws.decode, counts and counts.decode)
-        again = places(draws.again[rows], counts and counts.again)
-        some = Spans(spans.s[rows], spans.u[rows], spans.eps[rows], spans.instant[rows], spans.still)
-        off = self.off(net, path, z[rows], some, draws.w[rows], again)
-        square = row_mean(off.square().mean(-1), batch.mask[rows])
-        weight = (square.detach() + self.eps) ** -self.power if self.power else None
+        schedule, full = self.time_schedule, self.full_interval_prob
+        counts = self.teacher_objective.row_counts(len(x))
+        if counts is None:  # the number of diagonal denoising rows is unknown, too
+            return sample_time_pairs(x, schedule, self.diagonal_prob, full)._replace(num_diagonal=None)
+        count = len(x) - counts.decode
+        rows = row_indices(~draws.decode, count)
+        num_diagonal = int(self.diagonal_prob * count + float(torch.rand((), device="cpu").numpy()))
+        pairs = sample_time_pairs(x[:count], schedule, self.diagonal_prob, full, num_diagonal)
+        parts = pairs.s, pairs.u, pairs.eps, pairs.diagonal
+        s, u, eps, diagonal = (part.new_zeros(len(x), *part.shape[1:]).index_put((rows,), part) for part in parts)
+        return TimePairs(s, u, eps, diagonal, pairs.num_diagonal)
 
-        share = draws.share[said, :, None]
-        noisy = share * x[said] + (1 - share) * self.like.decode_scale * draws.decode_eps[said]
-        hidden = net.trunk(noisy, torch.ones_like(spans.s[said]), Given(w=draws.w[said]), draws.decode[said])
-        nll = row_nll(net.nll, hidden, batch.ids[said], batch.mask[said], counts is not None)
-        return means(square, weight, nll, draws.decode)
+    def loss(
+        self, net: DecodingDenoiser, path: ProbPath, x: Latents, batch: Batch, draws: ELFDraws, pairs: TimePairs
+    ) -> dict[str, Tensor]:
+        """The losses for given draws; rows have equal weights.
 
-    def off(self, net: Speaker, path: Path, z: Latents, spans: Spans, w: Tensor, again: Places) -> Latents:
-        """The student's guess less what it is to be, of denoising rows."""
-        assert self.teacher is not None
-        teacher, student, prev = quiet(self.teacher.module), quiet(net), torch.zeros_like(z)
-        with torch.no_grad():
-            prev[again] = teacher(z[again], spans.s[again], Given(w=w[again])).mean
-        found = torch.zeros_like(z)
-        still = places(spans.instant, spans.still)
-        for rows, ask in ((still, instants), (places(~spans.instant, len(z) - len(still)), self.strides)):
-            if len(rows) or in_many():
-                given, ends = Given(prev[rows], w[rows]), (spans.s[rows], spans.u[rows])
-                found = found.index_put((rows,), ask(teacher, student, path, z[rows], *ends, given))
-        return found
+        Args:
+            net: student, conditioned on the end of its step.
+            path: probability path that the latents follow.
+            x: clean latents [B, S, d].
+            batch: token ids and masks.
+            draws: random numbers of the teacher's objective; their t and eps are not used.
+            pairs: start, end and noise of each row, as `sample_pairs` draws them.
+        """
+        counts, z = self.teacher_objective.row_counts(len(x)), path.mix(x, pairs.eps, pairs.s)
+        rows = row_indices(~draws.decode, counts and len(x) - counts.decode)
+        decode_idx = row_indices(draws.decode, counts and counts.decode)
+        self_cond_pos = row_indices(draws.self_cond[rows], counts and counts.self_cond)
+        subset = TimePairs(pairs.s[rows], pairs.u[rows], pairs.eps[rows], pairs.diagonal[rows], pairs.num_diagonal)
+        error = self.error(net, path, z[rows], subset, draws.guidance[rows], self_cond_pos)
+        squared = row_mean(error.square().mean(-1), batch.mask[rows])
+        power = self.adaptive_weight_power
+        weight = (squared.detach() + self.eps) ** -power if power else None
 
-    def strides(
-        self, teacher: Guess, student: Guess, path: Path, z: Latents, s: Tensor, u: Tensor, given: Given
+        noisy = decode_input(x, draws, self.teacher_objective.decode_noise_scale)[decode_idx]
+        ones, cond = torch.ones_like(pairs.s[decode_idx]), Conditioning(guidance=draws.guidance[decode_idx])
+        hidden = net.forward_hidden(noisy, ones, cond, draws.decode[decode_idx])
+        nll = row_nll(net.decode_nll, hidden, batch.ids[decode_idx], batch.mask[decode_idx], counts is not None)
+        return combine_row_losses(squared, weight, nll, draws.decode)
+
+    def error(
+        self,
+        net: DecodingDenoiser,
+        path: ProbPath,
+        z: Latents,
+        pairs: TimePairs,
+        guidance: Tensor,
+        self_cond_rows: RowIndices,
     ) -> Latents:
-        """Errors of steps that have a length."""
-        lesson = self.target(teacher, student, path, z, self.target.times(s, u, self.clock), given, none(z))
-        guess = lesson.guess or student(z, s, given._replace(until=u))
-        return guess.mean - lesson.goal.detach()
+        """The student's prediction less its target, of denoising rows."""
+        assert self.teacher is not None
+        teacher, student, self_cond = mean_only(self.teacher.module), mean_only(net), torch.zeros_like(z)
+        with torch.no_grad():
+            cond = Conditioning(guidance=guidance[self_cond_rows])
+            self_cond[self_cond_rows] = teacher(z[self_cond_rows], pairs.s[self_cond_rows], cond).mean
+        errors = torch.zeros_like(z)
+        diagonal = row_indices(pairs.diagonal, pairs.num_diagonal)
+        others = row_indices(~pairs.diagonal, len(z) - len(diagonal))
+        for rows, error_of in ((diagonal, diagonal_error), (others, self.offdiagonal_error)):
+            if len(rows) or is_distributed():
+                cond, ends = Conditioning(self_cond[rows], guidance[rows]), (pairs.s[rows], pairs.u[rows])
+                errors = errors.index_put((rows,), error_of(teacher, student, path, z[rows], *ends, cond))
+        return errors
+
+    def offdiagonal_error(
+        self,
+        teacher: DenoiserFn,
+        student: DenoiserFn,
+        path: ProbPath,
+        z: Latents,
+        s: Tensor,
+        u: Tensor,
+        cond: Conditioning,
+    ) -> Latents:
+        """Errors of steps with a length, off the diagonal."""
+        output = self.target(teacher, student, path, z, self.target.times(s, u, self.time_schedule), cond, no_rows(z))
+        prediction = output.prediction or student(z, s, cond._replace(end_time=u))
+        return prediction.mean - output.x0_target.detach()
 
 
-def instants(teacher: Guess, student: Guess, path: Path, z: Latents, s: Tensor, u: Tensor, given: Given) -> Latents:
-    """Errors of rows of no length: the student is the teacher there."""
+def diagonal_error(
+    teacher: DenoiserFn, student: DenoiserFn, path: ProbPath, z: Latents, s: Tensor, u: Tensor, cond: Conditioning
+) -> Latents:
+    """Errors of rows of length 0, where the target is the teacher's prediction."""
     with torch.no_grad():
-        goal = teacher(z, s, given).mean
-    return student(z, s, given._replace(until=s)).mean - goal
+        x0_target = teacher(z, s, cond).mean
+    return student(z, s, cond._replace(end_time=s)).mean - x0_target

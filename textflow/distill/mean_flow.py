@@ -1,93 +1,108 @@
-"""Mean flows (2505.13447): a net for the mean velocity of every step, from the data alone or from a teacher."""
+"""Mean flows (2505.13447): a net for the mean velocity of every step, trained from the data or from a teacher."""
 
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from textflow.distill.flow_map import Spans
-from textflow.distill.targets.base import Data, Guess
+from textflow.codecs.base import Codec, encode_batch
+from textflow.distill.flow_map import TimePairs
+from textflow.distill.targets.base import DataTeacher, DenoiserFn
 from textflow.distill.targets.mean_flow import MeanFlow
 from textflow.layers.frozen import Frozen
 from textflow.nets.base import Denoiser
 from textflow.objectives.base import Objective
-from textflow.objectives.row_indices import none
-from textflow.paths.base import Path
-from textflow.schedules.base import Clock
+from textflow.objectives.row_indices import no_rows
+from textflow.paths.base import ProbPath
+from textflow.schedules.base import TimeSchedule
 from textflow.schedules.logit_normal import LogitNormal
-from textflow.types import Batch, Given, Latents, Rows, Times
+from textflow.types import Batch, Conditioning, Latents, RowMask, Times
 
 
 class MeanFlowObjective(Objective):
-    """The square of the mean velocity's error, summed over a row, over its own power (2505.13447, sec. 4).
+    """The squared error of the mean velocity, summed over a row and divided by a power of itself (2505.13447, sec. 4).
 
     Args:
-        start: law of one time (released code; turned round, t = 0 is noise).
-        end: law of the other.
-        length: share of rows whose step has a length, in [0, 1].
-        pair: `ordered` sorts the two times, then takes the length from some rows; `pushed` takes it first, then moves
-            an end that lies before its start to the start.
-        power: of the error that it is divided by, in [0, 1]; 0 is the plain square.
-        eps: added to the error there, > 0.
+        start_schedule: schedule of one time (released code, with t = 0 as noise).
+        end_schedule: schedule of the other time.
+        interval_prob: fraction of rows whose step has a length, in [0, 1].
+        pairing: `ordered` sorts the two times, then sets the length of some rows to 0; `pushed` sets it first, then
+            moves an end before its start to the start.
+        adaptive_weight_power: power of the error that the error is divided by, in [0, 1]; 0 is the plain square.
+        eps: constant that is added to the divisor, > 0.
     """
 
     teacher: Frozen | None
 
     def __init__(
         self,
-        start: Clock | None = None,
-        end: Clock | None = None,
-        length: float = 0.75,
-        pair: Literal["ordered", "pushed"] = "ordered",
-        power: float = 0.75,
+        start_schedule: TimeSchedule | None = None,
+        end_schedule: TimeSchedule | None = None,
+        interval_prob: float = 0.75,
+        pairing: Literal["ordered", "pushed"] = "ordered",
+        adaptive_weight_power: float = 0.75,
         eps: float = 1e-3,
     ) -> None:
         super().__init__()
-        self.start, self.end = start or LogitNormal(0.6, 1.6), end or LogitNormal(4.0, 1.6)
-        self.length, self.pair, self.power, self.eps = length, pair, power, eps
+        self.start_schedule, self.end_schedule = (
+            start_schedule or LogitNormal(0.6, 1.6),
+            end_schedule or LogitNormal(4.0, 1.6),
+        )
+        self.interval_prob, self.pairing, self.adaptive_weight_power, self.eps = (
+            interval_prob,
+            pairing,
+            adaptive_weight_power,
+            eps,
+        )
         self.target = MeanFlow()
-        self.teacher = None  # the data teach
+        self.teacher = None  # None: the data are the teacher
 
-    def learn_from(self, objective: Objective, teacher: Denoiser) -> None:
-        """Take a teacher, in place of the data.
+    def set_teacher(self, objective: Objective, teacher: Denoiser) -> None:
+        """Use a teacher in place of the data.
 
         Args:
-            objective: that it was trained for; any.
-            teacher: trained on the same latents and path.
+            objective: objective that the teacher was trained for; any.
+            teacher: denoiser that was trained on the same latents and path.
         """
         self.teacher = Frozen(teacher)
 
-    def forward(self, net: Denoiser, path: Path, x: Latents, batch: Batch) -> dict[str, Tensor]:
-        return self.loss(net, path, x, batch, self.draw(x))
+    @property
+    def time_schedule(self) -> TimeSchedule:  # type: ignore[override]
+        """Schedule of the start times."""
+        return self.start_schedule
 
-    def draw(self, x: Latents) -> Spans:
-        """The random numbers of one step, for latents of x's shape."""
-        instant = torch.rand(len(x), device=x.device) >= self.length
-        one, other = (clock.draw(len(x), device=x.device) for clock in (self.start, self.end))
-        return Spans(*self.span(one, other, instant), torch.randn_like(x), instant)
+    def forward(self, net: Denoiser, codec: Codec, path: ProbPath, batch: Batch, step: int) -> dict[str, Tensor]:
+        x = encode_batch(codec, batch)
+        return self.loss(net, path, x, batch, self.sample_pairs(x))
 
-    def span(self, s: Times, u: Times, instant: Rows) -> tuple[Times, Times]:
-        """Start and end of each row, from a pair of times."""
-        if self.pair == "ordered":
+    def sample_pairs(self, x: Latents) -> TimePairs:
+        """Random numbers of one step, for latents of x's shape."""
+        diagonal = torch.rand(len(x), device=x.device) >= self.interval_prob
+        one, other = (law.sample(len(x), device=x.device) for law in (self.start_schedule, self.end_schedule))
+        return TimePairs(*self.pair_times(one, other, diagonal), torch.randn_like(x), diagonal)
+
+    def pair_times(self, s: Times, u: Times, diagonal: RowMask) -> tuple[Times, Times]:
+        """Start and end of each row's step, from a pair of times."""
+        if self.pairing == "ordered":
             s, u = torch.minimum(s, u), torch.maximum(s, u)
-        u = torch.where(instant, s, u)
+        u = torch.where(diagonal, s, u)
         return s, torch.maximum(s, u)
 
-    def loss(self, net: Denoiser, path: Path, x: Latents, batch: Batch, spans: Spans) -> dict[str, Tensor]:
-        """The losses for given draws. The pass that differentiates carries the gradient, too.
+    def loss(self, net: Denoiser, path: ProbPath, x: Latents, batch: Batch, pairs: TimePairs) -> dict[str, Tensor]:
+        """The losses for given draws; the forward-mode pass also carries the gradient.
 
         Args:
-            net: is told the end of its step.
-            path: how x is noised.
-            x: clean latents.
-            batch: ids and mask behind x.
-            spans: the draws.
+            net: student, conditioned on the end of its step.
+            path: probability path that the latents follow.
+            x: clean latents [B, S, d].
+            batch: token ids and masks behind x.
+            pairs: random numbers of this step.
         """
-        s, z = spans.s, path.mix(x, spans.eps, spans.s)
-        teacher: Guess = Data(x) if self.teacher is None else self.teacher
-        lesson = self.target(teacher, net, path, z, torch.stack([s, spans.u], 1), Given(), none(z))
-        assert lesson.guess is not None
-        off = path.velocity(z, lesson.guess.mean, s) - path.velocity(z, lesson.goal, s)
-        square = ((off**2).sum(-1) * batch.mask).sum(1)
-        weight = (square.detach() + self.eps) ** self.power
-        return {"loss": (square / weight).mean(), "square": square.detach().mean()}
+        s, z = pairs.s, path.mix(x, pairs.eps, pairs.s)
+        teacher: DenoiserFn = DataTeacher(x) if self.teacher is None else self.teacher
+        output = self.target(teacher, net, path, z, torch.stack([s, pairs.u], 1), Conditioning(), no_rows(z))
+        assert output.prediction is not None
+        error = path.velocity(z, output.prediction.mean, s) - path.velocity(z, output.x0_target, s)
+        square = ((error**2).sum(-1) * batch.mask).sum(1)
+        weight = (square.detach() + self.eps) ** self.adaptive_weight_power
+        return {"loss": (square / weight).mean(), "velocity_mse": square.detach().mean()}

@@ -1,4 +1,4 @@
-"""Distillation: a student learns to do in one step what its teacher does in many."""
+"""Step distillation: one step of a student is trained towards many steps of its teacher."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -7,140 +7,164 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from textflow.distill.base import Student, quiet
-from textflow.distill.committing_teacher import Choosing
-from textflow.distill.row_losses import means as means
-from textflow.distill.row_losses import row_mean as row_mean
-from textflow.distill.row_losses import row_nll, with_head
-from textflow.distill.targets.base import Guess, Lesson, Target, Walk
+from textflow.codecs.base import Codec, encode_batch
+from textflow.distill.base import StudentObjective, mean_only
+from textflow.distill.committing_teacher import CommittingTeacher
+from textflow.distill.row_losses import add_row_head_loss, combine_row_losses, row_mean, row_nll
+from textflow.distill.targets.base import DenoiserFn, Target, TargetOutput, TimeGrid
 from textflow.escapes.base import Gate
 from textflow.layers.frozen import Frozen
-from textflow.nets.base import Denoiser, Speaker
-from textflow.objectives.elf import Draws, ELFObjective
-from textflow.objectives.row_indices import Places, places
-from textflow.paths.base import Path
-from textflow.types import Batch, Choice, Given, Ids, Latents, Times, keep, pick
+from textflow.nets.base import DecodingDenoiser, Denoiser
+from textflow.objectives.base import Draws, Objective
+from textflow.objectives.elf import ELFDraws, ELFObjective, decode_input
+from textflow.objectives.row_indices import RowIndices, row_indices
+from textflow.paths.base import ProbPath
+from textflow.types import Batch, Conditioning, Ids, Latents, PositionMask, Times
 
 
-class Distill(Student):
-    """Denoising rows regress a target, decoding rows the tokens; rows weigh alike (ELF, released code).
+class StepDistillation(StudentObjective):
+    """Denoising rows regress a target, decoding rows the tokens, with equal weights of rows (ELF, released code). If
+    the teacher's objective has no decoding rows, all rows denoise.
 
     Args:
-        target: what the student's clean guess is to be.
-        steps: of the student; a step is 1 / steps long.
-        like: the objective that the teacher was trained with: its clock, guidance, decoding rows and coins.
-        precision: of the teacher's passes: the `same` as the student's, or `bf16`, which changes the target [ours].
-        renew: whether the student of one round teaches the next (2202.00512), which changes the target; or all learn
-            from the first teacher (ELF).
-        choose: gate of the positions where the teacher's guesses become their likeliest tokens, which changes the
-            target to one that has chosen [ours]; default: none.
-        fair: how much a teacher that chooses holds back the tokens that a text favours everywhere, in [0, 1), as the
-            escape Fair does [ours].
+        target: target of the student's clean prediction.
+        steps: sampling steps of the student; a step is 1 / steps long.
+        teacher_objective: objective that the teacher was trained for: its time schedule, guidance and rows.
+        teacher_precision: precision of the teacher's passes: `same` as the student's, or `bf16`, which changes the
+            target [ours].
+        update_teacher: whether the student of one round is the teacher of the next (2202.00512), which changes the
+            target; otherwise all rounds use the first teacher (ELF).
+        commit_gate: positions where the teacher's predictions become their likeliest tokens, which changes the target
+            to one that has committed [ours]; default: none.
+        logit_adjustment: tau of the logit adjustment of a teacher that commits, in [0, 1), as in the escape
+            LogitAdjustment [ours].
     """
 
-    average: Frozen | None
+    ema_net: Frozen | None
     embed: Callable[[Ids], Latents] | None
 
     def __init__(
         self,
         target: Target,
         steps: int = 16,
-        like: ELFObjective | None = None,
-        precision: Literal["same", "bf16"] = "same",
-        renew: bool = False,
-        choose: Gate | None = None,
-        fair: float = 0.0,
+        teacher_objective: Objective | None = None,
+        teacher_precision: Literal["same", "bf16"] = "same",
+        update_teacher: bool = False,
+        commit_gate: Gate | None = None,
+        logit_adjustment: float = 0.0,
     ) -> None:
         super().__init__()
         if steps < 1:
             raise ValueError(f"a student of {steps} steps: it needs at least 1")
-        if not 0 <= fair < 1 or (fair and choose is None):
-            raise ValueError(f"fair is {fair}: it needs to be in [0, 1), and above 0 a gate `choose` such as All")
-        self.target, self.steps, self.precision, self.renew = target, steps, precision, renew
-        self.like, self.choose, self.fair = like or ELFObjective(), choose, fair
+        if not 0 <= logit_adjustment < 1 or (logit_adjustment and commit_gate is None):
+            raise ValueError(
+                f"logit_adjustment is {logit_adjustment}: it needs to be in [0, 1), and above 0 a commit_gate such as "
+                "Everywhere"
+            )
+        self.target, self.steps, self.teacher_objective = target, steps, teacher_objective or ELFObjective()
+        self.teacher_precision, self.update_teacher = teacher_precision, update_teacher
+        self.commit_gate, self.logit_adjustment = commit_gate, logit_adjustment
         self.teacher = None
-        self.average = None  # of the student, where a target shall ask that rather than the student itself
-        self.embed = None  # tokens -> clean latents, for a teacher that chooses
+        self.ema_net = None  # moving average of the student, for targets that evaluate it
+        self.embed = None  # token ids -> clean latents, for a teacher that commits
 
-    def forward(self, net: Denoiser, path: Path, x: Latents, batch: Batch) -> dict[str, Tensor]:
-        if not isinstance(net, Speaker):
-            raise ValueError(f"Distill trains a net with a decode mode (such as ELF); {type(net).__name__} has none")
+    def forward(self, net: Denoiser, codec: Codec, path: ProbPath, batch: Batch, step: int) -> dict[str, Tensor]:
         if self.teacher is None:
-            raise ValueError("Distill has no teacher: name its run, `textflow distill RECIPE --teacher RUN`")
-        draws = self.like.draw(x)
-        return self.loss(net, path, x, batch, draws, self.walk(draws.t), batch.fixed)
+            raise ValueError("StepDistillation has no teacher: name its run, `textflow distill RECIPE --teacher RUN`")
+        x = encode_batch(codec, batch)
+        draws = self.teacher_objective.sample_draws(x)
+        if isinstance(draws, ELFDraws) and not isinstance(net, DecodingDenoiser):
+            raise ValueError(
+                "StepDistillation of this teacher trains a net with a decode mode (such as ELF); "
+                f"{type(net).__name__} has none"
+            )
+        return self.loss(net, path, x, batch, draws, self.step_times(draws.t), batch.prompt_mask)
 
-    def walk(self, t: Times) -> Walk:
-        """The times of a step that starts at t (1 - 1 / steps), and of what its teacher does on the way."""
+    def step_times(self, t: Times) -> TimeGrid:
+        """The times of a step that starts at t (1 - 1 / steps), and of the teacher's substeps within it."""
         s = t * max(1 - 1 / self.steps, 1e-6)
-        return self.target.times(s, s + 1 / self.steps, self.clock)
+        return self.target.times(s, s + 1 / self.steps, self.time_schedule)
 
     def loss(
         self,
-        net: Speaker,
-        path: Path,
+        net: Denoiser,
+        path: ProbPath,
         x: Latents,
         batch: Batch,
-        draws: Draws,
-        times: Walk,
-        fixed: Choice | None = None,
+        draws: Draws | ELFDraws,
+        times: TimeGrid,
+        prompt_mask: PositionMask | None = None,
     ) -> dict[str, Tensor]:
-        """The losses for given draws. The teacher sees denoising rows alone, and its blind guess is the first one of
-        the rows that do not see it; the student makes one pass, with logits for valid tokens of decoding rows.
+        """The losses for given draws. The teacher evaluates denoising rows alone, and its blind prediction is the first
+        one of rows without self-conditioning; the student makes one pass, with logits for valid decoding tokens.
 
         Args:
-            net: the student.
-            path: how x is noised.
-            x: clean latents.
-            batch: ids and mask behind x.
-            draws: of `like`; their t is not used.
-            times: of each row's walk.
-            fixed: True where a prompt stands: it is clean in z and in the self-condition, and not in the loss.
+            net: student.
+            path: probability path that the latents follow.
+            x: clean latents [B, S, d].
+            batch: token ids and masks.
+            draws: random numbers of the teacher's objective; their t is not used.
+            times: times of each row's step.
+            prompt_mask: True on a prompt [B, S], which is clean in z and in the self-condition, and not in the loss.
         """
-        s, rows, counts = times[:, 0], ~draws.decode, self.like.counts(len(x))
-        said, whole = places(draws.decode, counts and counts.decode), counts is not None
-        told = places(rows, counts and len(x) - counts.decode)
-        given = Given(w=draws.w, clean=None if fixed is None else x, fixed=fixed)
-        valid = batch.mask if fixed is None else batch.mask & ~fixed
-        z = keep(path.mix(x, draws.eps, s), given)
-        again = places(draws.again[told], counts and counts.again)
-        lesson = self.lesson(net, path, z[told], times[told], pick(given, told), again)
-
-        prev = keep(torch.zeros_like(x), given)
-        if lesson.prev is not None:
-            prev[told] = lesson.prev
-        part = draws.share[..., None]
-        noisy = part * x + (1 - part) * self.like.decode_scale * draws.decode_eps
-        hidden = net.trunk(
-            torch.where(rows[:, None, None], z, noisy),
-            torch.where(rows, s, 1.0),
-            given._replace(prev=prev),
-            draws.decode,
+        no_row = x.new_zeros(len(x), dtype=torch.bool)
+        decode = draws.decode if isinstance(draws, ELFDraws) else no_row
+        use_self_cond = no_row if draws.self_cond is None else draws.self_cond
+        s, denoise, counts = times[:, 0], ~decode, self.teacher_objective.row_counts(len(x))
+        decode_idx = row_indices(decode, counts and counts.decode)
+        denoise_idx = row_indices(denoise, counts and len(x) - counts.decode)
+        self_cond_pos = row_indices(use_self_cond[denoise_idx], counts and counts.self_cond)
+        cond = Conditioning(guidance=draws.guidance, prompt=None if prompt_mask is None else x, prompt_mask=prompt_mask)
+        valid = batch.mask if prompt_mask is None else batch.mask & ~prompt_mask
+        z = cond.restore_prompt(path.mix(x, draws.eps, s))
+        output = self.target_output(
+            net, path, z[denoise_idx], times[denoise_idx], cond.rows(denoise_idx), self_cond_pos
         )
-        square = row_mean(((net.mean(hidden[told]) - lesson.goal) ** 2).mean(-1), valid[told])
-        nll = row_nll(net.nll, hidden[said], batch.ids[said], valid[said], whole)
-        losses = means(square, lesson.weight, nll, draws.decode)
-        if net.head is None:
+        self_cond = cond.restore_prompt(torch.zeros_like(x))
+        if output.self_cond is not None:
+            self_cond[denoise_idx] = output.self_cond
+        cond = cond._replace(self_cond=self_cond)
+        if not isinstance(draws, ELFDraws) or not isinstance(net, DecodingDenoiser):
+            squared = row_mean(((net(z, s, cond).mean - output.x0_target) ** 2).mean(-1), valid)
+            return combine_row_losses(squared, output.weight, squared.new_zeros(()), decode)
+        noisy = decode_input(x, draws, self.teacher_objective.decode_noise_scale)
+        z_in, t_in = torch.where(denoise[:, None, None], z, noisy), torch.where(denoise, s, 1.0)
+        hidden = net.forward_hidden(z_in, t_in, cond, decode)
+        error = net.predict_x0(hidden[denoise_idx]) - output.x0_target
+        squared = row_mean((error**2).mean(-1), valid[denoise_idx])
+        fixed_shape = counts is not None
+        nll = row_nll(net.decode_nll, hidden[decode_idx], batch.ids[decode_idx], valid[decode_idx], fixed_shape)
+        losses = combine_row_losses(squared, output.weight, nll, decode)
+        if net.commitment_head is None:
             return losses
-        nll = row_nll(net.token_nll, hidden[told], batch.ids[told], valid[told], whole)
-        return with_head(losses, nll, self.like, rows)
+        nll = row_nll(net.commitment_nll, hidden[denoise_idx], batch.ids[denoise_idx], valid[denoise_idx], fixed_shape)
+        return add_row_head_loss(losses, nll, self.teacher_objective.head_loss_weight, denoise)
 
-    def lesson(self, net: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Places) -> Lesson:
-        """What the student is to answer at z."""
+    def target_output(
+        self,
+        net: DenoiserFn,
+        path: ProbPath,
+        z: Latents,
+        times: TimeGrid,
+        cond: Conditioning,
+        self_cond_rows: RowIndices,
+    ) -> TargetOutput:
+        """Target of the student at z."""
         assert self.teacher is not None
         with torch.no_grad(), self._precision(z):
-            student = net if self.average is None else self.average.module
-            return self.target(self.guide(path), quiet(student), path, z, times, given, again)
+            student = net if self.ema_net is None else self.ema_net.module
+            return self.target(self.teacher_denoiser(path), mean_only(student), path, z, times, cond, self_cond_rows)
 
-    def guide(self, path: Path) -> Guess:
-        """The teacher as the target asks it."""
+    def teacher_denoiser(self, path: ProbPath) -> DenoiserFn:
+        """The teacher as the target evaluates it."""
         assert self.teacher is not None
         net = self.teacher.module
-        if self.choose is None:
-            return quiet(net)
-        if not isinstance(net, Speaker) or self.embed is None:
-            raise ValueError("Distill(choose) needs a teacher that reads tokens and a codec that embeds them")
-        return Choosing(net, self.choose, self.embed, path, self.like.decode_scale, self.fair)
+        if self.commit_gate is None:
+            return mean_only(net)
+        if not isinstance(net, DecodingDenoiser) or self.embed is None:
+            raise ValueError("commit_gate needs a teacher that decodes tokens (ELF) and a codec that embeds them")
+        scale = self.teacher_objective.decode_noise_scale
+        return CommittingTeacher(net, self.commit_gate, self.embed, path, scale, self.logit_adjustment)
 
     def _precision(self, z: Tensor) -> AbstractContextManager[object]:
-        return torch.autocast(z.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+        return torch.autocast(z.device.type, torch.bfloat16) if self.teacher_precision == "bf16" else nullcontext()

@@ -1,14 +1,14 @@
-"""Escapes: from a belief to a choice before the final readout."""
+"""Escapes: commit a belief to tokens before the final readout."""
 
 from textflow.escapes.base import Escape as Escape
 from textflow.escapes.base import Gate as Gate
 from textflow.escapes.commit import Commit as Commit
-from textflow.escapes.logit_adjustment import Fair as Fair
-from textflow.escapes.gates import All as All
-from textflow.escapes.gates import Confident as Confident
-from textflow.escapes.gates import Margin as Margin
-from textflow.escapes.gates import Schedule as Schedule
-from textflow.escapes.gates import Top as Top
-from textflow.escapes.gates import Tube as Tube
+from textflow.escapes.logit_adjustment import LogitAdjustment as LogitAdjustment
+from textflow.escapes.gates import Everywhere as Everywhere
+from textflow.escapes.gates import HighConfidence as HighConfidence
+from textflow.escapes.gates import MarginGate as MarginGate
+from textflow.escapes.gates import ConfidenceSchedule as ConfidenceSchedule
+from textflow.escapes.gates import TopFraction as TopFraction
+from textflow.escapes.gates import LowConfidence as LowConfidence
 from textflow.escapes.sharpen import Sharpen as Sharpen
-from textflow.escapes.none import Soft as Soft
+from textflow.escapes.none import NoEscape as NoEscape

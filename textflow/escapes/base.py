@@ -1,4 +1,4 @@
-"""Escape: a way out of the smooth map, from a belief to a choice."""
+"""Escape: a discrete decision inside the smooth sampling map."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -6,42 +6,43 @@ from collections.abc import Callable
 from torch import nn
 
 from textflow.noise import Noise
-from textflow.types import Choice, Ids, Latents, Logits, Posterior
+from textflow.types import Ids, Latents, Logits, PositionMask, Posterior
 
 
 class Escape(nn.Module, ABC):
-    """Changes the belief that carries z: before the final readout, some tokens are chosen and embedded again."""
+    """A change of the belief that carries z: before the final readout, some positions commit to tokens, which are
+    embedded again."""
 
     @abstractmethod
     def forward(
         self,
         belief: Posterior,
         t: float,
-        tokens: Callable[[], Logits],
+        token_logits: Callable[[], Logits],
         embed: Callable[[Ids], Latents],
         noise: Noise,
     ) -> Posterior:
         """
         Args:
-            belief: of the denoiser at z_t.
+            belief: posterior of the denoiser at z_t.
             t: time of the belief.
-            tokens: logits of p(token | z_t); may cost a network pass, so it is asked only where it is used.
-            embed: tokens -> clean latents.
-            noise: the samples' own streams, for sampled choices.
+            token_logits: makes the logits of p(token | z_t) [B, L, V]; call it only if needed, it may cost a pass.
+            embed: token ids -> clean latents.
+            noise: random streams, one a sample, for sampled choices.
 
         Returns:
-            the belief with the latents of chosen tokens in its mean, and `chosen`.
+            belief with the latents of committed tokens in its mean, and their ids in `committed`.
         """
 
 
 class Gate(nn.Module, ABC):
-    """Where a choice is made."""
+    """The positions where an escape commits."""
 
     @abstractmethod
-    def forward(self, logits: Logits, mean: Latents, t: float) -> Choice:
+    def forward(self, logits: Logits, mean: Latents, t: float) -> PositionMask:
         """
         Args:
-            logits: of p(token | z_t).
-            mean: E[x | z_t].
-            t: time.
+            logits: logits of p(token | z_t) [B, L, V].
+            mean: E[x | z_t] [B, S, d].
+            t: time of the belief, in [0, 1].
         """

@@ -6,24 +6,24 @@ from typing import Literal
 import torch
 
 from textflow.escapes.base import Escape, Gate
-from textflow.escapes.gates import All
+from textflow.escapes.gates import Everywhere
 from textflow.noise import Noise
 from textflow.types import Ids, Latents, Logits, Posterior
 
 
 class Commit(Escape):
-    """mean <- embed(y) where the gate says so, y chosen by p(token | z_t) [ours]; nothing at t = 0: z tells nothing.
+    """mean <- embed(y) at the gate's positions, y from p(token | z_t) [ours]; unchanged at t = 0 (pure noise).
 
-    All of y is embedded, since a codec may read tokens in context, and only chosen positions are taken.
+    All of y is embedded, since a codec may encode tokens in context; only gated positions are replaced.
 
     Args:
-        choice: `mode` takes the likeliest token: all positions follow the shared z; `sample` draws each on its own.
-        gate: where; elsewhere the mean stays.
-        temperature: of sampled choices, above 0; the gate does not see it.
+        choice: `mode` takes the likeliest token of each position; `sample` draws each position independently.
+        gate: positions that commit; elsewhere the mean stays.
+        temperature: temperature of sampled choices, above 0; it does not affect the gate.
     """
 
     def __init__(
-        self, choice: Literal["mode", "sample"] = "mode", gate: Gate = All(), temperature: float = 1.0
+        self, choice: Literal["mode", "sample"] = "mode", gate: Gate = Everywhere(), temperature: float = 1.0
     ) -> None:
         super().__init__()
         if temperature <= 0:
@@ -34,27 +34,28 @@ class Commit(Escape):
         self,
         belief: Posterior,
         t: float,
-        tokens: Callable[[], Logits],
+        token_logits: Callable[[], Logits],
         embed: Callable[[Ids], Latents],
         noise: Noise,
     ) -> Posterior:
         if t <= 0:
             return belief
-        logits = tokens()
-        y = self.choose(logits, noise)
+        logits = token_logits()
+        y = self.choose_ids(logits, noise)
         x = embed(y).to(belief.mean)
         if x.shape != belief.mean.shape or y.shape != x.shape[:2]:
             raise ValueError(
                 f"Commit needs a latent a token, but {y.shape[1]} tokens have latents {tuple(x.shape[1:])} and the "
-                f"belief {tuple(belief.mean.shape[1:])}; use the escape Soft"
+                f"belief {tuple(belief.mean.shape[1:])}; use the escape NoEscape"
             )
-        chosen = self.gate(logits, belief.mean, t)
+        committed = self.gate(logits, belief.mean, t)
         return belief._replace(
-            mean=torch.where(chosen[..., None], x, belief.mean), chosen=torch.where(chosen, y, torch.full_like(y, -1))
+            mean=torch.where(committed[..., None], x, belief.mean),
+            committed=torch.where(committed, y, torch.full_like(y, -1)),
         )
 
-    def choose(self, logits: Logits, noise: Noise) -> Ids:
-        """A token for every position: the streams are used alike whatever the gate says. Sampled by Gumbel's rule,
+    def choose_ids(self, logits: Logits, noise: Noise) -> Ids:
+        """A token for every position, so that the random streams do not depend on the gate. Sampled by Gumbel's rule,
         argmax(logits / temperature - log(-log uniform)), in float64."""
         if self.choice == "mode":
             return logits.argmax(-1)

@@ -1,6 +1,6 @@
-"""Gates: where a choice is made, by how sure the token posterior is at each position.
+"""Gates: the positions where an escape commits, by the confidence of the token posterior.
 
-A model without one has only distances (from its mean to the nearest boundary of the readout): no gate here takes them.
+A model without a token posterior has only distances from its mean to the readout's boundaries; no gate here uses them.
 """
 
 from typing import Literal
@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from textflow.escapes.base import Gate
-from textflow.types import Choice, Latents, Logits
+from textflow.types import Latents, Logits, PositionMask
 
 
 def confidence(logits: Logits) -> Float[Tensor, "B L"]:
@@ -19,28 +19,28 @@ def confidence(logits: Logits) -> Float[Tensor, "B L"]:
     return (logits.amax(-1) - logits.logsumexp(-1)).exp()
 
 
-def surest(logits: Logits, share: float) -> Choice:
-    """True on this share of each row's positions, the most confident ones; of equals the first."""
+def most_confident(logits: Logits, share: float) -> PositionMask:
+    """True on this fraction of each row's positions, the most confident ones; ties go to the first."""
     order = confidence(logits).argsort(stable=True, descending=True)
     return order.argsort(-1) < round(share * logits.shape[1])
 
 
 def checked(name: str, share: float) -> float:
-    """A share or a probability."""
+    """A fraction or probability, checked to be in [0, 1]."""
     if not 0 <= share <= 1:
         raise ValueError(f"{name} = {share}: the gate needs a number in [0, 1]")
     return share
 
 
-class All(Gate):
-    """Everywhere."""
+class Everywhere(Gate):
+    """All positions."""
 
-    def forward(self, logits: Logits, mean: Latents, t: float) -> Choice:
+    def forward(self, logits: Logits, mean: Latents, t: float) -> PositionMask:
         return torch.ones(mean.shape[:2], dtype=torch.bool, device=mean.device)
 
 
-class Tube(Gate):
-    """Where max p < theta: in the tube around the boundaries between tokens, where the readout is unsure [ours].
+class LowConfidence(Gate):
+    """Positions with max p < theta: the tube around the boundaries between tokens [ours].
 
     Args:
         theta: probability of the top token, in [0, 1]; 1 is nearly everywhere.
@@ -50,12 +50,12 @@ class Tube(Gate):
         super().__init__()
         self.theta = checked("theta", theta)
 
-    def forward(self, logits: Logits, mean: Latents, t: float) -> Choice:
+    def forward(self, logits: Logits, mean: Latents, t: float) -> PositionMask:
         return confidence(logits) < self.theta
 
 
-class Confident(Gate):
-    """Where max p >= theta: what is nearly sure is settled, the rest stays soft.
+class HighConfidence(Gate):
+    """Positions with max p >= theta; the others keep the posterior mean.
 
     Args:
         theta: probability of the top token, in [0, 1]; 0 is everywhere.
@@ -65,54 +65,54 @@ class Confident(Gate):
         super().__init__()
         self.theta = checked("theta", theta)
 
-    def forward(self, logits: Logits, mean: Latents, t: float) -> Choice:
+    def forward(self, logits: Logits, mean: Latents, t: float) -> PositionMask:
         return confidence(logits) >= self.theta
 
 
-class Margin(Gate):
-    """Where the top token's lead over the second, log p1 - log p2, is on one side of a threshold.
+class MarginGate(Gate):
+    """Positions whose margin log p1 - log p2 between the two likeliest tokens is on one side of a threshold.
 
     Args:
-        lead: the threshold, nats (the same number in logits and in log-probabilities).
-        side: `above` (at least the lead) chooses what is sure, `below` what is not.
+        margin: threshold in nats.
+        side: `above` takes margins of at least the threshold (confident positions), `below` the others.
     """
 
-    def __init__(self, lead: float = 1.0, side: Literal["above", "below"] = "above") -> None:
+    def __init__(self, margin: float = 1.0, side: Literal["above", "below"] = "above") -> None:
         super().__init__()
-        self.lead, self.side = lead, side
+        self.margin, self.side = margin, side
 
-    def forward(self, logits: Logits, mean: Latents, t: float) -> Choice:
+    def forward(self, logits: Logits, mean: Latents, t: float) -> PositionMask:
         first, second = logits.topk(2).values.double().unbind(-1)
-        return (first - second >= self.lead) == (self.side == "above")
+        return (first - second >= self.margin) == (self.side == "above")
 
 
-class Top(Gate):
+class TopFraction(Gate):
     """The most confident positions of each row.
 
     Args:
-        share: of the positions, in [0, 1].
+        fraction: fraction of the positions, in [0, 1].
     """
 
-    def __init__(self, share: float = 0.5) -> None:
+    def __init__(self, fraction: float = 0.5) -> None:
         super().__init__()
-        self.share = checked("share", share)
+        self.fraction = checked("fraction", fraction)
 
-    def forward(self, logits: Logits, mean: Latents, t: float) -> Choice:
-        return surest(logits, self.share)
+    def forward(self, logits: Logits, mean: Latents, t: float) -> PositionMask:
+        return most_confident(logits, self.fraction)
 
 
-class Schedule(Gate):
-    """The most confident positions, a share that moves evenly with time, as masked diffusion unmasks (MaskGIT,
-    2202.04200, with confidence); a choice is made anew each time.
+class ConfidenceSchedule(Gate):
+    """The most confident positions, a fraction that is linear in time, as masked diffusion unmasks (MaskGIT,
+    2202.04200, with confidence); positions are selected again at each step.
 
     Args:
-        start: share at t = 0, in [0, 1].
-        end: share at t = 1, in [0, 1].
+        start: fraction of the positions at t = 0, in [0, 1].
+        end: fraction of the positions at t = 1, in [0, 1].
     """
 
     def __init__(self, start: float = 0.0, end: float = 1.0) -> None:
         super().__init__()
         self.start, self.end = checked("start", start), checked("end", end)
 
-    def forward(self, logits: Logits, mean: Latents, t: float) -> Choice:
-        return surest(logits, (1 - t) * self.start + t * self.end)
+    def forward(self, logits: Logits, mean: Latents, t: float) -> PositionMask:
+        return most_confident(logits, (1 - t) * self.start + t * self.end)

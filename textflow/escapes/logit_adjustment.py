@@ -1,4 +1,4 @@
-"""Fairness: the tokens that a row's beliefs favour are held back a little."""
+"""Logit adjustment (Menon et al., 2007.07314): tokens that are likely all over a row lose weight."""
 
 from collections.abc import Callable
 
@@ -10,41 +10,41 @@ from textflow.noise import Noise
 from textflow.types import Ids, Latents, Logits, Posterior
 
 
-class Fair(Escape):
-    """`escape` by log p(v | z_t) - strength log(mean over the row's positions of p(v | z_t)) [ours].
+class LogitAdjustment(Escape):
+    """An escape with the logits log p(v | z_t) - tau log(mean over the row's positions of p(v | z_t)) [ours].
 
-    The likeliest token is too often a frequent one, so texts of likeliest tokens lose entropy; this gives it back.
-    Other rows are not looked at: a text does not depend on its batch.
+    The likeliest token is too often a frequent one, so texts of likeliest tokens lose entropy; the adjustment restores
+    it. The prior is computed per row, so a text does not depend on its batch.
 
     Args:
-        escape: that chooses; its gate sees the changed logits.
-        strength: in [0, 1); 0 is the escape alone, at most about .3 keeps the choice good.
+        escape: escape that receives the adjusted logits, as does its gate.
+        tau: strength of the adjustment, in [0, 1); 0 is the escape alone, above about .3 quality falls.
     """
 
-    def __init__(self, escape: Escape = Commit(), strength: float = 0.2) -> None:
+    def __init__(self, escape: Escape = Commit(), tau: float = 0.2) -> None:
         super().__init__()
-        if not 0 <= strength < 1:
-            raise ValueError(f"strength = {strength}: Fair needs one in [0, 1); 0 is the escape alone")
-        self.escape, self.strength = escape, strength
+        if not 0 <= tau < 1:
+            raise ValueError(f"tau = {tau}: LogitAdjustment needs one in [0, 1); 0 is the escape alone")
+        self.escape, self.tau = escape, tau
 
     def forward(
         self,
         belief: Posterior,
         t: float,
-        tokens: Callable[[], Logits],
+        token_logits: Callable[[], Logits],
         embed: Callable[[Ids], Latents],
         noise: Noise,
     ) -> Posterior:
-        return self.escape(belief, t, lambda: fair(tokens(), self.strength), embed, noise)
+        return self.escape(belief, t, lambda: adjust_logits(token_logits(), self.tau), embed, noise)
 
 
-def fair(logits: Logits, strength: float) -> Logits:
-    """log p(v) - strength log(mean of p(v) over the positions), but for a constant; in log space, since a token may be
+def adjust_logits(logits: Logits, tau: float) -> Logits:
+    """log p(v) - tau log(mean of p(v) over the positions), up to a constant; in log space, since a token may be
     unlikely everywhere.
 
     Args:
-        logits: of rows.
-        strength: in [0, 1).
+        logits: token logits [B, L, V].
+        tau: strength of the adjustment, in [0, 1).
     """
-    spoken = nn.functional.log_softmax(logits, dim=-1)
-    return spoken - strength * spoken.logsumexp(1, keepdim=True)
+    log_p = nn.functional.log_softmax(logits, dim=-1)
+    return log_p - tau * log_p.logsumexp(1, keepdim=True)

@@ -7,14 +7,14 @@ from textflow.noise import Noise
 from textflow.types import Ids, Latents, Logits, Posterior
 
 
-class Soft(Escape):
-    """The posterior mean carries z; nothing is chosen before the final readout."""
+class NoEscape(Escape):
+    """The posterior mean carries z; no position commits before the final readout."""
 
     def forward(
         self,
         belief: Posterior,
         t: float,
-        tokens: Callable[[], Logits],
+        token_logits: Callable[[], Logits],
         embed: Callable[[Ids], Latents],
         noise: Noise,
     ) -> Posterior:

@@ -1,4 +1,4 @@
-"""Sharpening: between the mean of all tokens and the likeliest one."""
+"""Sharpening: an interpolation between the posterior mean and the mode commit."""
 
 from collections.abc import Callable
 
@@ -10,38 +10,41 @@ from textflow.types import Ids, Latents, Logits, Posterior
 
 
 class Sharpen(Escape):
-    """mean <- sum_v w_v embed(v), w ~ p(token | z_t)^power over the likeliest tokens; nothing at t = 0 [ours].
+    """mean <- sum_v w_v embed(v), w ~ p(token | z_t)^inverse_temperature over the likeliest tokens; unchanged at t = 0
+    [ours].
 
-    Power 1 is nearly the mean, power infinity the mode commit. No token is chosen: unsure positions stay between codes.
+    inverse_temperature 1 is nearly the mean, infinity the mode commit. No position commits to a token.
 
     Args:
-        power: > 0.
-        top: likeliest tokens, >= 1; each is embedded, so a codec that reads in context encodes as many texts.
+        inverse_temperature: exponent of the token probabilities, > 0.
+        top_k: number of likeliest tokens, >= 1; a contextual codec encodes that many texts.
     """
 
-    def __init__(self, power: float = 4.0, top: int = 8) -> None:
+    def __init__(self, inverse_temperature: float = 4.0, top_k: int = 8) -> None:
         super().__init__()
-        if power <= 0 or top < 1:
-            raise ValueError(f"Sharpen got power {power} and top {top}; it needs a power above 0 and at least 1 token")
-        self.power, self.top = power, top
+        if inverse_temperature <= 0 or top_k < 1:
+            raise ValueError(
+                f"Sharpen got inverse_temperature {inverse_temperature} and top_k {top_k}; it needs both above 0"
+            )
+        self.inverse_temperature, self.top_k = inverse_temperature, top_k
 
     def forward(
         self,
         belief: Posterior,
         t: float,
-        tokens: Callable[[], Logits],
+        token_logits: Callable[[], Logits],
         embed: Callable[[Ids], Latents],
         noise: Noise,
     ) -> Posterior:
         if t <= 0:
             return belief
-        logits = tokens()
-        best, ids = logits.topk(min(self.top, logits.shape[-1]), dim=-1)
-        weight = (self.power * best.double()).softmax(-1).to(belief.mean)
+        logits = token_logits()
+        best, ids = logits.topk(min(self.top_k, logits.shape[-1]), dim=-1)
+        weight = (self.inverse_temperature * best.double()).softmax(-1).to(belief.mean)
         codes = torch.stack([embed(ids[..., rank]).to(belief.mean) for rank in range(ids.shape[-1])], -1)
         if codes.shape[:-1] != belief.mean.shape:
             raise ValueError(
                 f"Sharpen needs a latent a token, but tokens have latents {tuple(codes.shape[1:-1])} and the belief "
-                f"{tuple(belief.mean.shape[1:])}; use the escape Soft"
+                f"{tuple(belief.mean.shape[1:])}; use the escape NoEscape"
             )
         return belief._replace(mean=(codes * weight[..., None, :]).sum(-1))

@@ -1,4 +1,4 @@
-"""Frozen: what is used but not trained, averaged or saved (an encoder from the Hub, a teacher)."""
+"""Frozen: a module that is used but not trained, averaged or saved (an encoder from the Hub, a teacher)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,10 +7,10 @@ from torch import nn
 
 
 class Frozen(nn.Module):
-    """Holds a module out of sight of optimizers, averages and checkpoints; it follows its owner from device to device.
+    """A wrapper that excludes a module from optimizers, averages and checkpoints; it moves to its owner's device.
 
     Args:
-        module: put in eval mode, without gradients.
+        module: module to freeze; it is put in eval mode, without gradients.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -19,7 +19,7 @@ class Frozen(nn.Module):
 
     @property
     def module(self) -> nn.Module:
-        """What is held."""
+        """The wrapped module."""
         return self._held[0]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:

@@ -1,6 +1,6 @@
-"""Operations that keep less for the way back than torch's own, at the same values: memory is what limits a batch.
+"""Operations that save less for the backward pass than torch's own, with equal values, so that larger batches fit.
 
-Each has forward-mode derivatives too, which mean flows and the stiffness of a sampler need.
+Each has forward-mode derivatives too, for mean flows and the stiffness of a sampler.
 """
 
 from typing import Any
@@ -14,20 +14,20 @@ from torch.autograd import Function
 from textflow.layers.kernels import Kernels, cuda, fused_norm
 
 
-class Norm(nn.RMSNorm):
-    """RMSNorm that keeps its input and one number a row."""
+class RMSNorm(nn.RMSNorm):
+    """RMSNorm that saves only its input and one number a row for the backward pass."""
 
     kernels: Kernels = "torch"
 
     def forward(self, x: Tensor) -> Tensor:
         if self.kernels == "liger" and cuda(x):
             return fused_norm(x, self.weight, self.eps or 0.0)
-        if not x.is_cpu or torch.compiler.is_compiling():  # a fused kernel, of one type, keeps as little
+        if not x.is_cpu or torch.compiler.is_compiling():  # a fused kernel of one dtype saves as little
             return F.rms_norm(x.to(self.weight.dtype), self.normalized_shape, self.weight, self.eps)
-        return _Norm.apply(x, self.weight, self.eps)[0]  # type: ignore[no-untyped-call]
+        return _RMSNorm.apply(x, self.weight, self.eps)[0]  # type: ignore[no-untyped-call]
 
 
-class _Norm(Function):
+class _RMSNorm(Function):
     """x r w, r = (mean x^2 + eps)^(-1/2)."""
 
     @staticmethod
@@ -61,8 +61,8 @@ class _Norm(Function):
         return out if dweight is None else out + unit * dweight, None
 
 
-class _Gated(Function):
-    """(silu(a) b) W^T + bias of (a, b) side by side; the product is computed again on the way back."""
+class _SwiGLUOut(Function):
+    """(silu(a) b) W^T + bias of the concatenated (a, b); the product is recomputed in the backward pass."""
 
     @staticmethod
     def forward(ab: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -99,23 +99,23 @@ class _Gated(Function):
         return out if dbias is None else out + dbias
 
 
-def gated(ab: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def swiglu_out(ab: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """(silu(a) b) W^T + bias.
 
     Args:
-        ab: a and b side by side [..., 2 h].
-        weight: [width, h].
-        bias: [width].
+        ab: a and b, concatenated [..., 2 h].
+        weight: weight of the output layer [width, h].
+        bias: bias of the output layer [width].
     """
     kind = ab.dtype
-    if torch.compiler.is_compiling():  # which decides by itself what to compute again
+    if torch.compiler.is_compiling():  # the compiler decides what to recompute
         a, b = ab.chunk(2, -1)
         return F.linear(F.silu(a) * b, weight.to(kind), bias.to(kind))
-    return _Gated.apply(ab, weight.to(kind), bias.to(kind))  # type: ignore[no-untyped-call]
+    return _SwiGLUOut.apply(ab, weight.to(kind), bias.to(kind))  # type: ignore[no-untyped-call]
 
 
 class _LinearNLL(Function):
-    """Cross-entropy of a linear layer whose gradient is taken chunk by chunk on the way forward."""
+    """Cross-entropy of a linear layer whose gradient is computed in chunks during the forward pass."""
 
     @staticmethod
     def forward(
@@ -126,40 +126,40 @@ class _LinearNLL(Function):
         for i in range(0, len(h), rows):
             part, at = h[i : i + rows], ids[i : i + rows, None]
             logits = torch.addmm(bias, part, weight.T)
-            level = logits.logsumexp(-1, keepdim=True)
+            lse = logits.logsumexp(-1, keepdim=True)
             counts = None if each is None else each[i : i + rows, None]
-            total += weighed(level - logits.gather(1, at), counts).sum()
+            total += weighted(lse - logits.gather(1, at), counts).sum()
             if train:
-                slope = logits.sub_(level).exp_().scatter_add_(1, at, -torch.ones_like(level))  # softmax - one-hot
-                grads[0][i : i + rows] = weighed(slope @ weight, counts)  # few numbers a row, as against slope
-                grads[1].addmm_(slope.T, weighed(part, counts))
+                slope = logits.sub_(lse).exp_().scatter_add_(1, at, -torch.ones_like(lse))  # softmax - one-hot
+                grads[0][i : i + rows] = weighted(slope @ weight, counts)  # d numbers a row, slope has V
+                grads[1].addmm_(slope.T, weighted(part, counts))
                 grads[2].add_(slope.sum(0) if counts is None else slope.T @ counts[:, 0])
         ctx.grads = grads
         return total
 
     @staticmethod
     def backward(ctx: Any, *outer: Any) -> Any:
-        grads, ctx.grads = ctx.grads, None  # scaled in place: no second copy of a vocabulary's gradient
+        grads, ctx.grads = ctx.grads, None  # scaled in place, without a second copy of [V, d]
         return *(grad.mul_(outer[0]) for grad in grads), None, None, None, None
 
 
-def weighed(values: Tensor, counts: Tensor | None) -> Tensor:
-    """Rows [n, k] times how much each counts [n, 1]."""
-    return values if counts is None else values * counts
+def weighted(values: Tensor, weights: Tensor | None) -> Tensor:
+    """values [n, k] times the rows' weights [n, 1]; None is 1."""
+    return values if weights is None else values * weights
 
 
 def linear_nll(
-    h: Tensor, weight: Tensor, bias: Tensor, ids: Tensor, budget: int = 2**22, each: Tensor | None = None
+    h: Tensor, weight: Tensor, bias: Tensor, ids: Tensor, budget: int = 2**22, weights: Tensor | None = None
 ) -> Float[Tensor, ""]:
     """Sum of -log softmax(h W^T + b)[ids] with at most `budget` logits in memory at once.
 
     Args:
         h: features [n, d].
-        weight: [V, d].
-        bias: [V].
-        ids: [n].
-        budget: number of logits of a chunk.
-        each: how much a row counts [n]; default: 1.
+        weight: weight of the linear layer [V, d].
+        bias: bias of the linear layer [V].
+        ids: target token ids [n].
+        budget: most logits in a chunk.
+        weights: weight of each row in the sum [n]; default: 1.
     """
     rows = max(budget // len(weight), 1)
-    return _LinearNLL.apply(h, weight, bias, ids, each, rows, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
+    return _LinearNLL.apply(h, weight, bias, ids, weights, rows, torch.is_grad_enabled())  # type: ignore[no-untyped-call]

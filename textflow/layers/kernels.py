@@ -1,4 +1,4 @@
-"""Two ways to be faster on a GPU, each on request only: CUDA graphs, and kernels of liger-kernel."""
+"""Optional GPU acceleration: CUDA graphs and the kernels of liger-kernel."""
 
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -13,21 +13,21 @@ from torch.library import custom_op
 
 Kernels = Literal["torch", "liger"]
 
-SHAPES = {True: 4, False: 16}  # of the passes of a net that trains, or does not: each waits for the compiler
+SHAPES = {True: 4, False: 16}  # most shapes in training and in evaluation: each is compiled
 
 
 def cuda(x: Tensor) -> bool:
-    """Whether x lies on a GPU."""
+    """True if x is on a GPU."""
     return x.is_cuda
 
 
 def on_gpu(x: Tensor, option: str, instead: str) -> bool:
-    """Whether a pass runs on a GPU; False where it is only counted, by fake tensors.
+    """True if a pass runs on a GPU; False for fake tensors, which only count operations.
 
     Args:
-        x: its input.
-        option: that needs a GPU.
-        instead: the option for a CPU.
+        x: input of the pass.
+        option: option that needs a GPU, for the error.
+        instead: option for a CPU, for the error.
     """
     if isinstance(x, FakeTensor):
         return False
@@ -37,12 +37,12 @@ def on_gpu(x: Tensor, option: str, instead: str) -> bool:
 
 
 class Graphs:
-    """A net's blocks as CUDA graphs, one a shape and one for its way back (torch.compile, mode reduce-overhead).
+    """A net's blocks as CUDA graphs, one a shape for forward and backward each (torch.compile, mode reduce-overhead).
 
-    A graph writes to the same addresses each time, and torch lets a new pass overwrite what an earlier one gave unless
-    that still waits for its way back. So states are copied as they leave (ELF's first guess is told to its second
-    pass), and gradients before they are kept (they are added up over micro-batches). No pass is marked as the first of
-    a step: a mark would also give up what waits for its way back.
+    A graph writes to fixed addresses, and torch lets a new pass overwrite the output of an earlier one unless its
+    backward pass is pending. So outputs are copied (ELF's first prediction is an input of its second pass), and so are
+    gradients (they are accumulated over micro-batches). No pass is marked as the first of a step: a mark would also
+    free outputs whose backward pass is pending.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Graphs:
 
 
 def through(blocks: nn.ModuleList, x: Tensor, turn: Tensor) -> Tensor:
-    """One block after another."""
+    """The output of all blocks in sequence."""
     for block in blocks:
         x = block(x, turn)
     return x
@@ -68,14 +68,14 @@ def through(blocks: nn.ModuleList, x: Tensor, turn: Tensor) -> Tensor:
 
 @cache
 def recorded() -> Callable[..., Tensor]:
-    """`through`, compiled and recorded for every shape, with and without a way back."""
+    """`through`, compiled and recorded for every shape, with and without a backward pass."""
     limits: Any = torch._dynamo.config
-    limits.recompile_limit = max(limits.recompile_limit, 8 * SHAPES[False])  # past it torch would go on uncompiled
+    limits.recompile_limit = max(limits.recompile_limit, 8 * SHAPES[False])  # past the limit torch runs uncompiled
     return torch.compile(through, mode="reduce-overhead", dynamic=False, fullgraph=True)
 
 
 def keep_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Each parameter's gradient is copied out of the memory of a graph, which the next way back overwrites."""
+    """Copy each parameter's gradient out of the graph's memory, which the next backward pass overwrites."""
     for p in parameters:
         if p.requires_grad and not hasattr(p, "keeps_gradient"):
             p.register_hook(torch.clone)  # type: ignore[no-untyped-call]
@@ -83,28 +83,28 @@ def keep_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def refuse_shapes(shapes: set[torch.Size], most: int) -> None:
-    """Many shapes are a sign that they are left to chance."""
+    """Raise an error if there are too many shapes, which are probably random."""
     if len(shapes) > most:
         raise ValueError(
-            f"compiled: graphs records each shape apart, and the blocks met {len(shapes)}, such as "
-            f"{' and '.join(str(list(shape)) for shape in sorted(shapes)[-2:])}; fix them (ELFObjective's coins: "
-            "stratified, batches of one size) or use compiled: true"
+            f"compile_blocks: graphs records each shape separately, and the blocks met {len(shapes)}, such as "
+            f"{' and '.join(str(list(shape)) for shape in sorted(shapes)[-2:])}; fix them (ELFObjective's "
+            "row_assignment: stratified, batches of one size) or use compile_blocks: true"
         )
 
 
 def refuse_shards(blocks: nn.Module) -> None:
-    """Parameters that are gathered for each pass have no lasting address."""
+    """Raise an error for sharded parameters, which have no fixed address."""
     from torch.distributed.tensor import DTensor
 
     if any(isinstance(p, DTensor) or hasattr(p, "ds_id") for p in blocks.parameters()):
         raise ValueError(
-            "compiled: graphs needs weights that stay where they are, but FSDP and ZeRO-3 gather them for each pass; "
-            "use compiled: true, recipes/on/ddp.yaml or recipes/on/zero2.yaml"
+            "compile_blocks: graphs needs weights at fixed addresses, but FSDP and ZeRO-3 gather them for each "
+            "pass; use compile_blocks: true, recipes/strategy/ddp.yaml or recipes/strategy/zero2.yaml"
         )
 
 
 def refuse_missing() -> None:
-    """liger-kernel must be there, and with it Triton."""
+    """Raise an error if liger-kernel or Triton is not installed."""
     try:
         import_module("liger_kernel.ops.rms_norm")
         import_module("liger_kernel.ops.swiglu")
@@ -119,26 +119,26 @@ def fused_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x w (mean x^2 + eps)^(-1/2) in the weight's precision, by one kernel; no forward-mode derivatives.
 
     Args:
-        x: [..., width].
-        weight: [width].
-        eps: > 0.
+        x: input [..., width].
+        weight: scale [width].
+        eps: constant under the root, > 0.
     """
     wide = x.to(weight.dtype, memory_format=torch.contiguous_format).contiguous()  # one copy at most
     return _norm(wide, weight, eps)[0]
 
 
-def fused_gated(ab: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """As `lean.gated`, its product by one kernel, also when it is computed again; no forward-mode derivatives.
+def fused_swiglu_out(ab: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """`functional.swiglu_out` with a fused product, recomputed in the backward pass; no forward-mode derivatives.
 
     Args:
-        ab: a and b side by side [..., 2 h].
-        weight: [width, h].
-        bias: [width].
+        ab: a and b, concatenated [..., 2 h].
+        weight: weight of the output layer [width, h].
+        bias: bias of the output layer [width].
     """
     return _gated(ab.contiguous(), weight.to(ab.dtype), bias.to(ab.dtype))
 
 
-# As operators of their own the kernels are the same inside torch.compile, which does not look into them.
+# As custom operators the kernels are opaque to torch.compile, so they run unchanged inside it.
 @custom_op("textflow::norm", mutates_args=())
 def _norm(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     from liger_kernel.ops.rms_norm import rms_norm_forward

@@ -1,4 +1,4 @@
-"""Layers of the transformers: attention with rotary positions, SwiGLU, the block, scalar embeddings, the vocabulary."""
+"""Layers of the transformers: attention with rotary positions, SwiGLU, the block, scalar embeddings, the LM head."""
 
 import math
 
@@ -7,18 +7,18 @@ import torch.nn.functional as F
 from jaxtyping import Complex, Float, Int
 from torch import Tensor, nn
 
-from textflow.layers.functional import Norm, gated, linear_nll
-from textflow.layers.kernels import Kernels, cuda, fused_gated
+from textflow.layers.functional import RMSNorm, linear_nll, swiglu_out
+from textflow.layers.kernels import Kernels, cuda, fused_swiglu_out
 
 
-def rotary(length: int, width: int, like: Tensor, theta: float = 1e4) -> Complex[Tensor, "length half"]:
+def rope(length: int, width: int, like: Tensor, theta: float = 1e4) -> Complex[Tensor, "length half"]:
     """Rotation of each position and pair of coordinates (RoPE), as unit complex numbers [length, width / 2].
 
     Args:
         length: number of positions.
-        width: of a head.
-        like: its device and precision.
-        theta: slowest wavelength over 2 pi.
+        width: width of a head.
+        like: tensor whose device and precision are used.
+        theta: base of the frequencies, the slowest wavelength over 2 pi.
     """
     real = torch.float64 if like.dtype == torch.float64 else torch.float32
     speed = theta ** (-torch.arange(0, width, 2, device=like.device, dtype=real) / width)
@@ -26,43 +26,43 @@ def rotary(length: int, width: int, like: Tensor, theta: float = 1e4) -> Complex
     return torch.polar(torch.ones_like(angle), angle)
 
 
-def rotate(x: Tensor, turn: Tensor) -> Tensor:
-    """Rotate the pairs (0, 1), (2, 3) ... of the last axis; positions before the last len(turn) stay as they are.
+def apply_rope_interleaved(x: Tensor, freqs: Tensor) -> Tensor:
+    """Rotate the pairs (0, 1), (2, 3) ... of the last axis; positions before the last len(freqs) are unchanged.
 
     Args:
-        x: [..., S, w].
-        turn: unit complex numbers [length, w / 2], or their real and imaginary parts (compilers know no complex ones).
+        x: queries or keys [..., S, w].
+        freqs: unit complex numbers [length, w / 2], or their real and imaginary parts (for compilers).
     """
-    free = x.shape[-2] - len(turn)
-    if not turn.is_complex():
-        cos, sin = turn.unbind(-1)
-        a, b = x[..., free:, 0::2].to(turn.dtype), x[..., free:, 1::2].to(turn.dtype)
-        turned = torch.stack([a * cos - b * sin, b * cos + a * sin], -1).flatten(-2)
-        return torch.cat([x[..., :free, :], turned.to(x.dtype)], -2)
-    pairs = torch.view_as_complex(x[..., free:, :].to(turn.real.dtype).unflatten(-1, (turn.shape[-1], 2)))  # type: ignore[no-untyped-call]
-    return torch.cat([x[..., :free, :], torch.view_as_real(pairs * turn).flatten(-2).to(x.dtype)], -2)
+    free = x.shape[-2] - len(freqs)
+    if not freqs.is_complex():
+        cos, sin = freqs.unbind(-1)
+        a, b = x[..., free:, 0::2].to(freqs.dtype), x[..., free:, 1::2].to(freqs.dtype)
+        rotated = torch.stack([a * cos - b * sin, b * cos + a * sin], -1).flatten(-2)
+        return torch.cat([x[..., :free, :], rotated.to(x.dtype)], -2)
+    pairs = torch.view_as_complex(x[..., free:, :].to(freqs.real.dtype).unflatten(-1, (freqs.shape[-1], 2)))  # type: ignore[no-untyped-call]
+    return torch.cat([x[..., :free, :], torch.view_as_real(pairs * freqs).flatten(-2).to(x.dtype)], -2)
 
 
 class Attention(nn.Module):
-    """Bidirectional attention; queries and keys are RMS-normalised a head and then rotated."""
+    """Bidirectional attention; queries and keys are RMS-normalised per head and then rotated."""
 
     def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
         if not 0 <= dropout < 1:
-            raise ValueError(f"dropout is {dropout}; needs a share in [0, 1)")
+            raise ValueError(f"dropout is {dropout}; needs a rate in [0, 1)")
         if width % heads or width // heads % 2:
             raise ValueError(f"width {width} and {heads} heads: each head needs an even whole number of channels")
         self.heads, self.dropout = heads, dropout
         self.qkv = nn.Linear(width, 3 * width)
-        self.q_norm = Norm(width // heads, eps=1e-6)
-        self.k_norm = Norm(width // heads, eps=1e-6)
+        self.q_norm = RMSNorm(width // heads, eps=1e-6)
+        self.k_norm = RMSNorm(width // heads, eps=1e-6)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, turn: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, freqs: Tensor, mask: Tensor | None = None) -> Tensor:
         q, k, v = (
             self.qkv(x).view(*x.shape[:2], 3, self.heads, self.q_norm.weight.numel()).permute(2, 0, 3, 1, 4)
         )  # 3 of [B, h, N, w / h]
-        q, k = rotate(self.q_norm(q), turn), rotate(self.k_norm(k), turn)
+        q, k = apply_rope_interleaved(self.q_norm(q), freqs), apply_rope_interleaved(self.k_norm(k), freqs)
         kind = torch.float32 if x.is_cpu and v.dtype == torch.bfloat16 else v.dtype  # a CPU's bf16 kernel is slower
         with torch.autocast(x.device.type, enabled=False):
             x = F.scaled_dot_product_attention(
@@ -83,42 +83,42 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         ab = self.w12(x)
-        last = fused_gated if self.kernels == "liger" and cuda(ab) else gated
+        last = fused_swiglu_out if self.kernels == "liger" and cuda(ab) else swiglu_out
         return last(ab, self.w3.weight, self.w3.bias)
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """x + attention(norm x), then x + SwiGLU(norm x)."""
 
     def __init__(self, width: int, heads: int, hidden: int | None = None, dropout: float = 0.0) -> None:
         super().__init__()
-        self.norm1, self.norm2 = Norm(width, eps=1e-6), Norm(width, eps=1e-6)
+        self.norm1, self.norm2 = RMSNorm(width, eps=1e-6), RMSNorm(width, eps=1e-6)
         self.attn = Attention(width, heads, dropout)
         self.mlp = SwiGLU(width, hidden or int(4 * width * 2 / 3))
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, turn: Tensor, mask: Tensor | None = None) -> Tensor:
-        x = x + self.drop(self.attn(self.norm1(x), turn, mask))
+    def forward(self, x: Tensor, freqs: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = x + self.drop(self.attn(self.norm1(x), freqs, mask))
         return x + self.drop(self.mlp(self.norm2(x)))
 
 
-class Scalar(nn.Module):
-    """A number as a few tokens: learned tokens + MLP(its 256 sinusoids, cosines first)."""
+class ScalarTokens(nn.Module):
+    """A scalar as a few tokens: learned tokens + MLP(sinusoids of the scalar, cosines first)."""
 
-    def __init__(self, width: int, tokens: int, waves: int = 256) -> None:
+    def __init__(self, width: int, tokens: int, num_frequencies: int = 256) -> None:
         super().__init__()
-        self.waves = waves
+        self.num_frequencies = num_frequencies
         self.tokens = nn.Parameter(torch.zeros(1, tokens, width))
-        self.mlp = nn.Sequential(nn.Linear(waves, width), nn.SiLU(), nn.Linear(width, width))
+        self.mlp = nn.Sequential(nn.Linear(num_frequencies, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, value: Float[Tensor, " B"]) -> Float[Tensor, "B tokens width"]:
-        half = self.waves // 2
+        half = self.num_frequencies // 2
         speed = torch.exp(-math.log(1e4) * torch.arange(half, device=value.device, dtype=value.dtype) / half)
         angle = value[:, None] * speed
         return self.tokens + self.mlp(torch.cat([angle.cos(), angle.sin()], -1))[:, None]
 
 
-class Vocabulary(nn.Module):
+class LMHead(nn.Module):
     """Logits = W2 gelu(W1 h + b1) + b2, width -> dim -> vocab."""
 
     def __init__(self, width: int, dim: int, vocab: int) -> None:
@@ -129,12 +129,12 @@ class Vocabulary(nn.Module):
         return self.up(self._features(hidden))
 
     def nll(
-        self, hidden: Float[Tensor, "n width"], ids: Int[Tensor, " n"], each: Float[Tensor, " n"] | None = None
+        self, hidden: Float[Tensor, "n width"], ids: Int[Tensor, " n"], weights: Float[Tensor, " n"] | None = None
     ) -> Float[Tensor, ""]:
-        """Sum of -log p(ids), each times how much it counts, in chunks of rows."""
-        return linear_nll(self._features(hidden), self.up.weight, self.up.bias, ids, each=each)
+        """Weighted sum of -log p(ids), in chunks of rows."""
+        return linear_nll(self._features(hidden), self.up.weight, self.up.bias, ids, weights=weights)
 
-    def tokens(self, hidden: Float[Tensor, "... width"], budget: int = 2**22) -> Int[Tensor, "..."]:
+    def argmax(self, hidden: Float[Tensor, "... width"], budget: int = 2**22) -> Int[Tensor, "..."]:
         """The likeliest tokens, with at most `budget` logits in memory at once."""
         flat = hidden.reshape(-1, hidden.shape[-1])
         parts = flat.split(max(budget // self.up.out_features, 1))  # type: ignore[no-untyped-call]

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 Samples = Sequence[Sequence[int]]
-HUMAN_REPETITION = 0.0192  # seq-rep-4 of human text: a sample at or below it is `clean`
+HUMAN_REPETITION = 0.0192  # seq-rep-4 of human text: a sample at or below it counts in human_repetition_share
 
 
 def ngrams(ids: Sequence[int], n: int) -> list[tuple[int, ...]]:
-    """All n-grams of one sample in order; none if it is shorter than n."""
+    """All n-grams of one sample in order; empty if it is shorter than n."""
     return list(zip(*(ids[i:] for i in range(n)), strict=False))
 
 
@@ -27,17 +27,17 @@ def mean_repetition(samples: Samples, n: int = 4) -> float:
     return sum(sequence_repetition(ids, n) for ids in samples) / max(len(samples), 1)
 
 
-def clean_share(samples: Samples, bar: float = HUMAN_REPETITION) -> float:
-    """Share of samples whose seq-rep-4 is at most the human bar.
+def share_below_human_repetition(samples: Samples, threshold: float = HUMAN_REPETITION) -> float:
+    """Share of samples whose seq-rep-4 is at most that of human text.
 
     Args:
         samples: token ids, one sequence a sample.
-        bar: share of repeated 4-grams, 0 to 1.
+        threshold: share of repeated 4-grams, 0 to 1.
     """
-    return sum(sequence_repetition(ids) <= bar for ids in samples) / max(len(samples), 1)
+    return sum(sequence_repetition(ids) <= threshold for ids in samples) / max(len(samples), 1)
 
 
-def distinct(samples: Samples, n: int) -> float:
+def distinct_n(samples: Samples, n: int) -> float:
     """distinct-n = different n-grams / n-grams over all samples together; 0 without any."""
     grams = [gram for ids in samples for gram in ngrams(ids, n)]
     return len(set(grams)) / max(len(grams), 1)

@@ -1,4 +1,4 @@
-"""Unigram entropy of a sample in nats: low when a text says the same few words, whatever its perplexity."""
+"""Unigram entropy of a sample in nats: low when a text repeats a few words, even at a low perplexity."""
 
 from collections.abc import Sequence
 

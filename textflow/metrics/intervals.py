@@ -1,4 +1,4 @@
-"""How far a number can be trusted: bootstrap over samples, jackknife for counts of different things, t over seeds."""
+"""Confidence intervals: bootstrap over samples, jackknife for distinct counts, Student's t over seeds."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,107 +8,109 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
-Counts: TypeAlias = Float[Tensor, "R n"]  # how often each of n samples is in each of R resamples
-Measure: TypeAlias = Callable[[Tensor], Tensor]  # Counts -> its value in each resample [R]
+ResampleCounts: TypeAlias = Float[Tensor, "R n"]  # how often each of n samples is in each of R resamples
+Statistic: TypeAlias = Callable[[Tensor], Tensor]  # ResampleCounts -> its value in each resample [R]
 
 
 class Interval(NamedTuple):
-    """A number and where it lies with the stated confidence; low and high are None where it cannot be said."""
+    """A value and its confidence interval; low and high are None where it cannot be computed."""
 
     value: float
     low: float | None = None
     high: float | None = None
 
 
-def ratio(top: Num[Tensor, " n"], below: Num[Tensor, " n"]) -> Measure:
-    """sum top / sum below over a resample; 0 where the sum below is 0.
+def ratio(numerator: Num[Tensor, " n"], denominator: Num[Tensor, " n"]) -> Statistic:
+    """sum numerator / sum denominator over a resample; 0 where the denominator is 0.
 
     Args:
-        top: of each sample.
-        below: of each sample, >= 0.
+        numerator: numerator of each sample.
+        denominator: denominator of each sample, >= 0.
     """
 
-    def measure(counts: Counts) -> Float[Tensor, " R"]:
-        down = counts @ below.double()
-        return torch.where(down > 0, counts @ top.double() / down.clamp_min(1e-300), 0.0)
+    def measure(counts: ResampleCounts) -> Float[Tensor, " R"]:
+        total = counts @ denominator.double()
+        return torch.where(total > 0, counts @ numerator.double() / total.clamp_min(1e-300), 0.0)
 
     return measure
 
 
-def bootstrap(measure: Measure, n: int, level: float = 0.95, draws: int = 1000, seed: int = 0) -> Interval:
-    """Percentile interval of a measure over samples drawn anew, with replacement (Efron).
+def bootstrap(statistic: Statistic, n: int, level: float = 0.95, num_resamples: int = 1000, seed: int = 0) -> Interval:
+    """Percentile interval of a statistic over samples drawn with replacement (Efron).
 
     Args:
-        measure: of samples taken so and so often.
+        statistic: maps the counts of each sample in each resample to values.
         n: number of samples, at least 1.
         level: confidence, in (0, 1).
-        draws: number of resamples.
-        seed: of the resamples.
+        num_resamples: number of resamples.
+        seed: random seed of the resamples.
     """
-    value = float(measure(torch.ones(1, n, dtype=torch.float64)))
+    value = float(statistic(torch.ones(1, n, dtype=torch.float64)))
     if n < 2:
         return Interval(value)
     stream = torch.Generator().manual_seed(seed)
-    picked = torch.randint(n, (draws, n), generator=stream)
-    counts = torch.zeros(draws, n, dtype=torch.float64).scatter_add_(1, picked, torch.ones(draws, n).double())
+    picked = torch.randint(n, (num_resamples, n), generator=stream)
+    counts = torch.zeros(num_resamples, n, dtype=torch.float64).scatter_add_(
+        1, picked, torch.ones(num_resamples, n).double()
+    )
     edges = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
-    low, high = measure(counts).quantile(edges).tolist()
+    low, high = statistic(counts).quantile(edges).tolist()
     return Interval(value, low, high)
 
 
-def jackknife(value: float, without: Float[Tensor, " n"], level: float = 0.95) -> Interval:
-    """value +- t sqrt((n - 1) / n sum (without_i - mean)^2), for a number that a repeated sample would change.
+def jackknife(value: float, leave_one_out: Float[Tensor, " n"], level: float = 0.95) -> Interval:
+    """value +- t sqrt((n - 1) / n sum (leave_one_out_i - mean)^2), for a statistic that repeated samples would bias.
 
     Args:
-        value: over all samples.
-        without: the same without each one of them.
+        value: value over all samples.
+        leave_one_out: value without sample i, for each i.
         level: confidence, in (0, 1).
     """
-    n = len(without)
+    n = len(leave_one_out)
     if n < 2:
         return Interval(value)
-    spread = float(((without - without.mean()) ** 2).sum() * (n - 1) / n) ** 0.5
-    half = student(level, n - 1) * spread
+    spread = float(((leave_one_out - leave_one_out.mean()) ** 2).sum() * (n - 1) / n) ** 0.5
+    half = student_t_quantile(level, n - 1) * spread
     return Interval(value, value - half, value + half)
 
 
-def over_seeds(values: Sequence[float], level: float = 0.95) -> Interval:
+def mean_over_seeds(values: Sequence[float], level: float = 0.95) -> Interval:
     """Mean over independent runs +- t s / sqrt(k).
 
     Args:
-        values: the number of each seed, at least 1.
+        values: value of each seed; at least one.
         level: confidence, in (0, 1).
     """
     if not values:
-        raise ValueError("an interval over seeds needs the number of at least one seed and got none")
-    found = torch.tensor(values, dtype=torch.float64)
-    mean = float(found.mean())
+        raise ValueError("an interval over seeds needs the value of at least one seed and got none")
+    data = torch.tensor(values, dtype=torch.float64)
+    mean = float(data.mean())
     if len(values) < 2:
         return Interval(mean)
-    half = student(level, len(values) - 1) * float(found.std()) / math.sqrt(len(values))
+    half = student_t_quantile(level, len(values) - 1) * float(data.std()) / math.sqrt(len(values))
     return Interval(mean, mean - half, mean + half)
 
 
-def student(level: float, freedom: int) -> float:
+def student_t_quantile(level: float, degrees_of_freedom: int) -> float:
     """t with P(|T| < t) = level, T Student's with whole degrees of freedom.
 
     Args:
-        level: in (0, 1).
-        freedom: degrees of freedom, at least 1.
+        level: confidence, in (0, 1).
+        degrees_of_freedom: degrees of freedom, at least 1.
     """
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; needs a confidence above 0 and below 1, such as 0.95")
-    low, high = 0.0, math.pi / 2  # of the angle atan(t / sqrt(freedom)), in which P rises without tails
+    low, high = 0.0, math.pi / 2  # bounds of the angle atan(t / sqrt(degrees_of_freedom))
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if within(middle, freedom) < level else (low, middle)
-    return math.sqrt(freedom) * math.tan(low)
+        low, high = (middle, high) if student_t_probability(middle, degrees_of_freedom) < level else (low, middle)
+    return math.sqrt(degrees_of_freedom) * math.tan(low)
 
 
-def within(angle: float, freedom: int) -> float:
-    """P(|T| < sqrt(freedom) tan(angle)), the finite series (Abramowitz & Stegun 26.7.3 and 26.7.4)."""
-    first, term, total = freedom % 2, 1.0, 0.0
-    for power in range(first, freedom - 1, 2):  # cos^power with its coefficient
+def student_t_probability(angle: float, degrees_of_freedom: int) -> float:
+    """P(|T| < sqrt(degrees_of_freedom) tan(angle)), the finite series (Abramowitz & Stegun 26.7.3 and 26.7.4)."""
+    first, term, total = degrees_of_freedom % 2, 1.0, 0.0
+    for power in range(first, degrees_of_freedom - 1, 2):  # cos^power with its coefficient
         total += term * math.cos(angle) ** power
         term *= (power + 1) / (power + 2)
     inner = math.sin(angle) * total

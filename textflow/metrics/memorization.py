@@ -1,4 +1,4 @@
-"""Memorisation: which n-grams of the samples stand in the training text."""
+"""Memorisation: share of the samples' n-grams that occur in the training text."""
 
 from collections.abc import Sequence
 
@@ -8,64 +8,66 @@ from torch import Tensor
 
 from textflow.metrics.intervals import Interval, bootstrap, ratio
 
-ODD = 0x5851F42D4C957F2D  # base of the hash where n tokens do not fit into 63 bits
+HASH_BASE = 0x5851F42D4C957F2D  # base of the hash where n tokens do not fit into 63 bits
 
 
-class Remembered:
-    """Share of the samples' n-grams that are somewhere in the training text (4-grams: LD4LG).
+class NgramOverlap:
+    """Share of the samples' n-grams that occur in the training text (4-grams: LD4LG).
 
-    Memory holds the samples' n-grams, never those of the training text, which is read past once. They are compared as
-    whole numbers: exact where vocab^n < 2^63 (4-grams of 55,108 tokens), otherwise by a 64-bit hash.
+    Only the samples' n-grams are held in memory; the training text is streamed once. n-grams are compared as integer
+    codes: exact where vocab^n < 2^63 (4-grams of 55,108 tokens), otherwise by a 64-bit hash.
 
     Args:
         samples: token ids, one sequence a sample.
-        vocab: number of tokens.
+        vocab_size: number of token ids.
         n: length of the n-grams.
     """
 
-    def __init__(self, samples: Sequence[Sequence[int]], vocab: int, n: int = 4) -> None:
-        self.n, self.base = n, vocab if vocab**n < 2**63 else ODD
-        grams = [self.code(torch.as_tensor(ids, dtype=torch.long)) for ids in samples]
-        self.sizes = torch.tensor([len(each) for each in grams])
+    def __init__(self, samples: Sequence[Sequence[int]], vocab_size: int, n: int = 4) -> None:
+        self.n, self.base = n, vocab_size if vocab_size**n < 2**63 else HASH_BASE
+        grams = [self.hash_ngrams(torch.as_tensor(ids, dtype=torch.long)) for ids in samples]
+        self.num_ngrams = torch.tensor([len(each) for each in grams])
         together = torch.cat([torch.zeros(0, dtype=torch.long), *grams])
-        self.known, self.place = torch.unique(together, return_inverse=True)
-        self.found = torch.zeros(len(self.known), dtype=torch.bool)
+        self.unique_ngrams, self.ngram_index = torch.unique(together, return_inverse=True)
+        self.in_training = torch.zeros(len(self.unique_ngrams), dtype=torch.bool)
 
-    def code(self, ids: Int[Tensor, "... L"]) -> Int[Tensor, "... M"]:
-        """The n-grams of rows as whole numbers, M = L - n + 1; none where a row is shorter."""
+    def hash_ngrams(self, ids: Int[Tensor, "... L"]) -> Int[Tensor, "... M"]:
+        """Integer codes of the n-grams of rows, M = L - n + 1; none where a row is shorter."""
         grams = ids.unfold(-1, self.n, 1) if ids.shape[-1] >= self.n else ids.new_zeros(*ids.shape[:-1], 0, self.n)
         codes = torch.zeros_like(grams[..., 0])
         for token in grams.unbind(-1):
             codes = codes * self.base + token  # wraps around where it is a hash
         return codes
 
-    def read(self, ids: Int[Tensor, "B L"], lengths: Int[Tensor, " B"] | None = None) -> None:
-        """Look through rows of the training text.
+    def update(self, ids: Int[Tensor, "B L"], lengths: Int[Tensor, " B"] | None = None) -> None:
+        """Mark the n-grams that occur in rows of the training text.
 
         Args:
-            ids: tokens.
-            lengths: tokens of each row that are text; default: all.
+            ids: token ids of the rows.
+            lengths: number of text tokens in each row; default: all.
         """
-        codes = self.code(ids.cpu())
+        codes = self.hash_ngrams(ids.cpu())
         if lengths is not None:
             codes = codes[torch.arange(codes.shape[1])[None] < (lengths.cpu()[:, None] - self.n + 1)]
         codes = codes.flatten()
-        if len(self.known) and len(codes):
-            at = torch.searchsorted(self.known, codes).clamp_max(len(self.known) - 1)
-            self.found[at[self.known[at] == codes]] = True
+        if len(self.unique_ngrams) and len(codes):
+            at = torch.searchsorted(self.unique_ngrams, codes).clamp_max(len(self.unique_ngrams) - 1)
+            self.in_training[at[self.unique_ngrams[at] == codes]] = True
 
     @property
     def hits(self) -> Int[Tensor, " N"]:
-        """n-grams of each sample that were met."""
-        of = torch.repeat_interleave(torch.arange(len(self.sizes)), self.sizes)
-        return torch.zeros(len(self.sizes), dtype=torch.long).scatter_add_(0, of, self.found[self.place].long())
+        """Number of n-grams of each sample that occur in the training text."""
+        sample_idx = torch.repeat_interleave(torch.arange(len(self.num_ngrams)), self.num_ngrams)
+        return torch.zeros(len(self.num_ngrams), dtype=torch.long).scatter_add_(
+            0, sample_idx, self.in_training[self.ngram_index].long()
+        )
 
-    def share(self, level: float = 0.95) -> Interval:
-        """Met n-grams / n-grams, over all samples.
+    def compute(self, level: float = 0.95) -> Interval:
+        """Share of n-grams that occur in the training text, over all samples.
 
         Args:
             level: confidence of the interval, in (0, 1).
         """
-        if not len(self.sizes):
+        if not len(self.num_ngrams):
             return Interval(0.0)
-        return bootstrap(ratio(self.hits, self.sizes), len(self.sizes), level)
+        return bootstrap(ratio(self.hits, self.num_ngrams), len(self.num_ngrams), level)

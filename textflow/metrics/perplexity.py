@@ -1,4 +1,4 @@
-"""Perplexity: exp(sum of weighted token NLL / sum of weights), in float64; `counting` says which tokens count."""
+"""Perplexity: exp(sum of weighted token NLL / sum of weights), in float64; `TokenWeighting` selects the tokens."""
 
 import torch
 import torch.nn.functional as F
@@ -6,7 +6,7 @@ from jaxtyping import Float, Num
 from torch import Tensor
 from torchmetrics import Metric
 
-from textflow.metrics.token_weights import Counting
+from textflow.metrics.token_weights import TokenWeighting
 from textflow.types import Ids, Logits
 
 
@@ -14,23 +14,23 @@ def token_nll(logits: Logits, ids: Ids) -> Float[Tensor, "B L-1"]:
     """-log p(ids[:, i] | ids[:, :i]) in nats, float64; the first token has no context and is unscored.
 
     Args:
-        logits: of a causal language model at `ids`.
+        logits: logits of a causal language model at `ids`.
         ids: tokens, padded on the right.
     """
     rows = zip(logits[:, :-1], ids[:, 1:], strict=True)  # row by row: no second B x L x V tensor
     return torch.stack([F.cross_entropy(row.float(), target, reduction="none").double() for row, target in rows])
 
 
-def corpus_perplexity(nll: Float[Tensor, "B M"], weights: Num[Tensor, "B M"], batch: int = 1) -> Float[Tensor, ""]:
+def corpus_perplexity(nll: Float[Tensor, "B M"], weights: Num[Tensor, "B M"], batch_size: int = 1) -> Float[Tensor, ""]:
     """exp(sum nll w / sum w), float64.
 
     Args:
         nll: nats a token.
         weights: how often a token counts; 0 leaves it out.
-        batch: an incomplete last batch of this many rows is dropped, as MDLM does; 1 drops nothing.
+        batch_size: an incomplete last batch of this many rows is dropped, as MDLM does; 1 drops nothing.
     """
-    kept = Counting(whole=True).counted(len(nll), batch)
-    nll, weights = nll[:kept].double(), weights[:kept].double()
+    count = TokenWeighting(drop_last=True).num_counted(len(nll), batch_size)
+    nll, weights = nll[:count].double(), weights[:count].double()
     if weights.sum() == 0:
         raise ValueError("perplexity needs at least one scored token and found none; are all samples empty?")
     return (torch.where(weights > 0, nll, 0) * weights).sum().div(weights.sum()).exp()
@@ -44,7 +44,7 @@ def sample_perplexity(nll: Float[Tensor, "B M"], weights: Num[Tensor, "B M"]) ->
 
 
 class CorpusPerplexity(Metric):
-    """Corpus perplexity added up over batches and processes; NaN-free: infinite until a token was scored."""
+    """Corpus perplexity added up over batches and processes; infinite (never NaN) until a token is scored."""
 
     full_state_update = False
     higher_is_better = False

@@ -1,4 +1,4 @@
-"""A pretrained model and its tokenizer: any Hugging Face name or folder, never code from outside."""
+"""Loading of pretrained models and tokenizers by Hugging Face name or folder, without remote code."""
 
 import hashlib
 from pathlib import Path
@@ -8,12 +8,12 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from textflow.runtime.atomic import unread
+from textflow.runtime.atomic import describe_error
 
 
 @runtime_checkable
-class Encoder(Protocol):
-    """What a scorer needs of a tokenizer: ids without an EOS, and the EOS."""
+class ScorerTokenizer(Protocol):
+    """Tokenizer interface of a scorer: ids without an EOS, and the EOS id."""
 
     @property
     def eos(self) -> int: ...
@@ -21,11 +21,11 @@ class Encoder(Protocol):
     def encode(self, texts: list[str]) -> list[list[int]]: ...
 
 
-class HuggingFaceEncoder:
+class HFScorerTokenizer:
     """A Hugging Face tokenizer without special tokens; an EOS is needed, a PAD is not.
 
     Args:
-        tokenizer: as AutoTokenizer gives it.
+        tokenizer: tokenizer from AutoTokenizer.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -40,23 +40,23 @@ class HuggingFaceEncoder:
 
     @property
     def bos(self) -> int:
-        """Id that begins a text: the EOS where there is no other."""
-        found = self.tokenizer.bos_token_id
-        return self.eos if found is None else int(found)
+        """Id that begins a text; the EOS if the tokenizer defines none."""
+        bos = self.tokenizer.bos_token_id
+        return self.eos if bos is None else int(bos)
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text."""
         return self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
 
 
-def pretrained(kind: Any, name: str | Path, **options: Any) -> Any:
-    """`kind.from_pretrained` without remote code; what cannot be found is a ValueError."""
+def load_pretrained(auto_class: Any, name: str | Path, **options: Any) -> Any:
+    """`auto_class.from_pretrained` without remote code; any failure raises a ValueError."""
     try:
-        return kind.from_pretrained(name, trust_remote_code=False, **options)
-    except Exception as error:  # of any kind: what torch makes of torn bytes
+        return auto_class.from_pretrained(name, trust_remote_code=False, **options)
+    except Exception as error:  # damaged files raise many error types
         raise ValueError(
-            f"no scorer at {name}: {unread(error)}; give a Hub name such as gpt2-large, a folder with config.json and "
-            "model.safetensors, or fit one: textflow fit recipes/scorer.yaml"
+            f"no scorer at {name}: {describe_error(error)}; give a Hub name such as gpt2-large, a folder with "
+            "config.json and model.safetensors, or fit one: textflow fit recipes/scorer.yaml"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Token recovery: how much of a text is read back out of its (noisy) latents."""
+"""Token recovery: share of a text's tokens that are decoded correctly from its (noisy) latents."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -7,24 +7,24 @@ from textflow.metrics.intervals import Interval, bootstrap, ratio
 from textflow.types import Ids, Mask
 
 
-def recovered(found: Ids, ids: Ids, mask: Mask) -> Float[Tensor, " B"]:
-    """Number of tokens of each row that were found again, float64.
+def num_recovered(decoded_ids: Ids, ids: Ids, mask: Mask) -> Float[Tensor, " B"]:
+    """Number of correctly decoded tokens of each row, float64.
 
     Args:
-        found: tokens that were read.
-        ids: tokens that were written.
+        decoded_ids: decoded tokens.
+        ids: original tokens.
         mask: True where ids are text.
     """
-    return ((found == ids) & mask).sum(1).double()
+    return ((decoded_ids == ids) & mask).sum(1).double()
 
 
-def token_recovery(found: Ids, ids: Ids, mask: Mask, level: float = 0.95) -> Interval:
-    """Tokens found again / tokens, over all rows.
+def token_recovery(decoded_ids: Ids, ids: Ids, mask: Mask, level: float = 0.95) -> Interval:
+    """Share of correctly decoded tokens, over all rows.
 
     Args:
-        found: tokens that were read.
-        ids: tokens that were written.
+        decoded_ids: decoded tokens.
+        ids: original tokens.
         mask: True where ids are text.
         level: confidence of the interval, in (0, 1).
     """
-    return bootstrap(ratio(recovered(found, ids, mask), mask.sum(1)), len(ids), level)
+    return bootstrap(ratio(num_recovered(decoded_ids, ids, mask), mask.sum(1)), len(ids), level)

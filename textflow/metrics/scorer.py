@@ -1,4 +1,4 @@
-"""A causal language model that judges texts: any Hugging Face name or folder, never code from outside."""
+"""Scorer of texts by a causal language model from a Hugging Face name or folder, without remote code."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -11,138 +11,142 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from textflow.metrics.perplexity import token_nll
-from textflow.metrics.pretrained import Encoder, HuggingFaceEncoder, pretrained, weights_hash
-from textflow.metrics.scored import Scored
-from textflow.metrics.token_weights import find
+from textflow.metrics.pretrained import HFScorerTokenizer, ScorerTokenizer, load_pretrained, weights_hash
+from textflow.metrics.scorer_output import ScorerOutput
+from textflow.metrics.token_weights import find_weighting
 
-KEPT = "<|endoftext|>"  # an EOS inside a text, where a protocol keeps special tokens
+EOS_TEXT = "<|endoftext|>"  # an EOS inside a text, where a protocol keeps special tokens
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-def spoken(text: str) -> bool:
-    """Whether a text says anything besides spaces and kept EOS."""
-    return bool(text.replace(KEPT, "").strip())
+def has_text(text: str) -> bool:
+    """True if a text has more than spaces and EOS_TEXT."""
+    return bool(text.replace(EOS_TEXT, "").strip())
 
 
 class Scorer:
-    """Judges texts by a causal language model: decoded texts are tokenised anew, cut and counted as a protocol says.
+    """Scorer of decoded texts by a causal language model; a protocol fixes their tokens, truncation and weights.
 
     Args:
         name: Hub name (gpt2-large) or folder written by `save_pretrained`.
-        tokenizer: what encodes for it; default: the tokenizer that lies beside the model.
-        length: most tokens of a text; default: 1,024 or what the model was made for, if that is less.
+        tokenizer: tokenizer of the scorer; default: the tokenizer in the model's folder.
+        max_length: maximum number of tokens of a text; default: 1,024 or the model's context, if shorter.
         dtype: float32, float16 or bfloat16.
-        counting: which tokens count and how they add up: local, elf, mdlm, langflow or ld4lg.
-        batch_size: texts at once; counts only where the counting drops an incomplete last batch (mdlm).
+        token_weighting: weights of tokens and their aggregation: local, elf, mdlm, langflow or ld4lg.
+        batch_size: number of texts in a batch; affects results only if the token weighting drops the last one (mdlm).
         device: cpu or cuda.
         revision: branch, tag or commit on the Hub.
-        shorter: a model that reads fewer tokens than `length` is taken all the same; texts are cut where it ends.
+        allow_shorter_context: accept a model whose context is shorter than `max_length`; texts are cut to its context.
     """
 
     def __init__(
         self,
         name: str | Path,
-        tokenizer: Encoder | None = None,
-        length: int | None = None,
+        tokenizer: ScorerTokenizer | None = None,
+        max_length: int | None = None,
         dtype: str = "float32",
-        counting: str = "local",
+        token_weighting: str = "local",
         batch_size: int = 8,
         device: str = "cpu",
         revision: str | None = None,
-        shorter: bool = False,
+        allow_shorter_context: bool = False,
     ) -> None:
         if dtype not in DTYPES:
             raise ValueError(f"scorer dtype is {dtype!r}; known are {', '.join(DTYPES)}")
-        self.counting, self.counts = counting, find(counting)
+        self.token_weighting, self.weighting = token_weighting, find_weighting(token_weighting)
         self.name, self.dtype, self.batch_size, self.device = str(name), dtype, batch_size, device
         pinned = {} if revision is None else {"revision": revision}
-        self.model = pretrained(AutoModelForCausalLM, name, dtype=DTYPES[dtype], **pinned).to(device).eval()
-        self.tokenizer = tokenizer or HuggingFaceEncoder(pretrained(AutoTokenizer, name, **pinned))
+        self.model = load_pretrained(AutoModelForCausalLM, name, dtype=DTYPES[dtype], **pinned).to(device).eval()
+        self.tokenizer = tokenizer or HFScorerTokenizer(load_pretrained(AutoTokenizer, name, **pinned))
         self.revision = getattr(self.model.config, "_commit_hash", None) or revision
         most = getattr(self.model.config, "max_position_embeddings", None) or 1024
-        length = min(length, most) if length and shorter else length
-        if length is not None and not 1 <= length <= most:
-            raise ValueError(f"scorer length is {length}, but {name} reads at least 1 and at most {most} tokens")
-        self.length = length or min(1024, most)
+        max_length = min(max_length, most) if max_length and allow_shorter_context else max_length
+        if max_length is not None and not 1 <= max_length <= most:
+            raise ValueError(
+                f"scorer max_length is {max_length}, but {name} reads at least 1 and at most {most} tokens"
+            )
+        self.max_length = max_length or min(1024, most)
 
     @cached_property
-    def hash(self) -> str:
-        """Of the model's weights, 16 hex digits."""
+    def weights_hash(self) -> str:
+        """Hash of the model's weights, 16 hex digits."""
         return weights_hash(self.model)
 
     @property
-    def first(self) -> list[int]:
-        """What stands before each text: nothing, or the token that begins one."""
-        return [getattr(self.tokenizer, "bos", self.tokenizer.eos)] if self.counts.start else []
+    def prefix_ids(self) -> list[int]:
+        """Ids put before each text: none, or the beginning-of-text token."""
+        return [getattr(self.tokenizer, "bos", self.tokenizer.eos)] if self.weighting.prepend_bos else []
 
     def protocol(self) -> dict[str, Any]:
-        """What two perplexities must share to be compared."""
+        """Settings that two perplexities must share to be comparable."""
         kind = getattr(self.tokenizer, "tokenizer", self.tokenizer)
         return {
             "scorer": self.name,
             "scorer_revision": self.revision,
-            "scorer_hash": self.hash,
+            "scorer_hash": self.weights_hash,
             "scorer_dtype": self.dtype,
             "scorer_tokenizer": type(kind).__name__,
             "scorer_vocab": int(self.model.config.vocab_size),
-            "truncation": self.length,
-            "counting": self.counting,
-            "weights": self.counts.rule,
-            "scored_eos": self.counts.eos,
-            "scored_first": self.counts.start,
-            "special_tokens": self.counts.special,
-            "aggregation": self.counts.aggregation,
+            "truncation": self.max_length,
+            "token_weighting": self.token_weighting,
+            "weights": self.weighting.rule,
+            "scored_eos": self.weighting.eos_scoring,
+            "scored_first": self.weighting.prepend_bos,
+            "special_tokens": self.weighting.keep_special_tokens,
+            "aggregation": self.weighting.aggregation,
         }
 
-    def score(self, texts: Sequence[str], tick: Callable[[int], None] = lambda texts: None) -> Scored:
+    def score(self, texts: Sequence[str], on_batch: Callable[[int], None] = lambda texts: None) -> ScorerOutput:
         """NLL of each text that is not empty.
 
         Args:
-            texts: decoded, as a reader sees them; KEPT stands for an EOS inside, where the counting keeps those.
-            tick: is told of every batch how many texts it had.
+            texts: decoded texts; EOS_TEXT marks an EOS inside, where the token weighting keeps special tokens.
+            on_batch: callback with the number of texts of each batch.
         """
-        room, full = self.length - len(self.first), [i for i, text in enumerate(texts) if spoken(text)]
+        room, full = self.max_length - len(self.prefix_ids), [i for i, text in enumerate(texts) if has_text(text)]
         encoded = dict(zip(full, self.encode([texts[i] for i in full]), strict=True))
         ids = {i: row[:room] for i, row in encoded.items() if row[:room]}
-        found = self.sums_of(list(ids.values()), tick)
-        counted = self.counts.counted(len(texts), self.batch_size)
+        sums = self.weighted_nlls(list(ids.values()), on_batch)
+        counted = self.weighting.num_counted(len(texts), self.batch_size)
         dropped = torch.tensor([i >= counted for i in ids], dtype=torch.bool)
-        broken = ~found[0].isfinite() & ~dropped
-        nll, tokens = (part.masked_fill(dropped | broken, 0) for part in found)
+        broken = ~sums[0].isfinite() & ~dropped
+        nll, tokens = (part.masked_fill(dropped | broken, 0) for part in sums)
         cut, lost = sum(len(row) > room for row in encoded.values()), (int(dropped.sum()), int(broken.sum()))
-        return Scored(list(ids.values()), nll, tokens, len(texts) - len(ids), self.counts.mean, cut, *lost)
+        return ScorerOutput(
+            list(ids.values()), nll, tokens, len(texts) - len(ids), self.weighting.average_over, cut, *lost
+        )
 
     def encode(self, texts: list[str]) -> list[list[int]]:
-        """Ids of texts, where the counting keeps special tokens with the EOS inside them."""
-        if not self.counts.special:
+        """Ids of texts, with the EOS inside them where the token weighting keeps special tokens."""
+        if not self.weighting.keep_special_tokens:
             return self.tokenizer.encode(texts)
-        parts = [text.split(KEPT) for text in texts]
+        parts = [text.split(EOS_TEXT) for text in texts]
         rows = iter(self.tokenizer.encode([part for each in parts for part in each]))
         joined = [[id for _ in each for id in [self.tokenizer.eos, *next(rows)]] for each in parts]
         return [row[1:] for row in joined]
 
-    def sums_of(self, ids: list[list[int]], tick: Callable[[int], None]) -> tuple[Tensor, Tensor]:
+    def weighted_nlls(self, ids: list[list[int]], on_batch: Callable[[int], None]) -> tuple[Tensor, Tensor]:
         """Weighted NLL and weights of texts, float64 [N] each."""
         nll, tokens = torch.zeros(len(ids), dtype=torch.float64), torch.zeros(len(ids), dtype=torch.float64)
         for rows in self.batches(ids):
-            nll[rows], tokens[rows] = self.sums([ids[row] for row in rows], max(map(len, ids)))
-            tick(len(rows))
+            nll[rows], tokens[rows] = self.batch_nlls([ids[row] for row in rows], max(map(len, ids)))
+            on_batch(len(rows))
         return nll, tokens
 
     @torch.no_grad()
     def features(self, ids: list[list[int]]) -> Float[Tensor, "N d"]:
-        """The last hidden state of each text at its last token, float32: what MAUVE compares.
+        """The last hidden state of each text at its last token, float32, as used by MAUVE.
 
         Args:
             ids: the scorer's tokens, at least one each.
         """
-        found = torch.zeros(len(ids), int(self.model.config.hidden_size))
+        features = torch.zeros(len(ids), int(self.model.config.hidden_size))
         for rows in self.batches(ids):
-            padded = self.padded([ids[row] for row in rows], max(len(ids[row]) for row in rows)).to(self.device)
+            padded = self.pad_rows([ids[row] for row in rows], max(len(ids[row]) for row in rows)).to(self.device)
             hidden = self.model(input_ids=padded, use_cache=False, output_hidden_states=True).hidden_states[-1]
             last = torch.tensor([len(ids[row]) - 1 for row in rows])
-            found[rows] = hidden[torch.arange(len(rows)), last].float().cpu()  # [B, L, d] -> [B, d]
-        return found
+            features[rows] = hidden[torch.arange(len(rows)), last].float().cpu()  # [B, L, d] -> [B, d]
+        return features
 
     def batches(self, ids: list[list[int]]) -> Iterator[list[int]]:
         """Row numbers, batch by batch, long rows first so that little is padded."""
@@ -151,16 +155,18 @@ class Scorer:
             yield order[start : start + self.batch_size]
 
     @torch.no_grad()
-    def sums(self, rows: list[list[int]], longest: int) -> tuple[Tensor, Tensor]:
+    def batch_nlls(self, rows: list[list[int]], longest: int) -> tuple[Tensor, Tensor]:
         """Weighted NLL and weights of each row; a causal model needs no mask where the padding is on the right."""
-        rows, longest, eos = [self.first + row for row in rows], longest + len(self.first), self.tokenizer.eos
+        rows, longest, eos = [self.prefix_ids + row for row in rows], longest + len(self.prefix_ids), self.tokenizer.eos
         lengths = torch.tensor([len(row) for row in rows])
-        width = min(int(lengths.max()) + 1, self.length)
-        ids = self.padded(rows, width)
-        weights = self.counts.weights(ids, self.counts.valid(lengths, width, longest, self.length), eos).double()
+        width = min(int(lengths.max()) + 1, self.max_length)
+        ids = self.pad_rows(rows, width)
+        weights = self.weighting.weights(
+            ids, self.weighting.scored_mask(lengths, width, longest, self.max_length), eos
+        ).double()
         nll = token_nll(self.model(input_ids=ids.to(self.device), use_cache=False).logits, ids.to(self.device)).cpu()
         return (torch.where(weights > 0, nll, 0) * weights).sum(1), weights.sum(1)
 
-    def padded(self, rows: list[list[int]], width: int) -> Tensor:
+    def pad_rows(self, rows: list[list[int]], width: int) -> Tensor:
         """Rows as [B, width], EOS on the right."""
         return torch.tensor([row + [self.tokenizer.eos] * (width - len(row)) for row in rows])

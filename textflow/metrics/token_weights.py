@@ -1,4 +1,4 @@
-"""Countings: which tokens of a text are scored, how often, and how their sums become one perplexity."""
+"""Token weightings: the weight of each token in a perplexity, and the aggregation over texts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,80 +29,90 @@ def plain_weights(ids: Ids, eos: int) -> Weights:
     return torch.ones_like(ids[:, 1:])
 
 
-RULES: dict[str, Callable[[Ids, int], Weights]] = {"elf": elf_weights, "mdlm": mdlm_weights, "plain": plain_weights}
-
-
-@dataclass(frozen=True)
-class Counting:
-    """What a published perplexity counts.
-
-    Args:
-        rule: weights of tokens: elf, mdlm or plain.
-        eos: what is scored after a text: `close` an EOS wherever it fits, `pad` an EOS unless the text is the longest
-            (padding is EOS and its first counts), `none` nothing.
-        start: a beginning-of-text token stands before each text, so that its first token is scored.
-        whole: an incomplete last batch is not counted.
-        mean: perplexity of the `corpus`, exp(sum nll / sum tokens), or the mean over perplexities of each `sample`.
-        special: special tokens are kept: an EOS inside a sample stands in its text.
-    """
-
-    rule: Literal["elf", "mdlm", "plain"] = "elf"
-    eos: Literal["close", "pad", "none"] = "close"
-    start: bool = False
-    whole: bool = False
-    mean: Literal["corpus", "sample"] = "corpus"
-    special: bool = False
-
-    def weights(self, ids: Ids, valid: Mask, eos: int) -> Weights:
-        """How often each token after the first counts.
-
-        Args:
-            ids: tokens of the scorer, padded by EOS on the right.
-            valid: True on tokens of the text and on the EOS that is scored after it.
-            eos: id that ends a text.
-        """
-        return RULES[self.rule](ids, eos) * valid[:, 1:]
-
-    def valid(self, lengths: Int[Tensor, " B"], width: int, longest: int, most: int) -> Bool[Tensor, "B width"]:
-        """True on the tokens of each text and on the EOS scored after it.
-
-        Args:
-            lengths: tokens of each text.
-            width: columns of the batch, the scored EOS included.
-            longest: tokens of the longest text of all batches.
-            most: tokens that a text is cut at.
-        """
-        room = {"close": most, "pad": longest, "none": 0}[self.eos]
-        return torch.arange(width)[None] < (lengths + (lengths < room).long())[:, None]
-
-    def counted(self, n: int, batch: int) -> int:
-        """How many of n texts count, in batches of `batch`."""
-        size = min(batch, n)
-        return n // size * size if self.whole and size else n
-
-    @property
-    def aggregation(self) -> str:
-        """In words, for a record."""
-        kept = ", last batch dropped" if self.whole else ""
-        said = {"corpus": "corpus: exp(sum nll / sum tokens)", "sample": "mean of exp(nll / tokens) of each sample"}
-        return said[self.mean] + kept
-
-
-COUNTINGS: dict[str, Counting] = {
-    "local": Counting(),  # [ours]: ELF's weights; a text's score does not depend on the others
-    "elf": Counting(eos="pad"),
-    "mdlm": Counting("mdlm", "pad", whole=True),  # Duo and FLM too
-    "langflow": Counting("plain", "none", special=True),
-    "ld4lg": Counting("plain", "none", start=True, mean="sample"),
+WEIGHT_RULES: dict[str, Callable[[Ids, int], Weights]] = {
+    "elf": elf_weights,
+    "mdlm": mdlm_weights,
+    "plain": plain_weights,
 }
 
 
-def find(name: str) -> Counting:
-    """The counting of this name.
+@dataclass(frozen=True)
+class TokenWeighting:
+    """Token weights and aggregation of a published perplexity.
+
+    Args:
+        rule: weights of tokens: elf, mdlm or plain.
+        eos_scoring: EOS scored after a text: `close` an EOS wherever it fits, `pad` an EOS unless the text is the
+            longest (padding is EOS and its first counts), `none` nothing.
+        prepend_bos: put a beginning-of-text token before each text, so that its first token is scored.
+        drop_last: leave out an incomplete last batch.
+        average_over: perplexity of the `corpus`, exp(sum nll / sum tokens), or the mean over perplexities of each
+            `sample`.
+        keep_special_tokens: keep special tokens, so that an EOS inside a sample is part of its text.
+    """
+
+    rule: Literal["elf", "mdlm", "plain"] = "elf"
+    eos_scoring: Literal["close", "pad", "none"] = "close"
+    prepend_bos: bool = False
+    drop_last: bool = False
+    average_over: Literal["corpus", "sample"] = "corpus"
+    keep_special_tokens: bool = False
+
+    def weights(self, ids: Ids, scored_mask: Mask, eos: int) -> Weights:
+        """Weight of each token after the first.
+
+        Args:
+            ids: tokens of the scorer, padded by EOS on the right.
+            scored_mask: True on tokens of the text and on the EOS that is scored after it.
+            eos: id that ends a text.
+        """
+        return WEIGHT_RULES[self.rule](ids, eos) * scored_mask[:, 1:]
+
+    def scored_mask(
+        self, lengths: Int[Tensor, " B"], width: int, longest_text: int, max_length: int
+    ) -> Bool[Tensor, "B width"]:
+        """True on the tokens of each text and on the EOS scored after it.
+
+        Args:
+            lengths: number of tokens in each text.
+            width: number of columns of the batch, the scored EOS included.
+            longest_text: number of tokens in the longest text of all batches.
+            max_length: maximum number of tokens of a text.
+        """
+        room = {"close": max_length, "pad": longest_text, "none": 0}[self.eos_scoring]
+        return torch.arange(width)[None] < (lengths + (lengths < room).long())[:, None]
+
+    def num_counted(self, n: int, batch_size: int) -> int:
+        """Number of texts that count out of n, in batches of `batch_size`."""
+        size = min(batch_size, n)
+        return n // size * size if self.drop_last and size else n
+
+    @property
+    def aggregation(self) -> str:
+        """Description of the aggregation, for a record."""
+        suffix = ", last batch dropped" if self.drop_last else ""
+        description = {
+            "corpus": "corpus: exp(sum nll / sum tokens)",
+            "sample": "mean of exp(nll / tokens) of each sample",
+        }
+        return description[self.average_over] + suffix
+
+
+TOKEN_WEIGHTINGS: dict[str, TokenWeighting] = {
+    "local": TokenWeighting(),  # [ours]: ELF's weights; a text's score does not depend on the others
+    "elf": TokenWeighting(eos_scoring="pad"),
+    "mdlm": TokenWeighting("mdlm", "pad", drop_last=True),  # Duo and FLM too
+    "langflow": TokenWeighting("plain", "none", keep_special_tokens=True),
+    "ld4lg": TokenWeighting("plain", "none", prepend_bos=True, average_over="sample"),
+}
+
+
+def find_weighting(name: str) -> TokenWeighting:
+    """Look up a token weighting by name.
 
     Args:
         name: local, elf, mdlm, langflow or ld4lg.
     """
-    if name not in COUNTINGS:
-        raise ValueError(f"counting is {name!r}; known are {', '.join(COUNTINGS)}")
-    return COUNTINGS[name]
+    if name not in TOKEN_WEIGHTINGS:
+        raise ValueError(f"token_weighting is {name!r}; known are {', '.join(TOKEN_WEIGHTINGS)}")
+    return TOKEN_WEIGHTINGS[name]

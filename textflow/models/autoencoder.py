@@ -10,11 +10,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from textflow.codecs import Codec
-from textflow.codecs.prefix_mask import sight
+from textflow.codecs.prefix_mask import prefix_attention_mask
 from textflow.models.base import Trainable
-from textflow.paths import Linear, Path
-from textflow.schedules import Clock, LogitNormal
-from textflow.training import MuonAdam, Warmup
+from textflow.paths import LinearPath, ProbPath
+from textflow.schedules import LogitNormal, TimeSchedule
+from textflow.training import MuonAdam, WarmupLR
 from textflow.types import Batch
 
 
@@ -22,34 +22,35 @@ class Autoencoder(Trainable):
     """Cross-entropy of the codec's readout on noisy latents, p x + (1 - p) scale eps, p drawn a position (ELF, sec. 3).
 
     Args:
-        vocab: number of tokens (from the tokenizer).
+        vocab_size: number of tokens (from the tokenizer).
         codec: text <-> latents; made from vocab.
         path: how latents are noised; take the generator's.
-        clock: of the share p of the clean latent; default: LogitNormal(0, 1).
+        time_schedule: of the share p of the clean latent; default: LogitNormal(0, 1).
         optimizer: from pairs (name, parameter).
-        schedule: of the learning rate, by optimizer steps.
-        ema: decay of the averaged weights, in [0, 1).
+        lr_scheduler: of the learning rate, by optimizer steps.
+        ema_decay: decay of the averaged weights, in [0, 1).
     """
 
     def __init__(
         self,
-        vocab: int,
+        vocab_size: int,
         codec: Callable[[int], Codec],
-        path: Path = Linear(),
-        clock: Clock | None = None,
-        optimizer: Callable[[Any], Optimizer] = lambda params: MuonAdam(params, lr=1e-2, adam="embed"),
-        schedule: Callable[[Optimizer], LRScheduler] = lambda optimizer: Warmup(optimizer, steps=30),
-        ema: float = 0.99,
+        path: ProbPath = LinearPath(),
+        time_schedule: TimeSchedule | None = None,
+        optimizer: Callable[[Any], Optimizer] = lambda params: MuonAdam(params, lr=1e-2, adam_names="embed"),
+        lr_scheduler: Callable[[Optimizer], LRScheduler] = lambda optimizer: WarmupLR(optimizer, warmup_steps=30),
+        ema_decay: float = 0.99,
     ) -> None:
-        super().__init__(optimizer, schedule, ema)
-        self.average(codec(vocab))
-        self.path, self.clock = path, clock or LogitNormal(0.0, 1.0)
+        super().__init__(optimizer, lr_scheduler, ema_decay)
+        self.set_net(codec(vocab_size))
+        self.path, self.time_schedule = path, time_schedule or LogitNormal(0.0, 1.0)
 
     def losses(self, net: Any, batch: Batch) -> dict[str, Tensor]:
-        x = net.encode(batch.ids, batch.mask if batch.fixed is None else sight(batch.mask, batch.fixed))
-        share = self.clock.draw(*batch.ids.shape, device=x.device)[..., None]
-        noisy = share * x + (1 - share) * self.path.mix(torch.zeros_like(x), torch.randn_like(x), 0.0)
-        logits = net.readout(noisy)[batch.mask].float()  # [B, L, V] -> [n, V]
+        mask = batch.mask if batch.prompt_mask is None else prefix_attention_mask(batch.mask, batch.prompt_mask)
+        x = net.encode(batch.ids, mask)
+        p = self.time_schedule.sample(*x.shape[:2], device=x.device)[..., None]  # clean fraction of each latent
+        noisy = p * x + (1 - p) * self.path.mix(torch.zeros_like(x), torch.randn_like(x), self.path.t_min)
+        logits = net.decode_logits(noisy)[batch.mask].float()  # [B, L, V] -> [n, V]
         hits = logits.detach().argmax(-1) == batch.ids[batch.mask]
         loss = F.cross_entropy(logits, batch.ids[batch.mask])
         return {"loss": loss, "tokens": batch.mask.sum(), "accuracy": hits.float().mean()}

@@ -1,4 +1,4 @@
-"""The next token of an autoregressive model."""
+"""Autoregressive sampling: the next token of a causal language model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,67 +11,69 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from textflow.noise import Noise
-from textflow.samplers.categorical import invert
+from textflow.samplers.categorical import sample_by_inversion
 from textflow.types import Ids, Logits, Mask
 
 
 @dataclass(frozen=True)
-class NextToken:
-    """Drawn from softmax(logits / temperature), from its likeliest tokens where `nucleus` is below 1; float64.
+class Autoregressive:
+    """Sampling from softmax(logits / temperature), restricted to the nucleus if `top_p` is below 1; float64.
 
     Args:
-        temperature: above 0; 1 is the model's own law.
-        nucleus: probability of the likeliest tokens that are drawn from, in (0, 1] (1904.09751).
+        temperature: temperature of the token distribution, above 0; 1 leaves it unchanged.
+        top_p: probability of the nucleus, the likeliest tokens, in (0, 1] (1904.09751).
     """
 
     temperature: float = 1.0
-    nucleus: float = 1.0
+    top_p: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0 or not 0 < self.nucleus <= 1:
+        if self.temperature <= 0 or not 0 < self.top_p <= 1:
             raise ValueError(
-                f"NextToken got temperature {self.temperature} and nucleus {self.nucleus}; it needs a temperature "
-                "above 0 and a nucleus above 0 and at most 1"
+                f"Autoregressive got temperature {self.temperature} and top_p {self.top_p}; it needs a temperature "
+                "above 0 and top_p above 0 and at most 1"
             )
 
-    def sample(self, read: Callable[[Ids], Logits], given: Ids, fixed: Mask, eos: int, noise: Noise) -> Ids:
-        """ids [B, L] after an EOS; a row that has ended goes on with EOS.
+    def sample(
+        self, next_logits: Callable[[Ids], Logits], prompt_ids: Ids, prompt_mask: Mask, eos_id: int, noise: Noise
+    ) -> Ids:
+        """Token ids [B, L] that follow an EOS; finished rows are padded with EOS.
 
         Args:
-            read: the tokens that follow what was read before [B, 1] -> logits [B, 1, V].
-            given: tokens that rows begin with.
-            fixed: True where they stand.
-            eos: id that ends a text.
-            noise: the samples' own streams; every token draws alike, so that a row does not depend on its batch.
+            next_logits: last tokens [B, 1] -> logits of the next [B, 1, V].
+            prompt_ids: token ids of the prompts [B, L].
+            prompt_mask: True on the prompts, which come first [B, L].
+            eos_id: id of the EOS token.
+            noise: random streams, one a sample; every position draws one number, so rows do not depend on their batch.
         """
-        last = torch.full_like(given[:, 0], eos)
+        last = torch.full_like(prompt_ids[:, 0], eos_id)
         ended, ids = torch.zeros_like(last, dtype=torch.bool), list[Tensor]()
-        while len(ids) < given.shape[1] and not bool(ended.all()):
-            told, spot = fixed[:, len(ids)], given[:, len(ids)]
-            last = self.choose(read(last[:, None])[:, -1], noise).masked_fill(ended, eos)
-            last = torch.where(told, spot, last)
-            ended = ended | ((last == eos) & ~told)
+        while len(ids) < prompt_ids.shape[1] and not bool(ended.all()):
+            is_prompt, prompt_id = prompt_mask[:, len(ids)], prompt_ids[:, len(ids)]
+            last = self.sample_token(next_logits(last[:, None])[:, -1], noise).masked_fill(ended, eos_id)
+            last = torch.where(is_prompt, prompt_id, last)
+            ended = ended | ((last == eos_id) & ~is_prompt)
             ids.append(last)
-        return F.pad(torch.stack(ids, 1), (0, given.shape[1] - len(ids)), value=eos)
+        return F.pad(torch.stack(ids, 1), (0, prompt_ids.shape[1] - len(ids)), value=eos_id)
 
-    def choose(self, logits: Float[Tensor, "B V"], noise: Noise) -> Int[Tensor, " B"]:
-        """A token of each row, by one uniform number of its stream."""
-        law = self.law(logits)
-        return invert(law, noise.uniform(1)[:, 0].to(law.device))
+    def sample_token(self, logits: Float[Tensor, "B V"], noise: Noise) -> Int[Tensor, " B"]:
+        """A token of each row, from one uniform number of its stream."""
+        weights = self.token_weights(logits)
+        return sample_by_inversion(weights, noise.uniform(1)[:, 0].to(weights.device))
 
-    def law(self, logits: Float[Tensor, "B V"]) -> Float[Tensor, "B V"]:
-        """Probabilities, not normalised where the nucleus cuts."""
+    def token_weights(self, logits: Float[Tensor, "B V"]) -> Float[Tensor, "B V"]:
+        """Token probabilities, not normalised after the nucleus is cut."""
         p = (logits.double() / self.temperature).softmax(-1)
-        if self.nucleus == 1:
+        if self.top_p == 1:
             return p
         likely, order = p.sort(descending=True, stable=True)
-        inside = likely.cumsum(-1) - likely < self.nucleus  # what is above it does not fill the nucleus yet
+        inside = likely.cumsum(-1) - likely < self.top_p  # True while likelier tokens do not fill the nucleus
         return torch.zeros_like(p).scatter(-1, order, likely * inside)
 
 
-def remembered(net: nn.Module) -> dict[str, Any]:
-    """An empty memory of keys and values, by the name that this version of transformers gives it."""
+def empty_kv_cache(net: nn.Module) -> dict[str, Any]:
+    """An empty key/value cache, by the argument name of this version of transformers."""
     from transformers import DynamicCache
 
-    known = signature(net.forward).parameters
-    return {"cache" if "cache" in known else "past_key_values": DynamicCache()}
+    names = signature(net.forward).parameters
+    return {"cache" if "cache" in names else "past_key_values": DynamicCache()}

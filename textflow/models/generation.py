@@ -1,4 +1,4 @@
-"""Texts of models that make ids from seeds, batch by batch."""
+"""Generation of token ids and texts from seeds, batch by batch."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,35 +7,42 @@ from textflow.noise import sample_seeds
 from textflow.types import Ids
 
 
-def rows(make: Callable[[list[int]], Ids], n: int, seed: int, batch_size: int, first: int = 0) -> list[list[int]]:
-    """ids of n samples, as the model says them: entropy over a generator's own tokens is taken of these.
+def generate_ids(
+    sample_fn: Callable[[list[int]], Ids], num_samples: int, seed: int, batch_size: int, first_index: int = 0
+) -> list[list[int]]:
+    """Token ids of samples before decoding, for entropy over the generator's own tokens.
 
     Args:
-        make: ids of one sample a seed.
-        n: number of samples.
-        seed: of the run.
-        batch_size: samples at a time.
-        first: number of the first sample.
+        sample_fn: seeds -> token ids, one sample a seed.
+        num_samples: number of samples.
+        seed: random seed of the run.
+        batch_size: number of samples in a batch.
+        first_index: index of the first sample.
     """
-    made: list[list[int]] = []
-    for start in range(0, n, batch_size):
-        made += make(sample_seeds(seed, first + start, min(batch_size, n - start))).tolist()
-    return made
+    ids: list[list[int]] = []
+    for start in range(0, num_samples, batch_size):
+        ids += sample_fn(sample_seeds(seed, first_index + start, min(batch_size, num_samples - start))).tolist()
+    return ids
 
 
-def write(
-    make: Callable[[list[int]], Ids], tokenizer: Any, n: int, seed: int, batch_size: int, first: int
+def generate_texts(
+    sample_fn: Callable[[list[int]], Ids],
+    tokenizer: Any,
+    num_samples: int,
+    seed: int,
+    batch_size: int,
+    first_index: int,
 ) -> list[str]:
-    """Texts; text i depends on `make`, seed and i alone.
+    """Texts; text i depends on `sample_fn`, seed and i alone.
 
     Args:
-        make: ids of one sample a seed.
-        tokenizer: decodes them, each cut at its first EOS.
-        n: number of texts.
-        seed: of the run.
-        batch_size: texts at a time.
-        first: number of the first sample.
+        sample_fn: seeds -> token ids, one sample a seed.
+        tokenizer: tokenizer, which cuts each text at its first EOS.
+        num_samples: number of texts.
+        seed: random seed of the run.
+        batch_size: number of texts in a batch.
+        first_index: index of the first sample.
     """
     if tokenizer is None:
         raise ValueError("this model has no tokenizer: load it with textflow.load(RUN)")
-    return tokenizer.decode(rows(make, n, seed, batch_size, first))
+    return tokenizer.decode(generate_ids(sample_fn, num_samples, seed, batch_size, first_index))

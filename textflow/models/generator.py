@@ -10,174 +10,217 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from textflow.codecs import Codec
-from textflow.codecs.prefix_mask import blank, sight
-from textflow.distill import Distill
-from textflow.escapes import Escape, Soft
-from textflow.models.infilling import shown
-from textflow.models.texts import Texts
-from textflow.nets import Denoiser, Frozen
+from textflow.codecs import Codec, encode_batch
+from textflow.distill import StepDistillation
+from textflow.escapes import Escape, NoEscape
+from textflow.layers.frozen import Frozen
+from textflow.models.infilling import preview_texts
+from textflow.models.sampling import GeneratorSampling
+from textflow.nets import Denoiser
 from textflow.objectives import Objective
-from textflow.paths import Linear, Path
-from textflow.readouts import FromNet, Matched, Readout
-from textflow.runtime.device import slow_bf16
-from textflow.samplers import EarlyStop, Euler, Sampler
+from textflow.paths import LinearPath, ProbPath
+from textflow.readouts import FromNet, MatchedFromNet, Readout, View
+from textflow.runtime.device import bf16_warning
+from textflow.samplers import EarlyExit, Euler, Sampler
 from textflow.samplers.prompt import Prompt
-from textflow.schedules import Clock, Uniform
-from textflow.training import MuonAdam, Warmup
-from textflow.types import Batch, Latents
+from textflow.schedules import TimeSchedule
+from textflow.training import MuonAdam, WarmupLR
+from textflow.types import Batch, Conditioning, Posterior
 
 
-class Generator(Texts):
+class Generator(GeneratorSampling):
     """Noise -> latents -> text.
 
+    A trainable codec or readout becomes a part of the net, so that optimizer, moving average, checkpoints and engines
+    treat them as one.
+
     Args:
-        vocab: number of tokens (from the tokenizer).
-        codec: text <-> latents, frozen; made from vocab.
-        net: the denoiser; made from the codec's dim and vocab.
-        objective: what the net is trained for.
+        vocab_size: number of tokens (from the tokenizer).
+        codec: text <-> latents; frozen, unless it is trainable.
+        net: denoising network; built from the codec.
+        objective: training loss of the net.
         path: how text becomes noise.
-        readout: the last belief -> logits: what is written.
-        tokens: beliefs on the way -> logits of p(token | z_t): what an escape chooses by.
-        escape: what is chosen before the readout.
-        sampler: a step from noise towards text.
-        grid: times of sampling; default: the clock of the objective.
-        guidance: scale w of sampling; 1 is none.
-        stop: when a sample takes no further passes; default: never.
-        drop: share of rows whose prompt is dropped in training, in [0, 1), for classifier-free guidance.
-        optimizer: from pairs (name, parameter).
-        schedule: of the learning rate, by optimizer steps.
-        ema: decay of the averaged weights, in [0, 1).
-        prompt_guidance: scale of classifier-free guidance by prompts; default: 1, none. Others need drop above 0.
+        readout: turns the last belief into tokens.
+        token_readout: logits of p(token | z_t) on the way, by which an escape commits.
+        escape: categorical choice before the readout.
+        sampler: rule for one sampling step.
+        sampling_schedule: schedule of sampling times; default: the time schedule of the objective.
+        self_cond_guidance: self-conditioning guidance scale of sampling; 1 is none.
+        early_exit: rule by which settled samples skip the network; default: never.
+        prompt_dropout: fraction of rows whose prompt is dropped in training, in [0, 1), for classifier-free guidance.
+        optimizer: optimizer, made from pairs (name, parameter).
+        lr_scheduler: learning-rate schedule, stepped after every optimizer step.
+        ema_decay: decay of the moving average of the weights, in [0, 1).
+        cfg_scale: scale of classifier-free guidance by prompts; default: 1, none. Others need prompt_dropout above 0.
     """
 
     def __init__(
         self,
-        vocab: int,
+        vocab_size: int,
         codec: Callable[[int], Codec],
-        net: Callable[[int, int], Denoiser],
+        net: Callable[[Codec], Denoiser],
         objective: Objective,
-        path: Path = Linear(),
+        path: ProbPath = LinearPath(),
         readout: Readout = FromNet(),
-        tokens: Readout = Matched(),
-        escape: Escape = Soft(),
+        token_readout: Readout = MatchedFromNet(),
+        escape: Escape = NoEscape(),
         sampler: Sampler = Euler(),
-        grid: Clock | None = None,
-        guidance: float = 1.0,
-        stop: EarlyStop | None = None,
-        drop: float = 0.0,
+        sampling_schedule: TimeSchedule | None = None,
+        self_cond_guidance: float = 1.0,
+        early_exit: EarlyExit | None = None,
+        prompt_dropout: float = 0.0,
         optimizer: Callable[[Any], Optimizer] = lambda params: MuonAdam(params, lr=2e-3),
-        schedule: Callable[[Optimizer], LRScheduler] = lambda optimizer: Warmup(optimizer, steps=100),
-        ema: float = 0.999,
-        prompt_guidance: float | None = None,
+        lr_scheduler: Callable[[Optimizer], LRScheduler] = lambda optimizer: WarmupLR(optimizer, warmup_steps=100),
+        ema_decay: float = 0.999,
+        cfg_scale: float | None = None,
     ) -> None:
-        super().__init__(optimizer, schedule, ema)
-        if not 0 <= drop < 1 or not math.isfinite(guidance):
-            raise ValueError(f"drop is {drop}, guidance {guidance}; needs a share in [0, 1) and a finite scale")
-        self.codec = codec(vocab).requires_grad_(False)
-        self.average(net(self.codec.dim, vocab))
-        self.objective, self.path, self.own_grid, self.guidance = objective, path, grid, guidance
-        self.readout, self.tokens, self.escape, self.sampler, self.stop = readout, tokens, escape, sampler, stop
-        self.drop, self.prompt_guidance = drop, prompt_guidance
+        super().__init__(optimizer, lr_scheduler, ema_decay)
+        if not 0 <= prompt_dropout < 1 or not math.isfinite(self_cond_guidance):
+            raise ValueError(
+                f"prompt_dropout is {prompt_dropout}, self_cond_guidance {self_cond_guidance}; needs a fraction in "
+                "[0, 1) and a finite scale"
+            )
+        made = codec(vocab_size)
+        self.frozen_codec = None if made.trainable else made.requires_grad_(False)
+        denoiser = net(made)
+        readout.build(made)
+        if made.trainable:
+            denoiser.codec = made
+        if readout.trainable:
+            denoiser.readout = readout
+        self.own_readout = None if readout.trainable else readout
+        self.set_net(denoiser)
+        self.objective, self.path, self.token_readout, self.escape = objective, path, token_readout, escape
+        self.sampler, self.own_sampling_schedule, self.early_exit = sampler, sampling_schedule, early_exit
+        self.self_cond_guidance, self.cfg_scale, self.prompt_dropout = self_cond_guidance, cfg_scale, prompt_dropout
         self.train()
 
     @property
-    def grid(self) -> Clock:
-        """The law of sampling times."""
-        clock = self.own_grid or getattr(self.objective, "clock", None)
-        return clock if isinstance(clock, Clock) else Uniform()
+    def codec(self) -> Codec:
+        """Codec of the samples: the frozen one, or the moving average of the one that is trained."""
+        return self.codec_of(self.ema_net)
+
+    def codec_of(self, net: Any) -> Codec:
+        """Codec of the net or of its moving average."""
+        return self.frozen_codec or net.codec
+
+    @property
+    def readout(self) -> Readout:
+        """Readout of the samples: one without weights, or the moving average of the one that is trained."""
+        found: Readout = self.own_readout or self.ema_net.readout  # type: ignore[assignment]
+        return found
+
+    @property
+    def sampling_schedule(self) -> TimeSchedule:
+        """Schedule of sampling times."""
+        return self.own_sampling_schedule or self.objective.time_schedule
 
     def train(self, mode: bool = True) -> "Generator":
-        """The codec stays as it is: its statistics do not move."""
+        """Set the training mode; a frozen codec stays in eval mode, so that its running statistics are frozen."""
         super().train(mode)
-        self.codec.eval()
+        if self.frozen_codec is not None:
+            self.frozen_codec.eval()
         return self
 
     def losses(self, net: Any, batch: Batch) -> dict[str, Tensor]:
-        return self.objective(net, self.path, self.clean(batch, self.drop), batch)
+        batch = self.drop_prompts(batch)
+        losses = self.objective(net, self.codec_of(net), self.path, batch, self.global_step)
+        if self.own_readout is not None:
+            return losses
+        x = encode_batch(self.codec_of(net), batch).detach()
+        view = View(x, self.path.t_max, Posterior(x), self.path, self.codec_of(net), net, Conditioning())
+        nll = net.readout.nll(view, batch.ids, batch.mask)
+        return losses | {"loss": losses["loss"] + nll, "readout_nll": nll.detach()}
 
-    @torch.no_grad()
-    def clean(self, batch: Batch, drop: float = 0.0) -> Latents:
-        """Latents of a batch; a prompt sees itself alone, and is 0 where it is dropped.
+    def drop_prompts(self, batch: Batch) -> Batch:
+        """The batch with prompts marked as dropped in a random fraction of its rows."""
+        if batch.prompt_mask is None:
+            return batch
+        return batch._replace(dropped=torch.rand(len(batch.ids), device=batch.ids.device) < self.prompt_dropout)
+
+    def load_codec(self, tensors: Mapping[str, Tensor]) -> None:
+        """Load the codec of a trained Autoencoder.
 
         Args:
-            batch: text, perhaps after prompts.
-            drop: share of the prompts.
-        """
-        if batch.fixed is None:
-            return self.codec.encode(batch.ids, batch.mask)
-        dropped = torch.rand(len(batch.ids), device=batch.ids.device) < drop
-        return blank(self.codec.encode(batch.ids, sight(batch.mask, batch.fixed, dropped)), batch.fixed, dropped)
-
-    def take_codec(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over the codec of a trained Autoencoder.
-
-        Args:
-            tensors: its model.safetensors.
+            tensors: tensors of its model.safetensors, by name.
         """
         found = {name.removeprefix("net."): tensor for name, tensor in tensors.items() if name.startswith("net.")}
         try:
-            self.codec.load_state_dict(found)
+            for net in (self.net, self.ema_net):
+                self.codec_of(net).load_state_dict(found)
         except RuntimeError as error:
             raise ValueError(f"the trained codec does not fit model.codec of this recipe: {error}") from error
 
-    def take_teacher(self, teacher: "Generator", start: "Generator") -> None:
-        """Learn from a teacher, beginning as another.
+    def learn_from(self, teacher: "Generator", init: "Generator") -> None:
+        """Learn from a teacher, starting from the weights of another generator. The codec is the teacher's and is
+        frozen.
 
         Args:
-            teacher: its averaged net walks; its codec, and the clocks it was trained by, are taken over.
-            start: its averaged weights are the first ones.
+            teacher: generator whose averaged net, codec and fitted schedules are taken over.
+            init: generator whose averaged weights are the initial ones.
         """
-        self.codec.load_state_dict(teacher.codec.state_dict())
-        self.twin.begin_as(start.twin.state_dict())
-        self.net.load_state_dict(self.twin.state_dict())
-        teacher.twin.run_as(self.net)
-        self.objective.learn_from(teacher.objective, teacher.twin)
-        if isinstance(self.objective, Distill):
-            self.objective.average, self.objective.embed = Frozen(self.twin), self.embed
+        if self.frozen_codec is not None:
+            self.frozen_codec.load_state_dict(teacher.codec.state_dict())
+        self.ema_net.init_from(init.ema_net.state_dict())
+        self.net.load_state_dict(self.ema_net.state_dict())
+        for net in (self.net, self.ema_net):
+            codec = self.codec_of(net)
+            codec.requires_grad_(False)
+            codec.trainable = False  # its latents are the teacher's
+        teacher.ema_net.use_backend_of(self.net)
+        self.objective.set_teacher(teacher.objective, teacher.ema_net)
+        if isinstance(self.objective, StepDistillation):
+            self.objective.ema_net, self.objective.embed = Frozen(self.ema_net), self.embed
 
     def on_fit_start(self) -> None:
-        """A codec that learns must have learned; a clock that is measured is measured. A dry run needs neither.
-        A teacher that computes slowly is told."""
-        half = isinstance(self.objective, Distill) and self.objective.precision == "bf16"
-        if half and (slow := slow_bf16(self.device.type)):
-            rank_zero_warn(f"objective.precision bf16: {slow}; same is not")
-        if not self.codec.ready and self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-            for clock in self.unmeasured():
-                clock.assume_uniform()
+        """Require a trained codec, and fit data-dependent time schedules before training starts; a dry run needs
+        neither."""
+        half = isinstance(self.objective, StepDistillation) and self.objective.teacher_precision == "bf16"
+        if half and (slow := bf16_warning(self.device.type)):
+            rank_zero_warn(f"objective.teacher_precision bf16: {slow}; same is not")
+        ready = self.codec.is_trained or self.codec.trainable
+        if not ready and self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            for schedule in self.unfitted_schedules():
+                schedule.assume_uniform()
             return
-        if not self.codec.ready:
+        if not ready:
             raise ValueError(
                 f"the codec {type(self.codec).__name__} is not trained: name its recipe or its run with --codec"
             )
-        self.measure(self.real_text(128), [clock for clock in self.unmeasured() if not clock.needs_denoiser])
+        self.fit_schedules(
+            self.data_batch(128), [schedule for schedule in self.unfitted_schedules() if not schedule.needs_denoiser]
+        )
 
     @torch.no_grad()
-    def measure(self, batch: Batch, clocks: list[Clock]) -> None:
-        """Measure clocks; of pairs only the targets count.
+    def fit_schedules(self, batch: Batch, schedules: list[TimeSchedule]) -> None:
+        """Fit time schedules to data; of pairs only the targets count.
 
         Args:
-            batch: real text.
-            clocks: of this generator.
+            batch: token ids of real text.
+            schedules: time schedules of this generator.
         """
         with torch.random.fork_rng():
-            x, prompt = self.clean(batch), None
-            if batch.fixed is not None:
-                prompt = Prompt(x, batch.fixed)
-                batch = Batch(batch.ids, batch.mask & ~batch.fixed)
+            x, prompt = encode_batch(self.codec, batch), None
+            if batch.prompt_mask is not None:
+                prompt = Prompt(x, batch.prompt_mask)
+                batch = Batch(batch.ids, batch.mask & ~batch.prompt_mask)
             torch.manual_seed(0)
-            for clock in clocks:
-                read = self.logits if clock.needs_denoiser else self.codec.readout  # guesses hold the prompt
-                clock.measure(read, self.path, x, batch, self.denoiser(prompt=prompt))
-                times = ", ".join(f"{t:.2f}" for t in clock.grid(8))
-                rank_zero_info(f"Measured the clock {type(clock).__name__}: 8 steps fall on {times}")
+            for schedule in schedules:
+                # predictions hold the prompt
+                decode = self.decode_logits if schedule.needs_denoiser else self.codec.decode_logits
+                schedule.fit(decode, self.path, x, batch, self.denoiser(prompt=prompt))
+                times = ", ".join(f"{t:.2f}" for t in schedule.grid(8, t_min=self.path.t_min, t_max=self.path.t_max))
+                rank_zero_info(f"Fitted the time schedule {type(schedule).__name__}: 8 steps fall on {times}")
 
-    def unmeasured(self) -> list[Clock]:
-        """The clocks whose law is not known yet."""
-        return [m for m in self.modules() if isinstance(m, Clock) and not m.measured]
+    def unfitted_schedules(self) -> list[TimeSchedule]:
+        """Time schedules that are not fitted yet."""
+        return [m for m in self.modules() if isinstance(m, TimeSchedule) and not m.fitted]
 
     def sample_texts(self, n: int) -> list[str]:
         """Texts to look at during training; a grid that follows the denoiser is measured first."""
-        if moving := [clock for clock in self.modules() if isinstance(clock, Clock) and clock.needs_denoiser]:
-            self.measure(self.real_text(32, held_out=True), moving)
-        return shown(self, n)
+        moving = [
+            schedule for schedule in self.modules() if isinstance(schedule, TimeSchedule) and schedule.needs_denoiser
+        ]
+        if moving:
+            self.fit_schedules(self.data_batch(32, held_out=True), moving)
+        return preview_texts(self, n)

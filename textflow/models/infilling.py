@@ -1,4 +1,4 @@
-"""Rows with holes: what a user gives of a text, as ids, and what came out, as text again."""
+"""Infilling: text with masked spans -> rows of token ids, and completed ids -> text."""
 
 import re
 from collections.abc import Sequence
@@ -10,166 +10,173 @@ import torch
 from torch import Tensor
 
 from textflow.noise import sample_seeds
-from textflow.samplers.prompt import answer
+from textflow.samplers.prompt import extract_answer
 from textflow.types import Mask
 
-HOLE = re.compile(r"\[MASK(?::(\d+))?\]")
-DIGITS = 12  # of the size of a hole; one of more fits no row
+MASK_PATTERN = re.compile(r"\[MASK(?::(\d+))?\]")
+MAX_SIZE_DIGITS = 12  # digits of a span's size; a longer number fits no row
 
 
-class Row(NamedTuple):
-    """A row of ids of which some are given.
+class TokenRow(NamedTuple):
+    """A row of token ids with a prompt.
 
     Args:
-        ids: of a sample's length; where nothing is given they are not read.
-        known: True where they are given.
-        until: tokens that belong to the text; what comes after them is cut away.
+        ids: token ids of a sample's length; only those of the prompt are used.
+        prompt_mask: True on the prompt.
+        text_end: number of tokens in the text; later tokens are cut off.
     """
 
     ids: list[int]
-    known: list[bool]
-    until: int
+    prompt_mask: list[bool]
+    text_end: int
 
 
-def continued(tokenizer: Any, text: str, length: int, most: int | None = None) -> Row:
-    """A text that goes on.
+def prompt_row(tokenizer: Any, text: str, seq_length: int, max_source_length: int | None = None) -> TokenRow:
+    """A row that continues a prompt.
 
     Args:
-        tokenizer: of the model.
-        text: how it begins.
-        length: tokens of a sample.
-        most: tokens that a source may have, where the model was trained on pairs; its answer has those that are left.
+        tokenizer: tokenizer of the model.
+        text: prompt.
+        seq_length: number of tokens of a sample.
+        max_source_length: most tokens of a source, for models trained on pairs; the answer takes the remaining tokens.
     """
     ids = tokenizer.encode([text])[0]
     if not ids:
         raise ValueError(f"the prompt {text!r} has no token; give some text, or leave --prompt out")
-    made = row(tokenizer, [ids], [], length, most or length - 1)
-    return made._replace(until=length if most is None else len(ids) + length - most)
+    row = build_row(tokenizer, [ids], [], seq_length, max_source_length or seq_length - 1)
+    return row._replace(text_end=seq_length if max_source_length is None else len(ids) + seq_length - max_source_length)
 
 
-def infilled(tokenizer: Any, text: str, length: int) -> Row:
-    """A text with holes, such as `a [MASK:8] b`: eight tokens between a and b.
+def infill_row(tokenizer: Any, text: str, seq_length: int) -> TokenRow:
+    """A row for text with masked spans, such as `a [MASK:8] b`: eight tokens between a and b.
 
     Args:
-        tokenizer: of the model.
-        text: with at least one hole.
-        length: tokens of a sample.
+        tokenizer: tokenizer of the model.
+        text: text with at least one masked span.
+        seq_length: number of tokens of a sample.
     """
-    parts, said = HOLE.split(text)[::2], HOLE.split(text)[1::2]
-    sizes = [int(size[:DIGITS] if size else 0) for size in said]
+    parts, numbers = MASK_PATTERN.split(text)[::2], MASK_PATTERN.split(text)[1::2]
+    sizes = [int(size[:MAX_SIZE_DIGITS] if size else 0) for size in numbers]
     if not sizes or not all(sizes):
-        raise ValueError(f"{text[:80]!r}: mark each hole by its number of tokens, such as 'a [MASK:8] b'")
+        raise ValueError(f"{text[:80]!r}: mark each masked span with its number of tokens, such as 'a [MASK:8] b'")
     before, pieces = "", []
     for part in parts:
-        pieces.append(after(tokenizer, before, part.rstrip()))
+        pieces.append(encode_suffix(tokenizer, before, part.rstrip()))
         before += part.rstrip()
-    return row(tokenizer, pieces, sizes, length, length)
+    return build_row(tokenizer, pieces, sizes, seq_length, seq_length)
 
 
-def row(tokenizer: Any, pieces: Sequence[list[int]], sizes: Sequence[int], length: int, most: int) -> Row:
-    """Given pieces of ids with holes between them, and a hole to the end of the row.
+def build_row(
+    tokenizer: Any, segments: Sequence[list[int]], mask_sizes: Sequence[int], seq_length: int, max_tokens: int
+) -> TokenRow:
+    """A row of prompt segments with masked spans between them, masked from there to its end.
 
     Args:
-        tokenizer: of the model.
-        pieces: of given ids, one more than there are holes between.
-        sizes: of the holes.
-        length: tokens of a sample.
-        most: tokens that pieces and holes may take.
+        tokenizer: tokenizer of the model.
+        segments: token ids of the prompt's segments, one more than there are spans.
+        mask_sizes: number of tokens of each masked span.
+        seq_length: number of tokens of a sample.
+        max_tokens: most tokens of segments and spans together.
     """
-    taken = sum(map(len, pieces)) + sum(sizes)
-    if taken > most:
+    taken = sum(map(len, segments)) + sum(mask_sizes)
+    if taken > max_tokens:
         raise ValueError(
-            f"what is given takes {taken} tokens, but there is room for {most}: shorten it (a run that was not "
+            f"the prompt takes {taken} tokens, but there is room for {max_tokens}: shorten it (a run that was not "
             "trained on pairs has more room with --length)"
         )
     ids, known = list[int](), list[bool]()
-    for number, piece in enumerate(pieces):
+    for number, piece in enumerate(segments):
         ids, known = ids + piece, known + [True] * len(piece)
-        hole = sizes[number] if number < len(sizes) else 0
-        ids, known = ids + [tokenizer.pad] * hole, known + [False] * hole
-    rest = length - len(ids)
-    return Row(ids + [tokenizer.pad] * rest, known + [False] * rest, len(ids))
+        span = mask_sizes[number] if number < len(mask_sizes) else 0
+        ids, known = ids + [tokenizer.pad] * span, known + [False] * span
+    rest = seq_length - len(ids)
+    return TokenRow(ids + [tokenizer.pad] * rest, known + [False] * rest, len(ids))
 
 
-def after(tokenizer: Any, before: str, text: str) -> list[int]:
-    """Ids of a text that follows another: a word after a space is another token than at the beginning.
+def encode_suffix(tokenizer: Any, prefix: str, text: str) -> list[int]:
+    """Token ids of a text that follows a prefix; a word after a space has other tokens than at the beginning.
 
     Args:
-        tokenizer: of the model.
-        before: what was given to the left.
-        text: what is given here.
+        tokenizer: tokenizer of the model.
+        prefix: text to the left.
+        text: text to encode.
     """
-    if not before:
+    if not prefix:
         return tokenizer.encode([text.lstrip()])[0]
-    whole, left = tokenizer.encode([before + text, before])
-    return whole[len(left) :] if whole[: len(left)] == left else tokenizer.encode([text.lstrip()])[0]
+    joint, left = tokenizer.encode([prefix + text, prefix])
+    return joint[len(left) :] if joint[: len(left)] == left else tokenizer.encode([text.lstrip()])[0]
 
 
-def from_the_left(fixed: Mask) -> None:
-    """What is given comes first; an error otherwise."""
-    if bool((fixed.long().diff(dim=1) > 0).any()):
+def require_prefix_prompt(prompt_mask: Mask) -> None:
+    """Raise an error unless the prompt comes first in its row."""
+    if bool((prompt_mask.long().diff(dim=1) > 0).any()):
         raise ValueError(
-            "this model writes from left to right and cannot fill in what comes before given text: continue one with "
-            "--prompt, or take a run of a Generator or a Masked model to fill in"
+            "this model generates from left to right and cannot infill before given text: continue a text with "
+            "--prompt, or infill with a run of a Generator or a DiscreteDiffusion model"
         )
 
 
-def tensors(rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
-    """ids [B, L] and True where they are given [B, L]."""
-    return torch.tensor([row.ids for row in rows]), torch.tensor([row.known for row in rows])
+def stack_rows(rows: Sequence[TokenRow]) -> tuple[Tensor, Tensor]:
+    """Token ids [B, L] and the prompt mask [B, L]."""
+    return torch.tensor([row.ids for row in rows]), torch.tensor([row.prompt_mask for row in rows])
 
 
-def told(tokenizer: Any, row: Row, ids: Sequence[int]) -> list[tuple[bool, str]]:
-    """A text in pieces (whether it was given, text); what is written last ends with its EOS.
+def decode_segments(tokenizer: Any, row: TokenRow, ids: Sequence[int]) -> list[tuple[bool, str]]:
+    """Segments (True if from the prompt, text); the last generated segment ends at its EOS.
 
     Args:
-        tokenizer: of the model.
-        row: what was given.
-        ids: what came out.
+        tokenizer: tokenizer of the model.
+        row: row with the prompt.
+        ids: completed token ids [L].
     """
-    special, ended, kept = {tokenizer.eos, tokenizer.pad}, False, list[tuple[bool, int]]()
-    last = max((spot for spot, known in enumerate(row.known) if known), default=-1)
-    for spot, (known, token) in enumerate(zip(row.known[: row.until], ids, strict=False)):
-        ended = ended or (spot > last and token == tokenizer.eos)
+    special, ended, tokens = {tokenizer.eos, tokenizer.pad}, False, list[tuple[bool, int]]()
+    last = max((i for i, known in enumerate(row.prompt_mask) if known), default=-1)
+    for i, (known, token) in enumerate(zip(row.prompt_mask[: row.text_end], ids, strict=False)):
+        ended = ended or (i > last and token == tokenizer.eos)
         if not ended and (known or token not in special):
-            kept.append((known, token))
-    groups = [(known, [token for _, token in part]) for known, part in groupby(kept, key=lambda pair: pair[0])]
+            tokens.append((known, token))
+    groups = [(known, [token for _, token in part]) for known, part in groupby(tokens, key=lambda pair: pair[0])]
     ends = list(accumulate((part for _, part in groups), initial=list[int]()))
-    texts = tokenizer.words(ends)  # a piece is what its tokens add to the text before them: spaces stay right
+    texts = tokenizer.decode_ids(ends)  # a segment is the text that its tokens add, so spaces are right
     return [
         (known, new[len(commonprefix([old, new])) :])
         for (known, _), (old, new) in zip(groups, pairwise(texts), strict=True)
     ]
 
 
-def answers(model: Any, ids: Tensor, fixed: Mask) -> list[str]:
-    """What follows the sources of pairs, cut at its EOS.
+def decode_answers(model: Any, ids: Tensor, prompt_mask: Mask) -> list[str]:
+    """Answers to the sources of pairs, cut at their EOS.
 
     Args:
-        model: trained on pairs.
-        ids: sources and answers [B, L].
-        fixed: True on the sources.
+        model: model that was trained on pairs.
+        ids: token ids of sources and answers [B, L].
+        prompt_mask: True on the sources [B, L].
     """
-    assert model.given is not None, "answers are of pairs"
-    return model.tokenizer.decode(answer(ids, fixed, model.length - model.given, model.tokenizer.pad).tolist())
+    assert model.max_source_length is not None, "needs a model trained on pairs"
+    return model.tokenizer.decode(
+        extract_answer(ids, prompt_mask, model.seq_length - model.max_source_length, model.tokenizer.pad).tolist()
+    )
 
 
-def exchanges(model: Any, ids: Tensor, fixed: Mask) -> list[str]:
-    """Sources and answers, to look at; as `answers`."""
-    sources = model.tokenizer.decode(ids.masked_fill(~fixed, model.tokenizer.pad).tolist())
-    return [f"{said} => {reply}" for said, reply in zip(sources, answers(model, ids, fixed), strict=True)]
+def format_pairs(model: Any, ids: Tensor, prompt_mask: Mask) -> list[str]:
+    """Lines `source => answer` for a preview; arguments as in `decode_answers`."""
+    sources = model.tokenizer.decode(ids.masked_fill(~prompt_mask, model.tokenizer.pad).tolist())
+    answers = decode_answers(model, ids, prompt_mask)
+    return [f"{source} => {answer}" for source, answer in zip(sources, answers, strict=True)]
 
 
-def shown(model: Any, n: int) -> list[str]:
-    """Texts of a model in training, to look at; of pairs, sources of the held-out text and their answers.
+def preview_texts(model: Any, num_samples: int) -> list[str]:
+    """Texts of a model in training for a preview; for pairs, held-out sources and their answers.
 
     Args:
-        model: that its trainer fits.
-        n: number of texts.
+        model: model that a trainer fits.
+        num_samples: number of texts.
     """
-    if model.given is None:
-        texts: list[str] = model.generate(n)
+    if model.max_source_length is None:
+        texts: list[str] = model.generate(num_samples)
         return texts
-    real = model.real_text(n, held_out=bool(len(model.trainer.datamodule.validation_rows)))
-    assert real.fixed is not None, "pairs have sources"
-    return exchanges(model, model.complete(real.ids, real.fixed, sample_seeds(0, 0, len(real.ids))), real.fixed)
+    real = model.data_batch(num_samples, held_out=bool(len(model.trainer.datamodule.validation_rows)))
+    assert real.prompt_mask is not None, "batches of pairs have a prompt mask"
+    return format_pairs(
+        model, model.complete(real.ids, real.prompt_mask, sample_seeds(0, 0, len(real.ids))), real.prompt_mask
+    )

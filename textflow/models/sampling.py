@@ -1,177 +1,229 @@
-"""Sampling: the half of a generator that turns noise into text; what it samples by, it is given."""
+"""Sampling of a generator: noise -> latents -> text, freely or around a prompt."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 
 from textflow.codecs import Codec
-from textflow.codecs.prefix_mask import sight, unended
+from textflow.codecs.prefix_mask import prefix_attention_mask
 from textflow.escapes import Escape
 from textflow.models.base import Trainable
-from textflow.models.denoise_fn import End, Escaped
+from textflow.models.generation import generate_texts
 from textflow.nets import Denoiser
 from textflow.noise import Noise
-from textflow.paths import Path
-from textflow.readouts import Readout
-from textflow.samplers import EarlyStop, Sampler, Trace, sample
-from textflow.samplers.prompt import Prompt, prompted, spoken
-from textflow.samplers.replacement import Replaced
-from textflow.schedules import Clock
-from textflow.types import Given, Ids, Latents, Logits, Posterior
+from textflow.paths import ProbPath
+from textflow.readouts import Readout, View
+from textflow.samplers import DenoiseFn, EarlyExit, Prompt, Sampler, Trace, sample
+from textflow.schedules import TimeSchedule
+from textflow.types import Conditioning, Ids, Latents, Logits, Mask, Posterior
 
 
 class Sample(NamedTuple):
-    """Token ids, and the way to them."""
+    """Token ids [B, L], and the trace of the sampling run."""
 
     ids: Ids
     trace: Trace
 
 
-class Sampling(Trainable, ABC):
-    """Noise -> latents -> text, by parts that the subclass sets."""
+class GeneratorSampling(Trainable, ABC):
+    """The half of a generator that samples; the parts are set by `Generator`."""
 
-    codec: Codec
-    twin: Denoiser
-    path: Path
-    readout: Readout
-    tokens: Readout
+    ema_net: Denoiser
+    path: ProbPath
+    token_readout: Readout
     escape: Escape
     sampler: Sampler
-    guidance: float
-    stop: EarlyStop | None
+    self_cond_guidance: float
+    early_exit: EarlyExit | None
+    cfg_scale: float | None
 
     @property
     @abstractmethod
-    def grid(self) -> Clock:
-        """The law of sampling times."""
+    def codec(self) -> Codec:
+        """Codec of the samples."""
+
+    @property
+    @abstractmethod
+    def readout(self) -> Readout:
+        """Readout of the samples."""
+
+    @property
+    @abstractmethod
+    def sampling_schedule(self) -> TimeSchedule:
+        """Schedule of the sampling times."""
 
     def denoiser(
         self,
-        guidance: float | None = None,
+        self_cond_guidance: float | None = None,
         escape: Escape | None = None,
         noise: Noise | None = None,
         prompt: Prompt | None = None,
         start: Latents | None = None,
-    ) -> Escaped:
-        """escape after the averaged net: all that samplers see.
+    ) -> DenoiseFn:
+        """The averaged net with guidance, prompt and escape: what samplers and diagnostics call.
 
         Args:
-            guidance: scale w; default: the recipe's.
-            escape: default: none, the bare net.
-            noise: the samples' own streams; needed by an escape.
-            prompt: what is given, and how much it guides.
-            start: z at t = 0, for a net that was not trained on prompts.
+            self_cond_guidance: self-conditioning guidance scale; default: the recipe's.
+            escape: categorical choice before the readout; default: none.
+            noise: random streams, one a sample; escapes need them.
+            prompt: known tokens.
+            start: latents at the noisy end, for a net that was not trained on prompts.
         """
-        if prompt is not None and self.stop is not None:
-            raise ValueError("an early stop asks about some rows, a prompt is of all of them; leave model.stop out")
+        if prompt is not None and self.early_exit is not None:
+            raise ValueError(
+                "an early exit evaluates some rows, a prompt is of all of them; leave model.early_exit out"
+            )
+        scale = self.self_cond_guidance if self_cond_guidance is None else self_cond_guidance
+        known = prompt is not None and self.tokenizer is not None  # a tokenizer of the Hub loads where it is used
+        special = (self.tokenizer.eos, self.tokenizer.pad) if known else None
+        parts = self.ema_net, self.codec, self.path, self.token_readout
+        return DenoiseFn(*parts, scale, prompt, start, escape, noise, self.early_exit, special)
 
-        end = End()
+    def embed(self, ids: Ids) -> Latents:
+        """Clean latents of whole rows of tokens."""
+        return self.denoiser().embed(ids)
 
-        def bare(z: Latents, t: float, prev: Latents | None = None) -> Posterior:
-            told = self.told(z, guidance, prompt)._replace(prev=prev)
-            if end.until is not None:
-                told = told._replace(until=z.new_full((len(z),), end.until))
-            return self.twin(z, torch.full((len(z),), t, dtype=z.dtype, device=z.device), told)
-
-        def tokens(z: Latents, t: float, belief: Posterior, clean: Latents | None = None) -> Logits:
-            told = self.told(z, guidance, prompt)
-            return self.read(self.tokens, z, t, belief, told if clean is None else told._replace(clean=clean))
-
-        if prompt is None:
-            return Escaped(bare, tokens, escape, self.embed, noise, self.stop, end)
-        embed = partial(self.embed, prompt=prompt)
-        if prompt.trained:
-            guided = prompted(bare, prompt.clean, prompt.fixed, prompt.scale)
-            return Escaped(guided, partial(spoken, tokens, prompt), escape, embed, noise, None, end)
-        assert start is not None, "the noise of given latents is that of the sample"
-        known = Replaced(bare, self.path, prompt.clean, prompt.fixed, start)
-        return Escaped(known, known.reading(partial(spoken, tokens, prompt)), escape, embed, noise, None, end)
-
-    def told(self, z: Latents, guidance: float | None = None, prompt: Prompt | None = None) -> Given:
-        """Guidance scale and prompt, as the net and its readouts are told them at z."""
-        w = z.new_full((len(z),), self.guidance if guidance is None else guidance)
-        return Given(w=w, clean=prompt.clean, fixed=prompt.fixed) if prompt and prompt.trained else Given(w=w)
-
-    def embed(self, ids: Ids, prompt: Prompt | None = None) -> Latents:
-        """Clean latents of tokens.
+    def decode_logits(self, z: Latents, cond: Conditioning | None = None) -> Logits:
+        """The readout's logits of final latents [B, L, V].
 
         Args:
-            ids: of whole rows.
-            prompt: is seen by itself alone, and what comes after it ends with its EOS.
+            z: latents [B, S, d].
+            cond: guidance and prompt; default: the recipe's guidance.
         """
-        whole = torch.ones_like(ids, dtype=torch.bool)
-        if prompt is None or prompt.ids is None or not prompt.trained:
-            return self.codec.encode(ids if prompt is None else prompt.settle(ids), whole)
-        ids, words = prompt.settle(ids), self.tokenizer
-        mask = whole if words is None else unended(ids, prompt.fixed, words.eos, words.pad)
-        return self.codec.encode(ids, sight(mask, prompt.fixed))
+        cond = self.denoiser().conditioning(z) if cond is None else cond
+        return self.readout.logits(View(z, self.path.t_max, Posterior(z), self.path, self.codec, self.ema_net, cond))
 
-    def read(self, readout: Readout, z: Latents, t: float, belief: Posterior, given: Given) -> Logits:
-        """What a readout says of the belief at z_t."""
-        return readout(z, t, belief, self.path, self.codec, self.twin, given)
+    def logits_fn(self, prompt: Prompt | None) -> Callable[[Latents], Logits]:
+        """`decode_logits` after a prompt of as many rows as are decoded."""
+        return lambda z: self.decode_logits(z, self.denoiser(prompt=prompt).conditioning(z))
 
-    def logits(self, z: Latents, given: Given | None = None) -> Logits:
-        """The readout's logits of final latents.
+    def initial_noise(self, seeds: list[int], length: int | None = None) -> tuple[Latents, Noise]:
+        """Latents at the noisy end [B, S, d], and the random streams that continue from there.
 
         Args:
-            z: latents.
-            given: guidance and prompt; default: the recipe's guidance.
-        """
-        return self.read(self.readout, z, 1.0, Posterior(z), self.told(z) if given is None else given)
-
-    def reader(self, prompt: Prompt | None) -> Callable[[Latents], Logits]:
-        """`logits` after a prompt.
-
-        Args:
-            prompt: of as many rows as are read; None is none.
-        """
-        return lambda z: self.logits(z, self.told(z, prompt=prompt))
-
-    def start(self, seeds: list[int], length: int | None = None) -> tuple[Latents, Noise]:
-        """Latents at t = 0, and the streams that go on from there.
-
-        Args:
-            seeds: one a sample.
-            length: latents; default: the length of training.
+            seeds: random seeds, one a sample.
+            length: tokens of a text; default: the length of training.
         """
         noise = Noise(seeds)
-        z = noise.normal(self.length if length is None else length, self.codec.dim).to(self.device)
-        return self.path.mix(torch.zeros_like(z), z, 0.0), noise
+        count = self.codec.num_latents(self.seq_length if length is None else length)
+        z = noise.normal(count, self.codec.dim).to(self.device)
+        return self.path.mix(torch.zeros_like(z), z, self.path.t_min), noise
 
     @torch.no_grad()
     def sample(
         self,
         seeds: list[int],
-        steps: int = 32,
+        num_steps: int = 32,
         sampler: Sampler | None = None,
-        guidance: float | None = None,
+        self_cond_guidance: float | None = None,
         length: int | None = None,
         escape: Escape | None = None,
-        grid: Clock | None = None,
+        sampling_schedule: TimeSchedule | None = None,
         prompt: Prompt | None = None,
     ) -> Sample:
         """One sample a seed: ids [B, L] and the trace.
 
         Args:
-            seeds: one a sample.
-            steps: of the grid.
-            sampler: default: the recipe's.
-            guidance: scale w; default: the recipe's.
-            length: tokens; default: the length of training, or of the prompt's rows.
-            escape: default: the recipe's.
-            grid: of the times; default: the recipe's.
-            prompt: what is given; its latents are as many as the sample's. `answer` cuts the ids after it.
+            seeds: random seeds, one a sample.
+            num_steps: number of sampling steps.
+            sampler: rule for one step; default: the recipe's.
+            self_cond_guidance: self-conditioning guidance scale; default: the recipe's.
+            length: tokens of a text; default: the length of training, or of the prompt's rows.
+            escape: categorical choice before the readout; default: the recipe's.
+            sampling_schedule: schedule of the times; default: the recipe's.
+            prompt: known tokens, of as many latents as the sample; `extract_answer` cuts the ids after it.
         """
         self.eval()
-        length = length if prompt is None else prompt.clean.shape[1]
-        (z, noise), times = self.start(seeds, length), (grid or self.grid).grid(steps)
-        denoise, told = self.denoiser(guidance, escape or self.escape, noise, prompt, z), self.told(z, guidance, prompt)
-        way, last = sampler or self.sampler, denoise.inner
-        trace = sample(denoise, way, self.path, times, z, noise, told.clean, told.fixed, last, logits=False)
+        length = length if prompt is None else prompt.latents.shape[1]
+        z, noise = self.initial_noise(seeds, length)
+        schedule = sampling_schedule or self.sampling_schedule
+        times = schedule.grid(num_steps, t_min=self.path.t_min, t_max=self.path.t_max)
+        denoise = self.denoiser(self_cond_guidance, escape or self.escape, noise, prompt, z)
+        cond, last = denoise.conditioning(z), replace(denoise, escape=None)
+        known = cond.prompt, cond.prompt_mask
+        trace = sample(denoise, sampler or self.sampler, self.path, times, z, noise, *known, last, keep_logits=False)
         final = trace.beliefs[-1]._replace(mean=trace.z)
-        parts = (trace.states[-1], trace.times[-1], final, self.path, self.codec, self.twin, told)
-        ids = self.readout.tokens(*parts)  # few logits at a time
-        return Sample(ids if prompt is None else prompt.settle(ids), trace)
+        view = View(trace.states[-1], trace.times[-1], final, self.path, self.codec, self.ema_net, cond)
+        ids = self.readout.decode(view, noise)
+        return Sample(ids if prompt is None else prompt.restore_prompt_ids(ids), trace)
+
+    @torch.no_grad()
+    def make_prompt(self, ids: Ids, prompt_mask: Mask, cfg_scale: float | None = None) -> Prompt:
+        """A prompt's latents; it attends to itself alone.
+
+        Args:
+            ids: token ids, rows of a sample's length [B, L].
+            prompt_mask: True on the prompt; for a run that was trained on pairs it comes first.
+            cfg_scale: scale of classifier-free guidance; default: the recipe's. 1 is none.
+        """
+        trained = self.max_source_length is not None
+        if self.codec.num_latents(ids.shape[1]) != ids.shape[1]:
+            raise ValueError(
+                f"the codec {type(self.codec).__name__} has no latent of a single token, so a text cannot be "
+                "continued or filled in; leave the prompt out, or take a codec with a latent a token"
+            )
+        if cfg_scale is not None and not trained:
+            raise ValueError(
+                f"the prompt's guidance is {cfg_scale}, but this run was not trained on prompts "
+                "(data.max_source_length): leave it out"
+            )
+        scale = (self.cfg_scale or 1.0) if cfg_scale is None else cfg_scale
+        latents = self.codec.encode(ids, prefix_attention_mask(prompt_mask, prompt_mask))
+        return Prompt(latents, prompt_mask, scale if trained else 1.0, ids, trained)
+
+    def complete(
+        self,
+        ids: Ids,
+        prompt_mask: Mask,
+        seeds: list[int],
+        num_steps: int = 32,
+        sampler: Sampler | None = None,
+        self_cond_guidance: float | None = None,
+        cfg_scale: float | None = None,
+        escape: Escape | None = None,
+        sampling_schedule: TimeSchedule | None = None,
+    ) -> Ids:
+        """Token ids with all but the prompt filled in, one sample a row; the prompt comes back exactly.
+
+        Args:
+            ids: token ids, rows of a sample's length [B, L].
+            prompt_mask: True on the prompt.
+            seeds: random seeds, one a row.
+            cfg_scale: scale of classifier-free guidance by the prompt; default: the recipe's.
+
+        The other arguments are those of `sample`.
+        """
+        prompt = self.make_prompt(ids.to(self.device), prompt_mask.to(self.device), cfg_scale)
+        return self.sample(seeds, num_steps, sampler, self_cond_guidance, None, escape, sampling_schedule, prompt).ids
+
+    def generate(
+        self,
+        num_samples: int = 1,
+        num_steps: int = 32,
+        seed: int = 0,
+        sampler: Sampler | None = None,
+        self_cond_guidance: float | None = None,
+        length: int | None = None,
+        batch_size: int = 64,
+        first_index: int = 0,
+        escape: Escape | None = None,
+        sampling_schedule: TimeSchedule | None = None,
+    ) -> list[str]:
+        """Texts. Sample i depends on the weights, the sampler, seed and i alone.
+
+        Args:
+            num_samples: number of texts.
+            seed: random seed of the run, >= 0.
+            batch_size: texts sampled at a time.
+            first_index: number of the first sample.
+
+        The other arguments are those of `sample`.
+        """
+
+        def make(seeds: list[int]) -> Ids:
+            return self.sample(seeds, num_steps, sampler, self_cond_guidance, length, escape, sampling_schedule).ids
+
+        return generate_texts(make, self.tokenizer, num_samples, seed, batch_size, first_index)

@@ -1,8 +1,8 @@
 """Denoisers and the layers that they are made of."""
 
 from textflow.nets.base import Denoiser as Denoiser
-from textflow.nets.base import Speaker as Speaker
+from textflow.nets.base import DecodingDenoiser as DecodingDenoiser
 from textflow.nets.elf import ELF as ELF
 from textflow.layers.frozen import Frozen as Frozen
 from textflow.nets.dit import DiT as DiT
-from textflow.nets.dit import Residual as Residual
+from textflow.nets.dit import ResidualFlowMap as ResidualFlowMap

@@ -1,4 +1,4 @@
-"""Denoiser: what learns to guess the text behind noise."""
+"""Denoiser: a network that predicts clean text from noisy latents."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -7,95 +7,100 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from textflow.layers.transformer import Vocabulary
-from textflow.types import Given, Latents, Logits, Posterior, Rows, Times
+from textflow.layers.transformer import LMHead
+from textflow.types import Conditioning, Latents, Logits, Posterior, RowMask, Times
 
 
 class Denoiser(nn.Module, ABC):
     """z_t, t -> belief about the text. `dim` is the width of its latents."""
 
     dim: int
-    extra: tuple[str, ...] = ("head.", "until.")  # parts that a student may have and its teacher not
+    optional_prefixes: tuple[str, ...] = (
+        "commitment_head.",
+        "end_t_embed.",
+    )  # parts that a student may add to its teacher's net
 
-    def begin_as(self, weights: Mapping[str, Tensor]) -> None:
-        """Take the weights of another; extra parts that it lacks stay as they are.
+    def init_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Copy the weights of another net; optional parts that it lacks are unchanged.
 
         Args:
-            weights: of a teacher, by name.
+            weights: a teacher's weights, by name.
         """
         own = self.state_dict()
-        lacking = [name for name in own if name not in weights and not name.startswith(self.extra)]
+        lacking = [name for name in own if name not in weights and not name.startswith(self.optional_prefixes)]
         wrong = [name for name, tensor in weights.items() if name not in own or own[name].shape != tensor.shape]
         if wrong := lacking + wrong:
             raise ValueError(
-                f"a student begins as its teacher, but {len(wrong)} weights of {type(self).__name__} have no "
-                f"counterpart ({', '.join(wrong[:4])}): give the student the teacher's net; it may only add a head or "
-                "spans"
+                f"a student is initialised from its teacher, but {len(wrong)} weights of {type(self).__name__} have no "
+                f"counterpart ({', '.join(wrong[:4])}): give the student the teacher's net; it may only add "
+                "commitment_head or two_time"
             )
         self.load_state_dict(weights, strict=False)
 
-    def run_as(self, other: nn.Module) -> None:  # noqa: B027  most have one way to run
-        """Run by the means of another (compiled, by fused kernels), where both have a choice: a teacher as its student.
+    def use_backend_of(self, other: nn.Module) -> None:  # noqa: B027  most have one backend
+        """Use the backend of another net (compilation, fused kernels): a teacher runs as its student does.
 
         Args:
-            other: set up by a recipe.
+            other: net that a recipe has configured.
         """
 
     @abstractmethod
-    def forward(self, z: Latents, t: Times, given: Given = Given()) -> Posterior: ...
+    def forward(self, z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior: ...
 
 
-class Speaker(Denoiser, ABC):
-    """A denoiser with a second head that reads tokens out of latents (ELF's decode mode). Both share one trunk, so
-    that rows which denoise and rows which decode travel in one pass.
+class DecodingDenoiser(Denoiser, ABC):
+    """A denoiser with a second head that decodes tokens from latents (ELF's decode mode). Both share one trunk, so that
+    denoising rows and decoding rows share one pass.
 
-    `head` reads p(token | z_t) out of the hidden states of denoising rows: a commitment head [ours]; None without one.
+    `commitment_head` maps the hidden states of denoising rows to p(token | z_t) [ours]; None without one.
     """
 
-    head: Vocabulary | None
+    commitment_head: LMHead | None
 
     @abstractmethod
-    def trunk(self, z: Latents, t: Times, given: Given, decode: Rows | None = None) -> Float[Tensor, "B S width"]:
-        """Hidden states; decode is True on rows that shall be read out (default: none)."""
+    def forward_hidden(
+        self, z: Latents, t: Times, cond: Conditioning, decode: RowMask | None = None
+    ) -> Float[Tensor, "B S width"]:
+        """Hidden states; decode is True on rows in decode mode [B] (default: none)."""
 
     @abstractmethod
-    def mean(self, hidden: Float[Tensor, "... width"]) -> Float[Tensor, "... d"]:
-        """The clean guess of hidden states of denoising rows."""
+    def predict_x0(self, hidden: Float[Tensor, "... width"]) -> Float[Tensor, "... d"]:
+        """The clean prediction from hidden states of denoising rows."""
 
     @abstractmethod
-    def logits(self, hidden: Float[Tensor, "... width"]) -> Float[Tensor, "... V"]:
-        """The logits of hidden states of decoding rows."""
+    def lm_logits(self, hidden: Float[Tensor, "... width"]) -> Float[Tensor, "... V"]:
+        """The logits from hidden states of decoding rows."""
 
     @abstractmethod
-    def nll(
-        self, hidden: Float[Tensor, "n width"], ids: Int[Tensor, " n"], each: Float[Tensor, " n"] | None = None
+    def decode_nll(
+        self, hidden: Float[Tensor, "n width"], ids: Int[Tensor, " n"], weights: Float[Tensor, " n"] | None = None
     ) -> Float[Tensor, ""]:
-        """Sum of -log p(ids), each times how much it counts (default: 1), without an n x V tensor in memory."""
+        """Weighted sum of -log p(ids) (default weight: 1), without an n x V tensor in memory."""
 
     @abstractmethod
-    def tokens(self, z: Latents, t: Times, given: Given = Given()) -> Int[Tensor, "B S"]:
-        """The likeliest token of each position of `decode`, without a B x S x V tensor in memory."""
+    def decode_ids(self, z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Int[Tensor, "B S"]:
+        """The likeliest token of each position, without a B x S x V tensor in memory."""
 
     @abstractmethod
-    def decode(self, z: Latents, t: Times, given: Given = Given()) -> Logits:
-        """Read tokens out of z."""
+    def decode_logits(self, z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Logits:
+        """Token logits of z in decode mode [B, S, V]."""
 
     @property
     @abstractmethod
-    def repeats(self) -> bool:
-        """Whether two passes with the same inputs agree (no dropout is drawn)."""
+    def is_deterministic(self) -> bool:
+        """True if two passes with the same inputs agree (no dropout is drawn)."""
 
-    def token_logits(self, hidden: Float[Tensor, "... width"]) -> Float[Tensor, "... V"] | None:
-        """The logits of p(token | z_t) of hidden states of denoising rows, float32; None without a head."""
-        if self.head is None:
+    def commitment_logits(self, hidden: Float[Tensor, "... width"]) -> Float[Tensor, "... V"] | None:
+        """The logits of p(token | z_t) of denoising rows' hidden states, float32; None without a head."""
+        if self.commitment_head is None:
             return None
         with torch.autocast(hidden.device.type, enabled=False):
-            return self.head(hidden)
+            return self.commitment_head(hidden)
 
-    def token_nll(
-        self, hidden: Float[Tensor, "n width"], ids: Int[Tensor, " n"], each: Float[Tensor, " n"] | None = None
+    def commitment_nll(
+        self, hidden: Float[Tensor, "n width"], ids: Int[Tensor, " n"], weights: Float[Tensor, " n"] | None = None
     ) -> Float[Tensor, ""]:
-        """`nll` of p(ids | z_t), of hidden states of denoising rows."""
-        assert self.head is not None, "asked only where there is a head"
+        """Weighted sum of -log p(ids | z_t), from hidden states of denoising rows."""
+        assert self.commitment_head is not None, "called only with a commitment head"
         with torch.autocast(hidden.device.type, enabled=False):
-            return self.head.nll(hidden, ids, each)
+            return self.commitment_head.nll(hidden, ids, weights)

@@ -1,5 +1,4 @@
-"""The transformer of FLM, FMLM and MDLM: what is behind noisy one-hot tokens, told by its modulated norms what time it
-is."""
+"""The diffusion transformer of FLM, FMLM and MDLM: adaptive layer norms depend on time."""
 
 import math
 
@@ -8,214 +7,228 @@ import torch.nn.functional as F
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
+from textflow.codecs.base import Codec
 from textflow.layers.frozen import Frozen
-from textflow.layers.transformer import rotary
+from textflow.layers.transformer import rope
 from textflow.nets.base import Denoiser
-from textflow.paths.base import Path, column
-from textflow.schedules.base import Clock
-from textflow.types import Given, Latents, Logits, Posterior, Times
+from textflow.paths.base import ProbPath, broadcast_time
+from textflow.schedules.base import TimeSchedule
+from textflow.types import Conditioning, Latents, Logits, Posterior, Times
 
 
 class DiT(Denoiser):
-    """Noisy one-hot tokens -> p(token | z_t), which is both mean and logits (FLM, 2602.16813; DiT, 2212.09748).
+    """Noisy latents -> p(token | z_t) and the mean under it (FLM, 2602.16813; DiT, 2212.09748).
+
+    Times may be [B] or [B, S].
 
     Args:
-        dim: width of the latents, the number of tokens (from the codec).
-        vocab: number of tokens (from the tokenizer).
-        width: of the hidden states.
+        codec: codec of the latents; OneHot or EmbeddingTable.
+        width: width of the hidden states.
         depth: number of blocks.
-        heads: of attention.
-        cond: width of what the norms are told.
-        spans: whether it is told the end of a step too (flow maps).
-        attention_cap: attention logits become cap tanh(logits / cap) (FLM: 50; MDLM: none).
-        logit_cap: the same for token logits (FMLM: 30).
-        dropout: of each block's branches, in [0, 1).
-        weighting: whether it learns how much each time weighs in a loss (FLM, stage 1).
-        clock: it is told the share of this law before t (FLM: the decode-error clock); default: t itself.
+        heads: number of attention heads.
+        cond_width: width of the time embedding that modulates the norms.
+        two_time: whether the net is conditioned on the end of a step too (flow maps).
+        attention_softcap: attention logits become cap tanh(logits / cap) (FLM: 50; MDLM: none).
+        logit_softcap: the same for token logits (FMLM: 30).
+        dropout: dropout rate in each block's branches, in [0, 1).
+        loss_weighting: whether the net learns the loss weight of each time (FLM, stage 1).
+        time_schedule: schedule whose CDF at t is the input time (FLM: DecodeError); default: t itself.
     """
 
     def __init__(
         self,
-        dim: int,
-        vocab: int,
+        codec: Codec,
         width: int = 768,
         depth: int = 12,
         heads: int = 12,
-        cond: int = 128,
-        spans: bool = False,
-        attention_cap: float | None = 50.0,
-        logit_cap: float | None = None,
+        cond_width: int = 128,
+        two_time: bool = False,
+        attention_softcap: float | None = 50.0,
+        logit_softcap: float | None = None,
         dropout: float = 0.0,
-        weighting: bool = False,
-        clock: Clock | None = None,
+        loss_weighting: bool = False,
+        time_schedule: TimeSchedule | None = None,
     ) -> None:
         super().__init__()
-        if dim != vocab:
-            raise ValueError(
-                f"DiT denoises one-hot latents, as wide as there are tokens, but got width {dim} and {vocab} tokens; "
-                "choose a one-hot codec"
-            )
-        self.dim, self.head_width, self.logit_cap, self.clock = dim, width // heads, logit_cap, clock
-        self.table = nn.Parameter(torch.empty(dim, width))
-        self.time = Clockwork(cond)
-        self.until = Clockwork(cond) if spans else None
-        self.weighting = Weighting(cond) if weighting else None
-        self.blocks = nn.ModuleList(Block(width, heads, cond, attention_cap, dropout) for _ in range(depth))
+        self.dim, self.vocab_size, self.head_width = codec.dim, codec.vocab_size, width // heads
+        self.logit_softcap, self.time_schedule = logit_softcap, time_schedule
+        self.codec = codec if codec.trainable else Frozen(codec)
+        self.embed = nn.Parameter(torch.empty(codec.dim, width))
+        self.t_embed = TimestepEmbedding(cond_width)
+        self.end_t_embed = TimestepEmbedding(cond_width) if two_time else None
+        self.loss_weighting = LossWeighting(cond_width) if loss_weighting else None
+        self.blocks = nn.ModuleList(
+            DiTBlock(width, heads, cond_width, attention_softcap, dropout) for _ in range(depth)
+        )
         self.norm = nn.LayerNorm(width, bias=False)
-        self.out_tell = nn.Linear(cond, 2 * width)
-        self.out = nn.Linear(width, vocab)
+        self.out_modulation = nn.Linear(cond_width, 2 * width)
+        self.out = nn.Linear(width, codec.vocab_size)
         self._initialise()
 
     def _initialise(self) -> None:
-        """Uniform table; what tells a norm, and the way out, start at zero."""
-        nn.init.kaiming_uniform_(self.table, a=math.sqrt(5))
-        tells = [block.tell for block in self.modules() if isinstance(block, Block)]
-        for module in (self.out_tell, self.out, *tells):
+        """Uniform embeddings; zero modulations and output layers."""
+        nn.init.kaiming_uniform_(self.embed, a=math.sqrt(5))
+        modulations = [block.adaLN_modulation for block in self.modules() if isinstance(block, DiTBlock)]
+        for module in (self.out_modulation, self.out, *modulations):
             nn.init.zeros_(module.weight)
             nn.init.zeros_(module.bias)
 
-    def forward(self, z: Latents, t: Times, given: Given = Given()) -> Posterior:
-        logits = self.raw(z, t, given)
-        return Posterior(logits.softmax(-1), logits.log_softmax(-1))
+    def forward(self, z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior:
+        logits = self.forward_logits(z, t, cond)
+        return Posterior(self.expected(logits.softmax(-1)), logits.log_softmax(-1))
 
-    def raw(self, z: Latents, t: Times, given: Given = Given()) -> Logits:
-        """What the way out says, before it is made a law of tokens."""
-        told = self.time(self._told(t))
-        if self.until is not None:
-            told = told + self.until(self._told(t if given.until is None else given.until))  # no end: no length
-        hidden = self.trunk(z @ self.table, told)
-        with torch.autocast(z.device.type, enabled=False):  # the way out stays in float32
+    def expected(self, probs: Logits) -> Latents:
+        """E[x] under the probabilities of tokens."""
+        codec = self.codec.module if isinstance(self.codec, Frozen) else self.codec
+        return codec.expected_latents(probs)  # type: ignore[operator]
+
+    def forward_logits(self, z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Logits:
+        """Token logits before the softmax [B, S, V]."""
+        t_emb = self.t_embed(self._schedule_time(t))
+        if self.end_t_embed is not None:
+            t_emb = t_emb + self.end_t_embed(
+                self._schedule_time(t if cond.end_time is None else cond.end_time)
+            )  # no end: length 0
+        hidden = self.run_blocks(z @ self.embed, t_emb)
+        with torch.autocast(z.device.type, enabled=False):  # the output layer stays in float32
             logits = self.out(hidden.to(self.out.weight.dtype))
-        return logits if self.logit_cap is None else capped(logits, self.logit_cap)
+        return logits if self.logit_softcap is None else softcap(logits, self.logit_softcap)
 
-    def expected(self, t: Times) -> Times | None:
-        """Logarithm of the error to be expected at t, where it learns that."""
-        return None if self.weighting is None else self.weighting(self._told(t))
+    def log_expected_error(self, t: Times) -> Times | None:
+        """Logarithm of the expected error at t; None without loss_weighting."""
+        return None if self.loss_weighting is None else self.loss_weighting(self._schedule_time(t))
 
-    def trunk(self, x: Float[Tensor, "B S width"], told: Float[Tensor, "B cond"]) -> Float[Tensor, "B S width"]:
-        """Hidden states, ready to be read.
+    def run_blocks(
+        self, x: Float[Tensor, "B S width"], t_emb: Float[Tensor, "B ... cond"]
+    ) -> Float[Tensor, "B S width"]:
+        """Hidden states for the output layer.
 
         Args:
             x: embedded tokens.
-            told: the embedded time, before its activation.
+            t_emb: time embedding before its activation.
         """
-        told = F.silu(told)
-        turn = rotary(x.shape[1], self.head_width, told)
+        t_emb = F.silu(t_emb)
+        freqs = rope(x.shape[1], self.head_width, t_emb)
         for block in self.blocks:
-            x = block(x, told, turn)
-        shift, scale = self.out_tell(told)[:, None].chunk(2, -1)
+            x = block(x, t_emb, freqs)
+        shift, scale = per_position(self.out_modulation(t_emb)).chunk(2, -1)
         return self.norm(x) * (1 + scale) + shift
 
-    def _told(self, t: Times) -> Times:
-        return t if self.clock is None else cdf(self.clock, t)
+    def _schedule_time(self, t: Times) -> Times:
+        return t if self.time_schedule is None else schedule_cdf(self.time_schedule, t)
 
 
-class Residual(Denoiser):
-    """D(z; s, u) = D_s + (u - s) / 2 (1 - s) g(z; s, u): a teacher's guess D_s and a learned bend (FMLM in two stages:
-    the first; its flow map is z + (u - s) v + (u - s)^2 / 2 g).
+class ResidualFlowMap(Denoiser):
+    """D(z; s, u) = D_s + (u - s) / 2 (1 - s) g(z; s, u): a teacher's prediction D_s and a learned correction g (FMLM,
+    stage 1 of two; its flow map is z + (u - s) v + (u - s)^2 / 2 g).
 
     Args:
-        teacher: is told s alone.
-        net: g is its raw way out.
-        path: of both.
+        teacher: denoiser that is conditioned on s alone.
+        net: network whose logits are g.
+        path: probability path of both.
     """
 
-    def __init__(self, teacher: Denoiser, net: DiT, path: Path) -> None:
+    def __init__(self, teacher: Denoiser, net: DiT, path: ProbPath) -> None:
         super().__init__()
         self.teacher, self.net, self.path, self.dim = Frozen(teacher), net, path, net.dim
 
-    def forward(self, z: Latents, t: Times, given: Given = Given()) -> Posterior:
+    def forward(self, z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior:
         with torch.no_grad():
-            guess = self.teacher(z, t, given._replace(until=None)).mean
-        if given.until is None:
-            return Posterior(guess)
+            x0 = self.teacher(z, t, cond._replace(end_time=None)).mean
+        if cond.end_time is None:
+            return Posterior(x0)
         zero = torch.zeros_like(z)
         rest = 1 / self.path.velocity(zero, zero + 1, t)  # 1 - s on the straight path
-        return Posterior(guess + column(given.until - t, z) / 2 * rest * self.net.raw(z, t, given))
+        return Posterior(x0 + broadcast_time(cond.end_time - t, z) / 2 * rest * self.net.forward_logits(z, t, cond))
 
-    def expected(self, t: Times) -> Times | None:
-        """As the net's."""
-        return self.net.expected(t)
+    def log_expected_error(self, t: Times) -> Times | None:
+        """The net's expected error."""
+        return self.net.log_expected_error(t)
 
 
-class Block(nn.Module):
-    """x + gate attention(told norm x), then x + gate MLP(told norm x); shift, scale and gate come from the time."""
+class DiTBlock(nn.Module):
+    """x + gate attention(modulated norm x), then x + gate MLP(modulated norm x); the modulation depends on time."""
 
-    def __init__(self, width: int, heads: int, cond: int, cap: float | None, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, cond_width: int, softcap: float | None, dropout: float) -> None:
         super().__init__()
         if width % heads or width // heads % 2:
             raise ValueError(f"width {width} and {heads} heads: each head needs an even whole number of channels")
-        self.heads, self.cap = heads, cap
+        self.heads, self.softcap = heads, softcap
         self.norm1, self.norm2 = nn.LayerNorm(width, bias=False), nn.LayerNorm(width, bias=False)
         self.qkv, self.proj = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width, bias=False)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Linear(4 * width, width))
-        self.tell = nn.Linear(cond, 6 * width)
+        self.adaLN_modulation = nn.Linear(cond_width, 6 * width)
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, told: Tensor, turn: Tensor) -> Tensor:
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.tell(told)[:, None].chunk(6, -1)
-        x = x + gate1 * self.drop(self.attend(self.norm1(x) * (1 + scale1) + shift1, turn))
+    def forward(self, x: Tensor, t_emb: Tensor, freqs: Tensor) -> Tensor:
+        shift1, scale1, gate1, shift2, scale2, gate2 = per_position(self.adaLN_modulation(t_emb)).chunk(6, -1)
+        x = x + gate1 * self.drop(self.attention(self.norm1(x) * (1 + scale1) + shift1, freqs))
         return x + gate2 * self.drop(self.mlp(self.norm2(x) * (1 + scale2) + shift2))
 
-    def attend(self, x: Tensor, turn: Tensor) -> Tensor:
+    def attention(self, x: Tensor, freqs: Tensor) -> Tensor:
         """Bidirectional attention with rotary positions."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # 3 of [B, h, S, w / h]
-        q, k = halves(q, turn), halves(k, turn)
-        if self.cap is None:
+        q, k = apply_rope(q, freqs), apply_rope(k, freqs)
+        if self.softcap is None:
             x = F.scaled_dot_product_attention(q, k, v)
         else:
-            x = capped(q @ k.mT / q.shape[-1] ** 0.5, self.cap).softmax(-1).to(v.dtype) @ v
+            x = softcap(q @ k.mT / q.shape[-1] ** 0.5, self.softcap).softmax(-1).to(v.dtype) @ v
         return self.proj(x.transpose(1, 2).flatten(2))
 
 
-class Clockwork(nn.Module):
-    """A time as a vector: MLP(its 256 sinusoids, cosines first)."""
+class TimestepEmbedding(nn.Module):
+    """A time as a vector: MLP(sinusoids of the time, cosines first)."""
 
-    def __init__(self, width: int, waves: int = 256) -> None:
+    def __init__(self, width: int, num_frequencies: int = 256) -> None:
         super().__init__()
-        self.waves = waves
-        self.mlp = nn.Sequential(nn.Linear(waves, width), nn.SiLU(), nn.Linear(width, width))
+        self.num_frequencies = num_frequencies
+        self.mlp = nn.Sequential(nn.Linear(num_frequencies, width), nn.SiLU(), nn.Linear(width, width))
 
-    def forward(self, t: Times) -> Float[Tensor, "B width"]:
-        half = self.waves // 2
+    def forward(self, t: Times) -> Float[Tensor, "B ... width"]:
+        half = self.num_frequencies // 2
         speed = torch.exp(-math.log(1e4) * torch.arange(half, device=t.device, dtype=t.dtype) / half)
-        angle = t[:, None] * speed
+        angle = t[..., None] * speed
         return self.mlp(torch.cat([angle.cos(), angle.sin()], -1))
 
 
-class Weighting(nn.Module):
-    """w(t), the logarithm of the error to be expected at t: a loss is exp(-w) error + w (EDM2, 2312.02696)."""
+class LossWeighting(nn.Module):
+    """w(t), the logarithm of the expected error at t: a loss is exp(-w) error + w (EDM2, 2312.02696)."""
 
-    def __init__(self, cond: int, hidden: int = 128) -> None:
+    def __init__(self, cond_width: int, hidden: int = 128) -> None:
         super().__init__()
-        self.time = Clockwork(cond)
-        self.mlp = nn.Sequential(nn.Linear(cond, hidden), nn.GELU(), nn.Linear(hidden, 1))
+        self.t_embed = TimestepEmbedding(cond_width)
+        self.mlp = nn.Sequential(nn.Linear(cond_width, hidden), nn.GELU(), nn.Linear(hidden, 1))
 
     def forward(self, t: Times) -> Times:
-        return self.mlp(self.time(t))[:, 0]
+        return self.mlp(self.t_embed(t))[:, 0]
 
 
-def cdf(clock: Clock, t: Tensor) -> Tensor:
-    """Share of a law of time before t, by bisection of its quantiles; it has derivatives of first order in t."""
+def per_position(modulation: Tensor) -> Tensor:
+    """[B, n] -> [B, 1, n]; [B, S, n], for one time a position, is unchanged."""
+    return modulation[:, None] if modulation.ndim == 2 else modulation
+
+
+def schedule_cdf(schedule: TimeSchedule, t: Tensor) -> Tensor:
+    """CDF of a schedule at t, by bisection of its quantiles; it has first-order derivatives in t."""
     with torch.no_grad():
         at = t.detach().double()
         low, high = torch.zeros_like(at), torch.ones_like(at)
         for _ in range(40):
             middle = (low + high) / 2
-            before = clock.icdf(middle) < at
+            before = schedule.icdf(middle) < at
             low, high = torch.where(before, middle, low), torch.where(before, high, middle)
         left, right = (low - 1e-4).clamp_min(0), (high + 1e-4).clamp_max(1)
-        slope = (right - left) / (clock.icdf(right) - clock.icdf(left)).clamp_min(1e-9)
+        slope = (right - left) / (schedule.icdf(right) - schedule.icdf(left)).clamp_min(1e-9)
     return (high + slope * (t.double() - at)).to(t.dtype)
 
 
-def capped(logits: Tensor, cap: float) -> Tensor:
-    """cap tanh(logits / cap)."""
-    return cap * torch.tanh(logits / cap)
+def softcap(logits: Tensor, limit: float) -> Tensor:
+    """limit tanh(logits / limit)."""
+    return limit * torch.tanh(logits / limit)
 
 
-def halves(x: Tensor, turn: Complex[Tensor, "S half"]) -> Tensor:
+def apply_rope(x: Tensor, freqs: Complex[Tensor, "S half"]) -> Tensor:
     """Rotate the pairs (i, i + w / 2) of the last axis."""
     a, b = x.chunk(2, -1)
-    cos, sin = turn.real, turn.imag
+    cos, sin = freqs.real, freqs.imag
     return torch.cat([a * cos - b * sin, b * cos + a * sin], -1).to(x.dtype)

@@ -1,4 +1,4 @@
-"""The network of ELF (2605.10938): a bidirectional transformer that denoises latents and reads tokens out of them."""
+"""The network of ELF (2605.10938): a bidirectional transformer that denoises latents and decodes tokens."""
 
 from typing import Literal
 
@@ -7,172 +7,183 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from textflow.layers.functional import Norm
+from textflow.codecs.base import Codec
+from textflow.layers.functional import RMSNorm
 from textflow.layers.kernels import Graphs, Kernels, on_gpu, refuse_missing
-from textflow.layers.transformer import Block, Scalar, SwiGLU, Vocabulary, rotary
-from textflow.nets.base import Speaker
-from textflow.nets.split import split
-from textflow.types import Given, Latents, Logits, Posterior, Rows, Times
+from textflow.layers.transformer import LMHead, ScalarTokens, SwiGLU, TransformerBlock, rope
+from textflow.nets.base import DecodingDenoiser
+from textflow.nets.split import split_batch
+from textflow.types import Conditioning, Latents, Logits, Posterior, RowMask, Times
 
 
-class ELF(Speaker):
-    """[time, guidance, mode, text] tokens -> clean guess, or logits on rows in decode mode (ELF, sec. 3 and app. A).
+class ELF(DecodingDenoiser):
+    """[time, guidance, mode, text] tokens -> clean prediction, or logits in decode mode (ELF, sec. 3 and app. A).
 
     Args:
-        dim: width of the latents (from the codec).
-        vocab: number of tokens (from the tokenizer).
-        width: of the hidden states.
+        codec: codec of the latents and tokens.
+        width: width of the hidden states.
         depth: number of blocks, >= 1.
-        heads: of attention.
+        heads: number of attention heads.
         bottleneck: width between latents and hidden states.
-        hidden: of SwiGLU; default int(8 / 3 width).
-        time_tokens: tokens that carry t.
-        guidance_tokens: tokens that carry the guidance scale w.
-        mode_tokens: tokens that are present in decode mode only.
-        dropout: in the middle half of the blocks, in [0, 1).
-        head: whether denoising rows give p(token | z_t) too, by a readout as narrow as the bottleneck [ours].
-        compiled: train the blocks compiled (torch.compile); the first steps wait for the compiler. The average, which
-            validates and samples and is asked for derivatives, runs as it is written. graphs: on a GPU, as CUDA graphs
-            too: of use where the host is slower than the GPU, and where batches and lengths are fixed.
-        recompute: keep the inputs of the blocks alone for the way back and compute the rest again: less memory, a
-            third more work.
-        kernels: of norms and gates: torch's, or on a GPU liger-kernel's, which have no forward-mode derivatives.
-        spans: whether it is told the length of a step too, for flow maps: added to the time tokens, from 0 on [ours].
+        mlp_width: hidden width of SwiGLU; default int(8 / 3 width).
+        time_tokens: number of tokens that embed t.
+        guidance_tokens: number of tokens that embed the guidance scale w.
+        mode_tokens: number of tokens that mark decode mode.
+        dropout: dropout rate in the middle half of the blocks, in [0, 1).
+        commitment_head: whether denoising rows give p(token | z_t) too, by a head as narrow as the bottleneck [ours].
+        compile_blocks: whether training compiles the blocks (torch.compile); the first steps wait for the compiler. The
+            moving average, which validates, samples and gives derivatives, is not compiled. `graphs` adds CUDA graphs
+            on a GPU: faster where the host is the bottleneck and batches and lengths are fixed.
+        activation_checkpointing: whether only the inputs of the blocks are saved for the backward pass and the rest is
+            recomputed: less memory, a third more work.
+        kernels: implementation of norms and gates: torch's, or on a GPU liger-kernel's, without forward-mode
+            derivatives.
+        two_time: whether the net is conditioned on the length of a step too, for flow maps: an embedding added to the
+            time tokens, initialised at 0 [ours].
     """
 
     def __init__(
         self,
-        dim: int,
-        vocab: int,
+        codec: Codec,
         width: int = 768,
         depth: int = 12,
         heads: int = 12,
         bottleneck: int = 128,
-        hidden: int | None = None,
+        mlp_width: int | None = None,
         time_tokens: int = 4,
         guidance_tokens: int = 4,
         mode_tokens: int = 4,
         dropout: float = 0.0,
-        head: bool = False,
-        spans: bool = False,
-        compiled: bool | Literal["graphs"] = False,
-        recompute: bool = False,
+        commitment_head: bool = False,
+        two_time: bool = False,
+        compile_blocks: bool | Literal["graphs"] = False,
+        activation_checkpointing: bool = False,
         kernels: Kernels = "torch",
     ) -> None:
         super().__init__()
         if depth < 1:
             raise ValueError(f"depth is {depth}; an ELF needs at least 1 block, such as 12")
-        if compiled == "graphs" and recompute:
+        if compile_blocks == "graphs" and activation_checkpointing:
             raise ValueError(
-                "recompute inside compiled: graphs is not possible in torch; use compiled: true, or one of them"
+                "activation_checkpointing inside compile_blocks: graphs is not possible in torch; use compile_blocks: "
+                "true, or only one of the two"
             )
-        self.recompute, self.graphs = recompute, Graphs()
-        self.dim, self.vocab, self.head_width, self.dropout = dim, vocab, width // heads, dropout
-        self.join = nn.Linear(2 * dim, dim)
-        self.narrow = nn.Linear(dim, bottleneck, bias=False)
-        self.widen = nn.Linear(bottleneck, width)
-        self.time = Scalar(width, time_tokens)
-        self.until = Scalar(width, time_tokens) if spans else None
-        self.guidance = Scalar(width, guidance_tokens)
-        self.mode = nn.Parameter(torch.zeros(1, mode_tokens, width))
+        self.activation_checkpointing, self.graphs = activation_checkpointing, Graphs()
+        dim, vocab_size = codec.dim, codec.vocab_size
+        self.dim, self.vocab_size, self.head_width, self.dropout = dim, vocab_size, width // heads, dropout
+        self.self_cond_proj = nn.Linear(2 * dim, dim)
+        self.bottleneck_down = nn.Linear(dim, bottleneck, bias=False)
+        self.bottleneck_up = nn.Linear(bottleneck, width)
+        self.t_embed = ScalarTokens(width, time_tokens)
+        self.end_t_embed = ScalarTokens(width, time_tokens) if two_time else None
+        self.guidance_embed = ScalarTokens(width, guidance_tokens)
+        self.mode_tokens = nn.Parameter(torch.zeros(1, mode_tokens, width))
         middle = range(depth // 4, depth - depth // 4)
-        self.blocks = nn.ModuleList(Block(width, heads, hidden, dropout if i in middle else 0.0) for i in range(depth))
-        self.norm = Norm(width, eps=1e-6)
+        self.blocks = nn.ModuleList(
+            TransformerBlock(width, heads, mlp_width, dropout if i in middle else 0.0) for i in range(depth)
+        )
+        self.norm = RMSNorm(width, eps=1e-6)
         self.out = nn.Linear(width, dim)
-        self.vocabulary = Vocabulary(width, dim, vocab)
-        self.head = Vocabulary(width, bottleneck, vocab) if head else None
+        self.lm_head = LMHead(width, dim, vocab_size)
+        self.commitment_head = LMHead(width, bottleneck, vocab_size) if commitment_head else None
         self._initialise()
-        self.hasten(compiled, kernels)
+        self.set_backend(compile_blocks, kernels)
 
-    def hasten(self, compiled: bool | Literal["graphs"], kernels: Kernels) -> None:
-        """Run by other means, which no weight depends on.
+    def set_backend(self, compile_blocks: bool | Literal["graphs"], kernels: Kernels) -> None:
+        """Change the backend; the weights do not depend on it.
 
         Args:
-            compiled: as above.
-            kernels: as above.
+            compile_blocks: whether the blocks are compiled, or `graphs`.
+            kernels: implementation of norms and gates.
         """
-        self.compiled, self.kernels = compiled, kernels
+        self.compile_blocks, self.kernels = compile_blocks, kernels
         for module in self.modules():
-            if isinstance(module, (Norm, SwiGLU)):
+            if isinstance(module, (RMSNorm, SwiGLU)):
                 module.kernels = kernels
-        for block in self.blocks if compiled is True else ():
+        for block in self.blocks if compile_blocks is True else ():
             block.compile()
 
-    def run_as(self, other: nn.Module) -> None:
+    def use_backend_of(self, other: nn.Module) -> None:
         if isinstance(other, ELF):
-            self.hasten(other.compiled, other.kernels)
+            self.set_backend(other.compile_blocks, other.kernels)
 
     def _initialise(self) -> None:
-        """Xavier-uniform weights, zero biases, N(0, .02) for scalars and learned tokens, zero clean guess."""
+        """Xavier-uniform weights, zero biases, N(0, .02) for scalars and learned tokens, zero clean prediction."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         for name, p in self.named_parameters():
-            if name.startswith(("time.", "guidance.", "mode")) and p.ndim > 1:
+            if name.startswith(("t_embed.", "guidance_embed.", "mode_tokens")) and p.ndim > 1:
                 nn.init.normal_(p, std=0.02)
         nn.init.zeros_(self.out.weight)
-        if self.until is not None:
-            nn.init.zeros_(self.until.mlp[-1].weight)  # type: ignore[arg-type]
+        if self.end_t_embed is not None:
+            nn.init.zeros_(self.end_t_embed.mlp[-1].weight)  # type: ignore[arg-type]
 
-    def forward(self, z: Latents, t: Times, given: Given = Given()) -> Posterior:
-        hidden = self.trunk(z, t, given)
-        return Posterior(self.mean(hidden), self.token_logits(hidden))
+    def forward(self, z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior:
+        hidden = self.forward_hidden(z, t, cond)
+        return Posterior(self.predict_x0(hidden), self.commitment_logits(hidden))
 
-    def decode(self, z: Latents, t: Times, given: Given = Given()) -> Logits:
-        return self.logits(self.trunk(z, t, given, torch.ones_like(t, dtype=torch.bool)))
+    def decode_logits(self, z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Logits:
+        return self.lm_logits(self.forward_hidden(z, t, cond, torch.ones_like(t, dtype=torch.bool)))
 
-    def trunk(self, z: Latents, t: Times, given: Given, decode: Rows | None = None) -> Float[Tensor, "B S width"]:
-        prev = torch.zeros_like(z) if given.prev is None else given.prev
-        w = torch.ones_like(t) if given.w is None else given.w
+    def forward_hidden(
+        self, z: Latents, t: Times, cond: Conditioning, decode: RowMask | None = None
+    ) -> Float[Tensor, "B S width"]:
+        if t.ndim > 1:
+            raise ValueError("ELF takes one time a row, but got one time a position; use the net DiT")
+        self_cond = torch.zeros_like(z) if cond.self_cond is None else cond.self_cond
+        w = torch.ones_like(t) if cond.guidance is None else cond.guidance
         gate = torch.zeros_like(t) if decode is None else decode.to(t.dtype)
-        with torch.autocast(z.device.type, enabled=False):  # the way in stays in float32
-            text = self.widen(self.narrow(self.join(torch.cat([z, prev], -1))))  # [B, S, 2 d] -> [B, S, width]
-            time = self.time(t)
-            if self.until is not None:  # no end: no length
-                time = time + self.until(torch.zeros_like(t) if given.until is None else given.until - t)
-            prefix = [time, self.guidance(w), self.mode * gate[:, None, None]]
+        with torch.autocast(z.device.type, enabled=False):  # the input layers stay in float32
+            text = self.bottleneck_up(
+                self.bottleneck_down(self.self_cond_proj(torch.cat([z, self_cond], -1)))
+            )  # [B, S, 2 d] -> [B, S, width]
+            time = self.t_embed(t)
+            if self.end_t_embed is not None:  # no end: length 0
+                time = time + self.end_t_embed(torch.zeros_like(t) if cond.end_time is None else cond.end_time - t)
+            prefix = [time, self.guidance_embed(w), self.mode_tokens * gate[:, None, None]]
         x = torch.cat([*prefix, text], 1)
-        turn = rotary(z.shape[1], self.head_width, z)
-        if self.compiled:
-            turn = torch.view_as_real(turn)
-        return self._body(x, turn)[:, -z.shape[1] :].to(z.dtype)
+        freqs = rope(z.shape[1], self.head_width, z)
+        if self.compile_blocks:
+            freqs = torch.view_as_real(freqs)
+        return self._run_blocks(x, freqs)[:, -z.shape[1] :].to(z.dtype)
 
-    def _body(self, x: Float[Tensor, "B N width"], turn: Tensor) -> Float[Tensor, "B N width"]:
-        """The blocks, as they shall run."""
+    def _run_blocks(self, x: Float[Tensor, "B N width"], freqs: Tensor) -> Float[Tensor, "B N width"]:
+        """The output of the blocks, by the chosen backend."""
         if self.kernels == "liger" and on_gpu(x, "kernels: liger", "kernels: torch"):
             refuse_missing()
-        if self.compiled == "graphs" and on_gpu(x, "compiled: graphs", "compiled: true"):
-            return self.graphs(self, self.blocks, x, turn)
-        again = self.recompute and torch.is_grad_enabled()
+        if self.compile_blocks == "graphs" and on_gpu(x, "compile_blocks: graphs", "compile_blocks: true"):
+            return self.graphs(self, self.blocks, x, freqs)
+        recompute = self.activation_checkpointing and torch.is_grad_enabled()
         for block in self.blocks:
-            x = checkpoint(block, x, turn, use_reentrant=False) if again else block(x, turn)
+            x = checkpoint(block, x, freqs, use_reentrant=False) if recompute else block(x, freqs)
         return x
 
-    def mean(self, hidden: Float[Tensor, "... width"]) -> Float[Tensor, "... d"]:
+    def predict_x0(self, hidden: Float[Tensor, "... width"]) -> Float[Tensor, "... d"]:
         with torch.autocast(hidden.device.type, enabled=False):
             return self.out(self.norm(hidden))
 
-    def logits(self, hidden: Float[Tensor, "... width"]) -> Float[Tensor, "... V"]:
+    def lm_logits(self, hidden: Float[Tensor, "... width"]) -> Float[Tensor, "... V"]:
         with torch.autocast(hidden.device.type, enabled=False):
-            return self.vocabulary(hidden)
+            return self.lm_head(hidden)
 
-    def nll(
-        self, hidden: Float[Tensor, "n width"], ids: Int[Tensor, " n"], each: Float[Tensor, " n"] | None = None
+    def decode_nll(
+        self, hidden: Float[Tensor, "n width"], ids: Int[Tensor, " n"], weights: Float[Tensor, " n"] | None = None
     ) -> Float[Tensor, ""]:
         with torch.autocast(hidden.device.type, enabled=False):
-            return self.vocabulary.nll(hidden, ids, each)
+            return self.lm_head.nll(hidden, ids, weights)
 
-    def tokens(self, z: Latents, t: Times, given: Given = Given()) -> Int[Tensor, "B S"]:
-        rows = max((2**10 if z.is_cpu else 2**16) // z.shape[1], 1)  # few latents at a time, as a CPU gains by no more
-        return torch.cat([self._tokens(*part) for part in split(rows, z, t, given)])
+    def decode_ids(self, z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Int[Tensor, "B S"]:
+        rows = max((2**10 if z.is_cpu else 2**16) // z.shape[1], 1)  # a CPU gains nothing from more latents at a time
+        return torch.cat([self._decode_ids(*part) for part in split_batch(rows, z, t, cond)])
 
-    def _tokens(self, z: Latents, t: Times, given: Given) -> Int[Tensor, "B S"]:
-        hidden = self.trunk(z, t, given, torch.ones_like(t, dtype=torch.bool))
+    def _decode_ids(self, z: Latents, t: Times, cond: Conditioning) -> Int[Tensor, "B S"]:
+        hidden = self.forward_hidden(z, t, cond, torch.ones_like(t, dtype=torch.bool))
         with torch.autocast(hidden.device.type, enabled=False):
-            return self.vocabulary.tokens(hidden)
+            return self.lm_head.argmax(hidden)
 
     @property
-    def repeats(self) -> bool:
+    def is_deterministic(self) -> bool:
         return self.dropout == 0 or not self.training

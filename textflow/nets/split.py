@@ -1,19 +1,19 @@
-"""A batch in parts."""
+"""Splitting of a batch into chunks of rows."""
 
 from collections.abc import Iterator
 
-from textflow.types import Given, Latents, Times
+from textflow.types import Conditioning, Latents, Times
 
 
-def split(rows: int, z: Latents, t: Times, given: Given) -> Iterator[tuple[Latents, Times, Given]]:
-    """What a denoiser sees of at most so many rows at a time.
+def split_batch(rows: int, z: Latents, t: Times, cond: Conditioning) -> Iterator[tuple[Latents, Times, Conditioning]]:
+    """A denoiser's inputs in chunks of rows.
 
     Args:
-        rows: at least 1.
-        z: latents.
-        t: their times.
-        given: what it is told besides.
+        rows: most rows in a chunk, at least 1.
+        z: latents [B, S, d].
+        t: time of each row [B].
+        cond: conditioning of the rows.
     """
     for i in range(0, len(z), rows):
         part = slice(i, i + rows)
-        yield z[part], t[part], Given(*(None if told is None else told[part] for told in given))
+        yield z[part], t[part], Conditioning(*(None if value is None else value[part] for value in cond))

@@ -1,5 +1,7 @@
 """Objectives: what denoisers are trained for."""
 
+from textflow.objectives.base import Draws as Draws
 from textflow.objectives.base import Objective as Objective
-from textflow.objectives.elf import Draws as Draws
+from textflow.objectives.cross_entropy import CrossEntropy as CrossEntropy
+from textflow.objectives.elf import ELFDraws as ELFDraws
 from textflow.objectives.elf import ELFObjective as ELFObjective

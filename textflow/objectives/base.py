@@ -1,32 +1,89 @@
 """Objective: what a denoiser is trained for."""
 
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
+from textflow.codecs.base import Codec
 from textflow.nets.base import Denoiser
-from textflow.paths.base import Path
-from textflow.types import Batch, Latents
+from textflow.paths.base import ProbPath
+from textflow.schedules.base import TimeSchedule
+from textflow.types import Batch, Latents, RowMask, Times
+
+
+class Draws(NamedTuple):
+    """Random numbers of one training step; parts that an objective does not use are None.
+
+    Args:
+        t: times of the rows [B], or of their positions [B, S].
+        eps: noise, standard normal [B, S, d].
+        self_cond: True on rows that are conditioned on their own prediction [B].
+        guidance: self-conditioning guidance scale [B].
+    """
+
+    t: Times
+    eps: Latents
+    self_cond: RowMask | None = None
+    guidance: Times | None = None
+
+
+class RowCounts(NamedTuple):
+    """Numbers of rows of each kind in a batch.
+
+    Args:
+        decode: rows that learn to decode.
+        self_cond: rows that are conditioned on their own prediction.
+    """
+
+    decode: int
+    self_cond: int
 
 
 class Objective(nn.Module, ABC):
-    """Losses of a denoiser; the entry "loss" is minimised, and "tokens", if there, is how many it is a mean over."""
+    """A training loss of a denoiser. It encodes the batch itself, so that a codec that is trained with the denoiser
+    gets its gradient.
 
-    def learn_from(self, objective: "Objective", teacher: Denoiser) -> None:
+    Every objective has a time schedule, and draws the random numbers of a step by `sample_draws`; students of its
+    denoiser need no more of it.
+    """
+
+    time_schedule: TimeSchedule
+    decode_noise_scale: float = 0.0  # noise of decoding rows, for objectives that have some
+    head_loss_weight: float = 0.0  # weight of a commitment head's cross-entropy
+
+    def set_teacher(self, objective: "Objective", teacher: Denoiser) -> None:
         """Take a teacher, for objectives that need one.
 
         Args:
-            objective: that the teacher was trained for.
-            teacher: trained.
+            objective: objective that the teacher was trained for.
+            teacher: trained denoiser.
         """
-        raise ValueError(f"{type(self).__name__} learns from data, not from a teacher; use the objective Distill")
+        raise ValueError(
+            f"{type(self).__name__} learns from data, not from a teacher; use the objective StepDistillation"
+        )
+
+    def sample_draws(self, x: Latents) -> Draws:
+        """Random numbers of one step for latents of x's shape: by default times and noise."""
+        return Draws(self.time_schedule.sample(len(x), device=x.device), torch.randn_like(x))
+
+    def row_counts(self, rows: int) -> RowCounts | None:
+        """How many of the rows are of each kind, where that is not left to chance.
+
+        Args:
+            rows: number of rows of the batch.
+        """
+        return None
 
     @abstractmethod
-    def forward(self, net: Denoiser, path: Path, x: Latents, batch: Batch) -> dict[str, Tensor]:
-        """
+    def forward(self, net: Denoiser, codec: Codec, path: ProbPath, batch: Batch, step: int) -> dict[str, Tensor]:
+        """Losses by name: "loss" is minimised; "tokens", if there, is the number of tokens that it is a mean over.
+
         Args:
-            net: is trained.
-            path: how x is noised.
-            x: clean latents.
-            batch: ids and mask behind x.
+            net: denoiser to train.
+            codec: text <-> latents.
+            path: how latents are noised.
+            batch: token ids and masks.
+            step: number of optimizer steps taken, for curricula.
         """

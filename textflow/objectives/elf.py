@@ -7,202 +7,219 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from textflow.nets.base import Denoiser, Speaker
-from textflow.objectives.base import Objective
-from textflow.objectives.row_indices import asked, places
-from textflow.paths.base import Path
-from textflow.schedules.base import Clock
+from textflow.codecs.base import Codec, encode_batch
+from textflow.nets.base import DecodingDenoiser, Denoiser
+from textflow.objectives.base import Objective, RowCounts
+from textflow.objectives.row_indices import row_indices, select_tokens
+from textflow.objectives.self_conditioning import self_condition
+from textflow.paths.base import ProbPath
+from textflow.schedules.base import TimeSchedule
 from textflow.schedules.logit_normal import LogitNormal
-from textflow.types import Batch, Choice, Given, Latents, Rows, Times, keep, pick
+from textflow.types import Batch, Conditioning, Latents, PositionMask, RowMask, Times
 
 
-class Draws(NamedTuple):
-    """The random numbers of one step.
+class ELFDraws(NamedTuple):
+    """Random numbers of one training step.
 
     Args:
-        t: time of the denoising rows.
-        eps: their noise, standard normal.
-        decode: True on rows that learn to decode.
-        share: of the clean latent in a decoding row, a position.
-        decode_eps: noise of the decoding rows, standard normal.
-        again: True on rows that see their own guess.
-        w: guidance scale.
+        t: times of the denoising rows [B].
+        eps: noise of the denoising rows, standard normal [B, S, d].
+        decode: True on rows that learn to decode [B].
+        clean_fraction: weight of the clean latent in a decoding row, a position [B, S].
+        decode_eps: noise of the decoding rows, standard normal [B, S, d].
+        self_cond: True on rows that are conditioned on their own prediction [B].
+        guidance: self-conditioning guidance scale [B].
     """
 
     t: Times
     eps: Latents
-    decode: Rows
-    share: Float[Tensor, "B S"]
+    decode: RowMask
+    clean_fraction: Float[Tensor, "B S"]
     decode_eps: Latents
-    again: Rows
-    w: Times
-
-
-class Counts(NamedTuple):
-    """Rows of each kind in a batch.
-
-    Args:
-        decode: learn to decode.
-        again: see their own guess.
-    """
-
-    decode: int
-    again: int
+    self_cond: RowMask
+    guidance: Times
 
 
 class ELFObjective(Objective):
     """Denoising rows regress the guided velocity, decoding rows the tokens; one token mean over both (ELF, sec. 3).
 
     Args:
-        clock: time of the denoising rows.
-        decode_share: probability that a row learns to decode.
-        decode_clock: share of the clean latent in a decoding row, a position.
-        decode_scale: standard deviation of a decoding row's noise at share 0.
-        again_share: probability that a denoising row is self-conditioned.
-        w_min: smallest guidance scale.
-        w_max: largest guidance scale.
-        error: that is squared: of the `velocity` (ELF), or of the clean guess `x` [ours], where the last times, which
-            ask for little, do not outweigh the others.
-        coins: `exact` tosses one a row; `stratified` takes the whole number of rows nearest to the expected one each
-            time, so that all shapes are known beforehand: no step waits for a GPU, but padding is computed and thrown
-            away. Batches of at least 10 rows or so are near it; one too small for any is refused in training.
-        head_weight: of the cross-entropy of denoising rows, where the net has a commitment head, >= 0.
-        pads: whether padding counts in the loss, so that an answer to a prompt learns to end (ELF, conditional tasks).
+        time_schedule: law of the times of denoising rows.
+        decode_prob: probability that a row learns to decode.
+        decode_time_schedule: law of the clean fraction in a decoding row, a position.
+        decode_noise_scale: standard deviation of a decoding row's noise at clean fraction 0.
+        self_cond_prob: probability that a denoising row is self-conditioned.
+        guidance_min: smallest self-conditioning guidance scale.
+        guidance_max: largest self-conditioning guidance scale.
+        loss_space: what is squared: the error of the velocity, `v` (ELF), or of the clean prediction, `x0` [ours],
+            where the last times, which ask for little, do not outweigh the others.
+        row_assignment: `bernoulli` draws each row's kind; `stratified` takes the whole number of rows nearest to the
+            expected one each time, so that all shapes are known beforehand: no step waits for a GPU, but padding is
+            computed and thrown away. Batches of at least 10 rows or so are near it; one too small is refused in
+            training.
+        head_loss_weight: weight of the cross-entropy of a commitment head, >= 0.
+        loss_on_padding: whether padding counts in the loss, so that an answer to a prompt learns to end (ELF,
+            conditional tasks).
     """
 
     def __init__(
         self,
-        clock: Clock | None = None,
-        decode_share: float = 0.2,
-        decode_clock: Clock | None = None,
-        decode_scale: float = 5.0,
-        again_share: float = 0.5,
-        w_min: float = 0.5,
-        w_max: float = 5.0,
-        error: Literal["velocity", "x"] = "velocity",
-        coins: Literal["exact", "stratified"] = "exact",
-        head_weight: float = 0.1,
-        pads: bool = False,
+        time_schedule: TimeSchedule | None = None,
+        decode_prob: float = 0.2,
+        decode_time_schedule: TimeSchedule | None = None,
+        decode_noise_scale: float = 5.0,
+        self_cond_prob: float = 0.5,
+        guidance_min: float = 0.5,
+        guidance_max: float = 5.0,
+        loss_space: Literal["v", "x0"] = "v",
+        row_assignment: Literal["bernoulli", "stratified"] = "bernoulli",
+        head_loss_weight: float = 0.1,
+        loss_on_padding: bool = False,
     ) -> None:
         super().__init__()
-        self.clock = clock or LogitNormal(-1.5, 0.8)
-        self.decode_clock = decode_clock or LogitNormal(0.8, 0.8)
-        self.decode_share, self.decode_scale, self.again_share = decode_share, decode_scale, again_share
-        self.w_min, self.w_max, self.error, self.coins = w_min, w_max, error, coins
-        self.head_weight, self.pads = head_weight, pads
+        self.time_schedule = time_schedule or LogitNormal(-1.5, 0.8)
+        self.decode_time_schedule = decode_time_schedule or LogitNormal(0.8, 0.8)
+        self.decode_prob, self.self_cond_prob = decode_prob, self_cond_prob
+        self.decode_noise_scale, self.head_loss_weight = decode_noise_scale, head_loss_weight
+        self.guidance_min, self.guidance_max = guidance_min, guidance_max
+        self.loss_space, self.row_assignment, self.loss_on_padding = loss_space, row_assignment, loss_on_padding
 
-    def forward(self, net: Denoiser, path: Path, x: Latents, batch: Batch) -> dict[str, Tensor]:
-        if not isinstance(net, Speaker):
+    def forward(self, net: Denoiser, codec: Codec, path: ProbPath, batch: Batch, step: int) -> dict[str, Tensor]:
+        if not isinstance(net, DecodingDenoiser):
             raise ValueError(
                 f"ELFObjective trains a net with a decode mode (such as ELF); {type(net).__name__} has none"
             )
-        return self.loss(net, path, x, batch, self.draw(x), batch.fixed)
+        x = encode_batch(codec, batch)
+        if x.shape[:2] == batch.ids.shape:
+            return self.loss(net, path, x, batch, self.sample_draws(x), batch.prompt_mask)
+        if self.decode_prob or net.commitment_head is not None or batch.prompt_mask is not None:
+            raise ValueError(
+                f"the codec {type(codec).__name__} has {x.shape[1]} latents for {batch.ids.shape[1]} tokens, so the net"
+                " cannot decode them one by one: set objective.decode_prob to 0, leave out commitment_head and "
+                "prompts, and use the readout FromCodec"
+            )
+        few = Batch(torch.zeros_like(x[..., 0], dtype=torch.long), codec.latent_mask(batch.mask))
+        return self.loss(net, path, x, few, self.sample_draws(x))
 
-    def draw(self, x: Latents) -> Draws:
-        """The random numbers of one step for latents of x's shape."""
-        rows, device, counts = len(x), x.device, self.counts(len(x))
-        decode = self._toss(self.decode_share, x.new_ones(rows, dtype=torch.bool), counts and counts.decode)
-        return Draws(
-            t=self.clock.draw(rows, device=device),
+    def sample_draws(self, x: Latents) -> ELFDraws:  # type: ignore[override]
+        """Random numbers of one step for latents of x's shape."""
+        rows, device, counts = len(x), x.device, self.row_counts(len(x))
+        decode = self._assign_rows(self.decode_prob, x.new_ones(rows, dtype=torch.bool), counts and counts.decode)
+        return ELFDraws(
+            t=self.time_schedule.sample(rows, device=device),
             eps=torch.randn_like(x),
             decode=decode,
-            share=self.decode_clock.draw(*x.shape[:2], device=device),
+            clean_fraction=self.decode_time_schedule.sample(*x.shape[:2], device=device),
             decode_eps=torch.randn_like(x),
-            again=self._toss(self.again_share, ~decode, counts and counts.again),
-            w=self.guidance(torch.rand(rows, device=device)),
+            self_cond=self._assign_rows(self.self_cond_prob, ~decode, counts and counts.self_cond),
+            guidance=self.sample_guidance(torch.rand(rows, device=device)),
         )
 
-    def guidance(self, uniform: Times) -> Times:
+    def sample_guidance(self, uniform: Times) -> Times:
         """w = (1 + w_min) ((1 + w_max) / (1 + w_min))^u - 1: log-uniform in 1 + w."""
-        return (1 + self.w_min) * torch.exp(uniform * math.log((1 + self.w_max) / (1 + self.w_min))) - 1
+        ratio = (1 + self.guidance_max) / (1 + self.guidance_min)
+        return (1 + self.guidance_min) * torch.exp(uniform * math.log(ratio)) - 1
 
-    def counts(self, rows: int) -> Counts | None:
-        """How many of the rows are of each kind, where that is no matter of chance.
-
-        Args:
-            rows: of the batch.
-        """
-        if self.coins == "exact":
+    def row_counts(self, rows: int) -> RowCounts | None:
+        if self.row_assignment == "bernoulli":
             return None
-        decode = round(self.decode_share * rows)
-        counts = Counts(decode, round(self.again_share * (rows - decode)))
-        expected = self.decode_share, self.again_share * (1 - self.decode_share)
+        decode = round(self.decode_prob * rows)
+        counts = RowCounts(decode, round(self.self_cond_prob * (rows - decode)))
+        expected = self.decode_prob, self.self_cond_prob * (1 - self.decode_prob)
         if self.training and any(share and not count for share, count in zip(expected, counts, strict=True)):
             raise ValueError(
-                f"coins: stratified takes {counts.decode} decoding and {counts.again} self-conditioned of {rows} rows"
-                f" (shares {self.decode_share} and {self.again_share}), so a part of the net would learn nothing;"
-                " give a larger --data.batch_size or coins: exact"
+                f"row_assignment: stratified takes {counts.decode} decoding and {counts.self_cond} self-conditioned of"
+                f" {rows} rows (decode_prob {self.decode_prob}, self_cond_prob {self.self_cond_prob}), so a part of "
+                "the net would learn nothing; give a larger --data.batch_size or row_assignment: bernoulli"
             )
         return counts
 
-    def _toss(self, share: float, among: Rows, count: int | None) -> Rows:
-        """True on a share of the rows `among`, or on as many as `count`."""
-        order = torch.rand(len(among), device=among.device)
+    def _assign_rows(self, share: float, candidates: RowMask, count: int | None) -> RowMask:
+        """True on a share of the candidate rows, or on as many as `count`."""
+        order = torch.rand(len(candidates), device=candidates.device)
         if count is None:
-            return (order < share) & among
-        return order.masked_fill(~among, 2.0).argsort().argsort() < count
+            return (order < share) & candidates
+        return order.masked_fill(~candidates, 2.0).argsort().argsort() < count
 
     def loss(
-        self, net: Speaker, path: Path, x: Latents, batch: Batch, draws: Draws, fixed: Choice | None = None
+        self,
+        net: DecodingDenoiser,
+        path: ProbPath,
+        x: Latents,
+        batch: Batch,
+        draws: ELFDraws,
+        prompt_mask: PositionMask | None = None,
     ) -> dict[str, Tensor]:
         """The losses for given draws, at the least work that gives the published gradient.
 
-        Only self-conditioned rows take the pass without gradient; the conditional guess in the guided target is the
-        gradient pass's own, detached, since both have the same inputs; logits exist for valid tokens of decoding rows.
-        The velocity is affine in the guess, so the guidance can be added to the clean target.
-        A prompt is clean in z and in the self-condition of denoising rows, and has no loss; decoding rows, which have
-        no self-condition, meet it as noisy as the rest.
+        Only self-conditioned rows take the pass without gradient; the conditional prediction in the guided target is
+        the gradient pass's own, detached, since both have the same inputs; logits exist for valid tokens of decoding
+        rows. The velocity is affine in the prediction, so the guidance can be added to the clean target. A prompt is
+        clean in z and in the self-condition of denoising rows, and has no loss; decoding rows, which have no
+        self-condition, meet it as noisy as the rest.
         """
-        t, w = draws.t, draws.w
-        given = Given(w=w, clean=None if fixed is None else x, fixed=fixed)
-        valid = batch.mask | self.pads if fixed is None else (batch.mask | self.pads) & ~fixed
-        rows, counts = ~draws.decode, self.counts(len(x))
-        told = places(rows, counts and len(x) - counts.decode)
-        said = places(draws.decode, counts and counts.decode)
-        inner = places(draws.again[told], counts and counts.again)
-        again = told[inner]
-        z, some = keep(path.mix(x, draws.eps, t), given), pick(given, again)
-        prev = keep(torch.zeros_like(x), given).masked_fill(draws.decode[:, None, None], 0.0)
-        with torch.no_grad():
-            once = net.mean(net.trunk(z[again], t[again], some._replace(prev=prev[again])))  # no head
-            prev[again] = once = keep(once, some)
-        share = draws.share[..., None]
-        noisy = share * x + (1 - share) * self.decode_scale * draws.decode_eps
+        t, w, decode = draws.t, draws.guidance, draws.decode
+        cond = Conditioning(guidance=w, prompt=None if prompt_mask is None else x, prompt_mask=prompt_mask)
+        valid = batch.mask | self.loss_on_padding
+        valid = valid if prompt_mask is None else valid & ~prompt_mask
+        counts, denoise = self.row_counts(len(x)), ~decode
+        denoise_idx = row_indices(denoise, counts and len(x) - counts.decode)
+        decode_idx = row_indices(decode, counts and counts.decode)
+        self_cond_pos = row_indices(draws.self_cond[denoise_idx], counts and counts.self_cond)  # among denoising rows
+        self_cond_idx = denoise_idx[self_cond_pos]
 
-        z_in = torch.where(rows[:, None, None], z, noisy)
-        hidden = net.trunk(z_in, torch.where(rows, t, 1.0), given._replace(prev=prev), draws.decode)
-        guess, goal = net.mean(hidden[told]), x[told]
-        with torch.no_grad():
-            twice = guess[inner] if net.repeats else net.mean(net.trunk(z[again], t[again], some._replace(prev=once)))
-            goal[inner] += (1 - 1 / w[again])[:, None, None] * (twice - once)
+        def predict(z: Latents, t: Times, cond: Conditioning) -> Latents:
+            return net.predict_x0(net.forward_hidden(z, t, cond))  # without a commitment head's logits
 
-        error = guess - goal
-        if self.error == "velocity":
-            error = path.velocity(z[told], guess, t[told]) - path.velocity(z[told], goal, t[told])
-        square = ((error**2).mean(-1) * valid[told]).sum()
-        nll = net.nll(*asked(hidden[said], batch.ids[said], valid[said], counts is not None))
-        losses = means(square, nll, valid, draws.decode)
-        if net.head is None:
+        z = cond.restore_prompt(path.mix(x, draws.eps, t))
+        self_cond, x0_uncond = self_condition(predict, z, t, cond, self_cond_idx)
+        self_cond = self_cond.masked_fill(decode[:, None, None], 0.0)
+        z_in = torch.where(denoise[:, None, None], z, decode_input(x, draws, self.decode_noise_scale))
+        hidden = net.forward_hidden(z_in, torch.where(denoise, t, 1.0), cond._replace(self_cond=self_cond), decode)
+        x0, x0_target = net.predict_x0(hidden[denoise_idx]), x[denoise_idx]
+        with torch.no_grad():
+            x0_cond = x0[self_cond_pos]
+            if not net.is_deterministic:
+                some = cond.rows(self_cond_idx)._replace(self_cond=x0_uncond)
+                x0_cond = predict(z[self_cond_idx], t[self_cond_idx], some)
+            x0_target[self_cond_pos] += (1 - 1 / w[self_cond_idx])[:, None, None] * (x0_cond - x0_uncond)
+
+        error = x0 - x0_target
+        if self.loss_space == "v":
+            z, t = z[denoise_idx], t[denoise_idx]
+            error = path.velocity(z, x0, t) - path.velocity(z, x0_target, t)
+        squared = ((error**2).mean(-1) * valid[denoise_idx]).sum()
+        fixed_shape = counts is not None
+        nll = net.decode_nll(*select_tokens(hidden[decode_idx], batch.ids[decode_idx], valid[decode_idx], fixed_shape))
+        losses = combine_losses(squared, nll, valid, decode)
+        if net.commitment_head is None:
             return losses
-        nll = net.token_nll(*asked(hidden[told], batch.ids[told], valid[told], counts is not None))
-        return with_head(losses, nll, self.head_weight, valid, draws.decode)
+        tokens = select_tokens(hidden[denoise_idx], batch.ids[denoise_idx], valid[denoise_idx], fixed_shape)
+        return add_head_loss(losses, net.commitment_nll(*tokens), self.head_loss_weight, valid, decode)
 
 
-def means(square: Tensor, nll: Tensor, valid: Tensor, decode: Tensor) -> dict[str, Tensor]:
+def decode_input(x: Latents, draws: ELFDraws, noise_scale: float) -> Latents:
+    """p x + (1 - p) noise_scale eps, p the clean fraction of each position (ELF, sec. 3)."""
+    p = draws.clean_fraction[..., None]  # [B, S] -> [B, S, 1]
+    return p * x + (1 - p) * noise_scale * draws.decode_eps
+
+
+def combine_losses(squared: Tensor, nll: Tensor, valid: Tensor, decode: Tensor) -> dict[str, Tensor]:
     """Sums over denoising and decoding tokens -> the loss with one denominator, and each part's own mean."""
-    said = (valid & decode[:, None]).sum()
+    decoded = (valid & decode[:, None]).sum()
     total = valid.sum()
     return {
-        "loss": (square + nll) / total.clamp_min(1),
+        "loss": (squared + nll) / total.clamp_min(1),
         "tokens": total,
-        "l2": square.detach() / (total - said).clamp_min(1),
-        "ce": nll.detach() / said.clamp_min(1),
+        "mse": squared.detach() / (total - decoded).clamp_min(1),
+        "decode_ce": nll.detach() / decoded.clamp_min(1),
     }
 
 
-def with_head(
+def add_head_loss(
     losses: dict[str, Tensor], nll: Tensor, weight: float, valid: Tensor, decode: Tensor
 ) -> dict[str, Tensor]:
     """The losses with a commitment head's sum over denoising tokens, under the same denominator."""
     loss = losses["loss"] + weight * nll / valid.sum().clamp_min(1)
-    return losses | {"loss": loss, "head": nll.detach() / (valid & ~decode[:, None]).sum().clamp_min(1)}
+    head = nll.detach() / (valid & ~decode[:, None]).sum().clamp_min(1)
+    return losses | {"loss": loss, "commitment_head_ce": head}

@@ -1,14 +1,14 @@
-"""Worlds whose posterior is exact: a Codec and a Denoiser each."""
+"""Oracle tasks with an exact posterior: a prior over texts, a Codec and a Denoiser each."""
 
-from textflow.oracle.base import Atoms as Atoms
-from textflow.oracle.base import Exact as Exact
-from textflow.oracle.base import Timed as Timed
+from textflow.oracle.base import GaussianAtoms as GaussianAtoms
+from textflow.oracle.base import ExactPosterior as ExactPosterior
+from textflow.oracle.base import PerPositionDenoiser as PerPositionDenoiser
 from textflow.oracle.chain import Chain as Chain
-from textflow.oracle.decoders import Reading as Reading
-from textflow.oracle.decoders import autoregressive as autoregressive
-from textflow.oracle.decoders import masked as masked
-from textflow.oracle.imperfect import Imperfect as Imperfect
-from textflow.oracle.excess_kl import Score as Score
-from textflow.oracle.excess_kl import Yardstick as Yardstick
-from textflow.oracle.worlds import WORLDS as WORLDS
-from textflow.oracle.worlds import World as World
+from textflow.oracle.decoders import DecodingTrace as DecodingTrace
+from textflow.oracle.decoders import decode_autoregressive as decode_autoregressive
+from textflow.oracle.decoders import decode_masked as decode_masked
+from textflow.oracle.imperfect import PerturbedPosterior as PerturbedPosterior
+from textflow.oracle.excess_kl import OracleScore as OracleScore
+from textflow.oracle.excess_kl import ExcessKLScorer as ExcessKLScorer
+from textflow.oracle.worlds import ORACLE_TASKS as ORACLE_TASKS
+from textflow.oracle.worlds import OracleTask as OracleTask

@@ -1,4 +1,4 @@
-"""The coarea law of flips where the interface is curved: Monte Carlo, the integral and the bound [rebuilt]."""
+"""Coarea law of flips at a curved interface: Monte Carlo, integral and bound [rebuilt]."""
 
 import math
 from typing import NamedTuple
@@ -8,17 +8,17 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from textflow.noise import Noise
-from textflow.oracle.separated import Estimate, log_density
+from textflow.oracle.separated import MonteCarloEstimate, log_density
 
 
-class Curved(NamedTuple):
+class CurvedInterface(NamedTuple):
     """A curved case in the plane [ours]: modes inside and outside a circle, T(z) = (a z1, b (z2 + c sin z1)).
 
     Args:
         a: stretch of the first axis, > 0.
         b: stretch of the second axis, > 0.
-        c: bend.
-        radius: of the circle, > 0.
+        c: amplitude of the bend.
+        radius: radius of the circle, > 0.
     """
 
     a: float = 1.0
@@ -38,36 +38,42 @@ class Curved(NamedTuple):
         return float(torch.linalg.matrix_norm(steepest, 2))
 
 
-class Coarea(NamedTuple):
-    """A_W three ways: sampled, by the coarea formula, and the bound P / Lambda below it."""
+class CoareaResult(NamedTuple):
+    """A_W by Monte Carlo and by the coarea formula, and its lower bound P / Lambda."""
 
-    sampled: Estimate
+    monte_carlo: MonteCarloEstimate
     integral: float
     bound: float
 
 
-def coarea(case: Curved, noise: Noise, samples: int = 2_000_000, band: float = 0.05, points: int = 4096) -> Coarea:
+def coarea(
+    interface: CurvedInterface,
+    noise: Noise,
+    num_samples: int = 2_000_000,
+    band_half_width: float = 0.05,
+    num_points: int = 4096,
+) -> CoareaResult:
     """A_W, the density of g(T(z)) at 0, = int_{T^-1(F)} phi / |grad(g T)| dH >= P(T^-1(F)) / Lambda.
 
     Small errors of size s then flip a share sqrt(2 / pi) s A_W of the samples.
 
     Args:
-        case: T and the circle F.
+        interface: T and the circle F.
         noise: one stream.
-        samples: of z.
-        band: half width of the band |g| < band that is counted.
-        points: of the closed curve T^-1(F).
+        num_samples: number of samples of z.
+        band_half_width: half width of the band |g| < band_half_width.
+        num_points: quadrature points on the closed curve T^-1(F).
     """
-    inside = case.distance(noise.normal(samples, 2)[0].double()).abs() < band
+    inside = interface.distance(noise.normal(num_samples, 2)[0].double()).abs() < band_half_width
     share = float(inside.double().mean())
-    error = math.sqrt(share * (1 - share) / samples)
-    angle = torch.arange(points, dtype=torch.float64) * (2 * math.pi / points)
+    error = math.sqrt(share * (1 - share) / num_samples)
+    angle = torch.arange(num_points, dtype=torch.float64) * (2 * math.pi / num_points)
     cos, sin = angle.cos(), angle.sin()
-    z1 = case.radius / case.a * cos
-    z2 = case.radius / case.b * sin - case.c * z1.sin()
-    dz1 = -case.radius / case.a * sin
-    dz2 = case.radius / case.b * cos - case.c * z1.cos() * dz1
-    weight = (log_density(z1) + log_density(z2)).exp() * torch.hypot(dz1, dz2) * (2 * math.pi / points)
-    gradient = torch.hypot(case.a * cos + case.b * case.c * z1.cos() * sin, case.b * sin)  # dT^T nu
-    sampled = Estimate(share / (2 * band), error / (2 * band))
-    return Coarea(sampled, float((weight / gradient).sum()), float(weight.sum()) / case.lipschitz)
+    z1 = interface.radius / interface.a * cos
+    z2 = interface.radius / interface.b * sin - interface.c * z1.sin()
+    dz1 = -interface.radius / interface.a * sin
+    dz2 = interface.radius / interface.b * cos - interface.c * z1.cos() * dz1
+    weight = (log_density(z1) + log_density(z2)).exp() * torch.hypot(dz1, dz2) * (2 * math.pi / num_points)
+    gradient = torch.hypot(interface.a * cos + interface.b * interface.c * z1.cos() * sin, interface.b * sin)  # dT^T nu
+    sampled = MonteCarloEstimate(share / (2 * band_half_width), error / (2 * band_half_width))
+    return CoareaResult(sampled, float((weight / gradient).sum()), float(weight.sum()) / interface.lipschitz)

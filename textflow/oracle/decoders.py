@@ -1,4 +1,4 @@
-"""Readers with a categorical trace: token by token, or masked in batches, by the exact posterior."""
+"""Discrete decoders on the exact posterior: autoregressive, or masked in batches."""
 
 from typing import Literal, NamedTuple
 
@@ -7,111 +7,121 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from textflow.noise import Noise
-from textflow.oracle.chain import pick
-from textflow.oracle.worlds import World
-from textflow.types import Choice, Given, Ids, Latents
+from textflow.oracle.chain import sample_index
+from textflow.oracle.worlds import OracleTask
+from textflow.types import Conditioning, Ids, Latents, PositionMask
 
 
-class Reading(NamedTuple):
-    """What a reader wrote and what it had been fed.
+class DecodingTrace(NamedTuple):
+    """Decoded tokens and the tokens fed at each call.
 
     Args:
-        ids: the tokens drawn, each at its call.
-        fed: for each call the tokens embedded in its input, -1 where none; a decision stands.
+        ids: decoded token ids.
+        fed_ids: tokens embedded in the input of each call, -1 where none; decisions are final.
     """
 
     ids: Ids
-    fed: list[Ids]
+    fed_ids: list[Ids]
 
 
-def autoregressive(world: World, noise: Noise, soft: bool = False) -> Reading:
-    """From left to right, a call a token.
+def decode_autoregressive(task: OracleTask, noise: Noise, soft_feedback: bool = False) -> DecodingTrace:
+    """Decode left to right, one call per token.
 
     Args:
-        world: its denoiser reads.
-        noise: one stream a text.
-        soft: as of `read`.
+        task: oracle task whose denoiser decodes.
+        noise: one stream per text.
+        soft_feedback: True to feed expectations, as in `decode_in_calls`.
     """
-    calls = torch.arange(world.length).expand(len(noise.streams), -1)
-    return read(world, calls, noise, soft)
+    calls = torch.arange(task.length).expand(len(noise.streams), -1)
+    return decode_in_calls(task, calls, noise, soft_feedback)
 
 
-def masked(
-    world: World, calls: int, noise: Noise, order: Literal["random", "dilated"] = "random", soft: bool = False
-) -> Reading:
-    """All tokens masked at first, then equal batches of them, each drawn independently given those before.
+def decode_masked(
+    task: OracleTask,
+    num_calls: int,
+    noise: Noise,
+    order: Literal["random", "dilated"] = "random",
+    soft_feedback: bool = False,
+) -> DecodingTrace:
+    """Decode from all masks in equal batches; tokens of a batch are independent cond earlier batches.
 
     Args:
-        world: its denoiser reads.
-        calls: number of batches K, a power of 2 if dilated.
-        noise: one stream a text.
+        task: oracle task whose denoiser decodes.
+        num_calls: number of batches K, a power of 2 if dilated.
+        noise: one stream per text.
         order: `random` batches, or `dilated` ones: every K-th token, each batch halfway between those before.
-        soft: as of `read`.
+        soft_feedback: True to feed expectations, as in `decode_in_calls`.
     """
-    if not 1 <= calls <= world.length:
-        raise ValueError(f"masked got {calls} calls for {world.length} tokens; it needs 1 to {world.length}")
+    if not 1 <= num_calls <= task.length:
+        raise ValueError(f"decode_masked got {num_calls} calls for {task.length} tokens; it needs 1 to {task.length}")
     rows = len(noise.streams)
     if order == "random":
-        rank = noise.uniform(world.length).argsort(-1).argsort(-1)
-        return read(world, rank * calls // world.length, noise, soft)
-    turns = torch.tensor(halving(calls)).argsort()
-    return read(world, turns[torch.arange(world.length) % calls].expand(rows, -1), noise, soft)
+        rank = noise.uniform(task.length).argsort(-1).argsort(-1)
+        return decode_in_calls(task, rank * num_calls // task.length, noise, soft_feedback)
+    ranks = torch.tensor(bisection_order(num_calls)).argsort()
+    return decode_in_calls(task, ranks[torch.arange(task.length) % num_calls].expand(rows, -1), noise, soft_feedback)
 
 
-def halving(calls: int) -> list[int]:
+def bisection_order(num_calls: int) -> list[int]:
     """0 ... calls - 1, each halfway between those before: 0, 4, 2, 6, 1, 3, 5, 7."""
-    if calls & (calls - 1):
-        raise ValueError(f"dilated batches got {calls} calls; they need a power of 2, such as 8")
-    places, gap = [0], calls
+    if num_calls & (num_calls - 1):
+        raise ValueError(f"dilated batches got {num_calls} calls; they need a power of 2, such as 8")
+    order, gap = [0], num_calls
     while gap > 1:
-        places, gap = places + list(range(gap // 2, calls, gap)), gap // 2
-    return places
+        order, gap = order + list(range(gap // 2, num_calls, gap)), gap // 2
+    return order
 
 
 @torch.no_grad()
-def read(world: World, calls: Int[Tensor, "B L"], noise: Noise, soft: bool = False) -> Reading:
-    """Draw each token at its call from p(y_l | what was fed at the calls before).
+def decode_in_calls(
+    task: OracleTask, call_index: Int[Tensor, "B L"], noise: Noise, soft_feedback: bool = False
+) -> DecodingTrace:
+    """Sample each token at its call from p(y_l | tokens fed at earlier calls).
 
-    A drawn token's E_y stands in the input like a prompt. The commit ablation `soft` feeds e = gamma E in its place,
-    with the same order and random numbers. The mean of many codes is no code, and to take it for the nearest one would
-    be a hidden choice. It is therefore evidence as a latent under noise of variance 1, E_v.e - |E_v|^2 / 2, which is
-    what the codec's readout makes of it: little where gamma is broad, almost one token where it is sharp [ours].
+    A sampled token's E_y enters the input like a prompt. The commit ablation `soft_feedback` feeds e = gamma E in its
+    place, with the same order and random numbers. The mean of several codes is not a code, and rounding it to the
+    nearest one would be a hidden commitment. It therefore counts as a latent under noise of variance 1, with evidence
+    E_v.e - |E_v|^2 / 2, the codec's logits: weak for a broad gamma, nearly one token for a sharp one [ours].
 
     Args:
-        world: its denoiser reads.
-        calls: number of the call at which each token is drawn, from 0.
-        noise: one stream a text.
-        soft: feed expectations instead of draws; then `fed` holds no token.
+        task: oracle task whose denoiser decodes.
+        call_index: index of the call at which each token is sampled, from 0.
+        noise: one stream per text.
+        soft_feedback: True to feed expectations instead of samples; then `fed_ids` is -1 everywhere.
     """
-    u, codes = noise.uniform(calls.shape[1]), world.codec.codes.double()
+    u, codes = noise.uniform(call_index.shape[1]), task.codec.codes.double()
     fed: list[Ids] = []
-    said = torch.zeros(*calls.shape, world.codec.dim, dtype=torch.float64)
-    ids = torch.full_like(calls, -1)
-    for call in range(int(calls.max()) + 1):
-        fed.append(torch.full_like(ids, -1) if soft else ids)
-        gamma = ask(world, said, calls < call, soft)
-        now = calls == call
-        ids = torch.where(now, pick(gamma, u), ids)
-        said = torch.where(now[..., None], gamma @ codes if soft else codes[ids.clamp_min(0)], said)
-    return Reading(ids, fed)
+    embeddings = torch.zeros(*call_index.shape, task.codec.dim, dtype=torch.float64)
+    ids = torch.full_like(call_index, -1)
+    for call in range(int(call_index.max()) + 1):
+        fed.append(torch.full_like(ids, -1) if soft_feedback else ids)
+        gamma = token_posterior(task, embeddings, call_index < call, soft_feedback)
+        now = call_index == call
+        ids = torch.where(now, sample_index(gamma, u), ids)
+        embeddings = torch.where(
+            now[..., None], gamma @ codes if soft_feedback else codes[ids.clamp_min(0)], embeddings
+        )
+    return DecodingTrace(ids, fed)
 
 
-def ask(world: World, said: Latents, known: Choice, soft: bool) -> Float[Tensor, "B S V"]:
-    """gamma of a text of which some embeddings are known; the other positions are at t = 0, where z says nothing.
+def token_posterior(
+    task: OracleTask, embeddings: Latents, known_mask: PositionMask, soft_feedback: bool
+) -> Float[Tensor, "B S V"]:
+    """gamma of a text with some known embeddings; the other positions are at t = 0, where z is pure noise.
 
     Args:
-        world: its denoiser is asked.
-        said: embeddings.
-        known: where they were fed.
-        soft: they stand under noise of variance 1 rather than as a prompt.
+        task: oracle task whose denoiser is evaluated.
+        embeddings: embedding at each known position.
+        known_mask: True at known positions.
+        soft_feedback: True to treat them as latents under noise of variance 1, not as a prompt.
     """
-    time = unit_time(world) * known.double() if soft else torch.zeros_like(said[..., 0])
-    given = Given() if soft else Given(clean=said, fixed=known)
-    logits = world.denoiser.posterior(time[..., None] * said, time, given).logits
+    time = unit_variance_time(task) * known_mask.double() if soft_feedback else torch.zeros_like(embeddings[..., 0])
+    cond = Conditioning() if soft_feedback else Conditioning(prompt=embeddings, prompt_mask=known_mask)
+    logits = task.denoiser.posterior(time[..., None] * embeddings, time, cond).logits
     assert logits is not None
     return logits.softmax(-1)
 
 
-def unit_time(world: World) -> float:
+def unit_variance_time(task: OracleTask) -> float:
     """The time at which z_t / t is a code plus noise of variance 1 = tau^2 + (scale (1 - t) / t)^2."""
-    return world.path.scale / (world.path.scale + (1 - world.codec.tau**2) ** 0.5)
+    return task.path.noise_scale / (task.path.noise_scale + (1 - task.codec.tau**2) ** 0.5)

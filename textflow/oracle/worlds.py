@@ -1,4 +1,4 @@
-"""Three worlds: `chain` (few successors a token), `text` (Zipf's law, clustered codes), `topic` (long range)."""
+"""Oracle tasks: `chain` (few successors per token), `text` (Zipf's law, clustered codes), `topic` (long range)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,181 +8,191 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from textflow.escapes import Escape, Soft
+from textflow.escapes import Escape, NoEscape
 from textflow.models.generator import Generator
 from textflow.noise import Noise, sample_seeds
 from textflow.objectives import ELFObjective
-from textflow.oracle.base import Atoms, Exact, Timed
+from textflow.oracle.base import ExactPosterior, GaussianAtoms, PerPositionDenoiser
 from textflow.oracle.chain import Chain
-from textflow.paths import Linear
-from textflow.readouts import FromBelief, FromCodec, Readout
+from textflow.paths import LinearPath
+from textflow.readouts import FromCodec, FromPosterior, Readout
 from textflow.samplers import Euler, Sampler
-from textflow.schedules import Clock
+from textflow.schedules import TimeSchedule
 from textflow.types import Ids
 
-SMOOTH = 0.01  # share of the uniform law in every transition: no text is impossible
+SMOOTHING = 0.01  # share of the uniform law in every transition, so that no text is impossible
 
 
 @dataclass(frozen=True, eq=False)
-class World:
-    """A law of texts, their latents, and the denoiser that knows both.
+class OracleTask:
+    """Oracle task: a law of texts, their latents, and a denoiser in closed form.
 
     Args:
-        name: of the world.
+        name: name of the task.
         prior: law of the texts.
         codec: texts <-> latents.
-        denoiser: of the latents: exact, or spoilt on purpose.
-        path: how latents become noise; the floor is so low that steps are exact.
-        length: tokens of a text.
+        denoiser: denoiser of the latents, exact or perturbed.
+        path: probability path; min_one_minus_t is so small that steps are exact.
+        length: tokens per text.
     """
 
     name: str
     prior: Chain
-    codec: Atoms
-    denoiser: Timed
-    path: Linear
+    codec: GaussianAtoms
+    denoiser: PerPositionDenoiser
+    path: LinearPath
     length: int = 32
 
     @property
-    def exact(self) -> Exact:
-        """The denoiser that knows, however the world's own was spoilt."""
-        return Exact(self.prior, self.codec, self.path)
+    def exact_posterior(self) -> ExactPosterior:
+        """Exact posterior, also where the task's denoiser is perturbed."""
+        return ExactPosterior(self.prior, self.codec, self.path)
 
-    def draw(self, noise: Noise) -> Ids:
-        """True texts, one a stream."""
-        nothing = torch.zeros(len(noise.streams), self.length, self.prior.vocab, dtype=torch.float64)
-        return self.prior.draw(nothing, noise)
+    def sample(self, noise: Noise) -> Ids:
+        """Sample true texts, one per stream."""
+        loglik = torch.zeros(len(noise.streams), self.length, self.prior.vocab_size, dtype=torch.float64)
+        return self.prior.sample_posterior(loglik, noise)
 
-    def truths(self, n: int, count: int = 3, seed: int = 0) -> list[Ids]:
-        """Samples of true texts: what a sample of n is measured against.
+    def reference_samples(self, num_texts: int, num_samples: int = 3, seed: int = 0) -> list[Ids]:
+        """Draw reference samples of true texts, to compare generated samples with.
 
         Args:
-            n: texts a sample.
-            count: number of samples.
-            seed: of the samples, >= 0.
+            num_texts: texts per sample.
+            num_samples: number of samples.
+            seed: random seed of the samples, >= 0.
         """
-        return [self.draw(Noise(sample_seeds(seed, i * n, n))) for i in range(count)]
+        return [self.sample(Noise(sample_seeds(seed, i * num_texts, num_texts))) for i in range(num_samples)]
 
-    def generator(
+    def make_generator(
         self,
         readout: Readout = FromCodec(),
-        escape: Escape = Soft(),
+        escape: Escape = NoEscape(),
         sampler: Sampler = Euler(),
-        grid: Clock | None = None,
+        sampling_schedule: TimeSchedule | None = None,
     ) -> Generator:
-        """The denoiser as a Generator: whatever runs on a trained one runs on it.
+        """Wrap the denoiser as a Generator, with the interface of a trained one.
 
         Args:
-            readout: the last belief -> logits; FromBelief writes the likeliest tokens.
-            escape: what is chosen before the readout.
-            sampler: a step from noise towards text.
-            grid: times of sampling; default: ELF's clock.
+            readout: last belief -> logits; FromPosterior gives the likeliest tokens.
+            escape: rule that commits tokens before the readout.
+            sampler: sampler that takes the steps.
+            sampling_schedule: sampling time schedule; default: ELF's.
         """
-        made = Generator(
-            self.prior.vocab,
+        generator = Generator(
+            self.prior.vocab_size,
             codec=lambda vocab: self.codec,
-            net=lambda dim, vocab: self.denoiser,
+            net=lambda codec: self.denoiser,
             objective=ELFObjective(),
             path=self.path,
             readout=readout,
-            tokens=FromBelief(),
+            token_readout=FromPosterior(),
             escape=escape,
             sampler=sampler,
-            grid=grid,
+            sampling_schedule=sampling_schedule,
         )
-        made.length = self.length
-        return made.eval()
+        generator.seq_length = self.length
+        return generator.eval()
 
 
-def chain(seed: int = 0) -> World:
+def chain_task(seed: int = 0) -> OracleTask:
     """32 tokens with 4 successors each, 16-dimensional codes: a Markov chain.
 
     Args:
-        seed: of the world, >= 0.
+        seed: random seed of the task, >= 0.
     """
     noise = Noise([seed])
-    law, legal = successors(32, 4, noise)
-    return world("chain", Chain(stationary(law), law, legal=legal), Atoms(sphere(normal(noise, 32, 16))))
+    law, legal = random_transitions(32, 4, noise)
+    return make_task(
+        "chain",
+        Chain(stationary_distribution(law), law, legal=legal),
+        GaussianAtoms(normalise_codes(standard_normal(noise, 32, 16))),
+    )
 
 
-def text(seed: int = 0) -> World:
+def text_task(seed: int = 0) -> OracleTask:
     """64 tokens by Zipf's law with 1 to 16 successors each, 40-dimensional clouds in clusters of 4: a Markov chain.
 
     Args:
-        seed: of the world, >= 0.
+        seed: random seed of the task, >= 0.
     """
     noise, vocab = Noise([seed]), 64
-    fame = -0.8 * torch.arange(1, vocab + 1, dtype=torch.float64).log()
+    log_frequency = -0.8 * torch.arange(1, vocab + 1, dtype=torch.float64).log()
     gumbel = -(-noise.uniform(vocab, vocab)[0].log()).log()
-    rank = (fame + gumbel).argsort(-1, descending=True).argsort(-1)  # the famous are chosen more often, each once
+    rank = (log_frequency + gumbel).argsort(-1, descending=True).argsort(-1)  # Gumbel top-k: frequent tokens first
     legal = rank < 16 ** noise.uniform(vocab, 1)[0]  # 1 to 16 successors, few more often than many
-    law = smooth(legal / (rank + 1).double())
-    spread = normal(noise, vocab // 4, 1, 40) + 0.6 * normal(noise, vocab // 4, 4, 40)
-    return world("text", Chain(stationary(law), law, legal=legal), Atoms(sphere(spread.flatten(0, 1)), tau=0.3))
+    law = smooth_rows(legal / (rank + 1).double())
+    spread = standard_normal(noise, vocab // 4, 1, 40) + 0.6 * standard_normal(noise, vocab // 4, 4, 40)
+    return make_task(
+        "text",
+        Chain(stationary_distribution(law), law, legal=legal),
+        GaussianAtoms(normalise_codes(spread.flatten(0, 1)), tau=0.3),
+    )
 
 
-def topic(seed: int = 0) -> World:
-    """24 tokens under 4 topics with 4 successors each, 16-dimensional codes: every text keeps to its topic.
+def topic_task(seed: int = 0) -> OracleTask:
+    """24 tokens under 4 topics with 4 successors each, 16-dimensional codes: each text has one topic.
 
     Args:
-        seed: of the world, >= 0.
+        seed: random seed of the task, >= 0.
     """
     noise, vocab, topics = Noise([seed]), 24, 4
-    laws, legals = zip(*(successors(vocab, 4, noise) for _ in range(topics)), strict=True)
+    laws, legals = zip(*(random_transitions(vocab, 4, noise) for _ in range(topics)), strict=True)
     prior = Chain(
-        torch.cat([stationary(law) for law in laws]) / topics,
-        blocks(*laws),
+        torch.cat([stationary_distribution(law) for law in laws]) / topics,
+        block_diagonal(*laws),
         emission=torch.arange(vocab).repeat(topics),
         topic=torch.arange(topics).repeat_interleave(vocab),
-        legal=blocks(*legals).bool(),
+        legal=block_diagonal(*legals).bool(),
     )
-    return world("topic", prior, Atoms(sphere(normal(noise, vocab, 16))))
+    return make_task("topic", prior, GaussianAtoms(normalise_codes(standard_normal(noise, vocab, 16))))
 
 
-WORLDS: dict[str, Callable[[int], World]] = {"chain": chain, "text": text, "topic": topic}
+ORACLE_TASKS: dict[str, Callable[[int], OracleTask]] = {"chain": chain_task, "text": text_task, "topic": topic_task}
 
 
-def world(name: str, prior: Chain, codec: Atoms) -> World:
-    """A world with its exact denoiser."""
-    path = Linear(scale=2.0, floor=1e-9)
-    return World(name, prior, codec, Exact(prior, codec, path), path)
+def make_task(name: str, prior: Chain, codec: GaussianAtoms) -> OracleTask:
+    """Build a task with its exact denoiser."""
+    path = LinearPath(noise_scale=2.0, min_one_minus_t=1e-9)
+    return OracleTask(name, prior, codec, ExactPosterior(prior, codec, path), path)
 
 
-def successors(vocab: int, count: int, noise: Noise) -> tuple[Float[Tensor, "V V"], Bool[Tensor, "V V"]]:
-    """Transitions along `count` random permutations with weights Gamma(1) + .05, smoothed, and which of them are meant.
+def random_transitions(
+    vocab_size: int, num_successors: int, noise: Noise
+) -> tuple[Float[Tensor, "V V"], Bool[Tensor, "V V"]]:
+    """Transitions along random permutations with weights Gamma(1) + .05, smoothed, and the legal ones.
 
     Args:
-        vocab: number of tokens.
-        count: successors of a token (fewer where permutations agree).
+        vocab_size: number of tokens.
+        num_successors: successors per token (fewer where permutations agree).
         noise: one stream.
     """
-    after = noise.uniform(count, vocab)[0].argsort(-1).T  # [V, count]
-    weight = 0.05 - noise.uniform(vocab, count)[0].log()
-    law = torch.zeros(vocab, vocab, dtype=torch.float64).scatter_add(1, after, weight)
-    return smooth(law), law > 0
+    after = noise.uniform(num_successors, vocab_size)[0].argsort(-1).T  # [V, num_successors]
+    weight = 0.05 - noise.uniform(vocab_size, num_successors)[0].log()
+    law = torch.zeros(vocab_size, vocab_size, dtype=torch.float64).scatter_add(1, after, weight)
+    return smooth_rows(law), law > 0
 
 
-def blocks(*parts: Tensor) -> Tensor:
-    """One matrix with the parts on its diagonal."""
-    return torch.block_diag(*parts)  # type: ignore[no-untyped-call]
+def block_diagonal(*matrices: Tensor) -> Tensor:
+    """Block-diagonal matrix of the arguments."""
+    return torch.block_diag(*matrices)  # type: ignore[no-untyped-call]
 
 
-def smooth(law: Float[Tensor, "V V"]) -> Float[Tensor, "V V"]:
-    """Rows that add up to 1, with a share of the uniform law."""
-    return (1 - SMOOTH) * law / law.sum(-1, keepdim=True) + SMOOTH / law.shape[1]
+def smooth_rows(weights: Float[Tensor, "V V"]) -> Float[Tensor, "V V"]:
+    """Normalise rows and mix in a share of the uniform law."""
+    return (1 - SMOOTHING) * weights / weights.sum(-1, keepdim=True) + SMOOTHING / weights.shape[1]
 
 
-def stationary(law: Float[Tensor, "V V"]) -> Float[Tensor, " V"]:
-    """pi with pi = pi P."""
-    ones = torch.ones_like(law)
-    return torch.linalg.solve(torch.eye(len(law)).to(law) - law.T + ones, ones[0])
+def stationary_distribution(transition: Float[Tensor, "V V"]) -> Float[Tensor, " V"]:
+    """Stationary law pi = pi P."""
+    ones = torch.ones_like(transition)
+    return torch.linalg.solve(torch.eye(len(transition)).to(transition) - transition.T + ones, ones[0])
 
 
-def normal(noise: Noise, *shape: int) -> Tensor:
-    """Standard normal of one stream."""
+def standard_normal(noise: Noise, *shape: int) -> Tensor:
+    """Standard normal draws from one stream."""
     return noise.normal(*shape)[0]
 
 
-def sphere(codes: Float[Tensor, "V d"]) -> Float[Tensor, "V d"]:
-    """Codes of length sqrt(d): latents of unit variance."""
+def normalise_codes(codes: Float[Tensor, "V d"]) -> Float[Tensor, "V d"]:
+    """Scale codes to length sqrt(d), so that latents have unit variance."""
     return F.normalize(codes, dim=-1) * codes.shape[1] ** 0.5

@@ -1,4 +1,4 @@
 """Paths between text and noise."""
 
-from textflow.paths.base import Path as Path
-from textflow.paths.linear import Linear as Linear
+from textflow.paths.base import ProbPath as ProbPath
+from textflow.paths.linear import LinearPath as LinearPath

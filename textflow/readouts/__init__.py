@@ -1,7 +1,9 @@
 """Readouts: beliefs -> logits."""
 
+from textflow.readouts.autoregressive import Autoregressor as Autoregressor
 from textflow.readouts.base import Readout as Readout
-from textflow.readouts.from_posterior import FromBelief as FromBelief
+from textflow.readouts.base import View as View
+from textflow.readouts.from_posterior import FromPosterior as FromPosterior
 from textflow.readouts.from_codec import FromCodec as FromCodec
 from textflow.readouts.from_net import FromNet as FromNet
-from textflow.readouts.from_net import Matched as Matched
+from textflow.readouts.from_net import MatchedFromNet as MatchedFromNet

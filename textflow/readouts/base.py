@@ -1,36 +1,65 @@
-"""Readout: what a belief says in tokens. The last one is the final, categorical act."""
+"""Readout: the last belief -> tokens, the final, categorical act."""
 
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from textflow.codecs.base import Codec
 from textflow.nets.base import Denoiser
-from textflow.paths.base import Path
-from textflow.types import Given, Ids, Latents, Logits, Posterior
+from textflow.noise import Noise
+from textflow.paths.base import ProbPath
+from textflow.types import Conditioning, Ids, Latents, Logits, Mask, Posterior
+
+
+class View(NamedTuple):
+    """Inputs of a readout.
+
+    Args:
+        z: state that the belief is about [B, S, d].
+        t: its time.
+        belief: posterior at z_t; after the last step its mean holds the final latents.
+        path: probability path that the latents follow.
+        codec: may decode latents.
+        net: may decode latents.
+        cond: guidance and prompt.
+    """
+
+    z: Latents
+    t: float
+    belief: Posterior
+    path: ProbPath
+    codec: Codec
+    net: Denoiser
+    cond: Conditioning = Conditioning()
 
 
 class Readout(nn.Module, ABC):
-    """The belief met at z_t -> logits over tokens."""
+    """A rule that turns a belief into tokens. One with weights of its own sets `trainable`: its `nll` is trained with
+    the denoiser."""
+
+    trainable: bool = False
+
+    def build(self, codec: Codec) -> None:  # noqa: B027  most have no weights
+        """Make the weights that depend on the codec's sizes; a generator calls it once.
+
+        Args:
+            codec: text <-> latents.
+        """
 
     @abstractmethod
-    def forward(
-        self, z: Latents, t: float, belief: Posterior, path: Path, codec: Codec, net: Denoiser, given: Given = Given()
-    ) -> Logits:
-        """
-        Args:
-            z: state that the belief is about.
-            t: its time.
-            belief: of the denoiser at z_t; after the last step its mean is the final latents.
-            path: how text became z.
-            codec: may read latents.
-            net: may read latents.
-            given: guidance and prompt.
-        """
+    def logits(self, view: View) -> Logits:
+        """Logits over tokens [B, L, V]; readouts that are not position-wise raise an error."""
 
-    def tokens(
-        self, z: Latents, t: float, belief: Posterior, path: Path, codec: Codec, net: Denoiser, given: Given = Given()
-    ) -> Ids:
-        """The likeliest tokens of `forward`, whose arguments these are; a readout that knows how makes them with few
-        logits in memory at a time."""
-        return self(z, t, belief, path, codec, net, given).argmax(-1)
+    def decode(self, view: View, noise: Noise | None = None) -> Ids:
+        """Token ids [B, L]: the likeliest ones, unless the readout draws them.
+
+        Args:
+            view: belief and what belongs to it.
+            noise: random streams, one a sample, for readouts that draw.
+        """
+        return self.logits(view).argmax(-1)
+
+    def nll(self, view: View, ids: Ids, mask: Mask) -> Tensor:
+        """Mean -log p(ids) over the mask, for readouts that are trained."""
+        raise NotImplementedError(f"{type(self).__name__} has no weights to train")

@@ -1,16 +1,11 @@
-"""The codec reads."""
+"""The codec's decoder."""
 
-from textflow.codecs.base import Codec
-from textflow.nets.base import Denoiser
-from textflow.paths.base import Path
-from textflow.readouts.base import Readout
-from textflow.types import Given, Latents, Logits, Posterior
+from textflow.readouts.base import Readout, View
+from textflow.types import Logits
 
 
 class FromCodec(Readout):
-    """The codec's own readout of the guess E[x | z_t]."""
+    """The codec decodes E[x | z_t]."""
 
-    def forward(
-        self, z: Latents, t: float, belief: Posterior, path: Path, codec: Codec, net: Denoiser, given: Given = Given()
-    ) -> Logits:
-        return codec.readout(belief.mean)
+    def logits(self, view: View) -> Logits:
+        return view.codec.decode_logits(view.belief.mean)

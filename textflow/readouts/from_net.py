@@ -1,72 +1,69 @@
-"""The denoiser reads."""
+"""The denoiser's decode mode."""
 
 import torch
 
-from textflow.codecs.base import Codec
-from textflow.nets.base import Denoiser, Speaker
-from textflow.paths.base import Path
-from textflow.readouts.base import Readout
-from textflow.types import Given, Ids, Latents, Logits, Posterior, Times
+from textflow.nets.base import DecodingDenoiser
+from textflow.noise import Noise
+from textflow.paths.base import ProbPath
+from textflow.readouts.base import Readout, View
+from textflow.types import Conditioning, Ids, Latents, Logits, Times
 
 
 class FromNet(Readout):
-    """The network's decode mode reads the guess E[x | z_t], at t = 1 and without self-conditioning (ELF, sec. 3)."""
+    """The network's decode mode reads E[x | z_t], at t = 1 and without self-conditioning (ELF, sec. 3)."""
 
-    def forward(
-        self, z: Latents, t: float, belief: Posterior, path: Path, codec: Codec, net: Denoiser, given: Given = Given()
-    ) -> Logits:
-        return decoder(self, net).decode(*heard(belief.mean, given))
+    def logits(self, view: View) -> Logits:
+        return require_decoder(self, view).decode_logits(*decoder_inputs(view.belief.mean, view.cond))
 
-    def tokens(
-        self, z: Latents, t: float, belief: Posterior, path: Path, codec: Codec, net: Denoiser, given: Given = Given()
-    ) -> Ids:
-        return decoder(self, net).tokens(*heard(belief.mean, given))
+    def decode(self, view: View, noise: Noise | None = None) -> Ids:
+        return require_decoder(self, view).decode_ids(*decoder_inputs(view.belief.mean, view.cond))
 
 
-class Matched(Readout):
-    """p(token | z_t) by the network's decode mode, at the share p of text that decoding was trained with [ours].
+class MatchedFromNet(Readout):
+    """p(token | z_t) by the network's decode mode, at the clean fraction p that decoding was trained with [ours].
 
     z_t / alpha is text plus noise of std s = sigma / alpha; p z_t / alpha is a decoding row's input where
-    (1 - p) scale = p s, so p = scale / (scale + s). At t = 0 there is nothing to read, at t = 1 it is FromNet.
+    (1 - p) scale = p s, so p = scale / (scale + s). At pure noise there is nothing to read, at pure text it is FromNet.
 
     Args:
-        scale: standard deviation of a decoding row's noise at share 0 (the objective's decode_scale).
+        decode_noise_scale: standard deviation of a decoding row's noise at clean fraction 0, as in the objective.
     """
 
-    def __init__(self, scale: float = 5.0) -> None:
+    def __init__(self, decode_noise_scale: float = 5.0) -> None:
         super().__init__()
-        if scale <= 0:
-            raise ValueError(f"Matched got scale {scale}; it needs the objective's decode_scale, above 0")
-        self.scale = scale
+        if decode_noise_scale <= 0:
+            raise ValueError(
+                f"MatchedFromNet got decode_noise_scale {decode_noise_scale}; it needs the objective's, above 0"
+            )
+        self.decode_noise_scale = decode_noise_scale
 
-    def forward(
-        self, z: Latents, t: float, belief: Posterior, path: Path, codec: Codec, net: Denoiser, given: Given = Given()
-    ) -> Logits:
-        return decoder(self, net).decode(*heard(z * self.share(path, t), given))
+    def logits(self, view: View) -> Logits:
+        return require_decoder(self, view).decode_logits(*self.inputs(view))
 
-    def tokens(
-        self, z: Latents, t: float, belief: Posterior, path: Path, codec: Codec, net: Denoiser, given: Given = Given()
-    ) -> Ids:
-        return decoder(self, net).tokens(*heard(z * self.share(path, t), given))
+    def decode(self, view: View, noise: Noise | None = None) -> Ids:
+        return require_decoder(self, view).decode_ids(*self.inputs(view))
 
-    def share(self, path: Path, t: float) -> float:
-        """p / alpha: what z_t is to be multiplied with."""
+    def inputs(self, view: View) -> tuple[Latents, Times, Conditioning]:
+        """z_t at the scale of a decoding row."""
+        return decoder_inputs(view.z * self.input_scale(view.path, view.t), view.cond)
+
+    def input_scale(self, path: ProbPath, t: float) -> float:
+        """p / alpha: the factor of z_t."""
         time = torch.tensor(t, dtype=torch.float64)
-        return self.scale / (self.scale * float(path.alpha(time)) + float(path.sigma(time)))
+        return self.decode_noise_scale / (self.decode_noise_scale * float(path.alpha(time)) + float(path.sigma(time)))
 
 
-def decoder(readout: Readout, net: Denoiser) -> Speaker:
-    """A net, if it has a decode mode."""
-    if not isinstance(net, Speaker):
+def require_decoder(readout: Readout, view: View) -> DecodingDenoiser:
+    """The network of a view, which must have a decode mode."""
+    if not isinstance(view.net, DecodingDenoiser):
         raise ValueError(
-            f"the readout {type(readout).__name__} needs a net with a decode mode, {type(net).__name__} has none; use "
-            "FromCodec, or FromBelief where the net gives logits"
+            f"the readout {type(readout).__name__} needs a net with a decode mode, {type(view.net).__name__} has none; "
+            "use FromCodec, or FromPosterior where the net gives logits"
         )
-    return net
+    return view.net
 
 
-def heard(z: Latents, given: Given) -> tuple[Latents, Times, Given]:
-    """What a decode mode is told: t = 1, no self-condition, and a prompt stands clean."""
-    if given.fixed is not None and given.clean is not None:
-        z = torch.where(given.fixed[..., None], given.clean, z)
-    return z, torch.ones_like(z[:, 0, 0]), given._replace(prev=None)
+def decoder_inputs(z: Latents, cond: Conditioning) -> tuple[Latents, Times, Conditioning]:
+    """Inputs of a decode mode: t = 1, no self-condition, and the prompt clean in z."""
+    z = cond.restore_prompt(z)
+    return z, torch.ones_like(z[:, 0, 0]), cond._replace(self_cond=None)

@@ -1,21 +1,18 @@
-"""The belief speaks for itself."""
+"""The denoiser's own token logits."""
 
-from textflow.codecs.base import Codec
-from textflow.nets.base import Denoiser
-from textflow.paths.base import Path
-from textflow.readouts.base import Readout
-from textflow.types import Given, Latents, Logits, Posterior
+from textflow.readouts.base import Readout, View
+from textflow.types import Logits
 
 
-class FromBelief(Readout):
-    """The logits of p(token | z_t) that the denoiser itself gives: a commitment head, or an exact posterior."""
+class FromPosterior(Readout):
+    """The logits of p(token | z_t) that the denoiser gives: a commitment head, or an exact posterior."""
 
-    def forward(
-        self, z: Latents, t: float, belief: Posterior, path: Path, codec: Codec, net: Denoiser, given: Given = Given()
-    ) -> Logits:
-        if belief.logits is None:
+    def logits(self, view: View) -> Logits:
+        if view.belief.logits is None:
             raise ValueError(
-                f"the readout FromBelief needs a denoiser that gives logits, but {type(net).__name__} gives only a"
-                " mean; give it a commitment head (ELF: head) or use the readout FromNet, Matched or FromCodec"
+                f"the readout FromPosterior needs a denoiser that gives logits, but {type(view.net).__name__} gives "
+                "only a"
+                " mean; give it a commitment head (ELF: commitment_head) or use the readout FromNet, MatchedFromNet or"
+                " FromCodec"
             )
-        return belief.logits
+        return view.belief.logits

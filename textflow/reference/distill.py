@@ -1,54 +1,61 @@
-"""ELF's distillation step as it is published: the oracle and the yardstick of the lean one."""
+"""ELF's distillation step as published: the oracle for tests and the baseline for benchmarks."""
 
 import torch
 from torch import Tensor
 
-from textflow.distill.step import Distill, means, row_mean
-from textflow.distill.targets.base import Guess, Walk
-from textflow.distill.targets.progressive import inversion
-from textflow.nets.base import Speaker
-from textflow.objectives.elf import Draws
-from textflow.paths.base import Path
-from textflow.reference.elf import surprise
-from textflow.types import Batch, Choice, Given, Latents, keep
+from textflow.distill.row_losses import combine_row_losses, row_mean
+from textflow.distill.step import StepDistillation
+from textflow.distill.targets.base import DenoiserFn, TimeGrid
+from textflow.distill.targets.progressive import invert_step
+from textflow.nets.base import DecodingDenoiser
+from textflow.objectives.elf import ELFDraws
+from textflow.paths.base import ProbPath
+from textflow.reference.elf import token_nll_of
+from textflow.types import Batch, Conditioning, Latents, PositionMask
 
 
 @torch.no_grad()
-def plain_target(teacher: Guess, path: Path, z: Latents, prev: Latents, times: Walk, given: Given) -> Latents:
-    """Euler's rule on all rows, then the step of the student inverted (ELF, released code)."""
+def reference_rollout_target(
+    teacher: DenoiserFn, path: ProbPath, z: Latents, self_cond: Latents, times: TimeGrid, cond: Conditioning
+) -> Latents:
+    """Euler steps of the teacher on all rows, then the student's step inverted (ELF, released code)."""
     end = z
     for i in range(times.shape[1] - 1):
         t, u = times[:, i], times[:, i + 1]
-        prev = keep(teacher(end, t, given._replace(prev=prev)).mean, given)
-        end = path.step(end, prev, t, u)
-    return inversion(path, z, end, times[:, 0], times[:, -1])
+        self_cond = cond.restore_prompt(teacher(end, t, cond._replace(self_cond=self_cond)).mean)
+        end = path.step(end, self_cond, t, u)
+    return invert_step(path, z, end, times[:, 0], times[:, -1])
 
 
-def plain_distill(
-    objective: Distill,
-    net: Speaker,
-    teacher: Guess,
-    path: Path,
+def reference_distill_loss(
+    objective: StepDistillation,
+    net: DecodingDenoiser,
+    teacher: DenoiserFn,
+    path: ProbPath,
     x: Latents,
     batch: Batch,
-    draws: Draws,
-    times: Walk,
-    fixed: Choice | None = None,
+    draws: ELFDraws,
+    times: TimeGrid,
+    prompt_mask: PositionMask | None = None,
 ) -> dict[str, Tensor]:
-    """`Distill.loss` for `Progressive`: a blind guess and a walk of the teacher on all rows, logits of all tokens."""
+    """`StepDistillation.loss` for `Progressive`, with a blind prediction and a teacher rollout on all rows and logits
+    of all tokens."""
     s, decode = times[:, 0], draws.decode
-    given = Given(w=draws.w, clean=None if fixed is None else x, fixed=fixed)
-    valid = batch.mask if fixed is None else batch.mask & ~fixed
-    z, blank = keep(path.mix(x, draws.eps, s), given), keep(torch.zeros_like(x), given)
+    cond = Conditioning(guidance=draws.guidance, prompt=None if prompt_mask is None else x, prompt_mask=prompt_mask)
+    valid = batch.mask if prompt_mask is None else batch.mask & ~prompt_mask
+    z, blank = cond.restore_prompt(path.mix(x, draws.eps, s)), cond.restore_prompt(torch.zeros_like(x))
     with torch.no_grad():
-        blind = keep(teacher(z, s, given._replace(prev=blank)).mean, given)
-    prev = torch.where((draws.again & ~decode)[:, None, None], blind, blank)
-    target = plain_target(teacher, path, z, prev, times, given)
-    share = draws.share[..., None]
-    noisy = share * x + (1 - share) * objective.like.decode_scale * draws.decode_eps
-    hidden = net.trunk(
-        torch.where(decode[:, None, None], noisy, z), torch.where(decode, 1.0, s), given._replace(prev=prev), decode
+        blind = cond.restore_prompt(teacher(z, s, cond._replace(self_cond=blank)).mean)
+    prev = torch.where((draws.self_cond & ~decode)[:, None, None], blind, blank)
+    target = reference_rollout_target(teacher, path, z, prev, times, cond)
+    clean = draws.clean_fraction[..., None]
+    noisy = clean * x + (1 - clean) * objective.teacher_objective.decode_noise_scale * draws.decode_eps
+    hidden = net.forward_hidden(
+        torch.where(decode[:, None, None], noisy, z),
+        torch.where(decode, 1.0, s),
+        cond._replace(self_cond=prev),
+        decode,
     )
-    square = row_mean(((net.mean(hidden) - target) ** 2).mean(-1), valid)[~decode]
-    nll = row_mean(surprise(net.logits(hidden), batch.ids), valid)[decode]
-    return means(square, None, nll.sum(), decode)
+    square = row_mean(((net.predict_x0(hidden) - target) ** 2).mean(-1), valid)[~decode]
+    nll = row_mean(token_nll_of(net.lm_logits(hidden), batch.ids), valid)[decode]
+    return combine_row_losses(square, None, nll.sum(), decode)

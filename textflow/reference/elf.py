@@ -1,42 +1,43 @@
-"""ELF's training step as it is published: the oracle and the yardstick of the lean one."""
+"""ELF's training step as published: the oracle for tests and the baseline for benchmarks."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from textflow.nets.base import Speaker
-from textflow.objectives.elf import Draws, ELFObjective, means, with_head
-from textflow.paths.base import Path
-from textflow.types import Batch, Given, Latents
+from textflow.nets.base import DecodingDenoiser
+from textflow.objectives.elf import ELFDraws, ELFObjective, add_head_loss, combine_losses
+from textflow.paths.base import ProbPath
+from textflow.types import Batch, Conditioning, Latents
 
 
-def plain_loss(
-    objective: ELFObjective, net: Speaker, path: Path, x: Latents, batch: Batch, draws: Draws
+def reference_elf_loss(
+    objective: ELFObjective, net: DecodingDenoiser, path: ProbPath, x: Latents, batch: Batch, draws: ELFDraws
 ) -> dict[str, Tensor]:
     """`ELFObjective.loss` with three passes on all rows and logits of all tokens (ELF, released code)."""
-    t, w, decode = draws.t, draws.w, draws.decode
-    again = draws.again & ~decode
+    t, w, decode = draws.t, draws.guidance, draws.decode
+    self_cond_rows = draws.self_cond & ~decode
     z = path.mix(x, draws.eps, t)
     with torch.no_grad():
-        x_u = net(z, t, Given(w=w)).mean
-        x_c = net(z, t, Given(prev=x_u, w=w)).mean
+        x_u = net(z, t, Conditioning(guidance=w)).mean
+        x_c = net(z, t, Conditioning(self_cond=x_u, guidance=w)).mean
         push = (1 - 1 / w)[:, None, None] * (path.velocity(z, x_c, t) - path.velocity(z, x_u, t))
-        target = path.velocity(z, x, t) + push * again[:, None, None]
-    share = draws.share[..., None]
-    noisy = share * x + (1 - share) * objective.decode_scale * draws.decode_eps
+        target = path.velocity(z, x, t) + push * self_cond_rows[:, None, None]
+    clean = draws.clean_fraction[..., None]
+    noisy = clean * x + (1 - clean) * objective.decode_noise_scale * draws.decode_eps
     z_in = torch.where(decode[:, None, None], noisy, z)
-    prev = x_u * again[:, None, None]
-    hidden = net.trunk(z_in, torch.where(decode, 1.0, t), Given(prev=prev, w=w), decode)
-    square = ((path.velocity(z, net.mean(hidden), t) - target) ** 2).mean(-1)
-    nll = surprise(net.logits(hidden), batch.ids)
-    said = decode[:, None] & batch.mask
-    losses = means((square * (batch.mask & ~said)).sum(), (nll * said).sum(), batch.mask, decode)
-    if (logits := net.token_logits(hidden)) is None:
+    self_cond = x_u * self_cond_rows[:, None, None]
+    cond = Conditioning(self_cond=self_cond, guidance=w)
+    hidden = net.forward_hidden(z_in, torch.where(decode, 1.0, t), cond, decode)
+    square = ((path.velocity(z, net.predict_x0(hidden), t) - target) ** 2).mean(-1)
+    nll = token_nll_of(net.lm_logits(hidden), batch.ids)
+    decode_mask = decode[:, None] & batch.mask
+    losses = combine_losses((square * (batch.mask & ~decode_mask)).sum(), (nll * decode_mask).sum(), batch.mask, decode)
+    if (logits := net.commitment_logits(hidden)) is None:
         return losses
-    told = surprise(logits, batch.ids) * (batch.mask & ~decode[:, None])
-    return with_head(losses, told.sum(), objective.head_weight, batch.mask, decode)
+    head_nll = token_nll_of(logits, batch.ids) * (batch.mask & ~decode[:, None])
+    return add_head_loss(losses, head_nll.sum(), objective.head_loss_weight, batch.mask, decode)
 
 
-def surprise(logits: Tensor, ids: Tensor) -> Tensor:
+def token_nll_of(logits: Tensor, ids: Tensor) -> Tensor:
     """- log p of the tokens, (B, L) in nats, from logits (B, L, V)."""
     return F.cross_entropy(logits.flatten(0, 1), ids.flatten(), reduction="none").view(ids.shape)

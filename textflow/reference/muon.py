@@ -1,4 +1,4 @@
-"""MuonAdam's update as it is published: the oracle and the yardstick of the fast one."""
+"""MuonAdam's update as published: the oracle for tests and the baseline for benchmarks."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -11,7 +11,7 @@ from textflow.training.newton_schulz import COEFFICIENTS
 
 
 class PlainMuonAdam(Optimizer):
-    """One parameter after another: Newton-Schulz of each matrix itself, Nesterov-Adam for what is none (ELF).
+    """One parameter after another: Newton-Schulz for each matrix, Nesterov-Adam for the others (ELF).
 
     Args:
         params: parameters, or pairs (name, parameter).
@@ -23,7 +23,7 @@ class PlainMuonAdam(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One update, from the gradients at hand."""
+        """One update from the current gradients."""
         for group in self.param_groups:
             group["k"] += 1
             for p in group["params"]:

@@ -1,4 +1,4 @@
-"""Files that are whole on the disk or not there."""
+"""Atomic file writes, file locks and checksums."""
 
 import hashlib
 import json
@@ -12,110 +12,110 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-HELD = ".held"  # in a folder that is written into: its writer has the lock of this file
-OURS = re.compile(r"\.\d+-[0-9a-f]{16}\.(new|tmp)\b")  # the end of such a folder's name
+LOCK_NAME = ".lock"  # in a temporary folder: its writer holds the lock on this file
+TEMPORARY_NAME = re.compile(r"\.\d+-[0-9a-f]{16}\.(new|tmp)\b")  # suffix of a temporary folder's name
 
 
-def replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Writes beside a file, waits for the disk, renames over it; what could not be written whole is removed.
+def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
+    """Write to a temporary file, fsync it and rename it over the target; an incomplete file is removed.
 
     Args:
-        path: of the file.
-        write: called with the path to write to.
+        path: target file.
+        write: function that writes the file, given a temporary path.
     """
     try:
-        with beside(path) as made:
-            write(made)
-            with suppress(OSError):  # a file system without modes; safetensors makes files for their owner alone
-                made.chmod(made.parent.stat().st_mode & 0o666)
-            settle(made)
-            os.replace(made, path)
+        with temporary_path(path) as temporary:
+            write(temporary)
+            with suppress(OSError):  # not all file systems have modes; safetensors writes owner-only files
+                temporary.chmod(temporary.parent.stat().st_mode & 0o666)
+            fsync(temporary)
+            os.replace(temporary, path)
     except OSError as error:
-        if error.filename is None or OURS.search(str(error.filename)):  # a full disk names no file
+        if error.filename is None or TEMPORARY_NAME.search(str(error.filename)):  # ENOSPC has no file name
             error.filename = str(path)
         raise
-    settle(path.parent)
+    fsync(path.parent)
 
 
 @contextmanager
-def beside(path: Path) -> Iterator[Path]:
-    """A path to write a file at, in a folder beside it that is new, of a name that nobody knows, and removed after.
+def temporary_path(path: Path) -> Iterator[Path]:
+    """A path in a new temporary folder next to the target; the folder has a random name and is removed on exit.
 
     Args:
-        path: where the file is to stand in the end.
+        path: target file.
     """
-    clear(path.parent)
+    remove_stale(path.parent)
     name = f".{path.name[:40]}.{os.getpid()}-{secrets.token_hex(8)}"
     new, folder = path.with_name(name + ".new"), path.with_name(name + ".tmp")
     new.mkdir()
     try:
-        with (new / HELD).open("xb") as file:
-            with suppress(OSError):  # a file system without locks: what is killed there stays
-                lock(file)
-            new.rename(folder)  # `clear` sees no folder that is not held yet
+        with (new / LOCK_NAME).open("xb") as file:
+            with suppress(OSError):  # without file locks, folders of killed writers are not removed
+                lock_file(file)
+            new.rename(folder)  # renamed only once locked, so that `remove_stale` never removes it
             yield folder / path.name
     finally:
         shutil.rmtree(new, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def clear(folder: Path) -> None:
-    """Removes what killed writers left in a folder."""
+def remove_stale(folder: Path) -> None:
+    """Remove temporary folders of killed writers."""
     for left in folder.glob(".*.tmp"):
-        if OURS.search(left.name) and abandoned(left):
+        if TEMPORARY_NAME.search(left.name) and is_stale(left):
             shutil.rmtree(left, ignore_errors=True)
 
 
-def abandoned(left: Path) -> bool:
-    """Whether nobody writes into a folder of `beside`: its lock is free, or gone."""
+def is_stale(folder: Path) -> bool:
+    """True if no process writes into a folder of `temporary_path`: its lock is free or missing."""
     try:
-        with (left / HELD).open("rb+") as file:
-            lock(file)
-    except FileNotFoundError:  # it was being removed
+        with (folder / LOCK_NAME).open("rb+") as file:
+            lock_file(file)
+    except FileNotFoundError:  # another process is removing it
         return True
     except OSError:
         return False
     return True
 
 
-def lock(file: IO[Any]) -> None:
-    """Locks an open file until it is closed or its process ends; BlockingIOError where another holds it."""
-    import fcntl  # not on Windows, where all that reads works without it
+def lock_file(file: IO[Any]) -> None:
+    """Lock an open file until it is closed or its process ends; BlockingIOError if another process holds the lock."""
+    import fcntl  # missing on Windows, where only reading is supported
 
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def replace_text(path: Path, text: str) -> None:
-    """`replace` by a text, UTF-8.
+def atomic_write_text(path: Path, text: str) -> None:
+    """Write a text file atomically, in UTF-8.
 
     Args:
-        path: of the file.
-        text: all of it.
+        path: target file.
+        text: contents of the file.
     """
-    replace(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+    atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def replace_json(path: Path, said: object) -> None:
-    """`replace_text` by JSON.
+def atomic_write_json(path: Path, value: object) -> None:
+    """Write a JSON file atomically.
 
     Args:
-        path: of the file.
-        said: what json can write.
+        path: target file.
+        value: JSON-serialisable value.
     """
-    replace_text(path, json.dumps(said, indent=1) + "\n")
+    atomic_write_text(path, json.dumps(value, indent=1) + "\n")
 
 
-def settle(path: Path) -> None:
-    """Waits until a file or folder is on the disk."""
-    number = os.open(path, os.O_RDONLY)
+def fsync(path: Path) -> None:
+    """Flush a file or folder to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(number)
+        os.fsync(descriptor)
     finally:
-        os.close(number)
+        os.close(descriptor)
 
 
-def content(path: Path) -> str:
-    """sha256 of a file."""
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -123,9 +123,11 @@ def content(path: Path) -> str:
     return digest.hexdigest()
 
 
-def unread(error: Exception) -> str:
-    """Why weights could not be read, in a line; torch's own words advise to run what a pickle holds."""
+def describe_error(error: Exception) -> str:
+    """One-line reason why weights cannot be read; torch's own message suggests unpickling untrusted code."""
     if isinstance(error, pickle.UnpicklingError):
         return "its weights are damaged, or a pickle with code, which is not run"
-    said = " ".join(str(error).split())[:400]
-    return said if isinstance(error, (OSError, ValueError, RuntimeError)) else f"{type(error).__name__} {said}".rstrip()
+    message = " ".join(str(error).split())[:400]
+    if isinstance(error, (OSError, ValueError, RuntimeError)):
+        return message
+    return f"{type(error).__name__} {message}".rstrip()

@@ -1,35 +1,35 @@
-"""What the hardware does fast."""
+"""Device names and bf16 support."""
 
 import torch
 
 
-def fast_bf16(device: str) -> bool:
-    """Whether it has instructions for products in bf16; without them torch emulates these, slower than fp32.
+def has_fast_bf16(device: str) -> bool:
+    """True if the device has bf16 matmul instructions; otherwise torch emulates them, slower than fp32.
 
     Args:
-        device: torch's word: cpu, cuda, …; of another than these two it is not known, and False.
+        device: torch device type; False for types other than cpu and cuda, whose support is unknown.
     """
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device == "cpu" and any(_flag(name) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
 
 
-def slow_bf16(device: str) -> str | None:
-    """What is said where bf16 is asked of a CPU or a GPU that has no such instructions; None where it has or may have.
+def bf16_warning(device: str) -> str | None:
+    """Warning for bf16 on a CPU or GPU without bf16 instructions; None if the device has or may have them.
 
     Args:
-        device: torch's word.
+        device: torch device type, such as cpu or cuda.
     """
-    if device not in ("cpu", "cuda") or fast_bf16(device):
+    if device not in ("cpu", "cuda") or has_fast_bf16(device):
         return None
-    return f"{named(device)} has no fast bf16: its products are emulated, slower than fp32"
+    return f"{device_name(device)} has no fast bf16: its products are emulated, slower than fp32"
 
 
-def named(device: str) -> str:
-    """A device as it is told.
+def device_name(device: str) -> str:
+    """Name of a device for messages.
 
     Args:
-        device: torch's word.
+        device: torch device type, such as cpu or cuda.
     """
     if device == "cuda" and torch.cuda.is_available():
         return torch.cuda.get_device_name()

@@ -1,62 +1,84 @@
 """Sampler: one step from noise towards text; `sample` is the only loop."""
 
 from abc import ABC, abstractmethod
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 
 from textflow.noise import Noise
-from textflow.paths.base import Path
-from textflow.types import Choice, Denoise, Ending, Latents, Posterior
+from textflow.paths.base import ProbPath
+from textflow.types import Denoise, Latents, PositionMask, Posterior
+
+
+class State(NamedTuple):
+    """What a sampler carries from step to step.
+
+    Args:
+        z: latents at time t [B, S, d].
+        t: time, within the path's ends.
+        belief: posterior that led here; None before the first step.
+        prev_t: start of the step before; None before the first step.
+    """
+
+    z: Latents
+    t: float
+    belief: Posterior | None = None
+    prev_t: float | None = None
+
+    @property
+    def self_cond(self) -> Latents | None:
+        """Mean of the previous belief, which a network may be conditioned on."""
+        return None if self.belief is None else self.belief.mean
+
+    @property
+    def carry(self) -> object:
+        """What the previous belief carries to the next call."""
+        return None if self.belief is None else self.belief.carry
+
+    def next(self, z: Latents, t_next: float, belief: Posterior) -> "State":
+        """The state after a step from t to t_next."""
+        return State(z, t_next, belief, self.t)
 
 
 class Sampler(ABC):
-    """Carries z from t to u."""
+    """A rule for one step of the sampling loop."""
 
     @abstractmethod
-    def step(
-        self,
-        denoise: Denoise,
-        path: Path,
-        z: Latents,
-        t: float,
-        u: float,
-        prev: Latents | None,
-        noise: Noise,
-        since: float | None = None,
-    ) -> tuple[Latents, Posterior]:
-        """
+    def step(self, denoise: Denoise, path: ProbPath, state: State, t_next: float, noise: Noise) -> State:
+        """Carry the state from state.t to t_next.
+
         Args:
-            denoise: (z, t, prev) -> belief.
-            path: carries z.
-            z: at t.
-            t: start of the step.
-            u: end of the step, t < u <= 1.
-            prev: the last belief's mean.
-            noise: the samples' own streams.
-            since: start of the step before, whose belief prev is; None in the first.
+            denoise: (z, t, self_cond, t_next, carry) -> belief.
+            path: probability path that the latents follow.
+            state: latents, time and previous belief.
+            t_next: end of the step, state.t < t_next <= path.t_max.
+            noise: random streams, one a sample.
 
         Returns:
-            z at u, and the belief that took it there.
+            state at t_next, with the belief that led there.
         """
 
 
-def levels(path: Path, t: float) -> tuple[float, float]:
+def ask(denoise: Denoise, state: State, t_next: float) -> Posterior:
+    """The belief at a state, for a step that ends at t_next."""
+    return denoise(state.z, state.t, state.self_cond, t_next, state.carry)
+
+
+def alpha_sigma(path: ProbPath, t: float) -> tuple[float, float]:
     """alpha and sigma of a path at t, in float64."""
     time = torch.tensor(t, dtype=torch.float64)
     return float(path.alpha(time)), float(path.sigma(time))
 
 
-def ending(denoise: Denoise, u: float) -> Denoise:
-    """The same denoiser, which hears that the step ends at u where it listens: flow maps are told, others are not."""
-    if isinstance(denoise, Ending):
-        denoise.until = u
-    return denoise
-
-
 class Trace(NamedTuple):
-    """What a sampling run met: final latents, and the time, the state before and the belief of each step."""
+    """A sampling run: final latents, and the time, the state before and the belief of each step.
+
+    Args:
+        z: final latents [B, S, d].
+        times: start of each step.
+        states: latents at the start of each step.
+        beliefs: posterior of each step.
+    """
 
     z: Latents
     times: list[float]
@@ -67,43 +89,42 @@ class Trace(NamedTuple):
 def sample(
     denoise: Denoise,
     sampler: Sampler,
-    path: Path,
+    path: ProbPath,
     times: list[float],
     z: Latents,
     noise: Noise,
-    clean: Latents | None = None,
-    fixed: Choice | None = None,
-    last: Denoise | None = None,
-    logits: bool = True,
+    prompt: Latents | None = None,
+    prompt_mask: PositionMask | None = None,
+    final_denoise: Denoise | None = None,
+    keep_logits: bool = True,
 ) -> Trace:
-    """Walk z along the grid.
+    """Integrate from times[0] to times[-1].
 
     Args:
-        denoise: (z, t, prev) -> belief.
-        sampler: the step.
-        path: carries z.
-        times: increasing, from 0 to 1.
-        z: noise at times[0].
-        noise: the samples' own streams.
-        clean: latents of a prompt.
-        fixed: True where the prompt stands; it is put back after each step.
-        last: denoises in the step to u = 1 (default: denoise); an escape has no later step to feed there.
-        logits: whether the trace keeps those of all beliefs, [B, L, V] a step; else the last belief's alone.
+        denoise: (z, t, self_cond, t_next, carry) -> belief.
+        sampler: rule for one step.
+        path: probability path that the latents follow.
+        times: increasing grid, from the path's noisy end to its clean end.
+        z: noise at times[0] [B, S, d].
+        noise: random streams, one a sample.
+        prompt: clean latents of a prompt [B, S, d].
+        prompt_mask: True where the prompt stands; its latents are restored after each step.
+        final_denoise: denoiser of the last step (default: denoise); no later step would see what an escape commits
+            there.
+        keep_logits: store the logits of all beliefs in the trace, [B, L, V] a step; otherwise of the last one alone.
     """
 
-    def keep(x: Latents) -> Latents:
-        return x if fixed is None or clean is None else torch.where(fixed[..., None], clean, x)
+    def restore(x: Latents) -> Latents:
+        return x if prompt_mask is None or prompt is None else torch.where(prompt_mask[..., None], prompt, x)
 
-    z, prev = keep(z), None if fixed is None else keep(torch.zeros_like(z))
-    states: list[Latents] = []
-    beliefs: list[Posterior] = []
-    since = None
-    for t, u in pairwise(times):
-        states.append(z)
-        ask = ending(denoise, u)
-        if last is not None and u >= 1:
-            ask = ending(last, u)
-        z, belief = sampler.step(ask, path, z, t, u, prev, noise, since)
-        z, prev, since = keep(z), keep(belief.mean), t
-        beliefs.append(belief if logits or u >= 1 else belief._replace(logits=None))
-    return Trace(z, times[:-1], states, beliefs)
+    first = None if prompt_mask is None else Posterior(restore(torch.zeros_like(z)))
+    state, states, beliefs = State(restore(z), times[0], first), list[Latents](), list[Posterior]()
+    for t_next in times[1:]:
+        states.append(state.z)
+        last = t_next >= times[-1]
+        state = sampler.step(final_denoise or denoise if last else denoise, path, state, t_next, noise)
+        belief = state.belief
+        assert belief is not None
+        beliefs.append(belief._replace(carry=None) if keep_logits or last else belief._replace(logits=None, carry=None))
+        state = state._replace(z=restore(state.z), belief=belief._replace(mean=restore(belief.mean)))
+    return Trace(state.z, times[:-1], states, beliefs)

@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
-def invert(law: Float[Tensor, "*rows N"], uniform: Float[Tensor, "*rows"]) -> Int[Tensor, "*rows"]:
+def sample_by_inversion(law: Float[Tensor, "*rows N"], uniform: Float[Tensor, "*rows"]) -> Int[Tensor, "*rows"]:
     """The entry that holds the quantile `uniform` of a law, normalised or not.
 
     Args:
@@ -16,7 +16,7 @@ def invert(law: Float[Tensor, "*rows N"], uniform: Float[Tensor, "*rows"]) -> In
     return torch.searchsorted(total, uniform.double()[..., None] * total[..., -1:]).squeeze(-1)
 
 
-def race(law: Float[Tensor, "*rows N"], uniform: Float[Tensor, "*rows N"]) -> Int[Tensor, "*rows"]:
+def sample_by_gumbel(law: Float[Tensor, "*rows N"], uniform: Float[Tensor, "*rows N"]) -> Int[Tensor, "*rows"]:
     """The first of exponential clocks with rates `law`, argmax law / -log(uniform): Gumbel's rule.
 
     Args:

@@ -1,4 +1,4 @@
-"""The probability-flow ODE at second order and one pass a step."""
+"""The probability-flow ODE at second order with one network evaluation a step."""
 
 import math
 from dataclasses import dataclass
@@ -6,43 +6,33 @@ from dataclasses import dataclass
 import torch
 
 from textflow.noise import Noise
-from textflow.paths.base import Path
-from textflow.samplers.base import Sampler, levels
-from textflow.types import Denoise, Latents, Posterior
+from textflow.paths.base import ProbPath
+from textflow.samplers.base import Sampler, State, alpha_sigma, ask
+from textflow.types import Denoise
 
 
 @dataclass(frozen=True)
-class Multistep(Sampler):
-    """DPM-Solver++(2M) (2211.01095, alg. 2): path.step towards x + (x - prev) h / (2 h'), h and h' the lengths of this
-    step and the last in log-SNR, lambda = log(alpha / sigma).
+class DPMSolverPP2M(Sampler):
+    """DPM-Solver++(2M) (2211.01095, alg. 2): path.step towards x + (x - x_prev) h / (2 h'), h and h' the lengths of
+    this step and the last in log-SNR, lambda = log(alpha / sigma).
 
-    Where a length is infinite the step is first order: from t = 0 and after it (h' = inf: the formula's limit), and to
-    u = 1 (h = inf: it has no limit). So are the first step, and positions that an escape has chosen: nothing can be
-    extrapolated across a choice.
+    Where a length is infinite the step is first order: from pure noise and after it (h' = inf: the formula's limit),
+    and to the clean end (h = inf: it has no limit). So are the first step, and positions that an escape has committed:
+    nothing can be extrapolated across a choice.
     """
 
-    def step(
-        self,
-        denoise: Denoise,
-        path: Path,
-        z: Latents,
-        t: float,
-        u: float,
-        prev: Latents | None,
-        noise: Noise,
-        since: float | None = None,
-    ) -> tuple[Latents, Posterior]:
-        belief = denoise(z, t, prev)
+    def step(self, denoise: Denoise, path: ProbPath, state: State, t_next: float, noise: Noise) -> State:
+        z, t, prev_t, belief = state.z, state.t, state.prev_t, ask(denoise, state, t_next)
         x = belief.mean
-        if prev is not None and since is not None and since > 0 and u < 1:
-            before, now, then = (log_snr(path, time) for time in (since, t, u))
-            x = x + (then - now) / (2 * (now - before)) * (x - prev)
-            if belief.chosen is not None:
-                x = torch.where(belief.chosen[..., None] >= 0, belief.mean, x)
-        return path.step(z, x, t, u), belief
+        if state.self_cond is not None and prev_t is not None and prev_t > path.t_min and t_next < path.t_max:
+            before, now, then = (log_snr(path, time) for time in (prev_t, t, t_next))
+            x = x + (then - now) / (2 * (now - before)) * (x - state.self_cond)
+            if belief.committed is not None:
+                x = torch.where(belief.committed[..., None] >= 0, belief.mean, x)
+        return state.next(path.step(z, x, t, t_next), t_next, belief)
 
 
-def log_snr(path: Path, t: float) -> float:
-    """log(alpha_t / sigma_t), 0 < t < 1."""
-    alpha, sigma = levels(path, t)
+def log_snr(path: ProbPath, t: float) -> float:
+    """log(alpha_t / sigma_t), t strictly between noise and text."""
+    alpha, sigma = alpha_sigma(path, t)
     return math.log(alpha / sigma)

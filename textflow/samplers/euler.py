@@ -3,25 +3,15 @@
 from dataclasses import dataclass
 
 from textflow.noise import Noise
-from textflow.paths.base import Path
-from textflow.samplers.base import Sampler
-from textflow.types import Denoise, Latents, Posterior
+from textflow.paths.base import ProbPath
+from textflow.samplers.base import Sampler, State, ask
+from textflow.types import Denoise
 
 
 @dataclass(frozen=True)
 class Euler(Sampler):
-    """z <- z + (u - t) v; the step to u = 1 returns the posterior mean."""
+    """z <- z + (t_next - t) v; the step to the clean end returns the posterior mean."""
 
-    def step(
-        self,
-        denoise: Denoise,
-        path: Path,
-        z: Latents,
-        t: float,
-        u: float,
-        prev: Latents | None,
-        noise: Noise,
-        since: float | None = None,
-    ) -> tuple[Latents, Posterior]:
-        belief = denoise(z, t, prev)
-        return path.step(z, belief.mean, t, u), belief
+    def step(self, denoise: Denoise, path: ProbPath, state: State, t_next: float, noise: Noise) -> State:
+        belief = ask(denoise, state, t_next)
+        return state.next(path.step(state.z, belief.mean, state.t, t_next), t_next, belief)

@@ -3,30 +3,21 @@
 from dataclasses import dataclass
 
 from textflow.noise import Noise
-from textflow.paths.base import Path
-from textflow.samplers.base import Sampler
-from textflow.types import Denoise, Latents, Posterior
+from textflow.paths.base import ProbPath
+from textflow.samplers.base import Sampler, State, ask
+from textflow.types import Denoise
 
 
 @dataclass(frozen=True)
 class Heun(Sampler):
-    """Euler, then again with the mean of the velocities at both ends (two passes a step, one in the last)."""
+    """Euler's step, corrected with the mean of the velocities at both ends (two network evaluations, one in the
+    last)."""
 
-    def step(
-        self,
-        denoise: Denoise,
-        path: Path,
-        z: Latents,
-        t: float,
-        u: float,
-        prev: Latents | None,
-        noise: Noise,
-        since: float | None = None,
-    ) -> tuple[Latents, Posterior]:
-        belief = denoise(z, t, prev)
-        ahead = path.step(z, belief.mean, t, u)
-        if u >= 1:
-            return ahead, belief
-        corrected = denoise(ahead, u, belief.mean)
-        slope = path.velocity(z, belief.mean, t) + path.velocity(ahead, corrected.mean, u)
-        return z + (u - t) / 2 * slope, corrected
+    def step(self, denoise: Denoise, path: ProbPath, state: State, t_next: float, noise: Noise) -> State:
+        z, t, belief = state.z, state.t, ask(denoise, state, t_next)
+        ahead = path.step(z, belief.mean, t, t_next)
+        if t_next >= path.t_max:
+            return state.next(ahead, t_next, belief)
+        corrected = denoise(ahead, t_next, belief.mean, t_next, belief.carry)
+        slope = path.velocity(z, belief.mean, t) + path.velocity(ahead, corrected.mean, t_next)
+        return state.next(z + (t_next - t) / 2 * slope, t_next, corrected)

@@ -1,71 +1,77 @@
-"""Sampling after a prompt: what the network is told, and what of its ids is the answer."""
+"""Sampling after a prompt: its latents, classifier-free guidance by it, and the answer that follows it."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from textflow.types import Choice, Denoise, Ids, Latents, Logits, Posterior
+from textflow.codecs import Codec
+from textflow.codecs.prefix_mask import mask_until_eos, prefix_attention_mask
+from textflow.types import Denoise, Ids, Latents, Logits, PositionMask, Posterior
 
-NEVER = -1e4  # logit of the tokens that a given position does not hold
+IMPOSSIBLE_LOGIT = -1e4  # of the tokens that a prompt position does not hold
 
 
 class Prompt(NamedTuple):
-    """What a sample begins with.
+    """Tokens that a sample is conditioned on.
 
     Args:
-        clean: its latents; elsewhere they are not read.
-        fixed: True where it stands.
-        scale: of classifier-free guidance; 1 is none.
-        ids: its tokens; elsewhere they are not read. They come back exactly, and escapes take them for chosen.
-        trained: whether the net was trained on prompts; otherwise it is filled in by replacement (`replaced`).
+        latents: clean latents of the prompt; elsewhere they are not read.
+        mask: True where the prompt stands.
+        cfg_scale: scale of classifier-free guidance; 1 is none.
+        ids: token ids of the prompt; elsewhere they are not read. They come back exactly, and escapes commit to them.
+        trained: whether the network was trained on prompts; otherwise the replacement method fills them in.
     """
 
-    clean: Latents
-    fixed: Choice
-    scale: float = 1.0
+    latents: Latents
+    mask: PositionMask
+    cfg_scale: float = 1.0
     ids: Ids | None = None
     trained: bool = True
 
-    def settle(self, ids: Ids) -> Ids:
-        """ids with the given ones in their place."""
-        return ids if self.ids is None else torch.where(self.fixed, self.ids, ids)
+    def restore_prompt_ids(self, ids: Ids) -> Ids:
+        """ids with the prompt's own in their place."""
+        return ids if self.ids is None else torch.where(self.mask, self.ids, ids)
 
-    def certain(self, logits: Logits) -> Logits:
-        """logits that leave no doubt of the given tokens."""
+    def force_prompt_logits(self, logits: Logits) -> Logits:
+        """Logits that give the prompt's tokens probability 1."""
         if self.ids is None:
             return logits
-        told = torch.full_like(logits, NEVER).scatter(-1, self.ids[..., None], 0.0)
-        return torch.where(self.fixed[..., None], told, logits)
+        forced = torch.full_like(logits, IMPOSSIBLE_LOGIT).scatter(-1, self.ids[..., None], 0.0)
+        return torch.where(self.mask[..., None], forced, logits)
 
 
-def prompted(denoise: Denoise, clean: Latents, fixed: Choice, scale: float = 1.0) -> Denoise:
-    """Beliefs of a denoiser that sees the prompt, u + scale (c - u) with classifier-free guidance (ELF, released code).
-
-    c has the prompt in z and in the self-condition, u has zeros there; the belief keeps the prompt.
+def classifier_free_guidance(
+    denoise: Denoise,
+    prompt: Prompt,
+    z: Latents,
+    t: float,
+    self_cond: Latents | None = None,
+    t_next: float | None = None,
+) -> Posterior:
+    """u + scale (c - u), c the belief with the prompt in z and in the self-condition, u with zeros there (ELF, released
+    code). The belief keeps the prompt; scale 1 costs no second evaluation.
 
     Args:
-        denoise: (z, t, prev) -> belief.
-        clean: latents of the prompt.
-        fixed: True where the prompt stands.
-        scale: of classifier-free guidance; 1 is none and costs no second pass.
+        denoise: denoiser without an escape.
+        prompt: prompt and its scale.
+        z: latents at time t.
+        t: their time.
+        self_cond: mean of the previous belief.
+        t_next: end of the step.
     """
-    stay, nothing = fixed[..., None], torch.zeros_like(clean)
-
-    def told(z: Latents, t: float, prev: Latents | None = None) -> Posterior:
-        before = torch.zeros_like(z) if prev is None else prev
-        belief = denoise(torch.where(stay, clean, z), t, torch.where(stay, clean, before))
-        if scale != 1:
-            free = denoise(torch.where(stay, nothing, z), t, torch.where(stay, nothing, before))
-            belief = guided(free, belief, scale)
-        return belief._replace(mean=torch.where(stay, clean, belief.mean))
-
-    return told
+    there, zeros = prompt.mask[..., None], torch.zeros_like(prompt.latents)
+    previous = torch.zeros_like(z) if self_cond is None else self_cond
+    placed = torch.where(there, prompt.latents, z), torch.where(there, prompt.latents, previous)
+    belief = denoise(placed[0], t, placed[1], t_next)
+    if prompt.cfg_scale != 1:
+        free = denoise(torch.where(there, zeros, z), t, torch.where(there, zeros, previous), t_next)
+        belief = extrapolate(free, belief, prompt.cfg_scale)
+    return belief._replace(mean=torch.where(there, prompt.latents, belief.mean))
 
 
-def guided(free: Posterior, belief: Posterior, scale: float) -> Posterior:
+def extrapolate(free: Posterior, belief: Posterior, scale: float) -> Posterior:
     """free + scale (belief - free), of means and of logits where there are some."""
     mean = free.mean + scale * (belief.mean - free.mean)
     if belief.logits is None or free.logits is None:
@@ -73,42 +79,42 @@ def guided(free: Posterior, belief: Posterior, scale: float) -> Posterior:
     return belief._replace(mean=mean, logits=free.logits + scale * (belief.logits - free.logits))
 
 
-def spoken(tokens: Callable[..., Logits], prompt: Prompt, z: Latents, t: float, belief: Posterior) -> Logits:
-    """Logits of p(token | z_t, prompt), guided as the beliefs are; the given tokens leave no doubt.
+def embed_ids(codec: Codec, ids: Ids, prompt: Prompt | None, special: tuple[int, int] | None) -> Latents:
+    """Clean latents of whole rows of tokens.
 
     Args:
-        tokens: z, t, belief and the prompt's latents (default: its own) -> logits.
-        prompt: what is given.
-        z: state.
-        t: its time.
-        belief: at z_t.
+        codec: codec of the generator.
+        ids: token ids [B, L].
+        prompt: attends to itself alone, and the text after it ends with its EOS.
+        special: ids of EOS and padding; None where there is no tokenizer.
     """
-    logits = tokens(z, t, belief)
-    if prompt.trained and prompt.scale != 1:
-        free = tokens(z, t, belief, torch.zeros_like(prompt.clean))
-        logits = free + prompt.scale * (logits - free)
-    return prompt.certain(logits)
+    everywhere = torch.ones_like(ids, dtype=torch.bool)
+    if prompt is None or prompt.ids is None or not prompt.trained:
+        return codec.encode(ids if prompt is None else prompt.restore_prompt_ids(ids), everywhere)
+    ids = prompt.restore_prompt_ids(ids)
+    mask = everywhere if special is None else mask_until_eos(ids, prompt.mask, *special)
+    return codec.encode(ids, prefix_attention_mask(mask, prompt.mask))
 
 
-def answer(ids: Ids, fixed: Choice, length: int, fill: int = 0) -> Int[Tensor, "B length"]:
+def extract_answer(ids: Ids, prompt_mask: PositionMask, length: int, fill: int = 0) -> Int[Tensor, "B length"]:
     """ids after each row's prompt, moved to the left [B, length].
 
     Args:
         ids: prompt and answer.
-        fixed: True on the prompt, which comes first.
+        prompt_mask: True on the prompt, which comes first.
         length: tokens of an answer.
         fill: id where a row has no more.
     """
-    at = torch.arange(length, device=ids.device)[None] + fixed.sum(1, keepdim=True)
-    inside = at < ids.shape[1]
-    return ids.gather(1, at.clamp_max(ids.shape[1] - 1)).where(inside, fill)
+    index = torch.arange(length, device=ids.device)[None] + prompt_mask.sum(1, keepdim=True)
+    inside = index < ids.shape[1]
+    return ids.gather(1, index.clamp_max(ids.shape[1] - 1)).where(inside, fill)
 
 
-def ended(ids: Ids, eos: int, pad: int) -> Ids:
-    """ids with everything from the first EOS on made padding.
+def pad_after_eos(ids: Ids, eos: int, pad: int) -> Ids:
+    """ids with everything from the first EOS on replaced by padding.
 
     Args:
-        ids: tokens.
+        ids: token ids.
         eos: id that ends a text.
         pad: id that fills a row.
     """

@@ -4,45 +4,37 @@ from dataclasses import dataclass
 from typing import Literal
 
 from textflow.noise import Noise
-from textflow.paths.base import Path
-from textflow.samplers.base import Sampler
-from textflow.types import Denoise, Latents, Posterior
+from textflow.paths.base import ProbPath
+from textflow.samplers.base import Sampler, State, ask
+from textflow.types import Denoise
 
 
 @dataclass(frozen=True)
 class Reinject(Sampler):
-    """Back from t to a t, a = clip(1 - gamma (u - t), 0, 1), then forward to u. The last step is deterministic.
+    """Back from t to a t, a = clip(1 - gamma (t_next - t), 0, 1), then forward. The last step is deterministic.
 
     Args:
         gamma: strength, >= 0; 0 is the ODE.
-        form: `released` adds (1 - a) sigma(0) noise, less than the path has at a t (ELF, released code); `printed` asks
-            the network there but moves the old z (ELF, Alg. 6); `exact` adds what keeps the marginal [ours].
+        form: `code` adds (1 - a) sigma(0) noise, less than the path has at a t (ELF, released code); `paper` evaluates
+            the network there but moves the old z (ELF, Alg. 6); `marginal_preserving` adds the noise that keeps the
+            path's marginal [ours].
     """
 
     gamma: float = 1.5
-    form: Literal["released", "printed", "exact"] = "released"
+    form: Literal["code", "paper", "marginal_preserving"] = "code"
 
-    def step(
-        self,
-        denoise: Denoise,
-        path: Path,
-        z: Latents,
-        t: float,
-        u: float,
-        prev: Latents | None,
-        noise: Noise,
-        since: float | None = None,
-    ) -> tuple[Latents, Posterior]:
-        keep = 1.0 if u >= 1 else min(max(1 - self.gamma * (u - t), 0.0), 1.0)
+    def step(self, denoise: Denoise, path: ProbPath, state: State, t_next: float, noise: Noise) -> State:
+        z, t = state.z, state.t
+        keep = 1.0 if t_next >= path.t_max else min(max(1 - self.gamma * (t_next - t), 0.0), 1.0)
         if keep == 1:
-            belief = denoise(z, t, prev)
-            return path.step(z, belief.mean, t, u), belief
+            belief = ask(denoise, state, t_next)
+            return state.next(path.step(z, belief.mean, t, t_next), t_next, belief)
         eps, back = noise.normal_like(z), keep * t
-        if self.form == "exact":
+        if self.form == "marginal_preserving":
             noisy = path.rewind(z, eps, t, back)
         else:
-            noisy = keep * z + (1 - keep) * path.mix(0 * z, eps, 0.0)
-        belief = denoise(noisy, back, prev)
-        if self.form == "printed":
-            return path.step(z, belief.mean, t, u), belief
-        return path.step(noisy, belief.mean, back, u), belief
+            noisy = keep * z + (1 - keep) * path.mix(0 * z, eps, path.t_min)
+        belief = ask(denoise, state._replace(z=noisy, t=back), t_next)
+        if self.form == "paper":
+            return state.next(path.step(z, belief.mean, t, t_next), t_next, belief)
+        return state.next(path.step(noisy, belief.mean, back, t_next), t_next, belief)

@@ -1,40 +1,33 @@
-"""Head start: no call where z tells nothing."""
+"""A first step without a network evaluation."""
 
 from dataclasses import dataclass
 
 import torch
 
 from textflow.noise import Noise
-from textflow.paths.base import Path
-from textflow.samplers.base import Sampler, levels
+from textflow.paths.base import ProbPath
+from textflow.samplers.base import Sampler, State, alpha_sigma
 from textflow.samplers.euler import Euler
-from textflow.types import Denoise, Latents, Posterior
+from textflow.types import Denoise, Posterior
 
 
 @dataclass(frozen=True)
-class HeadStart(Sampler):
-    """`sampler`, but the first step only scales the noise: z_u = (sigma_u / sigma_0) z, K + 1 steps for K calls [ours].
+class SkipFirstCall(Sampler):
+    """`sampler`, but the first step only scales the noise, z_next = (sigma_next / sigma_0) z: K + 1 steps cost K
+    network evaluations [ours].
 
-    At t = 0 the belief is the mean of all text whatever z is; it is taken for 0, as latents are centred. A single step
-    is left to the sampler.
+    At pure noise the posterior is the prior whatever z is; its mean is taken for 0, as latents are centred. A grid of a
+    single step is left to the sampler.
 
     Args:
-        sampler: of the other steps.
+        sampler: sampler of the other steps.
     """
 
     sampler: Sampler = Euler()
 
-    def step(
-        self,
-        denoise: Denoise,
-        path: Path,
-        z: Latents,
-        t: float,
-        u: float,
-        prev: Latents | None,
-        noise: Noise,
-        since: float | None = None,
-    ) -> tuple[Latents, Posterior]:
-        if t > 0 or u >= 1:
-            return self.sampler.step(denoise, path, z, t, u, prev, noise, since)
-        return z * (levels(path, u)[1] / levels(path, t)[1]), Posterior(torch.zeros_like(z))
+    def step(self, denoise: Denoise, path: ProbPath, state: State, t_next: float, noise: Noise) -> State:
+        z, t = state.z, state.t
+        if t > path.t_min or t_next >= path.t_max:
+            return self.sampler.step(denoise, path, state, t_next, noise)
+        scaled = z * (alpha_sigma(path, t_next)[1] / alpha_sigma(path, t)[1])
+        return state.next(scaled, t_next, Posterior(torch.zeros_like(z)))

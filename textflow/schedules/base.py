@@ -1,4 +1,4 @@
-"""Clock: a law of time on [0, 1], for the times of training and for the grid of sampling."""
+"""TimeSchedule: a distribution over time on [0, 1], for training times and for the sampling grid."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -7,77 +7,84 @@ import torch
 from torch import Tensor, nn
 
 from textflow.noise import Noise
-from textflow.paths.base import Path
+from textflow.paths.base import ProbPath
 from textflow.types import Batch, Denoise, Latents, Logits
 
-LOGITS = 2**26  # in memory at once while a clock is measured
+LOGIT_BUDGET = 2**26  # logits in memory at once while a schedule is fitted
 
 
-def likeliest(read: Callable[[Latents], Logits], z: Latents) -> Tensor:
-    """The tokens that are read out of z, as many rows at a time as bound the logits.
+def argmax_tokens(decode: Callable[[Latents], Logits], z: Latents) -> Tensor:
+    """The likeliest tokens of z, in chunks of rows that bound the logits in memory.
 
     Args:
-        read: latents -> logits.
-        z: latents.
+        decode: latents -> logits.
+        z: latents [B, S, d].
     """
-    rows = max(LOGITS // max(read(z[:1])[0].numel(), 1), 1)
-    return torch.cat([read(part).argmax(-1) for part in z.split(rows)])  # type: ignore[no-untyped-call]
+    rows = max(LOGIT_BUDGET // max(decode(z[:1])[0].numel(), 1), 1)
+    return torch.cat([decode(part).argmax(-1) for part in z.split(rows)])  # type: ignore[no-untyped-call]
 
 
-def known(law: Tensor) -> bool:
-    """Whether a buffer holds a law, which is NaN until it is measured. Asked of each state of the buffer once: the host
-    would wait for a GPU in every step."""
-    state = (law.data_ptr(), law._version)
-    if getattr(law, "_known_at", None) != state:
-        law._known, law._known_at = not bool(law.isnan().any()), state  # type: ignore[attr-defined]
-    return law._known  # type: ignore[attr-defined]
+def is_fitted(buffer: Tensor) -> bool:
+    """True if a buffer holds a fitted schedule; before the fit it is NaN. The result is cached per state of the buffer,
+    since checking it makes the host wait for a GPU."""
+    state = (buffer.data_ptr(), buffer._version)
+    if getattr(buffer, "_known_at", None) != state:
+        buffer._known, buffer._known_at = not bool(buffer.isnan().any()), state  # type: ignore[attr-defined]
+    return buffer._known  # type: ignore[attr-defined]
 
 
-class Clock(nn.Module, ABC):
-    """A law of time, given by its quantiles. A module, so that a measured law is saved with the weights."""
+class TimeSchedule(nn.Module, ABC):
+    """A distribution over time, given by its quantiles. A module, so that weights include a fitted schedule."""
 
-    needs_denoiser: bool = False  # whether the law is measured with a trained denoiser
+    needs_denoiser: bool = False  # whether fitting needs a trained denoiser
 
     @property
-    def measured(self) -> bool:
-        """Whether the law is known."""
+    def fitted(self) -> bool:
+        """True if the schedule needs no fit or is fitted."""
         return True
 
     @property
-    def title(self) -> str:
-        """Names what is measured: two clocks of one title have one law, of one model."""
+    def cache_key(self) -> str:
+        """Key of the fitted schedule: for one model, schedules with equal keys are equal."""
         return "-".join([type(self).__name__, *(str(len(law)) for law in self.buffers(recurse=False))])
 
     def assume_uniform(self) -> None:
-        """Take the uniform law where nothing can be measured yet: for a dry run."""
+        """Use the uniform schedule where nothing can be fitted yet: for a dry run."""
 
     @abstractmethod
     def icdf(self, q: Tensor) -> Tensor:
         """Quantiles q in [0, 1], float64 -> times in [0, 1], increasing."""
 
-    def measure(
-        self, read: Callable[[Latents], Logits], path: Path, x: Latents, batch: Batch, denoise: Denoise | None = None
+    def fit(
+        self,
+        decode: Callable[[Latents], Logits],
+        path: ProbPath,
+        x: Latents,
+        batch: Batch,
+        denoise: Denoise | None = None,
     ) -> None:
-        """Fit a law that depends on the codec or on the denoiser (nothing to do for the others).
+        """Fit a schedule that depends on the codec or on the denoiser; the others need no fit.
 
         Args:
-            read: clean latents -> logits.
-            path: how x is noised.
-            x: latents of the batch.
-            batch: ids that the readout should find.
-            denoise: a trained one, where there is one.
+            decode: clean latents -> logits.
+            path: probability path that the latents follow.
+            x: clean latents of the batch [B, S, d].
+            batch: token ids and masks behind x.
+            denoise: trained denoiser; None if there is none.
         """
 
-    def draw(self, *shape: int, device: torch.device | None = None) -> Tensor:
-        """Random times [*shape], float32, from torch's own stream."""
+    def sample(self, *shape: int, device: torch.device | None = None) -> Tensor:
+        """Random times [*shape], float32, from torch's global generator."""
         return self.icdf(torch.rand(shape, dtype=torch.float64, device=device)).float()
 
-    def grid(self, steps: int, noise: Noise | None = None) -> list[float]:
-        """steps + 1 increasing times from 0 to 1.
+    def grid(self, steps: int, noise: Noise | None = None, t_min: float = 0.0, t_max: float = 1.0) -> list[float]:
+        """steps + 1 increasing times from t_min to t_max.
 
         Args:
             steps: number of steps.
-            noise: draws the interior times (ELF's official grid); without it they are the quantiles i / steps.
+            noise: random stream of the interior times (ELF's released code); None takes the quantiles i / steps.
+            t_min: noisy end of the path.
+            t_max: clean end of the path.
         """
         if steps < 1:
             raise ValueError(f"a grid of {steps} steps: it needs at least 1")
@@ -85,4 +92,4 @@ class Clock(nn.Module, ABC):
         if noise is not None:
             q = noise.uniform(steps - 1)[0].sort().values
         device = next((buffer.device for buffer in self.buffers()), None)
-        return [0.0, *self.icdf(q.to(device)).tolist(), 1.0]
+        return [t_min, *self.icdf(q.to(device)).clamp(t_min, t_max).tolist(), t_max]

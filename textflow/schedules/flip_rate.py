@@ -1,4 +1,4 @@
-"""The flip clock: time runs evenly over the tokens that the denoiser still gets wrong."""
+"""The flip-rate schedule: uniform in the denoiser's rate of token errors."""
 
 from collections.abc import Callable
 
@@ -6,95 +6,106 @@ import torch
 from torch import Tensor
 
 from textflow.noise import Noise
-from textflow.paths.base import Path
-from textflow.schedules.base import Clock, known, likeliest
+from textflow.paths.base import ProbPath
+from textflow.schedules.base import TimeSchedule, argmax_tokens, is_fitted
 from textflow.types import Batch, Denoise, Latents, Logits
 
-FEW = {2: (0.02,), 3: (0.5, 0.05)}  # flip rates of the interior times of grids too short for even ones
+SHORT_GRIDS = {2: (0.02,), 3: (0.5, 0.05)}  # flip rates of the interior times of grids too short for even ones
 
 
-class Flip(Clock):
-    """F(t), the roll-in flip rate: the share of tokens that the readout changes when it reads E[x | z_t] of real text
-    in place of x [ours]. Interior times of a grid lie at F evenly spaced from high to low.
+class FlipRate(TimeSchedule):
+    """F(t), the roll-in flip rate: the fraction of tokens that change when E[x | z_t] of real text is decoded in place
+    of x [ours]. Interior times of a grid lie at F evenly spaced from max_flip_rate to min_flip_rate.
 
-    As a law of time it is 1 - F(t) / F(0), so icdf(q) is where F = (1 - q) F(0); a grid of K >= 4 steps takes its
-    quantiles 1 - f / F(0) at f = high ... low, and 3 and 2 steps take f = .5, .05 and f = .02, tuned on exact oracles.
-    A drawn grid draws f evenly between high and low. It has to be measured with a trained denoiser, so it is a clock of
-    sampling, or of a student's training.
+    Its CDF is 1 - F(t) / F(0), so F(icdf(q)) = (1 - q) F(0). A grid of K >= 4 steps takes the quantiles 1 - f / F(0) at
+    f = max_flip_rate ... min_flip_rate; 3 and 2 steps take f = .5, .05 and f = .02, tuned on exact oracles. A random
+    grid draws f uniformly. The fit needs a trained denoiser, so the schedule is for sampling or for training a student.
 
     Args:
-        high: flip rate at the first interior time, in (low, 1).
-        low: flip rate at the last interior time, above 0.
-        points: number of times at which the rate is measured, 0 and 1 among them.
+        max_flip_rate: flip rate at the first interior time, in (min_flip_rate, 1).
+        min_flip_rate: flip rate at the last interior time, above 0.
+        num_points: number of times at which the rate is measured, including 0 and 1.
     """
 
-    rate: Tensor
+    flip_rate: Tensor
     needs_denoiser = True
 
-    def __init__(self, high: float = 0.4, low: float = 0.03, points: int = 33) -> None:
+    def __init__(self, max_flip_rate: float = 0.4, min_flip_rate: float = 0.03, num_points: int = 33) -> None:
         super().__init__()
-        if not 0 < low < high < 1 or points < 2:
-            raise ValueError(f"Flip got high {high}, low {low}, {points} points; it needs 0 < low < high < 1, 2 points")
-        self.high, self.low = high, low
-        self.register_buffer("rate", torch.full((points,), torch.nan, dtype=torch.float64), persistent=False)
+        if not 0 < min_flip_rate < max_flip_rate < 1 or num_points < 2:
+            raise ValueError(
+                f"FlipRate got max_flip_rate={max_flip_rate}, min_flip_rate={min_flip_rate}, num_points={num_points}; "
+                "it needs 0 < min_flip_rate < max_flip_rate < 1 and 2 points"
+            )
+        self.max_flip_rate, self.min_flip_rate = max_flip_rate, min_flip_rate
+        self.register_buffer("flip_rate", torch.full((num_points,), torch.nan, dtype=torch.float64), persistent=False)
 
     @property
-    def measured(self) -> bool:
-        """Whether the law is known."""
-        return known(self.rate)
+    def fitted(self) -> bool:
+        """True once the flip rates are measured."""
+        return is_fitted(self.flip_rate)
 
     def assume_uniform(self) -> None:
-        """Take F = 1 - t: for a dry run, whose denoiser has learned nothing that could be measured."""
-        self.rate.copy_(torch.linspace(1, 0, len(self.rate), dtype=torch.float64))
+        """Use F = 1 - t: for a dry run, whose denoiser is untrained."""
+        self.flip_rate.copy_(torch.linspace(1, 0, len(self.flip_rate), dtype=torch.float64))
 
     @torch.no_grad()
-    def measure(
-        self, read: Callable[[Latents], Logits], path: Path, x: Latents, batch: Batch, denoise: Denoise | None = None
+    def fit(
+        self,
+        decode: Callable[[Latents], Logits],
+        path: ProbPath,
+        x: Latents,
+        batch: Batch,
+        denoise: Denoise | None = None,
     ) -> None:
         if denoise is None:
             raise ValueError(
-                "the clock Flip follows a trained denoiser and got none: measure it after training, and train by the "
-                "clock LogitNormal or DecodeError"
+                "the schedule FlipRate needs a trained denoiser and got none: fit it after training, and train "
+                "with the schedule LogitNormal or DecodeError"
             )
         eps, valid, times = torch.randn_like(x), batch.mask, self._times()
-        clean = likeliest(read, x)[valid]
+        clean = argmax_tokens(decode, x)[valid]
         means = (denoise(path.mix(x, eps, t), t, None).mean for t in times[:-1].tolist())  # at t = 1 nothing flips
-        flips = [(likeliest(read, mean)[valid] != clean).double().mean().to(times) for mean in means]
+        flips = [(argmax_tokens(decode, mean)[valid] != clean).double().mean().to(times) for mean in means]
         rate = torch.stack([*flips, flips[0] * 0]).cummin(0).values
-        if not rate[0] > max(self.high, *FEW[3]):
+        if not rate[0] > max(self.max_flip_rate, *SHORT_GRIDS[3]):
             raise ValueError(
-                f"{rate[0]:.1%} of the tokens flip in pure noise: the clock Flip needs more than "
-                f"{max(self.high, *FEW[3]):.0%}; use the clock LogitNormal"
+                f"{rate[0]:.1%} of the tokens flip in pure noise: the schedule FlipRate needs more than "
+                f"{max(self.max_flip_rate, *SHORT_GRIDS[3]):.0%}; use the schedule LogitNormal"
             )
-        self.rate.copy_(torch.lerp(rate, rate[0] * (1 - times), 1e-6))  # strictly falling: it can be inverted
+        self.flip_rate.copy_(torch.lerp(rate, rate[0] * (1 - times), 1e-6))  # strictly decreasing, so invertible
 
     def icdf(self, q: Tensor) -> Tensor:
-        return self.when((1 - q) * self._known()[0].to(q.device))
+        return self.times_at((1 - q) * self._fitted_rate()[0].to(q.device))
 
-    def grid(self, steps: int, noise: Noise | None = None) -> list[float]:
+    def grid(self, steps: int, noise: Noise | None = None, t_min: float = 0.0, t_max: float = 1.0) -> list[float]:
         if steps < 2:
-            return super().grid(steps, noise)
+            return super().grid(steps, noise, t_min, t_max)
         if noise is not None:
-            flips = self.high - (self.high - self.low) * noise.uniform(steps - 1)[0].sort().values
-        elif steps in FEW:
-            flips = torch.tensor(FEW[steps], dtype=torch.float64)
+            flips = (
+                self.max_flip_rate
+                - (self.max_flip_rate - self.min_flip_rate) * noise.uniform(steps - 1)[0].sort().values
+            )
+        elif steps in SHORT_GRIDS:
+            flips = torch.tensor(SHORT_GRIDS[steps], dtype=torch.float64)
         else:
-            flips = torch.linspace(self.high, self.low, steps - 1, dtype=torch.float64)
-        return [0.0, *self.when(flips).tolist(), 1.0]
+            flips = torch.linspace(self.max_flip_rate, self.min_flip_rate, steps - 1, dtype=torch.float64)
+        return [t_min, *self.times_at(flips).clamp(t_min, t_max).tolist(), t_max]
 
-    def when(self, flips: Tensor) -> Tensor:
-        """The times at which these shares of tokens flip, float64."""
-        fall = -self._known().to(flips.device)
+    def times_at(self, flips: Tensor) -> Tensor:
+        """The times with these flip rates, float64."""
+        fall = -self._fitted_rate().to(flips.device)
         right = torch.searchsorted(fall, -flips.contiguous()).clamp(1, len(fall) - 1)
         low, high = fall[right - 1], fall[right]
         return ((right - 1 + (-flips - low) / (high - low)) / (len(fall) - 1)).clamp(0, 1)
 
     def _times(self) -> Tensor:
-        return torch.linspace(0, 1, len(self.rate), dtype=torch.float64, device=self.rate.device)
+        return torch.linspace(0, 1, len(self.flip_rate), dtype=torch.float64, device=self.flip_rate.device)
 
-    def _known(self) -> Tensor:
-        if not self.measured:
+    def _fitted_rate(self) -> Tensor:
+        if not self.fitted:
             raise ValueError(
-                "the clock Flip is not measured yet: it needs a trained denoiser and real text (Clock.measure)"
+                "the schedule FlipRate is not measured yet: it needs a trained denoiser and real text "
+                "(TimeSchedule.fit)"
             )
-        return self.rate
+        return self.flip_rate

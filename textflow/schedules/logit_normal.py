@@ -1,17 +1,17 @@
-"""The law of time of ELF."""
+"""The time schedule of ELF."""
 
 import torch
 from torch import Tensor
 
-from textflow.schedules.base import Clock
+from textflow.schedules.base import TimeSchedule
 
 
-class LogitNormal(Clock):
+class LogitNormal(TimeSchedule):
     """t = sigmoid(mean + std n), n standard normal (ELF, sec. 3).
 
     Args:
-        mean: of the logit; below 0 there is more noise than text.
-        std: of the logit.
+        mean: mean of logit(t); below 0 favours noisy times.
+        std: standard deviation of logit(t), > 0.
     """
 
     def __init__(self, mean: float = -1.5, std: float = 0.8) -> None:
@@ -19,8 +19,8 @@ class LogitNormal(Clock):
         self.mean, self.std = mean, std
 
     def icdf(self, q: Tensor) -> Tensor:
-        return self.at(torch.special.ndtri(q))
+        return self.time_of(torch.special.ndtri(q))
 
-    def at(self, normal: Tensor) -> Tensor:
-        """The time of a standard normal draw."""
+    def time_of(self, normal: Tensor) -> Tensor:
+        """The time that belongs to a standard normal draw."""
         return torch.sigmoid(self.mean + self.std * normal)

@@ -3,25 +3,25 @@
 from torch import Tensor
 
 from textflow.noise import Noise
-from textflow.schedules.base import Clock
+from textflow.schedules.base import TimeSchedule
 
 
-class Drawn(Clock):
-    """A clock's law, its grids drawn at random and sorted instead of laid at its quantiles (ELF, released code).
+class RandomGrid(TimeSchedule):
+    """A schedule whose grids are sorted random times instead of quantiles (ELF, released code).
 
-    ELF draws a grid for every batch; here the seed draws one for all, so that no text depends on its batch.
+    ELF draws a grid for every batch; here the seed gives one grid for all, so that no text depends on its batch.
 
     Args:
-        clock: the law.
-        seed: of the draw.
+        schedule: distribution of the times.
+        seed: random seed for the grid.
     """
 
-    def __init__(self, clock: Clock, seed: int = 0) -> None:
+    def __init__(self, schedule: TimeSchedule, seed: int = 0) -> None:
         super().__init__()
-        self.clock, self.seed = clock, seed
+        self.schedule, self.seed = schedule, seed
 
     def icdf(self, q: Tensor) -> Tensor:
-        return self.clock.icdf(q)
+        return self.schedule.icdf(q)
 
-    def grid(self, steps: int, noise: Noise | None = None) -> list[float]:
-        return self.clock.grid(steps, noise or Noise([self.seed]))
+    def grid(self, steps: int, noise: Noise | None = None, t_min: float = 0.0, t_max: float = 1.0) -> list[float]:
+        return self.schedule.grid(steps, noise or Noise([self.seed]), t_min, t_max)

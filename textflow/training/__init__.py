@@ -1,19 +1,19 @@
-"""How things are trained: Trainable, its optimizer, its average, its checkpoints and its logs."""
+"""Training: trainer, optimizer, EMA, callbacks, checkpoints and loggers."""
 
-from textflow.training.ema import Average as Average
+from textflow.training.ema import EMA as EMA
 from textflow.training.engines import FSDP as FSDP
 from textflow.training.engines import Zero as Zero
-from textflow.training.callbacks.periodic import Every as Every
-from textflow.training.loggers import Metrics as Metrics
+from textflow.training.callbacks.periodic import PeriodicCallback as PeriodicCallback
+from textflow.training.loggers import MetricsCSVLogger as MetricsCSVLogger
 from textflow.training.optim import MuonAdam as MuonAdam
-from textflow.training.callbacks.progress import Progress as Progress
-from textflow.training.callbacks.progress import Speed as Speed
-from textflow.training.callbacks.sample_logger import Samples as Samples
-from textflow.training.callbacks.checkpointing import Save as Save
-from textflow.training.lr_schedule import Warmup as Warmup
-from textflow.training.callbacks.reseed import Seeds as Seeds
-from textflow.training.eval_mode import still as still
-from textflow.training.checkpoint_io import latest as latest
-from textflow.training.tracking import loggers as loggers
-from textflow.training.tracking import wandb_logger as wandb_logger
+from textflow.training.callbacks.progress import StepProgressBar as StepProgressBar
+from textflow.training.callbacks.progress import Throughput as Throughput
+from textflow.training.callbacks.sample_logger import SampleLogger as SampleLogger
+from textflow.training.callbacks.checkpointing import CheckpointCallback as CheckpointCallback
+from textflow.training.lr_schedule import WarmupLR as WarmupLR
+from textflow.training.callbacks.reseed import ReseedEachBatch as ReseedEachBatch
+from textflow.training.eval_mode import temporary_eval_mode as temporary_eval_mode
+from textflow.training.checkpoint_io import latest_state as latest_state
+from textflow.training.loggers import make_loggers as make_loggers
+from textflow.training.loggers import make_wandb_logger as make_wandb_logger
 from textflow.training.trainer import Trainer as Trainer

@@ -1,4 +1,4 @@
-"""The training states of a run folder: RUN/state/step-00000500/{state.pt, sha256.json}, whole or not there at all."""
+"""Training states of a run folder, written atomically: RUN/state/step-00000500/{state.pt, sha256.json}."""
 
 import json
 import os
@@ -12,42 +12,42 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning_utilities.core.rank_zero import rank_zero_warn
 
-from textflow.runtime.atomic import content, settle
+from textflow.runtime.atomic import fsync, sha256
 
-FILE, SUMS = "state.pt", "sha256.json"
+STATE_FILE, CHECKSUM_FILE = "state.pt", "sha256.json"
 
 
-class StateIO(TorchCheckpointIO):
-    """Writes a state straight to disk and waits for the disk; reads back plain data only, never code."""
+class SafeCheckpointIO(TorchCheckpointIO):
+    """Write a state with fsync; read plain data only, never pickled code."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Writes one file; a full disk is an OSError."""
+        """Write one file; a full disk raises OSError."""
         with open(path, "wb") as file:
             try:
                 torch.save(checkpoint, file)
             except RuntimeError as error:  # torch hides the OSError behind its own
-                raise _hidden(error) from error
+                raise _underlying_os_error(error) from error
             file.flush()
             os.fsync(file.fileno())
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
-        """Reads one file, whoever wrote it, with weights_only=True; a state that holds code is refused."""
+        """Read one file with weights_only=True; a state with pickled code is rejected."""
         try:
             return torch.load(path, map_location=map_location, weights_only=True)
         except pickle.UnpicklingError as error:
             raise ValueError(
                 f"{path} holds more than tensors and plain data, so it is not opened; it was not written by textflow:"
-                " remove its folder to go on from the state before it"
+                " remove its folder to resume from the previous state"
             ) from error
 
 
-def folder_of(run: Path, step: int) -> Path:
-    """Where the state of a step stands."""
+def state_folder(run: Path, step: int) -> Path:
+    """Folder of the training state of a step."""
     return run / "state" / f"step-{step:08d}"
 
 
-def states(run: Path) -> list[Path]:
-    """The folders named as states, oldest first, whole or not."""
+def list_states(run: Path) -> list[Path]:
+    """All state folders, oldest first, intact or damaged."""
     return sorted(p for p in (run / "state").glob("step-*") if re.fullmatch(r"step-\d+", p.name))
 
 
@@ -56,103 +56,107 @@ def step_of(state: Path) -> int:
     return int(state.name.removeprefix("step-"))
 
 
-def latest(run: Path) -> Path | None:
-    """The newest whole state.pt of a run, or None; torn or damaged states are named in a warning and passed over.
+def latest_state(run: Path) -> Path | None:
+    """The newest intact state.pt of a run, or None; incomplete and damaged states are skipped with a warning.
 
     Args:
         run: the run folder.
     """
     for torn in sorted((run / "state").glob(".step-*.tmp")):
         rank_zero_warn(f"{torn} was cut off while it was written; ignored")
-    there = states(run)
-    for state in reversed(there):
-        if (fault := damage(state)) is None:
-            return state / FILE
-        older = there[: there.index(state)]
-        way = f"the one before it, {older[-1].name}, is tried" if older else "there is no other to go on from"
-        rank_zero_warn(f"{state} is damaged ({fault}); ignored: {way}")
+    states = list_states(run)
+    for state in reversed(states):
+        if (fault := find_damage(state)) is None:
+            return state / STATE_FILE
+        older = states[: states.index(state)]
+        fallback = (
+            f"the previous state, {older[-1].name}, is tried" if older else "there is no other state to resume from"
+        )
+        rank_zero_warn(f"{state} is damaged ({fault}); ignored: {fallback}")
     return None
 
 
-def damage(state: Path) -> str | None:
-    """What is wrong with a state folder, or None if it is as it was written."""
+def find_damage(state: Path) -> str | None:
+    """Description of the damage to a state folder, or None if it is intact."""
     try:
-        sums = json.loads((state / SUMS).read_text())
-        if not any(name.split("/")[0] == FILE for name in sums):  # sharded strategies write a folder
-            return f"{SUMS} does not name {FILE}"
+        sums = json.loads((state / CHECKSUM_FILE).read_text())
+        if not any(name.split("/")[0] == STATE_FILE for name in sums):  # sharded strategies write a folder
+            return f"{CHECKSUM_FILE} does not name {STATE_FILE}"
         for name, expected in sums.items():
-            if content(state / name) != expected:
-                return f"{name} does not have the checksum in {SUMS}"
+            if sha256(state / name) != expected:
+                return f"{name} does not have the checksum in {CHECKSUM_FILE}"
     except (OSError, ValueError, TypeError, AttributeError) as error:
         return str(error)
     return None
 
 
-def unfinished(run: Path, step: int) -> Path:
-    """Where the state of a step is written before it is renamed into place."""
+def unfinished_folder(run: Path, step: int) -> Path:
+    """Temporary folder of a state, renamed into place when complete."""
     return run / "state" / f".step-{step:08d}.tmp"
 
 
-def begin(run: Path, step: int) -> None:
-    """Makes an empty folder to write the state of a step into."""
-    discard(run, step)
-    unfinished(run, step).mkdir(parents=True)
+def begin_state(run: Path, step: int) -> None:
+    """Create an empty temporary folder for the state of a step."""
+    discard_state(run, step)
+    unfinished_folder(run, step).mkdir(parents=True)
 
 
-def discard(run: Path, step: int) -> None:
-    """Removes what was written of a state that could not be finished."""
-    shutil.rmtree(unfinished(run, step), ignore_errors=True)
+def discard_state(run: Path, step: int) -> None:
+    """Remove the temporary folder of an incomplete state."""
+    shutil.rmtree(unfinished_folder(run, step), ignore_errors=True)
 
 
-def finish(run: Path, step: int) -> Path:
-    """Checksums, waits for the disk, renames the folder into place, reads it again."""
-    tmp, final = unfinished(run, step), folder_of(run, step)
-    _readable(tmp)
+def finish_state(run: Path, step: int) -> Path:
+    """Write checksums, fsync, rename the folder into place and verify it."""
+    tmp, final = unfinished_folder(run, step), state_folder(run, step)
+    _check_readable(tmp)
     files = [path for path in sorted(tmp.rglob("*")) if path.is_file()]
-    (tmp / SUMS).write_text(json.dumps({path.relative_to(tmp).as_posix(): content(path) for path in files}, indent=1))
-    for path in (*files, tmp / SUMS, tmp):
-        settle(path)
+    (tmp / CHECKSUM_FILE).write_text(
+        json.dumps({path.relative_to(tmp).as_posix(): sha256(path) for path in files}, indent=1)
+    )
+    for path in (*files, tmp / CHECKSUM_FILE, tmp):
+        fsync(path)
     if final.exists():
-        shutil.rmtree(final)  # the same step, damaged or from a run that was set back
+        shutil.rmtree(final)  # the same step, damaged or from before the run was reset to an earlier step
     os.rename(tmp, final)
-    settle(final.parent)
-    if (fault := damage(final)) is not None:
+    fsync(final.parent)
+    if (fault := find_damage(final)) is not None:
         raise OSError(f"{final} does not read back as it was written ({fault}); check the disk")
     return final
 
 
-def prune(run: Path, step: int, keep: int) -> None:
-    """Removes all states but the newest `keep` whole ones up to a step: what a run set back left, too.
+def prune_states(run: Path, step: int, keep_last_n: int) -> None:
+    """Remove all states except the newest `keep_last_n` intact ones up to a step; later states are removed too.
 
     Args:
-        run: the run folder.
-        step: whose state was just read back whole.
-        keep: states kept, at least 1; a damaged one takes no one's place.
+        run: run folder.
+        step: optimizer step whose state was just verified.
+        keep_last_n: number of intact states to keep, at least 1.
     """
-    kept = [folder_of(run, step)]
-    for state in reversed([state for state in states(run) if step_of(state) < step]):
-        if len(kept) < keep and damage(state) is None:
-            kept.append(state)
-    for state in states(run):
-        if state not in kept:
-            remove(state)
+    retained = [state_folder(run, step)]
+    for state in reversed([state for state in list_states(run) if step_of(state) < step]):
+        if len(retained) < keep_last_n and find_damage(state) is None:
+            retained.append(state)
+    for state in list_states(run):
+        if state not in retained:
+            remove_folder(state)
     for torn in (run / "state").glob(".step-*.tmp"):
-        remove(torn)
+        remove_folder(torn)
 
 
-def remove(folder: Path) -> None:
-    """Removes a folder; one that another reads, on a shared disk, is left for the next time."""
+def remove_folder(folder: Path) -> None:
+    """Remove a folder; one in use by another process on a shared disk is left with a warning."""
     try:
         shutil.rmtree(folder)
     except OSError as error:
         rank_zero_warn(f"{folder} is no longer needed and cannot be removed yet: {error}")
 
 
-def _readable(tmp: Path) -> None:
-    """Fails now rather than at the resume if a part of the state is more than plain data."""
-    if (tmp / FILE).is_file():  # sharded strategies write a folder of their own
+def _check_readable(tmp: Path) -> None:
+    """Fail at save time rather than on resume if the state is not plain data."""
+    if (tmp / STATE_FILE).is_file():  # sharded strategies write a folder of their own
         try:
-            torch.load(tmp / FILE, map_location="cpu", weights_only=True, mmap=True)
+            torch.load(tmp / STATE_FILE, map_location="cpu", weights_only=True, mmap=True)
         except Exception as error:
             reason = str(error).strip().splitlines()[-1]
             raise ValueError(
@@ -161,8 +165,8 @@ def _readable(tmp: Path) -> None:
             ) from error
 
 
-def _hidden(error: BaseException) -> BaseException:
-    seen: BaseException | None = error
-    while seen is not None and not isinstance(seen, OSError):
-        seen = seen.__context__
-    return seen or error
+def _underlying_os_error(error: BaseException) -> BaseException:
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__context__
+    return cause or error

@@ -1,4 +1,4 @@
-"""Look at a model while it trains, and change nothing."""
+"""Evaluate a model during training without side effects."""
 
 import time
 from collections.abc import Iterator
@@ -9,25 +9,25 @@ import torch
 
 
 @contextmanager
-def still(module: Any) -> Iterator[None]:
-    """Eval mode, no gradients, and no random stream of training moves; module.looked adds up the seconds.
+def temporary_eval_mode(module: Any) -> Iterator[None]:
+    """Eval mode without gradients that preserves the random state; module.eval_seconds accumulates the duration.
 
     Args:
-        module: comes back in the modes that it was in, part by part.
+        module: model to evaluate; the training mode of each submodule is restored on exit.
     """
     modes = [(part, part.training) for part in module.modules()]
     start = time.perf_counter()
     module.eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng(), looking(module):
+        with torch.no_grad(), torch.random.fork_rng(), engine_eval_context(module):
             yield
     finally:
         for part, training in modes:
             part.training = training
-        module.looked += time.perf_counter() - start
+        module.eval_seconds += time.perf_counter() - start
 
 
-def looking(module: Any) -> AbstractContextManager[None]:
-    """An engine that cuts the average up makes it whole for a look."""
+def engine_eval_context(module: Any) -> AbstractContextManager[None]:
+    """Context in which a sharded engine gathers the EMA weights."""
     strategy: Any = getattr(module._trainer, "strategy", None)
-    return strategy.looking() if hasattr(strategy, "looking") else nullcontext()
+    return strategy.eval_context() if hasattr(strategy, "eval_context") else nullcontext()

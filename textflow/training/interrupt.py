@@ -1,4 +1,4 @@
-"""Interrupt: the first Ctrl-C or SIGTERM asks a run to save and stop, a second Ctrl-C stops it at once."""
+"""Interrupt: the first Ctrl-C or SIGTERM requests save and stop, a second Ctrl-C stops at once."""
 
 import os
 import signal
@@ -9,39 +9,41 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 
 
 class Interrupt:
-    """A signal handler that remembers being asked.
+    """A signal handler that records a stop request.
 
     Args:
-        message: said at the first signal.
+        message: message logged at the first signal.
     """
 
     def __init__(self, message: str) -> None:
         self.message = message
-        self.asked = False
-        self.process = os.getpid()
-        self.before: dict[int, Any] = {}
+        self.requested = False
+        self.pid = os.getpid()
+        self.previous_handlers: dict[int, Any] = {}
 
     def install(self, number: int) -> None:
-        """Takes over one signal; does nothing outside the main thread."""
+        """Install the handler for one signal; does nothing outside the main thread."""
         if threading.current_thread() is threading.main_thread():
-            self.before[number] = signal.signal(number, self)
+            self.previous_handlers[number] = signal.signal(number, self)
 
     def restore(self) -> None:
-        """Gives back the signals that are still this handler's."""
-        for number, before in self.before.items():
+        """Restore the previous handlers of signals that this handler still owns."""
+        for number, before in self.previous_handlers.items():
             if signal.getsignal(number) is self:
                 signal.signal(number, before)
-        self.before = {}
+        self.previous_handlers = {}
 
     def __call__(self, number: int, frame: Any) -> None:
-        if os.getpid() != self.process:  # a data worker: Ctrl-C reaches it too, but the run still needs it
+        if os.getpid() != self.pid:  # a data worker: Ctrl-C reaches it too, but the run still needs it
             return None if number == signal.SIGINT else self._default(number)
-        if self.asked and number == signal.SIGTERM:  # a launcher passes on what its workers were told already
+        if (
+            self.requested and number == signal.SIGTERM
+        ):  # a launcher forwards a signal that its workers already received
             return None
-        if self.asked or not self.before:
+        if self.requested or not self.previous_handlers:
             self.restore()
             raise KeyboardInterrupt
-        self.asked = True
+        self.requested = True
         rank_zero_info(self.message)
         return None
 

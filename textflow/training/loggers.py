@@ -1,22 +1,27 @@
-"""Metrics: every logged number in RUN/metrics.csv, a row each."""
+"""The loggers of a run: MetricsCSVLogger, which writes RUN/metrics.csv, and Weights & Biases."""
 
 import csv
 import io
+import netrc
+import os
+import re
+import secrets
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
-from lightning.pytorch.loggers import Logger
-from lightning_utilities.core.rank_zero import rank_zero_only
+from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
 
-from textflow.runtime.atomic import replace_text
+from textflow.runtime.atomic import atomic_write_text
 
 HEADER = "step,name,value\n"
 
 
-class Metrics(Logger):
-    """Appends rows step,name,value to RUN/metrics.csv; step counts the optimizer steps done.
+class MetricsCSVLogger(Logger):
+    """Append rows step,name,value to RUN/metrics.csv; step is the number of completed optimizer steps.
 
     Args:
         run: the run folder.
@@ -28,24 +33,24 @@ class Metrics(Logger):
 
     @property
     def name(self) -> str:
-        """Of the log."""
+        """Name of the log."""
         return "metrics"
 
     @property
     def version(self) -> str:
-        """None: a run has one log."""
+        """Empty, since a run has one log."""
         return ""
 
     def log_hyperparams(self, params: Any = None, *args: Any, **kwargs: Any) -> None:
-        """Nothing: recipe.yaml holds them."""
+        """Do nothing, since recipe.yaml holds the hyperparameters."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float | int], step: int | None = None) -> None:
-        """Adds a row for each number.
+        """Append one row per metric.
 
         Args:
-            metrics: numbers by name; Lightning's `epoch` is left out.
-            step: index of the step, from 0, as Lightning counts.
+            metrics: values by name; Lightning's `epoch` is omitted.
+            step: Lightning's step index, from 0.
         """
         rows = io.StringIO()
         numbers = ((name, value) for name, value in metrics.items() if name != "epoch")
@@ -55,26 +60,103 @@ class Metrics(Logger):
             with open(self.path, "a") as file:
                 file.write(("" if file.tell() else HEADER) + rows.getvalue())
         except OSError as error:
-            error.filename = str(self.path)  # a full disk names no file
+            error.filename = str(self.path)  # ENOSPC has no file name
             raise
 
     @rank_zero_only
     def rewind(self, step: int) -> None:
-        """Drops the rows after a step and a torn last row, so that a continued run repeats none.
+        """Drop rows after a step and an incomplete last row, so that a resumed run has no duplicate rows.
 
         Args:
-            step: optimizer steps done where the run continues.
+            step: number of completed optimizer steps of the resumed state.
         """
         if not self.path.exists():
             return
         lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)[1:]
-        kept = [line for line in lines if line.endswith("\n") and _step(line) <= step]
-        replace_text(self.path, HEADER + "".join(kept))
+        rows = [line for line in lines if line.endswith("\n") and _step(line) <= step]
+        atomic_write_text(self.path, HEADER + "".join(rows))
 
 
 def step_done(step: int | None) -> int:
-    """Lightning logs the first step as step 0; here it is 1, as in the names of checkpoints."""
+    """Number of completed steps: Lightning's step index plus 1, as in checkpoint names."""
     return 0 if step is None else step + 1
+
+
+class Wandb(WandbLogger):
+    """Lightning's logger, with steps counted as in checkpoints and a W&B run that ends when the fit ends."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._wandb_init.pop("anonymous", None)  # wandb warns about this argument for any value
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Log against the number of completed optimizer steps."""
+        super().log_metrics(metrics, step_done(step))
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """End the W&B run, so that a second fit in this process starts its own; further logging resumes this one."""
+        super().finalize(status)
+        if self._experiment is not None:
+            self._experiment.finish(exit_code=int(status != "success"))
+            self._experiment = None
+
+
+def make_loggers(run: Path, wandb: bool = True, project: str = "textflow", group: str | None = None) -> list[Logger]:
+    """The loggers of a run.
+
+    Args:
+        run: the run folder.
+        wandb: also log to Weights & Biases.
+        project: W&B project.
+        group: W&B group of the run; the job type is the name of the run folder.
+    """
+    if not wandb:
+        return [MetricsCSVLogger(run)]
+    return [
+        MetricsCSVLogger(run),
+        make_wandb_logger(run, project, **({"group": group, "job_type": run.name} if group else {})),
+    ]
+
+
+def make_wandb_logger(run: Path, project: str = "textflow", **settings: Any) -> Wandb:
+    """A W&B logger that continues the run's W&B run; offline where no key is configured.
+
+    Args:
+        run: the run folder; its name names the W&B run, and RUN/wandb_id keeps the id.
+        project: W&B project.
+        settings: additional arguments of wandb.init, such as entity, tags or mode.
+    """
+    mode = settings.pop("mode", None) or os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
+    if mode in ("offline", "dryrun"):
+        rank_zero_info(
+            f"W&B is offline: logs stay in {run}/wandb (after `wandb login`: wandb sync {run}/wandb/offline*)"
+        )
+    run.mkdir(parents=True, exist_ok=True)
+    run_id = None if getattr(rank_zero_only, "rank", 0) else _identity(run)  # the other ranks log nothing there
+    return Wandb(name=run.name, project=project, save_dir=run, id=run_id, mode=mode, **settings)
+
+
+def has_key() -> bool:
+    """True if a W&B key is configured, in WANDB_API_KEY or in the netrc file."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def _identity(run: Path) -> str:
+    file = run / "wandb_id"
+    if not file.exists():
+        atomic_write_text(file, secrets.token_hex(4) + "\n")
+    found = file.read_text(encoding="utf-8", errors="replace").strip()
+    if not re.fullmatch(r"[\w.-]{1,64}", found, re.ASCII):
+        raise ValueError(f"{file} holds {found[:40]!r}, which is not a W&B id; remove it to start a new W&B run")
+    return found
 
 
 def _step(line: str) -> int:

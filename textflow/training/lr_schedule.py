@@ -1,4 +1,4 @@
-"""Warmup: the learning rate rises linearly from 0, then stays or falls along a cosine."""
+"""WarmupLR: the learning rate rises linearly from 0, then stays or falls along a cosine."""
 
 import math
 from typing import Any, Literal
@@ -7,32 +7,43 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 
-class Warmup(LRScheduler):
-    """lr = base * step / steps, then constant, or a cosine that ends at `total`; the very first step has lr 0.
+class WarmupLR(LRScheduler):
+    """lr = base * step / warmup_steps, then constant, or a cosine until `total_steps`; the very first step has lr 0.
 
     Args:
-        optimizer: whose learning rates are the base.
-        steps: optimizer steps of the rise; 0 for none.
-        shape: of what follows the rise.
-        total: optimizer steps at which the cosine ends; needed by `cosine` alone.
-        floor: end of the cosine as a fraction of the base, in [0, 1].
+        optimizer: optimizer whose learning rates are the base rates.
+        warmup_steps: number of warmup steps, >= 0; 0 for no warmup.
+        decay: schedule after warmup, constant or cosine.
+        total_steps: optimizer step at which the cosine ends; required for `cosine`.
+        min_lr_ratio: final learning rate of the cosine as a fraction of the base rate, in [0, 1].
     """
 
     def __init__(
         self,
         optimizer: Optimizer,
-        steps: int,
-        shape: Literal["constant", "cosine"] = "constant",
-        total: int | None = None,
-        floor: float = 0.1,
+        warmup_steps: int,
+        decay: Literal["constant", "cosine"] = "constant",
+        total_steps: int | None = None,
+        min_lr_ratio: float = 0.1,
     ) -> None:
-        if shape not in ("constant", "cosine"):
-            raise ValueError(f"Warmup got shape={shape!r}; choose 'constant' or 'cosine'")
-        if shape == "cosine" and (total is None or total <= steps):
-            raise ValueError(f"Warmup(shape='cosine') got total={total}; set it to the last step, above steps={steps}")
-        if steps < 0 or not 0 <= floor <= 1:
-            raise ValueError(f"Warmup got steps={steps}, floor={floor}; needs steps >= 0 and floor in [0, 1]")
-        self.steps, self.shape, self.total, self.floor = steps, shape, total, floor
+        if decay not in ("constant", "cosine"):
+            raise ValueError(f"WarmupLR got decay={decay!r}; choose 'constant' or 'cosine'")
+        if decay == "cosine" and (total_steps is None or total_steps <= warmup_steps):
+            raise ValueError(
+                f"WarmupLR(decay='cosine') got total_steps={total_steps}; set it to the last step, above "
+                f"warmup_steps={warmup_steps}"
+            )
+        if warmup_steps < 0 or not 0 <= min_lr_ratio <= 1:
+            raise ValueError(
+                f"WarmupLR got warmup_steps={warmup_steps}, min_lr_ratio={min_lr_ratio}; needs warmup_steps >= 0 and "
+                "min_lr_ratio in [0, 1]"
+            )
+        self.warmup_steps, self.decay, self.total_steps, self.min_lr_ratio = (
+            warmup_steps,
+            decay,
+            total_steps,
+            min_lr_ratio,
+        )
         super().__init__(optimizer)
 
     def get_lr(self) -> list[Any]:
@@ -40,10 +51,10 @@ class Warmup(LRScheduler):
         return [base * self.factor(self.last_epoch) for base in self.base_lrs]
 
     def factor(self, step: int) -> float:
-        """What the base is multiplied with at a step, counted from 0."""
-        if step < self.steps:
-            return step / self.steps
-        if self.shape == "constant" or self.total is None:
+        """Multiplier of the base rate at a step, counted from 0."""
+        if step < self.warmup_steps:
+            return step / self.warmup_steps
+        if self.decay == "constant" or self.total_steps is None:
             return 1.0
-        done = min((step - self.steps) / (self.total - self.steps), 1.0)
-        return self.floor + (1 - self.floor) * (1 + math.cos(math.pi * done)) / 2
+        done = min((step - self.warmup_steps) / (self.total_steps - self.warmup_steps), 1.0)
+        return self.min_lr_ratio + (1 - self.min_lr_ratio) * (1 + math.cos(math.pi * done)) / 2

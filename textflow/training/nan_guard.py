@@ -1,21 +1,21 @@
-"""Finite: stops a run whose loss is not a number, without making the host wait for a GPU."""
+"""NonFiniteGuard: stop a run with a non-finite loss, without synchronising with the GPU."""
 
 import torch
 from torch import Tensor
 
 
-class Finite:
-    """Watches losses; on a GPU one is judged when the next arrives, through pinned memory."""
+class NonFiniteGuard:
+    """Check that losses are finite; on a GPU each loss is checked when the next one arrives, through pinned memory."""
 
     def __init__(self) -> None:
         self.pending: tuple[int, Tensor, torch.cuda.Event | None] | None = None
 
     def watch(self, step: int, loss: Tensor) -> None:
-        """Judges the loss before this one, and this one too if it is at hand.
+        """Check the previous loss, and this one too unless it is on a GPU.
 
         Args:
-            step: named in the error.
-            loss: a scalar.
+            step: step number, for the error message.
+            loss: scalar loss.
         """
         self.check()
         if not loss.is_cuda:
@@ -27,7 +27,7 @@ class Finite:
         self.pending = (step, value, event)
 
     def check(self) -> None:
-        """Raises if the last loss watched is not finite."""
+        """Raise ValueError if the pending loss is not finite."""
         if self.pending is None:
             return
         (step, value, event), self.pending = self.pending, None

@@ -7,11 +7,13 @@ import torch
 from torch import Tensor
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-SMALL = 64  # rows below which the matrix itself costs next to nothing
-LONGEST = 5  # steps in Gram space: rounding e of the smallest eigenvalues becomes 3.4445^(2 (steps - 1)) e, 2e4 e at 5
+MIN_GRAM_ROWS = 64  # rows below which the matrix itself costs next to nothing
+MAX_GRAM_STEPS = (
+    5  # steps in Gram space: rounding e of the smallest eigenvalues becomes 3.4445^(2 (steps - 1)) e, 2e4 e at 5
+)
 
 
-def orthogonalise(u: Tensor, steps: int = 5, dtype: torch.dtype = torch.float32) -> Tensor:
+def orthogonalize(u: Tensor, ns_steps: int = 5, dtype: torch.dtype = torch.float32) -> Tensor:
     """About U V^T of u = U S V^T, for one matrix or a batch of them [..., rows, cols].
 
     Each step is x <- P x, P a polynomial of the Gram matrix x x^T. For wide matrices in float32 the Gram matrix is made
@@ -19,19 +21,23 @@ def orthogonalise(u: Tensor, steps: int = 5, dtype: torch.dtype = torch.float32)
 
     Args:
         u: matrices; zero stays zero.
-        steps: of Newton-Schulz, at least 1.
+        ns_steps: of Newton-Schulz, at least 1.
         dtype: of the products; in bfloat16 the Gram space is too coarse and is not entered.
     """
     tall = u.shape[-2] > u.shape[-1]
-    with exact_products(), torch.autocast("cpu" if u.is_meta else u.device.type, enabled=False):
+    with full_float32_matmul(), torch.autocast("cpu" if u.is_meta else u.device.type, enabled=False):
         x = (u.mT if tall else u).to(dtype)
         x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-8)
-        x = in_gram_space(x, steps) if dtype == torch.float32 and pays(x, steps) else directly(x, steps)
+        x = (
+            iterate_in_gram_space(x, ns_steps)
+            if dtype == torch.float32 and gram_is_cheaper(x, ns_steps)
+            else iterate(x, ns_steps)
+        )
     return (x.mT if tall else x).to(u.dtype)
 
 
 @contextmanager
-def exact_products() -> Iterator[None]:
+def full_float32_matmul() -> Iterator[None]:
     """Products of float32 in float32, whatever the rest of training takes: TF32 is too coarse for Gram space."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
@@ -41,13 +47,13 @@ def exact_products() -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def pays(x: Tensor, steps: int) -> bool:
+def gram_is_cheaper(x: Tensor, steps: int) -> bool:
     """Whether Gram space takes fewer products: steps (4 n^2 m + 2 n^3) against 4 n^2 m + (8 steps - 6) n^3."""
     n, m = x.shape[-2:]
-    return n >= SMALL and steps <= LONGEST and 4 * m * (steps - 1) > (6 * steps - 6) * n
+    return n >= MIN_GRAM_ROWS and steps <= MAX_GRAM_STEPS and 4 * m * (steps - 1) > (6 * steps - 6) * n
 
 
-def directly(x: Tensor, steps: int) -> Tensor:
+def iterate(x: Tensor, steps: int) -> Tensor:
     """x <- (a + b x x^T + c (x x^T)^2) x, steps times."""
     a, b, c = COEFFICIENTS
     for _ in range(steps):
@@ -56,8 +62,8 @@ def directly(x: Tensor, steps: int) -> Tensor:
     return x
 
 
-def in_gram_space(x: Tensor, steps: int) -> Tensor:
-    """`directly`, as (P_k ... P_1) x: the next Gram matrix is P g P, since all of them commute."""
+def iterate_in_gram_space(x: Tensor, steps: int) -> Tensor:
+    """`iterate`, as (P_k ... P_1) x: the next Gram matrix is P g P, since all of them commute."""
     a, b, c = COEFFICIENTS
     gram, product = x @ x.mT, None
     for k in range(steps):

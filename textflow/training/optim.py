@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from textflow.training.newton_schulz import orthogonalise
+from textflow.training.newton_schulz import orthogonalize
 
-Orthogonal = Callable[[Sequence[Tensor], Sequence[Tensor], int], list[Tensor]]  # params, updates, steps -> updates
+OrthogonalizeFn = Callable[[Sequence[Tensor], Sequence[Tensor], int], list[Tensor]]  # params, updates, steps -> updates
 
 
 class MuonAdam(Optimizer):
@@ -19,55 +19,64 @@ class MuonAdam(Optimizer):
     Args:
         params: parameters, or pairs (name, parameter).
         lr: learning rate of both rules.
-        beta: momentum of the matrices, in [0, 1).
-        betas: of Adam, each in [0, 1).
-        eps: of Adam, above 0.
-        weight_decay: decoupled; a step shrinks a parameter by lr * weight_decay.
-        steps: of Newton-Schulz, at least 1.
-        adam: a matrix whose name contains this, or one of these, goes to Adam (embeddings, say); this needs names.
+        momentum: momentum of the matrices, in [0, 1).
+        adam_betas: decay rates of the Adam moments, each in [0, 1).
+        eps: constant added to the Adam denominator, above 0.
+        weight_decay: decoupled weight decay; a step scales a parameter by 1 - lr * weight_decay.
+        ns_steps: number of Newton-Schulz iterations, at least 1.
+        adam_names: substring or substrings of the names of matrices to update with Adam, such as embeddings; requires
+            named parameters.
     """
 
     def __init__(
         self,
         params: Iterable[Any],
         lr: float = 1e-3,
-        beta: float = 0.95,
-        betas: tuple[float, float] = (0.9, 0.999),
+        momentum: float = 0.95,
+        adam_betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        steps: int = 5,
-        adam: str | Sequence[str] = (),
+        ns_steps: int = 5,
+        adam_names: str | Sequence[str] = (),
     ) -> None:
-        if lr < 0 or not all(0 <= x < 1 for x in (beta, *betas)) or eps <= 0 or steps < 1:
+        if lr < 0 or not all(0 <= x < 1 for x in (momentum, *adam_betas)) or eps <= 0 or ns_steps < 1:
             raise ValueError(
-                f"Muon got lr={lr}, beta={beta}, betas={betas}, eps={eps}, steps={steps};"
-                " needs lr >= 0, betas in [0, 1), eps > 0 and steps >= 1"
+                f"MuonAdam got lr={lr}, momentum={momentum}, adam_betas={adam_betas}, eps={eps}, ns_steps={ns_steps};"
+                " needs lr >= 0, momentum and adam_betas in [0, 1), eps > 0 and ns_steps >= 1"
             )
-        adam = [adam] if isinstance(adam, str) else adam
+        adam_names = [adam_names] if isinstance(adam_names, str) else adam_names
         entries = list(params)
         named = [entry if isinstance(entry, tuple) else ("", entry) for entry in entries]
-        if adam and not all(name for name, _ in named):
+        if adam_names and not all(name for name, _ in named):
             raise ValueError(
-                f"MuonAdam(adam={list(adam)!r}) chooses by name and needs pairs; pass net.named_parameters()"
+                f"MuonAdam(adam_names={list(adam_names)!r}) selects by name and needs pairs (name, parameter); pass "
+                "net.named_parameters()"
             )
-        by_muon = [p.ndim == 2 and not any(part in name for part in adam) for name, p in named]
+        by_muon = [p.ndim == 2 and not any(part in name for part in adam_names) for name, p in named]
         groups = [
             {"params": [e for e, is_matrix in zip(entries, by_muon, strict=True) if is_matrix], "matrices": True},
             {"params": [e for e, is_matrix in zip(entries, by_muon, strict=True) if not is_matrix], "matrices": False},
         ]
         defaults = dict(
-            lr=lr, beta=beta, betas=tuple(betas), eps=eps, weight_decay=weight_decay, steps=steps, matrices=False, k=0
+            lr=lr,
+            momentum=momentum,
+            adam_betas=tuple(adam_betas),
+            eps=eps,
+            weight_decay=weight_decay,
+            ns_steps=ns_steps,
+            matrices=False,
+            k=0,
         )
         super().__init__([group for group in groups if group["params"]], defaults)
-        self.across: Orthogonal = here  # engines of many processes put theirs here
+        self.orthogonalize: OrthogonalizeFn = orthogonalize_local  # distributed engines replace it
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One update; the closure, if any, is called first with gradients on."""
+        """Take one optimizer step; a closure is called first with gradients enabled."""
         with torch.enable_grad():
             loss = None if closure is None else closure()
         for group in self.param_groups:
-            if not group["params"]:  # a sharded engine gives one group after another
+            if not group["params"]:  # a sharded engine steps one group at a time
                 continue
             group["k"] += 1
             updates = self._muon(group) if group["matrices"] else self._adam(group)
@@ -78,15 +87,15 @@ class MuonAdam(Optimizer):
         return loss
 
     def _muon(self, group: dict[str, Any]) -> Iterable[tuple[Tensor, Tensor]]:
-        beta, k, params, updates = group["beta"], group["k"], group["params"], []
+        beta, k, params, updates = group["momentum"], group["k"], group["params"], []
         for p in params:
             m, g = self._moment(p, "momentum"), _gradient(p)
             m.lerp_(g, 1 - beta)
             updates.append(m * (beta / (1 - beta ** (k + 1))) + g * ((1 - beta) / (1 - beta**k)))
-        yield from zip(params, self.across(params, updates, group["steps"]), strict=True)
+        yield from zip(params, self.orthogonalize(params, updates, group["ns_steps"]), strict=True)
 
     def _adam(self, group: dict[str, Any]) -> Iterable[tuple[Tensor, Tensor]]:
-        (b1, b2), k = group["betas"], group["k"]
+        (b1, b2), k = group["adam_betas"], group["k"]
         for p in group["params"]:
             m, v, g = self._moment(p, "mean"), self._moment(p, "square"), _gradient(p)
             m.lerp_(g, 1 - b1)
@@ -100,30 +109,30 @@ class MuonAdam(Optimizer):
         return self.state[p][name]
 
 
-def here(params: Sequence[Tensor], updates: Sequence[Tensor], steps: int) -> list[Tensor]:
-    """Each matrix orthogonalised and scaled by sqrt(max(1, rows / cols)), those of one shape together.
+def orthogonalize_local(params: Sequence[Tensor], updates: Sequence[Tensor], ns_steps: int) -> list[Tensor]:
+    """Orthogonalise each matrix and scale it by sqrt(max(1, rows / cols)), batched by shape.
 
     Args:
-        params: whose updates these are.
-        updates: matrices, written over.
-        steps: of Newton-Schulz, at least 1.
+        params: parameters of the updates.
+        updates: update matrices, overwritten in place.
+        ns_steps: number of Newton-Schulz iterations, at least 1.
     """
     same: dict[torch.Size, list[int]] = defaultdict(list)
     for i, u in enumerate(updates):
         same[u.shape].append(i)
-    for shape, spots in same.items():
+    for shape, indices in same.items():
         scale = max(1.0, shape[0] / shape[1]) ** 0.5
-        for some in batches(spots, updates[spots[0]]):
-            ortho = orthogonalise(torch.stack([updates[i] for i in some]), steps) * scale  # [n, rows, cols]
-            for i, matrix in zip(some, ortho, strict=True):
+        for batch in memory_batches(indices, updates[indices[0]]):
+            ortho = orthogonalize(torch.stack([updates[i] for i in batch]), ns_steps) * scale  # [n, rows, cols]
+            for i, matrix in zip(batch, ortho, strict=True):
                 updates[i].copy_(matrix)
     return list(updates)
 
 
-def batches(spots: list[int], like: Tensor) -> list[list[int]]:
-    """As many together as bound the memory; few launches are what a GPU gains by it, a CPU gains nothing."""
+def memory_batches(indices: list[int], like: Tensor) -> list[list[int]]:
+    """Split indices into batches of bounded memory; larger batches save kernel launches on a GPU."""
     each = max((2**20 if like.is_cpu else 2**25) // max(like.numel(), 1), 1)
-    return [spots[i : i + each] for i in range(0, len(spots), each)]
+    return [indices[i : i + each] for i in range(0, len(indices), each)]
 
 
 def _gradient(p: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Trainer: Lightning's, with the defaults of this house."""
+"""Trainer: Lightning's Trainer with textflow's defaults."""
 
 import logging
 import math
@@ -11,28 +11,28 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import CheckpointIO
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 
-from textflow.runtime.device import fast_bf16, named, slow_bf16
-from textflow.training.checkpoint_io import StateIO
+from textflow.runtime.device import bf16_warning, device_name, has_fast_bf16
+from textflow.training.checkpoint_io import SafeCheckpointIO
 from textflow.training.engines import refuse_strategy
 from textflow.training.engines.compatibility import refuse_precision
 
 
 class Trainer(L.Trainer):
-    """Lightning's Trainer, counting optimizer steps; every other argument of it is accepted too.
+    """Lightning's Trainer with textflow's defaults; all other Lightning arguments are accepted too.
 
     Args:
-        max_steps: optimizer steps of the run, at least 1.
-        precision: `auto` is bf16-mixed where the hardware multiplies bf16 fast and 32-true elsewhere; or any of
-            Lightning's.
-        matmul: precision of float32 products, torch's word: `highest`, or `high`, which on a GPU is TF32: several times
-            faster where the net stays in float32 (its ways in and out do under bf16-mixed). Muon's keep float32.
-        gradient_clip_val: greatest norm of all gradients together; null for no clipping.
-        val_check_interval: training batches between validations; a fraction of an epoch if below 1.
-        check_val_every_n_epoch: null counts val_check_interval over epochs.
-        num_sanity_val_steps: validation batches before the first step.
-        use_distributed_sampler: the data module already shares its rows among the ranks.
-        logger: false, or loggers; a run has its metrics.csv and Weights & Biases besides.
-        plugins: as Lightning's; training states are read as plain data unless a CheckpointIO is among them.
+        max_steps: number of optimizer steps, at least 1.
+        precision: a Lightning precision, or `auto`: bf16-mixed on hardware with fast bf16, otherwise 32-true.
+        matmul_precision: float32 matmul precision, `highest` or `high`; `high` uses TF32 on a GPU, several times
+            faster for layers that stay in float32, such as the input and output layers under bf16-mixed. Muon always
+            uses full float32.
+        gradient_clip_val: maximum global gradient norm, >= 0; null for no clipping.
+        val_check_interval: training batches between validations, or a fraction of an epoch (float in (0, 1]).
+        check_val_every_n_epoch: epochs between validations; null counts val_check_interval across epochs.
+        num_sanity_val_steps: number of validation batches before the first step.
+        use_distributed_sampler: let Lightning shard the batches; false since the data module shards rows over ranks.
+        logger: additional Lightning loggers, or false; metrics.csv and Weights & Biases are configured by `run`.
+        plugins: Lightning plugins; training states are read as plain data unless a CheckpointIO is among them.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Trainer(L.Trainer):
         *,
         max_steps: int,
         precision: str = "auto",
-        matmul: Literal["highest", "high"] = "highest",
+        matmul_precision: Literal["highest", "high"] = "highest",
         gradient_clip_val: int | float | None = 1.0,
         val_check_interval: int | float | None = None,
         check_val_every_n_epoch: int | None = None,
@@ -55,21 +55,21 @@ class Trainer(L.Trainer):
         if max_steps < 1 or kwargs.get("accumulate_grad_batches", 1) < 1:
             raise ValueError(
                 f"max_steps {max_steps}, accumulate_grad_batches {kwargs.get('accumulate_grad_batches', 1)}: both need"
-                " at least 1; for a run as long as a time give max_time and many steps"
+                " at least 1; to limit the run by time, set max_time and a large max_steps"
             )
         if gradient_clip_val is not None and not 0 <= gradient_clip_val < math.inf:
             raise ValueError(f"gradient_clip_val is {gradient_clip_val}: needs a norm, >= 0, or null for no clipping")
         if val_check_interval is not None and val_check_interval <= 0:
             raise ValueError(
                 f"val_check_interval is {val_check_interval}: needs batches, >= 1, or a fraction of an epoch; "
-                "limit_val_batches: 0 leaves validation out"
+                "limit_val_batches: 0 disables validation"
             )
-        torch.set_float32_matmul_precision(matmul)
+        torch.set_float32_matmul_precision(matmul_precision)
         if precision == "auto":
-            precision = fast_precision(str(kwargs.get("accelerator", "auto")))
+            precision = auto_precision(str(kwargs.get("accelerator", "auto")))
         plugins = list(plugins) if isinstance(plugins, (list, tuple)) else [plugins] if plugins is not None else []
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
-            plugins.append(StateIO())
+            plugins.append(SafeCheckpointIO())
         super().__init__(
             max_steps=max_steps,
             precision=precision,  # type: ignore[arg-type]
@@ -84,23 +84,23 @@ class Trainer(L.Trainer):
         )
         if self.precision in ("bf16-true", "16-true"):
             refuse_precision(self.precision, type(self.strategy).__name__)
-        if self.precision == "bf16-mixed" and (slow := slow_bf16(self.strategy.root_device.type)):
+        if self.precision == "bf16-mixed" and (slow := bf16_warning(self.strategy.root_device.type)):
             rank_zero_warn(f"precision bf16-mixed: {slow}; auto and 32-true are not")
 
 
-def fast_precision(accelerator: str = "auto") -> str:
-    """bf16-mixed where the hardware multiplies bf16 fast, else 32-true; says which.
+def auto_precision(accelerator: str = "auto") -> str:
+    """Choose and log the precision: bf16-mixed on hardware with fast bf16, otherwise 32-true.
 
     Args:
-        accelerator: Lightning's word: auto, cpu, gpu, cuda, mps, …
+        accelerator: Lightning accelerator: auto, cpu, gpu, cuda, mps, ...
     """
     if accelerator != "cpu" and torch.cuda.is_available():
         device = "cuda"
     else:
         device = "cpu" if accelerator == "auto" else accelerator
-    fast = fast_bf16(device)
+    fast = has_fast_bf16(device)
     chosen = "bf16-mixed" if fast else "32-true"
-    rank_zero_info(f"precision auto: {chosen}, as {named(device)} {'has' if fast else 'has no'} fast bf16")
+    rank_zero_info(f"precision auto: {chosen}, as {device_name(device)} {'has' if fast else 'has no'} fast bf16")
     return chosen
 
 

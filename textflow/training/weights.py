@@ -1,4 +1,4 @@
-"""The weights of a run: a safetensors file that is whole or not there, and knows its checksum."""
+"""Weights: safetensors files that are written atomically with a checksum, and checks of tensors against a model."""
 
 import errno
 import hashlib
@@ -11,49 +11,51 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from textflow.runtime.atomic import replace
+from textflow.runtime.atomic import atomic_write
+
+FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def write_weights(path: Path, tensors: Mapping[str, Tensor], note: Mapping[str, str]) -> None:
-    """A safetensors file that knows its checksum, and replaces the one before only when it is whole on the disk.
+def write_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file atomically, with a checksum in its metadata.
 
     Args:
-        path: of the file.
-        tensors: its contents.
-        note: its metadata.
+        path: target file.
+        tensors: tensors by name.
+        metadata: additional metadata.
     """
-    note = {"format": "pt", "sha256": digest(tensors), **note}
+    metadata = {"format": "pt", "sha256": tensors_sha256(tensors), **metadata}
 
     def write(tmp: Path) -> None:
         try:
-            save_file(dict(tensors), tmp, metadata=note)
+            save_file(dict(tensors), tmp, metadata=metadata)
         except SafetensorError as error:
             raise OSError(_number(error), str(error), str(tmp)) from error
 
-    replace(path, write)
+    atomic_write(path, write)
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file; a damaged one is a ValueError.
+    """Read tensors and metadata of a safetensors file; a damaged file raises ValueError.
 
     Args:
-        path: of the file; one without a checksum is taken as it is.
+        path: file to read; a file without a checksum is not verified.
     """
     try:
         with safe_open(path, "pt") as file:
-            tensors, note = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, ValueError) as error:
-        raise ValueError(f"it is no whole safetensors file: {error}") from error
-    if note.get("sha256", found := digest(tensors)) != found:
+        raise ValueError(f"it is not a complete safetensors file: {error}") from error
+    if metadata.get("sha256", digest := tensors_sha256(tensors)) != digest:
         raise ValueError("its tensors do not have the checksum that was written with them")
-    return tensors, note
+    return tensors, metadata
 
 
-def digest(tensors: Mapping[str, Tensor]) -> str:
-    """sha256 over names, types, shapes and values.
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, dtypes, shapes and values.
 
     Args:
-        tensors: by name.
+        tensors: tensors by name.
     """
     sha = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
@@ -62,6 +64,27 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     return sha.hexdigest()
 
 
+def describe_mismatch(found: Tensor, expected: Tensor) -> str:
+    """Reason why a tensor cannot replace a model's, phrased to follow its name; empty if it can.
+
+    Args:
+        found: tensor from a file.
+        expected: tensor of the model; if all NaN (a schedule not fitted yet), `found` may be all NaN too.
+    """
+    kind = str(found.dtype).removeprefix("torch.")
+    if found.layout is not torch.strided or found.is_meta:
+        return f"is {'a tensor without values' if found.is_meta else 'sparse'}, where the model needs plain values"
+    if not expected.is_floating_point():
+        is_integer = not (found.is_floating_point() or found.is_complex())
+        return "" if is_integer else f"is {kind}, where the model needs {str(expected.dtype).removeprefix('torch.')}"
+    if found.dtype not in FLOAT_DTYPES:
+        return f"is {kind}, where the model needs floating point: float16, bfloat16, float32 or float64"
+    finite = found.to(expected.dtype).isfinite()
+    if finite.all() or (expected.isnan().all() and found.isnan().all()):
+        return ""
+    return f"has {int((~finite).sum()):,} of {finite.numel():,} values that are not finite"
+
+
 def _number(error: SafetensorError) -> int:
-    found = re.search(r"os error (\d+)", str(error))
-    return int(found[1]) if found else errno.EIO
+    match = re.search(r"os error (\d+)", str(error))
+    return int(match[1]) if match else errno.EIO

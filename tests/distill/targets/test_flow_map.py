@@ -5,28 +5,28 @@ import torch
 from torch import Tensor
 
 from textflow.distill.targets import Eulerian, Lagrangian, MeanFlow, SemiGroup, Target
-from textflow.distill.targets.base import share
-from textflow.distill.targets.flow_map import simplex
-from textflow.nets.dit import cdf
-from textflow.objectives.row_indices import places
-from textflow.paths import Linear
+from textflow.distill.targets.base import step_coefficients
+from textflow.distill.targets.flow_map import simplex_projection
+from textflow.nets.dit import schedule_cdf
+from textflow.objectives.row_indices import row_indices
+from textflow.paths import LinearPath
 from textflow.schedules import LogitNormal, Uniform
-from textflow.types import Given, Latents, Posterior, Times
+from textflow.types import Conditioning, Latents, Posterior, Times
 
-PATH, MU, TAU, ROWS = Linear(2.0, 1e-9), 0.7, 0.4, 6
-ALL = [SemiGroup(), Eulerian(), Lagrangian(project=False), MeanFlow()]
+PATH, MU, TAU, ROWS = LinearPath(2.0, 1e-9), 0.7, 0.4, 6
+ALL = [SemiGroup(), Eulerian(), Lagrangian(project_to_simplex=False), MeanFlow()]
 
 
 def spread(t: Tensor) -> Tensor:
     return (t * TAU) ** 2 + (2 * (1 - t)) ** 2
 
 
-def exact(z: Latents, t: Times, given: Given = Given()) -> Posterior:
+def exact(z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior:
     """The denoiser, or with an end the guess whose step is the map."""
     s = t[:, None, None]
-    if given.until is None:
+    if cond.end_time is None:
         return Posterior(MU + s * TAU**2 / spread(s) * (z - s * MU))
-    u = given.until[:, None, None]
+    u = cond.end_time[:, None, None]
     end = u * MU + (spread(u) / spread(s)).sqrt() * (z - s * MU)
     return Posterior((end - (1 - u) / (1 - s) * z) * (1 - s) / (u - s))
 
@@ -40,26 +40,28 @@ def start() -> tuple[Latents, Tensor]:
 
 def learn(target: Target, student: object, z: Latents, times: Tensor) -> Latents:
     never = torch.zeros(len(z), dtype=torch.bool)
-    return target(exact, student, PATH, z, times, Given(), places(never)).goal  # type: ignore[arg-type]
+    return target(exact, student, PATH, z, times, Conditioning(), row_indices(never)).x0_target  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("target", ALL, ids=lambda target: type(target).__name__)
 def test_the_exact_map_is_its_own_target(target: Target) -> None:
     z, ends = start()
     times = target.times(ends[:, 0], ends[:, 1], Uniform())
-    goal = exact(z, ends[:, 0], Given(until=ends[:, 1])).mean
+    goal = exact(z, ends[:, 0], Conditioning(end_time=ends[:, 1])).mean
     torch.testing.assert_close(learn(target, exact, z, times), goal, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("target", ALL, ids=lambda target: type(target).__name__)
 def test_another_map_is_not(target: Target) -> None:
-    def other(z: Latents, t: Times, given: Given = Given()) -> Posterior:
-        mean = exact(z, t, given).mean
-        return Posterior(mean if given.until is None else mean + torch.sin(3 * (given.until - t)[:, None, None] * z))
+    def other(z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior:
+        mean = exact(z, t, cond).mean
+        return Posterior(
+            mean if cond.end_time is None else mean + torch.sin(3 * (cond.end_time - t)[:, None, None] * z)
+        )
 
     z, ends = start()
     times = target.times(ends[:, 0], ends[:, 1], Uniform())
-    goal = other(z, ends[:, 0], Given(until=ends[:, 1])).mean
+    goal = other(z, ends[:, 0], Conditioning(end_time=ends[:, 1])).mean
     assert float((learn(target, other, z, times) - goal).abs().max()) > 0.02
 
 
@@ -67,14 +69,14 @@ def test_the_guess_that_comes_with_a_target_carries_the_gradient() -> None:
     z, ends = start()
     scale = torch.ones((), dtype=torch.float64, requires_grad=True)
 
-    def student(z: Latents, t: Times, given: Given = Given()) -> Posterior:
-        return Posterior(scale * exact(z, t, given).mean)
+    def student(z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior:
+        return Posterior(scale * exact(z, t, cond).mean)
 
     for target in (Eulerian(), Lagrangian(), MeanFlow()):
-        lesson = target(exact, student, PATH, z, ends, Given(), places(torch.zeros(ROWS, dtype=torch.bool)))
-        assert lesson.guess is not None and not lesson.goal.requires_grad
-        (grad,) = torch.autograd.grad(lesson.guess.mean.sum(), scale)
-        own = exact(z, ends[:, 0], Given(until=ends[:, 1])).mean.sum()
+        lesson = target(exact, student, PATH, z, ends, Conditioning(), row_indices(torch.zeros(ROWS, dtype=torch.bool)))
+        assert lesson.prediction is not None and not lesson.x0_target.requires_grad
+        (grad,) = torch.autograd.grad(lesson.prediction.mean.sum(), scale)
+        own = exact(z, ends[:, 0], Conditioning(end_time=ends[:, 1])).mean.sum()
         torch.testing.assert_close(grad, own, rtol=1e-10, atol=1e-10)
 
 
@@ -87,29 +89,29 @@ def test_the_middle_of_a_step_is_the_clocks() -> None:
 def test_shares_of_a_law_are_found_from_its_times_with_their_slope() -> None:
     clock, q = LogitNormal(), torch.linspace(0.02, 0.98, 9, dtype=torch.float64)
     t = clock.icdf(q)
-    torch.testing.assert_close(cdf(clock, t), q, rtol=0, atol=1e-9)
+    torch.testing.assert_close(schedule_cdf(clock, t), q, rtol=0, atol=1e-9)
     logit = (torch.logit(t) + 1.5) / 0.8
     slope = torch.exp(-(logit**2) / 2) / (2 * torch.pi) ** 0.5 / 0.8 / (t * (1 - t))
-    _, found = torch.func.jvp(lambda t: cdf(clock, t), (t,), (torch.ones_like(t),))
+    _, found = torch.func.jvp(lambda t: schedule_cdf(clock, t), (t,), (torch.ones_like(t),))
     torch.testing.assert_close(found, slope, rtol=1e-4, atol=1e-6)
 
 
 def test_shares_of_a_step_add_up_and_compose() -> None:
     _, ends = start()
     s, u = ends.unbind(1)
-    a, b = share(PATH, s, u)
+    a, b = step_coefficients(PATH, s, u)
     torch.testing.assert_close(a + b, torch.ones_like(a))
     m = (s + u) / 2
-    torch.testing.assert_close(share(PATH, s, m)[0] * share(PATH, m, u)[0], a)
+    torch.testing.assert_close(step_coefficients(PATH, s, m)[0] * step_coefficients(PATH, m, u)[0], a)
 
 
 def test_the_nearest_point_of_the_simplex_is_one_and_is_nearest() -> None:
     torch.manual_seed(0)
     x = torch.randn(1, 40, 5, dtype=torch.float64)
-    p = simplex(x)
+    p = simplex_projection(x)
     torch.testing.assert_close(p.sum(-1), torch.ones(1, 40, dtype=torch.float64))
     assert float(p.min()) >= 0 and bool((p == 0).any())
     others = torch.rand(200, 1, 5, dtype=torch.float64).log().neg()
     others = others / others.sum(-1, keepdim=True)
     assert bool(((x - p).square().sum(-1) <= (x - others).square().sum(-1) + 1e-12).all())
-    torch.testing.assert_close(simplex(p), p)
+    torch.testing.assert_close(simplex_projection(p), p)

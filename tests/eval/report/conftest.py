@@ -10,36 +10,38 @@ from textflow.cli.app import main
 WATCH = """\
 model:
   init_args:
-    escape: {class_path: Commit, init_args: {gate: {class_path: Top, init_args: {share: 0.5}}}}
-    sampler: Renoise
+    escape: {class_path: Commit, init_args: {gate: {class_path: TopFraction, init_args: {fraction: 0.5}}}}
+    sampler: Ancestral
 trainer:
   max_steps: 8
   callbacks:
-    - {class_path: DABI, init_args: {every_n_steps: 4, rows: 4, steps: 4, draws: 2}}
-    - {class_path: Tube, init_args: {every_n_steps: 4, rows: 4, steps: 4, candidates: 3}}
-    - {class_path: CCI, init_args: {every_n_steps: 4, rows: 3, steps: 3}}
+    - {class_path: DABI, init_args: {every_n_steps: 4, num_rows: 4, num_steps: 4, num_draws: 2}}
+    - {class_path: Tube, init_args: {every_n_steps: 4, num_rows: 4, num_steps: 4, num_candidates: 3}}
+    - {class_path: CCI, init_args: {every_n_steps: 4, num_rows: 3, num_steps: 3}}
 """
 DATA = """\
 data:
   files: FOLDER/text.txt
-  tokenizer: {class_path: SentencePiece, init_args: {vocab: 320}}
-  length: 16
+  tokenizer: {class_path: SentencePiece, init_args: {vocab_size: 320}}
+  seq_length: 16
   batch_size: 4
-  validation: 0.2
+  val_fraction: 0.2
   cache: FOLDER/cache
-run: {folder: FOLDER/NAME, wandb: false, samples: 1}
+run: {folder: FOLDER/NAME, wandb: false, num_samples: 1}
 trainer: {max_steps: 4, val_check_interval: 4, accelerator: cpu, precision: 32-true}
 """
 MASKED = """\
 model:
-  class_path: Masked
-  init_args: {net: {class_path: MDLM, init_args: {width: 16, depth: 1, heads: 2, cond: 8, dropout: 0.0}}, ema: 0.9}
+  class_path: DiscreteDiffusion
+  init_args:
+    net: {class_path: MDLM, init_args: {width: 16, depth: 1, heads: 2, cond_width: 8, dropout: 0.0}}
+    ema_decay: 0.9
 """
 CAUSAL = """\
 model:
   class_path: CausalLM
   init_args:
-    {width: 16, depth: 1, heads: 2, length: 16, schedule: {class_path: Warmup, init_args: {steps: 2}}}
+    {width: 16, depth: 1, heads: 2, max_length: 16, lr_scheduler: {class_path: WarmupLR, init_args: {warmup_steps: 2}}}
 """
 
 

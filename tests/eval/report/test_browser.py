@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.browser import PROGRAM, Browser
-from textflow.eval.report.page import page as report
+from textflow.eval.report.page import render_page as report
 
 pytestmark = [
     pytest.mark.skipif(PROGRAM is None, reason="no chromium here: apt install chromium"),
@@ -92,8 +92,8 @@ def test_it_shows_what_the_record_says(open_page: Browser, runs: dict[str, Path]
         kinds = open_page.run(f"[...{at}.querySelectorAll('.tok')].map(e => e.className)")
         flips = [a != b for a, b in zip(now["ids"], before["ids"], strict=True)]
         assert [" flip" in kind for kind in kinds] == flips
-        assert [" fed" in kind for kind in kinds] == [token >= 0 for token in now["chosen"]]
-        bins = [sum(lead >= edge for edge in (0.5, 1, 2, 4)) for lead in now["lead"]]
+        assert [" committed" in kind for kind in kinds] == [token >= 0 for token in now["committed"]]
+        bins = [sum(margin >= edge for edge in (0.5, 1, 2, 4)) for margin in now["margin"]]
         assert [int(kind.split()[1][1:]) for kind in kinds] == bins
         open_page.press("ArrowRight")
 
@@ -111,7 +111,7 @@ def test_words_can_be_read_in_light_and_in_dark(dark: bool, page: Path) -> None:
         browser.open(page)
         paper = colour(browser, "backgroundColor")
         assert (luminance(paper) < 0.1) == dark
-        for selector in ("p", ".means", "figcaption", "a", "th", ".missing"):
+        for selector in ("p", ".description", "figcaption", "a", "th", ".missing"):
             assert contrast(colour(browser, "color", selector), paper) >= 4.5, selector
         assert contrast(colour(browser, "fill", "svg text"), paper) >= 4.5
         ink = colour(browser, "color", ".scale .tok")
@@ -134,7 +134,7 @@ def test_a_text_that_is_a_script_does_not_run(runs: dict[str, Path], page: Path,
     evil = "<script>window.ran = 1</script><img src=x onerror='window.ran = 2'>"
     for path in (copy / "trajectories").glob("*.json"):
         record = json.loads(path.read_text())
-        path.write_text(json.dumps(record | {"text": evil, "pieces": dict.fromkeys(record["pieces"], evil)}))
+        path.write_text(json.dumps(record | {"text": evil, "token_texts": dict.fromkeys(record["token_texts"], evil)}))
     out = tmp_path / "evil.html"
     out.write_text(report([copy]))
     with Browser() as browser:

@@ -11,22 +11,30 @@ import pytest
 
 from textflow.cli.app import main
 from textflow.eval.report.axis import Axis
-from textflow.eval.report.chart import Line, chart
-from textflow.eval.report.page import page as report
-from textflow.eval.report.training import thinned
+from textflow.eval.report.chart import Series, render_chart
+from textflow.eval.report.page import render_page as report
+from textflow.eval.report.training import downsample
 
 ROOT = Path(__file__).parents[3]
 EVIL = '<script>alert(1)</script><img src=x onerror="alert(2)">'
 RECORD: dict[str, Any] = {
     **{"text": "generated", "perplexity": 50.0, "entropy": 3.0, "n": 8, "steps": 4, "seed": 0, "scorer": "judge"},
     **{"scorer_hash": "abc", "scorer_dtype": "float32", "scorer_tokenizer": "T", "scorer_vocab": 9, "truncation": 64},
-    **{"counting": "elf", "weights": "elf", "aggregation": "corpus", "entropy_ids": "scorer", "length": 16},
-    **{"sampler": {"class": "Euler"}, "escape": {"class": "Soft"}, "intervals": {"perplexity": [45.0, 55.0]}},
+    **{"token_weighting": "elf", "weights": "elf", "aggregation": "corpus", "entropy_ids": "scorer", "seq_length": 16},
+    **{"sampler": {"class": "Euler"}, "escape": {"class": "NoEscape"}, "intervals": {"perplexity": [45.0, 55.0]}},
 }
 ROUNDS = [
-    {"steps": k, "who": who, "sampling": "ODE", "perplexity": 100.0 / k, "entropy": 3.0, "scorer": "judge", "cci": 0.0}
+    {
+        "steps": k,
+        "role": role,
+        "sampler_name": "ODE",
+        "perplexity": 100.0 / k,
+        "entropy": 3.0,
+        "scorer": "judge",
+        "cci": 0.0,
+    }
     for k in (2, 4, 8)
-    for who in ("student", "teacher")
+    for role in ("student", "teacher")
 ]
 
 
@@ -61,7 +69,7 @@ def test_three_runs_stand_on_one_page(page: Path, runs: dict[str, Path]) -> None
     assert kinds == {"flow": "continuous", "masked": "masked", "causal": "autoregressive"}
     data = json.loads(html.split('id="data">')[1].split("</script>")[0])
     assert [(each["name"], len(each["samples"])) for each in data] == [("flow", 2), ("masked", 2), ("causal", 2)]
-    assert [way["title"] for way in data[0]["samples"][0]["ways"]] == ["ODE", "re-injection", "mode commit", "own"]
+    assert [way["title"] for way in data[0]["samples"][0]["methods"]] == ["ODE", "re-injection", "mode commit", "own"]
     for title in ("Loss", "DABI [ours]", "Flips before the text", "CCI [ours]"):
         assert f"<h3>{title}</h3>" in section(html, "training")
 
@@ -87,12 +95,12 @@ def test_the_page_needs_nothing_from_anywhere(page: Path) -> None:
 def test_what_is_missing_is_named_with_the_command_that_makes_it(tmp_path: Path) -> None:
     html = report([run(tmp_path / "bare")])
     for name, command in {
-        "ways": "textflow fit RECIPE",
+        "trajectories": "textflow fit RECIPE",
         "results": f"textflow eval {tmp_path}/bare",
         "training": "textflow fit RECIPE",
-        "flips": f"textflow diagnose {tmp_path}/bare",
+        "flip_curves": f"textflow diagnose {tmp_path}/bare",
         "rounds": f"textflow distill recipes/quickstart_pd.yaml --teacher {tmp_path}/bare",
-        "map": f"textflow diagnose {tmp_path}/bare --only dabi,cci",
+        "map": f"textflow diagnose {tmp_path}/bare --measures dabi,cci",
     }.items():
         assert f"<code>{command}</code>" in section(html, name), name
 
@@ -107,18 +115,18 @@ def test_an_empty_folder_is_no_error(tmp_path: Path) -> None:
         ("metrics_dot_csv", "step,name,value\n1,train/loss,2.5\n2,train/loss,nan\n3,train/lo", "2 of 4 lines"),
         ("metrics_dot_csv", "\0\0\x01", "1 of 1 lines"),
         ("metrics_dot_csv", f"step,name,value\n1,a,{'9' * 140_000}\n2,a,2.5\n", "1 of 3 lines hold no number"),
-        ("diagnostics__diagnose_dot_json", '{"dabi": [{"K": 8', "cut off"),
+        ("diagnostics__diagnose_dot_json", '{"dabi": [{"K": 8', "truncated"),
         ("diagnostics__diagnose_dot_json", "[]", "holds list"),
-        ("eval__torn_dot_json", '{"text": "gen', "cut off"),
+        ("eval__torn_dot_json", '{"text": "gen', "truncated"),
         ("eval__other_dot_json", '{"text": "generated"}', "perplexity, entropy"),
         ("eval__kind_dot_json", json.dumps(RECORD | {"perplexity": "high"}), "perplexity of another kind"),
         ("eval__part_dot_json", json.dumps(RECORD | {"sampler": "Euler"}), "sampler of another kind"),
         ("rounds_dot_json", "7", "holds int"),
-        ("rounds_scored_dot_json", "{", "cut off"),
-        ("trajectories__a_dot_json", '{"format": "textflow trajectory 1"}', "is not whole"),
-        ("trajectories__a_dot_json", "", "is no record of a trajectory"),
+        ("rounds_scored_dot_json", "{", "truncated"),
+        ("trajectories__a_dot_json", '{"format": "textflow trajectory 1"}', "is incomplete"),
+        ("trajectories__a_dot_json", "", "is not a trajectory record"),
         ("recipe_dot_yaml", "model: [", "is not YAML"),
-        ("recipe_dot_yaml", "- 1", "is no recipe"),
+        ("recipe_dot_yaml", "- 1", "is not a recipe"),
     ],
 )
 def test_damaged_files_are_named_and_the_rest_is_shown(name: str, text: str, said: str, tmp_path: Path) -> None:
@@ -131,7 +139,7 @@ def test_damaged_files_are_named_and_the_rest_is_shown(name: str, text: str, sai
 @pytest.mark.parametrize("value", [None, "x", [], {}, [1, 2], {"K": []}, [{"K": "x", "flips": []}], [[1]], True])
 @pytest.mark.parametrize("measure", ["dabi", "tube", "rollin", "cci"])
 def test_strange_measures_are_no_error(measure: str, value: Any, tmp_path: Path) -> None:
-    text = json.dumps({measure: value, "facts": {}})
+    text = json.dumps({measure: value, "run": {}})
     assert "</html>" in report([run(tmp_path / "run", **{"diagnostics__diagnose_dot_json": text})])
 
 
@@ -140,10 +148,10 @@ def test_a_record_of_strange_calls_is_named(runs: dict[str, Path], page: Path, t
     copy = shutil.copytree(runs["masked"], tmp_path / "masked")
     path = next((copy / "trajectories").glob("*-0-*.json"))
     whole = json.loads(path.read_text())
-    for change in ({"calls": [{}]}, {"calls": 3}, {"ids": None}, {"pieces": []}, {"parts": [1]}, {"text": 1}):
+    for change in ({"calls": [{}]}, {"calls": 3}, {"ids": None}, {"token_texts": []}, {"sampling": [1]}, {"text": 1}):
         path.write_text(json.dumps(whole | change))
         html = report([copy])
-        assert "calls that are not whole" in section(html, "runs"), change
+        assert "incomplete calls" in section(html, "runs"), change
         assert html.count("sample 1") >= 1
 
 
@@ -152,7 +160,7 @@ def test_texts_and_names_are_never_markup(runs: dict[str, Path], page: Path, tmp
     copy = shutil.copytree(runs["masked"], tmp_path / "masked<b>")
     for path in (copy / "trajectories").glob("*.json"):
         said = json.loads(path.read_text())
-        path.write_text(json.dumps(said | {"text": EVIL, "pieces": dict.fromkeys(said["pieces"], EVIL)}))
+        path.write_text(json.dumps(said | {"text": EVIL, "token_texts": dict.fromkeys(said["token_texts"], EVIL)}))
     evil = RECORD | {"scorer": EVIL, "sampler": {"class": EVIL}, "protocol": "p</script>" + EVIL}
     (copy / "eval").mkdir()
     (copy / "eval" / "evil.json").write_text(json.dumps(evil))
@@ -160,7 +168,7 @@ def test_texts_and_names_are_never_markup(runs: dict[str, Path], page: Path, tmp
     assert html.count("<script") == html.count("</script>") == 2 and "<img" not in html and "<b>" not in html
     assert "&lt;script&gt;alert(1)" in section(html, "results")
     data = json.loads(html.split('id="data">')[1].split("</script>")[0])
-    assert data[0]["samples"][0]["ways"][0]["text"] == EVIL
+    assert data[0]["samples"][0]["methods"][0]["text"] == EVIL
 
 
 def test_different_protocols_never_share_a_table(tmp_path: Path) -> None:
@@ -244,32 +252,32 @@ def test_a_run_that_cannot_sample_says_why_and_the_others_stand(runs: Any, tmp_p
     (broken / "model.safetensors").write_bytes(b"no weights")
     out = tmp_path / "deep" / "r.html"
     assert main(["report", str(broken), str(runs["causal"]), "--out", str(out), "--steps", "4", "--samples", "1"]) == 0
-    assert "is damaged" in section(out.read_text(), "ways") and '"name": "causal"' in out.read_text()
+    assert "is damaged" in section(out.read_text(), "trajectories") and '"name": "causal"' in out.read_text()
 
 
 @pytest.mark.integration
 def test_a_logarithmic_axis_leaves_out_what_has_no_place() -> None:
-    svg = chart(
-        "t", Axis("x", "log"), Axis("y", "log"), [Line("a", [(0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (10.0, 100.0)])]
+    svg = render_chart(
+        "t", Axis("x", "log"), Axis("y", "log"), [Series("a", [(0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (10.0, 100.0)])]
     )
     assert svg.count('class="dot"') == 2
     ruler = Axis("y", "log").fit([1.0, 100.0], 0.0, 1.0)
-    assert ruler.at(0.0) is None and ruler.at(10.0) == pytest.approx(0.5)
-    assert all(0 <= (ruler.at(tick) or 0) <= 1 for tick in ruler.ticks) and len(ruler.ticks) >= 3
+    assert ruler.position(0.0) is None and ruler.position(10.0) == pytest.approx(0.5)
+    assert all(0 <= (ruler.position(tick) or 0) <= 1 for tick in ruler.ticks) and len(ruler.ticks) >= 3
 
 
 @pytest.mark.parametrize("points", [[], [(1.0, 1.0)], [(0.0, 0.0), (0.0, 0.0)], [(1e-9, 1e9), (1.0, -5.0)]])
 def test_any_points_make_a_chart(points: list[tuple[float, float]]) -> None:
     for scale in ("linear", "log"):
-        svg = chart("t", Axis("x", scale), Axis("y", scale), [Line("a", points)])
+        svg = render_chart("t", Axis("x", scale), Axis("y", scale), [Series("a", points)])
         assert "nan" not in svg and "inf" not in svg and svg.endswith("</ul>")
 
 
 def test_long_curves_are_thinned_to_means() -> None:
     points = [(float(i), float(i % 2)) for i in range(3000)]
-    found = thinned(points)
+    found = downsample(points)
     assert len(found) == 300 and all(y == 0.5 for _, y in found) and found[0][0] == 4.5
-    assert thinned(points[:10]) == points[:10]
+    assert downsample(points[:10]) == points[:10]
 
 
 def test_a_wheel_holds_what_the_page_is_made_of() -> None:

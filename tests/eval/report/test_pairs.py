@@ -12,8 +12,8 @@ from tests.eval.report.conftest import CAUSAL, MASKED, reported
 from tests.helpers import tiny_recipe as tiny
 from tests.helpers.browser import PROGRAM, Browser
 from textflow.cli.app import main
-from textflow.eval.report.trajectory_files import read
-from textflow.eval.trajectory.replay import again, differences
+from textflow.eval.report.trajectory_files import read_trajectory
+from textflow.eval.trajectory.replay import differences, replay
 
 pytestmark = pytest.mark.integration
 
@@ -28,7 +28,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     rest = {key: value for key, value in yaml.safe_load(teacher.read_text()).items() if key not in ("model", "codec")}
     rest |= {"trainer": {"max_steps": 4, "val_check_interval": 4, "accelerator": "cpu", "precision": "32-true"}}
     assert main(["fit", str(teacher), "--run.folder", str(folder / "flow")]) == 0
-    for name, model in (("masked", MASKED), ("causal", CAUSAL.replace("length: 16", f"length: {LENGTH}"))):
+    for name, model in (("masked", MASKED), ("causal", CAUSAL.replace("max_length: 16", f"max_length: {LENGTH}"))):
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(yaml.safe_load(model) | rest))
         assert main(["fit", str(folder / f"{name}.yaml"), "--run.folder", str(folder / name)]) == 0
     return {name: folder / name for name in ("flow", "masked", "causal")}
@@ -44,7 +44,7 @@ def files(run: Path) -> list[Path]:
 
 
 def source(said: dict[str, Any]) -> dict[int, int]:
-    return {i: token for i, token in enumerate(said["given"]) if token >= 0}
+    return {i: token for i, token in enumerate(said["prompt_ids"]) if token >= 0}
 
 
 def test_the_texts_of_a_fit_answer_sources_of_the_held_out_text(runs: dict[str, Path]) -> None:
@@ -61,10 +61,10 @@ def test_each_way_begins_with_its_source_and_keeps_it(page: Path, runs: dict[str
     sources = {}
     for run in runs.values():
         for path in files(run):
-            said = read(path)
+            said = read_trajectory(path)
             given = source(said)
-            sources.setdefault(said["index"], set()).add(json.dumps(said["given"]))
-            assert 0 < len(given) <= 12 and len(said["given"]) == LENGTH
+            sources.setdefault(said["index"], set()).add(json.dumps(said["prompt_ids"]))
+            assert 0 < len(given) <= 12 and len(said["prompt_ids"]) == LENGTH
             assert all(call["ids"][i] == token for call in said["calls"] for i, token in given.items())
             assert all(said["ids"][i] == token for i, token in given.items())
             assert " => " in said["text"] and said["calls"][-1]["ids"] == said["ids"]
@@ -74,31 +74,31 @@ def test_each_way_begins_with_its_source_and_keeps_it(page: Path, runs: dict[str
 def test_every_way_is_walked_again_from_its_record_alone(page: Path, runs: dict[str, Path]) -> None:
     for run in runs.values():
         for path in files(run):
-            assert differences(*again(path)) == [], path
+            assert differences(*replay(path)) == [], path
 
 
 def test_a_record_holds_the_guidance_by_the_source(page: Path, runs: dict[str, Path], tmp_path: Path) -> None:
     path = files(runs["flow"])[0]
-    said = read(path)
-    assert said["parts"]["prompt_guidance"] is None
-    said["parts"]["prompt_guidance"] = 3.0
+    said = read_trajectory(path)
+    assert said["sampling"]["cfg_scale"] is None
+    said["sampling"]["cfg_scale"] = 3.0
     (tmp_path / "guided.json").write_text(json.dumps(said))
-    assert differences(*again(tmp_path / "guided.json", runs["flow"])), "another scale is another way"
+    assert differences(*replay(tmp_path / "guided.json", runs["flow"])), "another scale is another way"
 
 
 def test_an_autoregressive_answer_takes_a_call_a_token(page: Path, runs: dict[str, Path]) -> None:
-    said = read(files(runs["causal"])[0])
+    said = read_trajectory(files(runs["causal"])[0])
     assert len(said["calls"]) == LENGTH - len(source(said)) and said["cci"] == pytest.approx(1.0)
 
 
 @pytest.mark.skipif(PROGRAM is None, reason="no chromium here: apt install chromium")
 def test_the_page_marks_what_is_given(page: Path, runs: dict[str, Path]) -> None:
-    said = read(files(runs["flow"])[0])
+    said = read_trajectory(files(runs["flow"])[0])
     with Browser() as browser:
         browser.open(page)
         assert browser.errors == []
-        assert browser.run("document.getElementById('given').hidden") is False
+        assert browser.run("document.getElementById('is_prompt').hidden") is False
         panel = "document.querySelector('.panel')"
-        assert browser.run(f"{panel}.querySelectorAll('.given').length") == len(source(said))
+        assert browser.run(f"{panel}.querySelectorAll('.prompt').length") == len(source(said))
         told = str(browser.run(f"{panel}.querySelector('.counts').textContent"))
         assert f"of {LENGTH - len(source(said))} settled" in told

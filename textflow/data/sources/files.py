@@ -10,31 +10,39 @@ from typing import Literal
 
 from textflow.data.base import Document, Source
 from textflow.data.fingerprint import fingerprint, stamp
-from textflow.data.lines import checked, lines, no_column, picked, records, too_long
-from textflow.data.sources.hub import Saved, is_saved
+from textflow.data.jsonl import (
+    document_from_record,
+    document_from_value,
+    missing_column_error,
+    read_jsonl,
+    read_lines,
+    too_long_error,
+)
+from textflow.data.sources.hub import SavedDataset, is_saved_dataset
 
-TEXT = (".txt", ".text", ".md")
-KINDS = (*TEXT, ".jsonl", ".parquet")
+TEXT_EXTENSIONS = (".txt", ".text", ".md")
+EXTENSIONS = (*TEXT_EXTENSIONS, ".jsonl", ".parquet")
 
 
 @dataclass(frozen=True)
-class Files(Source):
+class TextFiles(Source):
     """Local files: .txt (UTF-8), .jsonl and .parquet.
 
     Args:
         paths: files, folders (all such files below them) or patterns such as 'books/*.txt'.
-        column: where the text stands in .jsonl and .parquet.
-        split: what ends a document in .txt: a blank line, a line's end or the file's.
-        max_document: longest document (in .jsonl, line) in bytes; a longer one is an error, so memory stays bounded.
+        column: column of the text in .jsonl and .parquet files.
+        separator: end of a document in .txt files: a blank line, the end of a line or the end of the file.
+        max_document_bytes: longest document (in .jsonl, line) in bytes; a longer one is an error, so memory stays
+            bounded.
     """
 
     paths: str | list[str]
     column: str = "text"
-    split: Literal["blank", "line", "file"] = "blank"
-    max_document: int = 10_000_000
+    separator: Literal["blank", "line", "file"] = "blank"
+    max_document_bytes: int = 10_000_000
 
     def documents(self) -> Iterator[Document]:
-        for path in self.found():
+        for path in self.list_files():
             try:
                 if not path.stat().st_size:
                     yield Document("", str(path))
@@ -43,13 +51,13 @@ class Files(Source):
                 raise ValueError(f"cannot read {path}: {error.strerror or error}") from None
 
     def key(self) -> str:
-        stamps = [stamp(path) for path in self.found()]
-        return fingerprint("Files 1", stamps, self.column, self.split, self.max_document)
+        stamps = [stamp(path) for path in self.list_files()]
+        return fingerprint("TextFiles 1", stamps, self.column, self.separator, self.max_document_bytes)
 
-    def found(self) -> list[Path]:
-        """The files, in the order given, those of folders and patterns in order of name."""
+    def list_files(self) -> list[Path]:
+        """Files in the order given; those of folders and patterns are sorted by name."""
         paths = [self.paths] if isinstance(self.paths, str) else self.paths
-        files = [path for name in paths for path in matching(str(Path(name).expanduser()))]
+        files = [path for name in paths for path in find_files(str(Path(name).expanduser()))]
         if not files:
             raise ValueError("no files given; name at least one, e.g. --data.files mine.txt")
         return files
@@ -60,77 +68,78 @@ class Files(Source):
     def _text(self, path: Path) -> Iterator[Document]:
         held: list[str] = []
         size = first = 0
-        for number, line in lines(path, self.max_document):
-            if self.split == "line" or (self.split == "blank" and not line.strip()):
+        for number, line in read_lines(path, self.max_document_bytes):
+            if self.separator == "line" or (self.separator == "blank" and not line.strip()):
                 if held:
                     yield Document("\n".join(held), f"{path}:{first}")
                 held, size = [], 0
-                if self.split == "blank":
+                if self.separator == "blank":
                     continue
             first = number if not held else first
             held.append(line)
             size += len(line.encode()) + 1
-            if size > self.max_document + 1:
-                raise ValueError(too_long(f"{path}:{first}", self.max_document))
+            if size > self.max_document_bytes + 1:
+                raise ValueError(too_long_error(f"{path}:{first}", self.max_document_bytes))
         if held:
             yield Document("\n".join(held), f"{path}:{first}")
 
     def _jsonl(self, path: Path) -> Iterator[Document]:
-        for origin, record in records(path, self.max_document):
-            yield picked(record, self.column, origin)
+        for origin, record in read_jsonl(path, self.max_document_bytes):
+            yield document_from_record(record, self.column, origin)
 
     def _parquet(self, path: Path) -> Iterator[Document]:
         pa, pq = import_module("pyarrow"), import_module("pyarrow.parquet")
         try:
             with pq.ParquetFile(path) as file:
                 if self.column not in file.schema_arrow.names:
-                    raise ValueError(no_column(self.column, file.schema_arrow.names, str(path)))
+                    raise ValueError(missing_column_error(self.column, file.schema_arrow.names, str(path)))
                 row = 0
                 for batch in file.iter_batches(batch_size=64, columns=[self.column]):
                     for value in batch.column(0).to_pylist():
                         row += 1
-                        yield self._bounded(checked(value, self.column, f"{path}:row {row}"))
-        except (pa.ArrowException, OSError) as error:  # a torn one is either
+                        yield self._bounded(document_from_value(value, self.column, f"{path}:row {row}"))
+        except (pa.ArrowException, OSError) as error:  # a damaged file raises either
             if getattr(error, "errno", None):
                 raise
-            raise ValueError(f"{path} is no readable Parquet file: {' '.join(str(error).split())[:300]}") from None
+            raise ValueError(f"{path} is not a readable Parquet file: {' '.join(str(error).split())[:300]}") from None
 
     def _bounded(self, document: Document) -> Document:
-        if len(document.text) > self.max_document:
-            raise ValueError(too_long(document.origin, self.max_document))
+        if len(document.text) > self.max_document_bytes:
+            raise ValueError(too_long_error(document.origin, self.max_document_bytes))
         return document
 
 
-def matching(name: str) -> list[Path]:
-    """The files that a name, a folder or a pattern stands for."""
-    path = Path(name)
+def find_files(pattern: str) -> list[Path]:
+    """Files matched by a name, a folder or a pattern."""
+    path = Path(pattern)
     if path.is_dir():
-        if files := [p for p in sorted(path.rglob("*")) if p.is_file() and p.suffix.lower() in KINDS]:
+        if files := [p for p in sorted(path.rglob("*")) if p.is_file() and p.suffix.lower() in EXTENSIONS]:
             return files
         raise ValueError(
-            f"folder {path} holds no {', '.join(KINDS)} file; for a save_to_disk folder use the source Saved"
+            f"folder {path} holds no {', '.join(EXTENSIONS)} file; for a save_to_disk folder use the source "
+            "SavedDataset"
         )
-    found = [path] if path.is_file() else [Path(found) for found in sorted(glob.glob(name, recursive=True))]
+    found = [path] if path.is_file() else [Path(found) for found in sorted(glob.glob(pattern, recursive=True))]
     files = [file for file in found if file.is_file()]
     if not files:
-        raise ValueError(f"no file {name}{near(path)}")
-    if other := [file for file in files if file.suffix.lower() not in KINDS]:
-        raise ValueError(f"{other[0]}: files end in {', '.join(KINDS)}; rename it, e.g. to .txt for plain text")
+        raise ValueError(f"no file {pattern}{suggest_similar(path)}")
+    if other := [file for file in files if file.suffix.lower() not in EXTENSIONS]:
+        raise ValueError(f"{other[0]}: files end in {', '.join(EXTENSIONS)}; rename it, e.g. to .txt for plain text")
     return files
 
 
-def near(path: Path) -> str:
-    """The most similar name beside a missing file."""
-    there = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    found = get_close_matches(path.name, there, n=1)
+def suggest_similar(path: Path) -> str:
+    """Suggest the most similar file name in the folder of a missing file."""
+    siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    found = get_close_matches(path.name, siblings, n=1)
     if found:
         return f"; is it {path.parent / found[0]}?"
     return f" (looked in {path.parent.resolve()}); give an existing path"
 
 
-def files_source(files: str | list[str]) -> Source:
-    """What `--data.files` means: a save_to_disk folder, or files."""
+def source_from_files(files: str | list[str]) -> Source:
+    """Source for `--data.files`: a save_to_disk folder or text files."""
     names = [files] if isinstance(files, str) else files
-    if len(names) == 1 and is_saved(Path(names[0]).expanduser()):
-        return Saved(names[0])
-    return Files(files)
+    if len(names) == 1 and is_saved_dataset(Path(names[0]).expanduser()):
+        return SavedDataset(names[0])
+    return TextFiles(files)

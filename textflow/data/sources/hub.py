@@ -1,26 +1,26 @@
-"""Sets of the library datasets: from the Hub, a local folder in its layout, or a save_to_disk folder."""
+"""Data sets of the library datasets: from the Hub, a local folder in its layout, or a save_to_disk folder."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from textflow.data.base import Document, Reading, Source
+from textflow.data.base import Document, DocumentIterator, Source
 from textflow.data.fingerprint import fingerprint, folder_stamp
-from textflow.data.lines import no_column, picked
+from textflow.data.jsonl import document_from_record, missing_column_error
 
 
 @dataclass(frozen=True)
-class Hub(Source):
-    """A data set by its Hub name, or a local folder in the same layout. Code that a set brings along is never run.
+class HubDataset(Source):
+    """Data set by its Hub name, or a local folder in the same layout. Code in a data set is never run.
 
     Args:
-        name: e.g. roneneldan/TinyStories, or a local folder.
-        subset: the configuration, where a set has several.
-        split: e.g. train, or train[:10%].
-        column: where the text stands.
-        streaming: read it from the net as it is tokenised, without a copy of the whole set.
-        revision: commit or tag, to have the same text always.
+        name: Hub name, e.g. roneneldan/TinyStories, or a local folder.
+        subset: configuration name, where a data set has several.
+        split: split to read, e.g. train or train[:10%].
+        column: column of the text.
+        streaming: stream the data while tokenising, without downloading the full data set.
+        revision: commit or tag that pins the text.
     """
 
     name: str
@@ -31,23 +31,23 @@ class Hub(Source):
     revision: str | None = None
 
     def documents(self) -> Iterator[Document]:
-        yield from self.begin()
+        yield from self.resume()
 
-    def begin(self, place: dict[str, Any] | None = None) -> Reading:
-        rows, done = self._rows(), place["documents"] if place else 0
+    def resume(self, iterator_state: dict[str, Any] | None = None) -> DocumentIterator:
+        rows, done = self._rows(), iterator_state["num_read"] if iterator_state else 0
         if self.streaming:
-            if place:
-                rows.load_state_dict(place["mark"])  # goes on in the middle of a shard
-            documents = numbered(rows, self.column, self.name, done)
-            return Reading(unbroken(documents, self.name, done), done, rows.state_dict)
+            if iterator_state:
+                rows.load_state_dict(iterator_state["source_state"])  # resumes in the middle of a shard
+            documents = documents_from_rows(rows, self.column, self.name, done)
+            return DocumentIterator(explain_read_errors(documents, self.name, done), done, rows.state_dict)
         if self.column not in rows.column_names:
-            raise ValueError(no_column(self.column, rows.column_names, self.name))
-        rows = after(rows.select_columns(self.column), done)
-        return Reading(numbered(rows, self.column, self.name, done), done)
+            raise ValueError(missing_column_error(self.column, rows.column_names, self.name))
+        rows = skip_rows(rows.select_columns(self.column), done)
+        return DocumentIterator(documents_from_rows(rows, self.column, self.name, done), done)
 
     def key(self) -> str:
-        here = folder_stamp(Path(self.name)) if Path(self.name).is_dir() else None
-        return fingerprint("Hub 1", self.name, self.subset, self.split, self.column, self.revision, here)
+        local_stamp = folder_stamp(Path(self.name)) if Path(self.name).is_dir() else None
+        return fingerprint("HubDataset 1", self.name, self.subset, self.split, self.column, self.revision, local_stamp)
 
     def _rows(self) -> Any:
         from datasets import load_dataset  # type: ignore[attr-defined]
@@ -56,19 +56,19 @@ class Hub(Source):
         try:
             return load_dataset(self.name, self.subset, **options)
         except (OSError, ValueError, RuntimeError) as error:  # unknown name, no network, unknown split, scripts
-            found = str(error).splitlines()[0] if str(error) else type(error).__name__
-            ways = "check name, subset and split; without the Hub use --data.files with local files"
-            raise ValueError(f"cannot load the data set {self.name}, split {self.split}: {found}; {ways}") from error
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            hint = "check name, subset and split; without the Hub use --data.files with local files"
+            raise ValueError(f"cannot load the data set {self.name}, split {self.split}: {reason}; {hint}") from error
 
 
 @dataclass(frozen=True)
-class Saved(Source):
+class SavedDataset(Source):
     """A folder written by `save_to_disk` of the library datasets.
 
     Args:
-        folder: where it lies.
-        column: where the text stands.
-        split: which one, if it holds several.
+        folder: path of the folder.
+        column: column of the text.
+        split: split to read, if the folder holds several.
     """
 
     folder: str
@@ -78,11 +78,11 @@ class Saved(Source):
     def documents(self) -> Iterator[Document]:
         rows = self._rows()
         if self.column not in rows.column_names:
-            raise ValueError(no_column(self.column, rows.column_names, self.folder))
-        yield from numbered(rows.select_columns(self.column), self.column, self.folder)
+            raise ValueError(missing_column_error(self.column, rows.column_names, self.folder))
+        yield from documents_from_rows(rows.select_columns(self.column), self.column, self.folder)
 
     def key(self) -> str:
-        return fingerprint("Saved 1", folder_stamp(Path(self.folder).expanduser()), self.column, self.split)
+        return fingerprint("SavedDataset 1", folder_stamp(Path(self.folder).expanduser()), self.column, self.split)
 
     def count(self) -> int | None:
         return len(self._rows())
@@ -91,9 +91,9 @@ class Saved(Source):
         from datasets import DatasetDict, load_from_disk  # type: ignore[attr-defined]
 
         path = Path(self.folder).expanduser()
-        if not is_saved(path):
+        if not is_saved_dataset(path):
             raise ValueError(
-                f"{path} is no save_to_disk folder; for .txt, .jsonl or .parquet files use the source Files"
+                f"{path} is not a save_to_disk folder; for .txt, .jsonl or .parquet files use the source TextFiles"
             )
         rows = load_from_disk(str(path))
         if not isinstance(rows, DatasetDict):
@@ -103,36 +103,38 @@ class Saved(Source):
         return rows[self.split]
 
 
-def is_saved(path: Path) -> bool:
-    """Whether `save_to_disk` wrote this folder."""
+def is_saved_dataset(path: Path) -> bool:
+    """True if the folder was written by `save_to_disk`."""
     return (path / "dataset_dict.json").is_file() or (path / "dataset_info.json").is_file()
 
 
-def after(rows: Any, done: int) -> Iterable[dict[str, Any]]:
-    """The rows of a set on the disk but those read before, which may be all."""
-    return rows.select(range(done, len(rows))) if done < len(rows) else ()
+def skip_rows(rows: Any, num_read: int) -> Iterable[dict[str, Any]]:
+    """Rows of a data set on disk after the first `num_read`."""
+    return rows.select(range(num_read, len(rows))) if num_read < len(rows) else ()
 
 
-def numbered(rows: Iterable[dict[str, Any]], column: str, name: str, done: int = 0) -> Iterator[Document]:
-    """The documents of a set's rows, of which some were read before."""
-    for number, row in enumerate(rows, done + 1):
-        yield picked(row, column, f"{name}:row {number}")
+def documents_from_rows(
+    rows: Iterable[dict[str, Any]], column: str, name: str, num_read: int = 0
+) -> Iterator[Document]:
+    """Iterate over the documents of rows that follow the first `num_read`."""
+    for number, row in enumerate(rows, num_read + 1):
+        yield document_from_record(row, column, f"{name}:row {number}")
 
 
-def unbroken(documents: Iterator[Document], name: str, done: int) -> Iterator[Document]:
-    """Documents from the net; where it breaks off, the error names the row and the way on.
+def explain_read_errors(documents: Iterator[Document], name: str, num_read: int) -> Iterator[Document]:
+    """Iterate over streamed documents; a network error names the last row read and how to resume.
 
     Args:
-        documents: after those read before.
-        name: of what is read.
-        done: number of documents read before.
+        documents: documents still to be read.
+        name: name of the data set.
+        num_read: number of documents read before.
     """
-    count = done
+    count = num_read
     try:
-        for count, document in enumerate(documents, done + 1):  # noqa: B007
+        for count, document in enumerate(documents, num_read + 1):  # noqa: B007
             yield document
-    except (OSError, RuntimeError) as error:  # the net
-        found = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except (OSError, RuntimeError) as error:  # network errors
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
-            f"reading {name} broke off after row {count} ({found}); run the same command again to go on"
+            f"reading {name} broke off after row {count} ({reason}); run the same command again to resume"
         ) from error

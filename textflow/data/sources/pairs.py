@@ -6,180 +6,184 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from textflow.data.base import Document, Reading, Source
+from textflow.data.base import Document, DocumentIterator, Source
 from textflow.data.fingerprint import fingerprint, folder_stamp, stamp
-from textflow.data.lines import checked, records
-from textflow.data.nested import reached
-from textflow.data.sources.files import matching
-from textflow.data.sources.hub import Hub, Saved, after, is_saved, unbroken
+from textflow.data.jsonl import document_from_value, get_field, read_jsonl
+from textflow.data.sources.files import find_files
+from textflow.data.sources.hub import HubDataset, SavedDataset, explain_read_errors, is_saved_dataset, skip_rows
 
-PARTS = ("train", "validation", "test")  # in the order in which they are read
+SPLITS = ("train", "validation", "test")  # in the order in which they are read
 
 
-class Paired(Source):
-    """Where pairs come from: those to train on, then those laid down for validation and for the test."""
+class PairSource(Source):
+    """A source of pairs: the training pairs, then those fixed for validation and test."""
 
     @abstractmethod
-    def pairs(self, part: str) -> Iterator[Document]:
-        """The pairs of a part, in order; none if it has no such part.
+    def pairs(self, split_name: str) -> Iterator[Document]:
+        """Iterate over the pairs of a split, in order; empty if there is no such split.
 
         Args:
-            part: train, validation or test.
+            split_name: train, validation or test.
         """
 
     def documents(self) -> Iterator[Document]:
-        for part in PARTS:
-            yield from (laid_down(pair, part) for pair in self.pairs(part))
+        for part in SPLITS:
+            yield from (with_split(pair, part) for pair in self.pairs(part))
 
 
 @dataclass(frozen=True)
-class Pairs(Paired):
+class HubPairs(PairSource):
     """Pairs of a data set: by its Hub name, a local folder in that layout, or a folder of `save_to_disk`.
 
     Args:
-        name: e.g. wmt/wmt14, or a folder.
-        given: field of the source; dots lead into nested fields, e.g. translation.de.
-        text: field of the target.
-        subset: the configuration, where a set has several.
-        split: to train on, e.g. train or train[:10%].
-        validation: split to validate on; null takes the share data.validation of the training split.
-        test: split that `textflow eval` scores; null if there is none.
-        streaming: read it from the net as it is tokenised, without a copy of the whole set.
-        revision: commit or tag, to have the same text always.
+        name: Hub name, e.g. wmt/wmt14, or a folder.
+        source_field: field of the source; dots lead into nested fields, e.g. translation.de.
+        target_field: field of the target.
+        subset: configuration name, where a data set has several.
+        split: split to train on, e.g. train or train[:10%].
+        val_split: split to validate on; null takes the share data.val_fraction of the training split.
+        test_split: split that `textflow eval` scores; null if there is none.
+        streaming: stream the data while tokenising, without downloading the full data set.
+        revision: commit or tag that pins the text.
     """
 
     name: str
-    given: str
-    text: str
+    source_field: str
+    target_field: str
     subset: str | None = None
     split: str = "train"
-    validation: str | None = "validation"
-    test: str | None = "test"
+    val_split: str | None = "validation"
+    test_split: str | None = "test"
     streaming: bool = False
     revision: str | None = None
 
-    def pairs(self, part: str) -> Iterator[Document]:
-        yield from self.reading(part)
+    def pairs(self, split_name: str) -> Iterator[Document]:
+        yield from self.iterate_split(split_name)
 
-    def begin(self, place: dict[str, Any] | None = None) -> Reading:
-        if place and place["mark"] is None:  # of a build that kept no more
-            return super().begin(place)
-        walk = Walk(self, place["mark"] if place else None)
-        return Reading(walk, place["documents"] if place else 0, walk.mark)
+    def resume(self, iterator_state: dict[str, Any] | None = None) -> DocumentIterator:
+        if iterator_state and iterator_state["source_state"] is None:  # state of an older build
+            return super().resume(iterator_state)
+        iterator = PairsIterator(self, iterator_state["source_state"] if iterator_state else None)
+        return DocumentIterator(iterator, iterator_state["num_read"] if iterator_state else 0, iterator.state_dict)
 
-    def reading(self, part: str, place: dict[str, Any] | None = None) -> Reading:
-        """The pairs of a part from a place on; none if it has no such part.
+    def iterate_split(self, split_name: str, iterator_state: dict[str, Any] | None = None) -> DocumentIterator:
+        """Continue a split from a saved position; empty if there is no such split.
 
         Args:
-            part: train, validation or test.
-            place: in that part, as `Reading.place` gave it; default: its beginning.
+            split_name: train, validation or test.
+            iterator_state: position in the split from `DocumentIterator.state_dict`; default: its beginning.
         """
-        split = {"train": self.split, "validation": self.validation, "test": self.test}[part]
+        split = {"train": self.split, "validation": self.val_split, "test": self.test_split}[split_name]
         if not split:
-            return Reading(iter(()))
-        rows, done = self._rows(split), place["documents"] if place else 0
-        if not self.streaming or self._saved():
-            return Reading(self._numbered(after(rows, done), split, done), done)
-        if place:
-            rows.load_state_dict(place["mark"])  # goes on in the middle of a shard
+            return DocumentIterator(iter(()))
+        rows, done = self._rows(split), iterator_state["num_read"] if iterator_state else 0
+        if not self.streaming or self._is_saved():
+            return DocumentIterator(self._numbered(skip_rows(rows, done), split, done), done)
+        if iterator_state:
+            rows.load_state_dict(iterator_state["source_state"])  # resumes in the middle of a shard
         pairs = self._numbered(rows, split, done)
-        return Reading(unbroken(pairs, f"{self.name}, split {split},", done), done, rows.state_dict)
+        return DocumentIterator(explain_read_errors(pairs, f"{self.name}, split {split},", done), done, rows.state_dict)
 
     def key(self) -> str:
         path = Path(self.name).expanduser()
-        here = folder_stamp(path) if path.is_dir() else None
-        splits = (self.split, self.validation, self.test)
-        return fingerprint("Pairs 1", self.name, self.given, self.text, self.subset, splits, self.revision, here)
+        stamps = folder_stamp(path) if path.is_dir() else None
+        splits = (self.split, self.val_split, self.test_split)
+        return fingerprint(
+            "HubPairs 1", self.name, self.source_field, self.target_field, self.subset, splits, self.revision, stamps
+        )
 
-    def _numbered(self, rows: Iterable[dict[str, Any]], split: str, done: int) -> Iterator[Document]:
-        for number, row in enumerate(rows, done + 1):
-            yield pair(row, self.given, self.text, f"{self.name} {split}:row {number}")
+    def _numbered(self, rows: Iterable[dict[str, Any]], split: str, num_read: int) -> Iterator[Document]:
+        for number, row in enumerate(rows, num_read + 1):
+            yield document_from_pair(row, self.source_field, self.target_field, f"{self.name} {split}:row {number}")
 
-    def _saved(self) -> bool:
-        return is_saved(Path(self.name).expanduser())
+    def _is_saved(self) -> bool:
+        return is_saved_dataset(Path(self.name).expanduser())
 
     def _rows(self, split: str) -> Any:
-        if self._saved():
-            return Saved(self.name, split=split)._rows()
-        return Hub(self.name, self.subset, split, streaming=self.streaming, revision=self.revision)._rows()
+        if self._is_saved():
+            return SavedDataset(self.name, split=split)._rows()
+        return HubDataset(self.name, self.subset, split, streaming=self.streaming, revision=self.revision)._rows()
 
 
-class Walk(Iterator[Document]):
-    """The pairs of a set from a place on, one part after another.
+class PairsIterator(Iterator[Document]):
+    """Iterator over the pairs of a data set, split by split, that can resume.
 
     Args:
-        pairs: of a data set.
-        mark: the part, and the place in it; default: the beginning.
+        pairs: source of the pairs.
+        state: split and position in it; default: the beginning.
     """
 
-    def __init__(self, pairs: Pairs, mark: dict[str, Any] | None = None) -> None:
-        self.pairs, self.part = pairs, mark["part"] if mark else PARTS[0]
-        self.reading = pairs.reading(self.part, mark["place"] if mark else None)
+    def __init__(self, pairs: HubPairs, state: dict[str, Any] | None = None) -> None:
+        self.pairs, self.split_name = pairs, state["split_name"] if state else SPLITS[0]
+        self.iterator = pairs.iterate_split(self.split_name, state["iterator"] if state else None)
 
     def __next__(self) -> Document:
-        while (pair := next(self.reading, None)) is None:
-            if self.part == PARTS[-1]:
+        while (pair := next(self.iterator, None)) is None:
+            if self.split_name == SPLITS[-1]:
                 raise StopIteration
-            self.part = PARTS[PARTS.index(self.part) + 1]
-            self.reading = self.pairs.reading(self.part)
-        return laid_down(pair, self.part)
+            self.split_name = SPLITS[SPLITS.index(self.split_name) + 1]
+            self.iterator = self.pairs.iterate_split(self.split_name)
+        return with_split(pair, self.split_name)
 
-    def mark(self) -> dict[str, Any]:
-        """What it needs to go on from here, as plain data."""
-        return {"part": self.part, "place": self.reading.place()}
+    def state_dict(self) -> dict[str, Any]:
+        """State to resume from the current position, as plain data."""
+        return {"split_name": self.split_name, "iterator": self.iterator.state_dict()}
 
 
 @dataclass(frozen=True)
-class PairFiles(Paired):
-    """Pairs of .jsonl files, an object a line.
+class JsonlPairs(PairSource):
+    """Pairs from .jsonl files with one object a line.
 
     Args:
         paths: files, folders or patterns to train on.
-        given: field of the source; dots lead into nested fields.
-        text: field of the target.
-        validation: files to validate on; default: the share data.validation of those to train on.
-        test: files that `textflow eval` scores; default: none.
-        max_line: longest line in bytes, so that memory stays bounded.
+        source_field: field of the source; dots lead into nested fields.
+        target_field: field of the target.
+        val_paths: files to validate on; default: the share data.val_fraction of those to train on.
+        test_paths: files that `textflow eval` scores; default: none.
+        max_line_bytes: longest line in bytes, so that memory stays bounded.
     """
 
     paths: str | list[str]
-    given: str = "source"
-    text: str = "target"
-    validation: str | list[str] | None = None
-    test: str | list[str] | None = None
-    max_line: int = 10_000_000
+    source_field: str = "source"
+    target_field: str = "target"
+    val_paths: str | list[str] | None = None
+    test_paths: str | list[str] | None = None
+    max_line_bytes: int = 10_000_000
 
-    def pairs(self, part: str) -> Iterator[Document]:
-        for path in self._files(part):
-            for origin, record in records(path, self.max_line):
-                yield pair(record, self.given, self.text, origin)
+    def pairs(self, split_name: str) -> Iterator[Document]:
+        for path in self._files(split_name):
+            for origin, record in read_jsonl(path, self.max_line_bytes):
+                yield document_from_pair(record, self.source_field, self.target_field, origin)
 
     def key(self) -> str:
-        stamps = [[stamp(path) for path in self._files(part)] for part in PARTS]
-        return fingerprint("PairFiles 1", stamps, self.given, self.text)
+        stamps = [[stamp(path) for path in self._files(part)] for part in SPLITS]
+        return fingerprint("JsonlPairs 1", stamps, self.source_field, self.target_field)
 
-    def _files(self, part: str) -> list[Path]:
-        names = {"train": self.paths, "validation": self.validation, "test": self.test}[part] or []
+    def _files(self, split_name: str) -> list[Path]:
+        names = {"train": self.paths, "validation": self.val_paths, "test": self.test_paths}[split_name] or []
         names = [names] if isinstance(names, str) else names
-        files = [path for name in names for path in matching(str(Path(name).expanduser()))]
+        files = [path for name in names for path in find_files(str(Path(name).expanduser()))]
         if other := [path for path in files if path.suffix.lower() != ".jsonl"]:
-            raise ValueError(f"{other[0]}: pairs are read from .jsonl files; for a data set use the source Pairs")
+            raise ValueError(f"{other[0]}: pairs are read from .jsonl files; for a data set use the source HubPairs")
         return files
 
 
-def laid_down(pair: Document, part: str) -> Document:
-    """A pair of a part; of those to train on the shares of the split decide."""
-    return pair if part == "train" else pair._replace(part=part)
+def with_split(pair: Document, split: str) -> Document:
+    """Fix the split of a pair; training pairs stay open to `SplitFractions`."""
+    return pair if split == "train" else pair._replace(split=split)
 
 
-def pair(record: dict[str, Any], given: str, text: str, origin: str) -> Document:
-    """Source and target of a record; null is an empty one.
+def document_from_pair(record: dict[str, Any], source_field: str, target_field: str, origin: str) -> Document:
+    """Document with the source and target of a record; null gives an empty text.
 
     Args:
-        record: may be nested.
-        given: field of the source.
-        text: field of the target.
-        origin: where the record stands.
+        record: JSON object, possibly nested.
+        source_field: field of the source.
+        target_field: field of the target.
+        origin: file or data set and position of the record.
     """
-    before, after = (checked(reached(record, field, origin), field, origin).text for field in (given, text))
+    before, after = (
+        document_from_value(get_field(record, field, origin), field, origin).text
+        for field in (source_field, target_field)
+    )
     return Document(after, origin, before)

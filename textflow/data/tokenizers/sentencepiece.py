@@ -1,4 +1,4 @@
-"""A SentencePiece model, trained once on the corpus itself."""
+"""SentencePiece tokenizer, trained once on the corpus."""
 
 import os
 import re
@@ -12,31 +12,33 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from textflow.data.base import Tokenizer
 from textflow.data.fingerprint import fingerprint
-from textflow.runtime.atomic import content, replace_text, settle
+from textflow.runtime.atomic import atomic_write_text, fsync, sha256
 
-CHARACTERS = 50_000_000  # of text to train on; more changes little and costs memory
-PIECE = 4000  # bytes: what SentencePiece takes as one sentence at most
+MAX_CHARACTERS = 50_000_000  # maximum size of the training text; more costs memory for little effect
+MAX_SENTENCE_BYTES = 4000  # maximum length of a SentencePiece sentence
 
 
 class SentencePiece(Tokenizer):
-    """Unigram pieces with bytes for what they do not cover; keeps every character, new lines and runs of spaces too.
+    """Unigram SentencePiece model with byte fallback; lossless, including new lines and repeated spaces.
 
     Args:
-        vocab: number of pieces, above 300 (256 of them are bytes); ignored if `model` is given.
-        model: a trained .model file with </s> and <pad>; without it one is trained on the training documents.
+        vocab_size: number of pieces, above 300 (256 of them are bytes); ignored if `model_file` is given.
+        model_file: trained .model file with </s> and <pad>; default: train one on the training documents.
     """
 
-    def __init__(self, vocab: int = 4096, model: str | None = None) -> None:
-        self.pieces, self.model = vocab, model
+    def __init__(self, vocab_size: int = 4096, model_file: str | None = None) -> None:
+        self.num_pieces, self.model_file = vocab_size, model_file
         self.processor: Any = None
-        if model is None and vocab <= 300:
-            raise ValueError(f"SentencePiece of {vocab} pieces: 256 are bytes and 4 are special, give at least 301")
-        if model is not None:
-            self._open(Path(model))
+        if model_file is None and vocab_size <= 300:
+            raise ValueError(
+                f"SentencePiece has {vocab_size} pieces, but 256 are bytes and 4 are special; give at least 301"
+            )
+        if model_file is not None:
+            self._load(Path(model_file))
 
     @property
-    def vocab(self) -> int:
-        return self.pieces
+    def vocab_size(self) -> int:
+        return self.num_pieces
 
     @property
     def eos(self) -> int:
@@ -47,41 +49,41 @@ class SentencePiece(Tokenizer):
         return 0 if self.processor is None else self.processor.pad_id()
 
     def key(self) -> str:
-        return fingerprint("SentencePiece 1", content(Path(self.model)) if self.model else self.pieces)
+        return fingerprint("SentencePiece 1", sha256(Path(self.model_file)) if self.model_file else self.num_pieces)
 
     def prepare(self, texts: Callable[[], Iterator[str]], cache: Path) -> None:
-        if self.model is not None:
+        if self.model_file is not None:
             return
         cache.mkdir(parents=True, exist_ok=True)
         path = cache / "sentencepiece.model"
         with FileLock(cache / "lock"):
             if not path.is_file():
-                train(texts(), self.pieces, path)
-                replace_text(sums(path), content(path) + "\n")
-        if sums(path).is_file() and sums(path).read_text(errors="replace").strip() != content(path):
-            raise ValueError(f"{path} is damaged; remove the folder {cache}, and the same command trains it anew")
-        self._open(path)
+                train_sentencepiece(texts(), self.num_pieces, path)
+                atomic_write_text(checksum_path(path), sha256(path) + "\n")
+        if checksum_path(path).is_file() and checksum_path(path).read_text(errors="replace").strip() != sha256(path):
+            raise ValueError(f"{path} is damaged; remove the folder {cache}, and the same command trains it again")
+        self._load(path)
 
     def encode(self, texts: list[str]) -> list[list[int]]:
-        return self._ready().encode(texts, out_type=int, num_threads=1)
+        return self._trained_processor().encode(texts, out_type=int, num_threads=1)
 
-    def words(self, ids: list[list[int]]) -> list[str]:
-        return [self._ready().decode(row) for row in ids]
+    def decode_ids(self, ids: list[list[int]]) -> list[str]:
+        return [self._trained_processor().decode(row) for row in ids]
 
     def write(self, folder: Path) -> dict[str, Any]:
-        (folder / "sentencepiece.model").write_bytes(self._ready().serialized_model_proto())
+        (folder / "sentencepiece.model").write_bytes(self._trained_processor().serialized_model_proto())
         return {}
 
     @classmethod
     def read(cls, folder: Path, options: dict[str, Any]) -> "SentencePiece":
-        return cls(model=str(folder / "sentencepiece.model"))
+        return cls(model_file=str(folder / "sentencepiece.model"))
 
-    def _ready(self) -> Any:
+    def _trained_processor(self) -> Any:
         if self.processor is None:
             raise ValueError("this SentencePiece model is not trained yet; call the data module's prepare_data() first")
         return self.processor
 
-    def _open(self, path: Path) -> None:
+    def _load(self, path: Path) -> None:
         from sentencepiece import SentencePieceProcessor
 
         if not path.is_file():
@@ -93,71 +95,78 @@ class SentencePiece(Tokenizer):
         missing = [name for name in ("eos", "pad") if getattr(self.processor, f"{name}_id")() < 0]
         if missing:
             raise ValueError(f"{path} has no {' and no '.join(missing)} piece; train it with --eos_id=1 --pad_id=0")
-        self.pieces = self.processor.get_piece_size()
+        self.num_pieces = self.processor.get_piece_size()
 
 
-def sums(path: Path) -> Path:
-    """Where the checksum of a trained model stands."""
+def checksum_path(path: Path) -> Path:
+    """Path of a trained model's checksum."""
     return path.with_suffix(".sha256")
 
 
-def train(texts: Iterator[str], vocab: int, path: Path) -> None:
-    """Train on texts and write `path` whole or not at all; the number of threads is fixed, since it moves scores."""
+def train_sentencepiece(texts: Iterator[str], vocab_size: int, path: Path) -> None:
+    """Train on texts and write `path` atomically; the number of threads is fixed, since it changes the scores."""
     from sentencepiece import SentencePieceTrainer
 
-    rank_zero_info(f"training a SentencePiece model of {vocab} pieces")
+    rank_zero_info(f"training a SentencePiece model of {vocab_size} pieces")
     building, faults = path.with_suffix(".building"), list[Exception]()
     try:
         with building.open("wb") as file:
             SentencePieceTrainer.train(
-                sentence_iterator=noted(bounded(texts), faults), model_writer=file, vocab_size=vocab,
-                model_type="unigram", byte_fallback=True, pad_id=0, eos_id=1, unk_id=2, bos_id=-1, pad_piece="<pad>",
+                sentence_iterator=record_errors(limit_characters(texts), faults), model_writer=file,
+                vocab_size=vocab_size, model_type="unigram", byte_fallback=True, pad_id=0, eos_id=1, unk_id=2,
+                bos_id=-1, pad_piece="<pad>",
                 normalization_rule_name="identity", remove_extra_whitespaces=False, user_defined_symbols=["\n"],
                 num_threads=4, minloglevel=2,
             )  # fmt: skip
-        settle(building)
+        fsync(building)
         os.replace(building, path)
     except RuntimeError as error:
         if faults:
             raise faults[0] from None
-        raise ValueError(too_many(vocab, str(error))) from None
+        raise ValueError(vocab_size_error(vocab_size, str(error))) from None
     finally:
         building.unlink(missing_ok=True)
 
 
-def noted(texts: Iterator[str], faults: list[Exception]) -> Iterator[str]:
-    """The texts; what goes wrong while they are read is kept, since SentencePiece makes its own error of it."""
+def record_errors(texts: Iterator[str], errors: list[Exception]) -> Iterator[str]:
+    """Iterate over texts and record reading errors, since SentencePiece replaces them with its own."""
     try:
         yield from texts
     except Exception as error:
-        faults.append(error)
+        errors.append(error)
         raise
 
 
-def too_many(vocab: int, error: str) -> str:
-    """What to do about SentencePiece's complaint; it names the largest possible vocabulary itself."""
+def vocab_size_error(vocab_size: int, error: str) -> str:
+    """Error message with a possible vocabulary size, parsed from SentencePiece's own error."""
     if found := re.search(r"value <= (\d+)", error):
-        return f"{vocab} pieces are too many for this text, {found[1]} are possible: --data.tokenizer.vocab {found[1]}"
+        return (
+            f"{vocab_size} pieces are too many for this text, {found[1]} are possible: --data.tokenizer.vocab_size "
+            f"{found[1]}"
+        )
     if found := re.search(r"required_chars.*?\d+ vs (\d+)", error):
-        return f"{vocab} pieces are too few for this text, {found[1]} are needed: --data.tokenizer.vocab {found[1]}"
-    return f"SentencePiece could not be trained with {vocab} pieces: {' '.join(error.split())}"
+        return (
+            f"{vocab_size} pieces are too few for this text, {found[1]} are needed: --data.tokenizer.vocab_size "
+            f"{found[1]}"
+        )
+    return f"SentencePiece could not be trained with {vocab_size} pieces: {' '.join(error.split())}"
 
 
-def bounded(texts: Iterator[str]) -> Iterator[str]:
-    """Sentences of at most PIECE bytes from the first CHARACTERS of the texts."""
-    left = CHARACTERS
+def limit_characters(texts: Iterator[str]) -> Iterator[str]:
+    """Iterate over sentences of at most MAX_SENTENCE_BYTES from the first MAX_CHARACTERS of the texts."""
+    left = MAX_CHARACTERS
     for text in texts:
-        yield from sentences(text[:left])
+        yield from split_sentences(text[:left])
         left -= len(text)
         if left <= 0:
             return
 
 
-def sentences(text: str) -> Iterator[str]:
-    """Lines, the long ones cut at spaces."""
+def split_sentences(text: str) -> Iterator[str]:
+    """Split a text into lines, and long lines at spaces."""
     for line in text.split("\n"):
-        words = iter(line.split(" ") if len(line) > PIECE // 4 else [line])
+        words = iter(line.split(" ") if len(line) > MAX_SENTENCE_BYTES // 4 else [line])
         while group := list(islice(words, 100)):
             joined = " ".join(group)
-            for start in range(0, len(joined), PIECE // 4):
-                yield joined[start : start + PIECE // 4]
+            for start in range(0, len(joined), MAX_SENTENCE_BYTES // 4):
+                yield joined[start : start + MAX_SENTENCE_BYTES // 4]

@@ -1,12 +1,12 @@
-"""Targets: what a student learns from its teacher."""
+"""Targets of students, made from their teachers or from themselves."""
 
-from textflow.distill.targets.base import Data as Data
-from textflow.distill.targets.base import Guess as Guess
-from textflow.distill.targets.base import Lesson as Lesson
+from textflow.distill.targets.base import DataTeacher as DataTeacher
+from textflow.distill.targets.base import DenoiserFn as DenoiserFn
+from textflow.distill.targets.base import TargetOutput as TargetOutput
 from textflow.distill.targets.base import Target as Target
-from textflow.distill.targets.base import Walk as Walk
+from textflow.distill.targets.base import TimeGrid as TimeGrid
 from textflow.distill.targets.consistency import Consistency as Consistency
-from textflow.distill.targets.flow_map import Copy as Copy
+from textflow.distill.targets.flow_map import TeacherFlowMap as TeacherFlowMap
 from textflow.distill.targets.flow_map import Eulerian as Eulerian
 from textflow.distill.targets.flow_map import Lagrangian as Lagrangian
 from textflow.distill.targets.flow_map import SemiGroup as SemiGroup

@@ -1,4 +1,4 @@
-"""Target: what a student is to answer, made from a teacher or from the student itself."""
+"""Target: the clean prediction to train a student towards, from a teacher or from the student itself."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar, NamedTuple, Protocol, TypeAlias, runtime_checkable
@@ -7,92 +7,106 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from textflow.objectives.row_indices import Places, among
-from textflow.paths.base import Path
-from textflow.schedules.base import Clock
-from textflow.types import Given, Latents, Posterior, Times, keep, pick
+from textflow.objectives.row_indices import RowIndices, row_mask
+from textflow.paths.base import ProbPath
+from textflow.schedules.base import TimeSchedule
+from textflow.types import Conditioning, Latents, Posterior, Times
 
-Walk: TypeAlias = Float[Tensor, "B times"]  # increasing times of each row, from the start of a step to its end
+TimeGrid: TypeAlias = Float[Tensor, "B times"]  # increasing times of each row, from the start of a step to its end
 
 
 @runtime_checkable
-class Guess(Protocol):
-    """A denoiser with a time a row, as every `Denoiser` is; what it is told besides is in `given`."""
+class DenoiserFn(Protocol):
+    """A denoiser with one time a row and its conditioning, such as any `Denoiser`."""
 
-    def __call__(self, z: Latents, t: Times, given: Given = Given()) -> Posterior: ...
+    def __call__(self, z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior: ...
 
 
-class Lesson(NamedTuple):
-    """What a student is shown and what it is to answer.
+class TargetOutput(NamedTuple):
+    """Target and self-condition of a student.
 
     Args:
-        goal: the clean guess to be made at (z, s).
-        prev: the self-condition that the student is shown.
-        weight: of a row's error; none is 1.
-        guess: the student's own belief at (z, s), with its gradient, where the target made it on the way.
+        x0_target: target of the clean prediction at (z, s) [B, S, d].
+        self_cond: self-condition of the student [B, S, d].
+        weight: weight of each row's error [B]; None is 1.
+        prediction: student's belief at (z, s) with its gradient, if the target computes it.
     """
 
-    goal: Latents
-    prev: Latents | None = None
+    x0_target: Latents
+    self_cond: Latents | None = None
     weight: Times | None = None
-    guess: Posterior | None = None
+    prediction: Posterior | None = None
 
 
 class Target(ABC):
-    """From z at s: the clean guess with which one step of the student, s -> u, ends where it should."""
+    """A rule for the clean prediction at (z, s) with which one step of the student, s -> u, ends at the right state."""
 
-    tangent: ClassVar[bool] = False  # whether it differentiates the student forward-mode
+    needs_jvp: ClassVar[bool] = False  # whether it differentiates the student forward-mode
 
     @abstractmethod
-    def times(self, s: Times, u: Times, clock: Clock) -> Walk:
-        """The times of a walk from s to u, both included; those between may be drawn from a clock."""
+    def times(self, s: Times, u: Times, time_schedule: TimeSchedule) -> TimeGrid:
+        """Times of a rollout from s to u, both included; interior times may be drawn from the schedule."""
 
     @abstractmethod
     def __call__(
-        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Places
-    ) -> Lesson:
+        self,
+        teacher: DenoiserFn,
+        student: DenoiserFn,
+        path: ProbPath,
+        z: Latents,
+        times: TimeGrid,
+        cond: Conditioning,
+        self_cond_rows: RowIndices,
+    ) -> TargetOutput:
         """
         Args:
-            teacher: knows the way; the data themselves (`Data`) can stand in where a target says so.
-            student: who is taught, or its average; only some targets ask it.
-            path: carries z.
-            z: at the first time.
-            times: of each row's walk.
-            given: guidance and prompt; the prompt stands in z already.
-            again: the rows that see a guess of their own (self-conditioning).
+            teacher: denoiser of the teacher, or `DataTeacher` where a target allows it.
+            student: denoiser of the student, or its moving average; only some targets evaluate it.
+            path: probability path that the latents follow.
+            z: latents at the first time [B, S, d].
+            times: times of each row's rollout [B, times].
+            cond: guidance and prompt; z contains the prompt already.
+            self_cond_rows: rows that are self-conditioned.
         """
 
 
-class Data:
-    """The data as a teacher: its guess is the clean text itself, its velocity that of one pair of text and noise.
+class DataTeacher:
+    """The data as a teacher: its prediction is x, its velocity that of one pair of text and noise.
 
     Args:
-        x: clean latents.
+        x: clean latents [B, S, d].
     """
 
     def __init__(self, x: Latents) -> None:
         self.x = x
 
-    def __call__(self, z: Latents, t: Times, given: Given = Given()) -> Posterior:
+    def __call__(self, z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior:
         return Posterior(self.x)
 
 
-def opening(
-    teacher: Guess, z: Latents, t: Times, given: Given, again: Places, before: tuple[Latents, Times] | None = None
+def first_prediction(
+    teacher: DenoiserFn,
+    z: Latents,
+    t: Times,
+    cond: Conditioning,
+    self_cond_rows: RowIndices,
+    before: tuple[Latents, Times] | None = None,
 ) -> tuple[Latents, Latents]:
-    """The teacher's first guess, and the self-condition that it and the student are shown: on the rows `again` the
-    teacher's own blind guess, at z and t or at a state `before`. On the others the blind guess is the first guess, so
-    no row is asked in vain."""
-    blank, at, then, blind = keep(torch.zeros_like(z), given), z, t, among(again, z)
+    """The teacher's first prediction, and the self-condition of teacher and student: on self-conditioned rows the
+    teacher's own blind prediction, at z and t or at a state `before`. On the others the blind prediction is the first
+    one, so no evaluation is wasted."""
+    blank, at, then, self_cond_mask = cond.restore_prompt(torch.zeros_like(z)), z, t, row_mask(self_cond_rows, z)
     if before is not None:
-        at, then = torch.where(blind[:, None, None], keep(before[0], given), z), torch.where(blind, before[1], t)
-    guess = keep(teacher(at, then, given._replace(prev=blank)).mean, given)
-    prev = torch.where(blind[:, None, None], guess, blank)
-    twice = teacher(z[again], t[again], pick(given._replace(prev=prev), again)).mean
-    return guess.index_put((again,), keep(twice.to(guess.dtype), pick(given, again))), prev
+        at = torch.where(self_cond_mask[:, None, None], cond.restore_prompt(before[0]), z)
+        then = torch.where(self_cond_mask, before[1], t)
+    blind = cond.restore_prompt(teacher(at, then, cond._replace(self_cond=blank)).mean)
+    self_cond = torch.where(self_cond_mask[:, None, None], blind, blank)
+    conditioned = cond._replace(self_cond=self_cond).rows(self_cond_rows)
+    second = teacher(z[self_cond_rows], t[self_cond_rows], conditioned).mean.to(blind.dtype)
+    return blind.index_put((self_cond_rows,), conditioned.restore_prompt(second)), self_cond
 
 
-def share(path: Path, t: Times, u: Times) -> tuple[Tensor, Tensor]:
+def step_coefficients(path: ProbPath, t: Times, u: Times) -> tuple[Tensor, Tensor]:
     """a, b of the step z_u = a z_t + b x, float64 [B, 1, 1]; on the straight path b = (u - t) / (1 - t), a = 1 - b."""
     one = torch.ones(len(t), 1, 1, dtype=torch.float64, device=t.device)
     return path.step(one, 0 * one, t, u), path.step(0 * one, one, t, u)

@@ -1,36 +1,43 @@
-"""Consistency: guesses along one path of the teacher agree."""
+"""Consistency targets: equal predictions along a trajectory of the teacher."""
 
 from dataclasses import dataclass
 
 import torch
 
-from textflow.distill.targets.base import Guess, Lesson, Target, Walk, opening
-from textflow.objectives.row_indices import Places, among
-from textflow.paths.base import Path
-from textflow.schedules.base import Clock
-from textflow.types import Given, Latents, Times, keep
+from textflow.distill.targets.base import DenoiserFn, Target, TargetOutput, TimeGrid, first_prediction
+from textflow.objectives.row_indices import RowIndices, row_mask
+from textflow.paths.base import ProbPath
+from textflow.schedules.base import TimeSchedule
+from textflow.types import Conditioning, Latents, Times
 
 
 @dataclass(frozen=True)
 class Consistency(Target):
-    """D(z_s; s) is to be D(z_u; u), z_u one step of the teacher further; D(z; 1) = z (2303.01469, alg. 2).
+    """The target of D(z_s; s) is D(z_u; u), z_u one step of the teacher later; D(z; 1) = z (2303.01469, alg. 2).
 
-    D(z_u; u) is asked of the student's average (`Distill.average`) and carries no gradient. Here D is a clean guess and
-    u is nearer to the text; `Distill(steps=N)` makes the steps 1 / N long. On self-conditioned rows D(z_u; u) sees the
-    teacher's guess [ours].
+    D(z_u; u) comes from the student's moving average (`StepDistillation.ema_net`), without gradient. D is a clean
+    prediction and u is nearer to the text; `StepDistillation(steps=N)` makes steps of length 1 / N. On self-conditioned
+    rows D(z_u; u) is conditioned on the teacher's prediction [ours].
     """
 
-    def times(self, s: Times, u: Times, clock: Clock) -> Walk:
+    def times(self, s: Times, u: Times, time_schedule: TimeSchedule) -> TimeGrid:
         return torch.stack([s, u], 1)
 
     @torch.no_grad()
     def __call__(
-        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Places
-    ) -> Lesson:
+        self,
+        teacher: DenoiserFn,
+        student: DenoiserFn,
+        path: ProbPath,
+        z: Latents,
+        times: TimeGrid,
+        cond: Conditioning,
+        self_cond_rows: RowIndices,
+    ) -> TargetOutput:
         s, u = times[:, 0], times[:, -1]
-        guess, prev = opening(teacher, z, s, given, again)
-        ahead = keep(path.step(z, guess, s, u), given)
-        blank = keep(torch.zeros_like(z), given)
-        seen = torch.where(among(again, z)[:, None, None], guess, blank)
-        later = student(ahead, u.clamp_max(1), given._replace(prev=seen)).mean
-        return Lesson(torch.where((u >= 1)[:, None, None], ahead, later), prev)
+        prediction, self_cond = first_prediction(teacher, z, s, cond, self_cond_rows)
+        ahead = cond.restore_prompt(path.step(z, prediction, s, u))
+        blank = cond.restore_prompt(torch.zeros_like(z))
+        later_cond = torch.where(row_mask(self_cond_rows, z)[:, None, None], prediction, blank)
+        later = student(ahead, u.clamp_max(1), cond._replace(self_cond=later_cond)).mean
+        return TargetOutput(torch.where((u >= 1)[:, None, None], ahead, later), self_cond)

@@ -1,113 +1,149 @@
-"""Flow maps: a student that is told where its step ends learns what its own steps say of each other.
+"""Flow-map targets for a student that is conditioned on the end of its step, from the consistency of its own steps.
 
-X(z; s, u) = a z + b D(z; s, u) on the straight path (FMLM, 2602.16813; 2505.18825). Where a target asks a teacher and
-there is none, the student's own instant guess D(z; s, s) stands in.
+X(z; s, u) = a z + b D(z; s, u) on the straight path (FMLM, 2602.16813; 2505.18825). Without a teacher, the student's
+own diagonal prediction D(z; s, s) takes the role of the teacher's.
 """
 
 from dataclasses import dataclass
 
 import torch
 
-from textflow.distill.targets.base import Guess, Lesson, Target, Walk, share
-from textflow.distill.targets.jvp import along
-from textflow.nets.dit import cdf
-from textflow.objectives.row_indices import Places
-from textflow.paths.base import Path, column
-from textflow.schedules.base import Clock
-from textflow.types import Given, Latents, Times
+from textflow.distill.targets.base import DenoiserFn, Target, TargetOutput, TimeGrid, step_coefficients
+from textflow.distill.targets.jvp import denoiser_jvp
+from textflow.nets.dit import schedule_cdf
+from textflow.objectives.row_indices import RowIndices
+from textflow.paths.base import ProbPath, broadcast_time
+from textflow.schedules.base import TimeSchedule
+from textflow.types import Conditioning, Latents, Times
 
 
 @dataclass(frozen=True)
 class SemiGroup(Target):
-    """One step is two: D(z; s, u) = lambda D(z; s, m) + (1 - lambda) D(X(z; s, m); m, u), lambda = a_mu b_sm / b_su; m
-    lies in the middle by the clock (PSD)."""
+    """One step is two: D(z; s, u) = lambda D(z; s, m) + (1 - lambda) D(X(z; s, m); m, u), lambda = a_mu b_sm / b_su;
+    m is the midpoint in the CDF of the schedule (PSD)."""
 
-    def times(self, s: Times, u: Times, clock: Clock) -> Walk:
-        middle = clock.icdf((cdf(clock, s.double()) + cdf(clock, u.double())) / 2).to(s)
+    def times(self, s: Times, u: Times, time_schedule: TimeSchedule) -> TimeGrid:
+        middle = time_schedule.icdf(
+            (schedule_cdf(time_schedule, s.double()) + schedule_cdf(time_schedule, u.double())) / 2
+        ).to(s)
         return torch.stack([s, middle, u], 1)
 
     @torch.no_grad()
     def __call__(
-        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Places
-    ) -> Lesson:
+        self,
+        teacher: DenoiserFn,
+        student: DenoiserFn,
+        path: ProbPath,
+        z: Latents,
+        times: TimeGrid,
+        cond: Conditioning,
+        self_cond_rows: RowIndices,
+    ) -> TargetOutput:
         s, m, u = times.unbind(1)
-        near = student(z, s, given._replace(until=m)).mean
-        far = student(path.step(z, near, s, m), m, given._replace(until=u)).mean
-        (a, b), (_, first), (_, whole) = share(path, m, u), share(path, s, m), share(path, s, u)
-        return Lesson((a * first / whole).to(z.dtype) * near + (b / whole).to(z.dtype) * far)
+        near = student(z, s, cond._replace(end_time=m)).mean
+        far = student(path.step(z, near, s, m), m, cond._replace(end_time=u)).mean
+        (a, b), (_, b_first), (_, b_full) = (
+            step_coefficients(path, m, u),
+            step_coefficients(path, s, m),
+            step_coefficients(path, s, u),
+        )
+        return TargetOutput((a * b_first / b_full).to(z.dtype) * near + (b / b_full).to(z.dtype) * far)
 
 
 @dataclass(frozen=True)
 class Eulerian(Target):
-    """The end does not move along the flow: D = D_s + (1 - s) (u - s) / (1 - u) dD/ds along ((D_s - z) / (1 - s), 1),
-    D_s the teacher's guess (ESD).
+    """The end is constant along the flow: D = D_s + (1 - s) (u - s) / (1 - u) dD/ds along ((D_s - z) / (1 - s), 1),
+    D_s the teacher's prediction (ESD).
 
     Args:
-        floor: smallest 1 - u that is divided by: the form has no limit there.
+        min_one_minus_t: lower bound of the divisor 1 - u, > 0, since the formula has no limit at u = 1.
     """
 
-    tangent = True
-    floor: float = 1e-3
+    needs_jvp = True
+    min_one_minus_t: float = 1e-3
 
-    def times(self, s: Times, u: Times, clock: Clock) -> Walk:
+    def times(self, s: Times, u: Times, time_schedule: TimeSchedule) -> TimeGrid:
         return torch.stack([s, u], 1)
 
     def __call__(
-        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Places
-    ) -> Lesson:
+        self,
+        teacher: DenoiserFn,
+        student: DenoiserFn,
+        path: ProbPath,
+        z: Latents,
+        times: TimeGrid,
+        cond: Conditioning,
+        self_cond_rows: RowIndices,
+    ) -> TargetOutput:
         s, u = times.unbind(1)
         with torch.no_grad():
-            here = teacher(z, s, given).mean
-        direction = (path.velocity(z, here, s), torch.ones_like(s), torch.zeros_like(u))
-        belief, _, rate = along(student, z, s, u, given, direction)
-        factor = (1 - s) * (u - s) / (1 - u).clamp_min(self.floor)
-        return Lesson(here + column(factor, z) * rate, guess=belief)
+            x0 = teacher(z, s, cond).mean
+        direction = (path.velocity(z, x0, s), torch.ones_like(s), torch.zeros_like(u))
+        belief, _, rate = denoiser_jvp(student, z, s, u, cond, direction)
+        factor = (1 - s) * (u - s) / (1 - u).clamp_min(self.min_one_minus_t)
+        return TargetOutput(x0 + broadcast_time(factor, z) * rate, prediction=belief)
 
 
 @dataclass(frozen=True)
 class Lagrangian(Target):
-    """The end moves with the flow: D = D_u(X) - (u - s) (1 - u) / (1 - s) dD/du, D_u the teacher's guess at X (LSD).
+    """The end moves with the flow: D = D_u(X) - (u - s) (1 - u) / (1 - s) dD/du, D_u the teacher's prediction at X
+    (LSD).
 
     Args:
-        project: take the nearest point of the simplex, for one-hot latents.
+        project_to_simplex: whether the target is projected to the simplex, for one-hot latents.
     """
 
-    tangent = True
-    project: bool = True
+    needs_jvp = True
+    project_to_simplex: bool = True
 
-    def times(self, s: Times, u: Times, clock: Clock) -> Walk:
+    def times(self, s: Times, u: Times, time_schedule: TimeSchedule) -> TimeGrid:
         return torch.stack([s, u], 1)
 
     def __call__(
-        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Places
-    ) -> Lesson:
+        self,
+        teacher: DenoiserFn,
+        student: DenoiserFn,
+        path: ProbPath,
+        z: Latents,
+        times: TimeGrid,
+        cond: Conditioning,
+        self_cond_rows: RowIndices,
+    ) -> TargetOutput:
         s, u = times.unbind(1)
         direction = (torch.zeros_like(z), torch.zeros_like(s), torch.ones_like(u))
-        belief, guess, rate = along(student, z, s, u, given, direction)
+        belief, prediction, rate = denoiser_jvp(student, z, s, u, cond, direction)
         with torch.no_grad():
-            there = teacher(path.step(z, guess, s, u), u, given).mean
-            goal = there - column((u - s) * (1 - u) / (1 - s).clamp_min(1e-6), z) * rate
-            return Lesson(simplex(goal) if self.project else goal, guess=belief)
+            x0 = teacher(path.step(z, prediction, s, u), u, cond).mean
+            x0_target = x0 - broadcast_time((u - s) * (1 - u) / (1 - s).clamp_min(1e-6), z) * rate
+            x0_target = simplex_projection(x0_target) if self.project_to_simplex else x0_target
+            return TargetOutput(x0_target, prediction=belief)
 
 
 @dataclass(frozen=True)
-class Copy(Target):
-    """What a teacher that is told the end of its step says (FMLM in two stages: the second)."""
+class TeacherFlowMap(Target):
+    """The prediction of a teacher that is conditioned on the end of its step (FMLM, stage 2 of two)."""
 
-    def times(self, s: Times, u: Times, clock: Clock) -> Walk:
+    def times(self, s: Times, u: Times, time_schedule: TimeSchedule) -> TimeGrid:
         return torch.stack([s, u], 1)
 
     @torch.no_grad()
     def __call__(
-        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Places
-    ) -> Lesson:
-        return Lesson(teacher(z, times[:, 0], given._replace(until=times[:, 1])).mean)
+        self,
+        teacher: DenoiserFn,
+        student: DenoiserFn,
+        path: ProbPath,
+        z: Latents,
+        times: TimeGrid,
+        cond: Conditioning,
+        self_cond_rows: RowIndices,
+    ) -> TargetOutput:
+        return TargetOutput(teacher(z, times[:, 0], cond._replace(end_time=times[:, 1])).mean)
 
 
-def simplex(x: Latents) -> Latents:
+def simplex_projection(x: Latents) -> Latents:
     """The nearest point with x >= 0 and sum 1, over the last axis (sparsemax, 1602.02068)."""
     top = x.sort(-1, descending=True).values
     count = torch.arange(1, x.shape[-1] + 1, device=x.device, dtype=x.dtype)
-    over = (top.cumsum(-1) - 1) / count  # the level if the first `count` entries stay above 0
-    level = over.gather(-1, (top > over).sum(-1, keepdim=True) - 1)
-    return (x - level).clamp_min(0)
+    over = (top.cumsum(-1) - 1) / count  # the threshold if the first `count` entries stay above 0
+    threshold = over.gather(-1, (top > over).sum(-1, keepdim=True) - 1)
+    return (x - threshold).clamp_min(0)

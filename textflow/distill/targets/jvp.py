@@ -1,4 +1,4 @@
-"""Derivatives of a student along a direction, forward-mode, at about the price of one more pass."""
+"""Derivatives of a student along a direction, in forward mode, at about the cost of one more pass."""
 
 from collections.abc import Callable
 
@@ -6,35 +6,35 @@ from torch import Tensor
 from torch.func import jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from textflow.distill.targets.base import Guess
-from textflow.types import Given, Latents, Posterior, Times
+from textflow.distill.targets.base import DenoiserFn
+from textflow.types import Conditioning, Latents, Posterior, Times
 
 
-def along(
-    student: Guess,
+def denoiser_jvp(
+    student: DenoiserFn,
     z: Latents,
     s: Times,
     u: Times,
-    given: Given,
+    cond: Conditioning,
     direction: tuple[Latents, Times, Times],
-    form: Callable[[Latents, Latents, Times], Latents] = lambda x, z, s: x,
+    transform: Callable[[Latents, Latents, Times], Latents] = lambda x, z, s: x,
 ) -> tuple[Posterior, Latents, Latents]:
-    """The student's belief at (z; s, u); form(its guess, z, s); and the rate of that along a direction, detached.
+    """The student's belief at (z; s, u), transform(its mean, z, s), and the derivative of the latter, detached.
 
     Args:
-        student: a denoiser that is told the end of its step.
-        z: at s.
-        s: start.
-        u: end.
-        given: guidance and prompt.
-        direction: (dz, ds, du).
-        form: default: the guess itself.
+        student: denoiser that is conditioned on the end of its step.
+        z: latents at s [B, S, d].
+        s: start of each row's step [B].
+        u: end of each row's step [B].
+        cond: guidance and prompt.
+        direction: direction (dz, ds, du) of the derivative.
+        transform: (mean, z, s) -> quantity to differentiate; default: the mean.
     """
 
-    def ask(z: Tensor, s: Tensor, u: Tensor) -> tuple[Tensor, list[Tensor]]:
-        belief = student(z, s, given._replace(until=u))
-        return form(belief.mean, z, s), [part for part in belief[:2] if part is not None]
+    def evaluate(z: Tensor, s: Tensor, u: Tensor) -> tuple[Tensor, list[Tensor]]:
+        belief = student(z, s, cond._replace(end_time=u))
+        return transform(belief.mean, z, s), [part for part in belief[:2] if part is not None]
 
     with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no forward mode
-        value, rate, *belief = jvp(ask, (z, s, u), direction, has_aux=True)
+        value, rate, *belief = jvp(evaluate, (z, s, u), direction, has_aux=True)
     return Posterior(*belief[0]), value, rate.detach()

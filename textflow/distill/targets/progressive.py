@@ -1,4 +1,4 @@
-"""Progressive distillation: one step of the student ends where many of its teacher do."""
+"""Progressive distillation: one step of the student ends where many steps of its teacher end."""
 
 import math
 from dataclasses import dataclass
@@ -7,154 +7,174 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from textflow.distill.targets.base import Guess, Lesson, Target, Walk, opening, share
-from textflow.objectives.row_indices import Places, among
-from textflow.paths.base import Path
-from textflow.schedules.base import Clock
-from textflow.types import Given, Latents, Times, keep
+from textflow.distill.targets.base import (
+    DenoiserFn,
+    Target,
+    TargetOutput,
+    TimeGrid,
+    first_prediction,
+    step_coefficients,
+)
+from textflow.objectives.row_indices import RowIndices, row_mask
+from textflow.paths.base import ProbPath
+from textflow.schedules.base import TimeSchedule
+from textflow.types import Conditioning, Latents, Times
 
 
 @dataclass(frozen=True)
 class Progressive(Target):
-    """x~ = sum_i w_i x_i over the guesses of a teacher that walks from s to u by Euler's rule (ELF, released code).
+    """x~ = sum_i w_i x_i over the predictions of a teacher's Euler rollout from s to u (ELF, released code).
 
-    w_i = b_i prod_{j > i} a_j / b, with the shares a, b of each step and b of the student's: convex, and without the
-    cancellation of [z_u - a z_s] / b. At u = 1 all the weight is on the last guess.
+    w_i = b_i prod_{j > i} a_j / b, with the coefficients a, b of each step and b of the student's: convex, and without
+    the cancellation of [z_u - a z_s] / b. At u = 1 all the weight is on the last prediction.
 
     Args:
-        substeps: steps of the teacher, at least 1.
-        spread: the times between are `drawn` from the clock (ELF), or its `even` quantiles, which changes the target
-            [ours].
-        order: 1 is Euler; 2 continues the guesses in a straight line, so that a quarter of the substeps may do: it
-            changes the target, by what `target_error` says [ours].
+        substeps: number of teacher steps, at least 1.
+        substep_times: interior times: `random` draws of the schedule (ELF), or its `quantile`s, which changes the
+            target [ours].
+        order: 1 is Euler; 2 extrapolates the predictions linearly, so that a quarter of the substeps may suffice; it
+            changes the target by what `target_error` reports [ours].
         gamma: strength of the teacher's re-injection, >= 0; above 0 it changes the target [ours].
-        earlier: by how many of the student's steps the self-condition lies before s, >= 0: at 1 it is as noisy as in
-            sampling (FastDiSS, 2604.05551, in a form [ours]); above 0 it changes the target.
+        self_cond_shift: number of student steps by which the self-condition precedes s, >= 0; at 1 it is as noisy as
+            in sampling (FastDiSS, 2604.05551, in a form [ours]); above 0 it changes the target.
     """
 
     substeps: int = 4
-    spread: Literal["drawn", "even"] = "drawn"
+    substep_times: Literal["random", "quantile"] = "random"
     order: Literal[1, 2] = 1
     gamma: float = 0.0
-    earlier: float = 0.0
+    self_cond_shift: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.substeps < 1 or not 0 <= self.gamma < math.inf or not 0 <= self.earlier < math.inf:
+        if self.substeps < 1 or not 0 <= self.gamma < math.inf or not 0 <= self.self_cond_shift < math.inf:
             raise ValueError(
-                f"Progressive got substeps {self.substeps}, gamma {self.gamma}, earlier {self.earlier}; needs at least"
-                " 1 substep, and finite numbers from 0 on"
+                f"Progressive got substeps {self.substeps}, gamma {self.gamma}, self_cond_shift "
+                f"{self.self_cond_shift}; needs at least 1 substep, and finite gamma and self_cond_shift of at least 0"
             )
 
     @property
-    def plain(self) -> bool:
-        """Whether it is the teacher's walk by Euler's rule."""
-        return self.order == 1 and self.gamma == 0 and self.earlier == 0
+    def is_euler(self) -> bool:
+        """True if the target is the teacher's plain Euler rollout."""
+        return self.order == 1 and self.gamma == 0 and self.self_cond_shift == 0
 
-    def times(self, s: Times, u: Times, clock: Clock) -> Walk:
-        if self.spread == "drawn":
-            return between(s, u, clock.draw(len(s), self.substeps - 1, device=s.device).sort(1).values)
-        return between(s, u, torch.tensor(clock.grid(self.substeps)[1:-1]).to(s).expand(len(s), -1))
+    def times(self, s: Times, u: Times, time_schedule: TimeSchedule) -> TimeGrid:
+        if self.substep_times == "random":
+            return interior_times(s, u, time_schedule.sample(len(s), self.substeps - 1, device=s.device).sort(1).values)
+        return interior_times(s, u, torch.tensor(time_schedule.grid(self.substeps)[1:-1]).to(s).expand(len(s), -1))
 
     @torch.no_grad()
     def __call__(
-        self, teacher: Guess, student: Guess, path: Path, z: Latents, times: Walk, given: Given, again: Places
-    ) -> Lesson:
-        return walk(teacher, path, z, times, given, again, self.order, self.gamma, self.earlier)
+        self,
+        teacher: DenoiserFn,
+        student: DenoiserFn,
+        path: ProbPath,
+        z: Latents,
+        times: TimeGrid,
+        cond: Conditioning,
+        self_cond_rows: RowIndices,
+    ) -> TargetOutput:
+        return teacher_rollout(
+            teacher, path, z, times, cond, self_cond_rows, self.order, self.gamma, self.self_cond_shift
+        )
 
 
-def between(s: Times, u: Times, fractions: Tensor) -> Walk:
-    """s + (u - s) f, ends included.
+def interior_times(s: Times, u: Times, fractions: Tensor) -> TimeGrid:
+    """s + (u - s) fractions, with both ends [B, n + 2].
 
     Args:
-        s: start of each row.
-        u: its end.
-        fractions: increasing in (0, 1), [B, n].
+        s: start of each row's step [B].
+        u: end of each row's step [B].
+        fractions: increasing numbers in (0, 1) [B, n].
     """
     return torch.cat([s[:, None], s[:, None] + (u - s)[:, None] * fractions, u[:, None]], 1)
 
 
-def walk(
-    teacher: Guess,
-    path: Path,
+def teacher_rollout(
+    teacher: DenoiserFn,
+    path: ProbPath,
     z: Latents,
-    times: Walk,
-    given: Given,
-    again: Places,
+    times: TimeGrid,
+    cond: Conditioning,
+    self_cond_rows: RowIndices,
     order: int = 1,
     gamma: float = 0.0,
-    earlier: float = 0.0,
-) -> Lesson:
-    """The guesses of a walk, folded into one: z_t = taken + left z_s + stir, where `taken` holds guesses alone and
-    `stir` fresh noise, whose mean is 0 and which is left out of the fold.
+    self_cond_shift: float = 0.0,
+) -> TargetOutput:
+    """The predictions of a rollout, folded into one: z_t = x0_sum + z_weight z_s + noise, where `x0_sum` holds
+    predictions alone and `noise` fresh noise of mean 0, which the fold omits.
 
     Args:
-        teacher: each guess sees the one before.
-        path: carries z.
-        z: at the first time.
-        times: of each row.
-        given: guidance and prompt.
-        again: the rows whose first guess sees a blind one.
-        order: 1 or 2.
-        gamma: strength of re-injection.
-        earlier: by how many walks the blind guess lies before this one.
+        teacher: denoiser; each prediction is conditioned on the previous one.
+        path: probability path that the latents follow.
+        z: latents at the first time [B, S, d].
+        times: times of each row [B, times].
+        cond: guidance and prompt.
+        self_cond_rows: rows whose first prediction is conditioned on a blind one.
+        order: order of the rollout, 1 or 2.
+        gamma: strength of re-injection, >= 0.
+        self_cond_shift: number of student steps by which the blind prediction precedes the rollout, >= 0.
     """
-    guess, prev, last = z, z, z
-    taken, stir = torch.zeros_like(z), torch.zeros_like(z)
-    left = torch.ones(len(z), 1, 1, dtype=torch.float64, device=z.device)
+    x0, self_cond, prev_x0 = z, z, z
+    x0_sum, noise = torch.zeros_like(z), torch.zeros_like(z)
+    z_weight = torch.ones(len(z), 1, 1, dtype=torch.float64, device=z.device)
     for i in range(times.shape[1] - 1):
         t, u = times[:, i], times[:, i + 1]
         if gamma:
-            stay = back(t, u, gamma)
-            taken, left, stir = stay.to(z.dtype) * taken, stay * left, stirred(path, stir, stay)
-            t = t * stay[:, 0, 0].to(t)
-        here = keep(taken + left.to(z.dtype) * z + stir, given)
+            keep = reinjection_keep(t, u, gamma)
+            x0_sum, z_weight, noise = keep.to(z.dtype) * x0_sum, keep * z_weight, reinjected_noise(path, noise, keep)
+            t = t * keep[:, 0, 0].to(t)
+        z_t = cond.restore_prompt(x0_sum + z_weight.to(z.dtype) * z + noise)
         if i:
-            last, guess = guess, keep(teacher(here, t, given._replace(prev=guess)).mean, given)
+            prev_x0, x0 = x0, cond.restore_prompt(teacher(z_t, t, cond._replace(self_cond=x0)).mean)
         else:
-            guess, prev = opening(teacher, here, t, given, again, before(path, here, t, times, earlier))
-        used = guess
-        if i and order == 2:  # not from a blind guess to one that saw it
-            seen = (among(again, z) | (i > 1))[:, None, None]
-            used = guess + (reach(times[:, i - 1], t, u) * seen).to(z.dtype) * (guess - last)
-        a, b = share(path, t, u)
-        taken, left, stir = a.to(z.dtype) * taken + b.to(z.dtype) * used, a * left, a.to(z.dtype) * stir
-    a, b = share(path, times[:, 0], times[:, -1])
-    over = (left - a) / b  # 0 where no floor under 1 - t acts and nothing is re-injected
-    return Lesson(taken / b.to(z.dtype) + over.to(z.dtype) * z, prev)
+            x0, self_cond = first_prediction(
+                teacher, z_t, t, cond, self_cond_rows, shifted_state(path, z_t, t, times, self_cond_shift)
+            )
+        used = x0
+        if i and order == 2:  # no extrapolation from a blind prediction to one that is conditioned on it
+            allowed = (row_mask(self_cond_rows, z) | (i > 1))[:, None, None]
+            used = x0 + (extrapolation_weight(times[:, i - 1], t, u) * allowed).to(z.dtype) * (x0 - prev_x0)
+        a, b = step_coefficients(path, t, u)
+        x0_sum, z_weight, noise = a.to(z.dtype) * x0_sum + b.to(z.dtype) * used, a * z_weight, a.to(z.dtype) * noise
+    a, b = step_coefficients(path, times[:, 0], times[:, -1])
+    excess = (z_weight - a) / b  # 0 unless min_one_minus_t is active or noise is re-injected
+    return TargetOutput(x0_sum / b.to(z.dtype) + excess.to(z.dtype) * z, self_cond)
 
 
-def back(t: Times, u: Times, gamma: float) -> Tensor:
-    """Share that re-injection leaves of z, clip(1 - gamma (u - t), 0, 1), float64 [B, 1, 1]; 1 in a step to the text
+def reinjection_keep(t: Times, u: Times, gamma: float) -> Tensor:
+    """Fraction of z that re-injection keeps, clip(1 - gamma (u - t), 0, 1), float64 [B, 1, 1]; 1 in a step to the text
     (ELF, released code)."""
-    stay = (1 - gamma * (u - t)).clamp(0, 1)
-    return torch.where(u >= 1 - 1e-6, 1.0, stay).double()[:, None, None]
+    keep = (1 - gamma * (u - t)).clamp(0, 1)
+    return torch.where(u >= 1 - 1e-6, 1.0, keep).double()[:, None, None]
 
 
-def stirred(path: Path, stir: Latents, stay: Tensor) -> Latents:
-    """Fresh noise in z after a step back."""
-    noise = path.mix(torch.zeros_like(stir), torch.randn_like(stir), 0.0)
-    return stay.to(stir) * stir + (1 - stay).to(stir) * noise
+def reinjected_noise(path: ProbPath, noise: Latents, keep: Tensor) -> Latents:
+    """The noise in z after re-injection, which keeps a part of the old noise and adds fresh noise."""
+    fresh = path.mix(torch.zeros_like(noise), torch.randn_like(noise), 0.0)
+    return keep.to(noise) * noise + (1 - keep).to(noise) * fresh
 
 
-def before(path: Path, z: Latents, t: Times, times: Walk, earlier: float) -> tuple[Latents, Times] | None:
-    """z and its time `earlier` walks before, with the noise that the path has there; None for the state itself."""
-    if not earlier:
+def shifted_state(
+    path: ProbPath, z: Latents, t: Times, times: TimeGrid, self_cond_shift: float
+) -> tuple[Latents, Times] | None:
+    """z and its time `self_cond_shift` student steps earlier, with the path's noise; None for the state itself."""
+    if not self_cond_shift:
         return None
-    then = (t - earlier * (times[:, -1] - times[:, 0])).clamp_min(0)
+    then = (t - self_cond_shift * (times[:, -1] - times[:, 0])).clamp_min(0)
     return path.rewind(z, torch.randn_like(z), t, then), then
 
 
-def reach(back: Times, t: Times, u: Times) -> Tensor:
-    """How far the line through the guesses at back and t is followed, in units of t - back: what it gives on average
-    over the step t -> u of the straight path, at most 2 (nearest to four times as many Euler steps); [B, 1, 1] [ours].
+def extrapolation_weight(prev_t: Times, t: Times, t_next: Times) -> Tensor:
+    """Extrapolation length along the line through the predictions at prev_t and t, in units of t - prev_t: its average
+    over the step t -> t_next of the straight path, at most 2 (nearest to 4 times as many Euler steps) [B, 1, 1] [ours].
     """
-    back, t, u = (part.double()[:, None, None] for part in (back, t, u))
-    rest = (1 - u).clamp_min(1e-9)
-    ahead = (1 - t) * (1 - rest * torch.log1p((u - t) / rest) / (u - t).clamp_min(1e-9))
-    return (ahead / (t - back).clamp_min(1e-9)).clamp(0, 2)
+    prev_t, t, t_next = (part.double()[:, None, None] for part in (prev_t, t, t_next))
+    rest = (1 - t_next).clamp_min(1e-9)
+    ahead = (1 - t) * (1 - rest * torch.log1p((t_next - t) / rest) / (t_next - t).clamp_min(1e-9))
+    return (ahead / (t - prev_t).clamp_min(1e-9)).clamp(0, 2)
 
 
-def inversion(path: Path, z: Latents, end: Latents, s: Times, u: Times) -> Latents:
-    """The guess with which one step takes z to `end`, [end - a z] / b: the oracle of the folded form."""
-    a, b = (part.to(z.dtype) for part in share(path, s, u))
-    return (end - a * z) / b
+def invert_step(path: ProbPath, z: Latents, z_end: Latents, s: Times, u: Times) -> Latents:
+    """The prediction with which one step takes z to z_end, [z_end - a z] / b: the oracle of the folded form."""
+    a, b = (part.to(z.dtype) for part in step_coefficients(path, s, u))
+    return (z_end - a * z) / b

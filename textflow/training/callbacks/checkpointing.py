@@ -1,4 +1,4 @@
-"""Save: the checkpoints of a run folder, also when the run is interrupted."""
+"""CheckpointCallback: save checkpoints to a run folder, also on interruption."""
 
 import shlex
 import signal
@@ -15,120 +15,134 @@ import torch.distributed as dist
 from lightning.pytorch.callbacks import Checkpoint
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 
-from textflow.runtime.atomic import replace
-from textflow.training.checkpoint_io import FILE, begin, damage, discard, finish, prune, states, unfinished
+from textflow.runtime.atomic import atomic_write
+from textflow.training.checkpoint_io import (
+    STATE_FILE,
+    begin_state,
+    discard_state,
+    find_damage,
+    finish_state,
+    list_states,
+    prune_states,
+    unfinished_folder,
+)
 from textflow.training.interrupt import Interrupt
-from textflow.training.loggers import Metrics
+from textflow.training.loggers import MetricsCSVLogger
 from textflow.training.weights import read_weights, write_weights
 
 
 @contextmanager
-def first(trainer: Any) -> Iterator[bool]:
-    """Tells whether this rank is the first, and lets none go on where that one failed: what it raises is raised on all.
+def raise_on_all_ranks(trainer: Any) -> Iterator[bool]:
+    """Yield True on the first rank; an error raised there is raised on all ranks.
 
     Args:
-        trainer: of all ranks.
+        trainer: Lightning trainer.
     """
     error: Exception | None = None
     try:
         yield trainer.is_global_zero
     except Exception as raised:
         error = raised
-    said = error and (getattr(error, "errno", None), getattr(error, "strerror", None) or str(error))
-    told = trainer.strategy.broadcast(said)
+    local = error and (getattr(error, "errno", None), getattr(error, "strerror", None) or str(error))
+    failure = trainer.strategy.broadcast(local)
     if error is not None:
         raise error
-    if told is not None:
-        raise ValueError(told[1]) if told[0] is None else OSError(*told)
+    if failure is not None:
+        raise ValueError(failure[1]) if failure[0] is None else OSError(*failure)
 
 
-class Save(Checkpoint):
-    """Saves training state and averaged weights: now and then, at the end, on Ctrl-C and on SIGTERM.
+class CheckpointCallback(Checkpoint):
+    """Save training state and EMA weights at intervals, at the end, on Ctrl-C and on SIGTERM.
 
-    A state is written before the next step begins, when all that its step logs, looks at and samples is on the disk: a
-    kill while it is written loses no row of the log.
+    A state is written before the next step, after all logs, diagnostics and samples of its step are on disk, so a kill
+    during the write loses no row of the log.
 
     Args:
         run: the run folder.
-        every: optimizer steps between checkpoints, at least 1.
-        keep: training states kept, at least 1.
+        every_n_steps: optimizer steps between checkpoints, at least 1.
+        keep_last_n: number of newest training states to keep, at least 1.
     """
 
-    def __init__(self, run: Path | str, every: int = 1000, keep: int = 2) -> None:
-        if every < 1 or keep < 1:
-            raise ValueError(f"Save got every={every}, keep={keep}; both must be at least 1")
-        self.run, self.every, self.keep = Path(run), every, keep
-        self.seen = 0  # the step of the last batch
-        self.saved = -1  # the step of the last checkpoint
-        self.due: dict[str, Any] | None = None  # a checkpoint, before the next step: the progress after its own
+    def __init__(self, run: Path | str, every_n_steps: int = 1000, keep_last_n: int = 2) -> None:
+        if every_n_steps < 1 or keep_last_n < 1:
+            raise ValueError(
+                f"CheckpointCallback got every_n_steps={every_n_steps}, keep_last_n={keep_last_n}; both must be at "
+                "least 1"
+            )
+        self.run, self.every_n_steps, self.keep_last_n = Path(run), every_n_steps, keep_last_n
+        self.last_step = 0  # the step of the last batch
+        self.last_saved_step = -1  # the step of the last checkpoint
+        self.pending_loop_state: dict[str, Any] | None = (
+            None  # a checkpoint, before the next step: the progress after its own
+        )
         self.stopped = False  # by a signal
-        self.begun = False  # to train: what a state says has been taken over
-        self.hosts: Any = None  # the processes, where they tell each other something that no GPU waits for
+        self.has_started = False  # training has started, so a loaded state has been restored
+        self.cpu_group: Any = None  # gloo process group, for messages without GPU synchronisation
         self.interrupt = Interrupt(
             "\nfinishing this step, saving, then stopping; once more stops at once and loses the steps since the"
             " last checkpoint"
         )
 
     def setup(self, trainer: Any, module: Any, stage: str) -> None:
-        """Finds out before the first step whether the folder can be written."""
+        """Check before the first step that the folder is writable."""
         if stage != "fit" or trainer.fast_dev_run:
             return
-        with first(trainer) as writes:
+        with raise_on_all_ranks(trainer) as writes:
             if writes:
-                self._try()
+                self._check_writable()
 
     def on_fit_start(self, trainer: L.Trainer, module: Any) -> None:
-        """Takes Ctrl-C before the data workers start, which then ignore it."""
-        self.stopped = self.interrupt.asked = False
-        self.due = None
+        """Install the Ctrl-C handler before the data workers start, so that they ignore Ctrl-C."""
+        self.stopped = self.interrupt.requested = False
+        self.pending_loop_state = None
         self.interrupt.install(signal.SIGINT)
-        self.hosts = dist.new_group(backend="gloo") if trainer.world_size > 1 else None
+        self.cpu_group = dist.new_group(backend="gloo") if trainer.world_size > 1 else None
 
     def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
-        """Takes SIGTERM after Lightning did; sets the log back to the step that the run continues at."""
+        """Install the SIGTERM handler after Lightning's; rewind the log to the current step."""
         self.interrupt.install(signal.SIGTERM)
-        self.seen = step = trainer.global_step
-        self.saved = step or -1
+        self.last_step = step = trainer.global_step
+        self.last_saved_step = step or -1
         if trainer.world_size > 1:
             other = trainer.strategy.broadcast(step) != step
             if trainer.strategy.reduce_boolean_decision(other, all=False):
                 raise ValueError(
-                    f"the processes of this run would go on from different steps, this one from {step}: all of them"
-                    f" need to see one run folder {self.run}, on a disk that the machines share"
+                    f"the processes of this run would resume from different steps, this one from {step}: all of them"
+                    f" need access to one run folder {self.run}, on a disk that the machines share"
                 )
         for logger in trainer.loggers:
-            if isinstance(logger, Metrics):
+            if isinstance(logger, MetricsCSVLogger):
                 logger.rewind(trainer.global_step)
-        self.begun = True
+        self.has_started = True
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Saves and stops if that was asked for; else sees whether the batch ended a step after which it is time."""
+        """Save and stop if requested; otherwise schedule a checkpoint if the batch completed a step that needs one."""
         step = trainer.global_step
-        if step == self.seen:  # gradients still add up: nothing to save that could be continued
+        if step == self.last_step:  # mid-accumulation: a checkpoint here could not be resumed
             return
-        self.seen = step
-        if self._asked(trainer):
+        self.last_step = step
+        if self._stop_requested(trainer):
             self.save(trainer, module)
             if step != trainer.max_steps:
                 self._stop(trainer)
-        elif step % self.every == 0 or step == trainer.max_steps:
-            self.due = deepcopy(trainer.fit_loop.state_dict())
+        elif step % self.every_n_steps == 0 or step == trainer.max_steps:
+            self.pending_loop_state = deepcopy(trainer.fit_loop.state_dict())
 
     def on_train_batch_start(self, trainer: L.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
-        """Saves the step before, if it is time."""
-        if self.due is not None:
+        """Save the previous step if a checkpoint is pending."""
+        if self.pending_loop_state is not None:
             self.save(trainer, module)
 
     def on_save_checkpoint(self, trainer: L.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
-        """The progress of the loops is that which Lightning goes on from: at the end of the step's batch."""
+        """Store the loop progress at the end of the step's batch, from which Lightning resumes."""
         checkpoint["accumulated"] = trainer.accumulate_grad_batches
-        if self.due is not None:
-            checkpoint["loops"]["fit_loop"] = self.due
+        if self.pending_loop_state is not None:
+            checkpoint["loops"]["fit_loop"] = self.pending_loop_state
 
     def on_load_checkpoint(self, trainer: L.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
-        """Counts the batches as if the steps so far had taken as many as those to come: Lightning takes a step where
-        the count is a multiple of that."""
-        checkpoint.get("callbacks", {}).pop("Timer", None)  # max_time is of each call
+        """Rescale the batch counts to the present gradient accumulation, since Lightning steps when the batch count is
+        a multiple of it."""
+        checkpoint.get("callbacks", {}).pop("Timer", None)  # max_time applies to each call
         was, now = checkpoint.get("accumulated", trainer.accumulate_grad_batches), trainer.accumulate_grad_batches
         if was != now:
             progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
@@ -137,102 +151,104 @@ class Save(Checkpoint):
                 progress[part] = {name: count + more for name, count in progress[part].items()}
 
     def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
-        """Saves what is not saved yet; says how to continue an interrupted run."""
-        if trainer.global_step not in (0, self.saved):
+        """Save the last step if needed; log the command that resumes an interrupted run."""
+        if trainer.global_step not in (0, self.last_saved_step):
             self.save(trainer, module)
         if self.stopped:
             command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
             rank_zero_info(f"stopped at step {trainer.global_step} and saved in {self.run}; to continue: {command}")
 
     def on_fit_end(self, trainer: Any, module: Any) -> None:
-        """Writes the weights anew where a kill or the disk came between the state and them."""
+        """Rewrite the weights if they are missing, damaged or older than the state."""
         if trainer.fast_dev_run or trainer.global_step == 0:
             return
-        missing = trainer.is_global_zero and not self._written(trainer.global_step)
+        missing = trainer.is_global_zero and not self._weights_are_current(trainer.global_step)
         if trainer.strategy.reduce_boolean_decision(missing, all=False) if trainer.world_size > 1 else missing:
-            self.write(trainer, module)
+            self.save_weights(trainer, module)
 
     def on_exception(self, trainer: L.Trainer, module: Any, exception: BaseException) -> None:
-        """Saves the step that was to be saved, where a look at it failed; gives the signals back."""
+        """Save a pending checkpoint if a diagnostic failed; restore the signal handlers."""
         try:
-            if self.due is not None and isinstance(exception, Exception) and trainer.world_size == 1:
+            if self.pending_loop_state is not None and isinstance(exception, Exception) and trainer.world_size == 1:
                 self.save(trainer, module)
         finally:
             self.interrupt.restore()
 
     def teardown(self, trainer: L.Trainer, module: Any, stage: str) -> None:
-        """Gives the signals back."""
+        """Restore the signal handlers."""
         self.interrupt.restore()
 
     def save(self, trainer: Any, module: Any) -> None:
-        """Writes the state and the weights of this step, then removes older states. Called on all ranks."""
+        """Write the state and weights of this step, then remove older states. Called on all ranks."""
         if trainer.fast_dev_run:
             return
-        step, file = trainer.global_step, unfinished(self.run, trainer.global_step) / FILE
+        step, file = trainer.global_step, unfinished_folder(self.run, trainer.global_step) / STATE_FILE
         try:
-            whole = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
-            with first(trainer) as writes:
+            checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+            with raise_on_all_ranks(trainer) as writes:
                 if writes:
-                    begin(self.run, step)
-            with first(trainer):  # which ranks write is the strategy's matter
-                trainer.strategy.save_checkpoint(whole, file)
-            with first(trainer) as writes:
+                    begin_state(self.run, step)
+            with raise_on_all_ranks(trainer):  # the strategy decides which ranks write
+                trainer.strategy.save_checkpoint(checkpoint, file)
+            with raise_on_all_ranks(trainer) as writes:
                 if writes:
-                    finish(self.run, step)
-            self.write(trainer, module)
-            with first(trainer) as writes:
+                    finish_state(self.run, step)
+            self.save_weights(trainer, module)
+            with raise_on_all_ranks(trainer) as writes:
                 if writes:
-                    prune(self.run, step, self.keep)
+                    prune_states(self.run, step, self.keep_last_n)
         except Exception as error:
-            self.due = None
+            self.pending_loop_state = None
             if trainer.is_global_zero:
-                discard(self.run, step)
+                discard_state(self.run, step)
             if isinstance(error, OSError):
-                raise self._failure(f"step {step}", error) from error
+                raise self._save_error(f"step {step}", error) from error
             raise
-        self.saved, self.due = step, None
+        self.last_saved_step, self.pending_loop_state = step, None
 
-    def write(self, trainer: Any, module: Any) -> None:
-        """Writes the averaged weights of this step. Called on all ranks, which may each hold a part of them."""
+    def save_weights(self, trainer: Any, module: Any) -> None:
+        """Write the EMA weights of this step. Called on all ranks, each of which may hold a shard."""
         weights = module.weights()
-        with first(trainer) as writes:
+        with raise_on_all_ranks(trainer) as writes:
             if writes:
                 write_weights(self.run / "model.safetensors", weights, {"step": str(trainer.global_step)})
 
-    def _written(self, step: int) -> bool:
-        """Whether the file of the weights is whole and of this step."""
+    def _weights_are_current(self, step: int) -> bool:
+        """True if the weights file is intact and belongs to this step."""
         path = self.run / "model.safetensors"
         try:
             return read_weights(path)[1].get("step") == str(step)
         except FileNotFoundError:
             return False
         except (OSError, ValueError) as error:
-            rank_zero_warn(f"{path} is damaged ({error}); written anew")
+            rank_zero_warn(f"{path} is damaged ({error}); rewritten")
             return False
 
-    def _asked(self, trainer: L.Trainer) -> bool:
+    def _stop_requested(self, trainer: L.Trainer) -> bool:
         if trainer.world_size == 1:
-            return self.interrupt.asked
-        asked = torch.tensor(int(self.interrupt.asked))
-        dist.all_reduce(asked, dist.ReduceOp.MAX, self.hosts)
-        return bool(asked)
+            return self.interrupt.requested
+        requested = torch.tensor(int(self.interrupt.requested))
+        dist.all_reduce(requested, dist.ReduceOp.MAX, self.cpu_group)
+        return bool(requested)
 
     def _stop(self, trainer: L.Trainer) -> None:
-        """Ends the fit after this step, without a last validation and whatever the least number of steps."""
+        """Stop after this step, without a final validation and regardless of min_steps."""
         self.stopped = trainer.should_stop = True
         trainer.limit_val_batches = 0
         trainer.fit_loop.min_epochs = trainer.fit_loop.epoch_loop.min_steps = None
 
-    def _try(self) -> None:
+    def _check_writable(self) -> None:
         try:
             (self.run / "state").mkdir(parents=True, exist_ok=True)
-            replace(self.run / "state" / "writable", lambda path: path.touch())
+            atomic_write(self.run / "state" / "writable", lambda path: path.touch())
             (self.run / "state" / "writable").unlink()
         except OSError as error:
-            raise self._failure("in the run folder", error) from error
+            raise self._save_error("in the run folder", error) from error
 
-    def _failure(self, what: str, error: OSError) -> OSError:
-        before = [state.name for state in states(self.run) if damage(state) is None] if self.run.is_dir() else []
+    def _save_error(self, what: str, error: OSError) -> OSError:
+        before = (
+            [state.name for state in list_states(self.run) if find_damage(state) is None] if self.run.is_dir() else []
+        )
         last = f"the checkpoint before it, {before[-1]}, is untouched" if before else "there is no checkpoint yet"
         return OSError(
             error.errno,

@@ -1,42 +1,41 @@
-"""What all ranks must have alike."""
+"""Collectives for buffers, losses and minima over all ranks."""
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from textflow.runtime.distributed import place
+from textflow.runtime.distributed import rank_and_world_size
 
 
-def share_buffers(module: nn.Module) -> None:
-    """Buffers (running statistics, say) as the first rank has them, as DDP does before every pass."""
+def broadcast_buffers(module: nn.Module) -> None:
+    """Broadcast buffers, such as running statistics, from the first rank, as DDP does before every forward."""
     for buffer in module.buffers():
         dist.broadcast(buffer, 0)
 
 
-def over_all(loss: Tensor, tokens: Tensor | None) -> tuple[Tensor, Tensor]:
-    """A rank's loss, weighed so that the mean over ranks, which engines make of gradients, is one over all tokens; and
-    that mean, on every rank.
+def global_token_mean(loss: Tensor, num_tokens: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The local loss, rescaled so that averaging gradients over ranks averages over all tokens, and the global mean.
 
     Args:
-        loss: a mean over this rank's tokens.
-        tokens: how many these are; None: as many on every rank.
+        loss: mean loss over the tokens of this rank.
+        num_tokens: number of tokens on this rank; None if equal on all ranks.
     """
-    if place()[1] == 1:
+    if rank_and_world_size()[1] == 1:
         return loss, loss.detach()
-    mine = loss.new_ones(()) if tokens is None else tokens.to(loss)
+    mine = loss.new_ones(()) if num_tokens is None else num_tokens.to(loss)
     total, count = both = torch.stack([loss.detach() * mine, mine])
     dist.all_reduce(both)
     return loss * (mine * dist.get_world_size() / count.clamp_min(1)), total / count.clamp_min(1)
 
 
-def least(number: int, device: torch.device) -> int:
-    """The least of all ranks' numbers.
+def all_reduce_min(number: int, device: torch.device) -> int:
+    """The minimum of a number over all ranks.
 
     Args:
-        number: this rank's.
-        device: that the ranks exchange through.
+        number: value on this rank.
+        device: device for the communication.
     """
-    if place()[1] == 1:
+    if rank_and_world_size()[1] == 1:
         return number
     held = torch.tensor(number, device=device)
     dist.all_reduce(held, dist.ReduceOp.MIN)

@@ -1,4 +1,4 @@
-"""What DeepSpeed may cut up, and the average whole again for a look at it."""
+"""The module that DeepSpeed partitions, and gathered EMA weights for evaluation."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,64 +9,64 @@ import torch
 from torch import Tensor, nn
 
 from textflow.layers.frozen import Frozen
-from textflow.training.engines.gather import gathered
+from textflow.training.engines.gather import gather_zero3
 
 
-class Trained(nn.Module):
-    """The net and its average; what is frozen beside them, a codec say, stays whole on every rank.
+class DeepSpeedWrapper(nn.Module):
+    """The net and its EMA; frozen modules such as the codec stay unpartitioned on every rank.
 
     Args:
-        module: whose forward Lightning makes the training or validation step.
+        module: Trainable whose forward Lightning maps to the training or validation step.
     """
 
     def __init__(self, module: Any) -> None:
         super().__init__()
-        self.net, self.twin = module.net, module.twin
-        self.step = [module]  # not a child
+        self.net, self.ema_net = module.net, module.ema_net
+        self.module_ref = [module]  # not a child
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.step[0].forward(*args, **kwargs)
+        return self.module_ref[0].forward(*args, **kwargs)
 
 
-class Bare:
-    """A copy of an average before it is cut up, without memory until it is asked for.
+class EMASnapshot:
+    """An unpartitioned copy of the EMA net, on the meta device until it is needed.
 
     Args:
-        twin: the average, whole.
+        ema_net: EMA net before partitioning.
     """
 
-    def __init__(self, twin: nn.Module) -> None:
-        shared: dict[int, Any] = {id(m.module): m.module for m in twin.modules() if isinstance(m, Frozen)}
-        self.copy = deepcopy(twin, shared).to("meta")
+    def __init__(self, ema_net: nn.Module) -> None:
+        shared: dict[int, Any] = {id(m.module): m.module for m in ema_net.modules() if isinstance(m, Frozen)}
+        self.snapshot = deepcopy(ema_net, shared).to("meta")
 
     @contextmanager
-    def instead(self, module: Any) -> Iterator[None]:
-        """The average is whole and free of DeepSpeed's hooks for a while. Called on all ranks.
+    def swap_in(self, module: Any) -> Iterator[None]:
+        """Context in which the EMA net is gathered and has no DeepSpeed hooks. Called on all ranks.
 
         Args:
-            module: whose twin it is.
+            module: Trainable that owns the EMA net.
         """
-        cut = module.twin
-        module.twin = self.fill(cut)
+        cut = module.ema_net
+        module.ema_net = self.load_from(cut)
         try:
             yield
         finally:
-            module.twin = cut
-            self.copy.to("meta")
+            module.ema_net = cut
+            self.snapshot.to("meta")
 
     @torch.no_grad()
-    def fill(self, cut: nn.Module) -> nn.Module:
-        """The copy with the numbers of the average that is cut up."""
-        device = next(cut.parameters()).device
-        self.copy.to_empty(device=device)
-        here = named(self.copy)
-        for name, there in named(cut).items():
-            with gathered(there):
-                here[name].copy_(there)
-        return self.copy
+    def load_from(self, partitioned: nn.Module) -> nn.Module:
+        """Copy the partitioned EMA weights into the snapshot and return it."""
+        device = next(partitioned.parameters()).device
+        self.snapshot.to_empty(device=device)
+        target = named_tensors(self.snapshot)
+        for name, source in named_tensors(partitioned).items():
+            with gather_zero3(source):
+                target[name].copy_(source)
+        return self.snapshot
 
 
-def named(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers; what two parts share is there twice, since memory made anew is not shared."""
+def named_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name; shared tensors appear under each name, since to_empty unshares memory."""
     parameters = dict[str, Tensor](module.named_parameters(remove_duplicate=False))
     return parameters | dict(module.named_buffers(remove_duplicate=False))

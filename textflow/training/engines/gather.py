@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from textflow.runtime.distributed import place
+from textflow.runtime.distributed import rank_and_world_size
 
 
-def local(tensor: Any) -> Tensor:
+def local_tensor(tensor: Any) -> Tensor:
     """What this process holds: of a DTensor (FSDP2) its shard, of a ZeRO-3 parameter its partition, else all of it."""
     if hasattr(tensor, "to_local"):
         return tensor.to_local()
@@ -22,24 +22,24 @@ def local(tensor: Any) -> Tensor:
 
 
 @torch.no_grad()
-def whole(tensor: Any) -> Tensor:
+def full_tensor(tensor: Any) -> Tensor:
     """All of a tensor, a copy on the CPU of the first rank, which writes it; nothing on the others.
 
     Called on all ranks, in the same order.
     """
-    with gathered(tensor):
+    with gather_zero3(tensor):
         tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-        return kept(tensor.detach())
+        return cpu_copy_on_rank0(tensor.detach())
 
 
-def kept(tensor: Tensor) -> Tensor:
+def cpu_copy_on_rank0(tensor: Tensor) -> Tensor:
     """A copy on the CPU of the first rank, an empty tensor on the others."""
-    if place()[0]:
+    if rank_and_world_size()[0]:
         return tensor.new_empty(0, device="cpu")
     return tensor.to("cpu", copy=True).contiguous()
 
 
-def gathered(tensor: Any) -> Any:
+def gather_zero3(tensor: Any) -> Any:
     """A context in which a ZeRO-3 parameter is whole on every rank."""
     if not hasattr(tensor, "ds_tensor"):
         return nullcontext()
@@ -47,6 +47,6 @@ def gathered(tensor: Any) -> Any:
     return deepspeed.zero.GatheredParameters([tensor])
 
 
-def whole_state(module: nn.Module) -> dict[str, Tensor]:
+def full_state_dict(module: nn.Module) -> dict[str, Tensor]:
     """The state dict of a module, whole on the CPU of the first rank. Called on all ranks."""
-    return {name: whole(tensor) for name, tensor in module.state_dict(keep_vars=True).items()}
+    return {name: full_tensor(tensor) for name, tensor in module.state_dict(keep_vars=True).items()}

@@ -13,37 +13,37 @@ from lightning.pytorch.plugins.precision import DeepSpeedPrecision
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy
 from torch import Tensor, nn
 
-from textflow.training.engines.collectives import share_buffers
+from textflow.training.engines.collectives import broadcast_buffers
 from textflow.training.engines.compatibility import refuse_clipping, refuse_optimizer, refuse_precision, refuse_tangents
-from textflow.training.engines.consolidated_checkpoint import OneFile
-from textflow.training.engines.deepspeed_module import Bare, Trained
-from textflow.training.engines.distributed_muon import Exchange
-from textflow.training.engines.layout import of_zero
+from textflow.training.engines.consolidated_checkpoint import ConsolidatedCheckpointMixin
+from textflow.training.engines.deepspeed_module import DeepSpeedWrapper, EMASnapshot
+from textflow.training.engines.distributed_muon import MuonAllToAll
+from textflow.training.engines.layout import zero_shard_groups
 from textflow.training.optim import MuonAdam
 
 
-class Zero(OneFile, DeepSpeedStrategy):
-    """ZeRO (arXiv 1910.02054): what one process keeps is shared out among all; on CPUs over gloo where there is no GPU.
+class Zero(ConsolidatedCheckpointMixin, DeepSpeedStrategy):
+    """ZeRO (arXiv 1910.02054): shard the training state over all processes, on GPUs or, over gloo, on CPUs.
 
     Weights are float32 in every precision (bf16-mixed is autocast), so an engine changes the memory, not the numbers.
 
     Args:
-        stage: 1 shares the optimizer's state, 2 the gradients too, 3 the parameters and their average too.
-        bucket: numbers that are sent at a time; no more than are trained.
-        overlap: send gradients while the backward pass goes on.
+        stage: 1 shards the optimizer state, 2 also the gradients, 3 also the parameters and the EMA.
+        bucket_size: maximum number of values sent at a time, capped at the number of trained parameters.
+        overlap_comm: send gradients during the backward pass.
     """
 
     config: dict[str, Any]  # DeepSpeed's
 
-    def __init__(self, stage: Literal[1, 2, 3] = 2, bucket: int = 100_000_000, overlap: bool = True) -> None:
+    def __init__(self, stage: Literal[1, 2, 3] = 2, bucket_size: int = 100_000_000, overlap_comm: bool = True) -> None:
         self.stage = stage
-        self.bare: Bare | None = None
-        awake()
+        self.ema_snapshot: EMASnapshot | None = None
+        require_deepspeed()
         super().__init__(
             stage=stage,
-            reduce_bucket_size=bucket,
-            allgather_bucket_size=bucket,
-            overlap_comm=overlap,
+            reduce_bucket_size=bucket_size,
+            allgather_bucket_size=bucket_size,
+            overlap_comm=overlap_comm,
             logging_batch_size_per_gpu=1,
         )
         if stage == 3:  # no small parameter stays whole, where its average would go stale; torch keeps its own linear
@@ -52,7 +52,7 @@ class Zero(OneFile, DeepSpeedStrategy):
 
     @property
     def title(self) -> str:
-        """As people write it."""
+        """Display name, such as ZeRO-2."""
         return f"ZeRO-{self.stage}"
 
     @property
@@ -63,7 +63,7 @@ class Zero(OneFile, DeepSpeedStrategy):
     def precision_plugin(self, plugin: Any) -> None:
         if plugin is not None:
             refuse_precision(plugin.precision, self.title)
-        self._precision_plugin = plugin and Autocast(plugin.precision)
+        self._precision_plugin = plugin and AutocastPrecision(plugin.precision)
 
     def _format_config(self) -> None:
         self._format_batch_size_and_grad_accum_config()
@@ -73,7 +73,7 @@ class Zero(OneFile, DeepSpeedStrategy):
 
     @property
     def on_cpu(self) -> bool:
-        """Whether the processes are CPU processes."""
+        """True if the processes train on CPUs."""
         return super().root_device.type == "cpu"
 
     @property
@@ -83,7 +83,7 @@ class Zero(OneFile, DeepSpeedStrategy):
     def setup_environment(self) -> None:
         if not self.on_cpu:
             return super().setup_environment()
-        without_gpu()
+        configure_cpu()
         DDPStrategy.setup_environment(self)
 
     def setup_distributed(self) -> None:
@@ -94,9 +94,9 @@ class Zero(OneFile, DeepSpeedStrategy):
         self._init_deepspeed_distributed()
 
     def init_deepspeed(self) -> None:
-        refuse_clipping(self.trained.trainer, self.title)
+        refuse_clipping(self.trainable.trainer, self.title)
         if self.stage == 3:
-            refuse_tangents(self.trained, self.title)
+            refuse_tangents(self.trainable, self.title)
         super().init_deepspeed()
 
     def _init_optimizers(self) -> Any:
@@ -106,55 +106,55 @@ class Zero(OneFile, DeepSpeedStrategy):
 
     def _setup_model_and_optimizer(self, model: nn.Module, optimizer: Any, lr_scheduler: Any = None) -> Any:
         model.to("cpu" if self.on_cpu else self.root_device)  # what is frozen too
-        self.bare = Bare(self.trained.twin) if self.stage == 3 else None
+        self.ema_snapshot = EMASnapshot(self.trainable.ema_net) if self.stage == 3 else None
         self._fit_bucket()
-        return super()._setup_model_and_optimizer(Trained(model), optimizer, lr_scheduler)
+        return super()._setup_model_and_optimizer(DeepSpeedWrapper(model), optimizer, lr_scheduler)
 
     def _fit_bucket(self) -> None:
-        """DeepSpeed takes the memory of a whole bucket, or of two, however few numbers there are to send."""
-        sent = sum(p.numel() for p in self.trained.net.parameters() if p.requires_grad)
-        sent += sent % 2  # as it wants
+        """Cap the bucket size at the number of values to send, since DeepSpeed allocates whole buckets."""
+        sent = sum(p.numel() for p in self.trainable.net.parameters() if p.requires_grad)
+        sent += sent % 2  # DeepSpeed needs an even size
         for key in ("reduce_bucket_size", "allgather_bucket_size"):
             self.config["zero_optimization"][key] = min(self.config["zero_optimization"][key], sent)
 
     def _initialize_deepspeed_train(self, model: nn.Module) -> None:
         super()._initialize_deepspeed_train(model)
         zero: Any = self.optimizers[0]
-        self.base, self.groups = zero.optimizer, of_zero(zero)
-        if isinstance(self.base, MuonAdam):
-            self.base.across = Exchange(holder for group in self.groups for holder in group)
+        self.base_optimizer, self.groups = zero.optimizer, zero_shard_groups(zero)
+        if isinstance(self.base_optimizer, MuonAdam):
+            self.base_optimizer.orthogonalize = MuonAllToAll(holder for group in self.groups for holder in group)
 
-    def looking(self) -> AbstractContextManager[None]:
-        """The average is whole: what `still` looks at. Called on all ranks."""
-        return self.bare.instead(self.trained) if self.bare else nullcontext()
+    def eval_context(self) -> AbstractContextManager[None]:
+        """Context in which the EMA weights are gathered, for `temporary_eval_mode`. Called on all ranks."""
+        return self.ema_snapshot.swap_in(self.trainable) if self.ema_snapshot else nullcontext()
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
-        share_buffers(self.trained.net)
+        broadcast_buffers(self.trainable.net)
         return super().training_step(*args, **kwargs)
 
 
-def awake() -> None:
-    """DeepSpeed is there; it asks once which hardware there is, and warns of optimizers that it has not tried."""
+def require_deepspeed() -> None:
+    """Require DeepSpeed, select its CPU accelerator without a GPU, and silence its optimizer warnings."""
     if find_spec("deepspeed") is None:
-        raise ValueError("ZeRO needs DeepSpeed: pip install 'textflow[deepspeed]', or take recipes/on/fsdp.yaml")
+        raise ValueError("ZeRO needs DeepSpeed: pip install 'textflow[deepspeed]', or use recipes/strategy/fsdp.yaml")
     if not torch.cuda.is_available():
         os.environ["DS_ACCELERATOR"] = "cpu"
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
 
 
-def without_gpu() -> None:
-    """DeepSpeed runs on CPUs, without a compiler."""
+def configure_cpu() -> None:
+    """Configure DeepSpeed for CPUs without a compiler."""
     accelerator, ops = (cast(Any, import_module(f"deepspeed.{name}")) for name in ("accelerator", "ops"))
     if accelerator.get_accelerator().device_name() != "cpu":
         raise ValueError("ZeRO on the CPUs of a machine with a GPU: set DS_ACCELERATOR=cpu in the environment")
     ops.__compatible_ops__["deepspeed_shm_comm"] = False  # a faster sum for inference, to be compiled
 
 
-class Autocast(DeepSpeedPrecision):
-    """Inputs and weights as they are; the loss, which Lightning divided by the accumulated batches, not divided again.
+class AutocastPrecision(DeepSpeedPrecision):
+    """Leave inputs and weights unchanged; do not divide the loss by the accumulated batches a second time.
 
     Args:
-        precision: Lightning's word.
+        precision: Lightning precision, 32-true or bf16-mixed.
     """
 
     def convert_input(self, data: Any) -> Any:

@@ -1,0 +1,256 @@
+"""README.md stays short, its links lead to files, and each of its blocks runs on a tiny run."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+import yaml
+
+from tests.convert.test_elf import official
+from tests.helpers.tiny_recipe import write_recipe
+from tests.helpers.tiny_scorer import save_judge
+from textflow.cli.app import VERBS, main
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [
+    *("README.md", "textflow/README.md", "recipes/README.md", "eval/README.md", "eval/published/README.md"),
+    *("tests/README.md", "checkpoints/README.md", ".github/CONTRIBUTING.md"),
+]
+PENDING: set[str] = set()  # links whose file does not exist yet
+SMALLER = {  # options that make a command of each verb small; every verb of README needs an entry
+    "check": "",
+    "fit": "",
+    "sample": "--length 64 --steps 2",
+    "eval": "--scorer judge --steps 1,2 -n 4",
+    "diagnose": "--measures dabi,cci -n 4",
+    "distill": "--rounds [[2,2]] --trainer.max_steps 2 --trainer.val_check_interval 1 --run.wandb false",
+    "compare": "",
+    "report": "--samples 1 --steps 2",
+    "reproduce": "--quick --jobs 1",
+    "convert": "",
+    "bench": "--rows 8 --length 16 --depth 1 --repeats 1",
+    "recipes": "",
+}
+SLOW = {"reproduce", "bench"}
+
+
+class Block(NamedTuple):
+    """A fenced block of README."""
+
+    section: str
+    language: str
+    code: str
+
+
+def read_blocks(text: str) -> Iterator[Block]:
+    """The fenced blocks of a Markdown text, each with the heading that it stands under."""
+    for part in re.split(r"^(?=## )", text, flags=re.MULTILINE):
+        section = part.splitlines()[0].removeprefix("## ")
+        for language, code in re.findall(r"^```([^\n]*)\n(.*?)^```$", part, re.DOTALL | re.MULTILINE):
+            yield Block(section, language, code)
+
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = list(read_blocks(README))
+
+
+def code_of(section: str, language: str, number: int = 0) -> str:
+    """The code of the block at this place; an error if there is none."""
+    return [block.code for block in BLOCKS if block[:2] == (section, language)][number]
+
+
+def shell_commands(code: str) -> list[list[str]]:
+    """The words of each command of a shell block, without comments; commands are separated by lines or `&&`."""
+    lines = [line for joined in code.splitlines() for line in re.split(r"\s&&\s", joined)]
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+COMMANDS = [*shell_commands(code_of("Quickstart", "sh")), *shell_commands(code_of("Commands", "sh"))]
+
+
+def small(words: list[str]) -> list[str]:
+    """The arguments of a textflow command, with the options that make it small."""
+    program, verb, *rest = words
+    assert program == "textflow"
+    return [verb, *rest, *shlex.split(SMALLER[verb])]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which README's commands can run as they stand: recipes/quickstart.yaml is a tiny one there."""
+    folder = tmp_path_factory.mktemp("readme")
+    shutil.copytree(ROOT / "recipes", folder / "recipes")
+    tree = yaml.safe_load(write_recipe(folder / "recipes").read_text())
+    tree["run"]["folder"] = "checkpoints/quickstart"
+    (folder / "recipes" / "quickstart.yaml").write_text("# tiny quickstart\n" + yaml.safe_dump(tree))
+    save_judge(folder / "judge")
+    published = folder / "embedded-language-flows" / "ELF-B-owt-torch"
+    published.mkdir(parents=True)
+    official(published, "elf")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["fit", "recipes/quickstart.yaml"]) == 0
+    return folder
+
+
+@pytest.fixture
+def inside(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The workspace as the current folder."""
+    monkeypatch.chdir(workspace)
+    return workspace
+
+
+def test_readme_is_shorter_than_150_lines() -> None:
+    assert len(README.splitlines()) < 150
+
+
+def test_every_block_is_run_by_a_test_below() -> None:
+    places = [block[:2] for block in BLOCKS if block.language != "bibtex"]
+    assert places == [
+        ("Install", "sh"),
+        ("Quickstart", "sh"),
+        ("Python", "python"),
+        ("Python", "python"),
+        ("Commands", "sh"),
+        ("Commands", "sh"),
+    ], "README's blocks have changed: run the new one in a test and name its place here"
+    assert len(re.findall(r"^\s*(?:```|~~~)", README, re.MULTILINE)) == 2 * len(BLOCKS), "a block is not read"
+
+
+def test_every_verb_is_in_readme() -> None:
+    assert {words[1] for words in shell_commands(code_of("Commands", "sh"))} == set(VERBS) == set(SMALLER)
+
+
+def as_parameter(words: list[str]) -> Any:
+    """A command as a test's parameter."""
+    marks = [pytest.mark.integration, *([pytest.mark.slow] if words[1] in SLOW else [])]
+    return pytest.param(words, marks=marks, id=shlex.join(words[1:]))
+
+
+@pytest.mark.parametrize("words", map(as_parameter, COMMANDS))
+def test_a_command_of_readme_runs(words: list[str], inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if words[1] == "compare":  # it prints what eval has recorded
+        assert main(small(["textflow", "eval", "checkpoints/quickstart"])) == 0
+    assert main(small(words)) == 0
+    assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.integration
+def test_a_run_is_loaded_sampled_and_read_in_python(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = run_python(code_of("Python", "python", 0))
+    assert found["posterior"].mean.shape == found["x"].shape
+    assert found["logits"].shape[:2] == found["ids"].shape
+    assert capsys.readouterr().out.startswith("[")
+
+
+def test_dabi_of_an_own_decoder_is_near_1_along_a_random_error(capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    flips = run_python(code_of("Python", "python", 1))["flips"]
+    assert 0.8 < flips.low <= flips.value <= flips.high < 1.25
+    assert f"{flips.value:.2f}" in capsys.readouterr().out
+
+
+def run_python(code: str) -> dict[str, Any]:
+    """Run a Python block; the names that it has set."""
+    names: dict[str, Any] = {"__name__": "readme"}
+    exec(compile(code, "README.md", "exec"), names)
+    return names
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("place", [("Install", "sh", 0), ("Commands", "sh", 1)], ids=["install", "test"])
+def test_the_commands_that_install_and_test_are_accepted(place: tuple[str, str, int], tmp_path: Path) -> None:
+    runners: dict[tuple[str, ...], Callable[[list[str], Path], None]] = {
+        ("python", "-m", "venv"): make_venv,
+        (".",): activate,
+        ("pip", "install"): resolve_installed,
+        ("pytest",): collect_only,
+    }
+    for words in shell_commands(code_of(*place)):
+        (run,) = (run for start, run in runners.items() if tuple(words[: len(start)]) == start)
+        run(words, tmp_path)
+
+
+def make_venv(words: list[str], folder: Path) -> None:
+    """Make the virtual environment, without downloading pip."""
+    subprocess.run([sys.executable, *words[1:], "--without-pip"], cwd=folder, check=True)
+
+
+def activate(words: list[str], folder: Path) -> None:
+    """The script that a shell would read exists."""
+    assert (folder / words[1]).is_file()
+
+
+def resolve_installed(words: list[str], folder: Path) -> None:
+    """Let pip parse the command without network: a requirement counts as met if it is installed, textflow for `.`."""
+    options = ["--dry-run", "--no-index", "--no-deps", "--disable-pip-version-check"]
+    rest = [re.sub(r"^\.", "textflow", word) for word in words[2:] if word != "-e"]
+    command = [sys.executable, "-m", "pip", "install", *options, *rest]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "does not provide the extra" not in done.stderr
+
+
+def collect_only(words: list[str], folder: Path) -> None:
+    """Let pytest parse its options and collect one small file."""
+    command = [sys.executable, "-m", *words, "--collect-only", "tests/test_packages.py"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def links(document: str) -> Iterator[tuple[Path, str]]:
+    """File and anchor of each relative link of a document."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    text = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not re.match(r"[a-z]+:", target):
+            file, _, anchor = target.partition("#")
+            yield ((ROOT / document).parent / file if file else ROOT / document).resolve(), anchor
+
+
+def anchors(file: Path) -> set[str]:
+    """The anchors that GitHub gives to the headings of a Markdown file."""
+    headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_to_files_and_headings(document: str) -> None:
+    missing = [
+        f"{file.relative_to(ROOT)}#{anchor}"
+        for file, anchor in links(document)
+        if str(file.relative_to(ROOT)) not in PENDING
+        if not file.exists() or (anchor and anchor not in anchors(file))
+    ]
+    assert missing == []
+
+
+def test_a_pending_link_is_one_whose_file_does_not_exist() -> None:
+    assert [name for name in sorted(PENDING) if (ROOT / name).exists()] == [], "remove it from PENDING"
+
+
+def test_the_catalogue_lists_every_recipe_and_overlay() -> None:
+    catalogue = set(re.findall(r"`([\w./]+)`", (ROOT / "recipes" / "README.md").read_text(encoding="utf-8")))
+    recipes = {path.name for path in (ROOT / "recipes").glob("*.yaml")}
+    overlays = list((ROOT / "recipes").glob("*/*.yaml"))
+    names = {path.stem for path in overlays} | {f"{path.parent.name}/" for path in overlays}
+    assert sorted((recipes | names) - catalogue) == []
+
+
+def named_files(document: str) -> set[str]:
+    """The recipes, overlays and test files that a document names; a reader's own are called mine."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    names = set(re.findall(r"(?<![\w/])((?:recipes|tests|eval)/[\w/]+\.(?:yaml|py|json|md))\b", text))
+    return {name for name in names if Path(name).stem != "mine"}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_files_named_in_code_exist(document: str) -> None:
+    assert [name for name in sorted(named_files(document)) if not (ROOT / name).is_file()] == []

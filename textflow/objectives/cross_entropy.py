@@ -1,0 +1,85 @@
+"""Cross-entropy denoising: p(token | z_t) of every position (CDCD, 2211.15089; LangFlow; FLM, 2602.16813)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from textflow.codecs.base import Codec, encode_batch
+from textflow.nets.base import Denoiser
+from textflow.objectives.base import Draws, Objective
+from textflow.objectives.row_indices import row_indices
+from textflow.objectives.self_conditioning import self_condition
+from textflow.paths.base import ProbPath
+from textflow.schedules.base import TimeSchedule
+from textflow.schedules.uniform import Uniform
+from textflow.types import Batch, Conditioning, Latents, PositionMask, Times
+
+
+class CrossEntropy(Objective):
+    """-log p(token | z_t), a mean over valid tokens; the codec's embeddings get their gradient where they are trained.
+
+    Args:
+        time_schedule: law of training times; default: uniform.
+        self_cond_prob: probability that a row is conditioned on its own prediction.
+        per_position: draw a time for each position instead of one for each row (diffusion forcing, 2407.01392).
+        loss_on_padding: whether padding counts in the loss.
+    """
+
+    def __init__(
+        self,
+        time_schedule: TimeSchedule | None = None,
+        self_cond_prob: float = 0.0,
+        per_position: bool = False,
+        loss_on_padding: bool = False,
+    ) -> None:
+        super().__init__()
+        self.time_schedule = time_schedule or Uniform()
+        self.self_cond_prob, self.per_position, self.loss_on_padding = self_cond_prob, per_position, loss_on_padding
+
+    def sample_draws(self, x: Latents) -> Draws:
+        shape = x.shape[:2] if self.per_position else x.shape[:1]
+        rows = torch.rand(len(x), device=x.device) < self.self_cond_prob
+        return Draws(self.time_schedule.sample(*shape, device=x.device), torch.randn_like(x), self_cond=rows)
+
+    def forward(self, net: Denoiser, codec: Codec, path: ProbPath, batch: Batch, step: int) -> dict[str, Tensor]:
+        x = encode_batch(codec, batch)
+        return self.loss(net, path, x, batch, self.sample_draws(x), batch.prompt_mask)
+
+    def loss(
+        self,
+        net: Denoiser,
+        path: ProbPath,
+        x: Latents,
+        batch: Batch,
+        draws: Draws,
+        prompt_mask: PositionMask | None = None,
+    ) -> dict[str, Tensor]:
+        """The losses for given draws.
+
+        Args:
+            net: denoiser that gives token logits.
+            path: how latents are noised.
+            x: clean latents [B, S, d].
+            batch: token ids and masks.
+            draws: random numbers of the step.
+            prompt_mask: True where a prompt stands; it is clean in z and has no loss.
+        """
+        cond = Conditioning(prompt=None if prompt_mask is None else x, prompt_mask=prompt_mask)
+        z, t = cond.restore_prompt(path.mix(x, draws.eps, draws.t)), draws.t
+        if draws.self_cond is not None and self.self_cond_prob:
+
+            def predict(z: Latents, t: Times, cond: Conditioning) -> Latents:
+                return net(z, t, cond).mean
+
+            cond = cond._replace(self_cond=self_condition(predict, z, t, cond, row_indices(draws.self_cond))[0])
+        logits = net(z, t, cond).logits
+        if logits is None:
+            raise ValueError(
+                f"CrossEntropy needs a net that gives token logits; {type(net).__name__} gives only a mean: use the "
+                "net DiT"
+            )
+        valid = batch.mask | self.loss_on_padding
+        valid = valid if prompt_mask is None else valid & ~prompt_mask
+        nll = F.cross_entropy(logits[valid].float(), batch.ids[valid], reduction="sum")  # [n, V] -> scalar
+        total = valid.sum()
+        return {"loss": nll / total.clamp_min(1), "tokens": total}

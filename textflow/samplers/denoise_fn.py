@@ -1,0 +1,130 @@
+"""DenoiseFn: a network with its conditioning, prompt, early exit and escape; the only thing that a sampler calls."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from textflow.codecs import Codec
+from textflow.escapes import Escape
+from textflow.nets import Denoiser
+from textflow.noise import Noise
+from textflow.paths import ProbPath
+from textflow.readouts import Readout, View
+from textflow.samplers.early_exit import EarlyExit, ExitState
+from textflow.samplers.prompt import Prompt, classifier_free_guidance, embed_ids
+from textflow.samplers.replacement import place_prompt, replacement_belief
+from textflow.types import Conditioning, Ids, Latents, Logits, Posterior
+
+
+@dataclass(frozen=True)
+class DenoiseFn:
+    """z_t -> belief about the text: network, then prompt, then early exit, then escape.
+
+    Args:
+        net: denoising network.
+        codec: embeds what an escape commits to.
+        path: probability path that the latents follow.
+        token_readout: logits of p(token | z_t), by which an escape and an early exit choose.
+        guidance: self-conditioning guidance scale.
+        prompt: known tokens.
+        start: latents at the noisy end, whose noise the replacement method gives the prompt.
+        escape: categorical choice before the readout; None leaves the posterior mean.
+        noise: random streams, one a sample; without them neither the escape nor the early exit acts.
+        early_exit: rule by which settled rows skip the network.
+        special: ids of EOS and padding; None without a tokenizer.
+    """
+
+    net: Denoiser
+    codec: Codec
+    path: ProbPath
+    token_readout: Readout
+    guidance: float = 1.0
+    prompt: Prompt | None = None
+    start: Latents | None = None
+    escape: Escape | None = None
+    noise: Noise | None = None
+    early_exit: EarlyExit | None = None
+    special: tuple[int, int] | None = None
+
+    def __call__(
+        self, z: Latents, t: float, self_cond: Latents | None = None, t_next: float | None = None, carry: object = None
+    ) -> Posterior:
+        """The belief at z_t, with what the escape commits to in its mean."""
+        belief = self.posterior(z, t, self_cond, t_next, carry)
+        if self.escape is None or self.noise is None:
+            return belief
+        read = partial(self.known_logits, z, t, belief)
+        return self.escape(belief, self.path.fraction(t), read, self.embed, self.noise)
+
+    def posterior(
+        self, z: Latents, t: float, self_cond: Latents | None = None, t_next: float | None = None, carry: object = None
+    ) -> Posterior:
+        """The belief at z_t before the escape."""
+        if self.early_exit is not None and self.noise is not None:
+            assert carry is None or isinstance(carry, ExitState)
+            return self.early_exit(self.evaluate, self.token_logits, self.path, z, t, self_cond, t_next, carry)
+        if self.prompt is None:
+            return self.evaluate(z, t, self_cond, t_next, carry)
+        if self.prompt.trained:
+            return classifier_free_guidance(self.evaluate, self.prompt, z, t, self_cond, t_next)
+        return replacement_belief(self.evaluate, self.path, self.prompt, self.eps, z, t, self_cond, t_next)
+
+    def evaluate(
+        self,
+        z: Latents,
+        t: float | Tensor,
+        self_cond: Latents | None = None,
+        t_next: float | None = None,
+        carry: object = None,
+    ) -> Posterior:
+        """One evaluation of the network.
+
+        Args:
+            z: latents at time t [B, S, d].
+            t: one time for all rows, or a tensor of times [B] or [B, S].
+            self_cond: mean of the previous belief.
+            t_next: end of the step, for flow maps.
+            carry: what the previous belief carried.
+        """
+        times = t if isinstance(t, Tensor) else torch.full((len(z),), t, dtype=z.dtype, device=z.device)
+        end = None if t_next is None else z.new_full((len(z),), t_next)
+        return self.net(z, times, self.conditioning(z)._replace(self_cond=self_cond, end_time=end))
+
+    def conditioning(self, z: Latents) -> Conditioning:
+        """Guidance scale and prompt of all rows, as the network and the readouts take them."""
+        guidance = z.new_full((len(z),), self.guidance)
+        if self.prompt is None or not self.prompt.trained:
+            return Conditioning(guidance=guidance)
+        return Conditioning(guidance=guidance, prompt=self.prompt.latents, prompt_mask=self.prompt.mask)
+
+    def token_logits(self, z: Latents, t: float, belief: Posterior) -> Logits:
+        """Logits of p(token | z_t, prompt), guided as the beliefs are; prompt tokens get probability 1."""
+        prompt = self.prompt
+        if prompt is not None and not prompt.trained:
+            z = place_prompt(self.path, prompt, self.eps, z, t)
+        view = View(z, t, belief, self.path, self.codec, self.net, self.conditioning(z))
+        logits = self.token_readout.logits(view)
+        if prompt is None:
+            return logits
+        if prompt.trained and prompt.cfg_scale != 1:
+            blank = view.cond._replace(prompt=torch.zeros_like(prompt.latents))
+            free = self.token_readout.logits(view._replace(cond=blank))
+            logits = free + prompt.cfg_scale * (logits - free)
+        return prompt.force_prompt_logits(logits)
+
+    def known_logits(self, z: Latents, t: float, belief: Posterior) -> Logits:
+        """`token_logits`, unless the early exit has computed them."""
+        found = belief.logits if self.early_exit is not None else None
+        return self.token_logits(z, t, belief) if found is None else found
+
+    def embed(self, ids: Ids) -> Latents:
+        """Clean latents of whole rows of tokens."""
+        return embed_ids(self.codec, ids, self.prompt, self.special)
+
+    @property
+    def eps(self) -> Latents:
+        """Standard normal noise of the samples, for the replacement method."""
+        assert self.start is not None, "the replacement method needs the samples' noise"
+        return self.start / float(self.path.sigma(torch.tensor(self.path.t_min, dtype=torch.float64)))
