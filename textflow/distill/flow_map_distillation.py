@@ -110,7 +110,7 @@ class FlowMapDistillation(StudentObjective):
         power = self.adaptive_weight_power
         weight = (squared.detach() + self.eps) ** -power if power else None
 
-        noisy = decode_input(x, draws, self.teacher_objective.decode_noise_scale)[decode_idx]
+        noisy = decode_input(x, draws, self.teacher_objective.decode_noise_scale, decode_idx)
         ones, cond = torch.ones_like(pairs.s[decode_idx]), Conditioning(guidance=draws.guidance[decode_idx])
         hidden = net.forward_hidden(noisy, ones, cond, draws.decode[decode_idx])
         nll = row_nll(net.decode_nll, hidden, batch.ids[decode_idx], batch.mask[decode_idx], counts is not None)

@@ -10,7 +10,7 @@ from torch import Tensor
 from textflow.codecs.base import Codec, encode_batch
 from textflow.nets.base import DecodingDenoiser, Denoiser
 from textflow.objectives.base import Objective, RowCounts
-from textflow.objectives.row_indices import row_indices, select_tokens
+from textflow.objectives.row_indices import RowIndices, row_indices, select_tokens
 from textflow.objectives.self_conditioning import self_condition
 from textflow.paths.base import ProbPath
 from textflow.schedules.base import TimeSchedule
@@ -198,10 +198,12 @@ class ELFObjective(Objective):
         return add_head_loss(losses, net.commitment_nll(*tokens), self.head_loss_weight, valid, decode)
 
 
-def decode_input(x: Latents, draws: ELFDraws, noise_scale: float) -> Latents:
-    """p x + (1 - p) noise_scale eps, p the clean fraction of each position (ELF, sec. 3)."""
-    p = draws.clean_fraction[..., None]  # [B, S] -> [B, S, 1]
-    return p * x + (1 - p) * noise_scale * draws.decode_eps
+def decode_input(
+    x: Latents, draws: ELFDraws, noise_scale: float, rows: RowIndices | slice = slice(None)
+) -> Float[Tensor, "rows S d"]:
+    """p x + (1 - p) noise_scale eps of some rows, p the clean fraction of each position (ELF, sec. 3)."""
+    p = draws.clean_fraction[rows, :, None]  # [B, S] -> [n, S, 1]
+    return p * x[rows] + (1 - p) * noise_scale * draws.decode_eps[rows]
 
 
 def combine_losses(squared: Tensor, nll: Tensor, valid: Tensor, decode: Tensor) -> dict[str, Tensor]:
