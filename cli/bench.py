@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any, Literal
 
+from .options import require_positive
+
 
 def bench(
     what: Literal["step", "train", "distill", "optimizer", "sample", "decode", "dataloader", "scaling", "gpu"],
@@ -38,8 +40,7 @@ def bench(
             all tokens, matrices updated one by one) or none (measure the optimized variant alone).
         repeats: number of repetitions per variant.
         device: device to run on: cpu or cuda; default: cpu, for gpu cuda.
-        bf16: run the blocks in bfloat16, and measure the reference in fp32 as well; warns if the hardware is slow in
-            bfloat16.
+        bf16: run the blocks in bfloat16, and measure the reference in fp32 as well; warns if bfloat16 is slow here.
         compile: compile the blocks of the optimized variant; graphs also captures CUDA graphs.
         kernels: kernels for norms and gates in the optimized variant: PyTorch's or liger-kernel's.
         activation_checkpointing: recompute activations in the backward pass of the optimized variant.
@@ -49,31 +50,29 @@ def bench(
         depth: number of transformer blocks; default: set by the size.
         steps: number of sampling steps for sample; for distill, number of teacher substeps in a student step.
         peak_memory: measure peak memory as well.
-        out: file for the record; default: checkpoints/bench/NAME.json, or for gpu in a checkout
-            eval/published/bench_gpu_NAME.json.
+        out: JSON file; default: checkpoints/bench/NAME.json; for gpu in a checkout eval/published/bench_gpu_NAME.json.
     """
     import torch
 
-    from textflow.eval.bench.sizes import make_config
-    from textflow.runtime.atomic import atomic_write_json
-
-    from .options import require_positive
-
     require_positive(threads=threads, repeats=repeats, rows=rows, length=length, depth=depth, steps=steps)
     torch.set_num_threads(threads)
-    overrides = {"rows": rows, "length": length, "depth": depth}
-    options = {"bf16": bf16, "compile": compile, "kernels": kernels, "steps": steps}
-    options["activation_checkpointing"] = activation_checkpointing
     device = device or ("cuda" if what == "gpu" else "cpu")
+    size_changes = {"rows": rows, "length": length, "depth": depth}
+    options = {"device": device, "bf16": bf16, "compile": compile, "kernels": kernels, "steps": steps}
+    options["activation_checkpointing"] = activation_checkpointing
     if what == "gpu":
-        bench_gpu(device, repeats, overrides, steps, out)
-        return
+        return bench_gpu(device, repeats, size_changes, steps, out)
     if what == "scaling":
-        record = run_scaling(device, repeats)
-    else:
-        config = make_config(size, overrides, device=device, **options)
-        record = run_benchmark(what, size, config, repeats, peak_memory, baseline == "none")
-    name = "_".join([what, *([] if what == "scaling" else [size]), *(["bf16"] if bf16 else []), device])
+        return write_record(run_scaling(device, repeats), [what], bf16, device, out)
+    record = run_benchmark(what, size, size_changes, options, repeats, peak_memory, baseline == "none")
+    return write_record(record, [what, size], bf16, device, out)
+
+
+def write_record(record: dict[str, Any], names: list[str], bf16: bool, device: str, out: Path | None) -> None:
+    """Write a record to `out`, or to a file in checkpoints/bench named by what was measured."""
+    from textflow.runtime.atomic import atomic_write_json
+
+    name = "_".join([*names, *(["bf16"] if bf16 else []), device])
     path = out or Path("checkpoints/bench") / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_write_json(path, record)
@@ -81,12 +80,20 @@ def bench(
 
 
 def run_benchmark(
-    part: str, size: str, config: Any, repeats: int, peak_memory: bool, optimized_only: bool
+    part: str,
+    size: str,
+    size_changes: dict[str, int | None],
+    options: dict[str, Any],
+    repeats: int,
+    peak_memory: bool,
+    optimized_only: bool,
 ) -> dict[str, Any]:
     """Benchmark one component at one size."""
+    from textflow.eval.bench.sizes import make_config
     from textflow.eval.bench.timing import measure_benchmark
     from textflow.runtime.device import bf16_warning
 
+    config = make_config(size, size_changes, **options)
     if config.bf16 and (slow := bf16_warning(config.device)):
         print(f"{slow}; ratios differ on hardware with bf16 support")
     record = {"size": size} | measure_benchmark(part, config, repeats, peak_memory, optimized_only)
@@ -103,17 +110,14 @@ def run_scaling(device: str, repeats: int) -> dict[str, Any]:
     freed = "retained" if retained else "returned"
     print(f"time of reference / optimized, measured and from the FLOP formula (freed memory is {freed})")
     record = measure_scaling("step", device, repeats, log=print) | {"heap_retained": retained}
+    errors = f"{record['max_ratio_error']:.0%}, of gradients {record['max_gradient_difference']:.1e}"
     verdict = "holds" if record["holds"] else "does not hold"
-    print(
-        f"  largest difference {record['max_ratio_error']:.0%}, of gradients {record['max_gradient_difference']:.1e}:",
-        end=" ",
-    )
-    print(f"within {RATIO_TOLERANCE:.0%} and {GRADIENT_TOLERANCE:.0e} {verdict}")
+    print(f"  largest difference {errors}: within {RATIO_TOLERANCE:.0%} and {GRADIENT_TOLERANCE:.0e} {verdict}")
     return record
 
 
 def bench_gpu(device: str, repeats: int, size_changes: dict[str, int | None], steps: int, out: Path | None) -> None:
-    """Benchmark ELF-B training on one GPU."""
+    """Benchmark ELF-B on one GPU."""
     from dataclasses import replace
 
     from textflow.eval.bench.gpu import GPU_SIZE, write_gpu_record
@@ -126,9 +130,8 @@ def bench_gpu(device: str, repeats: int, size_changes: dict[str, int | None], st
 def format_record(record: dict[str, Any]) -> str:
     """Format a record for printing."""
     kind = f"{record['rows']} rows of {record['length']}, {'bf16' if record['bf16'] else 'fp32'}"
-    lines = [
-        f"{record['benchmark']}, size {record['size']}, {kind}, {record['hardware']}, {record['threads']} thread(s)"
-    ]
+    hardware = f"{record['hardware']}, {record['threads']} thread(s)"
+    lines = [f"{record['benchmark']}, size {record['size']}, {kind}, {hardware}"]
     for variant, seconds in record["seconds"].items():
         low, high = record["spread"][variant]
         line = f"  {variant:<12}{seconds:8.4g} s [{low:.4g}, {high:.4g}]"

@@ -6,7 +6,9 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
+
+State = TypeVar("State")
 
 HELP = """usage: textflow check RECIPE [OVERLAY ...] [--key value ...]
 
@@ -23,11 +25,7 @@ With --devices, plan a large job without its GPUs, its text or a network: memory
 
 
 def check(argv: list[str]) -> int:
-    """Validate a recipe; all checks run before their errors are raised together as a ValueError.
-
-    Args:
-        argv: arguments after the verb: recipe, overlays and --key value.
-    """
+    """Validate a recipe, with the arguments after the verb; raise all errors together as a ValueError."""
     if not argv or {"-h", "--help"} & set(argv):
         print(HELP)
         return 0
@@ -35,7 +33,7 @@ def check(argv: list[str]) -> int:
 
     silence_warnings()
     with silence_lightning(), tempfile.TemporaryDirectory() as folder:
-        if any(word.partition("=")[0] == "--devices" for word in argv):
+        if any(argument.partition("=")[0] == "--devices" for argument in argv):
             os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported
             from . import plan
 
@@ -47,13 +45,8 @@ def check(argv: list[str]) -> int:
     return 0
 
 
-def run_checks(steps: Mapping[str, tuple[Callable[[Any], str], set[str]]], state: Any) -> None:
-    """Run every step whose prerequisites passed; print the results and raise the errors together.
-
-    Args:
-        steps: function and prerequisites of each step, by name.
-        state: state that the steps share and fill in.
-    """
+def run_checks(steps: Mapping[str, tuple[Callable[[State], str], set[str]]], state: State) -> None:
+    """Run every step, with its function and prerequisites, whose prerequisites passed; raise the errors together."""
     passed, errors = set[str](), dict[str, Exception]()
     for name, (step, needs) in steps.items():
         if needs <= passed:
@@ -63,25 +56,19 @@ def run_checks(steps: Mapping[str, tuple[Callable[[Any], str], set[str]]], state
             except Exception as error:  # of any kind: a user's own class may raise any exception
                 errors[name] = error
     if errors:
-        raise ValueError("\n".join(format_error(name, error) for name, error in errors.items())) from next(
-            iter(errors.values())
-        )
-
-
-def format_error(name: str, error: Exception) -> str:
-    """Error of a step in one line."""
-    return f"{name}: {' '.join(str(error).split())[:600] or type(error).__name__}"
+        messages = {name: " ".join(str(error).split())[:600] or type(error).__name__ for name, error in errors.items()}
+        raise ValueError("\n".join(f"{name}: {line}" for name, line in messages.items())) from [*errors.values()][0]
 
 
 @contextmanager
 def silence_lightning() -> Iterator[None]:
     """Suppress Lightning's informational messages, which concern long runs."""
     names = ("lightning.pytorch.utilities.rank_zero", "lightning_utilities.core.rank_zero")
-    loggers = [(logger, logger.level) for logger in map(logging.getLogger, names)]
+    levels = {logger: logger.level for logger in map(logging.getLogger, names)}
     try:
-        for logger, _ in loggers:
+        for logger in levels:
             logger.setLevel(logging.WARNING)
         yield
     finally:
-        for logger, level in loggers:
+        for logger, level in levels.items():
             logger.setLevel(level)

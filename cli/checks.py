@@ -21,17 +21,12 @@ MAX_UPDATED_PARAMETERS = 20_000_000  # parameters; Muon's update of a larger net
 def check_round_trip(texts: Sequence[str], decoded: Sequence[str]) -> str:
     """Count the texts that decode to themselves, and show the first difference.
 
-    Args:
-        texts: texts before encoding.
-        decoded: texts decoded from their ids.
-
     Raises:
         ValueError: if every text decodes to nothing.
     """
     if not any(text.strip() for text in decoded):
-        raise ValueError(
-            f"the tokenizer decodes all {len(texts)} documents to nothing; choose a tokenizer for this language"
-        )
+        advice = "choose a tokenizer for this language"
+        raise ValueError(f"the tokenizer decodes all {len(texts)} documents to nothing; {advice}")
     pairs = [(text, result) for text, result in zip(texts, decoded, strict=True) if text != result]
     summary = f"{len(texts) - len(pairs)} of {len(texts)} documents decode exactly"
     if not pairs:
@@ -58,13 +53,7 @@ def persistent_bytes(model: Any) -> dict[str, int]:
 
 
 def check_engine(engine: Engine, model: Any, precision: str) -> None:
-    """Raise the errors that the engine would raise at the start of a fit.
-
-    Args:
-        engine: engine of the recipe.
-        model: model on the meta device.
-        precision: precision of the trainer, such as bf16-mixed.
-    """
+    """Raise the errors that the engine would raise at the start of a fit."""
     if engine.name == "ddp":
         return
     refuse_optimizer(model.configure_optimizers()["optimizer"], engine.title)
@@ -74,13 +63,7 @@ def check_engine(engine: Engine, model: Any, precision: str) -> None:
 
 
 def check_forward(model: Any, rows: int, length: int) -> str:
-    """Run one forward pass over zeros and compare its shapes with the expected ones.
-
-    Args:
-        model: a Generator, an Autoencoder, a DiscreteDiffusion, or a wrapper of a causal transformer.
-        rows: number of rows in the batch.
-        length: number of tokens in a row.
-    """
+    """Run one forward pass over zeros and compare its shapes with the expected ones."""
     if isinstance(model, Generator):
         z, t = torch.zeros(rows, length, model.codec.dim), torch.ones(rows)
         mean = model.net(z, t, Conditioning(self_cond=z, guidance=t)).mean
@@ -95,7 +78,7 @@ def check_forward(model: Any, rows: int, length: int) -> str:
         z = torch.zeros(rows, length, net.dim)
         return f"latents {list(z.shape)} -> logits {list(net.decode_logits(z).shape)}"
     if isinstance(model, DiscreteDiffusion):
-        logits = model.net.lm_logits(model.net(torch.full((rows, length), model.net.mask_id), torch.zeros(rows)))
+        logits = model.net.lm_logits(model.net(torch.zeros(rows, length, dtype=torch.long), torch.zeros(rows)))
         return f"ids {[rows, length]} -> logits {list(logits.shape)}"
     logits = model.net(input_ids=torch.zeros(rows, length, dtype=torch.long)).logits
     return f"ids {[rows, length]} -> logits {list(logits.shape)}"
@@ -117,41 +100,23 @@ def fit_time_schedules(model: Generator, config: Any, batch: Batch) -> str:
 
 
 def truncate_batch(batch: Batch, length: int) -> Batch:
-    """Truncate the rows of a batch: to the first positions, or for pairs around the end of the shortest source.
-
-    Args:
-        batch: full rows.
-        length: largest number of positions to keep.
-    """
+    """Truncate rows to `length` positions: the first, or for pairs those around the end of the shortest source."""
     first = 0 if batch.prompt_mask is None else max(int(batch.prompt_mask.sum(1).min()) - length // 2, 0)
     return batch.map(lambda part: part[:, first : first + length])
 
 
 class StepResult(NamedTuple):
-    """Results of a training step.
+    """Results of a training step."""
 
-    Args:
-        loss: training loss, a scalar.
-        grad_norm: norm of all gradients together.
-        activation_bytes: bytes saved for the backward pass.
-        num_updated: number of parameters that the optimizer updated.
-        is_complete: True if the optimizer updated all parameters.
-    """
-
-    loss: Tensor
-    grad_norm: Tensor
-    activation_bytes: int
-    num_updated: int
-    is_complete: bool
+    loss: Tensor  # a scalar
+    grad_norm: Tensor  # of all gradients together
+    activation_bytes: int  # bytes saved for the backward pass
+    num_updated: int  # parameters that the optimizer updated
+    is_complete: bool  # True if these are all parameters
 
 
 def run_step(model: Any, batch: Batch) -> StepResult:
-    """Run one training step: all gradients and an update, which must be finite.
-
-    Args:
-        model: model to train; it is modified.
-        batch: small training batch.
-    """
+    """Run one training step, which modifies the model: all gradients and an update, which must be finite."""
     trainable = [(name, p) for name, p in model.net.named_parameters() if p.requires_grad]
     few = sample_parameters(trainable, MAX_UPDATED_PARAMETERS)
     optimizer = model.optimizer(few)
@@ -171,12 +136,7 @@ def run_step(model: Any, batch: Batch) -> StepResult:
 def sample_parameters(
     parameters: Sequence[tuple[str, nn.Parameter]], max_parameters: int
 ) -> list[tuple[str, nn.Parameter]]:
-    """Return all parameters, or one of each shape if they hold more than `max_parameters` numbers.
-
-    Args:
-        parameters: pairs (name, parameter).
-        max_parameters: largest total number of elements to return in full.
-    """
+    """Return all named parameters, or one of each shape if they hold more than `max_parameters` numbers."""
     if sum(p.numel() for _, p in parameters) <= max_parameters:
         return list(parameters)
     return list({p.shape: (name, p) for name, p in reversed(parameters)}.values())

@@ -49,16 +49,16 @@ def diagnose(
     names = parse_measures(measures)
     require_positive(n=n, batch_size=batch_size)
     if run is not None and oracle is not None:
-        raise ValueError(
-            f"diagnose takes either a run or an oracle task, not both: leave {run} or --oracle {oracle} out"
-        )
+        advice = f"leave {run} or --oracle {oracle} out"
+        raise ValueError(f"diagnose takes either a run or an oracle task, not both: {advice}")
     if run is None and oracle is None:
-        raise ValueError(
-            "diagnose needs a run or an oracle task: textflow diagnose RUN, or textflow diagnose --oracle chain"
-        )
+        advice = "textflow diagnose RUN, or textflow diagnose --oracle chain"
+        raise ValueError(f"diagnose needs a run or an oracle task: {advice}")
     from rich.console import Console
 
     from textflow.eval.diagnose import MEASURES, DiagnosticCase
+    from textflow.eval.figures.curves import draw_curves
+    from textflow.eval.figures.diagnose import FIGURES
 
     folder = out or (run / "diagnostics" if run else Path("checkpoints/oracle") / str(oracle))
     model, batches, facts = load_run(run, overlays, n, batch_size, device) if run else load_oracle(str(oracle), n, seed)
@@ -69,25 +69,18 @@ def diagnose(
             results[name] = MEASURES[name](DiagnosticCase(model, batches, seed))
         console.print(make_table(DESCRIPTIONS[name], results[name]))
         write_results(folder, results)
-    figures = draw_figures(folder, results)
-    if run and draw_curves(run / "metrics.csv", folder / "curves"):
+    figures = [name for name, draw in FIGURES.items() if name in results and draw(results[name], folder / name)]
+    if run and (run / "metrics.csv").is_file() and draw_curves(run / "metrics.csv", folder / "curves"):
         figures.append("curves")
     print(f"Written: {folder}/diagnose.json" + (f" and {', '.join(figures)} (.png, .svg)" if figures else ""))
 
 
 def parse_measures(measures: str | None) -> list[str]:
     """Parse the names of measures."""
-    names = list(DESCRIPTIONS) if measures is None else [word.strip() for word in measures.split(",")]
+    names = list(DESCRIPTIONS) if measures is None else [name.strip() for name in measures.split(",")]
     if unknown := [name for name in names if name not in DESCRIPTIONS]:
         raise ValueError(f"no measure {', '.join(map(repr, unknown))}; there are {', '.join(DESCRIPTIONS)}")
     return names
-
-
-def draw_curves(metrics: Path, path: Path) -> bool:
-    """Draw the diagnostics logged during training, if there are any."""
-    from textflow.eval.figures.curves import draw_curves
-
-    return metrics.is_file() and draw_curves(metrics, path)
 
 
 def load_run(run: Path, overlays: Sequence[str], n: int, batch_size: int, device: str) -> tuple[Any, list[Any], Any]:
@@ -115,11 +108,8 @@ def load_oracle(name: str, n: int, seed: int) -> tuple[Any, list[Any], Any]:
     task = ORACLE_TASKS[name](seed)
     ids = task.sample(Noise(sample_seeds(seed, 0, n)))
     grid = LogitNormal(-0.2, 0.4)  # concentrated on the times at which tokens are decided
-    return (
-        task.make_generator(sampling_schedule=grid),
-        [Batch(ids, ids >= 0)],
-        {"oracle": name, "grid": "LogitNormal(-0.2, 0.4)"},
-    )
+    facts = {"oracle": name, "grid": "LogitNormal(-0.2, 0.4)"}
+    return task.make_generator(sampling_schedule=grid), [Batch(ids, ids >= 0)], facts
 
 
 def make_table(title: str, rows: list[dict[str, Any]]) -> Any:
@@ -142,11 +132,9 @@ def format_cell(row: dict[str, Any], name: str) -> str:
     value, low, high = (row.get(key) for key in (name, f"{name}_low", f"{name}_high"))
     if low is None:
         return format_value(value)
-    return (
-        f">= {format_value(low)}"
-        if value is None
-        else f"{format_value(value)} [{format_value(low)}, {format_value(high)}]"
-    )
+    if value is None:
+        return f">= {format_value(low)}"
+    return f"{format_value(value)} [{format_value(low)}, {format_value(high)}]"
 
 
 def format_value(value: Any) -> str:
@@ -160,17 +148,9 @@ def format_value(value: Any) -> str:
 
 def write_results(folder: Path, results: dict[str, Any]) -> None:
     """Write the results measured so far."""
-    from textflow.eval.measure import replace_nonfinite
+    from textflow.eval.record import replace_nonfinite
     from textflow.runtime.atomic import atomic_write_text
 
     folder.mkdir(parents=True, exist_ok=True)
-    atomic_write_text(
-        folder / "diagnose.json", json.dumps(replace_nonfinite(results), indent=1, allow_nan=False) + "\n"
-    )
-
-
-def draw_figures(folder: Path, results: dict[str, Any]) -> list[str]:
-    """Draw the figures of the available results."""
-    from textflow.eval.figures.diagnose import FIGURES
-
-    return [name for name, figure in FIGURES.items() if name in results and figure(results[name], folder / name)]
+    text = json.dumps(replace_nonfinite(results), indent=1, allow_nan=False)
+    atomic_write_text(folder / "diagnose.json", f"{text}\n")

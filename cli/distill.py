@@ -11,20 +11,8 @@ from .recipes import read_title
 from .resume import check_round_lengths, check_same_start, is_global_zero
 
 COLUMNS = (
-    *(
-        "steps",
-        "role",
-        "run",
-        "sampler_name",
-        "perplexity",
-        "entropy",
-        "seq_rep_4",
-        "human_repetition_share",
-        "nfe",
-        "cci",
-        "stiffness",
-    ),
-    *("dabi_ce", "dabi_ce_at_least", "dabi_flip", "dabi_flip_at_least"),
+    *("steps", "role", "run", "sampler_name", "perplexity", "entropy", "seq_rep_4", "human_repetition_share", "nfe"),
+    *("cci", "stiffness", "dabi_ce", "dabi_ce_at_least", "dabi_flip", "dabi_flip_at_least"),
 )
 HELP = """usage: textflow distill RECIPE [OVERLAY ...] --teacher RUN [--key value ...]
 
@@ -41,34 +29,25 @@ there is a scorer (textflow eval fits one), every student is compared with its t
 
 
 def distill(argv: list[str]) -> int:
-    """Train the distillation rounds of a recipe, or resume them.
-
-    Args:
-        argv: arguments after the verb: recipe, overlays and --key value.
-    """
+    """Train the distillation rounds of a recipe, or resume them."""
     if not argv or {"-h", "--help"} & set(argv):
         print(HELP)
         return 0
     silence_warnings()
     from textflow.config import distillation, recipe
 
-    print_only, argv = "--print_config" in argv, [word for word in argv if word != "--print_config"]
-    config = distillation.student_recipe(argv)
+    config = distillation.student_recipe([argument for argument in argv if argument != "--print_config"])
     with use_temporary_folder(config):
         rounds = list(distillation.round_recipes(config))  # validates every round before the first starts
-        if print_only:
+        if "--print_config" in argv:
             print(recipe.dump(config))
             return 0
         return train_rounds(config, rounds, read_title(recipe.find_recipe(argv[0])))
 
 
 def train_rounds(config: Any, rounds: list[tuple[int, int, Any]], title: str) -> int:
-    """Train the rounds in order, or only the first in a fast_dev_run; return 0, or 130 if interrupted.
-
-    Args:
-        config: recipe of the distillation.
-        rounds: sampling steps of the student, teacher substeps and recipe of each round.
-        title: title of the recipe.
+    """Train the rounds (sampling steps of the student, teacher substeps, recipe) in order, or only the first in a
+    fast_dev_run; return 0, or 130 if interrupted.
     """
     from textflow import run_folder
     from textflow.runtime.atomic import atomic_write_json
@@ -87,35 +66,24 @@ def train_rounds(config: Any, rounds: list[tuple[int, int, Any]], title: str) ->
         previous = run
         finished.append({"steps": steps, "substeps": substeps, "run": run.name})
     if is_global_zero():
-        atomic_write_json(
-            folder / "rounds.json", {"teacher": str(teacher), "rounds": finished, "eval_steps": config.eval_steps}
-        )
+        record = {"teacher": str(teacher), "rounds": finished, "eval_steps": config.eval_steps}
+        atomic_write_json(folder / "rounds.json", record)
         print(f"Students: {', '.join(str(folder / student['run']) for student in finished)}")
         compare_students(folder)
     return 0
 
 
 def initialize_student(load_run: Callable[[Path], Any], run: Path, sources: dict[str, Path], student: Any) -> None:
-    """Set a student's teacher and initial weights.
-
-    Args:
-        load_run: function that loads the model of a run.
-        run: run folder of the student.
-        sources: runs of the teacher ("teacher") and of the initial weights ("start").
-        student: newly built model.
-    """
+    """Set the teacher and the initial weights of a new student to those of two runs, "teacher" and "start"."""
     check_same_start(run, sources)
     student.learn_from(load_run(sources["teacher"]), load_run(sources["start"]))
 
 
 def compare_students(folder: Path, n: int = 128) -> None:
-    """Compare each student with its teacher under a scorer, if there is one; write RUN/rounds_scored.json row by row.
+    """Compare each student with its teacher under a scorer, if there is one, on n samples per row.
 
-    An incomplete file is resumed. For runs of pairs, which have no scorer, print the commands that evaluate them.
-
-    Args:
-        folder: folder of the rounds.
-        n: number of samples in a row.
+    Writes RUN/rounds_scored.json row by row, and resumes an incomplete file. Runs of pairs have no scorer: for these,
+    prints the commands that evaluate them.
     """
     from textflow.eval.conditional import is_conditional
 
@@ -127,10 +95,8 @@ def compare_students(folder: Path, n: int = 128) -> None:
         return
     candidates = [folder.parent / "scorer", Path(rounds["teacher"]).parent / "scorer"]
     if not (scorers := [candidate for candidate in candidates if candidate.is_dir()]):
-        print(
-            f"To compare them with their teacher: textflow eval {rounds['teacher']} fits a scorer; then run this again"
-        )
-        return
+        advice = f"textflow eval {rounds['teacher']} fits a scorer; then run this again"
+        return print(f"To compare them with their teacher: {advice}")
     from rich.console import Console
 
     from textflow.eval.distillation.measure import EvalConfig, evaluate_rounds, target_errors
@@ -158,18 +124,13 @@ def print_tables(console: Any, records: list[dict[str, Any]], cost: list[dict[st
 
     from .diagnose import make_table
 
+    gaps, samplers = student_teacher_gaps(records), sampler_gaps(records)
     rows = [{name: record[name] for name in COLUMNS if name in record} for record in records]
-    console.print(
-        make_table(f"Rounds: {protocol}; DABI measures the net, CCI and stiffness measure sampling [ours]", rows)
-    )
-    console.print(
-        make_table(
-            "Students against their teacher at the same number of steps, with the same sampler",
-            student_teacher_gaps(records),
-        )
-    )
-    console.print(
-        make_table(f"Reduction of perplexity relative to the ODE sampler; published {PUBLISHED}", sampler_gaps(records))
-    )
-    if cost:
-        console.print(make_table("Targets other than the teacher's Euler trajectory: their distance from it", cost))
+    for title, table in (
+        (f"Rounds: {protocol}; DABI measures the net, CCI and stiffness measure sampling [ours]", rows),
+        ("Students against their teacher at the same number of steps, with the same sampler", gaps),
+        (f"Reduction of perplexity relative to the ODE sampler; published {PUBLISHED}", samplers),
+        ("Targets other than the teacher's Euler trajectory: their distance from it", cost),
+    ):
+        if table or table is not cost:
+            console.print(make_table(title, table))

@@ -19,13 +19,7 @@ CORPUS_TOKENS = {("Skylion007/openwebtext", "t5-small"): 9_040_000_000}  # token
 
 def flops_per_batch(model: Any, rows: int, length: int, forward_flops: float) -> float:
     """FLOPs of one training batch on one device. ELF uses its FLOP formula at the row fractions of its objective; other
-    nets count three forward passes. Activation checkpointing adds one forward pass.
-
-    Args:
-        model: model to train.
-        rows: number of rows in the batch.
-        length: number of tokens in a row.
-        forward_flops: FLOPs of a forward pass over one row.
+    nets count three forward passes, of `forward_flops` per row. Activation checkpointing adds one forward pass.
     """
     net, objective = model.net, getattr(model, "objective", None)
     passes = 4 if getattr(net, "activation_checkpointing", False) else 3
@@ -39,37 +33,18 @@ def flops_per_batch(model: Any, rows: int, length: int, forward_flops: float) ->
 
 
 def model_size(model: Any, rows: int, length: int) -> ModelSize:
-    """Size of an ELF net, its encoder and its batch.
-
-    Args:
-        model: model that trains an ELF net.
-        rows: number of rows in the batch.
-        length: number of tokens in a row.
-    """
+    """Size of an ELF net, its encoder and its batch."""
     net, t5 = model.net, SIZES["B"]
     if type(model.codec).__name__ != "T5Codec":
         t5 = replace(t5, encoder_layers=0)
     inner, bottleneck = net.bottleneck_up.out_features, net.bottleneck_up.in_features
-    return ModelSize(
-        inner,
-        len(net.blocks),
-        1,
-        net.dim,
-        bottleneck,
-        net.vocab_size,
-        t5.encoder_layers,
-        t5.encoder_hidden,
-        rows,
-        length,
-    )
+    shape = (inner, len(net.blocks), 1, net.dim, bottleneck, net.vocab_size)
+    return ModelSize(*shape, t5.encoder_layers, t5.encoder_hidden, rows, length)
 
 
 def tokens_per_epoch(config: Any) -> int | None:
     """Number of training tokens if it is known without a network: for a published corpus, for rows that were already
     built, or for a few local files, which are read; otherwise None.
-
-    Args:
-        config: validated recipe.
     """
     data = config.data
     text = data.source.get("init_args.name"), data.tokenizer.get("init_args.name")

@@ -17,15 +17,7 @@ from textflow.nets import Frozen
 def tokens_per_step(
     rows: int, length: int, accumulation_steps: int = 1, num_devices: int = 1, num_nodes: int = 1
 ) -> int:
-    """Tokens of one optimizer step.
-
-    Args:
-        rows: number of rows in a batch on each device.
-        length: number of tokens in a row.
-        accumulation_steps: number of batches in a step.
-        num_devices: number of devices on a machine.
-        num_nodes: number of machines.
-    """
+    """Tokens of one optimizer step, from the rows of `length` tokens in a batch on each device."""
     return rows * length * accumulation_steps * num_devices * num_nodes
 
 
@@ -33,10 +25,10 @@ def device_count(devices: int | str | list[int]) -> int:
     """Number of devices in Lightning's notation; `auto` and -1 are all GPUs of this machine, or one CPU."""
     if isinstance(devices, list):
         return len(devices)
-    word = str(devices)
-    if word in ("auto", "-1"):
+    text = str(devices)
+    if text in ("auto", "-1"):
         return max(torch.cuda.device_count(), 1)
-    return len([part for part in word.split(",") if part.strip()]) if "," in word else int(word)
+    return len([part for part in text.split(",") if part.strip()]) if "," in text else int(text)
 
 
 def num_bytes(tensors: Iterable[Tensor]) -> int:
@@ -58,9 +50,8 @@ def largest_block_bytes(net: nn.Module) -> int:
 
 def optimizer_bytes(optimizer: Optimizer) -> int:
     """Bytes of an optimizer's state after a step."""
-    return num_bytes(
-        value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)
-    )
+    values = (value for state in optimizer.state.values() for value in state.values())
+    return num_bytes(value for value in values if isinstance(value, Tensor))
 
 
 def include_frozen(module: nn.Module) -> list[nn.Module]:
@@ -70,38 +61,17 @@ def include_frozen(module: nn.Module) -> list[nn.Module]:
 
 @contextmanager
 def count_saved_bytes(model: nn.Module) -> Iterator[dict[int, int]]:
-    """Count the bytes saved for the backward pass, by storage, without weights.
+    """Count the bytes saved for the backward pass, by storage, without the model's parameters and buffers.
 
-    Args:
-        model: model whose parameters and buffers are left out.
+    `_cdata` identifies a storage, since tensors have no address under FakeTensorMode.
     """
-    own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
-    saved: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        if tensor._is_zerotensor():  # a derivative known to be zero has no storage
-            return tensor
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            saved[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        yield saved
-
-
-@contextmanager
-def count_saved_bytes_fake(net: nn.Module) -> Iterator[dict[int, int]]:
-    """Count as `count_saved_bytes` does, under FakeTensorMode, where tensors have no address.
-
-    Args:
-        net: net whose parameters and buffers are left out.
-    """
-    own = {t.untyped_storage()._cdata for t in (*net.parameters(), *net.buffers())}
+    own = {t.untyped_storage()._cdata for t in (*model.parameters(), *model.buffers())}
     saved: dict[int, int] = {}
     alive: list[Tensor] = []  # so that no freed storage's id is reused
 
     def pack(tensor: Tensor) -> Tensor:
+        if tensor._is_zerotensor():  # a derivative known to be zero has no storage
+            return tensor
         storage = tensor.untyped_storage()
         if storage._cdata not in own:
             saved[storage._cdata] = storage.nbytes()
@@ -130,12 +100,7 @@ class Engine:
 
     @staticmethod
     def from_strategy(strategy: Any, num_devices: int) -> "Engine":
-        """Engine of a recipe's trainer.strategy.
-
-        Args:
-            strategy: name of a strategy, or its class_path and init_args.
-            num_devices: number of devices on all machines.
-        """
+        """Engine of a recipe's trainer.strategy, a name or class_path and init_args, on all machines' devices."""
         kind = str(getattr(strategy, "class_path", strategy)).split(".")[-1]
         if kind == "Zero":
             options = strategy.init_args
@@ -148,19 +113,12 @@ class Engine:
         return {"ddp": "DDP", "fsdp": "FSDP"}.get(self.name, f"ZeRO-{self.name[-1]}")
 
     def memory_per_device(self, sizes: Mapping[str, int], gathered_bytes: int) -> dict[str, int]:
-        """Bytes per device by kind, in float32.
-
-        Args:
-            sizes: unsharded bytes of weights, gradients, optimizer, average and activations.
-            gathered_bytes: bytes that are gathered temporarily if parameters are sharded.
-        """
+        """Bytes per device by kind, in float32; `gathered_bytes` are gathered at a time if parameters are sharded."""
         sharded_by_engine = {"ddp": [], "zero1": ["optimizer"], "zero2": ["optimizer", "gradients"]}
         sharded = sharded_by_engine.get(self.name, ["optimizer", "gradients", "weights", "average"])
         memory = {key: -(-amount // self.num_devices) if key in sharded else amount for key, amount in sizes.items()}
         if self.name == "ddp":
-            memory["buckets"] = (
-                sizes["gradients"] if self.num_devices > 1 else 0
-            )  # gradients are copied for communication
+            memory["buckets"] = sizes["gradients"] if self.num_devices > 1 else 0  # a copy for communication
         elif self.name in ("zero1", "zero2"):  # a flat copy of this device's weights; communication buffers
             memory["own weights"] = -(-sizes["weights"] // self.num_devices)
             memory["buckets"] = (2 if self.overlap_comm else 1) * min(4 * self.bucket_size, sizes["gradients"])

@@ -1,12 +1,16 @@
 """textflow eval: perplexity with entropy, repetition and the other numbers needed to interpret it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .options import SamplerName, configure_sampling, parse_sweep, require_positive, resolve_devices
+from .scorers import print_records, resolve_scorer
+
+if TYPE_CHECKING:
+    from textflow.eval.scoring import ScorerConfig
 
 Format = Literal["table", "csv", "markdown", "latex"]
 
@@ -62,48 +66,90 @@ def eval(
     counts = parse_steps(steps)
     require_positive(n=n, batch_size=batch_size)
     key, values = parse_sweep(sweep) if sweep else ("", [])
+    if answers_sources(run, cfg_scale, bool(scorer or sweep or memorization or mauve or format != "table")):
+        return evaluate_answers(run, counts, n, seed, batch_size, sampler, gamma, cfg_scale, overlays, device)
+    device_names = resolve_devices(device, devices)
+    scoring = resolve_scorer(run, protocol, scorer, dtype, memorization, mauve, device_names[0])
+    configure = partial(configure_sampling, name=sampler, gamma=gamma)
+    sweeps = [{key: value} for value in values] or [{}]
+    records = evaluate_texts(run, counts, n, configure, sweeps, seed, batch_size, overlays, scoring, device_names)
+    print_records(records, format)
+    return draw_sweep(records, key, run)
+
+
+def answers_sources(run: Path, cfg_scale: float | None, has_text_options: bool) -> bool:
+    """True for a run of pairs; raise a ValueError for options that do not apply to this kind of run."""
     from textflow.eval.conditional import is_conditional
 
-    if is_conditional(run):
-        if scorer or sweep or memorization or mauve or format != "table":
-            raise ValueError(f"{run} answers sources: leave scorer, sweep, memorization, mauve and format out")
-        from .eval_conditional import answer
+    is_pairs = is_conditional(run)
+    if is_pairs and has_text_options:
+        raise ValueError(f"{run} answers sources: leave scorer, sweep, memorization, mauve and format out")
+    if not is_pairs and cfg_scale is not None:
+        raise ValueError(f"--cfg-scale {cfg_scale} applies to runs of pairs, and {run} is not one; leave it out")
+    return is_pairs
 
-        return answer(run, counts, n, seed, batch_size, sampler, gamma, cfg_scale, overlays, device)
-    from textflow.eval.frontier import draw_frontier
+
+def evaluate_answers(
+    run: Path,
+    steps: Sequence[int],
+    n: int | None,
+    seed: int,
+    batch_size: int,
+    sampler: SamplerName,
+    gamma: float | None,
+    cfg_scale: float | None,
+    overlays: Sequence[str],
+    device: str,
+) -> None:
+    """Answer the sources of the test split, print a table of BLEU and ROUGE, write RUN/eval/pairs."""
+    from rich.console import Console
+
+    from textflow.eval.bleu_rouge import make_table
+    from textflow.eval.conditional import ConditionalJob, evaluate_conditional
+
+    from .options import resolve_device, set_sampler
+
+    configure, device = partial(set_sampler, name=sampler, gamma=gamma), str(resolve_device(device))
+    job = ConditionalJob(run, steps, n, seed, batch_size, configure, cfg_scale, overlays, device)
+    with progress_bar() as tick:
+        records = list(evaluate_conditional(job, tick))
+    Console(width=max(120, Console().width), highlight=False).print(make_table(records))
+
+
+def evaluate_texts(
+    run: Path,
+    steps: Sequence[int],
+    n: int | None,
+    configure: Callable[..., None],
+    sweeps: Sequence[dict[str, float]],
+    seed: int,
+    batch_size: int,
+    overlays: Sequence[str],
+    scoring: "ScorerConfig",
+    devices: Sequence[str],
+) -> list[dict[str, Any]]:
+    """Score a file of texts, or the texts that a run samples at each number of steps with each sweep's settings."""
     from textflow.eval.parallel import SamplingConfig, SamplingJob
     from textflow.eval.scoring import evaluate_file, evaluate_run
 
-    from .scorers import print_records, resolve_scorer
-
-    device_names = resolve_devices(device, devices)
-    if cfg_scale is not None:
-        raise ValueError(f"--cfg-scale {cfg_scale} applies to runs of pairs, and {run} is not one; leave it out")
-    scoring = resolve_scorer(run, protocol, scorer, dtype, memorization, mauve, device_names[0])
-    if run.is_file():
-        with progress_bar() as tick:
-            records = [evaluate_file(run, scoring, n, tick)]
-        return print_records(records, format)
-    configs = [
-        SamplingConfig(partial(configure_sampling, name=sampler, gamma=gamma, sweep=settings), settings)
-        for settings in sweep_settings(key, values)
-    ]
-    job = SamplingJob(run, counts, n or scoring.protocol.n, configs, seed, batch_size, overlays)
     with progress_bar() as tick:
-        records = list(evaluate_run(job, scoring, device_names, tick))
-    print_records(records, format)
-    if sweep:
+        if run.is_file():
+            return [evaluate_file(run, scoring, n, tick)]
+        configs = [SamplingConfig(partial(configure, sweep=settings), settings) for settings in sweeps]
+        job = SamplingJob(run, steps, n or scoring.protocol.n, configs, seed, batch_size, overlays)
+        return list(evaluate_run(job, scoring, devices, tick))
+
+
+def draw_sweep(records: Sequence[dict[str, Any]], key: str, run: Path) -> None:
+    """Plot perplexity against entropy over a sweep, if there is one."""
+    from textflow.eval.frontier import draw_frontier
+
+    if key and not run.is_file():
         draw_frontier(records, key, run / "eval")
-    return None
-
-
-def sweep_settings(key: str, values: list[float]) -> list[dict[str, float]]:
-    """Sampling settings of each configuration; without a sweep, a single empty one."""
-    return [{key: value} for value in values] or [{}]
 
 
 @contextmanager
-def progress_bar() -> Iterator[Any]:
+def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
     """Show a progress bar on stderr; yields a function that sets its description, count and total."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -120,7 +166,7 @@ def progress_bar() -> Iterator[Any]:
 
 def parse_steps(text: str) -> list[int]:
     """Parse numbers such as `1,2,4`, each at least 1."""
-    words = [word.strip() for word in text.split(",")]
-    if not all(word.isdecimal() and int(word) > 0 for word in words):
+    counts = [count.strip() for count in text.split(",")]
+    if not all(count.isdecimal() and int(count) > 0 for count in counts):
         raise ValueError(f"steps is {text!r}; needs whole numbers above 0, separated by commas, such as 1,2,4,8")
-    return [int(word) for word in words]
+    return [int(count) for count in counts]

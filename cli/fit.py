@@ -27,20 +27,15 @@ textflow check RECIPE validates a recipe first; textflow fit RECIPE --print-conf
 
 
 def fit(argv: list[str]) -> int:
-    """Train a model from a recipe, or resume its run.
-
-    Args:
-        argv: arguments after the verb: recipe, overlays and --key value.
-    """
+    """Train a model from a recipe, or resume its run."""
     if not argv or {"-h", "--help"} & set(argv):
         print(HELP)
         return 0
-    print_only = "--print_config" in argv
     silence_warnings()
     from textflow.config import recipe
 
-    config = recipe.load_recipe([word for word in argv if word != "--print_config"])
-    if print_only:
+    config = recipe.load_recipe([argument for argument in argv if argument != "--print_config"])
+    if "--print_config" in argv:
         print(recipe.dump(config))
         return 0
     with use_temporary_folder(config):
@@ -49,11 +44,7 @@ def fit(argv: list[str]) -> int:
 
 @contextmanager
 def use_temporary_folder(config: Any) -> Iterator[None]:
-    """Replace the run folder by a temporary one for a fast_dev_run.
-
-    Args:
-        config: recipe whose run.folder is replaced.
-    """
+    """Replace the run folder of a recipe by a temporary one for a fast_dev_run."""
     if not config.trainer.fast_dev_run:
         yield
         return
@@ -75,15 +66,13 @@ def fit_config(config: Any, title: str, prepare: Callable[[Any], None] = lambda 
     """Train the model of a validated recipe; return 0, or 130 if it was interrupted.
 
     Args:
-        config: validated recipe.
-        title: title of the recipe.
         prepare: function applied to the new model before a saved state is loaded.
     """
     with lock_run(Path(config.run.folder)):
         return fit_locked(config, title, prepare)
 
 
-def fit_locked(config: Any, title: str, prepare: Callable[[Any], None] = lambda model: None) -> int:
+def fit_locked(config: Any, title: str, prepare: Callable[[Any], None]) -> int:
     """Train as `fit_config` does, after the run folder is locked."""
     import lightning as L
 
@@ -96,8 +85,10 @@ def fit_locked(config: Any, title: str, prepare: Callable[[Any], None] = lambda 
     run, text = Path(config.run.folder), recipe.dump(config)
     state = resume_point(run, text)
     codec = None if state or config.trainer.fast_dev_run else codec_run_folder(config, run)
-    if codec and str(codec) != config.codec and (code := fit_codec(config, codec)):
-        return code
+    if codec and str(codec) != config.codec:
+        print(f"Fitting the codec first: {config.codec}")
+        if code := fit_config(recipe.codec_recipe(config, codec), read_title(Path(config.codec))):
+            return code
 
     L.seed_everything(config.seed, verbose=False)
     data, model, built = recipe.instantiate(config)
@@ -110,20 +101,17 @@ def fit_locked(config: Any, title: str, prepare: Callable[[Any], None] = lambda 
     saved = run / "recipe.yaml"
     previous = saved.read_text(encoding="utf-8") if state and saved.is_file() else text
     add_callbacks(trainer, config, run)
+    checkpoints = [callback for callback in trainer.callbacks if isinstance(callback, CheckpointCallback)]
     if trainer.is_global_zero:
         print(f"{title}\nRun folder {run}{f', continued from {state.parent.name}' if state else ''}; recipe:\n\n{text}")
         run_folder.write_run(run, text, data.tokenizer, model, title)
     try:
         trainer.fit(model, data, ckpt_path=state)
     except Exception:
-        if trainer.is_global_zero and not any(
-            isinstance(callback, CheckpointCallback) and callback.has_started for callback in trainer.callbacks
-        ):
+        if trainer.is_global_zero and not any(callback.has_started for callback in checkpoints):
             atomic_write_text(saved, previous)  # restore the recipe that the saved state belongs to
         raise
-    if time_limit_reached(trainer):
-        return 130
-    if any(isinstance(callback, CheckpointCallback) and callback.stopped for callback in trainer.callbacks):
+    if time_limit_reached(trainer) or any(callback.stopped for callback in checkpoints):
         return 130
     if not trainer.global_step and not trainer.fast_dev_run:
         raise ValueError("no training step was taken: increase trainer.limit_train_batches or trainer.max_time")
@@ -146,26 +134,14 @@ def time_limit_reached(trainer: Any) -> bool:
 
 def add_callbacks(trainer: Any, config: Any, run: Path) -> None:
     """Add checkpoints, samples, loggers (before the recipe's own), throughput and a progress bar to a trainer."""
-    from textflow.training import (
-        CheckpointCallback,
-        ReseedEachBatch,
-        SampleLogger,
-        StepProgressBar,
-        Throughput,
-        make_loggers,
-    )
+    from textflow import training
 
-    callbacks = [
-        ReseedEachBatch(config.seed),
-        Throughput(),
-        SampleLogger(run, config.run.sample_every, config.run.num_samples),
-    ]
-    bar = [] if config.trainer.enable_progress_bar is False else [StepProgressBar()]
-    trainer.callbacks.extend(
-        [*callbacks, *bar, CheckpointCallback(run, config.run.save_every, config.run.keep_checkpoints)]
-    )
+    samples = training.SampleLogger(run, config.run.sample_every, config.run.num_samples)
+    bar = [] if config.trainer.enable_progress_bar is False else [training.StepProgressBar()]
+    checkpoints = training.CheckpointCallback(run, config.run.save_every, config.run.keep_checkpoints)
+    trainer.callbacks += [training.ReseedEachBatch(config.seed), training.Throughput(), samples, *bar, checkpoints]
     if not trainer.fast_dev_run:
-        loggers = make_loggers(run, config.run.wandb, config.run.wandb_project, config.run.wandb_group)
+        loggers = training.make_loggers(run, config.run.wandb, config.run.wandb_project, config.run.wandb_group)
         trainer.loggers = [*loggers, *trainer.loggers]
 
 
@@ -183,11 +159,3 @@ def codec_run_folder(config: Any, run: Path) -> Path | None:
     if not config.codec:
         return None
     return run / "codec" if config.codec.endswith((".yaml", ".yml")) else Path(config.codec)
-
-
-def fit_codec(config: Any, folder: Path) -> int:
-    """Fit the codec's recipe, or resume it."""
-    from textflow.config import recipe
-
-    print(f"Fitting the codec first: {config.codec}")
-    return fit_config(recipe.codec_recipe(config, folder), read_title(Path(config.codec)))

@@ -3,19 +3,19 @@
 from collections.abc import Mapping
 from dataclasses import is_dataclass, replace
 from math import isfinite
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .parsing import option_name
 
+if TYPE_CHECKING:
+    import torch
+
 SamplerName = Literal["recipe", "ode", "heun", "dpmpp-2m", "reinject", "mode-commit", "tube-commit"]
+MAX_SWEEP_VALUES = 1000  # largest number of values in a sweep
 
 
-def resolve_device(device: str = "auto") -> Any:
-    """Resolve a device name; auto is the GPU if one is available.
-
-    Args:
-        device: cpu, cuda, cuda:1, mps or auto.
-    """
+def resolve_device(device: str = "auto") -> "torch.device":
+    """Resolve a device name (cpu, cuda, cuda:1, mps); auto is the GPU if one is available."""
     import torch
 
     if device == "auto":
@@ -23,9 +23,8 @@ def resolve_device(device: str = "auto") -> Any:
     try:
         return torch.zeros((), device=device).device
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"no device {device!r} on this machine ({str(error).splitlines()[0]}); use --device cpu"
-        ) from error
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"no device {device!r} on this machine ({reason}); use --device cpu") from error
 
 
 def require_positive(**numbers: int | None) -> None:
@@ -36,14 +35,7 @@ def require_positive(**numbers: int | None) -> None:
 
 
 def set_sampler(model: Any, name: SamplerName, gamma: float | None) -> None:
-    """Set a model's escape and sampler by the name of a preset.
-
-    Args:
-        model: loaded model.
-        name: ode, heun, dpmpp-2m, reinject (without an escape); mode-commit, tube-commit (with an escape); or recipe
-            (no change).
-        gamma: strength of the reinject sampler.
-    """
+    """Set a model's escape and sampler by the name of a preset; recipe changes nothing. gamma is for reinject only."""
     if gamma is not None and name != "reinject":
         raise ValueError(f"--gamma {gamma} is the strength of --sampler reinject, not of {name}: give both, or neither")
     if name == "recipe":
@@ -66,27 +58,14 @@ def set_sampler(model: Any, name: SamplerName, gamma: float | None) -> None:
 
 
 def configure_sampling(model: Any, name: SamplerName, gamma: float | None, sweep: Mapping[str, float]) -> None:
-    """Set a model's escape and sampler by the name of a preset, then override some of their fields.
-
-    Args:
-        model: loaded model.
-        name: name of the preset, as in `set_sampler`.
-        gamma: strength of the reinject sampler.
-        sweep: values by key: w (self_cond_guidance), or a field of the sampler or the escape, such as gamma.
-    """
+    """Set a model's escape and sampler by the name of a preset, then the settings of a sweep."""
     set_sampler(model, name, gamma)
     for key, value in sweep.items():
         set_sampling_value(model, key, value)
 
 
 def set_sampling_value(model: Any, key: str, value: float) -> None:
-    """Set one sampling setting of a model.
-
-    Args:
-        model: loaded model.
-        key: w (self_cond_guidance), or a field of its sampler or its escape.
-        value: new value of the setting.
-    """
+    """Set one sampling setting of a model: w (self_cond_guidance), or a field of its sampler or its escape."""
     sampler, escape = getattr(model, "sampler", None), getattr(model, "escape", None)
     if key == "w" and hasattr(model, "self_cond_guidance"):
         model.self_cond_guidance = value
@@ -102,18 +81,11 @@ def set_sampling_value(model: Any, key: str, value: float) -> None:
         )
 
 
-MAX_SWEEP_VALUES = 1000  # largest number of values in a sweep
-
-
 def parse_sweep(text: str) -> tuple[str, list[float]]:
-    """Parse a sweep: gamma=0:2:.5 -> gamma and [0, .5, 1, 1.5, 2]; gamma=0,1,3 -> gamma and [0, 1, 3].
-
-    Args:
-        text: sweep written as name=first:last:step, or name=value,value.
-    """
+    """Parse a sweep: gamma=0:2:.5 -> gamma and [0, .5, 1, 1.5, 2]; gamma=0,1,3 -> gamma and [0, 1, 3]."""
     key, _, values = text.partition("=")
     try:
-        numbers = [float(word) for word in values.split(":" if ":" in values else ",")]
+        numbers = [float(number) for number in values.split(":" if ":" in values else ",")]
         if ":" in values:
             first, last, step = numbers
             count = int((last - first) / step + 1.000001)
@@ -121,21 +93,15 @@ def parse_sweep(text: str) -> tuple[str, list[float]]:
     except (ValueError, ZeroDivisionError, OverflowError):
         numbers = []
     if len(numbers) > MAX_SWEEP_VALUES:
-        raise ValueError(
-            f"--sweep is {text[:80]!r}: more than {MAX_SWEEP_VALUES:,} values; take a larger step, or list fewer values"
-        )
+        advice = "take a larger step, or list fewer values"
+        raise ValueError(f"--sweep is {text[:80]!r}: more than {MAX_SWEEP_VALUES:,} values; {advice}")
     if not key or len(numbers) < 2 or not all(map(isfinite, numbers)):
         raise ValueError(f"--sweep is {text!r}; needs name=first:last:step such as gamma=0:2:.5, or name=0,1,3")
     return key, numbers
 
 
 def resolve_devices(device: str, count: int | None) -> list[str]:
-    """List the devices to use in parallel.
-
-    Args:
-        device: cpu, cuda, mps or auto.
-        count: number of devices; default: every GPU, or one.
-    """
+    """List the devices to use in parallel; by default every GPU, or one."""
     import torch
 
     first = str(resolve_device(device))

@@ -12,32 +12,19 @@ OPTIONAL_RUN_VERBS = ("diagnose", "sample")  # RUN is optional here, so the pars
 MULTI_RUN_VERBS = ("compare", "report")  # RUN RUN ...
 OVERLAY_VERBS = ("sample", "eval", "diagnose")  # RUN OVERLAY ...: overlays follow the run
 NEGATIVE_NUMBER = re.compile(r"-(\.?\d.*|inf|nan)")
-TYPE_NAMES: dict[Any, list[str]] = {
-    **{int: ["a whole number"], float: ["a number"], bool: ["true", "false"]},
-    **{str: ["a text"], Path: ["a path"]},
-}
+TYPE_NAMES: dict[Any, list[str]] = {int: ["a whole number"], float: ["a number"], bool: ["true", "false"]}
+TYPE_NAMES |= {str: ["a text"], Path: ["a path"]}
 
 
 def run_command(verb: str, argv: list[str], command: Callable[..., Any]) -> Any:
-    """Parse the arguments of a verb, call its function and return the result.
-
-    Args:
-        verb: name of the verb.
-        argv: arguments after the verb.
-        command: function of the verb.
-    """
+    """Parse the arguments of a verb, call its function and return the result."""
     from jsonargparse import ArgumentError, auto_cli
 
-    about: dict[str, Any] = {"usage": usage_line(verb, command), "description": describe(command)}
+    # the docstring up to its arguments; the parser by itself keeps only the first line
+    about = {"usage": usage_line(verb, command), "description": (getdoc(command) or "").split("\n\nArgs:")[0]}
+    options: dict[str, Any] = {"formatter_class": make_help_formatter(), "prog": f"textflow {verb}", **about}
     try:
-        return auto_cli(
-            command,
-            args=normalize_argv(verb, argv, command),
-            exit_on_error=False,
-            formatter_class=make_help_formatter(),
-            prog=f"textflow {verb}",
-            **about,
-        )
+        return auto_cli(command, args=normalize_argv(verb, argv, command), exit_on_error=False, **options)
     except ArgumentError as error:
         raise ValueError(f"{explain_error(str(error), verb, command)}; see textflow {verb} --help") from error
 
@@ -47,11 +34,6 @@ def usage_line(verb: str, command: Callable[..., Any]) -> str:
     needed = [name.upper() for name, part in parameters_of(command).items() if part.default is Parameter.empty]
     form = "RUN [RUN ...]" if verb in MULTI_RUN_VERBS else "RUN [OVERLAY ...]" if verb in OVERLAY_VERBS else None
     return " ".join(["textflow", verb, *([form] if form else needed), "[--key value ...]"])
-
-
-def describe(command: Callable[..., Any]) -> str:
-    """Docstring of a function up to its arguments; the parser by itself keeps only the first line."""
-    return (getdoc(command) or "").split("\n\nArgs:")[0]
 
 
 def make_help_formatter() -> Any:
@@ -87,9 +69,9 @@ def normalize_argv(verb: str, argv: list[str], command: Callable[..., Any]) -> l
         argv = expand_overlays(["", *argv], "runs")[1:]
     if verb in OPTIONAL_RUN_VERBS and argv and not argv[0].startswith("-"):
         argv = ["--run", *argv]
-    argv = [to_underscores(word) for word in argv]
+    argv = [to_underscores(token) for token in argv]
     if "n" in parameters_of(command):
-        argv = [re.sub("^--num_samples(?==|$)", "--n", word) for word in argv]
+        argv = [re.sub("^--num_samples(?==|$)", "--n", token) for token in argv]
     return expand_flags(join_negative_numbers(argv), command)
 
 
@@ -131,13 +113,7 @@ def expand_flags(argv: list[str], command: Callable[..., Any]) -> list[str]:
 
 
 def explain_error(message: str, verb: str, command: Callable[..., Any]) -> str:
-    """Rewrite a parser error in one line: the option, its value, the values allowed, the closest match.
-
-    Args:
-        message: error message of the parser.
-        verb: name of the verb.
-        command: function of the verb.
-    """
+    """Rewrite a parser error in one line: the option, its value, the values allowed, the closest match."""
     known = parameters_of(command)
     if match := re.search(r"unrecognized arguments: (\S+)", message):
         return explain_unknown(match[1].partition("=")[0], verb, command)

@@ -15,7 +15,7 @@ from textflow.eval.bench.flops import PEAK_FLOPS
 
 from .checks import check_engine, check_forward, persistent_bytes
 from .duration import flops_per_batch, format_duration, tokens_per_epoch
-from .estimate import Engine, count_saved_bytes_fake, format_bytes, largest_block_bytes, num_parameters, tokens_per_step
+from .estimate import Engine, count_saved_bytes, format_bytes, largest_block_bytes, num_parameters, tokens_per_step
 
 VOCAB_SIZES = {"t5-small": 32_100, "t5-base": 32_100, "gpt2": 50_257}  # known without loading the tokenizer
 TRACE_ROWS = 2  # rows in a forward pass of fake tensors
@@ -42,11 +42,7 @@ class Plan:
 
 
 def parse_plan(argv: list[str]) -> Plan:
-    """Parse the options of the plan; the remaining arguments describe the recipe.
-
-    Args:
-        argv: recipe, overlays, --key value, --devices N.
-    """
+    """Parse the options of the plan; the remaining arguments describe the recipe."""
     parser = ArgumentParser(prog="textflow check", add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--devices", type=int)
     parser.add_argument("--gpu", choices=list(PEAK_FLOPS), default="H100")
@@ -76,11 +72,7 @@ def check_recipe(plan: Plan) -> str:
 
 
 def vocab_size_of(tokenizer: Any) -> int:
-    """Vocabulary size of a recipe's tokenizer.
-
-    Args:
-        tokenizer: class_path and init_args of the tokenizer.
-    """
+    """Vocabulary size of a recipe's tokenizer."""
     from jsonargparse import ArgumentParser, Namespace
 
     name = getattr(tokenizer.init_args, "name", None)
@@ -117,12 +109,6 @@ def check_shapes(plan: Plan) -> str:
 def estimate_activations(model: Any, rows: int, length: int, half: bool) -> int:
     """Bytes saved for the backward pass, extrapolated linearly from two small batches, since a part of them (such as
     weights cast to bfloat16) does not grow with the batch. Activation checkpointing adds the activations of one block.
-
-    Args:
-        model: model of fake tensors.
-        rows: number of rows in the batch.
-        length: number of tokens in a row.
-        half: True for bfloat16.
     """
 
     def saved_bytes() -> float:
@@ -139,18 +125,11 @@ def estimate_activations(model: Any, rows: int, length: int, half: bool) -> int:
 
 
 def trace_forward(model: Any, rows: int, length: int, bf16: bool) -> tuple[str, int, int]:
-    """Trace a forward pass of fake tensors: shapes, bytes saved for the backward pass, FLOPs.
-
-    Args:
-        model: model of fake tensors.
-        rows: number of rows in the batch.
-        length: number of tokens in a row.
-        bf16: True for bfloat16.
-    """
+    """Trace a forward pass of fake tensors: shapes, bytes saved for the backward pass, FLOPs."""
     from torch.utils.flop_counter import FlopCounterMode
 
     half_precision = torch.autocast("cpu", torch.bfloat16, enabled=bf16)
-    with FlopCounterMode(display=False) as counter, half_precision, count_saved_bytes_fake(model.net) as saved:
+    with FlopCounterMode(display=False) as counter, half_precision, count_saved_bytes(model.net) as saved:
         shapes = check_forward(model, rows, length)
     return shapes, sum(saved.values()), counter.get_total_flops()
 
@@ -158,11 +137,11 @@ def trace_forward(model: Any, rows: int, length: int, bf16: bool) -> tuple[str, 
 def report_memory(plan: Plan) -> str:
     """Memory per device, by kind."""
     assert plan.engine is not None
-    held = plan.engine.memory_per_device(plan.sizes, plan.block_bytes)
-    parts = ", ".join(f"{name} {format_bytes(amount)}" for name, amount in held.items() if amount)
+    sizes = plan.engine.memory_per_device(plan.sizes, plan.block_bytes)
+    parts = ", ".join(f"{name} {format_bytes(amount)}" for name, amount in sizes.items() if amount)
     single, rows = Engine("ddp", 1).memory_per_device(plan.sizes, 0), plan.config.data.batch_size
     return (
-        f"about {format_bytes(sum(held.values()))} per device: {parts} (activations of {rows} rows, without the "
+        f"about {format_bytes(sum(sizes.values()))} per device: {parts} (activations of {rows} rows, without the "
         f"loss on the logits and a codec's encoder); on a single device: {format_bytes(sum(single.values()))}"
     )
 

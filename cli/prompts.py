@@ -15,23 +15,14 @@ Record = dict[str, Any]
 def build_rows(
     model: Any, prompt: str | None, file: Path | None, infill_text: str | None, length: int | None = None
 ) -> list[TokenRow]:
-    """Build the rows that samples start from; an empty list without a prompt.
-
-    Args:
-        model: loaded model.
-        prompt: text to continue, or for a run of pairs the source to answer.
-        file: file with one prompt per line.
-        infill_text: text with holes.
-        length: number of tokens in a sample; default: the sequence length of training.
-    """
+    """Build the rows that samples of `length` tokens start from; an empty list without a prompt."""
     prompts_by_option = {"--prompt": prompt, "--prompt-file": file, "--infill": infill_text}
     given = [option for option, value in prompts_by_option.items() if value is not None]
     if len(given) > 1:
         raise ValueError(f"{' and '.join(given)} are given; name one of them")
     if not hasattr(model, "complete"):
-        raise ValueError(
-            f"a {type(model).__name__} writes no texts; give the run of a Generator, DiscreteDiffusion or CausalLM"
-        )
+        advice = "give the run of a Generator, DiscreteDiffusion or CausalLM"
+        raise ValueError(f"a {type(model).__name__} writes no texts; {advice}")
     if model.max_source_length is not None and length is not None:
         raise ValueError(f"this run answers sources in rows of {model.seq_length} tokens; leave --length out")
     tokens, size = model.tokenizer, length or min(model.seq_length, getattr(model, "max_length", model.seq_length))
@@ -41,9 +32,8 @@ def build_rows(
         return [infill_row(tokens, infill_text, size)]
     prompts = [prompt] if prompt is not None else read_prompts(file) if file is not None else []
     if not prompts and model.max_source_length is not None:
-        raise ValueError(
-            "this run answers sources: give one with --prompt TEXT, or one per line with --prompt-file FILE"
-        )
+        advice = "give one with --prompt TEXT, or one per line with --prompt-file FILE"
+        raise ValueError(f"this run answers sources: {advice}")
     return [prompt_row(tokens, text, size, model.max_source_length) for text in prompts]
 
 
@@ -66,15 +56,7 @@ def hash_rows(rows: Sequence[TokenRow]) -> str:
 def generate_texts(
     model: Any, rows: Sequence[TokenRow], count: int, first_index: int, settings: Record
 ) -> list[Record]:
-    """Generate `count` texts from `first_index` on; text i starts from row i mod len(rows), if there are rows.
-
-    Args:
-        model: loaded model.
-        rows: rows of `build_rows`, may be empty.
-        count: number of texts.
-        first_index: index of the first text.
-        settings: seed, steps, self_cond_guidance; with rows also cfg_scale, otherwise length.
-    """
+    """Generate `count` texts from `first_index` on; text i starts from row i mod len(rows), if there are rows."""
     seed, steps, guidance = settings["seed"], settings["steps"], settings["self_cond_guidance"]
     if not rows:
         texts = model.generate(count, steps, seed, None, guidance, settings["length"], count, first_index)

@@ -22,28 +22,17 @@ def ranking_config(
     """Configuration of the ranking from the options of `textflow reproduce`."""
     from textflow.eval.oracle.benchmark import RankingConfig
 
+    sizes: dict[str, Any] = {"tasks_per_kind": tasks_per_kind, "seed": seed, "bootstrap_samples": bootstrap_samples}
     if quick:
         return RankingConfig(
-            ["chain"], tasks_per_kind, 0, [2, 4, 8], n or 128, seed, bootstrap_samples, with_corruptions=False
+            ["chain"], **sizes, verdict_tasks_per_kind=0, nfe_values=[2, 4, 8], n=n or 128, with_corruptions=False
         )
-    return RankingConfig(
-        tasks_per_kind=tasks_per_kind,
-        verdict_tasks_per_kind=verdict_tasks_per_kind,
-        nfe_values=parse_steps(nfe),
-        n=n or 1024,
-        seed=seed,
-        bootstrap_samples=bootstrap_samples,
-        jobs=jobs,
-    )
+    sizes |= {"verdict_tasks_per_kind": verdict_tasks_per_kind, "jobs": jobs}
+    return RankingConfig(**sizes, nfe_values=parse_steps(nfe), n=n or 1024)
 
 
 def run_ranking(config: "RankingConfig", console: Any) -> dict[str, Any]:
-    """Run the ranking with a progress bar; print its tables and verdicts.
-
-    Args:
-        config: configuration of the ranking.
-        console: console to print to.
-    """
+    """Run the ranking with a progress bar; print its tables and verdicts."""
     from itertools import chain
 
     from rich.progress import track
@@ -54,13 +43,10 @@ def run_ranking(config: "RankingConfig", console: Any) -> dict[str, Any]:
     from textflow.eval.oracle.verdict import commitment_verdict, mean_records
 
     table_points, verdict_points = config.table_points(), config.verdict_points()
-    known = set(table_points)
-    extra_points = [point for point in verdict_points if point not in known]  # not measured for the tables
+    extra_points = [point for point in verdict_points if point not in {*table_points}]  # not measured for the tables
     n, seed, jobs = config.n, config.seed, config.jobs
-    results: Iterable[Any] = chain(
-        measure_points(table_points, n, seed, config.bootstrap_samples, jobs),
-        measure_points(extra_points, n, seed, 0, jobs),
-    )
+    table_results: Iterable[Any] = measure_points(table_points, n, seed, config.bootstrap_samples, jobs)
+    results = chain(table_results, measure_points(extra_points, n, seed, 0, jobs))
     points = [*table_points, *extra_points]
     records = dict(zip(points, track(results, "ranking", len(points), console=console, transient=True), strict=True))
     table_records = [records[point] for point in table_points]

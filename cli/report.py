@@ -6,12 +6,8 @@ from pathlib import Path
 from .options import resolve_device
 
 REPORT_INPUTS = (
-    "recipe.yaml",
-    "rounds.json",
-    "metrics.csv",
-    "eval/*.json",
-    "diagnostics/diagnose.json",
-    "trajectories/*.json",
+    *("recipe.yaml", "rounds.json", "metrics.csv"),
+    *("eval/*.json", "diagnostics/diagnose.json", "trajectories/*.json"),
 )
 
 
@@ -80,7 +76,7 @@ def record_trajectories(run: Path, num_samples: int, steps: int, seed: int, devi
     recipe = load_recipe(run / "recipe.yaml", [])
     if is_complete(run, num_samples, steps, seed) or not recipe or weights_hash(run) is None:
         return None
-    if "Autoencoder" in str(recipe.get("model") or {}):
+    if "Autoencoder" in str(recipe.get("model")):
         return None
     print(f"{run}: recording {num_samples} trajectories", file=sys.stderr)
     from textflow.eval.trajectory.record import record_run

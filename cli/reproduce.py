@@ -1,22 +1,31 @@
-"""textflow reproduce fig2|fig3|fig5|fig6|fig8|fig9|escapes|tradeoff|all|results"""
+"""textflow reproduce fig2|fig3|fig5|fig6|fig8|fig9|escapes|tradeoff|judged|noise_to_text|all|results"""
 
 import importlib
 import json
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from .diagnose import load_run
 from .ranking import ranking_config, run_ranking
 
-FIGURES = ("fig2", "fig3", "fig5", "fig6", "fig8", "fig9", "tradeoff", "escapes", "judged")
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from textflow.eval.figures.source import FigureInput
+    from textflow.metrics import Scorer
+
+FigureName = Literal["fig2", "fig3", "fig5", "fig6", "fig8", "fig9", "tradeoff", "escapes", "judged", "noise_to_text"]
+FIGURES = get_args(FigureName)
+RUN_FIGURES = ("judged", "noise_to_text")  # only for a trained run
 RANKING_KEYS = ("n", "tasks_per_kind", "verdict_tasks_per_kind", "nfe_values", "bootstrap_samples")
 PAPER = "arXiv 2606.30705 (abstract and captions; its constructions are rebuilt)"
 
 
 def reproduce(
-    figure: Literal["fig2", "fig3", "fig5", "fig6", "fig8", "fig9", "tradeoff", "escapes", "judged", "all", "results"],
+    figure: Literal[FigureName, "all", "results"],
     run: Path | None = None,
     out: Path = Path("checkpoints/reproduce"),
     n: int | None = None,
@@ -37,10 +46,11 @@ def reproduce(
     Args:
         figure: figure or table: fig2 (DABI), fig3 (flips), fig5 (separated modes), fig6 (tube law), fig8 (CCI), fig9
             (re-injection), tradeoff (stiffness), escapes (ranking of samplers and escapes, about ten minutes), judged
-            (escapes of a run under its scorer), or all (with --run also the paper's claims, checked on the run); or
-            results, which rewrites eval/published/RESULTS.md and README's results table from the committed records.
-        run: folder of a trained generator to add to fig2, fig3, fig6, fig8 and tradeoff; required for judged, which
-            needs a run named scorer in the same parent folder.
+            (escapes of a run under its scorer), noise_to_text (a text of a run while it is sampled), or all (with --run
+            also the paper's claims, checked on the run); or results, which rewrites eval/published/RESULTS.md and
+            README's results table from the committed records.
+        run: folder of a trained generator to add to fig2, fig3, fig6, fig8 and tradeoff; required for noise_to_text
+            and for judged, which needs a run named scorer in the same parent folder.
         out: folder for the figures and their records.
         n: number of texts per measurement; default: 512, for escapes 1024.
         seed: random seed for oracle tasks and sampling, >= 0; sampling grids are tuned on other tasks.
@@ -60,58 +70,64 @@ def reproduce(
         return results(check)
     if check:
         raise ValueError(f"--check needs results, not {figure}: textflow reproduce results --check")
-    if (
-        (n is not None and n < 16)
-        or min(tasks_per_kind, jobs) < 1
-        or min(bootstrap_samples, verdict_tasks_per_kind) < 0
-    ):
-        sizes = (
-            f"-n {n}, --tasks-per-kind {tasks_per_kind}, --jobs {jobs}, --verdict-tasks-per-kind "
-            f"{verdict_tasks_per_kind}, --bootstrap-samples {bootstrap_samples}"
-        )
-        raise ValueError(f"{sizes}: need n >= 16, tasks and jobs >= 1, the others >= 0")
+    check_sizes(n, tasks_per_kind, verdict_tasks_per_kind, bootstrap_samples, jobs)
     from rich.console import Console
 
     console = Console(markup=False, highlight=False)
+    sizes = (n, seed, tasks_per_kind, verdict_tasks_per_kind, nfe, bootstrap_samples, jobs, quick)
     settings = {"seed": seed, "quick": quick, "run": None if run is None else str(run)}
     num_texts = n or (64 if quick else 512)
     uses_run = run is not None and figure not in ("fig5", "fig9", "escapes")
     runs = [load_figure_input(run, num_texts, seed, device)] if run is not None and uses_run else []
-    measured: dict[str, Any] = {}
-    for name in FIGURES if figure == "all" else (figure,):
-        if name == "judged" and run is None and figure == "all":
-            continue
-        module, start = importlib.import_module(f"textflow.eval.figures.{name}"), time.perf_counter()
-        if name == "escapes":
-            config = ranking_config(
-                n, seed, tasks_per_kind, verdict_tasks_per_kind, nfe, bootstrap_samples, jobs, quick
-            )
-            numbers = run_ranking(config, console)
-            details: dict[str, Any] = {key: getattr(config, key) for key in RANKING_KEYS}
-        else:
-            extra = {"scorer": load_scorer(run)} if name == "judged" else {}
-            with console.status(f"measuring {name}"):
-                numbers, details = module.compute(num_texts, seed, runs, **extra), {"n": num_texts}
-        record = {"figure": name, "paper": PAPER, "caption": module.CAPTION, "published": vars(module).get("PUBLISHED")}
-        write_record(
-            out / f"{name}.json", record | settings | details | {"seconds": time.perf_counter() - start} | numbers
-        )
-        measured[name] = numbers
-        module.draw(numbers, out / name)
-        console.print(f"{name}: {module.CAPTION}", soft_wrap=True)
-        seconds = f"{time.perf_counter() - start:.0f} s"
-        console.print(f"Written: {out / name}.png, .svg and .json ({seconds})\n", soft_wrap=True)
+    names = [name for name in FIGURES if run or name not in RUN_FIGURES] if figure == "all" else [figure]
+    measured = {name: draw_figure(name, num_texts, run, runs, sizes, settings, out, console) for name in names}
     if runs:
         print_claims(measured, runs[0].name, out, console)
     return None
 
 
-def load_scorer(run: Path | None) -> Any:
+def check_sizes(n: int | None, tasks: int, verdict_tasks: int, bootstrap_samples: int, jobs: int) -> None:
+    """Raise a ValueError for numbers of texts, tasks, bootstrap samples or processes that are too small."""
+    if (n is not None and n < 16) or min(tasks, jobs) < 1 or min(bootstrap_samples, verdict_tasks) < 0:
+        others = f"--verdict-tasks-per-kind {verdict_tasks}, --bootstrap-samples {bootstrap_samples}"
+        sizes = f"-n {n}, --tasks-per-kind {tasks}, --jobs {jobs}, {others}"
+        raise ValueError(f"{sizes}: need n >= 16, tasks and jobs >= 1, the others >= 0")
+
+
+def draw_figure(
+    name: str,
+    num_texts: int,
+    run: Path | None,
+    runs: "Sequence[FigureInput]",
+    sizes: tuple[Any, ...],
+    settings: dict[str, Any],
+    out: Path,
+    console: "Console",
+) -> dict[str, Any]:
+    """Measure and draw one figure, write its record, and return its numbers; `sizes` are those of `ranking_config`."""
+    module, start = importlib.import_module(f"textflow.eval.figures.{name}"), time.perf_counter()
+    if name == "escapes":
+        config = ranking_config(*sizes)
+        numbers, details = run_ranking(config, console), {key: getattr(config, key) for key in RANKING_KEYS}
+    else:
+        extra = {"scorer": load_scorer(run)} if name == "judged" else {}
+        with console.status(f"measuring {name}"):
+            numbers, details = module.compute(num_texts, settings["seed"], runs, **extra), {"n": num_texts}
+    record = {"figure": name, "paper": PAPER, "caption": module.CAPTION, "published": vars(module).get("PUBLISHED")}
+    record |= settings | details | {"seconds": time.perf_counter() - start} | numbers
+    write_record(out / f"{name}.json", record)
+    module.draw(numbers, out / name)
+    console.print(f"{name}: {module.CAPTION}", soft_wrap=True)
+    seconds = f"{time.perf_counter() - start:.0f} s"
+    console.print(f"Written: {out / name}.png, .svg and .json ({seconds})\n", soft_wrap=True)
+    return numbers
+
+
+def load_scorer(run: Path | None) -> "Scorer":
     """Load the scorer in the parent folder of a run."""
     if run is None:
-        raise ValueError(
-            "judged scores samples of a trained run: give it with --run, and fit a run `scorer` in the same folder"
-        )
+        advice = "give it with --run, and fit a run `scorer` in the same folder"
+        raise ValueError(f"judged scores samples of a trained run: {advice}")
     folder = run.parent / "scorer"
     if not (folder / "model.safetensors").is_file():
         raise ValueError(f"no scorer at {folder}: fit one: textflow fit recipes/scorer.yaml --run.folder {folder}")
@@ -120,15 +136,8 @@ def load_scorer(run: Path | None) -> Any:
     return load_scorer(str(folder))
 
 
-def print_claims(results: dict[str, Any], run: str, out: Path, console: Any) -> None:
-    """Print and save the paper's claims with the run's numbers.
-
-    Args:
-        results: numbers by figure.
-        run: name of the run in the figures.
-        out: folder for claims.json.
-        console: console to print to.
-    """
+def print_claims(results: dict[str, Any], run: str, out: Path, console: "Console") -> None:
+    """Print and save the paper's claims with the numbers of a run."""
     from textflow.eval.figures.claims import check_claims
 
     if not (claims := check_claims(results, run)):
@@ -140,7 +149,7 @@ def print_claims(results: dict[str, Any], run: str, out: Path, console: Any) -> 
     write_record(out / "claims.json", {"run": run, "claims": [claim._asdict() for claim in claims]})
 
 
-def load_figure_input(run: Path, n: int, seed: int, device: str) -> Any:
+def load_figure_input(run: Path, n: int, seed: int, device: str) -> "FigureInput":
     """Load a run and its held-out text."""
     from textflow.eval.figures.source import BATCH_SIZE, FigureInput
 
@@ -150,7 +159,7 @@ def load_figure_input(run: Path, n: int, seed: int, device: str) -> Any:
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
     """Write the numbers of a figure as strict JSON."""
-    from textflow.eval.measure import replace_nonfinite
+    from textflow.eval.record import replace_nonfinite
     from textflow.runtime.atomic import atomic_write_text
 
     record = record | {"textflow": version("textflow"), "torch": version("torch")}

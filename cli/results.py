@@ -6,11 +6,7 @@ from pathlib import Path
 
 
 def results(check: bool = False) -> int:
-    """Write RESULTS.md and README's results table; returns the exit code.
-
-    Args:
-        check: print how the files differ from the records instead, and return 1 if they do.
-    """
+    """Write RESULTS.md and README's results table, or with `check` print how they differ; return the exit code."""
     from textflow.eval.results import README, pages
     from textflow.runtime.atomic import atomic_write_text
 
@@ -30,12 +26,7 @@ def results(check: bool = False) -> int:
 
 
 def difference(path: Path, expected: str) -> str:
-    """Unified diff from a file on disk to its rendered text; empty if they are equal.
-
-    Args:
-        path: file on disk; a missing one counts as empty.
-        expected: rendered text.
-    """
+    """Unified diff from a file on disk, which may be missing, to its rendered text; empty if they are equal."""
     current = path.read_text(encoding="utf-8") if path.is_file() else ""
     lines = unified_diff(current.splitlines(True), expected.splitlines(True), str(path), "rendered from the records")
     return "".join(lines)

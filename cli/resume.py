@@ -88,12 +88,7 @@ def check_same_tokenizer(run: Path, tokenizer: Any) -> None:
 
 
 def check_same_start(run: Path, sources: dict[str, Path]) -> None:
-    """Check that a resumed round has the teacher and initial weights it started with, recorded in RUN/origin.json.
-
-    Args:
-        run: folder of the round, already locked.
-        sources: runs that provide averaged weights: "teacher" and "start".
-    """
+    """Check that a resumed round, already locked, has the teacher and initial weights of its RUN/origin.json."""
     from textflow.eval.report.trajectory_files import weights_hash
     from textflow.runtime.atomic import atomic_write_json
     from textflow.training.checkpoint_io import list_states
@@ -121,11 +116,7 @@ def check_same_start(run: Path, sources: dict[str, Path]) -> None:
 
 
 def check_round_lengths(rounds: Sequence[tuple[Path, int]]) -> None:
-    """Raise a ValueError for a round to be trained further after the next round has started from it.
-
-    Args:
-        rounds: run folder and number of optimizer steps of each round, in order.
-    """
+    """Raise a ValueError for a round to be trained further after the next round has started from it."""
     from textflow.training.checkpoint_io import list_states, step_of
 
     for (run, steps), (after, _) in pairwise(rounds):

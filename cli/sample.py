@@ -52,15 +52,9 @@ def sample(
         replay: trajectory file written by textflow report; regenerates its text from the record and compares the two.
     """
     if replay is not None:
-        from textflow.eval.trajectory.replay import replay_text
-
-        print(replay_text(replay, run, None if device == "auto" else resolve_device(device)))
-        return
+        return print_replay(replay, run, device)
     if run is None:
         raise ValueError("sample needs a RUN, or --replay FILE; see textflow sample --help")
-    from textflow.eval.measure import part_fields
-    from textflow.eval.report.trajectory_files import weights_hash
-
     from .prompts import build_rows, hash_rows, uses_replacement
 
     require_positive(n=n, steps=steps, length=length, batch_size=batch_size)
@@ -70,30 +64,41 @@ def sample(
     set_sampler(generator, sampler, gamma)
     rows = build_rows(generator, prompt, prompt_file, infill, length)
     n = (len(rows) if prompt_file else 16) if n is None else n
-    settings: dict[str, Any] = {
-        "checkpoint_hash": weights_hash(run) if out else None,  # reads a large file
-        "seed": seed,
-        "steps": steps,
-        "sampler": repr(generator.sampler),
-        "escape": part_fields(getattr(generator, "escape", None)),
-        "time_grid": part_fields(getattr(generator, "sampling_schedule", None)),
-        "overlays": overlay_differences(overlays, run) if out else [],
-        "self_cond_guidance": self_cond_guidance,
-        "length": length,
-    }
+    settings = sampling_settings(generator, run, overlays, seed, steps, bool(out))
+    settings |= {"self_cond_guidance": self_cond_guidance, "length": length}
     if rows:
         prompt_text = prompt or infill or f"{prompt_file} {hash_rows(rows)}"
         settings |= {"prompt": prompt_text, "cfg_scale": cfg_scale, "by_replacement": uses_replacement(generator, rows)}
     write_samples(generator, rows, n, settings, batch_size, out)
 
 
-def overlay_differences(overlays: list[str], run: Path) -> list[str]:
-    """List the changes that overlays make to a run's recipe, since their file names do not identify them.
+def print_replay(file: Path, run: Path | None, device: str) -> None:
+    """Sample the text of a trajectory file again, and print how it compares with the record."""
+    from textflow.eval.trajectory.replay import replay_text
 
-    Args:
-        overlays: paths of recipes.
-        run: folder of the run.
-    """
+    print(replay_text(file, run, None if device == "auto" else resolve_device(device)))
+
+
+def sampling_settings(
+    generator: Any, run: Path, overlays: list[str], seed: int, steps: int, is_written: bool
+) -> dict[str, Any]:
+    """Settings that determine the texts; the hash of the weights and the overlays only if the texts are written."""
+    from textflow.eval.record import part_fields
+    from textflow.eval.report.trajectory_files import weights_hash
+
+    return {
+        "checkpoint_hash": weights_hash(run) if is_written else None,  # reads a large file
+        "seed": seed,
+        "steps": steps,
+        "sampler": repr(generator.sampler),
+        "escape": part_fields(getattr(generator, "escape", None)),
+        "time_grid": part_fields(getattr(generator, "sampling_schedule", None)),
+        "overlays": overlay_differences(overlays, run) if is_written else [],
+    }
+
+
+def overlay_differences(overlays: list[str], run: Path) -> list[str]:
+    """List the changes that overlays make to a run's recipe, since their file names do not identify them."""
     from textflow.config.overlays import differences, with_sampling_overlays
 
     saved = run / "recipe.yaml"
@@ -101,37 +106,20 @@ def overlay_differences(overlays: list[str], run: Path) -> list[str]:
 
 
 def load_text_model(run: Path, device: str, overlays: list[str]) -> Any:
-    """Load the model of a run that generates texts.
-
-    Args:
-        run: folder of the run.
-        device: cpu, cuda, mps or auto.
-        overlays: recipes that change sampling settings.
-    """
+    """Load the model of a run that generates texts."""
     from textflow.run_folder import load
 
     generator: Any = load(run, resolve_device(device), overlays)
     if not hasattr(generator, "generate"):
-        kind = type(generator).__name__
-        raise ValueError(
-            f"{run} holds a {kind}, which writes no texts; give the run of a Generator, DiscreteDiffusion or CausalLM"
-        )
+        advice = "give the run of a Generator, DiscreteDiffusion or CausalLM"
+        raise ValueError(f"{run} holds a {type(generator).__name__}, which writes no texts; {advice}")
     return generator
 
 
 def write_samples(
     model: Any, prompts: Any, num_samples: int, settings: dict[str, Any], batch_size: int, out: Path | None
 ) -> None:
-    """Write the missing texts of a file in batches, or print all texts to the terminal.
-
-    Args:
-        model: model that generates texts.
-        prompts: rows with prompts; empty for unconditional texts.
-        num_samples: number of texts.
-        settings: sampling settings that determine the texts.
-        batch_size: number of texts generated at a time.
-        out: .jsonl file; None: the terminal.
-    """
+    """Write the missing texts of a .jsonl file in batches, or print all texts to the terminal."""
     from .prompts import format_sample, generate_texts
 
     with open_locked(out) if out else nullcontext(sys.stdout) as file:

@@ -11,11 +11,7 @@ from typing import IO, Any
 
 @contextmanager
 def open_locked(out: Path) -> Iterator[IO[str]]:
-    """Open a file for appending under a lock, so that two commands cannot write into it.
-
-    Args:
-        out: file to open; it and its folder are created if they are missing.
-    """
+    """Open a file for appending under a lock, so that two commands cannot write into it; create its folder."""
     from textflow.runtime.atomic import lock_file
 
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -32,12 +28,7 @@ def open_locked(out: Path) -> Iterator[IO[str]]:
 
 
 def count_written(out: Path, settings: dict[str, Any]) -> int:
-    """Count the texts in a file, and truncate an incomplete last line.
-
-    Args:
-        out: .jsonl file.
-        settings: sampling settings, which must equal those in the file.
-    """
+    """Count the texts in a .jsonl file, which must have these settings, and truncate an incomplete last line."""
     if not out.is_file():
         return 0
     *lines, incomplete = out.read_bytes().split(b"\n")  # bytes: U+2028 is not a line end, and a character may be cut
@@ -52,14 +43,7 @@ def count_written(out: Path, settings: dict[str, Any]) -> int:
 
 
 def check_line(out: Path, index: int, line: bytes, settings: dict[str, Any]) -> None:
-    """Raise a ValueError unless a line holds the text of this index and these settings.
-
-    Args:
-        out: .jsonl file.
-        index: number of lines before this one.
-        line: content of the line without its line end.
-        settings: sampling settings, which must equal those of the line.
-    """
+    """Raise a ValueError unless a line, without its line end, holds the text of this index and these settings."""
     advice = "choose another file with --out"
     try:
         record = json.loads(line.decode("utf-8"))

@@ -7,25 +7,18 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
+
+if TYPE_CHECKING:
+    from textflow.eval.scoring import ScorerConfig
 
 
 def resolve_scorer(
     run: Path, protocol: str, scorer: str | None, dtype: str | None, memorization: bool | None, mauve: bool, device: str
-) -> Any:
-    """Resolve the scorer for a run or a file of texts.
-
-    Args:
-        run: folder of a run, or a file of texts.
-        protocol: name or file of the protocol.
-        scorer: Hub name or folder of another scorer; `local` is the one in the parent folder of the run.
-        dtype: data type of the scorer; default: the protocol's.
-        memorization: True to compare 4-grams with the training text; default: the protocol's.
-        mauve: True to measure MAUVE.
-        device: device of the scorer.
-    """
+) -> "ScorerConfig":
+    """Resolve the scorer for a run or a file of texts; `local` is the one in the parent folder of the run."""
     from textflow.eval import protocol as protocols
     from textflow.eval.scoring import ScorerConfig
     from textflow.metrics.divergence import import_mauve
@@ -48,8 +41,7 @@ def resolve_scorer(
 def local_scorer(run: Path) -> Path:
     """Find the local scorer of a run, trained on held-out documents of the same text; fit it if it is missing.
 
-    Args:
-        run: folder of a run; or a file of texts, whose scorer is checkpoints/scorer.
+    A file of texts has the scorer checkpoints/scorer.
     """
     from textflow.eval.protocol import run_recipe, same_documents
     from textflow.run_folder import load
@@ -83,12 +75,7 @@ def split_hash(own: dict[str, Any]) -> str:
 
 
 def fit_scorer(folder: Path, data: dict[str, Any]) -> None:
-    """Fit the scorer, or resume it, in a few minutes on one core; its output goes to stderr.
-
-    Args:
-        folder: run folder of the scorer.
-        data: data section of the recipe of the run to score, with the same text and split.
-    """
+    """Fit the scorer on the text and split of a run, or resume it: minutes on one core; its output goes to stderr."""
     from textflow.config import recipe
     from textflow.eval.protocol import PROTOCOL_FOLDER, SPLIT_KEYS
 
@@ -107,12 +94,7 @@ def fit_scorer(folder: Path, data: dict[str, Any]) -> None:
 
 
 def print_records(records: Sequence[dict[str, Any]], output_format: str) -> None:
-    """Print evaluation records.
-
-    Args:
-        records: evaluation records, at least one.
-        output_format: table, csv, markdown or latex.
-    """
+    """Print evaluation records as table, csv, markdown or latex."""
     from rich.console import Console
 
     from textflow.eval.export import FORMATS
@@ -121,7 +103,5 @@ def print_records(records: Sequence[dict[str, Any]], output_format: str) -> None
     if output_format != "table":
         sys.stdout.write(FORMATS[output_format](records))
         return
-    console = Console(
-        width=max(150, Console().width), highlight=False
-    )  # narrow terminals wrap lines instead of cutting numbers
-    console.print(make_table(records))
+    width = max(150, Console().width)  # narrow terminals wrap lines instead of cutting numbers
+    Console(width=width, highlight=False).print(make_table(records))

@@ -3,7 +3,6 @@
 import random
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any
 
 import torch
 from rich.box import SIMPLE_HEAD
@@ -30,13 +29,12 @@ def random_targets(targets: Sequence[str], seed: int) -> list[str]:
 
 
 def score_answers(answers: Sequence[str], targets: Sequence[str]) -> Record:
-    """Corpus BLEU with its signature and mean ROUGE F1, both out of 100, with 95% bootstrap intervals over pairs.
-
-    Args:
-        answers: generated answers; empty ones are scored too.
-        targets: one target per answer.
-    """
-    bleu = load_sacrebleu()
+    """Corpus BLEU with its signature and mean ROUGE F1, both out of 100, with 95% bootstrap intervals over pairs."""
+    try:
+        from sacrebleu.metrics.bleu import BLEU
+    except ImportError as error:
+        raise ValueError("BLEU needs the library sacrebleu: pip install 'textflow[eval]'") from error
+    bleu = BLEU()
     bleu_score = bleu.corpus_score(list(answers), [list(targets)], n_bootstrap=1000)
     middle, half = (bleu_score._mean, bleu_score._ci) if len(answers) > 1 else (bleu_score.score, 0.0)
     rouges = [rouge_score(a, b, rouge_keys=ROUGE) for a, b in zip(answers, targets, strict=True)]
@@ -60,27 +58,18 @@ def score_answers(answers: Sequence[str], targets: Sequence[str]) -> Record:
     }
 
 
-def load_sacrebleu() -> Any:
-    """Corpus BLEU of the library sacrebleu."""
-    try:
-        from sacrebleu.metrics.bleu import BLEU
-    except ImportError as error:
-        raise ValueError("BLEU needs the library sacrebleu: pip install 'textflow[eval]'") from error
-    return BLEU()
-
-
 def make_table(records: Sequence[Record]) -> Table:
     """Table with a row per record and the scoring settings in its caption."""
     first = records[0]
     caption = f"{first['split']} pairs, seed {first['seed']}; BLEU {first['signature']}; ROUGE {first['rouge']}"
-    made = Table(caption=caption, caption_justify="left", box=SIMPLE_HEAD, collapse_padding=True)
-    made.add_column("text", no_wrap=True)
+    table = Table(caption=caption, caption_justify="left", box=SIMPLE_HEAD, collapse_padding=True)
+    table.add_column("text", no_wrap=True)
     for column in COLUMNS:
-        made.add_column(COLUMN_TITLES.get(column, column), justify="right")
+        table.add_column(COLUMN_TITLES.get(column, column), justify="right")
     for record in records:
-        cells = [None if record.get(key) is None else form.format(record[key]) for key, form in COLUMNS.items()]
-        made.add_row(row_label(record), *(cell or "-" for cell in cells))
-    return made
+        cells = ("-" if record.get(key) is None else form.format(record[key]) for key, form in COLUMNS.items())
+        table.add_row(row_label(record), *cells)
+    return table
 
 
 def row_label(record: Record) -> str:

@@ -19,14 +19,14 @@ def collect_records(paths: Sequence[Path]) -> list[Record]:
     Args:
         paths: run folders, record folders, or record files.
     """
-    found: list[Record] = []
+    labelled: list[Record] = []
     for folder in paths:
         records = [read_record(path) for path in record_files(folder)]
         weights = len({record.get("checkpoint_hash") for record in records}) > 1
         for record in records:
-            words = [folder.name if len(paths) > 1 else "", record.get("checkpoint_hash", "")[:6] if weights else ""]
-            found.append(record | {"label": " ".join(word for word in words if word)})
-    return sorted(drop_duplicates(found), key=sort_key)
+            parts = [folder.name if len(paths) > 1 else "", record.get("checkpoint_hash", "")[:6] if weights else ""]
+            labelled.append(record | {"label": " ".join(filter(None, parts))})
+    return sorted(drop_duplicates(labelled), key=sort_key)
 
 
 def record_files(path: Path) -> list[Path]:
@@ -45,7 +45,7 @@ def read_record(path: Path) -> Record:
     try:
         data: Any = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is not a record of textflow eval ({error}); remove it or measure anew") from error
+        raise ValueError(f"{path} is not a record of textflow eval ({error}); remove it or measure again") from error
     if not isinstance(data, dict) or not {"text", "perplexity", "scorer_hash"} <= set(data):
         raise ValueError(f"{path} is not a record of textflow eval: it has no text, perplexity and scorer_hash")
     return data
@@ -55,20 +55,15 @@ def drop_duplicates(records: Iterable[Record]) -> list[Record]:
     """Merge identical real-text records of several runs into one without a run name."""
     unique: dict[Any, Record] = {}
     for i, record in enumerate(records):
-        real = record["text"] in ("real", "shuffled")
-        data = {
-            key: value for key, value in record.items() if key in ("text", "seed", "n", "scorer_hash", "seq_length")
-        }
-        key = (*map(str, data.items()), record["perplexity"], record["entropy"]) if real else i
+        fields = ("text", "seed", "n", "scorer_hash", "seq_length", "perplexity", "entropy")
+        key = tuple(str(record.get(name)) for name in fields) if record["text"] in ("real", "shuffled") else i
         unique[key] = record | {"label": ""} if key in unique else record
     return list(unique.values())
 
 
 def sort_key(record: Record) -> tuple[Any, ...]:
     """Sort key: published and real text first; then by run, sampler and steps."""
-    sampler = json.dumps(
-        [record.get("escape"), record.get("sampler"), record.get("self_cond_guidance")], sort_keys=True
-    )
+    sampler = json.dumps([record.get(key) for key in ("escape", "sampler", "self_cond_guidance")], sort_keys=True)
     return ORDER.index(record["text"]), record.get("label", ""), sampler, record.get("steps") or 0, record.get("n") or 0
 
 
@@ -84,8 +79,8 @@ def load_published(name: str) -> list[Record]:
         raise ValueError(f"no published numbers {name!r}; known are {known}, or name a YAML file")
     data = yaml.safe_load(path.read_text(encoding="utf-8"))
     return [
-        {"text": "published", "label": who, "protocol": data["protocol"], "perplexity": ppl, "entropy": entropy}
+        {"text": "published", "label": label, "protocol": data["protocol"], "perplexity": ppl, "entropy": entropy}
         | ({"nfe": passes, "n": None} if isinstance(passes, int) else {"n": None})
-        for who, row in data["rows"].items()
+        for label, row in data["rows"].items()
         for passes, (ppl, entropy) in row.items()
     ]

@@ -21,6 +21,7 @@ from textflow.runtime.atomic import atomic_write_text
 from textflow.types import Batch
 
 from .bleu_rouge import random_targets, score_answers
+from .measure import step_counts
 from .protocol import require_text_model, run_facts, run_recipe
 from .record import Record, part_fields, write_record
 from .samples import count_network_rows
@@ -32,14 +33,8 @@ class ConditionalJob:
 
     Args:
         run: folder of a run fitted on pairs.
-        steps: numbers of sampling steps.
-        n: number of test pairs; None: all.
         seed: random seed for sampling and for the random-target baseline.
-        batch_size: pairs per batch.
-        configure: applies sampling settings to the loaded model.
         cfg_scale: scale of classifier-free guidance on the source; None: the recipe's.
-        overlays: overlay recipes with sampling settings.
-        device: cpu or cuda.
     """
 
     run: Path
@@ -62,12 +57,7 @@ def evaluate_conditional(
     job: ConditionalJob, on_progress: Callable[[str, int, int], None] = lambda what, done, of: None
 ) -> Iterator[Record]:
     """Records of the copied source, a random target, and the answers for each number of steps; each is written to
-    RUN/eval/pairs as soon as it is complete, together with its texts.
-
-    Args:
-        job: run, pairs and sampling settings.
-        on_progress: callback (stage, done, total).
-    """
+    RUN/eval/pairs as soon as it is complete, together with its texts."""
     from textflow.run_folder import load
 
     require_text_model(job.run)
@@ -76,39 +66,28 @@ def evaluate_conditional(
     part, pairs = test_pairs(data, job.n)
     sources, targets = [str(pair.source) for pair in pairs], [pair.text for pair in pairs]
     common = run_facts(job.run, job.overlays) | {"split": part, "seed": job.seed}
-    for name, said in (("source copied", sources), ("random target", random_targets(targets, job.seed))):
-        yield score_and_write(job.run, {"text": name, **common}, pairs, said)
+    for name, answers in (("source copied", sources), ("random target", random_targets(targets, job.seed))):
+        yield score_and_write(job.run, {"text": name, **common}, pairs, answers)
     job.configure(model)
     rows = RowFile(data.rows_folder / f"{part}.arrow")
-    for count in [own] if (own := getattr(model, "max_calls", None)) else job.steps:
-        said, cell = generate_answers(model, data, rows, len(pairs), count, job, partial(on_progress, f"{count} steps"))
-        yield score_and_write(job.run, {"text": "answers", **common, **cell}, pairs, said)
+    for count in step_counts(model, job.steps):
+        progress = partial(on_progress, f"{count} steps")
+        answers, cell = generate_answers(model, data, rows, len(pairs), count, job, progress)
+        yield score_and_write(job.run, {"text": "answers", **common, **cell}, pairs, answers)
 
 
 def test_pairs(data: DataModule, n: int | None) -> tuple[str, list[Document]]:
     """Split name and its pairs, one per row: the test split, or the validation split where
-    the source defines no test split.
-
-    Args:
-        data: data module after setup.
-        n: maximum number of pairs; None: all.
-    """
+    the source defines no test split."""
     assert data.stats is not None
     part = "test" if data.stats.rows["test"] else "validation"
     own = data.source.pairs(part) if isinstance(data.source, PairSource) else iter(())
-    laid_down = list(islice((pair for _, pair in skip_empty(own, DataStats())), n))
-    if laid_down:
-        return part, laid_down
-    shared = (
-        pair
-        for i, pair in skip_empty(data.source.documents(), DataStats())
-        if data.split_fractions.split_of(i, pair) == part
-    )
-    if found := list(islice(shared, n)):
-        return part, found
-    raise ValueError(
-        "the run's data has neither test nor validation pairs; name a split or files for them in the recipe"
-    )
+    if pairs := list(islice((pair for _, pair in skip_empty(own, DataStats())), n)):
+        return part, pairs
+    documents, split_of = skip_empty(data.source.documents(), DataStats()), data.split_fractions.split_of
+    if pairs := list(islice((pair for i, pair in documents if split_of(i, pair) == part), n)):
+        return part, pairs
+    raise ValueError("the run's data has no test or validation pairs; name a split or files for them in the recipe")
 
 
 def generate_answers(
@@ -122,24 +101,24 @@ def generate_answers(
 ) -> tuple[list[str], Record]:
     """Answers to the first n rows and their settings; NFE is network passes per answer, decode passes included."""
     nets = {id(net): net for net in (model.net, model.ema_net)}
-    how = {"num_steps": steps} if job.cfg_scale is None else {"num_steps": steps, "cfg_scale": job.cfg_scale}
-    start, said = time.perf_counter(), list[str]()
-    with count_network_rows(*nets.values()) as passed:
+    options = {"num_steps": steps} if job.cfg_scale is None else {"num_steps": steps, "cfg_scale": job.cfg_scale}
+    start, answers = time.perf_counter(), list[str]()
+    with count_network_rows(*nets.values()) as rows_per_call:
         for first in range(0, n, job.batch_size):
             count = min(job.batch_size, n - first)
             batch: Batch = data.on_after_batch_transfer(rows[range(first, first + count)], 0)
             assert batch.prompt_mask is not None, "pairs have sources"
-            ids = model.complete(batch.ids, batch.prompt_mask, sample_seeds(job.seed, first, count), **how).cpu()
-            said += infilling.decode_answers(model, ids, batch.prompt_mask.cpu())
-            on_progress(len(said), n)
+            ids = model.complete(batch.ids, batch.prompt_mask, sample_seeds(job.seed, first, count), **options).cpu()
+            answers += infilling.decode_answers(model, ids, batch.prompt_mask.cpu())
+            on_progress(len(answers), n)
     scale = job.cfg_scale if job.cfg_scale is not None else getattr(model, "cfg_scale", None)
-    return said, {
+    return answers, {
         "steps": steps,
         "sampler": part_fields(model.sampler),
         "escape": part_fields(getattr(model, "escape", None)),
         "self_cond_guidance": getattr(model, "self_cond_guidance", None),
         "cfg_scale": 1.0 if scale is None else scale,
-        "nfe": sum(passed) / n,
+        "nfe": sum(rows_per_call) / n,
         "seconds": time.perf_counter() - start,
     }
 

@@ -1,8 +1,6 @@
 """Diagnostics of a trained run or an oracle task, as rows for printing, saving and plotting."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -10,13 +8,12 @@ import torch
 from textflow.diagnostics.ablation import SoftFeedback
 from textflow.diagnostics.base import DiagnosticInputs, diagnostic_inputs, prompt_of
 from textflow.diagnostics.bootstrap import Ratio, concat_batches
-from textflow.diagnostics.dabi import RESIDUAL_SCALES, Response, measure_response, summarise_response
+from textflow.diagnostics.dabi import RESIDUAL_SCALES, measure_response, summarise_response
 from textflow.diagnostics.decoder_temperature import sweep_decoder
 from textflow.diagnostics.facets import nearest_facets
 from textflow.diagnostics.margins import token_margins
-from textflow.diagnostics.metric import DiagnosticMetric
 from textflow.diagnostics.residual import TerminalPosterior, channel_blur, stream_seeds
-from textflow.diagnostics.rollin import FlipCounts, cumulative_flips, rollin_curves, rollin_flips
+from textflow.diagnostics.rollin import cumulative_flips, rollin_curves, rollin_flips
 from textflow.diagnostics.rowspace import estimate_row_space, row_energy_fraction
 from textflow.diagnostics.sample_callbacks import generated_mask, generator_cci, generator_stiffness
 from textflow.diagnostics.tube import evaluate_tube_law, tube_positions
@@ -33,13 +30,7 @@ STEP_COUNTS = (2, 4, 8, 16)
 
 
 class DiagnosticCase(NamedTuple):
-    """Model and data of a diagnosis.
-
-    Args:
-        model: trained generator, or the generator of an oracle task.
-        batches: batches of real text.
-        seed: random seed for the noise.
-    """
+    """Model and data of a diagnosis."""
 
     model: Generator
     batches: list[Batch]
@@ -49,20 +40,19 @@ class DiagnosticCase(NamedTuple):
         """Sample seeds and prompts, one per row, for the first n rows."""
         ids, mask = torch.cat([batch.ids for batch in self.batches]), torch.cat([batch.mask for batch in self.batches])
         fixed = [batch.prompt_mask for batch in self.batches if batch.prompt_mask is not None]
-        whole = Batch(ids, mask, torch.cat(fixed) if fixed else None).map(lambda part: part[:n])
-        return sample_seeds(self.seed, 0, len(whole.ids)), prompt_of(self.model, whole)
+        batch = Batch(ids, mask, torch.cat(fixed) if fixed else None).map(lambda part: part[:n])
+        return sample_seeds(self.seed, 0, len(batch.ids)), prompt_of(self.model, batch)
 
     def diagnostic_inputs(self) -> Iterator[tuple[DiagnosticInputs, Noise]]:
-        """Model inputs of each batch, with their own noise streams."""
-        done = 0
+        """Model inputs of each batch, with a noise stream for each row."""
+        first = 0
         for batch in self.batches:
-            yield diagnostic_inputs(self.model, batch), Noise(sample_seeds(self.seed, done, len(batch.ids)))
-            done += len(batch.ids)
+            yield diagnostic_inputs(self.model, batch), Noise(sample_seeds(self.seed, first, len(batch.ids)))
+            first += len(batch.ids)
 
     def terminals(self, steps: int) -> Iterator[tuple[DiagnosticInputs, TerminalPosterior, Noise]]:
         """Real text at the last interior time of a grid."""
-        for inputs, noise in self.diagnostic_inputs():
-            yield inputs, inputs.terminal_posterior(steps, noise), noise
+        return ((inputs, inputs.terminal_posterior(steps, noise), noise) for inputs, noise in self.diagnostic_inputs())
 
 
 def measure_dabi(case: DiagnosticCase) -> list[Row]:
@@ -72,146 +62,115 @@ def measure_dabi(case: DiagnosticCase) -> list[Row]:
 
 
 def dabi_row(case: DiagnosticCase, steps: int, scale: float, draws: int = 8) -> Row:
-    """Row with both ratios, their numerators and denominators."""
-    meter, t = DiagnosticMetric(Response, partial(dabi_numbers, scale=scale, draws=draws, seed=case.seed)), 0.0
+    """Row with both ratios, their numerators and denominators, and sample sizes."""
+    parts, t = [], 0.0
     for inputs, posterior, noise in case.terminals(steps):
-        meter.update(measure_response(inputs.decode, inputs.x, posterior.x0_pred, inputs.mask, noise, scale, draws))
+        parts.append(measure_response(inputs.decode, inputs.x, posterior.x0_pred, inputs.mask, noise, scale, draws))
         t = posterior.t
-    return {"K": steps, "t": t, "scale": scale} | meter.compute()
-
-
-def dabi_numbers(seen: Response, scale: float, draws: int, seed: int) -> Row:
-    """Both ratios over all batches, their numerators and denominators, and sample sizes."""
-    result = summarise_response(seen, scale, draws, seed=seed)
+    result = summarise_response(concat_batches(parts), scale, draws, seed=case.seed)
     rates = {"flips": result.flip.numerator, "random_flips": result.flip.denominator}
     nats = {"nats": result.loss.numerator, "random_nats": result.loss.denominator}
     size = {"n": result.size.num_positions, "sequences": result.size.num_sequences, "draws": draws}
-    return with_interval("ce", result.loss) | with_interval("flip", result.flip) | rates | nats | size
+    ratios = with_interval("ce", result.loss) | with_interval("flip", result.flip)
+    return {"K": steps, "t": t, "scale": scale} | ratios | rates | nats | size
 
 
 def with_interval(name: str, ratio: Ratio) -> Row:
     """Ratio with its 95 % interval; the value is None where only a bound is known."""
-    value = ratio.value if ratio.has_value else None
-    return {name: value, f"{name}_low": ratio.low, f"{name}_high": ratio.high if ratio.high < float("inf") else None}
+    value, high = ratio.value if ratio.has_value else None, ratio.high if ratio.high < float("inf") else None
+    return {name: value, f"{name}_low": ratio.low, f"{name}_high": high}
 
 
 def measure_tube(case: DiagnosticCase) -> list[Row]:
-    """Tube law against observed flips at the last time of several grids; boundaries of the codec's readout."""
-    return [tube_row(case, steps) for steps in STEP_COUNTS]
-
-
-def tube_row(case: DiagnosticCase, steps: int) -> Row:
-    """Row of blurs in latent standard deviations, predicted and observed flips."""
-    parts, s_ch, t = [], 0.0, 0.0
-    for inputs, posterior, noise in case.terminals(steps):
-        facet = nearest_facets(inputs.decode_positionwise, inputs.x, posterior.residual)
-        parts.append(tube_positions(inputs.decode_positionwise, posterior, inputs.path, facet, noise))
-        s_ch, t = channel_blur(inputs.path, posterior.t), posterior.t
-    result = evaluate_tube_law(concat_batches(parts), t, s_ch, sum(len(batch.ids) for batch in case.batches))
-    unit = max(result.latent_rms, 1e-12)
-    return {
-        "K": steps,
-        "t": t,
-        "channel_blur": s_ch / unit,
-        "blur": result.posterior_blur / unit,
-        "normal_blur": result.normal_blur / unit,
-        "density": result.density.value * unit,
-        "separated": result.density.is_separated,
-        "predicted": result.predicted,
-        "any_law": result.predicted_any_law,
-        "surrogate": result.surrogate,
-        "observed": result.observed,
-        "ratio": None if result.predicted == 0 else result.ratio,
-        "valid": result.is_valid,
-        "n": result.size.num_positions,
-    }
+    """Tube law against observed flips at the last time of several grids, with blurs in latent standard deviations;
+    boundaries of the codec's readout."""
+    rows = []
+    for steps in STEP_COUNTS:
+        parts, s_ch, t = [], 0.0, 0.0
+        for inputs, posterior, noise in case.terminals(steps):
+            facet = nearest_facets(inputs.decode_positionwise, inputs.x, posterior.residual)
+            parts.append(tube_positions(inputs.decode_positionwise, posterior, inputs.path, facet, noise))
+            s_ch, t = channel_blur(inputs.path, posterior.t), posterior.t
+        law = evaluate_tube_law(concat_batches(parts), t, s_ch, sum(len(batch.ids) for batch in case.batches))
+        unit, ratio = max(law.latent_rms, 1e-12), None if law.predicted == 0 else law.ratio
+        rows.append(
+            {"K": steps, "t": t, "channel_blur": s_ch / unit, "blur": law.posterior_blur / unit}
+            | {"normal_blur": law.normal_blur / unit, "density": law.density.value * unit}
+            | {"separated": law.density.is_separated, "predicted": law.predicted, "any_law": law.predicted_any_law}
+            | {"surrogate": law.surrogate, "observed": law.observed, "ratio": ratio, "valid": law.is_valid}
+            | {"n": law.size.num_positions}
+        )
+    return rows
 
 
 def measure_rollin(case: DiagnosticCase) -> list[Row]:
     """Flips of one step from noised real text (last: terminal), and of sampler states from the first interior time."""
-    return [row for steps in STEP_COUNTS for row in rollin_rows(case, steps)]
-
-
-def rollin_rows(case: DiagnosticCase, steps: int) -> list[Row]:
-    """Rows for each interior time and for the end."""
-    alone: list[list[FlipCounts]] = []
-    driven: list[list[FlipCounts]] = []
-    times = case.model.sampling_schedule.grid(steps)
-    for inputs, noise in case.diagnostic_inputs():
-        seeds, tokens = stream_seeds(noise), inputs.token_logits
-        real = (inputs.decode, inputs.path, inputs.x, inputs.mask, times)
-        alone.append(rollin_flips(inputs.denoise, *real, Noise(seeds), tokens))
-        driven.append(cumulative_flips(inputs.denoise, Euler(), *real, Noise(seeds), tokens))
-    rolls, own = ([concat_batches(parts) for parts in zip(*batches, strict=True)] for batches in (alone, driven))
-    result = rollin_curves(rolls, own, times)
-    rows = [
-        {
-            "K": steps,
-            "t": roll.t,
-            "channel_blur": channel_blur(case.model.path, roll.t),
-            "flips": roll.flip_rate,
-            "bayes_error": roll.bayes_error,
-            "token_error": roll.token_error,
-            "excess": roll.excess_flip_rate,
-            "cumulative": along.flip_rate,
-            "n": roll.size.num_positions,
-        }
-        for roll, along in zip(result.rollin, result.cumulative, strict=True)
-    ]
-    return [*rows, {"K": steps, "t": 1.0, "cumulative": result.final.flip_rate, "n": result.final.size.num_positions}]
+    rows = []
+    for steps in STEP_COUNTS:
+        single, cumulative, times = [], [], case.model.sampling_schedule.grid(steps)
+        for inputs, noise in case.diagnostic_inputs():
+            seeds, tokens = stream_seeds(noise), inputs.token_logits
+            real = (inputs.decode, inputs.path, inputs.x, inputs.mask, times)
+            single.append(rollin_flips(inputs.denoise, *real, Noise(seeds), tokens))
+            cumulative.append(cumulative_flips(inputs.denoise, Euler(), *real, Noise(seeds), tokens))
+        rolls, own = ([concat_batches(p) for p in zip(*batches, strict=True)] for batches in (single, cumulative))
+        curves = rollin_curves(rolls, own, times)
+        rows += [
+            {"K": steps, "t": step.t, "channel_blur": channel_blur(case.model.path, step.t), "flips": step.flip_rate}
+            | {"bayes_error": step.bayes_error, "token_error": step.token_error, "excess": step.excess_flip_rate}
+            | {"cumulative": driven.flip_rate, "n": step.size.num_positions}
+            for step, driven in zip(curves.rollin, curves.cumulative, strict=True)
+        ]
+        last = curves.final
+        rows.append({"K": steps, "t": 1.0, "cumulative": last.flip_rate, "n": last.size.num_positions})
+    return rows
 
 
 def measure_cci(case: DiagnosticCase, steps: int = 8) -> list[Row]:
     """CCI of samples under several escapes, and the same samples with the mean fed back instead."""
-    escapes: dict[str, Escape] = {"none": NoEscape(), "mode commit": Commit()}
-    if not isinstance(case.model.escape, NoEscape):
-        escapes = {"the run's own": case.model.escape} | escapes
-    begun = case.first_rows()
-    return [cci_row(case.model, name, escape, *begun, steps) for name, escape in escapes.items()]
+    own = {} if isinstance(case.model.escape, NoEscape) else {"the run's own": case.model.escape}
+    escapes: dict[str, Escape] = own | {"none": NoEscape(), "mode commit": Commit()}
+    seeds, prompt = case.first_rows()
+    return [cci_row(case.model, name, escape, seeds, prompt, steps) for name, escape in escapes.items()]
 
 
 def cci_row(model: Generator, name: str, escape: Escape, seeds: list[int], prompt: Prompt | None, steps: int) -> Row:
     """Row of CCI, entropy, and the share of tokens that change without feedback."""
-    made = model.sample(seeds, steps, escape=escape, prompt=prompt)
+    hard = model.sample(seeds, steps, escape=escape, prompt=prompt)
     soft = model.sample(seeds, steps, escape=SoftFeedback(escape), prompt=prompt)
-    here = generated_mask(made.ids, prompt)
-    tokens, others = made.ids[here], soft.ids[here]
+    mask = generated_mask(hard.ids, prompt)
+    tokens = hard.ids[mask]
     law = torch.bincount(tokens).double() / len(tokens)
-    chance = 1 - float((law**2).sum())
-    return {
-        "escape": name,
-        "K": steps,
-        "cci": generator_cci(model, made, Noise(seeds), prompt),
-        "entropy": mean_entropy([row[own].tolist() for row, own in zip(made.ids, here, strict=True)]),
-        "ablated_entropy": mean_entropy([row[own].tolist() for row, own in zip(soft.ids, here, strict=True)]),
-        "changed": float((tokens != others).double().mean()),
-        "chance": chance,
-        "n": len(tokens),
-    }
+    entropy, ablated_entropy = (
+        mean_entropy([row[own].tolist() for row, own in zip(ids, mask, strict=True)]) for ids in (hard.ids, soft.ids)
+    )
+    changed, chance = float((tokens != soft.ids[mask]).double().mean()), 1 - float((law**2).sum())
+    row = {"escape": name, "K": steps, "cci": generator_cci(model, hard, Noise(seeds), prompt), "entropy": entropy}
+    return row | {"ablated_entropy": ablated_entropy, "changed": changed, "chance": chance, "n": len(tokens)}
 
 
 def measure_stiffness(case: DiagnosticCase, rows: int = 4) -> list[Row]:
     """Stiffness of each step, its peak, and that of the whole map."""
-    result, length, (seeds, prompt) = [], case.batches[0].ids.shape[1], case.first_rows(rows)
+    result, length = [], case.batches[0].ids.shape[1]
+    seeds, prompt = case.first_rows(rows)
     for steps in STEP_COUNTS[:3]:
         stiff = generator_stiffness(case.model, seeds, steps, length, prompt=prompt)
         means = {name: value.tolist() for name, value in stiff.summary().items()}
-        result.append(
-            {"K": steps, **means, "rows": len(seeds), "starts": stiff.num_starts, "iterations": stiff.num_iterations}
-        )
+        size = {"rows": len(seeds), "starts": stiff.num_starts, "iterations": stiff.num_iterations}
+        result.append({"K": steps, **means, **size})
     return result
 
 
 def measure_margins(case: DiagnosticCase, steps: int = 8, rows: int = 64) -> list[Row]:
     """Readout margin at each call of the run's own sampling, and the share of settled tokens."""
     model, (seeds, prompt) = case.model, case.first_rows(rows)
-    made = model.sample(seeds, steps, prompt=prompt)
-    result = token_margins(made.trace, model.logits_fn(prompt), made.ids, generated_mask(made.ids, prompt)).summary()
+    sample = model.sample(seeds, steps, prompt=prompt)
+    trace, mask = sample.trace, generated_mask(sample.ids, prompt)
+    result = token_margins(trace, model.logits_fn(prompt), sample.ids, mask).summary()
     columns = {name: result[name].tolist() for name in ("mean", "p10", "agreement", "settled_fraction")}
-    columns |= {"mean_shift": [None, *result["mean_shift"].tolist()], "rows": [len(seeds)] * len(made.trace.times)}
+    columns |= {"mean_shift": [None, *result["mean_shift"].tolist()], "rows": [len(seeds)] * len(trace.times)}
     return [
-        {"call": k, "t": t} | {name: column[k] for name, column in columns.items()}
-        for k, t in enumerate(made.trace.times)
+        {"call": k, "t": t} | {name: column[k] for name, column in columns.items()} for k, t in enumerate(trace.times)
     ]
 
 
@@ -219,9 +178,9 @@ def measure_decoder_temperature(case: DiagnosticCase) -> list[Row]:
     """Decoder temperature and uniform mixing, which change the loss but not the flips (first batch, K = 8)."""
     inputs, posterior, noise = next(case.terminals(8))
     return [
-        {"change": b.change, "amount": b.amount, "ce": asdict(b.dabi.loss)["value"], "flips": b.dabi.flip.numerator}
-        | {"nats": b.dabi.loss.numerator, "n": b.dabi.size.num_positions}
-        for b in sweep_decoder(inputs.decode, inputs.x, posterior.x0_pred, inputs.mask, noise)
+        {"change": r.change, "amount": r.amount, "ce": r.dabi.loss.value, "flips": r.dabi.flip.numerator}
+        | {"nats": r.dabi.loss.numerator, "n": r.dabi.size.num_positions}
+        for r in sweep_decoder(inputs.decode, inputs.x, posterior.x0_pred, inputs.mask, noise)
     ]
 
 
@@ -235,12 +194,7 @@ def measure_rowspace(case: DiagnosticCase) -> list[Row]:
 
 
 MEASURES: dict[str, Callable[[DiagnosticCase], list[Row]]] = {
-    "dabi": measure_dabi,
-    "tube": measure_tube,
-    "rollin": measure_rollin,
-    "cci": measure_cci,
-    "margins": measure_margins,
-    "stiffness": measure_stiffness,
-    "decoder_temperature": measure_decoder_temperature,
-    "rowspace": measure_rowspace,
+    **{"dabi": measure_dabi, "tube": measure_tube, "rollin": measure_rollin, "cci": measure_cci},
+    **{"margins": measure_margins, "stiffness": measure_stiffness},
+    **{"decoder_temperature": measure_decoder_temperature, "rowspace": measure_rowspace},
 }

@@ -1,6 +1,7 @@
 """Metrics that need more than texts and a scorer: memorisation, MAUVE, token recovery."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -19,7 +20,6 @@ class ExtraMetrics:
 
     Args:
         data: data module of the run, whose training text is searched for 4-grams; None: no memorisation.
-        scorer: model that computes the features for MAUVE.
         real_texts: real texts for MAUVE; None: no MAUVE.
         num_samples: number of samples, and of real texts, that MAUVE needs.
     """
@@ -35,9 +35,8 @@ class ExtraMetrics:
         self.real_features: Float[Tensor, "N d"] | None = None
         if scorer is not None and real_texts is not None:
             check_num_texts(len(real_texts), len(real_texts), num_samples)
-            self.real_features = scorer.features(
-                scorer_inputs(scorer, scorer.encode(list(real_texts[:num_samples])), num_samples)
-            )
+            ids = scorer.encode(list(real_texts[:num_samples]))
+            self.real_features = scorer.features(scorer_inputs(scorer, ids, num_samples))
 
     def __call__(self, own: Ids | None, scored: Ids) -> dict[str, Interval]:
         results = {} if own is None or self.data is None else {"memorized_4grams": memorization(own, self.data)}
@@ -48,61 +47,30 @@ class ExtraMetrics:
 
 
 def scorer_inputs(scorer: Scorer, ids: Ids, num_texts: int) -> list[list[int]]:
-    """Scorer tokens of n texts; an empty text becomes a single EOS.
-
-    Args:
-        scorer: scoring language model.
-        ids: tokens of each text, possibly without the empty texts.
-        num_texts: number of texts.
-    """
+    """Scorer tokens of n texts; an empty text becomes a single EOS."""
     rows = [list(row[: scorer.max_length]) or [scorer.tokenizer.eos] for row in ids]
     return rows + [[scorer.tokenizer.eos]] * (num_texts - len(rows))
 
 
 def memorization(ids: Ids, data: Any, batch_size: int = 1024) -> Interval:
-    """Share of the samples' 4-grams, each sample cut at its first EOS, that occur in the training text.
-
-    Args:
-        ids: generator tokens of the samples.
-        data: data module after setup.
-        batch_size: rows of training text per batch.
-    """
+    """Share of the samples' 4-grams, each sample cut at its first EOS, that occur in the training text."""
     overlap = NgramOverlap([strip_eos_and_pads(row, data.tokenizer) for row in ids], data.vocab_size)
     for start in range(0, len(data.rows), batch_size):
-        packed = data.rows.__getitem__(range(start, min(start + batch_size, len(data.rows))))
+        packed = data.rows[range(start, min(start + batch_size, len(data.rows)))]
         overlap.update(packed.ids.long(), packed.lengths)
     return overlap.compute()
 
 
 def strip_eos_and_pads(row: Sequence[int], tokenizer: Any) -> list[int]:
     """Tokens before the first EOS, without pads."""
-    text = list(row)
-    text = text[: text.index(tokenizer.eos)] if tokenizer.eos in text else text
-    return [token for token in text if token != tokenizer.pad]
+    return [token for token in takewhile(lambda token: token != tokenizer.eos, row) if token != tokenizer.pad]
 
 
 @torch.no_grad()
 def codec_token_recovery(generator: Any, batch: Batch, batch_size: int = 8) -> Interval:
-    """Share of real tokens that the codec recovers from its own latents.
-
-    Args:
-        generator: generator with a codec.
-        batch: real text.
-        batch_size: rows per decoding pass.
-    """
-    decoded = [decode_latents(generator, part) for part in split_batch(batch, batch_size)]
+    """Share of real tokens that the codec recovers from its own latents."""
+    codec, device = generator.codec, generator.device
+    parts = zip(torch.split(batch.ids, batch_size), torch.split(batch.mask, batch_size), strict=True)
+    latents = (codec.encode(ids.to(device), mask.to(device)) for ids, mask in parts)
+    decoded = [codec.decode_logits(z).argmax(-1).cpu() for z in latents]
     return token_recovery(torch.cat(decoded), batch.ids.cpu(), batch.mask.cpu())
-
-
-def decode_latents(generator: Any, batch: Batch) -> Tensor:
-    """Tokens [B, L] decoded from the codec's own latents."""
-    here: Callable[[Tensor], Tensor] = lambda part: part.to(generator.device)  # noqa: E731
-    ids, mask = here(batch.ids), here(batch.mask)
-    tokens: Tensor = generator.codec.decode_logits(generator.codec.encode(ids, mask)).argmax(-1).cpu()
-    return tokens
-
-
-def split_batch(batch: Batch, batch_size: int) -> Iterator[Batch]:
-    """A batch in pieces."""
-    for start in range(0, len(batch.ids), batch_size):
-        yield batch.map(lambda part, start=start: part[start : start + batch_size])  # type: ignore[misc]

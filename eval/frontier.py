@@ -10,13 +10,7 @@ from .table import protocol_line
 
 
 def draw_frontier(records: Sequence[Record], key: str, folder: Path) -> Path:
-    """Draw FOLDER/frontier-KEY-<hash>.png and .svg; a star marks real text.
-
-    Args:
-        records: records of a sweep and of real text.
-        key: name of the swept setting.
-        folder: folder of the records.
-    """
+    """Draw FOLDER/frontier-KEY-<hash>.png and .svg; a star marks real text."""
     swept = [record for record in records if record.get("sweep") and record["perplexity"] is not None]
     if not swept:
         raise ValueError(f"no frontier over {key}: no cell has a perplexity, since no sample had a token to score")
@@ -41,9 +35,8 @@ def draw_line(axes: Any, records: Sequence[Record], key: str, colour: str, mark:
     x, y = [r["entropy"] for r in records], [r["perplexity"] for r in records]
     bars = [interval_widths(records, "entropy"), interval_widths(records, "perplexity")]
     axes.errorbar(x, y, bars[1], bars[0], mark + "-", color=colour, label=f"{records[0]['steps']} steps", capsize=2)
-    for record in records:
-        spot = (record["entropy"], record["perplexity"])
-        axes.annotate(f"{record['sweep'][key]:g}", spot, (4, 4), textcoords="offset points", fontsize=7)
+    for record, point in zip(records, zip(x, y, strict=True), strict=True):
+        axes.annotate(f"{record['sweep'][key]:g}", point, (4, 4), textcoords="offset points", fontsize=7)
 
 
 def interval_widths(records: Sequence[Record], key: str) -> list[list[float]]:

@@ -11,16 +11,11 @@ import torch
 from textflow.metrics import EOS_TEXT, Interval, Scorer, bootstrap, summarize
 from textflow.metrics.summary import mean_statistic
 
-from .record import COUNT_KEYS, METRIC_KEYS, Record
-from .record import part_fields as part_fields
-from .record import replace_nonfinite as replace_nonfinite
-from .record import write_record as write_record
+from .record import COUNT_KEYS, METRIC_KEYS, Record, part_fields
 from .samples import GeneratedSample, code_hash, decode_texts, draw_samples, samples_folder
 
 Ids: TypeAlias = Sequence[Sequence[int]]
-ExtraNumbers: TypeAlias = Callable[
-    [Ids | None, Ids], Mapping[str, Interval]
-]  # generator's and scorer's ids -> further numbers
+ExtraNumbers: TypeAlias = Callable[[Ids | None, Ids], Mapping[str, Interval]]  # generator's and scorer's ids -> numbers
 NO_NUMBERS: Mapping[str, Interval] = {}
 
 
@@ -36,10 +31,7 @@ def measure(
 
     Args:
         texts: decoded samples; a metric that is undefined for them is None.
-        scorer: scoring language model.
-        ids: generator tokens.
         entropy_ids: tokens for the entropy: scorer or generator.
-        extra_metrics: computes further metrics.
         on_progress: callback for the number of texts in each scored batch.
     """
     scored = scorer.score(texts, on_progress)
@@ -60,15 +52,9 @@ def measure(
 
 
 def shuffle_words(texts: Sequence[str], seed: int) -> list[str]:
-    """Texts with their words in random order.
-
-    Args:
-        texts: real texts.
-        seed: random seed for the order.
-    """
-    return [
-        " ".join(random.Random(seed + i).sample(words, len(words))) for i, words in enumerate(map(str.split, texts))
-    ]
+    """Texts with their words in random order."""
+    rows = enumerate(map(str.split, texts))
+    return [" ".join(random.Random(seed + i).sample(words, len(words))) for i, words in rows]
 
 
 def reference_records(
@@ -84,34 +70,25 @@ def reference_records(
 
     Args:
         texts: real texts that neither generator nor scorer was trained on.
-        scorer: scoring language model.
-        seed: random seed for the shuffle.
-        facts: entries common to all records.
-        ids: generator tokens of the texts.
         encode: generator tokenizer for the shuffled texts.
-        measure_options: options of `measure`.
     """
-    known = {**(facts or {}), "seed": seed}
-    yield {"text": "real", **known, **measure(texts, scorer, ids, **measure_options)}
-    mixed = shuffle_words(texts, seed)
-    other = encode([text.replace(EOS_TEXT, " ") for text in mixed]) if encode else None
-    yield {"text": "shuffled", **known, **measure(mixed, scorer, other, **measure_options)}
-
-
-def time_grid(generator: Any, steps: int) -> Record | None:
-    """Time schedule of the generator and its times; None without a schedule."""
-    schedule = getattr(generator, "sampling_schedule", None)
-    return None if schedule is None else {"class": type(schedule).__name__, "times": schedule.grid(steps)}
+    common = {**(facts or {}), "seed": seed}
+    yield {"text": "real", **common, **measure(texts, scorer, ids, **measure_options)}
+    shuffled = shuffle_words(texts, seed)
+    shuffled_ids = encode([text.replace(EOS_TEXT, " ") for text in shuffled]) if encode else None
+    yield {"text": "shuffled", **common, **measure(shuffled, scorer, shuffled_ids, **measure_options)}
 
 
 def eval_point(generator: Any, steps: int, seed: int, sampler: Any = None) -> Record:
-    """Sampling settings of a cell: all inputs of its samples besides the run."""
+    """Sampling settings of a cell: all inputs of its samples besides the run; no time grid without a schedule."""
+    schedule = getattr(generator, "sampling_schedule", None)
+    grid = None if schedule is None else {"class": type(schedule).__name__, "times": schedule.grid(steps)}
     return {
         "text": "generated",
         "steps": steps,
         "sampler": part_fields(sampler or getattr(generator, "sampler", None)),
         "escape": part_fields(getattr(generator, "escape", None)),
-        "time_grid": time_grid(generator, steps),
+        "time_grid": grid,
         "self_cond_guidance": getattr(generator, "self_cond_guidance", None),
         "seed": seed,
     }
@@ -146,33 +123,31 @@ def evaluate(
     Args:
         generator: has net, tokenizer and sample(seeds, steps, sampler); ema_net, sampler, sampling_schedule and
             self_cond_guidance are used.
-        scorer: scoring language model.
         steps: numbers of sampling steps; a model with one pass per token is scored once, at its `max_calls`.
-        num_samples: number of samples per record.
-        seed: random seed for sampling.
         samplers: samplers; None: the generator's own.
         batch_size: samples per batch; does not change the texts.
         facts: entries on the run: checkpoint, its hash, tokenizer, seq_length.
         entropy_ids: tokens for the entropy: scorer or generator.
         run: run folder for saving the samples; default: not saved.
-        extra_metrics: computes further metrics.
         on_progress: callback (stage, done, total).
     """
-    known = dict(facts or {})
+    common = dict(facts or {})
+
+    def on_sampled(count: int) -> None:
+        on_progress("sampling", count, num_samples)
+
     for sampler in samplers:
         for count in step_counts(generator, steps):
             cell = eval_point(generator, count, seed, sampler)
-            out = None if run is None else sample_folder(run, known, generator, cell)
-            ready: Callable[[int], None] = lambda done: on_progress("sampling", done, num_samples)  # noqa: E731
-            lines = draw_samples(generator, count, num_samples, seed, sampler, batch_size, out, on_progress=ready)
+            out = None if run is None else sample_folder(run, common, generator, cell)
+            lines = draw_samples(generator, count, num_samples, seed, sampler, batch_size, out, on_progress=on_sampled)
             ids, costs = [line.ids for line in lines], sampling_cost(lines)
             texts = decode_texts(generator.tokenizer, ids, scorer.weighting.keep_special_tokens)
-            measured = measure(
-                texts, scorer, ids, entropy_ids, extra_metrics, cumulative_progress(on_progress, "scoring", num_samples)
-            )
-            measured["intervals"] |= {name: [one.low, one.high] for name, one in costs.items()}
-            where = {} if run is None or out is None else {"samples": str(out.relative_to(run))}
-            yield {**known, **cell, **{name: one.value for name, one in costs.items()}, **where, **measured}
+            on_scored = cumulative_progress(on_progress, "scoring", num_samples)
+            metrics = measure(texts, scorer, ids, entropy_ids, extra_metrics, on_scored)
+            metrics["intervals"] |= {name: [one.low, one.high] for name, one in costs.items()}
+            samples = {} if run is None or out is None else {"samples": str(out.relative_to(run))}
+            yield {**common, **cell, **{name: one.value for name, one in costs.items()}, **samples, **metrics}
 
 
 def step_counts(generator: Any, steps: Sequence[int]) -> Sequence[int]:
@@ -183,18 +158,18 @@ def step_counts(generator: Any, steps: Sequence[int]) -> Sequence[int]:
 
 def sample_folder(run: Path, facts: Mapping[str, Any], generator: Any, point: Record) -> Path:
     """Sample folder of a cell."""
-    kind = str(getattr(generator, "device", "cpu")).split(":")[0]  # rounding differs between devices
-    known = {key: facts.get(key) for key in ("checkpoint_hash", "recipe", "seq_length")}
-    return samples_folder(run, {**known, **point, "device": kind, "torch": torch.__version__})
+    device = str(getattr(generator, "device", "cpu")).split(":")[0]  # rounding differs between devices
+    common = {key: facts.get(key) for key in ("checkpoint_hash", "recipe", "seq_length")}
+    return samples_folder(run, {**common, **point, "device": device, "torch": torch.__version__})
 
 
-def cumulative_progress(on_progress: Callable[[str, int, int], None], what: str, total: int) -> Callable[[int], None]:
+def cumulative_progress(on_progress: Callable[[str, int, int], None], stage: str, total: int) -> Callable[[int], None]:
     """Callback that turns batch sizes into a cumulative count."""
     done = 0
 
-    def tell(count: int) -> None:
+    def report(count: int) -> None:
         nonlocal done
         done += count
-        on_progress(what, done, total)
+        on_progress(stage, done, total)
 
-    return tell
+    return report

@@ -19,7 +19,6 @@ class SamplingConfig(NamedTuple):
 
     Args:
         configure: applies the settings, independent of earlier ones.
-        sweep: swept setting and its value.
     """
 
     configure: Callable[[Any], None]
@@ -31,13 +30,8 @@ class SamplingJob:
     """Sampling job: every sampling config at every number of steps.
 
     Args:
-        run: folder of a fitted generator.
-        steps: numbers of sampling steps.
         num_samples: number of samples per sampler and number of steps.
-        sampling_configs: sampling settings.
         seed: random seed for sampling and for the shuffled baseline.
-        batch_size: samples per batch.
-        overlays: overlay recipes with sampling settings.
     """
 
     run: Path
@@ -53,7 +47,7 @@ def sample_on_devices(
     job: SamplingJob, generator: Any, common: Record, devices: Sequence[str], on_progress: OnProgress
 ) -> None:
     """Sample a job with one process per device and save the samples for the scoring process."""
-    folders = [folder for *_, folder in sample_folders(job, generator, common)]
+    folders = [folder for _, folder in sample_folders(job, generator, common)]
     arguments = (job, common, tuple(devices))
     context: Any = torch.multiprocessing.spawn(sample_worker, arguments, len(devices), join=False)  # type: ignore[attr-defined, no-untyped-call]
     while not context.join(timeout=0.5):

@@ -16,12 +16,7 @@ from textflow.types import Batch
 
 Record = dict[str, Any]
 PROTOCOL_FOLDER = Path(__file__).parent / "protocols"
-SPLIT_KEYS = (
-    "source",
-    "files",
-    "val_fraction",
-    "scorer_holdout",
-)  # data keys that determine the training documents
+SPLIT_KEYS = ("source", "files", "val_fraction", "scorer_holdout")  # data keys that determine the training documents
 
 
 @dataclass(frozen=True)
@@ -29,7 +24,6 @@ class Protocol:
     """Measurement protocol. Two numbers are comparable only if all fields are equal.
 
     Args:
-        name: file name of the protocol.
         scorer: Hub name or folder of the scorer; `local`: the one next to the run, fitted if missing.
         token_weighting: rule for which tokens count and how they add up: local, elf, mdlm, langflow or ld4lg.
         entropy_ids: tokens for the entropy: scorer or generator.
@@ -63,13 +57,7 @@ class Protocol:
             )
 
     def deviations(self, scorer: Scorer, scorer_name: str, num_texts: int) -> list[str]:
-        """Deviations of a measurement from this protocol; a record with any is marked.
-
-        Args:
-            scorer: scoring language model.
-            scorer_name: name of the scorer.
-            num_texts: number of scored texts.
-        """
+        """Deviations of a measurement from this protocol; a record with any is marked."""
         used = {"scorer": scorer_name, "dtype": scorer.dtype, "truncation": scorer.max_length, "n": num_texts}
         diffs = [f"{key} {value} for {getattr(self, key)}" for key, value in used.items() if self.differs(key, value)]
         pinned = self.revision not in (None, scorer.revision) and scorer_name == self.scorer
@@ -88,12 +76,10 @@ def load_protocol(name: str) -> Protocol:
     """
     path = PROTOCOL_FOLDER / f"{name}.yaml" if name in protocol_names() else Path(name)
     if not path.is_file():
-        raise ValueError(
-            f"no protocol {name!r}; known are {', '.join(protocol_names())}, or name a YAML file with their keys"
-        )
+        known = ", ".join(protocol_names())
+        raise ValueError(f"no protocol {name!r}; known are {known}, or name a YAML file with their keys")
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return Protocol(path.stem, **settings)
+        return Protocol(path.stem, **yaml.safe_load(path.read_text(encoding="utf-8")))
     except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
         keys = ", ".join(field.name for field in fields(Protocol)[1:])
         reason = " ".join(str(error).split())
@@ -118,26 +104,20 @@ def run_recipe(run: Path) -> Record:
 
 
 def require_text_model(run: Path) -> None:
-    """Raise an error for a codec's run, which writes no texts.
-
-    Args:
-        run: run folder.
-    """
+    """Raise an error for a codec's run, which writes no texts."""
     model = run_recipe(run).get("model")
     name = model.get("class_path") if isinstance(model, dict) else model
     if str(name).rpartition(".")[2] == "Autoencoder":
-        raise ValueError(
-            f"{run} holds an Autoencoder, which writes no texts; name a Generator, DiscreteDiffusion or CausalLM"
-        )
+        models = "a Generator, DiscreteDiffusion or CausalLM"
+        raise ValueError(f"{run} holds an Autoencoder, which writes no texts; name {models}")
 
 
 def run_facts(run: Path, overlays: Sequence[str] = ()) -> Record:
     """Record entries of a run: folder, weights hash, recipe with overlays, seq_length, tokenizer."""
     recipe = run_recipe(run)
     if not recipe:
-        raise ValueError(
-            f"no recipe.yaml in {run}; eval needs the folder of a fitted run, such as checkpoints/quickstart"
-        )
+        example = "checkpoints/quickstart"
+        raise ValueError(f"no recipe.yaml in {run}; eval needs the folder of a fitted run, such as {example}")
     if not (run / "model.safetensors").is_file():
         raise ValueError(f"no model.safetensors in {run}: no checkpoint saved yet; resume with textflow fit")
     if not (data := recipe.get("data")):
@@ -154,37 +134,26 @@ def run_facts(run: Path, overlays: Sequence[str] = ()) -> Record:
 
 def same_documents(generator_recipe: Record, scorer_recipe: Record) -> bool:
     """True if the recipes of a run and its scorer split the same documents identically."""
-    return all(
-        generator_recipe.get("data", {}).get(key) == scorer_recipe.get("data", {}).get(key) for key in SPLIT_KEYS
-    )
+    data, scorer_data = generator_recipe.get("data", {}), scorer_recipe.get("data", {})
+    return all(data.get(key) == scorer_data.get(key) for key in SPLIT_KEYS)
 
 
 def is_disjoint(generator_recipe: Record, scorer_recipe: Record) -> bool | None:
     """True if the scorer's training documents are disjoint from the generator's; None if its recipe is unknown."""
     if not scorer_recipe:
         return None
-    return scorer_recipe.get("data", {}).get("split") == "scorer_holdout" and same_documents(
-        generator_recipe, scorer_recipe
-    )
+    holdout = scorer_recipe.get("data", {}).get("split") == "scorer_holdout"
+    return holdout and same_documents(generator_recipe, scorer_recipe)
 
 
 def validation_batch(data: Record, num_rows: int) -> Batch:
-    """First rows of a recipe's validation split.
-
-    Args:
-        data: the `data` section of a recipe.
-        num_rows: maximum number of rows.
-    """
+    """First rows of a recipe's validation split."""
     batch: Batch = open_validated(data).first_rows(num_rows, held_out=True)
     return batch
 
 
 def open_validated(data: Record) -> Any:
-    """Open the data module of a recipe and require validation rows.
-
-    Args:
-        data: the `data` section of a recipe.
-    """
+    """Open the data module of a recipe and require validation rows."""
     module = open_data(data)
     if not len(module.validation_rows):
         raise ValueError("no validation text to compare with; the run's recipe needs data.val_fraction above 0")
@@ -199,12 +168,7 @@ class ValidationText(NamedTuple):
 
 
 def validation_text(data: Record, max_rows: int) -> ValidationText:
-    """Up to n validation rows.
-
-    Args:
-        data: the `data` section of a recipe.
-        max_rows: maximum number of rows.
-    """
+    """Up to n validation rows."""
     module = open_validated(data)
     batch = module.first_rows(max_rows, held_out=True)
     rows = zip(batch.ids, batch.mask, strict=True)

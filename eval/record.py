@@ -36,21 +36,9 @@ COUNT_KEYS = ("empty", "unscored", "truncated", "dropped", "nonfinite", "tokens"
 RESULT_KEYS = (
     *METRIC_KEYS,
     *COUNT_KEYS,
-    "memorized_4grams",
-    "mauve",
-    "recovery",
-    "intervals",
-    "nfe",
-    "seconds",
-    "unreadable",
+    *("memorized_4grams", "mauve", "recovery", "intervals", "nfe", "seconds", "unreadable"),
 )
-UNHASHED_KEYS = (
-    "checkpoint",
-    "code",
-    "sweep",
-    "samples",
-    "unreadable_lines",
-)  # entries of a record that are not part of its protocol
+UNHASHED_KEYS = ("checkpoint", "code", "sweep", "samples", "unreadable_lines")  # entries that are not in the protocol
 
 
 def part_fields(part: Any) -> Record | None:
@@ -82,14 +70,12 @@ def write_record(record: Record, folder: Path) -> Path:
 
     Args:
         record: from `evaluate` or `reference_records`; NaN and infinity are refused.
-        folder: target folder, created if missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     sampler = (record.get("sampler") or {}).get("class", "")
     parts = [record["text"], sampler, record.get("steps", ""), protocol_hash(record)]
     path = folder / ("-".join(str(word).replace(" ", "-") for word in parts if word != "") + ".json")
-    text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-    atomic_write_text(path, text)
+    atomic_write_text(path, json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
     return path
 
 

@@ -51,9 +51,9 @@ class Table:
     def cell(self, row: str, column: str) -> str:
         """One cell as text."""
         value, form = self.rows[row].get(column, ""), self.columns[column][1]
-        parts = value if isinstance(value, list) else [value]
         if value == "":
             return ""
+        parts = value if isinstance(value, list) else [value]
         if form.count("{}") != len(parts):
             raise ValueError(f"row {row!r}, column {column!r}: {len(parts)} values for the format {form!r}")
         return form.format(*parts)
@@ -81,11 +81,7 @@ class Record:
 
 
 def load_record(path: Path) -> Record:
-    """Read a record; an unknown key is an error.
-
-    Args:
-        path: YAML file with title, protocol, tables and numbers.
-    """
+    """Read a record; an unknown key is an error."""
     data = LOADER(path.read_text(encoding="utf-8")).get_single_data()
     require_known(data, RECORD_KEYS, path.name)
     if missing := {"title", "protocol"} - set(data):
@@ -108,9 +104,9 @@ def parse_table(table: Mapping[str, Any], where: str) -> Table:
     return Table(columns, table["rows"])
 
 
-def require_known(found: Collection[str], known: Collection[str], where: str) -> None:
+def require_known(keys: Collection[str], known: Collection[str], where: str) -> None:
     """Raise ValueError for the first key that is not among the known ones."""
-    if unknown := [key for key in found if key not in known]:
+    if unknown := [key for key in keys if key not in known]:
         raise ValueError(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(known)}")
 
 
@@ -119,22 +115,17 @@ def render(template: str, folder: Path = PUBLISHED) -> str:
 
     Args:
         template: file name of the template in `folder`/results.
-        folder: folder of the published records.
     """
-    maker = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
     text = (folder / "results" / template).read_text(encoding="utf-8")
     try:
-        return maker.from_string(text).render(template_values(folder))
+        return environment.from_string(text).render(template_values(folder))
     except (jinja2.UndefinedError, KeyError) as error:
         raise ValueError(f"{template}: a value is missing from the records: {error}") from error
 
 
 def template_values(folder: Path) -> dict[str, Any]:
-    """Everything that a template can print, by name.
-
-    Args:
-        folder: folder of the published records.
-    """
+    """Everything that a template can print, by name."""
     records = {path.stem: load_record(path) for path in sorted((folder / "results").glob("*.yaml"))}
     return {name: record.values() for name, record in records.items()} | {
         "table": lambda record, name, rows=None: records[record].tables[name].markdown(rows),

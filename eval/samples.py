@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -53,26 +54,22 @@ def draw_samples(
 
     Args:
         generator: has sample(seeds, steps, sampler), or `max_calls` and sample(seeds, sampler).
-        steps: number of sampling steps.
-        num_samples: number of samples.
-        seed: random seed for sampling.
         sampler: sampler; None: the generator's own.
-        batch_size: samples per batch.
         folder: folder for saving, one file per batch; default: not saved.
         shard: share of the batches, (rank of this process, number of processes).
         on_progress: callback for the number of finished samples.
     """
-    held = read_samples(folder, num_samples) if folder else {}
-    on_progress(len(held))
-    for indices in contiguous_batches([i for i in range(num_samples) if i not in held], batch_size):
+    samples = read_samples(folder, num_samples) if folder else {}
+    on_progress(len(samples))
+    for indices in contiguous_batches([i for i in range(num_samples) if i not in samples], batch_size):
         if indices[0] // batch_size % shard[1] != shard[0]:
             continue  # shares must not depend on when a process starts
-        made = sample_batch(generator, steps, seed, sampler, indices)
+        batch = sample_batch(generator, steps, seed, sampler, indices)
         if folder:
-            write_samples(made, folder, generator.tokenizer)
-        held |= {line.index: line for line in made}
-        on_progress(len(held))
-    return [held[i] for i in sorted(held)]
+            write_samples(batch, folder, generator.tokenizer)
+        samples |= {line.index: line for line in batch}
+        on_progress(len(samples))
+    return [samples[i] for i in sorted(samples)]
 
 
 def contiguous_batches(indices: Sequence[int], size: int) -> Iterator[list[int]]:
@@ -140,19 +137,13 @@ def code_hash() -> str:
 
 
 def decode_texts(tokenizer: Any, ids: Sequence[Sequence[int]], keep_special: bool = False) -> list[str]:
-    """Texts of rows: cut at the first EOS, or whole with each EOS written as EOS_TEXT.
-
-    Args:
-        tokenizer: generator tokenizer.
-        ids: padded rows of tokens.
-        keep_special: keep special tokens.
-    """
+    """Texts of padded rows: cut at the first EOS, or complete with each EOS written as EOS_TEXT."""
     if not keep_special:
         return tokenizer.decode(ids)
-    marked = [[int(i) for i in row if i == tokenizer.eos or i != tokenizer.pad] for row in ids]
-    parts = [split_at_eos(row, tokenizer.eos) for row in marked]
-    texts = iter(tokenizer.decode_ids([part for each in parts for part in each]))
-    return [EOS_TEXT.join(next(texts) for _ in each) for each in parts]
+    rows = [[int(i) for i in row if i == tokenizer.eos or i != tokenizer.pad] for row in ids]
+    segments = [split_at_eos(row, tokenizer.eos) for row in rows]
+    texts = iter(tokenizer.decode_ids(list(chain.from_iterable(segments))))
+    return [EOS_TEXT.join(next(texts) for _ in row) for row in segments]
 
 
 def split_at_eos(row: Sequence[int], eos: int) -> list[list[int]]:
@@ -168,11 +159,7 @@ def split_at_eos(row: Sequence[int], eos: int) -> list[list[int]]:
 
 @contextmanager
 def count_network_rows(*nets: nn.Module) -> Iterator[list[int]]:
-    """Collect the number of rows per network call, decode passes included; their sum over the samples is the NFE.
-
-    Args:
-        nets: denoisers, called as net(z, t, given).
-    """
+    """Collect the number of rows per network call, decode passes included; their sum over the samples is the NFE."""
     rows: list[int] = []
 
     def note(net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], belief: Any) -> None:
@@ -186,9 +173,8 @@ def count_network_rows(*nets: nn.Module) -> Iterator[list[int]]:
         return read
 
     hooks = [net.register_forward_hook(note, with_kwargs=True) for net in nets]
-    readers = [
-        (net, name) for net in nets for name in ("decode_logits", "decode_ids") if hasattr(net, name)
-    ]  # one pass each
+    decoders = ("decode_logits", "decode_ids")  # one pass each
+    readers = [(net, name) for net in nets for name in decoders if hasattr(net, name)]
     for net, name in readers:
         setattr(net, name, reading(getattr(net, name)))
     try:

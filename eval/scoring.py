@@ -13,7 +13,7 @@ from textflow.runtime.atomic import sha256
 from .extra_metrics import ExtraMetrics, codec_token_recovery
 from .measure import cumulative_progress, evaluate, measure, reference_records
 from .parallel import OnProgress, SamplingJob, sample_on_devices
-from .protocol import Protocol, ValidationText, is_disjoint, run_facts, run_recipe, validation_batch, validation_text
+from .protocol import Protocol, is_disjoint, run_facts, run_recipe, validation_batch, validation_text
 from .record import Record, replace_nonfinite, write_record
 from .samples import decode_texts
 from .text_file import read_texts
@@ -24,13 +24,9 @@ class ScorerConfig:
     """Scorer and further metrics of an evaluation.
 
     Args:
-        protocol: measurement protocol.
-        model: Hub name or folder of the scorer.
         scorer_name: name of the scorer for the protocol: `local`, a Hub name, or a folder given instead.
         dtype: scorer dtype; default: the protocol's.
         memorization: search the training text for 4-grams; default: the protocol's setting.
-        mauve: measure MAUVE.
-        device: cpu, cuda, ...
     """
 
     protocol: Protocol
@@ -67,33 +63,29 @@ def evaluate_run(
     """Records of real text, shuffled real text and each cell; each is written to RUN/eval when complete.
 
     Args:
-        job: sampling job.
-        config: scorer and metrics.
         devices: devices for parallel sampling, if more than one.
         on_progress: callback (stage, done, total).
     """
     from textflow.run_folder import load
 
     if config.mauve and job.num_samples < config.protocol.mauve_samples:
-        least = config.protocol.mauve_samples
-        raise ValueError(
-            f"MAUVE by protocol {config.protocol.name} needs {least} samples and got {job.num_samples}: -n {least}"
-        )
+        name, least = config.protocol.name, config.protocol.mauve_samples
+        raise ValueError(f"MAUVE by protocol {name} needs {least} samples and got {job.num_samples}: -n {least}")
     common = run_facts(job.run, job.overlays)
-    words, generator = config.load(), load(job.run, config.device, job.overlays)
+    scorer, generator = config.load(), load(job.run, config.device, job.overlays)
     if len(devices) > 1:
         sample_on_devices(job, generator, common, devices, on_progress)
     common |= {"scorer_is_disjoint": is_disjoint(common["recipe"], run_recipe(Path(config.model)))}
-    text, special = validation_text(common["recipe"]["data"], job.num_samples), words.weighting.keep_special_tokens
-    texts = decode_texts(text.data_module.tokenizer, text.token_ids, special)
-    how: dict[str, Any] = {
-        "entropy_ids": config.protocol.entropy_ids,
-        "extra_metrics": make_extra_metrics(config, words, text, texts),
-    }
-    own = measure_recovery(generator, common["recipe"]["data"])
-    first = reference_records(texts, words, job.seed, common, text.token_ids, text.data_module.tokenizer.encode, **how)
-    for record in chain(first, evaluate_points(job, generator, words, common, on_progress, **how)):
-        full_record = config.annotate(add_metrics(record, own), words)
+    token_ids, data = validation_text(common["recipe"]["data"], job.num_samples)
+    texts = decode_texts(data.tokenizer, token_ids, scorer.weighting.keep_special_tokens)
+    extra_metrics = make_extra_metrics(config, scorer, data, texts)
+    options: dict[str, Any] = {"entropy_ids": config.protocol.entropy_ids, "extra_metrics": extra_metrics}
+    recovery = dict[str, Interval]()
+    if hasattr(generator, "codec"):
+        recovery["recovery"] = codec_token_recovery(generator, validation_batch(common["recipe"]["data"], 64))
+    references = reference_records(texts, scorer, job.seed, common, token_ids, data.tokenizer.encode, **options)
+    for record in chain(references, evaluate_points(job, generator, scorer, common, on_progress, **options)):
+        full_record = config.annotate(add_metrics(record, recovery), scorer)
         write_record(full_record, job.run / "eval")
         yield full_record
 
@@ -104,68 +96,45 @@ def evaluate_file(
     """Record of a text file, written to a folder next to the file.
 
     Args:
-        path: text file.
-        config: scorer and metrics.
         num_texts: number of texts to score; default: the protocol's n.
         on_progress: callback (stage, done, total).
     """
     parsed, count = read_texts(path), num_texts or config.protocol.n
     if len(parsed.texts) < count:
-        held = len(parsed.texts)
+        available, needed = len(parsed.texts), "-n asks for" if num_texts else f"protocol {config.protocol.name} needs"
         raise ValueError(
-            f"{path} holds {held} readable texts, "
-            f"{'-n asks for' if num_texts else f'protocol {config.protocol.name} needs'} {count}: make more, or score "
-            f"these with -n {held}, which the record says"
+            f"{path} holds {available} readable texts, {needed} {count}: make more, or score these with "
+            f"-n {available}, which the record says"
         )
-    selected, words = parsed.take(count), config.load()
+    selected, scorer = parsed.take(count), config.load()
     facts = {"text": "file", "file": str(path), "file_hash": sha256(path)[:16]}
-    measured = measure(
-        selected.texts,
-        words,
-        selected.ids,
-        config.protocol.entropy_ids,
-        on_progress=cumulative_progress(on_progress, "scoring", count),
-    )
-    lost = {"unreadable": len(parsed.errors), "unreadable_lines": parsed.listed_errors}
-    record = config.annotate({**facts, **measured, **lost}, words)
+    on_scored = cumulative_progress(on_progress, "scoring", count)
+    metrics = measure(selected.texts, scorer, selected.ids, config.protocol.entropy_ids, on_progress=on_scored)
+    unreadable = {"unreadable": len(parsed.errors), "unreadable_lines": parsed.listed_errors}
+    record = config.annotate({**facts, **metrics, **unreadable}, scorer)
     write_record(record, path.with_suffix(".eval"))
     return record
 
 
 def evaluate_points(
-    job: SamplingJob, generator: Any, scorer: Scorer, common: Record, on_progress: OnProgress, **how: Any
+    job: SamplingJob, generator: Any, scorer: Scorer, common: Record, on_progress: OnProgress, **options: Any
 ) -> Iterator[Record]:
     """Records of every sampling config at every number of steps."""
-    for way in job.sampling_configs:
-        way.configure(generator)
-        sweep = {"sweep": dict(way.sweep)} if way.sweep else {}
-        options: dict[str, Any] = {"facts": common | sweep, "run": job.run, "on_progress": on_progress, **how}
-        yield from evaluate(
-            generator, scorer, job.steps, job.num_samples, job.seed, batch_size=job.batch_size, **options
-        )
+    options |= {"batch_size": job.batch_size, "run": job.run, "on_progress": on_progress}
+    for sampling in job.sampling_configs:
+        sampling.configure(generator)
+        facts = common | ({"sweep": dict(sampling.sweep)} if sampling.sweep else {})
+        yield from evaluate(generator, scorer, job.steps, job.num_samples, job.seed, facts=facts, **options)
 
 
-def make_extra_metrics(
-    config: ScorerConfig, scorer: Scorer, text: ValidationText, real_texts: Sequence[str]
-) -> ExtraMetrics:
+def make_extra_metrics(config: ScorerConfig, scorer: Scorer, data: Any, real_texts: Sequence[str]) -> ExtraMetrics:
     """Further metrics of the config: memorisation, MAUVE."""
     memorize = config.protocol.memorization if config.memorization is None else config.memorization
-    return ExtraMetrics(
-        text.data_module if memorize else None,
-        scorer,
-        real_texts if config.mauve else None,
-        config.protocol.mauve_samples,
-    )
+    texts = real_texts if config.mauve else None
+    return ExtraMetrics(data if memorize else None, scorer, texts, config.protocol.mauve_samples)
 
 
-def measure_recovery(generator: Any, data: Record) -> dict[str, Interval]:
-    """Token recovery of a codec on the first 64 validation rows; empty without a codec."""
-    return (
-        {"recovery": codec_token_recovery(generator, validation_batch(data, 64))} if hasattr(generator, "codec") else {}
-    )
-
-
-def add_metrics(record: Record, found: Mapping[str, Interval]) -> Record:
+def add_metrics(record: Record, metrics: Mapping[str, Interval]) -> Record:
     """Record with further metrics."""
-    intervals = record["intervals"] | {name: [one.low, one.high] for name, one in found.items()}
-    return {**record, **{name: one.value for name, one in found.items()}, "intervals": intervals}
+    intervals = record["intervals"] | {name: [one.low, one.high] for name, one in metrics.items()}
+    return {**record, **{name: one.value for name, one in metrics.items()}, "intervals": intervals}

@@ -1,6 +1,7 @@
 """Terminal table that always shows perplexity with entropy, repetition, number of samples and scorer."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 from rich.box import SIMPLE_HEAD
@@ -28,14 +29,8 @@ COLUMNS = {
 }
 OPTIONAL_COLUMNS = {"memorized_4grams": "{:.1%}", "mauve": "{:.3f}"}
 COLUMN_TITLES = {
-    **{
-        "seq_rep_4": "seq-rep-4",
-        "distinct_2": "distinct-2",
-        "nfe": "NFE",
-        "nll_minus_entropy": "nll - H",
-        "mauve": "MAUVE",
-    },
-    "memorized_4grams": "seen 4-grams",
+    **{"seq_rep_4": "seq-rep-4", "distinct_2": "distinct-2", "nfe": "NFE", "nll_minus_entropy": "nll - H"},
+    **{"mauve": "MAUVE", "memorized_4grams": "seen 4-grams"},
 }
 LOST_REASONS = {
     "empty": "empty",
@@ -59,27 +54,26 @@ def row_label(record: Record) -> str:
     """Row label: run, text, sampler, steps and swept settings."""
     swept = [f"{key}={value:g}" for key, value in (record.get("sweep") or {}).items()]
     parts = [record.get("label", ""), record["text"], *sampling_label(record, with_settings=not swept)]
-    return " ".join(str(word) for word in [*parts, record.get("steps", ""), *swept] if word not in ("", None))
+    return " ".join(str(part) for part in [*parts, record.get("steps", ""), *swept] if part not in ("", None))
 
 
 def sampling_label(record: Record, with_settings: bool = True) -> list[str]:
     """Sampling labels of a text: escape, sampler, its own grid; none for an ODE with a single readout.
 
     Args:
-        record: record of a text.
         with_settings: include the numeric settings.
     """
     labels = [part_label(part, with_settings) for part in (record.get("escape"), record.get("sampler")) if part]
-    asked = ((record.get("recipe") or {}).get("model") or {}).get("init_args", {}).get("sampling_schedule")
-    grid = record.get("time_grid") if asked else None  # real text has no time grid
-    return [word for word in labels if word != "NoEscape"] + ([f"on {grid['class']}"] if grid else [])
+    schedule = ((record.get("recipe") or {}).get("model") or {}).get("init_args", {}).get("sampling_schedule")
+    grid = record.get("time_grid") if schedule else None  # real text has no time grid
+    return [label for label in labels if label != "NoEscape"] + ([f"on {grid['class']}"] if grid else [])
 
 
 def part_label(part: Record, with_settings: bool) -> str:
     """Label of an escape or a sampler: its class, its selection rule where that is not the most likely token
     everywhere, the wrapped part, and its numeric settings."""
     inner, settings = part.get("escape"), [part.get("choice"), (part.get("gate") or {}).get("class")]
-    parts = [word for word in settings if word not in (None, "mode", "Everywhere")]
+    parts = [value for value in settings if value not in (None, "mode", "Everywhere")]
     parts += [f"{key} {value:g}" for key, value in part.items() if with_settings and is_nontrivial(value)]
     parts += [part_label(inner, with_settings)] if inner else []
     return part["class"] + (f"({', '.join(parts)})" if parts else "")
@@ -127,9 +121,9 @@ def table_notes(records: Sequence[Record]) -> list[str]:
     own = [record for record in records if record["text"] != "published"]
     if mixed := [key for key in PROTOCOL_KEYS if len({str(record.get(key)) for record in own}) > 1]:
         notes[f"not comparable: {', '.join(mixed)} differ between rows"] = None
-    for sign, what in (("†", lambda record: record.get("deviations") or ()), ("!", lost_samples)):
-        for note in dict.fromkeys(word for record in records for word in what(record)):
-            rows = [row_label(record) for record in records if note in what(record)]
+    for sign, row_notes in (("†", lambda record: record.get("deviations") or ()), ("!", lost_samples)):
+        for note in dict.fromkeys(chain.from_iterable(map(row_notes, records))):
+            rows = [row_label(record) for record in records if note in row_notes(record)]
             notes[f"{sign} {'all rows' if len(rows) == len(records) else ', '.join(rows)}: {note}"] = None
     return [*notes, *comparison_warnings(records)]
 
@@ -137,8 +131,8 @@ def table_notes(records: Sequence[Record]) -> list[str]:
 def lost_samples(record: Record) -> list[str]:
     """Counts of samples that were not scored normally."""
     counts = [f"{record[key]} of {record['n']} {why}" for key, why in LOST_REASONS.items() if record.get(key)]
-    where = record.get("unreadable_lines")
-    return counts + ([f"{record['unreadable']} unreadable lines: {'; '.join(where)}"] if where else [])
+    lines = record.get("unreadable_lines")
+    return counts + ([f"{record['unreadable']} unreadable lines: {'; '.join(lines)}"] if lines else [])
 
 
 def comparison_warnings(records: Sequence[Record]) -> list[str]:
@@ -158,9 +152,8 @@ def comparison_warnings(records: Sequence[Record]) -> list[str]:
 
 def table_columns(records: Sequence[Record]) -> dict[str, str]:
     """Columns with their number formats."""
-    return COLUMNS | {
-        key: form for key, form in OPTIONAL_COLUMNS.items() if any(r.get(key) is not None for r in records)
-    }
+    present = {key for key in OPTIONAL_COLUMNS if any(record.get(key) is not None for record in records)}
+    return COLUMNS | {key: form for key, form in OPTIONAL_COLUMNS.items() if key in present}
 
 
 def format_cell(record: Record, key: str, format_spec: str) -> FormattedValue:
@@ -175,25 +168,18 @@ def format_cell(record: Record, key: str, format_spec: str) -> FormattedValue:
 
 
 def make_table(records: Sequence[Record]) -> Table:
-    """Table of records, each number above the farther side of its 95% interval; protocols and marks below.
-
-    Args:
-        records: records of the table, at least one.
-    """
+    """Table of records, each number above the farther side of its 95% interval; protocols and marks below."""
     columns = table_columns(records)
-    seeds = sorted({record["seed"] for record in records if "seed" in record})
-    notes = [
-        *table_notes(records),
-        f"seed {', '.join(map(str, seeds))}; below each number the farther side of its 95% interval",
-    ]
-    made = Table(caption=Text("\n".join(notes)), caption_justify="left", box=SIMPLE_HEAD, collapse_padding=True)
-    made.add_column("text", no_wrap=True)
+    seeds = ", ".join(map(str, sorted({record["seed"] for record in records if "seed" in record})))
+    notes = [*table_notes(records), f"seed {seeds}; below each number the farther side of its 95% interval"]
+    table = Table(caption=Text("\n".join(notes)), caption_justify="left", box=SIMPLE_HEAD, collapse_padding=True)
+    table.add_column("text", no_wrap=True)
     for key in columns:
-        made.add_column(COLUMN_TITLES.get(key, key), justify="right", overflow="fold")  # fold: avoids truncation
+        table.add_column(COLUMN_TITLES.get(key, key), justify="right", overflow="fold")  # fold: avoids truncation
     for record, mark in zip(records, protocol_marks(records), strict=True):
         cells = [format_cell(record, key, form) for key, form in columns.items()]
-        made.add_row(Text(row_label(record) + (f" ({mark})" if mark else "")), *map(value_with_interval, cells))
-    return made
+        table.add_row(Text(row_label(record) + (f" ({mark})" if mark else "")), *map(value_with_interval, cells))
+    return table
 
 
 def value_with_interval(cell: FormattedValue) -> Text:

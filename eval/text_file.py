@@ -39,21 +39,19 @@ def read_texts(path: Path) -> ParsedTexts:
         path: .jsonl with a string or an object {`text`, optional `ids`} per line; any other file: one text per line.
     """
     parse = parse_json if path.suffix == ".jsonl" else parse_text
-    texts: list[str] = []
-    ids: list[list[int] | None] = []
-    unreadable: list[str] = []
+    parsed: list[ParsedLine] = []
+    errors: list[str] = []
     for number, line in enumerate(path.read_bytes().removesuffix(b"\n").split(b"\n"), 1):
-        line_result = parse_line(parse, line)
-        if isinstance(line_result, str):
-            unreadable.append(f"{path.name}:{number} {line_result}")
+        result = parse_line(parse, line)
+        if isinstance(result, str):
+            errors.append(f"{path.name}:{number} {result}")
         else:
-            texts.append(line_result[0])
-            ids.append(line_result[1])
-    if not texts or not path.stat().st_size:
-        why = "; ".join(unreadable[:MAX_LISTED]) or "it is empty"
-        raise ValueError(f"{path} holds no text that can be read ({why}); give .jsonl with a `text` a line, or .txt")
-    complete_ids = [row for row in ids if row is not None]
-    return ParsedTexts(texts, complete_ids if len(complete_ids) == len(texts) else None, unreadable)
+            parsed.append(result)
+    if not parsed or not path.stat().st_size:
+        reason = "; ".join(errors[:MAX_LISTED]) or "it is empty"
+        raise ValueError(f"{path} holds no text that can be read ({reason}); give .jsonl with a `text` a line, or .txt")
+    ids = [row for _, row in parsed if row is not None]
+    return ParsedTexts([text for text, _ in parsed], ids if len(ids) == len(parsed) else None, errors)
 
 
 ParsedLine = tuple[str, list[int] | None]

@@ -14,6 +14,7 @@ import torch  # noqa: E402
 
 from tests.helpers import recordings  # noqa: E402
 from tests.helpers.processes import Commands  # noqa: E402
+from tests.helpers.user_errors import fails  # noqa: E402, F401
 
 torch.set_num_threads(1)
 

@@ -23,7 +23,6 @@ DOCUMENTS = [
     *("README.md", "textflow/README.md", "recipes/README.md", "eval/README.md", "eval/published/README.md"),
     *("tests/README.md", "checkpoints/README.md", ".github/CONTRIBUTING.md"),
 ]
-PENDING: set[str] = set()  # links whose file does not exist yet
 SMALLER = {  # options that make a command of each verb small; every verb of README needs an entry
     "check": "",
     "fit": "",
@@ -50,7 +49,7 @@ class Block(NamedTuple):
 
 
 def read_blocks(text: str) -> Iterator[Block]:
-    """The fenced blocks of a Markdown text, each with the heading that it stands under."""
+    """The fenced blocks of a Markdown text, each with its heading."""
     for part in re.split(r"^(?=## )", text, flags=re.MULTILINE):
         section = part.splitlines()[0].removeprefix("## ")
         for language, code in re.findall(r"^```([^\n]*)\n(.*?)^```$", part, re.DOTALL | re.MULTILINE):
@@ -62,29 +61,29 @@ BLOCKS = list(read_blocks(README))
 
 
 def code_of(section: str, language: str, number: int = 0) -> str:
-    """The code of the block at this place; an error if there is none."""
+    """The code of a block; an error if there is none."""
     return [block.code for block in BLOCKS if block[:2] == (section, language)][number]
 
 
 def shell_commands(code: str) -> list[list[str]]:
-    """The words of each command of a shell block, without comments; commands are separated by lines or `&&`."""
+    """The arguments of each command of a shell block, without comments; commands are separated by lines or `&&`."""
     lines = [line for joined in code.splitlines() for line in re.split(r"\s&&\s", joined)]
-    return [words for line in lines if (words := shlex.split(line, comments=True))]
+    return [arguments for line in lines if (arguments := shlex.split(line, comments=True))]
 
 
 COMMANDS = [*shell_commands(code_of("Quickstart", "sh")), *shell_commands(code_of("Commands", "sh"))]
 
 
-def small(words: list[str]) -> list[str]:
+def small(arguments: list[str]) -> list[str]:
     """The arguments of a textflow command, with the options that make it small."""
-    program, verb, *rest = words
+    program, verb, *rest = arguments
     assert program == "textflow"
     return [verb, *rest, *shlex.split(SMALLER[verb])]
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which README's commands can run as they stand: recipes/quickstart.yaml is a tiny one there."""
+    """A folder in which README's commands run unchanged: recipes/quickstart.yaml is a tiny one there."""
     folder = tmp_path_factory.mktemp("readme")
     shutil.copytree(ROOT / "recipes", folder / "recipes")
     tree = yaml.safe_load(write_recipe(folder / "recipes").read_text())
@@ -112,41 +111,41 @@ def test_readme_is_shorter_than_150_lines() -> None:
 
 
 def test_every_block_is_run_by_a_test_below() -> None:
-    places = [block[:2] for block in BLOCKS if block.language != "bibtex"]
-    assert places == [
+    blocks = [block[:2] for block in BLOCKS if block.language != "bibtex"]
+    assert blocks == [
         ("Install", "sh"),
         ("Quickstart", "sh"),
         ("Python", "python"),
         ("Python", "python"),
         ("Commands", "sh"),
         ("Commands", "sh"),
-    ], "README's blocks have changed: run the new one in a test and name its place here"
+    ], "README's blocks have changed: run the new one in a test and list it here"
     assert len(re.findall(r"^\s*(?:```|~~~)", README, re.MULTILINE)) == 2 * len(BLOCKS), "a block is not read"
 
 
 def test_every_verb_is_in_readme() -> None:
-    assert {words[1] for words in shell_commands(code_of("Commands", "sh"))} == set(VERBS) == set(SMALLER)
+    assert {arguments[1] for arguments in shell_commands(code_of("Commands", "sh"))} == set(VERBS) == set(SMALLER)
 
 
-def as_parameter(words: list[str]) -> Any:
+def as_parameter(arguments: list[str]) -> Any:
     """A command as a test's parameter."""
-    marks = [pytest.mark.integration, *([pytest.mark.slow] if words[1] in SLOW else [])]
-    return pytest.param(words, marks=marks, id=shlex.join(words[1:]))
+    marks = [pytest.mark.integration, *([pytest.mark.slow] if arguments[1] in SLOW else [])]
+    return pytest.param(arguments, marks=marks, id=shlex.join(arguments[1:]))
 
 
-@pytest.mark.parametrize("words", map(as_parameter, COMMANDS))
-def test_a_command_of_readme_runs(words: list[str], inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    if words[1] == "compare":  # it prints what eval has recorded
+@pytest.mark.parametrize("arguments", map(as_parameter, COMMANDS))
+def test_a_command_of_readme_runs(arguments: list[str], inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if arguments[1] == "compare":  # it prints what eval has recorded
         assert main(small(["textflow", "eval", "checkpoints/quickstart"])) == 0
-    assert main(small(words)) == 0
+    assert main(small(arguments)) == 0
     assert capsys.readouterr().out.strip()
 
 
 @pytest.mark.integration
 def test_a_run_is_loaded_sampled_and_read_in_python(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = run_python(code_of("Python", "python", 0))
-    assert found["posterior"].mean.shape == found["x"].shape
-    assert found["logits"].shape[:2] == found["ids"].shape
+    names = run_python(code_of("Python", "python", 0))
+    assert names["posterior"].mean.shape == names["x"].shape
+    assert names["logits"].shape[:2] == names["ids"].shape
     assert capsys.readouterr().out.startswith("[")
 
 
@@ -158,49 +157,49 @@ def test_dabi_of_an_own_decoder_is_near_1_along_a_random_error(capsys: pytest.Ca
 
 
 def run_python(code: str) -> dict[str, Any]:
-    """Run a Python block; the names that it has set."""
+    """Run a Python block; its variables."""
     names: dict[str, Any] = {"__name__": "readme"}
     exec(compile(code, "README.md", "exec"), names)
     return names
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("place", [("Install", "sh", 0), ("Commands", "sh", 1)], ids=["install", "test"])
-def test_the_commands_that_install_and_test_are_accepted(place: tuple[str, str, int], tmp_path: Path) -> None:
+@pytest.mark.parametrize("block", [("Install", "sh", 0), ("Commands", "sh", 1)], ids=["install", "test"])
+def test_the_commands_that_install_and_test_are_accepted(block: tuple[str, str, int], tmp_path: Path) -> None:
     runners: dict[tuple[str, ...], Callable[[list[str], Path], None]] = {
         ("python", "-m", "venv"): make_venv,
         (".",): activate,
         ("pip", "install"): resolve_installed,
         ("pytest",): collect_only,
     }
-    for words in shell_commands(code_of(*place)):
-        (run,) = (run for start, run in runners.items() if tuple(words[: len(start)]) == start)
-        run(words, tmp_path)
+    for arguments in shell_commands(code_of(*block)):
+        (run,) = (run for start, run in runners.items() if tuple(arguments[: len(start)]) == start)
+        run(arguments, tmp_path)
 
 
-def make_venv(words: list[str], folder: Path) -> None:
+def make_venv(arguments: list[str], folder: Path) -> None:
     """Make the virtual environment, without downloading pip."""
-    subprocess.run([sys.executable, *words[1:], "--without-pip"], cwd=folder, check=True)
+    subprocess.run([sys.executable, *arguments[1:], "--without-pip"], cwd=folder, check=True)
 
 
-def activate(words: list[str], folder: Path) -> None:
+def activate(arguments: list[str], folder: Path) -> None:
     """The script that a shell would read exists."""
-    assert (folder / words[1]).is_file()
+    assert (folder / arguments[1]).is_file()
 
 
-def resolve_installed(words: list[str], folder: Path) -> None:
+def resolve_installed(arguments: list[str], folder: Path) -> None:
     """Let pip parse the command without network: a requirement counts as met if it is installed, textflow for `.`."""
     options = ["--dry-run", "--no-index", "--no-deps", "--disable-pip-version-check"]
-    rest = [re.sub(r"^\.", "textflow", word) for word in words[2:] if word != "-e"]
+    rest = [re.sub(r"^\.", "textflow", word) for word in arguments[2:] if word != "-e"]
     command = [sys.executable, "-m", "pip", "install", *options, *rest]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "does not provide the extra" not in done.stderr
 
 
-def collect_only(words: list[str], folder: Path) -> None:
+def collect_only(arguments: list[str], folder: Path) -> None:
     """Let pytest parse its options and collect one small file."""
-    command = [sys.executable, "-m", *words, "--collect-only", "tests/test_packages.py"]
+    command = [sys.executable, "-m", *arguments, "--collect-only", "tests/test_packages.py"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -221,19 +220,14 @@ def anchors(file: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_links_lead_to_files_and_headings(document: str) -> None:
+def test_links_lead_to_files_and_headings() -> None:
     missing = [
-        f"{file.relative_to(ROOT)}#{anchor}"
+        f"{document}: {file.relative_to(ROOT)}#{anchor}"
+        for document in DOCUMENTS
         for file, anchor in links(document)
-        if str(file.relative_to(ROOT)) not in PENDING
         if not file.exists() or (anchor and anchor not in anchors(file))
     ]
     assert missing == []
-
-
-def test_a_pending_link_is_one_whose_file_does_not_exist() -> None:
-    assert [name for name in sorted(PENDING) if (ROOT / name).exists()] == [], "remove it from PENDING"
 
 
 def test_the_catalogue_lists_every_recipe_and_overlay() -> None:
@@ -244,13 +238,12 @@ def test_the_catalogue_lists_every_recipe_and_overlay() -> None:
     assert sorted((recipes | names) - catalogue) == []
 
 
-def named_files(document: str) -> set[str]:
-    """The recipes, overlays and test files that a document names; a reader's own are called mine."""
-    text = (ROOT / document).read_text(encoding="utf-8")
-    names = set(re.findall(r"(?<![\w/])((?:recipes|tests|eval)/[\w/]+\.(?:yaml|py|json|md))\b", text))
-    return {name for name in names if Path(name).stem != "mine"}
-
-
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_files_named_in_code_exist(document: str) -> None:
-    assert [name for name in sorted(named_files(document)) if not (ROOT / name).is_file()] == []
+def test_files_mentioned_in_documents_exist() -> None:
+    pattern = re.compile(r"(?<![\w/])((?:recipes|tests|eval)/[\w/]+\.(?:yaml|py|json|md))\b")
+    missing = [
+        f"{document}: {name}"
+        for document in DOCUMENTS
+        for name in pattern.findall((ROOT / document).read_text(encoding="utf-8"))
+        if Path(name).stem != "mine" and not (ROOT / name).is_file()  # a reader's own file is called mine
+    ]
+    assert missing == []

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import yaml
+from jsonargparse import Namespace
 
 from textflow.config import recipe
 from textflow.config.overlays import with_sampling_overlays
@@ -60,16 +61,11 @@ def load(run: str | Path, device: str | torch.device = "cpu", overlays: Sequence
             f"data.seq_length is {config.data.seq_length} in {folder / 'recipe.yaml'}; a text needs at least 1 token"
         )
     tensors = read_weights_file(folder)
-    model.load_weights(
-        replace_schedule_buffers(model, tensors)
-        if overlays and recipe_schedule(text) != recipe_schedule(saved)
-        else tensors
-    )
-    model.tokenizer, model.seq_length, model.max_source_length = (
-        tokenizer,
-        config.data.seq_length,
-        config.data.max_source_length,
-    )
+    if overlays and recipe_schedule(text) != recipe_schedule(saved):
+        tensors = replace_schedule_buffers(model, tensors)
+    model.load_weights(tensors)
+    model.tokenizer, model.seq_length = tokenizer, config.data.seq_length
+    model.max_source_length = config.data.max_source_length
     model.eval().to(device)
     if isinstance(model, Generator) and (schedules := model.unfitted_schedules()):
         fit_or_load_schedules(model, schedules, folder, config.data)
@@ -83,25 +79,13 @@ def recipe_schedule(recipe_yaml: str) -> Any:
 
 
 def replace_schedule_buffers(model: Trainable, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors of a run with the buffers of the model's own sampling schedule, which may not be fitted yet.
-
-    Args:
-        model: model whose sampling schedule differs from the run's.
-        tensors: tensors of the run by name.
-    """
+    """The tensors of a run with the buffers of the model's own sampling schedule, which may not be fitted yet."""
     own = {name: buffer for name, buffer in model.state_dict().items() if name.startswith("own_sampling_schedule.")}
     return {name: tensor for name, tensor in tensors.items() if not name.startswith("own_sampling_schedule.")} | own
 
 
-def fit_or_load_schedules(model: Generator, schedules: list[TimeSchedule], folder: Path, data: Any) -> None:
-    """Load data-dependent schedules from RUN/schedules, or fit them on held-out text and save them there.
-
-    Args:
-        model: trained model.
-        schedules: schedules of the model that are not fitted yet.
-        folder: run folder.
-        data: `data` section of the run's recipe.
-    """
+def fit_or_load_schedules(model: Generator, schedules: list[TimeSchedule], folder: Path, data: Namespace) -> None:
+    """Load data-dependent schedules from RUN/schedules, or fit them on held-out text of a recipe's `data` section."""
     name = "-".join(schedule.cache_key for schedule in schedules)
     weights = sha256(folder / "model.safetensors")[:16]
     cache = folder / "schedules" / f"{name}-{weights}.safetensors"
@@ -109,21 +93,19 @@ def fit_or_load_schedules(model: Generator, schedules: list[TimeSchedule], folde
         batch = recipe.open_data(data).first_rows(64, held_out=True)
         model.fit_schedules(batch.map(lambda part: part.to(model.device)), schedules)
         cache.parent.mkdir(parents=True, exist_ok=True)
-        buffers = {
-            f"{i}.{name}": b.cpu() for i, schedule in enumerate(schedules) for name, b in schedule.named_buffers()
-        }
-        write_weights(cache, buffers, {})
-    for name, value in read_schedule_buffers(cache).items():
+        named = ((f"{i}.{name}", b) for i, schedule in enumerate(schedules) for name, b in schedule.named_buffers())
+        write_weights(cache, {name: buffer.cpu() for name, buffer in named}, {})
+    for name, value in read_tensors(cache, "remove it, and the schedules are fitted again").items():
         index, buffer = name.split(".", 1)
         dict(schedules[int(index)].named_buffers())[buffer].copy_(value)
 
 
-def read_schedule_buffers(path: Path) -> dict[str, torch.Tensor]:
-    """Read the buffers of fitted schedules from a file."""
+def read_tensors(path: Path, remedy: str) -> dict[str, torch.Tensor]:
+    """Read tensors by name; the error for a damaged file names the remedy."""
     try:
         return read_weights(path)[0]
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); remove it, and the schedules are fitted again") from error
+        raise ValueError(f"{path} is damaged ({error}); {remedy}") from error
 
 
 def read_weights_file(folder: Path) -> dict[str, torch.Tensor]:
@@ -133,25 +115,12 @@ def read_weights_file(folder: Path) -> dict[str, torch.Tensor]:
         raise ValueError(
             f"{folder} holds no trained weights: {path.name} is missing; make them with `textflow fit RECIPE`"
         )
-    try:
-        return read_weights(path)[0]
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is damaged ({error}); copy it again, or rewrite it from the training state with the same "
-            "`textflow fit` command"
-        ) from error
+    remedy = "copy it again, or rewrite it from the training state with the same `textflow fit` command"
+    return read_tensors(path, remedy)
 
 
 def write_run(folder: Path, recipe_yaml: str, tokenizer: Tokenizer, model: Trainable, title: str) -> None:
-    """Write the files of a run other than its weights: recipe, tokenizer and model card.
-
-    Args:
-        folder: run folder.
-        recipe_yaml: resolved recipe as YAML text.
-        tokenizer: tokenizer of the model.
-        model: model to describe on the card.
-        title: one-line title of the card.
-    """
+    """Write the files of a run other than its weights: recipe, tokenizer and a model card with a one-line title."""
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write_text(folder / "recipe.yaml", recipe_yaml)
     tokenizer.save(folder / "tokenizer")

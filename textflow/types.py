@@ -43,7 +43,7 @@ class Batch(NamedTuple):
 
 
 class Conditioning(NamedTuple):
-    """What a denoiser is conditioned on besides z and t; each part may be absent.
+    """Inputs of a denoiser besides z and t; each part may be absent.
 
     Args:
         self_cond: mean of its own previous belief (self-conditioning) [B, S, d].
@@ -60,11 +60,7 @@ class Conditioning(NamedTuple):
     prompt_mask: PositionMask | None = None
 
     def rows(self, index: Tensor | slice) -> "Conditioning":
-        """The conditioning of some rows.
-
-        Args:
-            index: indices, mask or slice of rows.
-        """
+        """The conditioning of some rows, by their indices, a mask or a slice."""
         return Conditioning(*(None if part is None else part[index] for part in self))
 
     def restore_prompt(self, z: Latents) -> Latents:

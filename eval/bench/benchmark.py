@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -13,13 +14,19 @@ from textflow.types import Batch
 
 from .sizes import BenchConfig
 
+BENCHMARKS = {
+    "step": "LossStepBenchmark",
+    "train": "TrainStepBenchmark",
+    "distill": "DistillationBenchmark",
+    "optimizer": "OptimizerBenchmark",
+    "sample": "SamplingBenchmark",
+    "decode": "DecodingBenchmark",
+    "dataloader": "DataLoaderBenchmark",
+}
+
 
 class Benchmark(ABC):
-    """The same work in the optimized and in the reference variant.
-
-    Args:
-        config: size, device, precision.
-    """
+    """The same work in the optimized and in the reference variant."""
 
     variants: tuple[str, ...] = ("optimized", "reference")
 
@@ -49,6 +56,12 @@ class Benchmark(ABC):
         return torch.autocast(self.config.device, torch.bfloat16, enabled=enabled)
 
 
+def make_benchmark(name: str, config: BenchConfig) -> Benchmark:
+    """Benchmark with the given name; its module is imported on demand, since some need more than torch."""
+    module = import_module("." + {"decode": "sample"}.get(name, name), __package__)
+    return getattr(module, BENCHMARKS[name])(config)
+
+
 def make_network(config: BenchConfig, variant: str = "reference") -> ELF:
     """ELF of the given size; its last layer is nonzero, as in a trained network.
 
@@ -56,27 +69,21 @@ def make_network(config: BenchConfig, variant: str = "reference") -> ELF:
         config: size and device; compilation, checkpointing and fused kernels apply to the optimized variant.
         variant: optimized or reference; both have the same weights.
     """
-    s, how = config.size, optimized_options(config) if variant == "optimized" else {}
+    s, options = config.size, dict[str, Any]()
+    if variant == "optimized":
+        options = {"compile_blocks": config.compile, "kernels": config.kernels}
+        options["activation_checkpointing"] = config.activation_checkpointing
     torch.manual_seed(1)
-    net = ELF(LatentSpace(s.dim, s.vocab), s.width, s.depth, s.heads, s.bottleneck, **how)
+    net = ELF(LatentSpace(s.dim, s.vocab), s.width, s.depth, s.heads, s.bottleneck, **options)
     torch.nn.init.normal_(net.out.weight, std=0.02)
     return net.to(config.device)
-
-
-def optimized_options(config: BenchConfig) -> dict[str, Any]:
-    """The options of the optimized variant's network."""
-    return {
-        "compile_blocks": config.compile,
-        "activation_checkpointing": config.activation_checkpointing,
-        "kernels": config.kernels,
-    }
 
 
 def network_pair(config: BenchConfig) -> dict[str, ELF]:
     """Network of each variant; shared where the variants do not differ."""
     reference = make_network(config)
-    alike = not config.compile and not config.activation_checkpointing and config.kernels == "torch"
-    return {"optimized": reference if alike else make_network(config, "optimized"), "reference": reference}
+    differ = config.compile or config.activation_checkpointing or config.kernels != "torch"
+    return {"optimized": make_network(config, "optimized") if differ else reference, "reference": reference}
 
 
 def make_t5(bench_config: BenchConfig) -> T5Codec:

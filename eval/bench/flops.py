@@ -18,11 +18,7 @@ EXCLUDED_WORDS = {"mig", "laptop", "d"}  # a slice of a card, or a lesser one of
 
 @dataclass(frozen=True)
 class Flops:
-    """FLOPs of forward passes over a batch.
-
-    Args:
-        size: network and batch size.
-    """
+    """FLOPs of forward passes over a batch."""
 
     size: ModelSize
 

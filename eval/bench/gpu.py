@@ -9,7 +9,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ import torch
 
 from textflow.runtime.atomic import atomic_write_json
 
-from .sizes import SIZES, BenchConfig, ModelSize, config_to_dict
+from .sizes import SIZES, BenchConfig, ModelSize
 from .subprocess import parse_record, run_command, run_gpu_tests
 from .timing import bench_facts
 
@@ -37,11 +37,8 @@ class BenchJob(NamedTuple):
     """Measurement that runs in its own process.
 
     Args:
-        name: printed name.
         benchmark: benchmark name, or scaling.
         variant: variant to measure alone; None compares all variants.
-        config: size, device, precision.
-        repeats: number of repeats per variant.
     """
 
     name: str
@@ -53,13 +50,13 @@ class BenchJob(NamedTuple):
     @property
     def command(self) -> list[str]:
         """Command line of the process."""
-        job = self._asdict() | {"config": config_to_dict(self.config), "threads": torch.get_num_threads()}
+        job = self._asdict() | {"config": asdict(self.config), "threads": torch.get_num_threads()}
         return [sys.executable, "-m", f"{__package__}.worker", json.dumps(job)]
 
 
 def make_jobs(config: BenchConfig, repeats: int) -> list[BenchJob]:
     """All jobs, the most important first."""
-    jobs = [BenchJob(name, bench, form, how, repeats) for name, bench, form, how in training_variants(config)]
+    jobs = [BenchJob(*variant, repeats) for variant in training_variants(config)]
     others = (
         BenchJob(f"{bench}, {size}", bench, None, BenchConfig(SIZES[size], config.device, bf16=bf16), OTHER_REPEATS)
         for bench, size, bf16 in OTHER_BENCHMARKS
@@ -89,10 +86,8 @@ def run_gpu_benchmark(
     """Record of a GPU; a job that fails or times out is listed with its reason, and the others continue.
 
     Args:
-        config: size and device.
         repeats: number of timed repeats per setting, after two warm-up runs.
         budget: total wall time, seconds.
-        log: callback for a line per finished job.
         save: callback for the record after each job.
     """
     start, records = time.monotonic(), list[dict[str, Any]]()
@@ -102,9 +97,8 @@ def run_gpu_benchmark(
         return budget - (time.monotonic() - start)
 
     for job in make_jobs(config, repeats):
-        records.append(
-            {"run": job.name} | run_command(job.command, min(MAX_JOB_TIME, left() - TEST_TIME), parse_record)
-        )
+        timeout = min(MAX_JOB_TIME, left() - TEST_TIME)
+        records.append({"run": job.name} | run_command(job.command, timeout, parse_record))
         log(format_job(records[-1]))
         save(record | {"wall_seconds": budget - left()})
     records.append({"run": "GPU tests"} | run_gpu_tests(config.device, left()))
@@ -126,11 +120,8 @@ def format_job(record: dict[str, Any]) -> str:
         return start + f"optimized is {', '.join(ratios)}; the variants differ by {record['difference']:.1e}"
     low, high = record["spread"]
     rates = f"{record['tokens_per_second']:>10,.0f} tokens/s   {record['seconds']:.3g} s [{low:.3g}, {high:.3g}]"
-    rates += (
-        f"   useful MFU {record['mfu']:.1%}"
-        if "mfu" in record
-        else f"   {record['flops_per_second'] / 1e12:.3g} TFLOP/s"
-    )
+    flops = f"{record['flops_per_second'] / 1e12:.3g} TFLOP/s"
+    rates += f"   useful MFU {record['mfu']:.1%}" if "mfu" in record else f"   {flops}"
     return start + rates + (f"   {record['peak_mb']:,.0f} MB" if "peak_mb" in record else "")
 
 
@@ -138,11 +129,8 @@ def write_gpu_record(config: BenchConfig, repeats: int, out: Path | None, log: C
     """Run the GPU benchmark and write the record after each job.
 
     Args:
-        config: size and device.
-        repeats: number of timed repeats per setting.
         out: file of the record; default: eval/published/bench_gpu_<gpu>.json in a checkout on a GPU, else the same
             name in checkpoints/bench.
-        log: callback for progress lines.
     """
     hardware = bench_facts(config)["hardware"]
     size, path = config.size, out or record_path(config.device, hardware)
@@ -167,9 +155,9 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, default=GPU_SIZE.rows, help="number of rows in the batch")
     parser.add_argument("--length", type=int, default=GPU_SIZE.length, help="tokens per row")
     parser.add_argument("--out", type=Path, help="file of the record")
-    given = parser.parse_args(args)
-    size = replace(GPU_SIZE, rows=given.rows, length=given.length)
-    write_gpu_record(BenchConfig(size, given.device), given.repeats, given.out, partial(print, flush=True))
+    options = parser.parse_args(args)
+    size = replace(GPU_SIZE, rows=options.rows, length=options.length)
+    write_gpu_record(BenchConfig(size, options.device), options.repeats, options.out, partial(print, flush=True))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from .benchmark import Benchmark, network_pair
 from .flops import Flops
 from .sizes import BenchConfig
 
-GUIDANCE = 3.0  # guidance
+GUIDANCE = 3.0
 
 
 class SamplingBenchmark(Benchmark):
@@ -50,7 +50,8 @@ class SamplingBenchmark(Benchmark):
         self.end = trace.z
         final = trace.beliefs[-1]._replace(mean=trace.z)
         space = LatentSpace(net.dim, net.vocab_size)
-        return FromNet().decode(View(trace.z, 1.0, final, self.path, space, net, self.conditioning))
+        conditioning = Conditioning(guidance=self.guidance)
+        return FromNet().decode(View(trace.z, 1.0, final, self.path, space, net, conditioning))
 
     def run_reference(self) -> Ids:
         """Euler updates z + (u - t) v with the time grid on the device."""
@@ -60,12 +61,8 @@ class SamplingBenchmark(Benchmark):
             prev = net(z, t.expand(len(z)), Conditioning(prev, self.guidance)).mean
             z = prev if float(u) == 1 else z + (float(u) - float(t)) * (prev - z) / max(1 - float(t), 0.05)
         self.end = z
-        return net.decode_logits(z, torch.ones_like(self.guidance), self.conditioning).argmax(-1)
-
-    @property
-    def conditioning(self) -> Conditioning:
-        """Conditioning of the decoding pass."""
-        return Conditioning(guidance=self.guidance)
+        conditioning = Conditioning(guidance=self.guidance)
+        return net.decode_logits(z, torch.ones_like(self.guidance), conditioning).argmax(-1)
 
     def result(self, variant: str) -> Tensor:
         self.run(variant)
@@ -89,9 +86,8 @@ class DecodingBenchmark(Benchmark):
     def run(self, variant: str) -> None:
         parts = (self.z, torch.ones_like(self.guidance), Conditioning(guidance=self.guidance))
         with self.autocast(variant):
-            self.ids = (
-                self.net.decode_ids(*parts) if variant == "optimized" else self.net.decode_logits(*parts).argmax(-1)
-            )
+            optimized = variant == "optimized"
+            self.ids = self.net.decode_ids(*parts) if optimized else self.net.decode_logits(*parts).argmax(-1)
 
     def result(self, variant: str) -> Tensor:
         self.run(variant)

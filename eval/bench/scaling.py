@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from .contests import make_benchmark
+from .benchmark import make_benchmark
 from .sizes import BenchConfig, ModelSize
 from .timing import bench_facts, max_difference, summarize_times, time_alternating
 
@@ -33,10 +33,7 @@ def measure_scaling(
 
     Args:
         benchmark: step or distill.
-        device: cpu or cuda.
-        repeats: number of repeats per variant and size.
         base: values of the other fields; default: BASE_SIZE, with more rows on a GPU.
-        size_values: values to measure, by field.
         log: callback for a line per measured size.
     """
     points: list[dict[str, Any]] = []
@@ -46,13 +43,11 @@ def measure_scaling(
             size = replace(base, **{field: value})
             if field == "width":
                 size = replace(size, heads=max(value // 64, 1))
-            points.append(
-                {"field": field, "value": value} | measure_size(benchmark, BenchConfig(size, device), repeats)
-            )
-            log(format_point(points[-1]))
-    max_ratio_error, max_gradient_difference = (
-        max(abs(one[key]) for one in points) for key in ("ratio_error", "difference")
-    )
+            point = {"field": field, "value": value} | measure_size(benchmark, BenchConfig(size, device), repeats)
+            points.append(point)
+            log(format_point(point))
+    max_ratio_error = max(abs(point["ratio_error"]) for point in points)
+    max_gradient_difference = max(abs(point["difference"]) for point in points)
     return {
         "benchmark": "scaling",
         "measured_benchmark": benchmark,
@@ -68,11 +63,11 @@ def measure_scaling(
 
 def measure_size(benchmark: str, config: BenchConfig, repeats: int) -> dict[str, Any]:
     """Measurement at one size."""
-    contest = make_benchmark(benchmark, config)
-    error = max_difference(contest)
-    seconds = time_alternating(contest, repeats, config.device)
+    work = make_benchmark(benchmark, config)
+    error = max_difference(work)
+    seconds = time_alternating(work, repeats, config.device)
     measured = statistics.median(b / a for a, b in zip(seconds["optimized"], seconds["reference"], strict=True))
-    optimized, reference = (contest.flops(form) for form in ("optimized", "reference"))
+    optimized, reference = (work.flops(form) for form in ("optimized", "reference"))
     assert optimized is not None and reference is not None
     return {
         "measured": measured,

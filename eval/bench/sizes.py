@@ -1,7 +1,9 @@
 """Fixed benchmark sizes and run settings."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
+
+import torch
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,6 @@ class BenchConfig:
     """Size, device and precision of a benchmark run.
 
     Args:
-        size: network and batch size.
-        device: cpu or cuda.
         bf16: run the blocks in bfloat16.
         compile: compile the optimized variant's blocks; graphs: as CUDA graphs.
         activation_checkpointing: store only the block inputs in the optimized variant.
@@ -66,11 +66,8 @@ class BenchConfig:
     tf32: bool = False
 
     def __post_init__(self) -> None:
-        if self.device == "cuda":
-            import torch
-
-            if not torch.cuda.is_available():
-                raise ValueError("device cuda: no GPU is available; measure with --device cpu")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device cuda: no GPU is available; measure with --device cpu")
 
 
 def make_config(size_name: str, size_changes: dict[str, int | None] | None = None, **options: Any) -> BenchConfig:
@@ -79,17 +76,11 @@ def make_config(size_name: str, size_changes: dict[str, int | None] | None = Non
     Args:
         size_name: P, R or B.
         size_changes: changed size fields; None leaves a field unchanged.
-        options: config fields.
     """
-    given = {key: value for key, value in (size_changes or {}).items() if value is not None}
-    return BenchConfig(replace(SIZES[size_name], **given), **options)
+    changes = {key: value for key, value in (size_changes or {}).items() if value is not None}
+    return BenchConfig(replace(SIZES[size_name], **changes), **options)
 
 
 def config_from_dict(fields: dict[str, Any]) -> BenchConfig:
-    """Config from the dict that `config_to_dict` returns."""
+    """Config from the dict that `dataclasses.asdict` makes of one."""
     return BenchConfig(**(fields | {"size": ModelSize(**fields["size"])}))
-
-
-def config_to_dict(config: BenchConfig) -> dict[str, Any]:
-    """Config as JSON-compatible values."""
-    return asdict(config)

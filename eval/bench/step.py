@@ -23,7 +23,7 @@ class LossStepBenchmark(Benchmark):
         self.codec, self.nets, self.batch = make_t5(config), network_pair(config), random_batch(config)
         self.objective, self.path = ELFObjective(row_assignment="stratified"), LinearPath()
         s = config.size
-        self.bootstrap_samples = self.objective.sample_draws(torch.zeros(s.rows, s.length, s.dim, device=config.device))
+        self.draws = self.objective.sample_draws(torch.zeros(s.rows, s.length, s.dim, device=config.device))
 
     def run(self, variant: str) -> None:
         net = self.net(variant)
@@ -31,10 +31,9 @@ class LossStepBenchmark(Benchmark):
         with self.autocast(variant):
             with torch.no_grad():
                 x = self.codec.encode(self.batch.ids, self.batch.mask)
-            parts = (net, self.path, x, self.batch, self.bootstrap_samples)
-            losses = (
-                self.objective.loss(*parts) if variant == "optimized" else reference_elf_loss(self.objective, *parts)
-            )
+            parts = (net, self.path, x, self.batch, self.draws)
+            optimized = variant == "optimized"
+            losses = self.objective.loss(*parts) if optimized else reference_elf_loss(self.objective, *parts)
         losses["loss"].backward()  # type: ignore[no-untyped-call]
 
     def net(self, variant: str) -> ELF:

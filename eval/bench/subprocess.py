@@ -21,7 +21,6 @@ def run_command(
     """Record printed by a process, or a one-line reason; the process and its children are killed at the timeout.
 
     Args:
-        command: command line of the process.
         timeout: time limit, seconds.
         parse: turns the standard output into a record.
         folder: working directory; default: this process's.
@@ -69,16 +68,10 @@ def parse_record(output: str) -> dict[str, Any]:
 
 
 def run_gpu_tests(device: str, timeout: float) -> dict[str, Any]:
-    """Summary line of pytest for the tests that need a GPU.
-
-    Args:
-        device: cuda; the tests are skipped on any other.
-        timeout: that they may take.
-    """
+    """Summary line of pytest for the tests that need a GPU."""
     files = [str(file) for file in sorted(ROOT.glob("tests/**/test_*.py")) if "mark.gpu" in file.read_text()]
     if device != "cuda" or not files:
         return {"skipped": "there is no GPU" if device != "cuda" else f"there are no tests in {ROOT}"}
     options = ["-q", "-o", "addopts=", "--import-mode=importlib", "-m", "gpu", "-p", "no:cacheprovider"]
-    return run_command(
-        [sys.executable, "-m", "pytest", *options, *files], timeout, lambda said: {"summary": last_line(said)}, ROOT
-    )
+    command = [sys.executable, "-m", "pytest", *options, *files]
+    return run_command(command, timeout, lambda output: {"summary": last_line(output)}, ROOT)

@@ -12,8 +12,7 @@ import torch
 
 from textflow.runtime.device import has_fast_bf16
 
-from .benchmark import Benchmark
-from .contests import make_benchmark
+from .benchmark import Benchmark, make_benchmark
 from .flops import peak_flops
 from .memory import measure_peak_memory
 from .sizes import BenchConfig
@@ -22,34 +21,20 @@ from .sizes import BenchConfig
 def measure_benchmark(
     benchmark: str, config: BenchConfig, repeats: int, peak_memory: bool = True, optimized_only: bool = False
 ) -> dict[str, Any]:
-    """Record of a benchmark: seconds per variant with spread, peak memory, difference between the variants.
-
-    Args:
-        benchmark: benchmark name.
-        config: size, device, precision.
-        repeats: number of repeats per variant, alternating.
-        peak_memory: measure peak memory, each variant in its own process.
-        optimized_only: measure only the optimized variant.
-    """
-    contest = make_benchmark(benchmark, config)
-    error = warm_up(contest, optimized_only)
-    seconds = time_alternating(contest, repeats, config.device)
+    """Record of a benchmark: seconds per variant with spread, peak memory, difference between the variants."""
+    work = make_benchmark(benchmark, config)
+    if optimized_only:
+        work.variants = ("optimized",)
+        work.run("optimized")
+    error = {} if optimized_only else {"difference": max_difference(work)}
+    seconds = time_alternating(work, repeats, config.device)
     record = {"benchmark": benchmark, **bench_facts(config), "repeats": repeats, **summarize_times(seconds), **error}
     if peak_memory:
-        peaks = {form: measure_peak_memory(benchmark, form, config) for form in contest.variants}
+        peaks = {form: measure_peak_memory(benchmark, form, config) for form in work.variants}
         record["peak_mb"] = {form: value / 1e6 for form, value in peaks.items()}
         if not optimized_only:
             record["memory_ratio"] = peaks["optimized"] / peaks["reference"]
-    return record | flops_and_mfu(contest, record) | contest.extra_numbers()
-
-
-def warm_up(benchmark: Benchmark, optimized_only: bool) -> dict[str, float]:
-    """Warm up the variants and compare their results if there are several."""
-    if not optimized_only:
-        return {"difference": max_difference(benchmark)}
-    benchmark.variants = ("optimized",)
-    benchmark.run("optimized")
-    return {}
+    return record | flops_and_mfu(work, record) | work.extra_numbers()
 
 
 def max_difference(benchmark: Benchmark) -> float:
@@ -87,24 +72,21 @@ def flops_and_mfu(benchmark: Benchmark, record: dict[str, Any]) -> dict[str, Any
     flops = {form: benchmark.flops(form) for form in benchmark.variants}
     if flops["optimized"] is None:
         return {}
-    found: dict[str, Any] = {"flops": flops}
+    entries: dict[str, Any] = {"flops": flops}
     if flops.get("reference"):
-        found["flops_ratio"] = flops["reference"] / flops["optimized"]  # type: ignore[operator]
-    top = peak_flops(record["hardware"])
-    if top is None:
-        return found
-    return found | {"mfu": {form: flops["optimized"] / seconds / top for form, seconds in record["seconds"].items()}}
+        entries["flops_ratio"] = flops["reference"] / flops["optimized"]  # type: ignore[operator]
+    if peak := peak_flops(record["hardware"]):
+        entries["mfu"] = {form: flops["optimized"] / seconds / peak for form, seconds in record["seconds"].items()}
+    return entries
 
 
 def bench_facts(config: BenchConfig) -> dict[str, Any]:
     """Size, precision, hardware and versions of a benchmark."""
-    how = {key: value for key, value in asdict(config).items() if key != "size"}
+    options = {key: value for key, value in asdict(config).items() if key != "size"}
     hardware = torch.cuda.get_device_name() if config.device == "cuda" else cpu_name()
-    return asdict(config.size) | how | {
-        "threads": torch.get_num_threads(),
-        "hardware": hardware,
-        "torch": torch.__version__,
-    } | ({"fast_bf16": has_fast_bf16(config.device)} if config.bf16 else {})  # fmt: skip
+    machine = {"threads": torch.get_num_threads(), "hardware": hardware, "torch": torch.__version__}
+    fast = {"fast_bf16": has_fast_bf16(config.device)} if config.bf16 else {}
+    return asdict(config.size) | options | machine | fast
 
 
 def time_call(work: Callable[[], None], device: str) -> float:
@@ -125,5 +107,5 @@ def cpu_name() -> str:
     """Name of the processor."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
+    names = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())

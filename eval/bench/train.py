@@ -4,7 +4,7 @@ from copy import deepcopy
 
 import torch
 
-from textflow.reference.muon import PlainMuonAdam
+from textflow.reference.muon import ReferenceMuon
 from textflow.training import MuonAdam
 from textflow.training.ema import update_ema
 
@@ -19,7 +19,7 @@ class TrainStepBenchmark(LossStepBenchmark):
         super().__init__(config)
         self.optimizers = {
             "optimized": MuonAdam(self.nets["optimized"].named_parameters()),
-            "reference": PlainMuonAdam(self.nets["reference"].named_parameters()),
+            "reference": ReferenceMuon(self.nets["reference"].named_parameters()),
         }
         self.ema_net = deepcopy(self.nets["reference"])
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .contests import make_benchmark
+from .benchmark import make_benchmark
 from .flops import peak_flops
 from .scaling import measure_scaling
 from .sizes import BenchConfig, config_from_dict
@@ -15,14 +15,7 @@ from .timing import bench_facts, measure_benchmark, summarize_times, time_altern
 
 
 def run_job(benchmark: str, variant: str | None, config: BenchConfig, repeats: int) -> dict[str, Any]:
-    """Record of a job, or the reason for its failure; errors of compilers and drivers are recorded.
-
-    Args:
-        benchmark: benchmark name, or scaling.
-        variant: variant to measure alone; None measures all variants.
-        config: size, device, precision.
-        repeats: number of repeats per variant.
-    """
+    """Record of a job, or the reason for its failure; errors of compilers and drivers are recorded."""
     try:
         if variant is not None:
             return measure_variant(benchmark, variant, config, repeats)
@@ -37,40 +30,31 @@ def run_job(benchmark: str, variant: str | None, config: BenchConfig, repeats: i
 
 def measure_variant(benchmark: str, variant: str, config: BenchConfig, repeats: int) -> dict[str, Any]:
     """Seconds, tokens per second, memory and useful MFU of one variant, after two warm-up runs."""
-    contest = make_benchmark(benchmark, config)
+    work = make_benchmark(benchmark, config)
     for _ in range(2):
-        contest.run(variant)
-    contest.variants = (variant,)
+        work.run(variant)
+    work.variants = (variant,)
     if config.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    result = summarize_times(time_alternating(contest, repeats, config.device), variant)
-    seconds = result["seconds"][variant]
-    record = {
-        "seconds": seconds,
-        "spread": result["spread"][variant],
-        "tokens_per_second": config.size.tokens / seconds,
-    }
+    times = summarize_times(time_alternating(work, repeats, config.device), variant)
+    seconds = times["seconds"][variant]
+    record = {"seconds": seconds, "spread": times["spread"][variant], "tokens_per_second": config.size.tokens / seconds}
     if config.device == "cuda":
         record["peak_mb"] = torch.cuda.max_memory_allocated() / 1e6
-    useful = contest.flops("optimized")
+    useful = work.flops("optimized")
     assert useful is not None
     record["flops_per_second"] = useful / seconds
-    return record | useful_mfu(record, config)
-
-
-def useful_mfu(record: dict[str, Any], config: BenchConfig) -> dict[str, Any]:
-    """Useful MFU, where the card's peak is known."""
-    top = peak_flops(bench_facts(config)["hardware"])
-    return {} if top is None else {"mfu": record["flops_per_second"] / top}
+    peak = peak_flops(bench_facts(config)["hardware"])
+    return record | ({"mfu": record["flops_per_second"] / peak} if peak else {})
 
 
 def main(job_json: str) -> None:
     """Print the record as JSON on the last line, for the parent process."""
-    given = json.loads(job_json)
-    config = config_from_dict(given["config"])
-    torch.set_num_threads(given["threads"])
+    job = json.loads(job_json)
+    config = config_from_dict(job["config"])
+    torch.set_num_threads(job["threads"])
     torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
-    result = run_job(given["benchmark"], given["variant"], config, given["repeats"])
+    result = run_job(job["benchmark"], job["variant"], config, job["repeats"])
     sys.stdout.write("\n" + json.dumps(result))
 
 

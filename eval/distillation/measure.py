@@ -25,8 +25,8 @@ from textflow.objectives.elf import ELFDraws
 from textflow.samplers import Ancestral, Euler, Reinject, Sampler
 from textflow.types import Batch
 
-from ..measure import evaluate, part_fields
-from ..record import Record
+from ..measure import evaluate
+from ..record import Record, part_fields
 from ..report.trajectory_files import weights_hash
 
 SAMPLERS: dict[str, tuple[Escape, Sampler]] = {
@@ -41,10 +41,7 @@ class EvalConfig:
     """Scorer, data and sample settings of an evaluation.
 
     Args:
-        scorer: scoring language model.
         held_out_batch: held-out text for DABI.
-        num_samples: number of samples per record.
-        seed: random seed for sampling.
         previous_records: earlier records; those with the same weights and evaluation settings are reused.
     """
 
@@ -61,26 +58,19 @@ class EvalConfig:
 
 
 def evaluate_rounds(folder: Path, config: EvalConfig) -> Iterator[Record]:
-    """Records for every student and its teacher, number of steps and sampler.
-
-    Args:
-        folder: distillation folder.
-        config: evaluation settings.
-    """
+    """Records for every student and its teacher, number of steps and sampler."""
     rounds, known = json.loads((folder / "rounds.json").read_text()), set()
-    teacher = load_generator(Path(rounds["teacher"]))
+    teacher_run = Path(rounds["teacher"])
+    teacher = load_generator(teacher_run)
     own = recipe_sampler(load_generator(folder / rounds["rounds"][-1]["run"]))
-    for made in rounds["rounds"]:
-        student = load_generator(folder / made["run"])
-        for steps in rounds.get("eval_steps") or [made["steps"]]:
+    for distilled in rounds["rounds"]:
+        run = folder / distilled["run"]
+        student = load_generator(run)
+        for steps in rounds.get("eval_steps") or [distilled["steps"]]:
             if steps not in known:
                 known.add(steps)
-                yield from evaluate_samplers(
-                    teacher, config.record_facts("teacher", Path(rounds["teacher"]), steps), own, config
-                )
-            yield from evaluate_samplers(
-                student, config.record_facts("student", folder / made["run"], steps), own, config
-            )
+                yield from evaluate_samplers(teacher, config.record_facts("teacher", teacher_run, steps), own, config)
+            yield from evaluate_samplers(student, config.record_facts("student", run, steps), own, config)
 
 
 def load_generator(run: Path) -> Generator:
@@ -96,12 +86,8 @@ def load_generator(run: Path) -> Generator:
 def recipe_sampler(model: Generator) -> dict[str, tuple[Escape, Sampler]]:
     """Sampler of the recipe, if it differs from the standard ones."""
     own = (model.escape, model.sampler)
-    return {} if any(same_sampler(own, sampler) for sampler in SAMPLERS.values()) else {"recipe's": own}
-
-
-def same_sampler(one: tuple[Escape, Sampler], other: tuple[Escape, Sampler]) -> bool:
-    """True if two samplers are equal."""
-    return [part_fields(part) for part in one] == [part_fields(part) for part in other]
+    standard = [[part_fields(part) for part in parts] for parts in SAMPLERS.values()]
+    return {} if [part_fields(part) for part in own] in standard else {"recipe's": own}
 
 
 def evaluate_samplers(
@@ -112,14 +98,11 @@ def evaluate_samplers(
     Stiffness is the peak along one sample, by four iterations from one start: a lower bound.
     """
     steps, seed = facts["steps"], config.seed
-    known = {
-        r["sampler_name"]: r
-        for r in config.previous_records
-        if all(r.get(key) == value for key, value in facts.items())
-    }
-    ways = SAMPLERS | recipe_samplers if steps > 1 else {"ODE": SAMPLERS["ODE"]}  # of one step all are one
-    net = measure_dabi(model, steps, config.held_out_batch, seed) if set(ways) - set(known) else {}
-    for name, (model.escape, model.sampler) in ways.items():
+    previous = (r for r in config.previous_records if all(r.get(key) == value for key, value in facts.items()))
+    known = {record["sampler_name"]: record for record in previous}
+    samplers = SAMPLERS | recipe_samplers if steps > 1 else {"ODE": SAMPLERS["ODE"]}  # all agree on a single step
+    net = measure_dabi(model, steps, config.held_out_batch, seed) if set(samplers) - set(known) else {}
+    for name, (model.escape, model.sampler) in samplers.items():
         if name in known:
             yield known[name]
             continue
@@ -141,26 +124,19 @@ def measure_dabi(model: Generator, steps: int, batch: Batch, seed: int) -> dict[
 
 
 def target_errors(folder: Path, batch: Batch) -> list[dict[str, Any]]:
-    """Errors of the rounds' targets against the first teacher's Euler rollout, where they differ from it.
-
-    Args:
-        folder: distillation folder.
-        batch: held-out text.
-    """
+    """Errors of the rounds' targets against the first teacher's Euler rollout, where they differ from it."""
     rounds = json.loads((folder / "rounds.json").read_text())
-    teacher, before, results = load_generator(Path(rounds["teacher"])), None, []
-    for made in rounds["rounds"]:
-        student = load_generator(folder / made["run"])
-        of, substeps = student.objective, euler_substeps(student.objective, made["substeps"])
-        if substeps and isinstance(of, StepDistillation):
-            first = before is None or not of.update_teacher
-            of.set_teacher(teacher.objective, teacher.ema_net if first or before is None else before.ema_net)
-            of.embed = teacher.embed
-            results.append(
-                {"K": made["steps"], "target": describe_target(of)}
-                | held_out_target_error(student, of, batch, substeps, teacher)
-            )
-        before = student
+    first_teacher, previous, results = load_generator(Path(rounds["teacher"])), None, []
+    for distilled in rounds["rounds"]:
+        student = load_generator(folder / distilled["run"])
+        objective, substeps = student.objective, euler_substeps(student.objective, distilled["substeps"])
+        if substeps and isinstance(objective, StepDistillation):
+            teacher = previous if previous and objective.update_teacher else first_teacher
+            objective.set_teacher(first_teacher.objective, teacher.ema_net)
+            objective.embed = first_teacher.embed
+            error = held_out_target_error(student, objective, batch, substeps, first_teacher)
+            results.append({"K": distilled["steps"], "target": describe_target(objective)} | error)
+        previous = student
     return results
 
 
@@ -173,28 +149,21 @@ def euler_substeps(objective: Objective, substeps: int) -> int:
         return 16
     if not isinstance(target, Progressive):
         return 0
-    changed = (
-        objective.commit_gate is not None
-        or objective.teacher_precision == "bf16"
-        or objective.update_teacher
-        or not target.is_euler
-    )
+    is_bf16 = objective.teacher_precision == "bf16"
+    changed = objective.commit_gate is not None or is_bf16 or objective.update_teacher or not target.is_euler
     return substeps * (4 if target.order == 2 else 1) * changed
 
 
 def describe_target(objective: StepDistillation) -> str:
     """Description of a target's non-default settings."""
-    target, parts = objective.target, []
-    parts += ["teacher of the round before"] * objective.update_teacher + ["bf16"] * (
-        objective.teacher_precision == "bf16"
-    )
+    target, parts = objective.target, ["teacher of the round before"] * objective.update_teacher
+    parts += ["bf16"] * (objective.teacher_precision == "bf16")
     parts += [f"{type(objective.commit_gate).__name__} chosen"] * (objective.commit_gate is not None)
     parts += [f"logit adjustment {objective.logit_adjustment:g}"] * (objective.logit_adjustment > 0)
     if isinstance(target, Progressive):
         parts += [f"order {target.order}, {target.substeps} substeps"] * (target.order > 1)
-        parts += [f"re-injection {target.gamma}"] * (target.gamma > 0) + ["earlier belief"] * (
-            target.self_cond_shift > 0
-        )
+        parts += [f"re-injection {target.gamma}"] * (target.gamma > 0)
+        parts += ["earlier belief"] * (target.self_cond_shift > 0)
     return ", ".join([type(target).__name__, *parts])
 
 
@@ -210,8 +179,5 @@ def held_out_target_error(
         if not isinstance(draws, ELFDraws):
             raise ValueError("target errors need teachers trained by ELFObjective")
         cost = target_error(objective, student.path, x, batch.mask, draws, substeps, None, teacher.ema_net)
-    return {
-        "Euler steps": substeps,
-        "error": float(cost["error"]),
-        "share of one step's": float(cost["relative_error"]),
-    }
+    error, share = float(cost["error"]), float(cost["relative_error"])
+    return {"Euler steps": substeps, "error": error, "share of one step's": share}

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..report.folder import load_curves as read
+from ..report.folder import load_curves
 from .style import figure
 
 PANELS = (
@@ -17,21 +17,16 @@ PANELS = (
 
 
 def draw_curves(metrics: Path, path: Path) -> bool:
-    """Draw the logged curves; return False if there are none.
-
-    Args:
-        metrics: metrics.csv of a run.
-        path: figure path without a suffix.
-    """
-    broken: list[str] = []
-    curves = read(metrics, broken)
+    """Draw the curves logged in a run's metrics.csv to `path` (without a suffix); return False if there are none."""
+    errors: list[str] = []
+    curves = load_curves(metrics, errors)
     panels = [panel for panel in PANELS if any(name in curves for name in panel[2])]
     if not panels:
         return False
-    caption = f"Logged by the callbacks while {metrics.parent.name} trained; held-out text, fixed noise."
-    caption += "".join(f" {line}." for line in broken)
-    with figure(path, caption, len(panels), width=3.6) as drawn:
-        for axis, (title, unit, names) in zip([drawn] if len(panels) == 1 else drawn, panels, strict=True):
+    caption = f"Logged by the callbacks during training of {metrics.parent.name}; held-out text, fixed noise."
+    caption += "".join(f" {error}." for error in errors)
+    with figure(path, caption, len(panels), width=3.6) as axes:
+        for axis, (title, unit, names) in zip([axes] if len(panels) == 1 else axes, panels, strict=True):
             for name in names:
                 if name in curves:
                     axis.plot(*zip(*curves[name], strict=True), "o-", label=name)

@@ -19,13 +19,12 @@ from textflow.oracle.separated import (
 )
 
 from .source import FigureInput
-from .style import MARKERS, PUBLISHED_STYLE, figure
+from .style import MARKERS, PUBLISHED_STYLE, Record, figure
 
-Found = dict[str, Any]
 STIFFNESS = (2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 16.0)
 SIMPLEX_MODES = (2, 3, 4, 8, 16)
 PERIMETER_MODES = (2, 4, 8, 16, 64, 256, 1024, 4096, 65536)
-SLABS_PER_AXIS = (8, 12, 16, 24, 32)  # slabs an axis
+SLABS_PER_AXIS = (8, 12, 16, 24, 32)
 PUBLISHED = {"slope of missed mass over stiffness": (-0.97, -0.90), "law of the perimeter": "sqrt(log M)"}
 CAPTION = (
     "A map of Lipschitz constant Λ from Gaussian noise to M equal modes with gaps κ. (a) Theorem 5: mass left between"
@@ -38,19 +37,14 @@ CAPTION = (
 )
 
 
-def compute(num_texts: int, seed: int, inputs: Sequence[FigureInput] = ()) -> Found:
-    """Laws of the separated regime.
-
-    Args:
-        num_texts: n; a perimeter estimate uses 2 n lines, the coarea formula 4000 n samples.
-        seed: random seed for the cells and samples.
-        inputs: unused.
-    """
+def compute(num_texts: int, seed: int, inputs: Sequence[FigureInput] = ()) -> Record:
+    """Laws of the separated regime. `num_texts` n: 2 n lines per perimeter, 4000 n samples for the coarea formula."""
     mass = {str(m): missed_mass(m, STIFFNESS).tolist() for m in SIMPLEX_MODES}
     boxes = {str(k): [(float(m**k), box_perimeter(m, k)) for m in SLABS_PER_AXIS] for k in (1, 2, 3, 4)}
     random = {m: balanced_cells(m, 256, Noise([seed])) for m in (16, 64, 256)}
     cells = [(m, *crofton_perimeter(each, Noise([seed + 1]), max(num_texts // 2, 64))) for m, each in random.items()]
-    made = coarea(CurvedInterface(), Noise([seed]), num_samples=min(4000 * num_texts, 2_000_000))
+    density = coarea(CurvedInterface(), Noise([seed]), num_samples=min(4000 * num_texts, 2_000_000))
+    parts = [1, 2, 3, 4, 6]
     return {
         "missed": {"stiffness": list(STIFFNESS), "mass": mass},
         "slopes": {m: log_log_slope(STIFFNESS, y) for m, y in mass.items()},
@@ -62,17 +56,13 @@ def compute(num_texts: int, seed: int, inputs: Sequence[FigureInput] = ()) -> Fo
             "box_slopes": {k: log_log_slope([m for m, _ in y], [p for _, p in y]) for k, y in boxes.items()},
             "voronoi": cells,
         },
-        "blocks": {
-            "modes": 4096,
-            "parts": [1, 2, 3, 4, 6],
-            "ratio": factorisation_gain(4096, [1, 2, 3, 4, 6]).tolist(),
-        },
-        "coarea": {"sampled": list(made.monte_carlo), "integral": made.integral, "bound": made.bound},
+        "blocks": {"modes": 4096, "parts": parts, "ratio": factorisation_gain(4096, parts).tolist()},
+        "coarea": {"sampled": list(density.monte_carlo), "integral": density.integral, "bound": density.bound},
     }
 
 
-def draw(results: Found, path: Path, caption: str = CAPTION) -> None:
-    """Four panels."""
+def draw(results: Record, path: Path, caption: str = CAPTION) -> None:
+    """Missed mass, perimeter, gain of depth and coarea formula."""
     with figure(path, caption, 2, 5.6, 3.6, rows=2) as (mass, edge, depth, tube):
         x = results["missed"]["stiffness"]
         for i, (m, y) in enumerate(results["missed"]["mass"].items()):
@@ -91,35 +81,35 @@ def draw(results: Found, path: Path, caption: str = CAPTION) -> None:
             axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=7.5)
 
 
-def draw_perimeter(axis: Any, found: Found) -> None:
+def draw_perimeter(axis: Any, perimeter: Record) -> None:
     """Perimeter against the number of modes."""
-    modes = found["modes"]
-    axis.plot(modes, found["simplex"], "-o", ms=4, label="simplex, n >= M - 1")
-    axis.plot(modes, found["bound"], ":", color="C0", label="isoperimetric bound")
+    modes = perimeter["modes"]
+    axis.plot(modes, perimeter["simplex"], "-o", ms=4, label="simplex, n >= M - 1")
+    axis.plot(modes, perimeter["bound"], ":", color="C0", label="isoperimetric bound")
     axis.plot(modes, [math.sqrt(math.log(m)) for m in modes], **PUBLISHED_STYLE, label="published law: √(log M)")
-    m, p, error = zip(*found["voronoi"], strict=True)
+    m, p, error = zip(*perimeter["voronoi"], strict=True)
     axis.errorbar(m, p, yerr=[1.96 * e for e in error], fmt="k*", label="random cells, n = 256")
-    for i, (n, boxes) in enumerate(found["boxes"].items(), 1):
-        name = f"boxes, n = {n}: slope {found['box_slopes'][n]:.3f}"
+    for i, (n, boxes) in enumerate(perimeter["boxes"].items(), 1):
+        name = f"boxes, n = {n}: slope {perimeter['box_slopes'][n]:.3f}"
         axis.plot(*zip(*boxes, strict=True), "--", marker=MARKERS[i], ms=3, color=f"C{i}", label=name)
     axis.set(xscale="log", yscale="log", xlabel="modes M", ylabel="perimeter P (weighted by φ)", title="(b)")
 
 
-def draw_blocks(axis: Any, found: Found) -> None:
+def draw_blocks(axis: Any, blocks: Record) -> None:
     """Gain of depth."""
-    parts = found["parts"]
-    axis.plot(parts, found["ratio"], "-o", label="S(M) / S(M^(1/B)), exact")
+    parts = blocks["parts"]
+    axis.plot(parts, blocks["ratio"], "-o", label="S(M) / S(M^(1/B)), exact")
     axis.plot(parts, [math.sqrt(b) for b in parts], **PUBLISHED_STYLE, label="published: √B")
-    axis.set(xlabel="blocks B", ylabel="stiffness of one map / of a block", title=f"(c) M = {found['modes']}")
+    axis.set(xlabel="blocks B", ylabel="stiffness of one map / of a block", title=f"(c) M = {blocks['modes']}")
     axis.set_xticks(parts)
     axis.set_ylim(bottom=0)
 
 
-def draw_coarea(axis: Any, found: Found) -> None:
+def draw_coarea(axis: Any, density: Record) -> None:
     """Three estimates of one density."""
-    value, error = found["sampled"]
+    value, error = density["sampled"]
     axis.errorbar([0], [value], yerr=[1.96 * error], fmt="o", capsize=4)
-    axis.plot([1], [found["integral"]], "s", color="C1")
-    axis.plot([2], [found["bound"]], "^", color="C2")
+    axis.plot([1], [density["integral"]], "s", color="C1")
+    axis.plot([2], [density["bound"]], "^", color="C2")
     axis.set(ylabel="density at the boundary (1 / unit)", title="(d)", xlim=(-0.6, 2.6), ylim=(0, 1.25 * value))
     axis.set_xticks([0, 1, 2], ["sampled", "coarea integral", "bound P/Λ"])

@@ -12,10 +12,9 @@ from textflow.diagnostics.residual import channel_blur
 from textflow.diagnostics.tube import evaluate_tube_law, tube_positions
 from textflow.noise import Noise
 
-from .source import FigureInput, independent_task, named_oracle_input, oracle_input
-from .style import MARKERS, PUBLISHED_STYLE, figure, shared_legend
+from .source import FigureInput, fresh_oracle_input, independent_task, oracle_input
+from .style import MARKERS, PUBLISHED_STYLE, Record, figure, shared_legend
 
-Found = dict[str, Any]
 BLURS = (0.03, 0.06, 0.12, 0.25, 0.5, 1.0, 2.0)  # sigma / alpha of the channel, latent units
 CONTEXT_BLURS = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0)  # the same where context helps
 PUBLISHED = {"observed / law": 2.3, "law": "sqrt(2 / pi) s A_W"}
@@ -23,69 +22,58 @@ CAPTION = (
     "Flips of the posterior mean against the law s f(0+) / √(2π), which is the paper's √(2/π) s A_W with A_W = f(0+)"
     " / 2, f the density of margin distances δ* of real latents; s is the RMS residual of the posterior mean [ours]."
     " Clouds: uniform tokens without context, codes standard normal, of size τ; filled marks where the law is valid: s"
-    " < .2 median δ* and f nearly level [ours]. The published constant factor of about 2.3 is what half-separated"
-    " clouds show where s is comparable with the margins. Right: flips of the channel's noise alone, the law to all"
-    " orders for a denoiser without context [ours]; context lies above the diagonal. Layout and cases: reconstruction"
-    " [rebuilt]."
+    " < .2 median δ* and f nearly level [ours]. Half-separated clouds show the published constant factor of about 2.3"
+    " where s is comparable with the margins. Right: flips of the channel's noise alone, the law to all orders for a"
+    " denoiser without context [ours]; points above the diagonal: flips that context avoids. Layout and cases:"
+    " reconstruction [rebuilt]."
 )
 
 
-def compute(num_texts: int, seed: int, inputs: Sequence[FigureInput] = ()) -> Found:
-    """Predicted and observed flips, by case and blur.
-
-    Args:
-        num_texts: number of texts.
-        seed: random seed for embeddings, texts and noise.
-        inputs: trained generators; boundaries are those of the codec's readout.
-    """
+def compute(num_texts: int, seed: int, inputs: Sequence[FigureInput] = ()) -> Record:
+    """Predicted and observed flips, by case and blur."""
     codes = Noise([seed]).normal(64, 8)
     line = torch.tensor([[[1.0], [-1.0]]])
     clouds = {"two modes, τ = 1": (line, 1.0), "overlapping, τ = 1": (codes, 1.0)}
     clouds |= {"half-separated, τ = .5": (codes, 0.5), "separated, τ = .15": (codes, 0.15)}
-    alone = [oracle_input(independent_task(name, *case), 4 * num_texts, seed) for name, case in clouds.items()]
-    results = {name: [measure_blur(source, s) for s in BLURS] for name, source in zip(clouds, alone, strict=True)}
-    return {
-        "cases": results
-        | {
-            s.name: [measure_blur(s, blur) for blur in CONTEXT_BLURS]
-            for s in (named_oracle_input("text", num_texts, seed), *inputs)
-        }
-    }
+    cases = {}
+    for name, cloud in clouds.items():
+        independent = oracle_input(independent_task(name, *cloud), 4 * num_texts, seed)
+        cases[name] = [measure_blur(independent, blur) for blur in BLURS]
+    for source in (fresh_oracle_input("text", num_texts, seed), *inputs):
+        cases[source.name] = [measure_blur(source, blur) for blur in CONTEXT_BLURS]
+    return {"cases": cases}
 
 
-def measure_blur(source: FigureInput, blur: float) -> Found:
+def measure_blur(source: FigureInput, blur: float) -> Record:
     """One case at one blur of the channel."""
-    path, parts = source.model.path, []
+    path, embeddings, batches = source.model.path, getattr(source.model.codec, "codes", None), []
     scale = float(path.sigma(torch.tensor(0.0)))
     t = scale / (scale + blur)  # of the straight path
     for inputs, posterior, noise in source.terminal_residuals(t):
-        facet = nearest_facets(
-            inputs.decode_positionwise, inputs.x, posterior.residual, weights=getattr(source.model.codec, "codes", None)
-        )
-        parts.append(tube_positions(inputs.decode_positionwise, posterior, inputs.path, facet, noise, num_draws=4))
-    results = evaluate_tube_law(
-        concat_batches(parts), t, channel_blur(path, t), sum(len(b.ids) for b in source.batches), num_draws=4
-    )
-    density = results.density
+        decode = inputs.decode_positionwise
+        facet = nearest_facets(decode, inputs.x, posterior.residual, weights=embeddings)
+        batches.append(tube_positions(decode, posterior, inputs.path, facet, noise, num_draws=4))
+    num_texts = sum(len(batch.ids) for batch in source.batches)
+    law = evaluate_tube_law(concat_batches(batches), t, channel_blur(path, t), num_texts, num_draws=4)
     return {
         "t": t,
-        "channel_blur": results.channel_blur / results.latent_rms,
-        "blur": results.posterior_blur / results.latent_rms,
-        "blur_over_margin": results.posterior_blur / results.median_distance,
-        "density": density.value * results.latent_rms,
-        "density_error": density.std_error * results.latent_rms,
-        "separated": density.is_separated,
-        "law": results.predicted,
-        "any_law": results.predicted_any_law,
-        "surrogate": results.surrogate,
-        "observed": results.observed,
-        "ratio": results.observed / results.predicted if results.predicted > 0 else None,
-        "valid": results.is_valid,
-        "positions": results.size.num_positions,
+        "channel_blur": law.channel_blur / law.latent_rms,
+        "blur": law.posterior_blur / law.latent_rms,
+        "blur_over_margin": law.posterior_blur / law.median_distance,
+        "density": law.density.value * law.latent_rms,
+        "density_error": law.density.std_error * law.latent_rms,
+        "separated": law.density.is_separated,
+        "law": law.predicted,
+        "any_law": law.predicted_any_law,
+        "surrogate": law.surrogate,
+        "observed": law.observed,
+        "ratio": law.observed / law.predicted if law.predicted > 0 else None,
+        "valid": law.is_valid,
+        "positions": law.size.num_positions,
     }
 
 
-def draw(results: Found, path: Path, caption: str = CAPTION) -> None:
+def draw(results: Record, path: Path, caption: str = CAPTION) -> None:
     """Observed over predicted, their ratio, and the surrogate."""
     with figure(path, caption, 3, 4.2, 3.9) as (flips, ratio, all_orders):
         for i, (name, rows) in enumerate(results["cases"].items()):
@@ -109,9 +97,8 @@ def draw(results: Found, path: Path, caption: str = CAPTION) -> None:
         shared_legend(flips, location="outside upper left", columns=4)
 
 
-def draw_points(axis: Any, points: list[tuple[float, float, bool]], style: Found, name: str) -> None:
+def draw_points(axis: Any, points: list[tuple[float, float, bool]], style: Record, name: str) -> None:
     """Line with markers, filled where the law is valid."""
     axis.plot([x for x, _, _ in points], [y for _, y, _ in points], "-", mfc="w", linewidth=1, label=name, **style)
-    held = [(x, y) for x, y, valid in points if valid]
-    if held:
-        axis.plot(*zip(*held, strict=True), linestyle="none", **style)
+    if filled := [(x, y) for x, y, valid in points if valid]:
+        axis.plot(*zip(*filled, strict=True), linestyle="none", **style)

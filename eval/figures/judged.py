@@ -1,8 +1,8 @@
 """Re-injection and commitment on a trained run, under the local scorer."""
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
-from typing import Any
 
 from textflow.diagnostics import SoftFeedback
 from textflow.escapes import Commit, ConfidenceSchedule, Escape, LogitAdjustment, NoEscape
@@ -11,9 +11,8 @@ from textflow.samplers import Ancestral, Euler, Reinject, Sampler
 
 from ..measure import evaluate
 from .source import FigureInput
-from .style import MARKERS, figure, shared_legend
+from .style import MARKERS, Record, figure, shared_legend
 
-Found = dict[str, Any]
 DEPTHS = (4, 8)
 SAMPLING_METHODS: dict[str, tuple[Sampler, Escape]] = {
     "ODE": (Euler(), NoEscape()),
@@ -27,33 +26,20 @@ SAMPLING_METHODS: dict[str, tuple[Sampler, Escape]] = {
     "commit by a schedule": (Ancestral(), Commit(gate=ConfidenceSchedule())),
 }
 CAPTION = (
-    "Samples of a trained run at 4 and 8 steps under the local scorer, perplexity beside entropy: the lower right is"
-    " better, and a perplexity bought with entropy is not. Means fed: the same sampler with the mean in place of each"
-    " choice [ours]. Bars: 95 % intervals over samples. A local scorer tells text from word salad; it does not rank"
-    " good texts. The paper's numbers are of another model and scorer and do not compare."
+    "Samples of a trained run at 4 and 8 steps under the local scorer, perplexity against entropy: the lower right is"
+    " better; a lower perplexity at lower entropy is not. Means fed: the same sampler with the mean in place of each"
+    " choice [ours]. Bars: 95 % intervals over samples. A local scorer separates text from word salad; it does not rank"
+    " good texts. The paper's numbers come from another model and scorer and are not comparable."
 )
 
 
-def compute(num_samples: int, seed: int, inputs: Sequence[FigureInput], scorer: Scorer) -> Found:
-    """Rows for each sampler and number of steps.
-
-    Args:
-        num_samples: number of samples per sampler and number of steps.
-        seed: random seed for sampling.
-        inputs: trained generators.
-        scorer: scoring language model.
-    """
-    return {
-        "rows": [
-            evaluate_method(source, name, k, num_samples, seed, scorer)
-            for source in inputs
-            for name in SAMPLING_METHODS
-            for k in DEPTHS
-        ]
-    }
+def compute(num_samples: int, seed: int, inputs: Sequence[FigureInput], scorer: Scorer) -> Record:
+    """Rows for each sampler and number of steps."""
+    points = product(inputs, SAMPLING_METHODS, DEPTHS)
+    return {"rows": [evaluate_method(*point, num_samples, seed, scorer) for point in points]}
 
 
-def evaluate_method(source: FigureInput, name: str, steps: int, n: int, seed: int, scorer: Scorer) -> Found:
+def evaluate_method(source: FigureInput, name: str, steps: int, n: int, seed: int, scorer: Scorer) -> Record:
     """Record of one sampler; the run's own sampler is restored afterwards."""
     model = source.model
     own = model.sampler, model.escape
@@ -65,17 +51,17 @@ def evaluate_method(source: FigureInput, name: str, steps: int, n: int, seed: in
     return record | {"source": source.name, "method": name, "K": steps}
 
 
-def draw(results: Found, path: Path, caption: str = CAPTION) -> None:
+def draw(results: Record, path: Path, caption: str = CAPTION) -> None:
     """Perplexity against entropy, a panel for each number of steps."""
     with figure(path, caption, len(DEPTHS), 4.6, 3.9) as axes:
         for axis, steps in zip(axes, DEPTHS, strict=True):
             for i, name in enumerate(SAMPLING_METHODS):
                 rows = [r for r in results["rows"] if (r["method"], r["K"]) == (name, steps)]
                 x, y = [r["entropy"] for r in rows], [r["perplexity"] for r in rows]
-                spans = [r["intervals"]["perplexity"] for r in rows]
-                sides = [[v - low for v, (low, _) in zip(y, spans, strict=True)]]
-                sides.append([high - v for v, (_, high) in zip(y, spans, strict=True)])
-                axis.errorbar(x, y, yerr=sides, fmt=MARKERS[i % len(MARKERS)], color=f"C{i}", capsize=2, label=name)
+                intervals = [r["intervals"]["perplexity"] for r in rows]
+                below = [v - low for v, (low, _) in zip(y, intervals, strict=True)]
+                above = [high - v for v, (_, high) in zip(y, intervals, strict=True)]
+                axis.errorbar(x, y, yerr=[below, above], fmt=MARKERS[i], color=f"C{i}", capsize=2, label=name)
             axis.set(xlabel="entropy (nats, scorer's tokens)", ylabel="perplexity", title=f"K = {steps}", yscale="log")
             axis.yaxis.set_major_formatter("{x:g}")
             axis.yaxis.set_minor_formatter("{x:g}")

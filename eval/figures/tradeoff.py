@@ -13,9 +13,8 @@ from textflow.samplers import Ancestral, DPMSolverPP2M, Euler, LowNoiseResample,
 from ..oracle.benchmark import EvalPoint, OracleBenchmark
 from ..oracle.methods import METHODS_BY_NAME, FixedGrid, fresh_seed
 from .source import FigureInput
-from .style import MARKERS, figure
+from .style import MARKERS, Record, figure
 
-Found = dict[str, Any]
 DEPTHS = (2, 3, 4, 6, 8)
 SAMPLING_METHODS: dict[str, tuple[Sampler, Escape]] = {
     "ODE, argmax gamma": (Euler(), NoEscape()),
@@ -28,65 +27,53 @@ SAMPLING_METHODS: dict[str, tuple[Sampler, Escape]] = {
 }
 CAPTION = (
     "Largest stiffness of a step, |dz'/dz| of the sampler's own map by power iteration (from below; mean over rows),"
-    " by the number of network calls; colour: excess KL from triples against true samples. World `chain`, exact"
-    " denoiser, flip rates with each method's frozen rates. A commitment is constant between jumps, so its smooth part"
-    " is not stiff; the numbers beside the marks count the positions of 32 that jump when z moves by a thousandth of"
-    " itself. This picture of the abstract's accuracy-depth-stiffness tradeoff is the project's own [ours]."
+    " by the number of network calls; colour: excess KL from triples against true samples. Oracle task `chain`, exact"
+    " denoiser, each method's own frozen flip rates. A commitment is constant between jumps, so its smooth part is not"
+    " stiff; the numbers at the markers count the positions of 32 that jump when z changes by a thousandth of its"
+    " length. This figure of the abstract's accuracy-depth-stiffness tradeoff is the project's own [ours]."
 )
 
 
-def compute(num_texts: int, seed: int, inputs: Sequence[FigureInput] = ()) -> Found:
-    """Stiffness and accuracy of each method by depth; stiffness only for runs.
-
-    Args:
-        num_texts: number of texts per accuracy; below 256 the stiffness uses a single sample.
-        seed: random seed for the oracle task and samples.
-        inputs: trained generators, sampled with the same methods.
-    """
+def compute(num_texts: int, seed: int, inputs: Sequence[FigureInput] = ()) -> Record:
+    """Stiffness and accuracy of each method by depth, from one sample below 256 texts; for runs only stiffness."""
     bench = OracleBenchmark(ORACLE_TASKS["chain"](fresh_seed(seed)), num_texts, seed)
     rows = [measure_point(bench, name, k, seed) for name in SAMPLING_METHODS for k in DEPTHS]
-    return {
-        "rows": rows,
-        "runs": [measure_run(s, name, k, seed) for s in inputs for name in SAMPLING_METHODS for k in (2, 4, 8)],
-    }
+    runs = [measure_run(source, name, k, seed) for source in inputs for name in SAMPLING_METHODS for k in (2, 4, 8)]
+    return {"rows": rows, "runs": runs}
 
 
-def measure_point(benchmark: OracleBenchmark, name: str, nfe: int, seed: int) -> Found:
+def measure_point(benchmark: OracleBenchmark, name: str, nfe: int, seed: int) -> Record:
     """Accuracy and stiffness of one method at one depth."""
     rows = 4 if benchmark.num_texts >= 256 else 1
-    cell, (sampler, escape) = EvalPoint(benchmark.task.name, 0, "", "flip", name, nfe), SAMPLING_METHODS[name]
-    times = benchmark.time_grid(cell, METHODS_BY_NAME[name])
+    point, (sampler, escape) = EvalPoint(benchmark.task.name, 0, "", "flip", name, nfe), SAMPLING_METHODS[name]
+    times = benchmark.time_grid(point, METHODS_BY_NAME[name])
     model = benchmark.task.make_generator(sampler=sampler, escape=escape, sampling_schedule=FixedGrid(times))
-    stiffness, score = (
-        generator_stiffness(model, sample_seeds(seed + 1, 0, rows), nfe, num_starts=2, num_iterations=5),
-        benchmark.record(cell, 20),
-    )
-    record = {"method": name, "K": nfe, "times": times, "rows": rows}
-    stiff = {
+    stiffness = generator_stiffness(model, sample_seeds(seed + 1, 0, rows), nfe, num_starts=2, num_iterations=5)
+    score = benchmark.record(point, 20)
+    return {
+        **{"method": name, "K": nfe, "times": times, "rows": rows},
         "peak": float(stiffness.peak.mean()),
         "peak_max": float(stiffness.peak.max()),
         "total": float(stiffness.total_norm.mean()),
-    }
-    stiff |= {
         "step_spread": float(stiffness.step_spread.max()),
         "num_jumps": float(stiffness.num_jumps.double().sum(0).mean()),
+        **{key: score[key] for key in ("xkl3", "xkl2", "dnll", "dh1", "n")},
     }
-    return record | stiff | {key: score[key] for key in ("xkl3", "xkl2", "dnll", "dh1", "n")}
 
 
-def measure_run(source: FigureInput, name: str, nfe: int, seed: int) -> Found:
+def measure_run(source: FigureInput, name: str, nfe: int, seed: int) -> Record:
     """Stiffness of a run's map under one method, on its own grid."""
     model = source.model
-    held = model.sampler, model.escape
+    own = model.sampler, model.escape
     model.sampler, model.escape = SAMPLING_METHODS[name]
     try:
         stiffness = generator_stiffness(model, sample_seeds(seed, 0, 2), nfe, num_starts=1, num_iterations=4)
     finally:
-        model.sampler, model.escape = held
+        model.sampler, model.escape = own
     return {"method": name, "source": source.name, "K": nfe, "peak": float(stiffness.peak.mean())}
 
 
-def draw(results: Found, path: Path, caption: str = CAPTION) -> None:
+def draw(results: Record, path: Path, caption: str = CAPTION) -> None:
     """Depth, stiffness and, as colour, accuracy."""
     from matplotlib.colors import LogNorm
     from matplotlib.lines import Line2D
@@ -106,8 +93,8 @@ def draw(results: Found, path: Path, caption: str = CAPTION) -> None:
             )  # fmt: skip
             for x, row in zip(k, own, strict=True):
                 if row["num_jumps"] >= 0.1:
-                    word = f"{row['jumps']:.1f}"
-                    axis.annotate(word, (x, row["peak"]), (5, 5), textcoords="offset points", fontsize=6)
+                    label = f"{row['num_jumps']:.1f}"
+                    axis.annotate(label, (x, row["peak"]), (5, 5), textcoords="offset points", fontsize=6)
         format_axis(axis, "world chain, exact denoiser")
         bar = axis.figure.colorbar(dots, ax=axis, label="xKL3 (nats a token; at most .003: the truth)")
         bar.ax.set_yticks([3e-3, 1e-2, 1e-1, 1], [".003", ".01", ".1", "1"])

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
 from functools import lru_cache, partial
+from itertools import product
 from multiprocessing import get_context
 from typing import Any, NamedTuple
 
@@ -14,18 +15,8 @@ from textflow.oracle import ORACLE_TASKS, ExcessKLScorer, OracleTask, PerturbedP
 from textflow.schedules import FlipRate, LogitNormal
 from textflow.types import Batch, Ids
 
-from .methods import (
-    COMPARED_METHODS,
-    CORRUPTION_METHODS,
-    CORRUPTIONS,
-    FLIP_RATES,
-    METHODS,
-    METHODS_BY_NAME,
-    NFE_VALUES,
-    TUNED_GRIDS,
-    SamplingMethod,
-    fresh_seed,
-)
+from . import methods
+from .methods import METHODS, METHODS_BY_NAME, NFE_VALUES, SamplingMethod, fresh_seed
 
 Record = dict[str, Any]
 ROWS = 256  # texts per batch
@@ -49,76 +40,60 @@ class EvalPoint(NamedTuple):
 
 
 class OracleBenchmark:
-    """Oracle task with the references for its samples.
-
-    Args:
-        task: oracle task that provides the denoiser.
-        num_texts: number of texts per sample set.
-        seed: random seed for sampling.
-    """
+    """Oracle task with the references for its samples."""
 
     def __init__(self, task: OracleTask, num_texts: int, seed: int) -> None:
         self.task, self.num_texts, self.seed = task, num_texts, seed
-        self.yardstick = ExcessKLScorer(task.prior, task.reference_samples(num_texts, 6, seed + 1))
+        self.scorer = ExcessKLScorer(task.prior, task.reference_samples(num_texts, 6, seed + 1))
         self.flip_schedules: dict[str, FlipRate] = {}
 
     def corrupted_task(self, corruption: str) -> OracleTask:
         """Oracle task with a corrupted denoiser."""
-        return (
-            replace(self.task, denoiser=PerturbedPosterior(self.task.exact_posterior, **CORRUPTIONS[corruption]))
-            if corruption
-            else self.task
-        )
+        if not corruption:
+            return self.task
+        denoiser = PerturbedPosterior(self.task.exact_posterior, **methods.CORRUPTIONS[corruption])
+        return replace(self.task, denoiser=denoiser)
 
     def flip_schedule(self, corruption: str) -> FlipRate:
         """Flip-rate schedule of a denoiser, fitted once on true texts."""
         if corruption not in self.flip_schedules:
-            world, noise = self.corrupted_task(corruption), Noise(sample_seeds(self.seed + 2, 0, ROWS))
-            ids = world.sample(noise)
-            batch, x = Batch(ids, torch.ones_like(ids, dtype=torch.bool)), world.codec.sample_latents(ids, noise)
-            self.flip_schedules[corruption] = FlipRate()
+            task, noise = self.corrupted_task(corruption), Noise(sample_seeds(self.seed + 2, 0, ROWS))
+            ids = task.sample(noise)
+            batch, x = Batch(ids, torch.ones_like(ids, dtype=torch.bool)), task.codec.sample_latents(ids, noise)
+            schedule = self.flip_schedules[corruption] = FlipRate()
             with torch.random.fork_rng():
                 torch.manual_seed(0)
-                self.flip_schedules[corruption].fit(
-                    world.codec.decode_logits, world.path, x, batch, world.make_generator().denoiser()
-                )
+                schedule.fit(task.codec.decode_logits, task.path, x, batch, task.make_generator().denoiser())
         return self.flip_schedules[corruption]
 
     def time_grid(self, point: EvalPoint, method: SamplingMethod) -> list[float]:
         """Time grid of a cell; a method with a free step has one more interior time."""
         steps = point.nfe + method.free_steps
         if point.grid == "flip":
-            rates = torch.linspace(*FLIP_RATES[method.grid_kind], max(steps - 1, 2), dtype=torch.float64)
-            return [
-                0.0,
-                *self.flip_schedule(point.corruption).times_at(rates[1:] if steps == 2 else rates).tolist(),
-                1.0,
-            ]
+            rates = torch.linspace(*methods.FLIP_RATES[method.grid_kind], max(steps - 1, 2), dtype=torch.float64)
+            inner = self.flip_schedule(point.corruption).times_at(rates[1:] if steps == 2 else rates)
+            return [0.0, *inner.tolist(), 1.0]
         if point.grid == "tuned":
-            return LogitNormal(*TUNED_GRIDS[method.grid_kind][point.nfe]).grid(steps)
+            return LogitNormal(*methods.TUNED_GRIDS[method.grid_kind][point.nfe]).grid(steps)
         return LogitNormal().grid(steps)
 
     @torch.no_grad()
     def sample_texts(self, point: EvalPoint) -> Ids:
         """Sampled texts of a cell."""
-        method, world = METHODS_BY_NAME[point.method], self.corrupted_task(point.corruption)
+        method, task = METHODS_BY_NAME[point.method], self.corrupted_task(point.corruption)
         times, seeds = self.time_grid(point, method), sample_seeds(self.seed, 0, self.num_texts)
-        return torch.cat(
-            [method.sample_texts(world, times, seeds[i : i + ROWS]) for i in range(0, self.num_texts, ROWS)]
-        )
+        batches = (seeds[i : i + ROWS] for i in range(0, self.num_texts, ROWS))
+        return torch.cat([method.sample_texts(task, times, batch) for batch in batches])
 
     def record(self, point: EvalPoint, bootstrap_samples: int) -> Record:
         """Record of a cell; differences from the truth use the mean over true samples of the same n."""
-        score = self.yardstick.score(
-            self.sample_texts(point), Noise([self.seed]) if bootstrap_samples else None, max(bootstrap_samples, 1)
-        )
-        nll, h1 = (float(mean) for mean in self.yardstick.mean[:2])
+        noise = Noise([self.seed]) if bootstrap_samples else None
+        score = self.scorer.score(self.sample_texts(point), noise, max(bootstrap_samples, 1))
+        nll, h1 = (float(mean) for mean in self.scorer.mean[:2])
         fields = {key: value for key, value in asdict(score).items() if key != "std_error"}
-        std_error = (
-            score.std_error | {"dnll": score.std_error["nll"], "dh1": score.std_error["h1"]}
-            if bootstrap_samples
-            else {}
-        )
+        std_error = dict(score.std_error)
+        if std_error:
+            std_error |= {"dnll": std_error["nll"], "dh1": std_error["h1"]}
         differences = {"dnll": score.nll - nll, "dh1": score.h1 - h1, "true_nll": nll, "true_h1": h1}
         return point._asdict() | fields | differences | {"collapsed": score.collapsed, "std_error": std_error}
 
@@ -126,40 +101,28 @@ class OracleBenchmark:
 def plan_points(
     tasks: Sequence[str], seeds: Sequence[int], nfe_values: Sequence[int] = NFE_VALUES, with_corruptions: bool = True
 ) -> list[EvalPoint]:
-    """All cells to measure: exact tasks on all grids, then corrupted ones at 4 and 8 calls.
-
-    Args:
-        tasks: names of oracle tasks.
-        seeds: task seeds, used for every name.
-        nfe_values: numbers of network calls.
-        with_corruptions: include corrupted denoisers.
-    """
+    """All cells to measure: exact tasks on all grids, then corrupted ones at 4 and 8 calls."""
     if unknown := sorted(set(nfe_values) - set(NFE_VALUES)):
         raise ValueError(f"grids are frozen for {NFE_VALUES} calls, not for {unknown}; leave those out of --nfe")
-    where = [(name, seed) for name in tasks for seed in seeds]
+    task_keys = list(product(tasks, seeds))
     combinations = [(m, grid, k) for m in METHODS for grid in m.grids for k in nfe_values if k in m.nfe_values]
-    cells = [EvalPoint(*task_key, "", grid, m.name, k) for task_key in where for m, grid, k in combinations]
-    rest = (
-        [(how, name, k) for how in CORRUPTIONS for name in CORRUPTION_METHODS for k in nfe_values if k in (4, 8)]
-        if with_corruptions
-        else []
-    )
-    return cells + [EvalPoint(*task_key, how, "flip", name, k) for task_key in where for how, name, k in rest]
+    points = [EvalPoint(name, seed, "", grid, m.name, k) for name, seed in task_keys for m, grid, k in combinations]
+    if not with_corruptions:
+        return points
+    few_calls = [k for k in nfe_values if k in (4, 8)]
+    corrupted = product(task_keys, methods.CORRUPTIONS, methods.CORRUPTION_METHODS, few_calls)
+    return points + [EvalPoint(name, seed, how, "flip", method, k) for (name, seed), how, method, k in corrupted]
 
 
 class RankingConfig(NamedTuple):
     """Tasks, sizes and seeds of a ranking.
 
     Args:
-        tasks: names of oracle tasks.
         tasks_per_kind: number of tasks per kind in the tables.
         verdict_tasks_per_kind: number of tasks per kind for the verdict at 4 calls; 0: same as the tables.
-        nfe_values: numbers of network calls.
         n: number of texts per sample set.
         seed: random seed for oracle tasks and samples.
         bootstrap_samples: bootstrap resamples for the intervals of the tables; 0: none.
-        jobs: number of processes.
-        with_corruptions: include corrupted denoisers.
     """
 
     tasks: Sequence[str] = tuple(ORACLE_TASKS)
@@ -182,12 +145,9 @@ class RankingConfig(NamedTuple):
 
     def verdict_points(self) -> list[EvalPoint]:
         """Cells of the verdict: commitment and its competitors at 4 calls on all grids."""
-        cells = (
-            plan_points(self.tasks, self.task_seeds(self.verdict_tasks_per_kind), [4], with_corruptions=False)
-            if 4 in self.nfe_values
-            else []
-        )
-        return [cell for cell in cells if cell.method in COMPARED_METHODS]
+        nfe_values = [4] if 4 in self.nfe_values else []
+        points = plan_points(self.tasks, self.task_seeds(self.verdict_tasks_per_kind), nfe_values, False)
+        return [point for point in points if point.method in methods.COMPARED_METHODS]
 
 
 @lru_cache(maxsize=1)
@@ -197,7 +157,7 @@ def oracle_benchmark(task: str, task_seed: int, num_texts: int, seed: int) -> Or
 
 
 def measure_point(point: EvalPoint, n: int, seed: int, bootstrap_samples: int) -> Record:
-    """The record of a cell."""
+    """Record of a cell."""
     return oracle_benchmark(point.task, point.task_seed, n, seed).record(point, bootstrap_samples)
 
 
@@ -207,15 +167,12 @@ def measure_points(
     """Records in the order of the cells, yielded as soon as they are measured.
 
     Args:
-        points: cells from `plan_points`.
-        num_texts: number of texts per sample set.
-        seed: random seed for sampling.
         bootstrap_samples: bootstrap resamples per interval; 0: none.
         jobs: number of single-thread processes; does not change the results.
     """
-    ask = partial(measure_point, n=num_texts, seed=seed, bootstrap_samples=bootstrap_samples)
+    measure = partial(measure_point, n=num_texts, seed=seed, bootstrap_samples=bootstrap_samples)
     if jobs == 1:
-        yield from map(ask, points)
+        yield from map(measure, points)
         return
     with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        yield from pool.map(ask, points, chunksize=4)
+        yield from pool.map(measure, points, chunksize=4)

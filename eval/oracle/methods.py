@@ -19,13 +19,13 @@ from textflow.types import Ids
 SampleTexts = Callable[[OracleTask, list[float], list[int]], Ids]
 NFE_VALUES = (2, 3, 4, 6, 8, 16)
 SEARCH_SEED = 9000  # seed of the oracle tasks used for the grid search
-TUNED_GRIDS: dict[str, dict[int, tuple[float, float]]] = {  # LogitNormal(mean, std) by calls, searched on 3 worlds
+TUNED_GRIDS: dict[str, dict[int, tuple[float, float]]] = {  # LogitNormal(mean, std) by calls, searched on 3 tasks
     "soft": {2: (0.3, 0.2), 3: (0.0, 0.6), 4: (-0.1, 0.5), 6: (-0.1, 0.5), 8: (-0.1, 0.5), 16: (-0.4, 0.5)},
     "reinject": {2: (0.3, 0.2), 3: (0.3, 0.6), 4: (0.3, 0.5), 6: (0.2, 0.6), 8: (0.1, 0.5), 16: (0.1, 0.4)},
     "sampled": {2: (0.2, 0.2), 3: (0.0, 0.3), 4: (0.0, 0.3), 6: (-0.1, 0.3), 8: (-0.2, 0.4), 16: (-0.2, 0.4)},
     "commit": {2: (0.2, 0.2), 3: (-0.1, 0.3), 4: (-0.2, 0.4), 6: (-0.3, 0.4), 8: (-0.2, 0.4), 16: (-0.2, 0.3)},
 }
-FLIP_RATES = {  # flip rates at the first and the last interior time, searched on the same worlds; of commit on 12
+FLIP_RATES = {  # flip rates at the first and the last interior time, searched on the same tasks; of commit on 12
     "soft": (0.4, 0.03),
     "reinject": (0.4, 0.03),
     "sampled": (0.4, 0.03),
@@ -44,11 +44,8 @@ CORRUPTION_METHODS = (
     *("low-noise: mode", "low-noise: mode, logit-adjusted", "low-noise: sharpened, logit-adjusted"),
 )
 
-MODE_METHODS = (
-    "mode commit",
-    "mode commit, logit-adjusted",
-    "low-noise: mode, logit-adjusted",
-)  # forms of commitment to the mode
+# Forms of commitment to the mode.
+MODE_METHODS = ("mode commit", "mode commit, logit-adjusted", "low-noise: mode, logit-adjusted")
 VERDICT_METHODS = (*MODE_METHODS, "low-noise: sharpened, logit-adjusted")
 
 
@@ -69,7 +66,7 @@ class FixedGrid(TimeSchedule):
         self.times = list(times)
 
     def icdf(self, q: Tensor) -> Tensor:
-        raise NotImplementedError("given times have no law")
+        raise NotImplementedError("a fixed grid has no distribution of times")
 
     def grid(self, steps: int, noise: Noise | None = None, t_min: float = 0.0, t_max: float = 1.0) -> list[float]:
         assert steps == len(self.times) - 1, f"{steps} steps of {len(self.times)} times"
@@ -81,10 +78,8 @@ class SamplingMethod:
     """Sampling method from noise to text.
 
     Args:
-        name: printed name.
         sample_texts: function (task, times, seeds) -> texts.
         grid_kind: key of its tuned grid; empty for a method without times.
-        grids: grids to run on.
         nfe_values: supported numbers of network calls.
         free_steps: number of steps without a network call.
     """
@@ -100,10 +95,10 @@ class SamplingMethod:
 def make_sampler(sampler: Sampler, escape: Escape = NoEscape(), readout: Readout = FromPosterior()) -> SampleTexts:
     """Sampling function that uses the sampling loop of trained models."""
 
-    def write(world: OracleTask, times: list[float], seeds: list[int]) -> Ids:
-        return world.make_generator(readout, escape, sampler, FixedGrid(times)).sample(seeds, len(times) - 1).ids
+    def sample_texts(task: OracleTask, times: list[float], seeds: list[int]) -> Ids:
+        return task.make_generator(readout, escape, sampler, FixedGrid(times)).sample(seeds, len(times) - 1).ids
 
-    return write
+    return sample_texts
 
 
 @torch.no_grad()
@@ -113,17 +108,16 @@ def sample_staggered(task: OracleTask, times: list[float], seeds: list[int]) -> 
     Inside the tube the mode is re-noised; elsewhere the mean updates z.
     """
     noise, inner = Noise(seeds), torch.tensor(times[1:-1], dtype=torch.float64)
-    ahead = (0.9 if len(inner) == 1 else 0.3) * (1 - 2 * (torch.arange(task.length) % 2)).double()
-    own = torch.sigmoid(torch.logit(inner)[:, None] + ahead)  # [K - 1, L]
+    shift = (0.9 if len(inner) == 1 else 0.3) * (1 - 2 * (torch.arange(task.length) % 2)).double()
     t, z = torch.zeros(task.length, dtype=torch.float64), noise.normal(task.length, task.codec.dim).double()
     z = z * task.path.noise_scale
-    for u in own:
+    for u in torch.sigmoid(torch.logit(inner)[:, None] + shift):  # [L]
         belief = task.denoiser.posterior(z, t.expand(len(seeds), -1))
         assert belief.logits is not None
         fresh, a, s = noise.normal_like(z), u[:, None], task.path.sigma(u)[:, None]
         inside = (belief.logits.exp().amax(-1, keepdim=True) < 0.8) & (t > 0)[:, None]
-        on = torch.lerp(z, belief.mean, ((u - t) / (1 - t))[:, None])
-        z, t = torch.where(inside, a * task.codec.codes[belief.logits.argmax(-1)] + s * fresh, on), u
+        committed = a * task.codec.codes[belief.logits.argmax(-1)] + s * fresh
+        z, t = torch.where(inside, committed, torch.lerp(z, belief.mean, ((u - t) / (1 - t))[:, None])), u
     last = task.denoiser.posterior(z, t.expand(len(seeds), -1)).logits
     assert last is not None
     return last.argmax(-1)
@@ -190,9 +184,4 @@ METHODS = [
 ]
 METHODS_BY_NAME = {method.name: method for method in METHODS}
 REINJECT_METHODS = tuple(name for name in METHODS_BY_NAME if name.startswith("Reinject"))
-COMPARED_METHODS = (
-    "ODE, read(x_hat)",
-    "ODE, argmax gamma",
-    *REINJECT_METHODS,
-    *VERDICT_METHODS,
-)  # what a verdict needs
+COMPARED_METHODS = ("ODE, read(x_hat)", "ODE, argmax gamma", *REINJECT_METHODS, *VERDICT_METHODS)  # for a verdict

@@ -10,6 +10,7 @@ Record = dict[str, Any]
 Z_95 = 1.96  # standard errors on each side of a 95 % interval
 ENTROPY_TOLERANCE = 0.05  # nats; entropy differences up to this count as preserved
 XKL3_FLOOR = 1e-3  # nats; an xkl3 below it is indistinguishable from the truth
+GROUP_KEYS = ("corruption", "grid", "method", "nfe")
 RANKING_MEASURES = ("xkl3", "xkl2", "dnll", "dh1", "illegal")
 
 
@@ -18,21 +19,21 @@ def mean_records(records: Sequence[Record]) -> list[Record]:
     tasks are fixed), else over tasks where there are several of each kind."""
     groups: dict[tuple[Any, ...], list[Record]] = {}
     for record in records:
-        groups.setdefault(tuple(record[key] for key in ("corruption", "grid", "method", "nfe")), []).append(record)
+        groups.setdefault(tuple(record[key] for key in GROUP_KEYS), []).append(record)
     return [mean_record(key, group) for key, group in groups.items()]
 
 
 def mean_record(group_key: tuple[Any, ...], group: list[Record]) -> Record:
     """Mean over one group of records."""
-    made: Record = dict(zip(("corruption", "grid", "method", "nfe"), group_key, strict=True))
-    made |= {"num_tasks": len(group), "n": group[0]["n"], "collapsed": any(record["collapsed"] for record in group)}
+    mean: Record = dict(zip(GROUP_KEYS, group_key, strict=True))
+    mean |= {"num_tasks": len(group), "n": group[0]["n"], "collapsed": any(record["collapsed"] for record in group)}
     for part in RANKING_MEASURES:
-        made[part] = sum(record[part] for record in group) / len(group)
+        mean[part] = sum(record[part] for record in group) / len(group)
         if group[0]["std_error"]:
-            made[f"{part}_side"] = Z_95 * sum(r["std_error"][part] ** 2 for r in group) ** 0.5 / len(group)
+            mean[f"{part}_side"] = Z_95 * sum(r["std_error"][part] ** 2 for r in group) ** 0.5 / len(group)
         elif len(group) > len({record["task"] for record in group}):
-            made[f"{part}_side"] = Z_95 * standard_error(group, part)
-    return made
+            mean[f"{part}_side"] = Z_95 * standard_error(group, part)
+    return mean
 
 
 def standard_error(group: Sequence[Record], measure: str) -> float:
@@ -56,28 +57,14 @@ def best_row(rows: Sequence[Record], methods: Sequence[str], nfe: int = 4) -> Re
 def commitment_verdict(rows: Sequence[Record], commit_methods: Sequence[str] = ("mode commit",)) -> Record:
     """Verdict on commitment at 4 calls: xkl3 3 times below the ODE's, 2 times below the best re-injection's, and
     entropy within .05 nats of the truth; each method on its best grid. `entropy_preserving`, if present, is
-    the best re-injection that also preserves the entropy; the others lower xkl3 at the cost of entropy.
-
-    Args:
-        rows: rows from `mean_records`.
-        commit_methods: names of the commitment methods.
-    """
-    ode, argmax, mine = (
-        best_row(rows, ["ODE, read(x_hat)"]),
-        best_row(rows, ["ODE, argmax gamma"]),
-        best_row(rows, commit_methods),
-    )
-    reinject = best_row(rows, REINJECT_METHODS)
-    others = {"ode": ode, "argmax": argmax, "reinject": reinject}
-    if keeping := [row for row in rows if row["method"] in REINJECT_METHODS and abs(row["dh1"]) <= ENTROPY_TOLERANCE]:
-        others["entropy_preserving"] = best_row(keeping, REINJECT_METHODS)
-    ratios = {name: row["xkl3"] / max(mine["xkl3"], XKL3_FLOOR) for name, row in others.items()}
-    holds = ratios["ode"] >= 3 and ratios["reinject"] >= 2 and abs(mine["dh1"]) <= ENTROPY_TOLERANCE
-    return {
-        "holds": holds,
-        "ratio": ratios,
-        "dh1": mine["dh1"],
-        "num_tasks": mine["num_tasks"],
-        "commit": mine,
-        **others,
-    }
+    the best re-injection that also preserves the entropy; the others lower xkl3 at the cost of entropy."""
+    others = {"ode": best_row(rows, ["ODE, read(x_hat)"]), "argmax": best_row(rows, ["ODE, argmax gamma"])}
+    commit = best_row(rows, commit_methods)
+    others["reinject"] = best_row(rows, REINJECT_METHODS)
+    preserving = [r for r in rows if r["method"] in REINJECT_METHODS and abs(r["dh1"]) <= ENTROPY_TOLERANCE]
+    if preserving:
+        others["entropy_preserving"] = best_row(preserving, REINJECT_METHODS)
+    ratios = {name: row["xkl3"] / max(commit["xkl3"], XKL3_FLOOR) for name, row in others.items()}
+    holds = ratios["ode"] >= 3 and ratios["reinject"] >= 2 and abs(commit["dh1"]) <= ENTROPY_TOLERANCE
+    verdict = {"holds": holds, "ratio": ratios, "dh1": commit["dh1"], "num_tasks": commit["num_tasks"]}
+    return verdict | {"commit": commit} | others

@@ -1,9 +1,9 @@
 """Chart axes: values to positions in the picture, and ticks."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 Scale = Literal["linear", "log"]
 
@@ -28,9 +28,9 @@ class Axis:
         """Fit the axis to values, between two positions of the picture."""
         from matplotlib.ticker import LogLocator, MaxNLocator
 
-        fine = [value for value in values if self.scale == "linear" or value > 0] or [1.0]
-        low = min(fine) if self.low is None else self.low
-        high = max(fine) if self.high is None else self.high
+        visible = [value for value in values if self.scale == "linear" or value > 0] or [1.0]
+        low = min(visible) if self.low is None else self.low
+        high = max(visible) if self.high is None else self.high
         if self.scale == "log":
             low, high = low / 1.15, max(high, low * 1.01) * 1.15
             ticks = clip_ticks(LogLocator(subs=(1.0, 2.0, 5.0), numticks=99).tick_values(low, high), low, high)
@@ -45,16 +45,7 @@ class Axis:
 
 @dataclass
 class AxisScale:
-    """Scale from values to positions in the picture.
-
-    Args:
-        start_value: value at the start, its logarithm if `is_log`.
-        end_value: value at the end, its logarithm if `is_log`.
-        ticks: tick values.
-        is_log: True for a logarithmic axis.
-        start: position of the start value.
-        end: position of the end value.
-    """
+    """Scale from values to positions in the picture; a logarithmic one holds the logarithms of its end values."""
 
     start_value: float
     end_value: float
@@ -67,13 +58,11 @@ class AxisScale:
         """Position of a value; None if it cannot be shown."""
         if self.is_log and value <= 0:
             return None
-        share = ((math.log(value) if self.is_log else value) - self.start_value) / (
-            self.end_value - self.start_value or 1.0
-        )
-        return self.start + share * (self.end - self.start)
+        distance = (math.log(value) if self.is_log else value) - self.start_value
+        return self.start + distance / (self.end_value - self.start_value or 1.0) * (self.end - self.start)
 
 
-def clip_ticks(ticks: Any, low: float, high: float) -> list[float]:
+def clip_ticks(ticks: Iterable[float], low: float, high: float) -> list[float]:
     """Ticks between the ends of an axis."""
     slack = (high - low) * 1e-9
     return [float(tick) for tick in ticks if low - slack <= tick <= high + slack]

@@ -3,18 +3,26 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from .axis import Axis, AxisScale, format_number
 
 WIDTH, HEIGHT = 460.0, 290.0
 LEFT, RIGHT, TOP, BOTTOM = 58.0, 14.0, 12.0, 44.0
-COLOURS, SHAPES = 7, 6  # colours of the style sheet, marker shapes
+NUM_COLOURS = 7  # colours of the style sheet
+MARKER_CORNERS: list[list[tuple[float, float]]] = [
+    [(-1, -1), (1, -1), (1, 1), (-1, 1)],
+    [(0, -1.3), (1.2, 0.9), (-1.2, 0.9)],
+    [(0, -1.4), (1.4, 0), (0, 1.4), (-1.4, 0)],
+    [(0, 1.3), (1.2, -0.9), (-1.2, -0.9)],
+    [(-0.4, -1.3), (0.4, -1.3), (0.4, -0.4), (1.3, -0.4), (1.3, 0.4), (0.4, 0.4), (0.4, 1.3), (-0.4, 1.3), (-0.4, 0.4),
+     (-1.3, 0.4), (-1.3, -0.4), (-0.4, -0.4)],
+]  # fmt: skip
 
 
 @dataclass
 class Series:
-    """Named series of points.
+    """Named series of points (x, y).
 
     Args:
         name: name in the legend.
@@ -36,6 +44,11 @@ class Series:
     markers: bool = True
     dashed: bool = False
 
+    @property
+    def line_class(self) -> str:
+        """Style class of the line."""
+        return "line dashed" if self.dashed else "line"
+
 
 def render_chart(
     title: str, x: Axis, y: Axis, series: Sequence[Series], vertical_lines: Sequence[tuple[float, str]] = ()
@@ -49,40 +62,37 @@ def render_chart(
         series: series to draw.
         vertical_lines: vertical lines (x, name) for values without y.
     """
-    across = x.fit(
-        [p[0] for line in series for p in line.points] + [at for at, _ in vertical_lines], LEFT, WIDTH - RIGHT
-    )
-    up = y.fit([p[1] for line in series for p in line.points], HEIGHT - BOTTOM, TOP)
-    body = [render_grid(across, up), render_axis_titles(x.title, y.title)]
-    body += [
-        render_vertical_line(across.position(at) or LEFT, name, i % 5) for i, (at, name) in enumerate(vertical_lines)
+    points = [point for line in series for point in line.points]
+    across = x.fit([a for a, _ in points] + [a for a, _ in vertical_lines], LEFT, WIDTH - RIGHT)
+    up = y.fit([b for _, b in points], HEIGHT - BOTTOM, TOP)
+    parts = [render_grid(across, up), render_axis_titles(x.title, y.title)]
+    parts += [
+        render_vertical_line(across.position(a) or LEFT, name, i % 5) for i, (a, name) in enumerate(vertical_lines)
     ]
-    body += [render_series(line, across, up) for line in series]
-    svg = Markup('<svg viewBox="0 0 {:g} {:g}" role="img" aria-label="{}">{}</svg>').format(
-        WIDTH, HEIGHT, title, Markup("").join(body)
-    )
-    return svg + render_legend(series)
+    parts += [render_series(line, across, up) for line in series]
+    svg = Markup('<svg viewBox="0 0 {:g} {:g}" role="img" aria-label="{}">{}</svg>')
+    return svg.format(WIDTH, HEIGHT, title, Markup("").join(parts)) + render_legend(series)
 
 
-def render_text(x: float, y: float, said: str, anchor: str = "start", turn: str = "") -> Markup:
+def render_text(x: float, y: float, text: str, anchor: str = "start", transform: str = "") -> Markup:
     """Text element of the picture."""
-    turned = Markup(' transform="{}"').format(turn) if turn else ""
-    return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}"{}>{}</text>').format(x, y, anchor, turned, said)
+    attribute = Markup(' transform="{}"').format(transform) if transform else ""
+    return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}"{}>{}</text>').format(x, y, anchor, attribute, text)
 
 
 def render_grid(across: AxisScale, up: AxisScale) -> Markup:
     """Ticks, grid lines and axes."""
-    bottom, right, made = HEIGHT - BOTTOM, WIDTH - RIGHT, []
+    bottom, right, parts = HEIGHT - BOTTOM, WIDTH - RIGHT, list[Markup]()
     for tick in up.ticks:
-        at = up.position(tick) or 0.0
-        made += [Markup('<path class="grid" d="M{:g} {:.1f}H{:g}"/>').format(LEFT, at, right)]
-        made += [render_text(LEFT - 6, at + 4, format_number(tick), "end")]
+        y = up.position(tick) or 0.0
+        parts.append(Markup('<path class="grid" d="M{:g} {:.1f}H{:g}"/>').format(LEFT, y, right))
+        parts.append(render_text(LEFT - 6, y + 4, format_number(tick), "end"))
     for tick in across.ticks:
-        at = across.position(tick) or 0.0
-        made += [Markup('<path class="grid" d="M{:.1f} {:g}V{:g}"/>').format(at, TOP, bottom)]
-        made += [render_text(at, bottom + 16, format_number(tick), "middle")]
-    made.append(Markup('<path class="axis" d="M{:g} {:g}V{:g}H{:g}"/>').format(LEFT, TOP, bottom, right))
-    return Markup("").join(made)
+        x = across.position(tick) or 0.0
+        parts.append(Markup('<path class="grid" d="M{:.1f} {:g}V{:g}"/>').format(x, TOP, bottom))
+        parts.append(render_text(x, bottom + 16, format_number(tick), "middle"))
+    parts.append(Markup('<path class="axis" d="M{:g} {:g}V{:g}H{:g}"/>').format(LEFT, TOP, bottom, right))
+    return Markup("").join(parts)
 
 
 def render_axis_titles(x: str, y: str) -> Markup:
@@ -91,58 +101,45 @@ def render_axis_titles(x: str, y: str) -> Markup:
     return render_text(across, HEIGHT - 8, x, "middle") + render_text(14.0, up, y, "middle", f"rotate(-90 14 {up})")
 
 
-def render_vertical_line(at: float, name: str, row: int) -> Markup:
+def render_vertical_line(x: float, name: str, row: int) -> Markup:
     """Vertical line for a value without y, labelled in its own row on the side with room."""
-    left = at > WIDTH * 0.6
-    line = Markup('<path d="M{:.1f} {:g}V{:g}"/>').format(at, TOP, HEIGHT - BOTTOM)
-    label = render_text(at + (-5 if left else 5), TOP + 14 + 15 * row, name, "end" if left else "start")
+    left = x > WIDTH * 0.6
+    line = Markup('<path d="M{:.1f} {:g}V{:g}"/>').format(x, TOP, HEIGHT - BOTTOM)
+    label = render_text(x + (-5 if left else 5), TOP + 14 + 15 * row, name, "end" if left else "start")
     return Markup('<g class="rule">{}{}</g>').format(line, label)
 
 
 def render_series(line: Series, across: AxisScale, up: AxisScale) -> Markup:
     """Line with its markers; points without a position are omitted."""
     positions = [(across.position(x), up.position(y)) for x, y in line.points]
-    inside = [(i, x, y) for i, (x, y) in enumerate(positions) if x is not None and y is not None]
-    made = []
-    if line.connected and len(inside) > 1:
-        path = "L".join(f"{x:.1f} {y:.1f}" for _, x, y in inside)
-        made.append(Markup('<path class="line{}" d="M{}"/>').format(" dashed" if line.dashed else "", path))
-    for i, x, y in inside if line.markers else []:
+    visible = [(i, x, y) for i, (x, y) in enumerate(positions) if x is not None and y is not None]
+    parts = []
+    if line.connected and len(visible) > 1:
+        path = "L".join(f"{x:.1f} {y:.1f}" for _, x, y in visible)
+        parts.append(Markup('<path class="{}" d="M{}"/>').format(line.line_class, path))
+    for i, x, y in visible if line.markers else []:
         a, b = line.points[i]
-        label = line.tooltips[i] if line.tooltips else f"{line.name}: {format_number(a)}, {format_number(b)}"
-        made.append(Markup('<g class="dot"><title>{}</title>{}</g>').format(label, render_marker(line.style, x, y)))
+        tooltip = line.tooltips[i] if line.tooltips else f"{line.name}: {format_number(a)}, {format_number(b)}"
+        parts.append(Markup('<g class="dot"><title>{}</title>{}</g>').format(tooltip, render_marker(line.style, x, y)))
         if line.labels and line.labels[i]:
-            made.append(render_text(x + 7, y - 5, line.labels[i]))
-    return Markup('<g class="c{}">{}</g>').format(line.style % COLOURS, Markup("").join(made))
+            parts.append(render_text(x + 7, y - 5, line.labels[i]))
+    return Markup('<g class="c{}">{}</g>').format(line.style % NUM_COLOURS, Markup("").join(parts))
 
 
 def render_marker(style: int, x: float, y: float, r: float = 4.0) -> Markup:
     """Marker of a style: circle, square, triangle, diamond, inverted triangle, cross."""
-    if style % SHAPES == 0:
+    shape = style % (len(MARKER_CORNERS) + 1)
+    if shape == 0:
         return Markup('<circle cx="{:.1f}" cy="{:.1f}" r="{}"/>').format(x, y, r)
-    shapes: dict[int, list[tuple[float, float]]] = {
-        1: [(-1, -1), (1, -1), (1, 1), (-1, 1)],
-        2: [(0, -1.3), (1.2, 0.9), (-1.2, 0.9)],
-        3: [(0, -1.4), (1.4, 0), (0, 1.4), (-1.4, 0)],
-        4: [(0, 1.3), (1.2, -0.9), (-1.2, -0.9)],
-        5: [(-0.4, -1.3), (0.4, -1.3), (0.4, -0.4), (1.3, -0.4), (1.3, 0.4), (0.4, 0.4), (0.4, 1.3), (-0.4, 1.3),
-            (-0.4, 0.4), (-1.3, 0.4), (-1.3, -0.4), (-0.4, -0.4)],
-    }  # fmt: skip
-    corners = " ".join(f"{x + r * a:.1f},{y + r * b:.1f}" for a, b in shapes[style % SHAPES])
+    corners = " ".join(f"{x + r * a:.1f},{y + r * b:.1f}" for a, b in MARKER_CORNERS[shape - 1])
     return Markup('<polygon points="{}"/>').format(corners)
 
 
-def render_legend(lines: Sequence[Series]) -> Markup:
+def render_legend(series: Sequence[Series]) -> Markup:
     """Legend of series names with their markers."""
-    made = []
-    for line in lines:
-        stroke = Markup('<path class="line{}" d="M1 7H27"/>').format(" dashed" if line.dashed else "")
-        swatch = (stroke if line.connected else Markup("")) + (
-            render_marker(line.style, 14.0, 7.0) if line.markers else Markup("")
-        )
-        made.append(
-            Markup('<li><svg class="key c{}" viewBox="0 0 28 14" aria-hidden="true">{}</svg>{}</li>').format(
-                line.style % COLOURS, swatch, escape(line.name)
-            )
-        )
-    return Markup('<ul class="legend">{}</ul>').format(Markup("").join(made))
+    item, items = Markup('<li><svg class="key c{}" viewBox="0 0 28 14" aria-hidden="true">{}{}</svg>{}</li>'), []
+    for line in series:
+        stroke = Markup('<path class="{}" d="M1 7H27"/>').format(line.line_class) if line.connected else ""
+        marker = render_marker(line.style, 14.0, 7.0) if line.markers else ""
+        items.append(item.format(line.style % NUM_COLOURS, stroke, marker, line.name))
+    return Markup('<ul class="legend">{}</ul>').format(Markup("").join(items))

@@ -6,10 +6,9 @@ from typing import NamedTuple
 
 from .axis import Axis, format_number
 from .chart import Series, render_chart
-from .copy import paragraph
 from .folder import RunReport
 from .numbers import finite_number
-from .section import MissingResult, ReportFigure, ReportSection, ReportTable
+from .section import MissingResult, ReportFigure, ReportSection, ReportTable, paragraph
 
 DISCRETE_KINDS = ("masked", "autoregressive")
 
@@ -25,40 +24,40 @@ class MapPoint(NamedTuple):
 
 def make_section(runs: Sequence[RunReport]) -> ReportSection:
     """Section with the map, its numbers and missing results."""
-    made, points = ReportSection("map", "DABI and CCI", [paragraph("map")]), list[MapPoint]()
+    section, points = ReportSection("map", "DABI and CCI", [paragraph("map")]), list[MapPoint]()
     for run in runs:
         points += run_points(run)
-        made.missing += missing_results(run)
-    rules = [(spot.cci, spot.name) for spot in points if spot.dabi is None]
+        section.missing += missing_results(run)
     if points:
-        lines = [map_series(i, names, *at) for i, (at, names) in enumerate(merge_points(points).items())]
-        values = [spot.dabi for spot in points if spot.dabi]
+        series = [
+            Series(name, [(cci, dabi)], i, [f"{name}: CCI {cci:.3f}, DABI {dabi:.2f}"], connected=False)
+            for i, ((cci, dabi), name) in enumerate(merge_points(points).items())
+        ]
+        values = [point.dabi for point in points if point.dabi]
         up = Axis("DABI of flips", "log", min([1.0, *values]), max([10.0, *values]))
         across = Axis("CCI, share of pairs", low=-0.04, high=1.04)
-        svg = render_chart("DABI against CCI", across, up, lines, rules)
-        made.figures.append(ReportFigure("Where each stands", svg))
+        lines = [(point.cci, point.name) for point in points if point.dabi is None]
+        svg = render_chart("DABI against CCI", across, up, series, lines)
+        section.figures.append(ReportFigure("DABI and CCI of each sampler", svg))
         rows = [
-            [s.name, s.source, f"{s.cci:.3f}", "not defined" if s.dabi is None else format_number(s.dabi)]
-            for s in points
+            [p.name, p.source, f"{p.cci:.3f}", "not defined" if p.dabi is None else format_number(p.dabi)]
+            for p in points
         ]
-        made.tables.append(ReportTable("The numbers", ["run and way", "measured by", "CCI", "DABI of flips"], rows))
-    return made
+        heads = ["run and sampler", "measured by", "CCI", "DABI of flips"]
+        section.tables.append(ReportTable("The numbers", heads, rows))
+    return section
 
 
-def merge_points(spots: Sequence[MapPoint]) -> dict[tuple[float, float], str]:
-    """Names by position; overlapping points share a marker."""
+def merge_points(points: Sequence[MapPoint]) -> dict[tuple[float, float], str]:
+    """Names by position (CCI, DABI); overlapping points share a marker."""
     groups: dict[tuple[float, float], str] = {}
-    for spot in spots:
-        if spot.dabi is not None:
-            at = (round(spot.cci, 3), spot.dabi)
-            run = groups.get(at, "").split(": ")[0]
-            groups[at] = f"{groups[at]}, {spot.name.removeprefix(f'{run}: ')}" if run else spot.name
+    for point in points:
+        if point.dabi is not None:
+            position = (round(point.cci, 3), point.dabi)
+            run = groups.get(position, "").split(": ")[0]
+            sampler = point.name.removeprefix(f"{run}: ")
+            groups[position] = f"{groups[position]}, {sampler}" if run else point.name
     return groups
-
-
-def map_series(style: int, name: str, share: float, dabi: float) -> Series:
-    """Series of one point on the map."""
-    return Series(name, [(share, dabi)], style, [f"{name}: CCI {share:.3f}, DABI {dabi:.2f}"], connected=False)
 
 
 def run_points(run: RunReport) -> list[MapPoint]:
@@ -90,8 +89,8 @@ def run_cci(run: RunReport) -> list[tuple[str, float, str]]:
     if measured:
         return measured
     by_sampler: dict[str, list[float]] = defaultdict(list)
-    for record in run.trajectories:
-        if record["checkpoint_hash"] == run.weights_hash and (value := finite_number(record.get("cci"))) is not None:
+    for record in run.own_trajectories:
+        if (value := finite_number(record.get("cci"))) is not None:
             by_sampler[record["method"]].append(value)
     if by_sampler:
         return [(sampler, sum(v) / len(v), f"mean of {len(v)} trajectories") for sampler, v in by_sampler.items()]

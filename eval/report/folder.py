@@ -36,7 +36,8 @@ class RunReport:
         curves: (step, value) by name, logged during training.
         diagnostics: rows of textflow diagnose by measure.
         trajectories: trajectory records.
-        rounds: distillation {teacher, rounds} with the scored rows.
+        rounds: distillation {teacher, rounds}.
+        scored_rounds: scored rows of the distillation.
         errors: sentences on unreadable files.
     """
 
@@ -61,6 +62,11 @@ class RunReport:
         name = str(model.get("class_path", "") if isinstance(model, dict) else model).rsplit(".", 1)[-1]
         return MODEL_KINDS.get(name, "unknown")
 
+    @property
+    def own_trajectories(self) -> list[Record]:
+        """Trajectories sampled with the run's current weights."""
+        return [record for record in self.trajectories if record["checkpoint_hash"] == self.weights_hash]
+
 
 def run_names(folders: Sequence[Path]) -> list[str]:
     """Short names of folders, with more of the path where two would collide."""
@@ -73,11 +79,7 @@ def run_names(folders: Sequence[Path]) -> list[str]:
 
 
 def load_runs(folders: Sequence[Path]) -> list[RunReport]:
-    """Load all runs of a page.
-
-    Args:
-        folders: existing run folders.
-    """
+    """Load all runs of a page from their existing folders."""
     return [load_run(folder, name) for folder, name in zip(folders, run_names(folders), strict=True)]
 
 
@@ -86,18 +88,18 @@ def load_run(folder: Path, name: str) -> RunReport:
     report = RunReport(folder, name, weights_hash=trajectory_files.weights_hash(folder))
     report.recipe = load_recipe(folder / "recipe.yaml", report.errors)
     report.curves = load_curves(folder / "metrics.csv", report.errors)
-    diagnosed = load_json(folder / "diagnostics" / "diagnose.json", dict, report.errors) or {}
-    report.diagnostics = {key: dict_rows(value) if key != "run" else value for key, value in diagnosed.items()}
+    measures = load_json(folder / "diagnostics" / "diagnose.json", dict, report.errors)
+    report.diagnostics = {key: value if key == "run" else dict_rows(value) for key, value in measures.items()}
     for path in sorted((folder / "eval").glob("*.json")):
-        content = load_json(path, dict, report.errors) or {}
-        if content and (lack := record_problems(content)):
-            report.errors.append(f"{path} is not a complete record of textflow eval: {lack}")
+        content = load_json(path, dict, report.errors)
+        if content and (problems := record_problems(content)):
+            report.errors.append(f"{path} is not a complete record of textflow eval: {problems}")
         elif content:
             report.records.append(content | {"run": name})
-    report.trajectories, broken = trajectory_files.read_trajectories(folder)
-    report.errors += broken
-    report.rounds = load_json(folder / "rounds.json", dict, report.errors) or {}
-    report.scored_rounds = dict_rows(load_json(folder / "rounds_scored.json", list, report.errors) or [])
+    report.trajectories, errors = trajectory_files.read_trajectories(folder)
+    report.errors += errors
+    report.rounds = load_json(folder / "rounds.json", dict, report.errors)
+    report.scored_rounds = dict_rows(load_json(folder / "rounds_scored.json", list, report.errors))
     return report
 
 
@@ -106,37 +108,37 @@ def dict_rows(value: Any) -> list[Record]:
     return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
 
 
-def load_json(path: Path, kind: type, broken: list[str]) -> Any:
-    """JSON content of a file; None if missing or damaged, with damage added to `broken`."""
+def load_json(path: Path, kind: type, errors: list[str]) -> Any:
+    """JSON content of a file; an empty `kind` if missing or damaged, with damage added to `errors`."""
     if not path.is_file():
-        return None
+        return kind()
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        broken.append(f"{path} is damaged or truncated: {error}")
-        return None
-    if not isinstance(content, kind):
-        broken.append(f"{path} holds {type(content).__name__} where {kind.__name__} is needed")
-        return None
-    return content
+        errors.append(f"{path} is damaged or truncated: {error}")
+        return kind()
+    if isinstance(content, kind):
+        return content
+    errors.append(f"{path} holds {type(content).__name__} where {kind.__name__} is needed")
+    return kind()
 
 
-def load_recipe(path: Path, broken: list[str]) -> Record:
+def load_recipe(path: Path, errors: list[str]) -> Record:
     """Recipe of a run; empty if missing or damaged."""
     if not path.is_file():
         return {}
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        broken.append(f"{path} is not YAML: {' '.join(str(error).split())}")
+        errors.append(f"{path} is not YAML: {' '.join(str(error).split())}")
         return {}
-    if not isinstance(content, dict):
-        broken.append(f"{path} is not a recipe: it holds {type(content).__name__}")
-        return {}
-    return content
+    if isinstance(content, dict):
+        return content
+    errors.append(f"{path} is not a recipe: it holds {type(content).__name__}")
+    return {}
 
 
-def load_curves(path: Path, broken: list[str]) -> Curves:
+def load_curves(path: Path, errors: list[str]) -> Curves:
     """Curves (step, value) by name from metrics.csv; truncated or non-numeric rows are skipped and counted."""
     curves: Curves = defaultdict(list)
     if not path.is_file():
@@ -152,7 +154,7 @@ def load_curves(path: Path, broken: list[str]) -> Curves:
             else:
                 curves[row[1]].append((step, value))
     if bad:
-        broken.append(f"{path}: {len(bad)} of {number} lines hold no number and are left out, the first is {bad[0]}")
+        errors.append(f"{path}: {len(bad)} of {number} lines hold no number and are left out, the first is {bad[0]}")
     return dict(curves)
 
 
@@ -166,9 +168,3 @@ def csv_rows(lines: Iterable[str]) -> Iterator[list[str]]:
             return
         except csv.Error:
             yield []
-
-
-def xy_points(rows: Iterable[Record], x: str, y: str) -> list[tuple[float, float]]:
-    """Points (x, y) of the rows with both numbers, sorted by x."""
-    pairs = [(finite_number(row.get(x)), finite_number(row.get(y))) for row in rows]
-    return sorted((a, b) for a, b in pairs if a is not None and b is not None)

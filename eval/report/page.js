@@ -1,63 +1,63 @@
 "use strict";
-// The way of a sample: run, sample and call are the state; show() draws it. Texts enter as text, never as HTML.
+// Trajectories of a sample: run, sample and call are the state; show() draws it. Texts enter as text, never as HTML.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const view = document.getElementById("view");
   if (!view || !data.length) return;
   const at = (id) => document.getElementById(id);
-  const state = { run: 0, sample: 0, call: 0, held: null, timer: null };
+  const state = { run: 0, sample: 0, call: 0, followed: null, timer: null };
   let panels = [];
 
   const make = (tag, kind, text) => {
-    const made = document.createElement(tag);
-    if (kind) made.className = kind;
-    if (text !== undefined) made.textContent = text;
-    return made;
+    const element = document.createElement(tag);
+    if (kind) element.className = kind;
+    if (text !== undefined) element.textContent = text;
+    return element;
   };
-  const drawn = (tag, values) => {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
-    for (const [name, value] of Object.entries(values)) made.setAttribute(name, value);
-    return made;
+  const makeSvg = (tag, values) => {
+    const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [name, value] of Object.entries(values)) element.setAttribute(name, value);
+    return element;
   };
   const bin = (margin) => (margin < 0.5 ? 0 : margin < 1 ? 1 : margin < 2 ? 2 : margin < 4 ? 3 : 4);
   const run = () => data[state.run];
   const sample = () => run().samples[state.sample];
-  const last = () => Math.max(...sample().methods.map((way) => way.calls.length)) - 1;
-  const callOf = (way) => Math.min(state.call, way.calls.length - 1);
-  const piece = (id) => (id < 0 ? "" : String(run().token_texts[id] ?? "?").replace(/\n/g, "⏎"));
-  const shown = (id) => {
-    const text = piece(id);
+  const last = () => Math.max(...sample().methods.map((method) => method.calls.length)) - 1;
+  const callOf = (method) => Math.min(state.call, method.calls.length - 1);
+  const tokenText = (id) => (id < 0 ? "" : String(run().token_texts[id] ?? "?").replace(/\n/g, "⏎"));
+  const cellText = (id) => {
+    const text = tokenText(id);
     return text.startsWith(" ") ? text.slice(1) || "␣" : text && id >= 0 && !/^[<⏎.,;:!?'’)]/.test(text) ? "-" + text : text;
   };
   // Call from which on the token at a position is the final one.
-  const settled = (way, i) => {
-    const final = way.calls[way.calls.length - 1].ids[i];
-    let k = way.calls.length - 1;
-    while (k > 0 && way.calls[k - 1].ids[i] === final) k -= 1;
+  const settled = (method, i) => {
+    const final = method.calls[method.calls.length - 1].ids[i];
+    let k = method.calls.length - 1;
+    while (k > 0 && method.calls[k - 1].ids[i] === final) k -= 1;
     return k;
   };
-  const flipped = (way, k, i) => k > 0 && way.calls[k - 1].ids[i] >= 0 && way.calls[k].ids[i] !== way.calls[k - 1].ids[i];
+  const flipped = (method, k, i) => k > 0 && method.calls[k - 1].ids[i] >= 0 && method.calls[k].ids[i] !== method.calls[k - 1].ids[i];
 
   function options(select, names, chosen) {
     select.replaceChildren(...names.map((name, i) => new Option(name, i, false, i === chosen)));
   }
 
-  // Every call of a way in one picture: across the calls, down the positions.
-  function map(way, index) {
-    const [calls, n] = [way.calls.length, way.calls[0].ids.length];
-    const svg = drawn("svg", { viewBox: `0 0 ${calls} ${n}`, preserveAspectRatio: "none", class: "map", role: "img" });
+  // All calls of a method in one picture: calls from left to right, positions from top to bottom.
+  function map(method) {
+    const [calls, n] = [method.calls.length, method.calls[0].ids.length];
+    const svg = makeSvg("svg", { viewBox: `0 0 ${calls} ${n}`, preserveAspectRatio: "none", class: "map", role: "img" });
     svg.setAttribute("aria-label", "margin of every position at every call; click to go to a call");
     svg.style.height = "7rem";
-    way.calls.forEach((call, k) => {
+    method.calls.forEach((call, k) => {
       for (let i = 0, begin = 0; i < n; i += 1) {
-        const kind = (j) => (call.ids[j] < 0 || way.is_prompt[j] ? "none" : "b" + bin(call.margin[j]));
+        const kind = (j) => (call.ids[j] < 0 || method.is_prompt[j] ? "none" : "b" + bin(call.margin[j]));
         if (i === n - 1 || kind(i + 1) !== kind(i)) {
-          svg.append(drawn("rect", { x: k, y: begin, width: 1, height: i + 1 - begin, class: kind(i) }));
+          svg.append(makeSvg("rect", { x: k, y: begin, width: 1, height: i + 1 - begin, class: kind(i) }));
           begin = i + 1;
         }
       }
     });
-    const now = drawn("rect", { y: 0, width: 1, height: n, class: "now" });
+    const now = makeSvg("rect", { y: 0, width: 1, height: n, class: "now" });
     svg.append(now);
     svg.addEventListener("click", (event) => {
       const box = svg.getBoundingClientRect();
@@ -66,26 +66,26 @@
     return [svg, now];
   }
 
-  function panel(way) {
+  function panel(method) {
     const box = make("article", "panel");
     const counts = make("p", "counts");
     const toks = make("div", "toks");
-    const cells = way.calls[0].ids.map((_, i) => {
+    const cells = method.calls[0].ids.map((_, i) => {
       const cell = make("span", "tok");
       cell.dataset.i = i;
       return cell;
     });
     toks.append(...cells);
-    const [picture, now] = map(way);
-    const more = make("details");
-    more.append(make("summary", "", "Text and protocol"), make("p", "", way.text || "(an empty text)"));
-    if (way.hidden_positions) more.append(make("p", "", `${way.hidden_positions} more positions are in the record.`));
-    const again = make("p");
-    again.append("The same way again: ", make("code", "", way.replay_command));
-    more.append(make("p", "", way.protocol), again);
-    box.append(make("h3", "", way.title), make("p", "description", way.description + (way.cci === null ? "" : ` · CCI ${way.cci.toFixed(2)}`)), counts, toks, picture, more);
-    const when = way.calls[0].ids.map((_, i) => settled(way, i));
-    return { way, box, counts, cells, now, when };
+    const [picture, now] = map(method);
+    const details = make("details");
+    details.append(make("summary", "", "Text and protocol"), make("p", "", method.text || "(an empty text)"));
+    if (method.hidden_positions) details.append(make("p", "", `${method.hidden_positions} more positions are in the record.`));
+    const replay = make("p");
+    replay.append("Replay: ", make("code", "", method.replay_command));
+    details.append(make("p", "", method.protocol), replay);
+    box.append(make("h3", "", method.title), make("p", "description", method.description + (method.cci === null ? "" : ` · CCI ${method.cci.toFixed(2)}`)), counts, toks, picture, details);
+    const settledAt = method.calls[0].ids.map((_, i) => settled(method, i));
+    return { method, box, counts, cells, now, settledAt };
   }
 
   function build() {
@@ -94,49 +94,49 @@
     panels = sample().methods.map(panel);
     at("panels").replaceChildren(...panels.map((each) => each.box));
     at("slide").max = last();
-    at("is_prompt").hidden = !sample().methods.some((way) => way.is_prompt.includes(1));
+    at("is_prompt").hidden = !sample().methods.some((method) => method.is_prompt.includes(1));
     show();
   }
 
   function show() {
     at("slide").value = state.call;
     at("where").textContent = `call ${state.call + 1} of ${last() + 1}`;
-    for (const { way, counts, cells, now, when } of panels) {
-      const k = callOf(way);
-      const call = way.calls[k];
+    for (const { method, counts, cells, now, settledAt } of panels) {
+      const k = callOf(method);
+      const call = method.calls[k];
       let flips = 0;
       cells.forEach((cell, i) => {
-        const flip = !way.is_prompt[i] && flipped(way, k, i);
+        const flip = !method.is_prompt[i] && flipped(method, k, i);
         flips += flip;
-        const kind = way.is_prompt[i] ? "prompt" : call.ids[i] < 0 ? "none" : "b" + bin(call.margin[i]);
-        cell.className = `tok ${kind}${call.committed[i] && !way.is_prompt[i] ? " committed" : ""}${flip ? " flip" : ""}${state.held === i ? " same" : ""}`;
-        cell.textContent = shown(call.ids[i]);
+        const kind = method.is_prompt[i] ? "prompt" : call.ids[i] < 0 ? "none" : "b" + bin(call.margin[i]);
+        cell.className = `tok ${kind}${call.committed[i] && !method.is_prompt[i] ? " committed" : ""}${flip ? " flip" : ""}${state.followed === i ? " same" : ""}`;
+        cell.textContent = cellText(call.ids[i]);
       });
-      const made = cells.map((_, i) => i).filter((i) => !way.is_prompt[i]);
-      const committed = made.filter((i) => call.committed[i]).length;
-      const still = made.filter((i) => when[i] <= k && call.ids[i] >= 0).length;
-      counts.textContent = `t = ${call.t.toFixed(3)} · ${flips} flipped · ${committed} committed · ${still} of ${made.length} settled`;
+      const generated = cells.map((_, i) => i).filter((i) => !method.is_prompt[i]);
+      const committed = generated.filter((i) => call.committed[i]).length;
+      const numSettled = generated.filter((i) => settledAt[i] <= k && call.ids[i] >= 0).length;
+      counts.textContent = `t = ${call.t.toFixed(3)} · ${flips} flipped · ${committed} committed · ${numSettled} of ${generated.length} settled`;
       now.setAttribute("x", k);
     }
-    tell(state.held);
+    showDetail(state.followed);
   }
 
-  function tell(i) {
+  function showDetail(i) {
     if (i === null) {
-      at("told").textContent = "Point at a position, or click it, to follow it.";
+      at("detail").textContent = "Point at a position, or click it, to follow it.";
       return;
     }
-    const said = panels.map(({ way, when }) => {
-      const call = way.calls[callOf(way)];
-      if (call.ids[i] === undefined || call.ids[i] < 0) return `${way.title}: no token yet`;
-      if (way.is_prompt[i]) return `${way.title}: “${piece(call.ids[i]).trim()}” is the prompt`;
-      return `${way.title}: “${piece(call.ids[i]).trim()}”, margin ${call.margin[i].toFixed(2)} nats, settles at call ${when[i] + 1}`;
+    const lines = panels.map(({ method, settledAt }) => {
+      const call = method.calls[callOf(method)];
+      if (call.ids[i] === undefined || call.ids[i] < 0) return `${method.title}: no token yet`;
+      if (method.is_prompt[i]) return `${method.title}: “${tokenText(call.ids[i]).trim()}” is the prompt`;
+      return `${method.title}: “${tokenText(call.ids[i]).trim()}”, margin ${call.margin[i].toFixed(2)} nats, settles at call ${settledAt[i] + 1}`;
     });
-    at("told").textContent = `Position ${i + 1}. ${said.join(" · ")}`;
+    at("detail").textContent = `Position ${i + 1}. ${lines.join(" · ")}`;
   }
 
-  function hold(i) {
-    state.held = i;
+  function follow(i) {
+    state.followed = i;
     show();
   }
   function go(call) {
@@ -147,7 +147,7 @@
     stop();
     state.run = number;
     state.sample = (which + run().samples.length) % run().samples.length;
-    state.held = null;
+    state.followed = null;
     state.call = Math.min(state.call, last());
     build();
   }
@@ -165,7 +165,7 @@
 
   function press(event) {
     if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
-    if (event.target.closest("select, input, .wide")) return; // they have arrows of their own
+    if (event.target.closest("select, input, .wide")) return; // these use the arrow keys themselves
     const inside = view.contains(event.target);
     const moves = {
       ArrowLeft: () => go(state.call - 1),
@@ -176,7 +176,7 @@
         ArrowUp: () => choose(state.run, state.sample - 1),
         ArrowDown: () => choose(state.run, state.sample + 1),
       }),
-      ...(state.held !== null && { Escape: () => hold(null) }),
+      ...(state.followed !== null && { Escape: () => follow(null) }),
     };
     if (!moves[event.key]) return;
     event.preventDefault();
@@ -193,14 +193,14 @@
   at("sample").addEventListener("change", (event) => choose(state.run, Number(event.target.value)));
   at("slide").addEventListener("input", (event) => go(Number(event.target.value)));
   at("back").addEventListener("click", () => go(state.call - 1));
-  at("on").addEventListener("click", () => go(state.call + 1));
+  at("forward").addEventListener("click", () => go(state.call + 1));
   at("play").addEventListener("click", play);
-  at("panels").addEventListener("mouseover", (event) => tell(position(event) ?? state.held));
-  at("panels").addEventListener("mouseleave", () => tell(state.held));
+  at("panels").addEventListener("mouseover", (event) => showDetail(position(event) ?? state.followed));
+  at("panels").addEventListener("mouseleave", () => showDetail(state.followed));
   at("panels").addEventListener("click", (event) => {
     const i = position(event);
     view.focus({ preventScroll: true });
-    if (i !== null) hold(state.held === i ? null : i);
+    if (i !== null) follow(state.followed === i ? null : i);
   });
   state.call = Math.floor(last() / 2);
   view.hidden = false;

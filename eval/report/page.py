@@ -11,9 +11,8 @@ import yaml
 from markupsafe import Markup
 
 from . import dabi_cci_map, flip_curves, results, students, training, trajectories
-from .copy import glossary, paragraph
 from .folder import RunReport, load_runs
-from .section import MissingResult, ReportSection, ReportTable
+from .section import MissingResult, ReportSection, ReportTable, load_copy, paragraph
 
 FOLDER = Path(__file__).parent
 
@@ -31,15 +30,15 @@ def render_page(folders: Sequence[Path], reasons: Mapping[str, str] | None = Non
     parts = [results, training, flip_curves, students, dabi_cci_map]
     sections = [overview_section(reports), section, *(part.make_section(reports) for part in parts)]
     script, style = read_asset("page.js"), read_asset("page.css")
-    maker = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return maker.from_string(read_asset("page.html")).render(
+    jinja = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return jinja.from_string(read_asset("page.html")).render(
         title=", ".join(run.name for run in reports),
         sections=sections,
         data=data,
         script=Markup(script),
         style=Markup(style),
         policy=f"default-src 'none'; img-src data:; script-src {csp_hash(script)}; style-src {csp_hash(style)}",
-        words=glossary(),
+        terms=load_copy()["terms"],
         keys=paragraph("keys"),
         published=published_table(),
         version=version("textflow"),
@@ -56,39 +55,35 @@ def csp_hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def overview_section(found: Sequence[RunReport]) -> ReportSection:
+def overview_section(runs: Sequence[RunReport]) -> ReportSection:
     """Section on the runs: kind, training length, weights and folder contents."""
-    rows, made = [], ReportSection("runs", "Runs")
-    for run in found:
-        done = max((step for points in run.curves.values() for step, _ in points), default=None)
-        holds = [
+    rows, section = [], ReportSection("runs", "Runs")
+    for run in runs:
+        last = max((step for points in run.curves.values() for step, _ in points), default=None)
+        contents = [
             f"{len(run.records)} scored rows" if run.records else "",
             "diagnostics" if run.diagnostics else "",
             f"{len(run.trajectories)} trajectories" if run.trajectories else "",
             "rounds" if run.rounds else "",
         ]
-        steps = "–" if done is None else f"{done:,.0f}"
-        rows.append(
-            [run.name, str(run.folder), run.kind, steps, run.weights_hash or "none", ", ".join(filter(None, holds))]
-        )
+        steps, weights = "–" if last is None else f"{last:,.0f}", run.weights_hash or "none"
+        rows.append([run.name, str(run.folder), run.kind, steps, weights, ", ".join(filter(None, contents))])
         if not run.recipe and not run.rounds:
-            made.missing.append(
-                MissingResult(run.name, "no recipe.yaml: this is not the folder of a run", "textflow fit RECIPE")
-            )
-        made.notes += [f"{run.name}: {error}" for error in run.errors]
-    heads = ["run", "folder", "kind", "steps", "weights", "holds"]
+            reason = "no recipe.yaml: this is not the folder of a run"
+            section.missing.append(MissingResult(run.name, reason, "textflow fit RECIPE"))
+        section.notes += [f"{run.name}: {error}" for error in run.errors]
+    heads = ["run", "folder", "kind", "steps", "weights", "contents"]
     caption = "Steps: the last logged step. Weights: the first 16 hex digits of their SHA-256."
-    made.tables.append(ReportTable("", heads, rows, caption, len(heads)))
-    return made
+    section.tables.append(ReportTable("", heads, rows, caption, len(heads)))
+    return section
 
 
 def published_table() -> ReportTable:
     """Published numbers for comparison."""
     published = yaml.safe_load((FOLDER.parent / "published" / "few_step.yaml").read_text(encoding="utf-8"))
-    heads = list(dict.fromkeys(str(passes) for row in published["rows"].values() for passes in row))
-    rows = []
-    for name, row in published["rows"].items():
-        cells = {str(passes): f"{perplexity:g} / {entropy:.2f}" for passes, (perplexity, entropy) in row.items()}
-        rows.append([name, *(cells.get(head, "") for head in heads)])
-    caption = f"{published['protocol']}. To know the scale, not to rank."
-    return ReportTable("Perplexity / entropy by NFE", ["system", *heads], rows, caption, 1)
+    systems = published["rows"].items()
+    nfes = list(dict.fromkeys(nfe for _, row in systems for nfe in row))
+    cells = {(name, nfe): "{:g} / {:.2f}".format(*pair) for name, row in systems for nfe, pair in row.items()}
+    rows = [[name, *(cells.get((name, nfe), "") for nfe in nfes)] for name, _ in systems]
+    caption = f"{published['protocol']}. For scale only; these numbers do not rank against yours."
+    return ReportTable("Perplexity / entropy by NFE", ["system", *map(str, nfes)], rows, caption, 1)

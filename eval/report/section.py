@@ -1,19 +1,28 @@
 """Page sections: paragraphs, figures, tables, and missing results with the commands that create them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 
+import yaml
 from markupsafe import Markup
+
+
+@cache
+def load_copy() -> dict[str, dict[str, str]]:
+    """Texts of the page by name: paragraphs (`sections`) and definitions (`terms`)."""
+    return yaml.safe_load(Path(__file__).with_name("copy.yaml").read_text(encoding="utf-8"))
+
+
+def paragraph(name: str) -> str:
+    """Paragraph of the page by its name."""
+    return load_copy()["sections"][name]
 
 
 @dataclass
 class MissingResult:
-    """Missing result of a run.
-
-    Args:
-        run: name of the run.
-        reason: reason why the result is missing.
-        command: command that creates it; empty if none does.
-    """
+    """Missing result of a run, with the reason and the command that creates it; empty if none does."""
 
     run: str
     reason: str
@@ -34,7 +43,7 @@ class ReportTable:
     """Table with a caption; the first `num_text_columns` columns are text, the others numbers."""
 
     title: str
-    columns: list[str]
+    columns: Sequence[str]
     rows: list[list[str]]
     caption: str = ""
     num_text_columns: int = 2

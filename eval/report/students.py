@@ -3,12 +3,11 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from .axis import Axis, format_number
+from .axis import Axis, Scale, format_number
 from .chart import Series, render_chart
-from .copy import paragraph
 from .folder import Record, RunReport
 from .numbers import finite_number
-from .section import MissingResult, ReportFigure, ReportSection, ReportTable
+from .section import MissingResult, ReportFigure, ReportSection, ReportTable, paragraph
 
 COLUMNS = {
     "perplexity": "perplexity",
@@ -26,33 +25,25 @@ COLUMNS = {
 
 def make_section(runs: Sequence[RunReport]) -> ReportSection:
     """Section with a figure and a table for each distillation."""
-    made = ReportSection("rounds", "Rounds of distillation", [paragraph("rounds")])
+    section = ReportSection("rounds", "Rounds of distillation", [paragraph("rounds")])
     for run in runs:
         rows = [row for row in run.scored_rounds if finite_number(row.get("steps")) is not None]
-        if run.rounds and not rows:
-            reason = "its rounds are not scored; with a scorer beside it (textflow fit recipes/scorer.yaml), repeat"
-            made.missing.append(
-                MissingResult(
-                    run.name,
-                    reason,
-                    f"textflow distill RECIPE --teacher {run.rounds.get('teacher')} --run.folder {run.folder}",
-                )
-            )
         if rows:
-            made.figures += [
-                steps_figure(run, rows, key, unit) for key, unit in (("perplexity", "log"), ("entropy", "linear"))
-            ]
-            made.tables.append(rounds_table(run, rows))
+            section.figures += [steps_figure(run, rows, "perplexity", "log"), steps_figure(run, rows, "entropy")]
+            section.tables.append(rounds_table(run, rows))
+        elif run.rounds:
+            reason = "its rounds are not scored; with a scorer beside it (textflow fit recipes/scorer.yaml), repeat"
+            command = f"textflow distill RECIPE --teacher {run.rounds.get('teacher')} --run.folder {run.folder}"
+            section.missing.append(MissingResult(run.name, reason, command))
     if not any(run.rounds or run.scored_rounds for run in runs):
         teacher = next((run.folder for run in runs if run.kind == "continuous"), "RUN")
         reason = "no distillation among these runs; give its folder as one more RUN"
-        made.missing.append(
-            MissingResult("", reason, f"textflow distill recipes/quickstart_pd.yaml --teacher {teacher}")
-        )
-    return made
+        command = f"textflow distill recipes/quickstart_pd.yaml --teacher {teacher}"
+        section.missing.append(MissingResult("", reason, command))
+    return section
 
 
-def steps_figure(run: RunReport, rows: list[Record], key: str, scale: str) -> ReportFigure:
+def steps_figure(run: RunReport, rows: list[Record], key: str, scale: Scale = "linear") -> ReportFigure:
     """Metric by steps: students solid, teachers dashed, one colour per sampler."""
     groups: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
     for row in rows:
@@ -61,24 +52,22 @@ def steps_figure(run: RunReport, rows: list[Record], key: str, scale: str) -> Re
             groups[str(row.get("sampler_name")), str(row.get("role"))].append((steps, value))
     samplers = list(dict.fromkeys(sampler for sampler, _ in groups))
     lines = [
-        Series(f"{who}, {sampler}", sorted(at), samplers.index(sampler), dashed=who == "teacher")
-        for (sampler, who), at in groups.items()
+        Series(f"{role}, {sampler}", sorted(points), samplers.index(sampler), dashed=role == "teacher")
+        for (sampler, role), points in groups.items()
     ]
-    up = Axis(COLUMNS[key], "log" if scale == "log" else "linear")
-    svg = render_chart(f"{run.name}: {key} by steps", Axis("sampling steps", "log"), up, lines)
-    return ReportFigure(f"{run.name}: {key} by steps", svg, "Solid: the student; dashed: its teacher.")
+    title = f"{run.name}: {key} by steps"
+    svg = render_chart(title, Axis("sampling steps", "log"), Axis(COLUMNS[key], scale), lines)
+    return ReportFigure(title, svg, "Solid: the student; dashed: its teacher.")
 
 
 def rounds_table(run: RunReport, rows: list[Record]) -> ReportTable:
     """Table of all numbers of a distillation."""
     columns = [key for key in COLUMNS if any(finite_number(row.get(key)) is not None for row in rows)]
     cells = [
-        [str(row.get("steps")), str(row.get("role")), str(row.get("sampler_name"))]
+        [str(row.get(key)) for key in ("steps", "role", "sampler_name")]
         + ["–" if (value := finite_number(row.get(key))) is None else format_number(value) for key in columns]
         for row in rows
     ]
-    first = rows[0]
-    caption = f"Scorer {first.get('scorer')} (weights {first.get('scorer_hash')}, {first.get('scorer_dtype')})."
-    return ReportTable(
-        f"{run.name}: all rounds", ["steps", "role", "sampler", *(COLUMNS[k] for k in columns)], cells, caption, 3
-    )
+    scorer = [rows[0].get(key) for key in ("scorer", "scorer_hash", "scorer_dtype")]
+    heads = ["steps", "role", "sampler", *(COLUMNS[key] for key in columns)]
+    return ReportTable(f"{run.name}: all rounds", heads, cells, "Scorer {} (weights {}, {}).".format(*scorer), 3)

@@ -9,21 +9,8 @@ from textflow.runtime.atomic import sha256
 Record = dict[str, Any]
 FORMAT = "textflow trajectory 1"
 REQUIRED_KEYS = (
-    *(
-        "model_class",
-        "checkpoint",
-        "checkpoint_hash",
-        "method",
-        "methods",
-        "sampling",
-        "times",
-        "steps",
-        "seed",
-        "index",
-        "sample_seed",
-        "device",
-    ),
-    *("length", "text", "ids", "calls", "token_texts"),
+    *("model_class", "checkpoint", "checkpoint_hash", "method", "methods", "sampling", "times", "steps", "seed"),
+    *("index", "sample_seed", "device", "length", "text", "ids", "calls", "token_texts"),
 )
 
 
@@ -45,49 +32,37 @@ def read_trajectory(path: Path) -> Record:
 
 def is_valid(record: Record) -> bool:
     """True if every call has a token, a margin and a commitment per position, and every token text is a string."""
-    if not all(
-        isinstance(record[name], kind)
-        for name, kind in (("ids", list), ("methods", list), ("token_texts", dict), ("sampling", dict))
-    ):
+    types: dict[str, type] = {"ids": list, "calls": list, "methods": list, "token_texts": dict, "sampling": dict}
+    types |= dict.fromkeys(("model_class", "method", "text", "checkpoint", "checkpoint_hash"), str)
+    types |= dict.fromkeys(("seed", "index", "steps", "sample_seed"), int)
+    if not all(isinstance(record[name], kind) for name, kind in types.items()):
         return False
-    n, token_texts = len(record["ids"]), record["token_texts"].values()
-    token_fields = [
-        *(record[name] for name in ("model_class", "method", "text", "checkpoint", "checkpoint_hash")),
-        *token_texts,
-    ]
-    numbers = [record["seed"], record["index"], record["steps"], record["sample_seed"]]
-    prompt_ids = record.get("prompt_ids")
-    calls = record["calls"] if isinstance(record["calls"], list) else []
+    n, calls, prompt_ids = len(record["ids"]), record["calls"], record.get("prompt_ids")
     rows = [call.get(name) for call in calls if isinstance(call, dict) for name in ("ids", "committed", "margin")]
     return (
-        bool(calls)
-        and (
-            prompt_ids is None
-            or (isinstance(prompt_ids, list) and len(prompt_ids) == n and all(isinstance(i, int) for i in prompt_ids))
-        )
-        and len(rows) == 3 * len(calls)
-        and all(isinstance(word, str) for word in token_fields)
-        and all(isinstance(number, int) for number in numbers)
+        len(rows) == 3 * len(calls) > 0
+        and (prompt_ids is None or (is_row(prompt_ids, n) and all(isinstance(i, int) for i in prompt_ids)))
+        and all(isinstance(text, str) for text in record["token_texts"].values())
         and all(isinstance(call.get("t"), int | float) for call in calls)
-        and all(isinstance(row, list) and len(row) == n for row in rows)
-        and all(isinstance(value, int | float) for row in rows for value in row or [])
+        and all(is_row(row, n) for row in rows)
         and all(isinstance(part, dict | float | int | None) for part in record["sampling"].values())
     )
 
 
-def read_trajectories(run: Path) -> tuple[list[Record], list[str]]:
-    """Readable records of a run, and the errors of the others.
+def is_row(row: Any, n: int) -> bool:
+    """True for a list of n numbers."""
+    return isinstance(row, list) and len(row) == n and all(isinstance(value, int | float) for value in row)
 
-    Args:
-        run: run folder.
-    """
-    records, broken = [], []
+
+def read_trajectories(run: Path) -> tuple[list[Record], list[str]]:
+    """Readable records of a run folder, and the errors of the others."""
+    records, errors = [], []
     for path in sorted((run / "trajectories").glob("*.json")):
         try:
             records.append(read_trajectory(path) | {"file": str(path)})
         except ValueError as error:
-            broken.append(str(error))
-    return records, broken
+            errors.append(str(error))
+    return records, errors
 
 
 def weights_hash(run: Path) -> str | None:
@@ -105,14 +80,9 @@ def is_complete(run: Path, num_samples: int, steps: int, seed: int) -> bool:
         steps: number of sampling steps.
         seed: random seed for sampling.
     """
-    held = weights_hash(run)
-    records = [
-        record
-        for record in read_trajectories(run)[0]
-        if (record["checkpoint_hash"], record["steps"], record["seed"]) == (held, steps, seed)
-    ]
-    done = {(record["method"], record["index"]) for record in records}
-    methods = {method for record in records for method in record["methods"]}
-    return num_samples == 0 or (
-        bool(methods) and all((method, i) in done for method in methods for i in range(num_samples))
-    )
+    key = weights_hash(run), steps, seed
+    records, _ = read_trajectories(run)
+    records = [each for each in records if (each["checkpoint_hash"], each["steps"], each["seed"]) == key]
+    recorded = {(record["method"], record["index"]) for record in records}
+    needed = {(method, i) for record in records for method in record["methods"] for i in range(num_samples)}
+    return num_samples == 0 or (bool(needed) and needed <= recorded)

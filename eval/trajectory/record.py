@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -43,28 +43,20 @@ def to_recipe(part: Any) -> Any:
 def record_run(run: Path, num_samples: int, steps: int, seed: int = 0, device: Any = "cpu") -> Iterator[Path]:
     """Record n samples of a run with the ODE, re-injection, mode commit and the run's own sampler, from the same
     noise; a masked or autoregressive run only with its own sampler. A run on pairs answers its first held-out
-    sources. Existing records of the same weights are reused.
-
-    Args:
-        run: folder of a fitted model.
-        num_samples: number of samples.
-        steps: number of sampling steps.
-        seed: random seed for sampling.
-        device: cpu, cuda or mps.
-    """
+    sources. Existing records of the same weights are reused."""
     if is_complete(run, num_samples, steps, seed):
         return
-    held, model = str(weights_hash(run)), load(run, device)
+    model = load(run, device)
+    checkpoint_hash = str(weights_hash(run))
     settings, own, prompts = sampling_methods(model), sampling_parts(model), prompt_rows(run, model, num_samples)
     for method, parts in settings.items():
         for name, part in parts.items():
             setattr(model, name, part)
         facts = {"method": method, "methods": list(settings), "is_recipe_default": sampling_parts(model) == own}
-        facts |= {"checkpoint": str(run), "checkpoint_hash": held}
+        facts |= {"checkpoint": str(run), "checkpoint_hash": checkpoint_hash}
         for index in range(num_samples):
-            yield write_trajectory(
-                facts | record_sample(model, seed, index, steps, prompts[index]), run / "trajectories"
-            )
+            record = facts | record_sample(model, seed, index, steps, prompts[index])
+            yield write_trajectory(record, run / "trajectories")
 
 
 def prompt_rows(run: Path, model: Any, n: int) -> list[list[int] | None]:
@@ -82,15 +74,11 @@ def sampling_methods(model: Any) -> dict[str, dict[str, Any]]:
     """Sampling methods with the model attributes to set; the model's own comes last if it differs from the others."""
     if not isinstance(model, Generator):
         return {"own": {}}
-    usual = {name: {"escape": escape, "sampler": sampler} for name, (escape, sampler) in SAMPLERS.items()}
-    own = {"escape": model.escape, "sampler": model.sampler}
-    return usual if same_parts(own, usual.values()) else usual | {"own": own}
-
-
-def same_parts(own: dict[str, Any], others: Iterable[dict[str, Any]]) -> bool:
-    """True if the parts equal any of the others in recipe form."""
-    spelled = {name: to_recipe(part) for name, part in own.items()}
-    return any(spelled == {name: to_recipe(part) for name, part in other.items()} for other in others)
+    standard = {name: {"escape": escape, "sampler": sampler} for name, (escape, sampler) in SAMPLERS.items()}
+    own = (model.escape, model.sampler)
+    if [to_recipe(part) for part in own] in [[to_recipe(part) for part in parts] for parts in SAMPLERS.values()]:
+        return standard
+    return standard | {"own": dict(zip(("escape", "sampler"), own, strict=True))}
 
 
 def sampling_parts(model: Any) -> Record:
@@ -99,16 +87,9 @@ def sampling_parts(model: Any) -> Record:
 
 
 def record_sample(model: Any, seed: int, index: int, steps: int, prompt_ids: list[int] | None = None) -> Record:
-    """Record of a sample with its trajectory and protocol.
-
-    Args:
-        model: model configured with the sampling method.
-        seed: random seed for sampling.
-        index: index of the sample.
-        steps: number of sampling steps.
-        prompt_ids: prompt tokens of the row, -1 at positions without a prompt.
-    """
-    stream, grid = sample_seeds(seed, index, 1)[0], getattr(model, "sampling_schedule", None)
+    """Record of a sample with its trajectory and protocol."""
+    sample_seed, grid = sample_seeds(seed, index, 1)[0], getattr(model, "sampling_schedule", None)
+    trajectory = trace_sample(model, sample_seed, steps, prompt_ids=prompt_tensor(prompt_ids))
     return {
         "format": FORMAT,
         "model_class": type(model).__name__,
@@ -118,12 +99,10 @@ def record_sample(model: Any, seed: int, index: int, steps: int, prompt_ids: lis
         "steps": steps,
         "seed": seed,
         "index": index,
-        "sample_seed": stream,
+        "sample_seed": sample_seed,
         "prompt_ids": prompt_ids,
         **environment(model),
-        **trajectory_fields(
-            model, trace_sample(model, stream, steps, prompt_ids=prompt_tensor(prompt_ids)), prompt_ids
-        ),
+        **trajectory_fields(model, trajectory, prompt_ids),
     }
 
 
@@ -141,12 +120,10 @@ def prompt_tensor(prompt_ids: list[int] | None) -> Ids | None:
 
 def trajectory_fields(model: Any, trajectory: Trajectory, prompt_ids: list[int] | None) -> Record:
     """Text, tokens, calls and token texts; for pairs the text is source and answer."""
-    row = prompt_tensor(prompt_ids)
-    text = (
-        model.tokenizer.decode([trajectory.ids])
-        if row is None
-        else format_pairs(model, torch.tensor([trajectory.ids]), row >= 0)
-    )
+    if (prompt := prompt_tensor(prompt_ids)) is None:
+        text = model.tokenizer.decode([trajectory.ids])
+    else:
+        text = format_pairs(model, torch.tensor([trajectory.ids]), prompt >= 0)
     token_set = sorted({token for call in trajectory.calls for token in (*call.ids, *call.committed) if token >= 0})
     return {
         "text": text[0],
@@ -160,18 +137,17 @@ def trajectory_fields(model: Any, trajectory: Trajectory, prompt_ids: list[int] 
 
 def token_texts(tokenizer: Any, ids: Sequence[int]) -> dict[str, str]:
     """Text that each token adds within a sentence; EOS and padding tokens are labelled."""
-    begun = tokenizer.encode(["a"])[0][-1:]
-    bare, marks = len(tokenizer.decode_ids([begun])[0]), {tokenizer.pad: "<pad>", tokenizer.eos: "<eos>"}
-    rows = [[*begun, token] for token in ids if token not in marks]
-    texts = dict(zip((row[-1] for row in rows), tokenizer.decode_ids(rows), strict=True))
-    return {str(token): marks[token] if token in marks else texts[token][bare:] for token in ids}
+    start = tokenizer.encode(["a"])[0][-1:]
+    length, marks = len(tokenizer.decode_ids([start])[0]), {tokenizer.pad: "<pad>", tokenizer.eos: "<eos>"}
+    plain = [token for token in ids if token not in marks]
+    texts = dict(zip(plain, tokenizer.decode_ids([[*start, token] for token in plain]), strict=True))
+    return {str(token): marks[token] if token in marks else texts[token][length:] for token in ids}
 
 
 def write_trajectory(record: Record, folder: Path) -> Path:
     """Write one JSON file, named by method, steps, seed, sample and weights."""
     name = f"{record['method']}-{record['steps']}-seed{record['seed']}-{record['index']}"
     path = folder / f"{name}-{record['checkpoint_hash'][:8]}.json".replace(" ", "-")
-    text = json.dumps(record, allow_nan=False, ensure_ascii=False) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
-    atomic_write_text(path, text)
+    atomic_write_text(path, json.dumps(record, allow_nan=False, ensure_ascii=False) + "\n")
     return path

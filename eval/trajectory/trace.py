@@ -55,8 +55,6 @@ def trace_sample(
     """Sample one text and record its trajectory.
 
     Args:
-        model: loaded Generator, DiscreteDiffusion or CausalLM.
-        seed: random seed of the sample's noise stream.
         steps: number of sampling steps; an autoregressive model takes one call per token.
         grid: time schedule; default: the model's own.
         length: number of tokens; default: the training length.
@@ -75,11 +73,7 @@ def trace_sample(
 
 
 class RecordingEscape(Escape):
-    """Escape that records the most likely token and the margin of its logits.
-
-    Args:
-        escape: wrapped escape.
-    """
+    """Escape that records the most likely token and the margin of its logits."""
 
     def __init__(self, escape: Escape) -> None:
         super().__init__()
@@ -95,12 +89,12 @@ class RecordingEscape(Escape):
     ) -> Posterior:
         self.recorded.append(None)
 
-        def said() -> Logits:
+        def recorded_tokens() -> Logits:
             logits = tokens()
             self.recorded[-1] = argmax_and_margin(logits)
             return logits
 
-        return self.escape(belief, t, said, embed, noise)
+        return self.escape(belief, t, recorded_tokens, embed, noise)
 
 
 def argmax_and_margin(logits: Logits) -> tuple[Tensor, Tensor]:
@@ -116,33 +110,25 @@ def trace_flow(
 ) -> Trajectory:
     """Continuous sample. Tokens come from the escape's logits where it used them; else from the readout of the belief:
     the text if sampling ended at that call."""
-    recorder, prompt = (
-        RecordingEscape(model.escape),
-        None if prompt_ids is None else model.make_prompt(*prompt_and_mask(prompt_ids, model.device)),
-    )
-    made = model.sample([seed], steps, length=length, escape=recorder, sampling_schedule=grid, prompt=prompt)
-    trace, last = made.trace, len(made.trace.times) - 1
+    recorder = RecordingEscape(model.escape)
+    prompt = None if prompt_ids is None else model.make_prompt(*prompt_and_mask(prompt_ids, model.device))
+    sample = model.sample([seed], steps, length=length, escape=recorder, sampling_schedule=grid, prompt=prompt)
+    trace, last = sample.trace, len(sample.trace.times) - 1
     tops = recorder.recorded if len(recorder.recorded) == last else [None] * last  # a sampler that asks twice a step
     calls, settings = list[ModelCall](), model.denoiser(prompt=prompt).conditioning(trace.z)
     for k, (t, z, belief) in enumerate(zip(trace.times, trace.states, trace.beliefs, strict=True)):
-        final = belief._replace(mean=trace.z) if k == last else belief
         top = tops[k] if k < last else None
-        ids, lead = (
-            top
-            if top is not None
-            else argmax_and_margin(
-                model.readout.logits(View(z, t, final, model.path, model.codec, model.ema_net, settings))
-            )
-        )
-        fed = (
-            belief.committed
-            if belief.committed is not None and belief.committed.shape == ids.shape
-            else ids.new_tensor(-1)
-        )
-        fed = fed.expand_as(ids)
-        stands = made.ids if k == last else torch.where(fed >= 0, fed, ids)
-        calls.append(make_call(t, stands if prompt is None else prompt.restore_prompt_ids(stands), lead, fed))
-    return Trajectory(made.ids[0].tolist(), calls, generator_cci(model, made, Noise([seed]), prompt))
+        if top is None:
+            final = belief._replace(mean=trace.z) if k == last else belief
+            view = View(z, t, final, model.path, model.codec, model.ema_net, settings)
+            top = argmax_and_margin(model.readout.logits(view))
+        ids, margin = top
+        fed = torch.full_like(ids, -1)
+        if belief.committed is not None and belief.committed.shape == ids.shape:
+            fed = belief.committed
+        chosen = sample.ids if k == last else torch.where(fed >= 0, fed, ids)
+        calls.append(make_call(t, chosen if prompt is None else prompt.restore_prompt_ids(chosen), margin, fed))
+    return Trajectory(sample.ids[0].tolist(), calls, generator_cci(model, sample, Noise([seed]), prompt))
 
 
 @torch.no_grad()
@@ -150,18 +136,19 @@ def trace_masked(
     model: DiscreteDiffusion, seed: int, steps: int, grid: TimeSchedule | None, prompt_ids: Ids
 ) -> Trajectory:
     """Sample of a masked model: each call after a token change; masked positions show their most likely token."""
-    net, met = model.ema_net, list[tuple[float, Ids, tuple[Tensor, Tensor]]]()
+    met = list[tuple[float, Ids, tuple[Tensor, Tensor]]]()
+    denoise = model.denoise_fn()
+    mask_id = denoise.net.vocab_size - 1
 
-    def see(ids: Ids, t: float) -> Tensor:
-        states = model.hidden_states(ids, t)
-        met.append((t, ids, argmax_and_margin(net.lm_logits(states)[..., : net.mask_id])))
-        return states
+    def observe(ids: Ids, t: float, states: Tensor) -> None:
+        met.append((t, ids, argmax_and_margin(denoise.logits(states)[..., :mask_id])))
 
-    start = prompt_ids.masked_fill(prompt_ids < 0, net.mask_id)
-    times, timed = (grid or model.sampling_schedule).grid(steps), model.objective.time_conditioning
-    ids = model.eval().sampler.sample(see, net.lm_logits, start, net.mask_id, times, Noise([seed]), timed)
+    denoise.observe = observe
+    start = prompt_ids.masked_fill(prompt_ids < 0, mask_id)
+    times = (grid or model.sampling_schedule).grid(steps)
+    ids = model.eval().sampler.sample(denoise, start, times, Noise([seed]))
     after = [each[1] for each in met[1:]] + [ids]
-    fed = [now.masked_fill(now == net.mask_id, -1) for now in after]
+    fed = [now.masked_fill(now == mask_id, -1) for now in after]
     shown_ids = [torch.where(now >= 0, now, best) for now, (_, _, (best, _)) in zip(fed, met, strict=True)]
     calls = [make_call(t, now, lead, given) for (t, _, (_, lead)), now, given in zip(met, shown_ids, fed, strict=True)]
     return Trajectory(ids[0].tolist(), calls, noiseless_cci(calls, ids, prompt_ids < 0))

@@ -1,4 +1,4 @@
-"""The command itself: help in a moment, mistakes in a line."""
+"""The entry point: fast help, errors in one line, Ctrl-C."""
 
 import importlib
 import os
@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -40,58 +41,44 @@ sys.exit(app.main(["recipes"]))
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("words", [["--help"], [], ["--version"], ["fti"]])
-def test_help_answers_in_under_a_second_without_torch(words: list[str]) -> None:
+@pytest.mark.parametrize("argv", [["--help"], [], ["--version"], ["fti"]])
+def test_help_takes_under_a_second_and_imports_no_torch(argv: list[str]) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([sys.executable, "-c", PROBE, *words], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", PROBE, *argv], capture_output=True, text=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = (
-        after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    )  # of the processor: others may be busy
-    assert done.returncode == (2 if words == ["fti"] else 0), done.stderr
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime  # CPU time: the cores may be busy
+    assert done.returncode == (2 if argv == ["fti"] else 0), done.stderr
     assert seconds < 1
-    assert (
-        words == ["fti"]
-        or "textflow" in done.stdout
-        or done.stdout.strip() == importlib.import_module("textflow").__version__
-    )
+    version = importlib.import_module("textflow").__version__
+    assert argv == ["fti"] or "textflow" in done.stdout or done.stdout.strip() == version
 
 
-def test_the_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_lists_every_verb_and_each_is_a_function_of_its_own_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
-    said = capsys.readouterr().out
-    assert all(f"  {verb}" in said for verb in VERBS)
+    output = capsys.readouterr().out
+    for verb in VERBS:
+        assert f"  {verb}" in output and callable(getattr(importlib.import_module(f"textflow.cli.{verb}"), verb))
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_is_a_function_of_its_own_file(verb: str) -> None:
-    assert callable(getattr(importlib.import_module(f"textflow.cli.{verb}"), verb))
-
-
-@pytest.mark.parametrize(
-    ("wrong", "meant"), [("fti", "fit"), ("chek", "check"), ("samples", "sample"), ("bnech", "bench")]
-)
-def test_an_unknown_verb_names_the_nearest(wrong: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([wrong]) == 2
-    assert capsys.readouterr().err == f"no command {wrong!r}; did you mean {meant!r}?\n"
-
-
-def test_an_unknown_verb_far_from_all_points_to_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_verb_is_answered_with_the_nearest_or_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong, nearest in (("fti", "fit"), ("chek", "check"), ("samples", "sample"), ("bnech", "bench")):
+        assert main([wrong]) == 2
+        assert capsys.readouterr().err == f"no command {wrong!r}; did you mean {nearest!r}?\n"
     assert main(["xyzzy"]) == 2
     assert "textflow --help" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [["sample"], ["sample", "run", "--stesp", "4"], ["sample", "run", "-n", "many"]])
-def test_a_wrong_option_is_one_line_that_names_the_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(words) == 2
+@pytest.mark.parametrize("argv", [["sample"], ["sample", "run", "--stesp", "4"], ["sample", "run", "-n", "many"]])
+def test_a_wrong_option_is_one_line_that_names_the_help(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv) == 2
     assert "see textflow sample --help" in capsys.readouterr().err
 
 
-def test_a_users_mistake_is_one_line_and_a_bug_is_not_hidden(
+def test_a_users_error_is_one_line_and_a_bug_is_not_hidden(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def wrong(error: Exception) -> None:
-        def run(verb: str, words: list[str]) -> None:
+        def run(verb: str, arguments: list[str]) -> None:
             raise error
 
         monkeypatch.setattr(app, "run_verb", run)
@@ -102,10 +89,10 @@ def test_a_users_mistake_is_one_line_and_a_bug_is_not_hidden(
     with pytest.raises(ValueError):
         main(["recipes"])
     monkeypatch.delenv("TEXTFLOW_TRACEBACK")
-    wrong(KeyError("bug"))
+    wrong(KeyError("bug\nof a part"))
     assert main(["recipes"]) == 1, "not a user's mistake"
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "KeyError at test_app.py" in said and "TEXTFLOW_TRACEBACK=1" in said
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1 and "KeyError at test_app.py" in message and "TEXTFLOW_TRACEBACK=1" in message
     monkeypatch.setenv("TEXTFLOW_TRACEBACK", "1")
     with pytest.raises(KeyError):
         main(["recipes"])
@@ -113,63 +100,61 @@ def test_a_users_mistake_is_one_line_and_a_bug_is_not_hidden(
     assert main(["recipes"]) == 130
 
 
-def test_what_is_nested_too_deeply_is_a_users_mistake(
+def test_a_file_nested_too_deeply_is_a_users_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "deep.yaml").write_text(f"data: {'[' * 3000}{']' * 3000}\n")
     (tmp_path / "itself.yaml").write_text("trainer: {callbacks: &a [*a]}\n")
     for name in ("deep", "itself"):
         assert main(["fit", str(tmp_path / f"{name}.yaml")]) == 2
-        said = capsys.readouterr().err
-        assert said.count("\n") == 1 and "nested too deeply, or holds itself" in said
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and "nested too deeply, or holds itself" in error
     monkeypatch.setenv("TEXTFLOW_TRACEBACK", "1")
     with pytest.raises(RecursionError):
         main(["fit", str(tmp_path / "deep.yaml")])
 
 
 @pytest.mark.integration
-def test_ctrl_c_while_a_module_is_imported_ends_without_a_word(tmp_path: Path) -> None:
+def test_ctrl_c_while_a_module_is_imported_ends_without_output(tmp_path: Path) -> None:
     (tmp_path / "swallows.py").write_text(SWALLOWS)
-    words = [sys.executable, "-c", INTERRUPTED]
+    arguments = [sys.executable, "-c", INTERRUPTED]
     own = os.environ | {"PYTHONPATH": str(tmp_path)}
-    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a job in the background ignores it
-    done = subprocess.run(words, capture_output=True, text=True, env=own, preexec_fn=heard)
+    restore_default = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a job in the background ignores it
+    done = subprocess.run(arguments, capture_output=True, text=True, env=own, preexec_fn=restore_default)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
-def test_ctrl_c_after_the_imports_is_raised_and_the_handler_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    def pressed(verb: str, words: list[str]) -> None:
+@pytest.fixture
+def handler() -> Iterator[None]:
+    """Restore the handler of SIGINT after a test that changes it."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("handler")
+def test_ctrl_c_after_the_imports_is_raised_and_the_handler_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(verb: str, argv: list[str]) -> None:
         try:
             signal.raise_signal(signal.SIGINT)
         finally:
             ended.append(verb)
 
     ended: list[str] = []
-    monkeypatch.setattr(app, "run_verb", pressed)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        assert main(["recipes"]) == 130 and ended == ["recipes"]
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    finally:
-        signal.signal(signal.SIGINT, before)
+    monkeypatch.setattr(app, "run_verb", interrupt)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    assert main(["recipes"]) == 130 and ended == ["recipes"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.usefixtures("handler")
 def test_an_ignored_ctrl_c_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
-    def pressed(verb: str, words: list[str]) -> None:
-        signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(app, "run_verb", pressed)
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        assert main(["recipes"]) == 0 and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGINT, before)
+    monkeypatch.setattr(app, "run_verb", lambda verb, argv: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    assert main(["recipes"]) == 0 and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
-def test_a_handler_that_a_verb_installs_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(app, "run_verb", lambda verb, words: signal.signal(signal.SIGINT, signal.SIG_IGN) and None)
-    try:
-        assert main(["recipes"]) == 0 and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGINT, before)
+@pytest.mark.usefixtures("handler")
+def test_a_handler_that_a_verb_installs_is_left_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "run_verb", lambda verb, argv: signal.signal(signal.SIGINT, signal.SIG_IGN) and None)
+    assert main(["recipes"]) == 0 and signal.getsignal(signal.SIGINT) is signal.SIG_IGN

@@ -1,6 +1,6 @@
-"""`textflow check`: looks a recipe over, keeps nothing."""
+"""`textflow check`: validates a recipe and writes nothing."""
 
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,24 +15,21 @@ from textflow.data import DataModule, Document, SentencePiece, Source, TextFiles
 from textflow.data.preview import FirstDocuments, build_preview
 
 ROOT = Path(__file__).parents[2]
-COINS = ["--model.objective.row_assignment", "stratified"]  # as many self-conditioned rows in every small batch
-Said = tuple[int, dict[str, str], dict[str, str]]
+STRATIFIED = ["--model.objective.row_assignment", "stratified"]  # as many self-conditioned rows in every small batch
+Result = tuple[int, dict[str, str], dict[str, str]]
 
 
 @pytest.fixture
-def check(tmp_path: Path, capsys: pytest.CaptureFixture[str]):  # noqa: ANN201
+def check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
     teacher = write_recipe(tmp_path)
 
-    def run(*words: str) -> Said:
-        code = main(
-            ["check", str(teacher), *COINS, *words]
-            if not {"--model", "--model.objective"} & {*words}
-            else ["check", str(teacher), *words]
-        )
+    def run(*argv: str) -> Result:
+        stratified = [] if {"--model", "--model.objective"} & {*argv} else STRATIFIED
+        code = main(["check", str(teacher), *stratified, *argv])
         out, err = capsys.readouterr()
-        good = {line[5:15].strip(): line[15:] for line in out.splitlines()}
-        said = [line for line in err.splitlines() if ": " in line] if code else []
-        return code, good, dict(line.removeprefix("textflow check: ").split(": ", 1) for line in said)
+        passed = {line[5:15].strip(): line[15:] for line in out.splitlines()}
+        lines = [line for line in err.splitlines() if ": " in line] if code else []
+        return code, passed, dict(line.removeprefix("textflow check: ").split(": ", 1) for line in lines)
 
     return run
 
@@ -40,7 +37,8 @@ def check(tmp_path: Path, capsys: pytest.CaptureFixture[str]):  # noqa: ANN201
 ALL = {"recipe", "text", "tokenizer", "shapes", "codec", "step", "memory", "tokens"}
 
 
-def test_a_good_recipe_passes_every_step_and_leaves_nothing(check, tmp_path: Path) -> None:
+@pytest.mark.integration
+def test_a_good_recipe_passes_every_step_and_leaves_nothing(check: Callable[..., Result], tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     code, good, bad = check("--trainer.devices", "8", "--trainer.accumulate_grad_batches", "2")
     assert (code, set(good), bad) == (0, ALL, {})
@@ -50,8 +48,9 @@ def test_a_good_recipe_passes_every_step_and_leaves_nothing(check, tmp_path: Pat
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
-def test_what_is_wrong_is_named_and_the_rest_is_looked_at(check, tmp_path: Path) -> None:
-    for words, step, said in (
+@pytest.mark.integration
+def test_an_error_names_its_step_and_the_other_steps_run(check: Callable[..., Result], tmp_path: Path) -> None:
+    for arguments, step, message in (
         (("--data.files", str(tmp_path / "none.txt")), "text", "none.txt"),
         (("--model.net.heads", "3"), "shapes", "heads"),
         (("--codec", "null"), "codec", "is not trained"),
@@ -59,57 +58,59 @@ def test_what_is_wrong_is_named_and_the_rest_is_looked_at(check, tmp_path: Path)
         (("--data.batch_size", "400", "--trainer.devices", "8"), "text", "fewer than a batch of 3200 over all devices"),
         (("--data.tokenizer.vocab_size", "30000"), "text", "pieces are too many for this text"),
     ):
-        code, good, bad = check(*words)
-        assert code == 2 and list(bad) == [step] and said in bad[step], (words, bad)
+        code, good, bad = check(*arguments)
+        assert code == 2 and list(bad) == [step] and message in bad[step], (arguments, bad)
         assert {"recipe", "tokens"} <= set(good) and "step" not in good
 
 
-def test_a_target_with_tangents_takes_its_step_but_under_zero3(check) -> None:
-    words = ["--model.objective", "MeanFlowObjective", "--model.net.two_time", "true"]
-    code, good, bad = check(*words)
+@pytest.mark.integration
+def test_a_target_with_tangents_is_trained_except_under_zero3(check: Callable[..., Result]) -> None:
+    arguments = ["--model.objective", "MeanFlowObjective", "--model.net.two_time", "true"]
+    code, good, bad = check(*arguments)
     assert (code, set(good), bad) == (0, ALL, {}) and "activations" in good["memory"]
-    code, _, bad = check(*words, "--trainer.strategy", "Zero", "--trainer.strategy.stage", "3")
+    code, _, bad = check(*arguments, "--trainer.strategy", "Zero", "--trainer.strategy.stage", "3")
     assert code == 2 and list(bad) == ["shapes"] and "MeanFlow under ZeRO-3" in bad["shapes"]
 
 
-def test_a_recipe_that_does_not_parse_is_one_line(check) -> None:
+def test_an_invalid_recipe_or_a_missing_codec_stops_every_step(check: Callable[..., Result]) -> None:
     code, good, bad = check("--model.net.widht", "3")
     assert code == 2 and not good and "did you mean 'width'" in bad["recipe"]
-
-
-def test_a_trained_codec_that_is_not_there_is_named(check, tmp_path: Path) -> None:
-    code, good, bad = check("--codec", str(tmp_path / "nowhere"))
+    code, good, bad = check("--codec", "nowhere")
     assert code == 2 and not good and "nowhere" in bad["recipe"]
 
 
-def test_a_codec_that_is_the_net_and_a_random_table_pass(check, tmp_path: Path) -> None:
+@pytest.mark.integration
+def test_an_autoencoder_and_a_random_embedding_table_pass(check: Callable[..., Result]) -> None:
     code, good, bad = check("--codec", "null", "--model.codec", "EmbeddingTable", "--model.codec.dim", "8")
     assert (code, set(good), bad) == (0, ALL, {}) and "untrained" not in good["codec"]
-    words = ["--codec", "null", "--model", "Autoencoder", "--model.codec", "TransformerCodec"]
-    code, good, bad = check(*words)
+    arguments = ["--codec", "null", "--model", "Autoencoder", "--model.codec", "TransformerCodec"]
+    code, good, bad = check(*arguments)
     assert (code, set(good), bad) == (0, ALL, {}) and good["codec"] == "is the net itself"
 
 
-def test_the_t5_is_really_loaded(check, tmp_path: Path) -> None:
+@pytest.mark.integration
+def test_the_t5_encoder_is_loaded(check: Callable[..., Result], tmp_path: Path) -> None:
     config = T5Config(vocab_size=320, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
     T5EncoderModel(config).save_pretrained(tmp_path / "t5")
-    words = ["--codec", "null", "--model.codec", "T5Codec", "--model.codec.dim", "8"]
-    words += ["--model.objective.time_schedule", "LogitNormal", "--model.codec.name"]
-    code, good, bad = check(*words, str(tmp_path / "t5"))
+    arguments = ["--codec", "null", "--model.codec", "T5Codec", "--model.codec.dim", "8"]
+    arguments += ["--model.objective.time_schedule", "LogitNormal", "--model.codec.name"]
+    code, good, bad = check(*arguments, str(tmp_path / "t5"))
     assert (code, set(good), bad) == (0, ALL, {}) and "codec" in good["memory"]
-    code, good, bad = check(*words, str(tmp_path / "elsewhere"))
+    code, good, bad = check(*arguments, str(tmp_path / "elsewhere"))
     assert code == 2 and list(bad) == ["codec"] and "--model.codec.name" in bad["codec"]
 
 
-def a_tokenizer(folder: Path, text: str) -> None:
-    """A Hugging Face tokenizer of a text, which folds spaces and line ends as T5's does."""
-    made = Tokenizer(models.Unigram())
-    made.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
-    made.decoder = decoders.Metaspace()
+def save_tokenizer(folder: Path, text: str) -> None:
+    """Save a Hugging Face tokenizer of a text, which folds spaces and line ends as T5's does."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
+    tokenizer.decoder = decoders.Metaspace()
     special = ["<pad>", "</s>", "<unk>"]
-    made.train_from_iterator([text], learners.UnigramTrainer(vocab_size=200, special_tokens=special, unk_token="<unk>"))
+    tokenizer.train_from_iterator(
+        [text], learners.UnigramTrainer(vocab_size=200, special_tokens=special, unk_token="<unk>")
+    )
     names = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
-    PreTrainedTokenizerFast(tokenizer_object=made, **names).save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
 
 
 @pytest.mark.integration
@@ -120,24 +121,28 @@ def test_elf_b_runs_where_text_tokenizer_and_encoder_are_local(
     write_recipe(tmp_path)
     text = tmp_path / "text.txt"
     text.write_text(text.read_text().replace(" ", "  ", 1))
-    a_tokenizer(tmp_path / "tokenizer", text.read_text())
+    save_tokenizer(tmp_path / "tokenizer", text.read_text())
     config = T5Config(vocab_size=320, d_model=16, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
     T5EncoderModel(config).save_pretrained(tmp_path / "t5")
-    words = ["--data.files", str(text), "--data.tokenizer.name", str(tmp_path / "tokenizer")]
-    words += ["--model.codec.name", str(tmp_path / "t5"), "--model.codec.dim", "16", "--data.seq_length", "16"]
-    words += ["--data.batch_size", "4", "--model.net.width", "48", "--model.net.depth", "2"]
-    words += ["--data.val_fraction", "0.2", "--data.num_workers", "0", "--run.folder", str(tmp_path / "run")]
-    assert main(["check", "recipes/elf_b.yaml", *words]) == 0
-    said = capsys.readouterr().out
-    assert "HFTokenizer of" in said and "59 of 60 documents decode exactly" in said and "T5Codec gives latents" in said
-    assert main(["fit", "recipes/elf_b.yaml", *words, "--trainer.max_steps", "2", "--run.wandb", "false"]) == 0
+    arguments = ["--data.files", str(text), "--data.tokenizer.name", str(tmp_path / "tokenizer")]
+    arguments += ["--model.codec.name", str(tmp_path / "t5"), "--model.codec.dim", "16", "--data.seq_length", "16"]
+    arguments += ["--data.batch_size", "4", "--model.net.width", "48", "--model.net.depth", "2"]
+    arguments += ["--data.val_fraction", "0.2", "--data.num_workers", "0", "--run.folder", str(tmp_path / "run")]
+    assert main(["check", "recipes/elf_b.yaml", *arguments]) == 0
+    message = capsys.readouterr().out
+    assert (
+        "HFTokenizer of" in message
+        and "59 of 60 documents decode exactly" in message
+        and "T5Codec gives latents" in message
+    )
+    assert main(["fit", "recipes/elf_b.yaml", *arguments, "--trainer.max_steps", "2", "--run.wandb", "false"]) == 0
     assert (tmp_path / "run" / "model.safetensors").is_file()
 
 
-def test_a_tokenizer_that_normalises_is_told_by_its_first_difference() -> None:
+def test_the_first_difference_of_a_normalizing_tokenizer_is_shown() -> None:
     assert check_round_trip(["a b", "c"], ["a b", "c"]) == "2 of 2 documents decode exactly"
-    said = check_round_trip(["same", "one\ntwo"], ["same", "one two"])
-    assert said.startswith("1 of 2 documents") and r"'one\ntwo' -> 'one two'" in said
+    message = check_round_trip(["same", "one\ntwo"], ["same", "one two"])
+    assert message.startswith("1 of 2 documents") and r"'one\ntwo' -> 'one two'" in message
     with pytest.raises(ValueError, match="decodes all . documents to nothing"):
         check_round_trip(["text"], [" "])
 
@@ -157,41 +162,29 @@ class Counted(Source):
         return f"counted {self.many}"
 
 
-def test_a_head_reads_no_more_than_it_gives() -> None:
+def test_first_documents_read_no_more_than_they_return() -> None:
     source = Counted(10**6)
-    assert [d.origin for d in FirstDocuments(source, 3).documents()] == [
-        "made:0",
-        "made:1",
-        "made:2",
-    ] and source.read == 3
+    origins = [document.origin for document in FirstDocuments(source, 3).documents()]
+    assert origins == ["made:0", "made:1", "made:2"] and source.read == 3
     assert len(list(FirstDocuments(Counted(10**6), 10**6, max_characters=1000).documents())) == 1000 // 220 + 1
     assert len(list(FirstDocuments(Counted(2), 9).documents())) == 2
-    assert (
-        FirstDocuments(source, 3).key() != FirstDocuments(source, 4).key()
-        and FirstDocuments(source, 3).key() != FirstDocuments(Counted(5), 3).key()
-    )
+    others = {FirstDocuments(source, 4).key(), FirstDocuments(Counted(5), 3).key()}
+    assert FirstDocuments(source, 3).key() not in others
     with pytest.raises(ValueError, match="at least 1"):
         FirstDocuments(source, 0)
 
 
-def test_a_large_source_is_begun_and_not_read(tmp_path: Path) -> None:
+def test_only_the_beginning_of_a_large_source_is_read(tmp_path: Path) -> None:
     source = Counted(10**6)
     data = DataModule(source, SentencePiece(320), seq_length=16, batch_size=4, cache=str(tmp_path), val_fraction=0.001)
     assert build_preview(data) is False and source.read < 20_000
     assert len(data.rows) and data.vocab_size == 320
 
 
-def test_more_is_read_until_the_pieces_suffice(tmp_path: Path) -> None:
-    words = [f"{chr(97 + i % 26)}{chr(97 + i // 26 % 26)}{chr(97 + i // 676)}ing" for i in range(3000)]
-    (tmp_path / "text.txt").write_text("\n".join(" ".join(words[i : i + 3]) for i in range(0, 3000, 3)))
-    data = DataModule(
-        TextFiles(str(tmp_path / "text.txt"), separator="line"), SentencePiece(600), 16, 4, cache=str(tmp_path / "c")
-    )
+def test_more_text_is_read_until_the_vocabulary_can_be_trained(tmp_path: Path) -> None:
+    arguments = [f"{chr(97 + i % 26)}{chr(97 + i // 26 % 26)}{chr(97 + i // 676)}ing" for i in range(3000)]
+    (tmp_path / "text.txt").write_text("\n".join(" ".join(arguments[i : i + 3]) for i in range(0, 3000, 3)))
+    source = TextFiles(str(tmp_path / "text.txt"), separator="line")
+    data = DataModule(source, SentencePiece(600), 16, 4, cache=str(tmp_path / "cache"))
     build_preview(data)
     assert data.source.num_documents > 64 and data.vocab_size == 600
-
-
-def test_a_traceback_can_be_had(check, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(os.environ, "TEXTFLOW_TRACEBACK", "1")
-    with pytest.raises(ValueError):
-        check("--model.net.heads", "3")

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -15,9 +15,10 @@ from textflow.schedules import DecodeError, Uniform
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
+ROOMS = ("escape", "sampler", "schedule")
 OVERLAYS = sorted(
     path
-    for room in ("escape", "sampler", "schedule")
+    for room in ROOMS
     for path in (ROOT / "recipes" / room).glob("*.yaml")
     if path.name != "commitment_head.yaml"  # it changes the net
 )
@@ -34,85 +35,72 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def texts(run: Path, *overlays: Path) -> list[str]:
-    model: Any = textflow.load(run, overlays=[str(path) for path in overlays])
-    return model.generate(num_samples=2, num_steps=4)
+def test_overlays_sample_the_same_texts_twice(run: Path) -> None:
+    """Each load combines one overlay of a room with one of the others, so that every overlay is loaded."""
+    folders = [sorted(path for path in OVERLAYS if path.parent.name == room) for room in ROOMS]
+    for i in range(max(map(len, folders))):
+        overlays = [str(paths[i % len(paths)]) for paths in folders]
+        model: Any = textflow.load(run, overlays=overlays)
+        assert model.generate(2, 4, seed=i) == model.generate(2, 4, seed=i), overlays
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_an_overlay_samples_the_same_twice(run: Path, overlay: Path) -> None:
-    assert texts(run, overlay) == texts(run, overlay)
+def test_schedules_escapes_and_samplers_are_combined(run: Path) -> None:
+    parts = ("schedule/random_grid", "escape/logit_adjusted", "sampler/heun")
+    model: Any = textflow.load(run, overlays=[str(ROOT / "recipes" / f"{part}.yaml") for part in parts])
+    names = [type(part).__name__ for part in (model.sampling_schedule, model.escape, model.sampler)]
+    assert names == ["RandomGrid", "LogitAdjustment", "Heun"]
 
 
-def test_grids_escapes_and_samplers_compose(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    parts = [
-        ROOT / "recipes" / part
-        for part in ("schedule/random_grid.yaml", "escape/logit_adjusted.yaml", "sampler/heun.yaml")
-    ]
-    assert main(["sample", str(run), *map(str, parts), "-n", "1", "--steps", "3", "--device", "cpu"]) == 0
-    model: Any = textflow.load(run, overlays=[str(path) for path in parts])
-    assert [type(part).__name__ for part in (model.sampling_schedule, model.escape, model.sampler)] == [
-        "RandomGrid",
-        "LogitAdjustment",
-        "Heun",
-    ]
-
-
-def test_a_law_that_the_run_lacks_is_measured_once(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_schedule_is_fitted_once_and_saved(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in (run / "schedules").glob("DecodeError*"):
         path.unlink()
     capsys.readouterr()
     first: Any = textflow.load(run, overlays=[str(SCHEDULE)])
-    kept = list((run / "schedules").glob("DecodeError*"))
-    assert isinstance(first.sampling_schedule, DecodeError) and first.sampling_schedule.fitted and len(kept) == 1
-    before = kept[0].stat().st_mtime_ns
-    again: Any = textflow.load(run, overlays=[str(SCHEDULE)])
-    assert again.sampling_schedule.grid(8) == first.sampling_schedule.grid(8) and kept[0].stat().st_mtime_ns == before
+    saved = list((run / "schedules").glob("DecodeError*"))
+    assert isinstance(first.sampling_schedule, DecodeError) and first.sampling_schedule.fitted and len(saved) == 1
+    before = saved[0].stat().st_mtime_ns
+    second: Any = textflow.load(run, overlays=[str(SCHEDULE)])
+    assert second.sampling_schedule.grid(8) == first.sampling_schedule.grid(8) and saved[0].stat().st_mtime_ns == before
 
 
-def test_another_share_of_uniform_time_is_another_law(run: Path, tmp_path: Path) -> None:
-    (tmp_path / "even.yaml").write_text(
-        "model: {init_args: {sampling_schedule: {class_path: DecodeError, init_args: {uniform_mix: 0.5}}}}"
-    )
-    one, other = (textflow.load(run, overlays=[str(path)]) for path in (SCHEDULE, tmp_path / "even.yaml"))
-    a: Any = one
-    b: Any = other
-    assert a.sampling_schedule.grid(8) != b.sampling_schedule.grid(8)
+def test_another_uniform_mix_is_another_schedule(run: Path, tmp_path: Path) -> None:
+    overlay = tmp_path / "uniform_mix.yaml"
+    schedule = "{class_path: DecodeError, init_args: {uniform_mix: 0.5}}"
+    overlay.write_text(f"model: {{init_args: {{sampling_schedule: {schedule}}}}}")
+    one, other = (cast(Any, textflow.load(run, overlays=[str(path)])) for path in (SCHEDULE, overlay))
+    assert one.sampling_schedule.grid(8) != other.sampling_schedule.grid(8)
 
 
-def test_a_grid_with_a_law_gives_way_to_one_without(tmp_path: Path) -> None:
-    teacher = tiny.write_recipe(tmp_path)
+def test_a_fitted_schedule_can_be_replaced_by_one_without_a_fit(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text("model: {init_args: {sampling_schedule: DecodeError}}")
-    assert main(["fit", str(teacher), str(tmp_path / "own.yaml"), "--trainer.max_steps", "2"]) == 0
+    recipe = str(tiny.write_recipe(tmp_path))
+    assert main(["fit", recipe, str(tmp_path / "own.yaml"), "--trainer.max_steps", "2"]) == 0
     own: Any = textflow.load(tmp_path / "run")
     other: Any = textflow.load(tmp_path / "run", overlays=[str(ROOT / "recipes" / "schedule" / "uniform.yaml")])
-    assert (
-        own.sampling_schedule.fitted
-        and isinstance(other.sampling_schedule, Uniform)
-        and other.generate(num_samples=1, num_steps=2)
-    )
+    assert own.sampling_schedule.fitted and isinstance(other.sampling_schedule, Uniform)
+    assert other.generate(num_samples=1, num_steps=2)
 
 
-def test_texts_of_an_overlay_or_of_prompts_that_have_changed_are_not_continued(
+def test_a_file_is_not_resumed_with_another_overlay_or_other_prompts(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said, out = {name: tmp_path / name for name in ("mine.yaml", "prompts.txt")}, tmp_path / "samples.jsonl"
-    words = ["sample", str(run), str(said["mine.yaml"]), "-n", "1", "--steps", "2", "--device", "cpu"]
-    words += ["--prompt-file", str(said["prompts.txt"]), "--out", str(out)]
-    said["mine.yaml"].write_text("model: {init_args: {self_cond_guidance: 1.5}}")
-    said["prompts.txt"].write_text("and the\n")
-    assert main(words) == 0
-    for name, other, named in (
-        ("mine.yaml", "model: {init_args: {self_cond_guidance: 2.5}}", "-> 2.5"),
-        ("prompts.txt", "of\n", "prompt"),
+    overlay, prompts, out = tmp_path / "mine.yaml", tmp_path / "prompts.txt", tmp_path / "samples.jsonl"
+    argv = ["sample", str(run), str(overlay), "-n", "1", "--steps", "2", "--device", "cpu"]
+    argv += ["--prompt-file", str(prompts), "--out", str(out)]
+    overlay.write_text("model: {init_args: {self_cond_guidance: 1.5}}")
+    prompts.write_text("and the\n")
+    assert main(argv) == 0
+    for path, text, message in (
+        (overlay, "model: {init_args: {self_cond_guidance: 2.5}}", "-> 2.5"),
+        (prompts, "of\n", "prompt"),
     ):
-        before = said[name].read_text()
-        said[name].write_text(other)
+        before = path.read_text()
+        path.write_text(text)
         capsys.readouterr()
-        assert main(words) == 2
+        assert main(argv) == 2
         error = capsys.readouterr().err
-        assert "was sampled with other settings" in error and named in error, error
-        said[name].write_text(before)
+        assert "was sampled with other settings" in error and message in error, error
+        path.write_text(before)
 
 
 def test_prompts_that_come_through_a_pipe_are_read_once(
@@ -120,9 +108,9 @@ def test_prompts_that_come_through_a_pipe_are_read_once(
 ) -> None:
     pipe, out = tmp_path / "prompts", tmp_path / "samples.jsonl"
     os.mkfifo(pipe)
-    words = ["sample", str(run), "--steps", "2", "--device", "cpu", "--prompt-file", str(pipe), "--out", str(out)]
+    arguments = ["sample", str(run), "--steps", "2", "--device", "cpu", "--prompt-file", str(pipe), "--out", str(out)]
     for text, n, code in (("and the\n", "1", 0), ("and the\n", "2", 0), ("of\n", "3", 2)):
         (feed := Thread(target=pipe.write_text, args=(text,), daemon=True)).start()
-        assert main([*words, "-n", n]) == code
+        assert main([*arguments, "-n", n]) == code
         feed.join(5)
     assert "prompt" in capsys.readouterr().err and len(out.read_text().splitlines()) == 2

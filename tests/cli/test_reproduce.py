@@ -1,4 +1,4 @@
-"""The verb: what it writes, what it says, and what it refuses."""
+"""`textflow reproduce`: figures and the ranking, measured in small sizes (seconds, hence integration)."""
 
 import io
 import json
@@ -14,26 +14,28 @@ from textflow.eval.figures import fig9
 from textflow.eval.figures.source import oracle_input
 from textflow.eval.oracle.benchmark import RankingConfig
 from textflow.eval.oracle.methods import COMPARED_METHODS, MODE_METHODS, fresh_seed
-from textflow.oracle.worlds import chain_task
+from textflow.oracle.tasks import chain_task
 
 
-def test_a_figure_leaves_picture_drawing_and_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.integration
+def test_a_figure_is_written_as_png_svg_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reproduce("fig5", out=tmp_path, n=16)
     assert {path.name for path in tmp_path.iterdir()} == {"fig5.json", "fig5.png", "fig5.svg"}
     record = json.loads((tmp_path / "fig5.json").read_text())
     assert record["figure"] == "fig5" and record["n"] == 16 and record["seed"] == 0 and record["textflow"]
     assert record["published"]["slope of missed mass over stiffness"] == [-0.97, -0.9]
     assert record["slopes"]["3"] == pytest.approx(-0.971, abs=2e-3)
-    said = capsys.readouterr().out
-    assert record["caption"] in said and "[rebuilt]" in said and f"{tmp_path / 'fig5'}.png" in said
+    message = capsys.readouterr().out
+    assert record["caption"] in message and "[rebuilt]" in message and f"{tmp_path / 'fig5'}.png" in message
 
 
-def test_the_ranking_prints_every_measure_and_the_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.integration
+def test_the_ranking_prints_every_measure_and_the_verdicts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reproduce("escapes", out=tmp_path, n=16, bootstrap_samples=2, quick=True)
-    said = capsys.readouterr().out
-    for word in ("xKL3", "xKL2", "dNLL", "dH1", "transitions", "joint readout", "masked, dilated", "staggered"):
-        assert word in said, word
-    assert said.count("Needed: 3, 2 and |dH1| <= 0.05") == 5 and "±" in said
+    message = capsys.readouterr().out
+    for verb_name in ("xKL3", "xKL2", "dNLL", "dH1", "transitions", "joint readout", "masked, dilated", "staggered"):
+        assert verb_name in message, verb_name
+    assert message.count("Needed: 3, 2 and |dH1| <= 0.05") == 5 and "±" in message
     record = json.loads((tmp_path / "escapes.json").read_text())
     assert record["tasks_per_kind"] == 1 and record["nfe_values"] == [2, 4, 8] and record["n"] == 16
     assert {row["task"] for row in record["records"]} == {"chain"} and len(record["records"]) == len(record["means"])
@@ -43,50 +45,51 @@ def test_the_ranking_prints_every_measure_and_the_verdict(tmp_path: Path, capsys
     assert all(key in record["means"][0] for key in ("xkl3", "xkl3_side", "xkl2", "dnll", "dh1", "illegal", "n"))
 
 
-def test_the_verdict_is_about_more_worlds_than_the_tables() -> None:
-    quiet = Console(file=io.StringIO())
-    found = module.run_ranking(RankingConfig(["chain"], 1, 2, [4], 16, 0, 2, with_corruptions=False), quiet)
-    behind = found["verdict_records"]
-    assert {row["task_seed"] for row in found["records"]} == {fresh_seed(0)}
-    assert {row["task_seed"] for row in behind["records"]} == {fresh_seed(0), fresh_seed(0) + 1}
-    assert {row["method"] for row in behind["means"]} == set(COMPARED_METHODS) and found["verdicts"]["mode commit"][
-        "num_tasks"
-    ] == 2
-    assert all("xkl3_side" in row for row in behind["means"])
-    shared = [row for row in behind["records"] if row["task_seed"] == fresh_seed(0)]
-    tabled = {(row["grid"], row["method"]): row["xkl3"] for row in found["records"]}
+@pytest.mark.integration
+def test_the_verdict_uses_more_tasks_than_the_tables() -> None:
+    console = Console(file=io.StringIO())
+    results = module.run_ranking(RankingConfig(["chain"], 1, 2, [4], 16, 0, 2, with_corruptions=False), console)
+    verdict_records = results["verdict_records"]
+    assert {row["task_seed"] for row in results["records"]} == {fresh_seed(0)}
+    assert {row["task_seed"] for row in verdict_records["records"]} == {fresh_seed(0), fresh_seed(0) + 1}
+    assert {row["method"] for row in verdict_records["means"]} == set(COMPARED_METHODS) and results["verdicts"][
+        "mode commit"
+    ]["num_tasks"] == 2
+    assert all("xkl3_side" in row for row in verdict_records["means"])
+    shared = [row for row in verdict_records["records"] if row["task_seed"] == fresh_seed(0)]
+    tabled = {(row["grid"], row["method"]): row["xkl3"] for row in results["records"]}
     assert all(row["xkl3"] == tabled[row["grid"], row["method"]] for row in shared)
-    said = quiet.file.getvalue()  # type: ignore[attr-defined]
-    assert said.count("mean of 2 tasks, ± over tasks") == 2 and "K = 4, mean of 2 tasks, mode commit" in said
+    message = console.file.getvalue()  # type: ignore[attr-defined]
+    assert message.count("mean of 2 tasks, ± over tasks") == 2 and "K = 4, mean of 2 tasks, mode commit" in message
     assert "verdict_records" not in module.run_ranking(
-        RankingConfig(["chain"], 1, 2, [2], 16, 0, 0, with_corruptions=False), quiet
+        RankingConfig(["chain"], 1, 2, [2], 16, 0, 0, with_corruptions=False), console
     )
 
 
-def test_the_same_seed_gives_the_same_numbers_and_another_does_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.integration
+def test_numbers_depend_on_the_seed_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fig9, "STRENGTHS", (0.0, 1.5))
     for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
         reproduce("fig9", out=tmp_path / folder, n=16, seed=seed)
-    made = [json.loads((tmp_path / folder / "fig9.json").read_text())["exact"]["rows"] for folder in "abc"]
-    assert made[0] == made[1] != made[2]
+    outputs = [json.loads((tmp_path / folder / "fig9.json").read_text())["exact"]["rows"] for folder in "abc"]
+    assert outputs[0] == outputs[1] != outputs[2]
 
 
-def test_a_run_stands_beside_the_worlds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
+@pytest.mark.integration
+def test_a_run_is_drawn_with_the_oracle_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    requested: list[Any] = []
 
     def of_run(run: Path, *rest: Any) -> Any:
-        asked.append(run)
+        requested.append(run)
         source = oracle_input(chain_task(3), 16)
         return source.model, source.batches, {}
 
     monkeypatch.setattr(module, "load_run", of_run)
     reproduce("fig2", run=Path("checkpoints/mine"), out=tmp_path, n=16)
-    assert asked == [Path("checkpoints/mine")]
+    assert requested == [Path("checkpoints/mine")]
     assert set(json.loads((tmp_path / "fig2.json").read_text())["sweep"]) == {"world text", "run mine"}
     reproduce("fig5", run=Path("checkpoints/mine"), out=tmp_path, n=16)
-    assert len(asked) == 1, "fig5 has nothing to do with a run"
+    assert len(requested) == 1, "fig5 has nothing to do with a run"
 
 
 def test_impossible_sizes_are_refused() -> None:
@@ -101,7 +104,7 @@ def test_every_figure_has_its_file() -> None:
     assert all((folder / f"{name}.py").is_file() for name in FIGURES)
 
 
-def test_numbers_that_json_does_not_know_become_none(tmp_path: Path) -> None:
+def test_numbers_that_json_cannot_hold_become_null(tmp_path: Path) -> None:
     write_record(tmp_path / "deep" / "x.json", {"a": float("nan"), "b": [float("inf"), 1.5]})
     record = json.loads((tmp_path / "deep" / "x.json").read_text())
     assert record["a"] is None and record["b"] == [None, 1.5]

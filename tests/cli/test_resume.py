@@ -1,5 +1,6 @@
-"""`textflow fit` goes on: in other batches, in its own text alone, and after its time."""
+"""Resuming `textflow fit`: with other batches, with the same tokenizer, after max_time."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,51 +10,57 @@ from textflow.cli.app import main
 
 pytestmark = pytest.mark.integration
 
-WORDS = [
+OPTIONS = [
     "--codec", "null", "--model.codec", "EmbeddingTable", "--model.codec.dim", "8",
     "--model.objective.time_schedule", "LogitNormal",
     "--trainer.enable_progress_bar", "false",
 ]  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def argv(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Arguments of a fit whose first four steps are done."""
+    argv = ["fit", str(write_recipe(tmp_path_factory.mktemp("resume"))), *OPTIONS]
+    assert main([*argv, "--trainer.max_steps", "4"]) == 0
+    return argv
+
+
 @pytest.fixture
-def teacher(tmp_path: Path) -> list[str]:
-    """The words of a fit of four steps that is done."""
-    words = ["fit", str(write_recipe(tmp_path)), *WORDS]
-    assert main([*words, "--trainer.max_steps", "4"]) == 0
-    return words
+def copy(argv: list[str], tmp_path: Path) -> list[str]:
+    """The same fit, in a copy of its run folder."""
+    shutil.copytree(Path(argv[1]).parent / "run", tmp_path / "run")
+    return [*argv, "--run.folder", str(tmp_path / "run")]
 
 
-def test_batches_may_change_as_a_refusal_says_which_changes_nothing_itself(
-    teacher: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_the_batch_size_may_change_if_a_step_takes_as_many_rows(
+    copy: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kept, halves = (
-        (tmp_path / "run" / "recipe.yaml").read_text(),
-        ["--trainer.max_steps", "6", "--data.batch_size", "2"],
-    )
-    assert main([*teacher, *halves]) == 2
-    said = capsys.readouterr().err
-    assert (
-        "takes 4 rows a step" in said and "give --data.batch_size times --trainer.accumulate_grad_batches = 4" in said
-    )
-    assert (tmp_path / "run" / "recipe.yaml").read_text() == kept
-    assert main([*teacher, *halves, "--trainer.accumulate_grad_batches", "2"]) == 0
+    recipe = (tmp_path / "run" / "recipe.yaml").read_text()
+    halves = ["--trainer.max_steps", "6", "--data.batch_size", "2"]
+    assert main([*copy, *halves]) == 2
+    error = capsys.readouterr().err
+    advice = "give --data.batch_size times --trainer.accumulate_grad_batches = 4"
+    assert "takes 4 rows a step" in error and advice in error
+    assert (tmp_path / "run" / "recipe.yaml").read_text() == recipe
+    assert main([*copy, *halves, "--trainer.accumulate_grad_batches", "2"]) == 0
 
 
-def test_a_run_does_not_go_on_in_other_tokens_than_it_has_learned(
-    teacher: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_run_is_not_resumed_with_another_tokenizer(
+    copy: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text, held = tmp_path / "text.txt", (tmp_path / "run" / "tokenizer" / "textflow_tokenizer.json").read_text()
-    text.write_text(text.read_text().translate(str.maketrans("bdk", "dkb")))
-    assert main([*teacher, "--trainer.max_steps", "8"]) == 2
+    text, tokenizer = Path(copy[1]).parent / "text.txt", tmp_path / "run" / "tokenizer" / "textflow_tokenizer.json"
+    original, saved = text.read_text(), tokenizer.read_text()
+    text.write_text(original.translate(str.maketrans("bdk", "dkb")))
+    assert main([*copy, "--trainer.max_steps", "8"]) == 2
+    text.write_text(original)
     assert "its text has changed" in capsys.readouterr().err
-    assert (tmp_path / "run" / "tokenizer" / "textflow_tokenizer.json").read_text() == held
+    assert tokenizer.read_text() == saved
 
 
-def test_a_run_whose_time_is_over_says_so_and_has_it_anew(
-    teacher: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_max_time_ends_a_run_and_each_resumption_has_it_again(
+    copy: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [*teacher, "--trainer.max_steps", "100000", "--trainer.max_time", "00:00:00:01"]
-    assert main(words) == main(words) == 130
+    argv = [*copy, "--trainer.max_steps", "100000", "--trainer.max_time", "00:00:00:01"]
+    assert main(argv) == main(argv) == 130
     first, second = (line for line in capsys.readouterr().out.splitlines() if line.startswith("max_time is over"))
     assert 4 < int(first.split()[5]) < int(second.split()[5]) and second.endswith("the same command resumes it")

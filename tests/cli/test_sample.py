@@ -1,4 +1,4 @@
-"""A file of samples that is continued."""
+"""The file of `textflow sample` and its resumption."""
 
 import json
 from pathlib import Path
@@ -15,8 +15,8 @@ WEIGHTS = {"checkpoint_hash": "0123456789abcdef", "time_grid": {"class": "Unifor
 SETTINGS = {**WEIGHTS, "seed": 0, "steps": 4, "sampler": "Euler()", "self_cond_guidance": None, "length": None}
 
 
-class Writer:
-    """Writes numbers for texts."""
+class NumberedTexts:
+    """A model whose texts are numbered."""
 
     sampler, sampling_schedule, max_source_length = Euler(), Uniform(), None
     seq_length, tokenizer, complete = 4, None, None
@@ -33,36 +33,32 @@ def file(folder: Path, texts: list[str], tail: bytes = b"", **changed: object) -
     return out
 
 
-def refused(out: Path, said: str, n: int = 4) -> None:
-    """`put` leaves a file as it is, and says why."""
+def fails(out: Path, message: str, n: int = 4) -> None:
+    """Require that `write_samples` raises an error and does not change the file."""
     before = out.read_bytes()
-    with pytest.raises(ValueError, match=said) as found:
-        write_samples(Writer(), [], n, SETTINGS, 2, out)
-    assert "--out" in str(found.value) and out.read_bytes() == before
+    with pytest.raises(ValueError, match=message) as results:
+        write_samples(NumberedTexts(), [], n, SETTINGS, 2, out)
+    assert "--out" in str(results.value) and out.read_bytes() == before
 
 
-def test_a_file_that_is_not_there_is_made_with_its_folder(tmp_path: Path) -> None:
+def test_a_missing_file_is_created_with_its_folder(tmp_path: Path) -> None:
     out = tmp_path / "new" / "samples.jsonl"
     assert count_written(out, SETTINGS) == 0
-    write_samples(Writer(), [], 3, SETTINGS, 2, out)
+    write_samples(NumberedTexts(), [], 3, SETTINGS, 2, out)
     assert count_written(out, SETTINGS) == 3 and [path.name for path in out.parent.iterdir()] == [out.name]
 
 
-def test_an_empty_file_holds_none(tmp_path: Path) -> None:
-    assert count_written(file(tmp_path, []), SETTINGS) == 0
-
-
-def test_whole_lines_are_counted_and_kept(tmp_path: Path) -> None:
+def test_complete_lines_are_counted_and_not_changed(tmp_path: Path) -> None:
     out = file(tmp_path, ["one", "two\nlines", "three"])
     before = out.read_bytes()
     assert count_written(out, SETTINGS) == 3 and out.read_bytes() == before
 
 
-@pytest.mark.parametrize("tail", [b'{"index": 2, "te', b"{", '{"index": 2, "text": "caf\u00e9'.encode()[:-1]])
-def test_a_torn_last_line_is_cut_off(tmp_path: Path, tail: bytes) -> None:
-    whole = file(tmp_path, ["one", "two"]).read_bytes()
+def test_an_incomplete_last_line_is_removed(tmp_path: Path) -> None:
+    tail = '{"index": 2, "text": "caf\u00e9'.encode()[:-1]
+    undisturbed = file(tmp_path, ["one", "two"]).read_bytes()
     out = file(tmp_path, ["one", "two"], tail)
-    assert count_written(out, SETTINGS) == 2 and out.read_bytes() == whole
+    assert count_written(out, SETTINGS) == 2 and out.read_bytes() == undisturbed
 
 
 def test_only_a_new_line_ends_a_line(tmp_path: Path) -> None:
@@ -71,13 +67,13 @@ def test_only_a_new_line_ends_a_line(tmp_path: Path) -> None:
     assert count_written(out, SETTINGS) == 2 and out.read_bytes() == before
 
 
-def test_a_file_torn_anywhere_goes_on_to_the_same_texts(tmp_path: Path) -> None:
-    whole = file(tmp_path, [f"text {i}" for i in range(3)]).read_bytes()
-    for size in range(len(whole)):
+def test_a_file_truncated_anywhere_is_resumed_to_the_same_texts(tmp_path: Path) -> None:
+    undisturbed = file(tmp_path, [f"text {i}" for i in range(3)]).read_bytes()
+    for size in range(len(undisturbed)):
         out = tmp_path / "samples.jsonl"
-        out.write_bytes(whole[:size])
-        write_samples(Writer(), [], 3, SETTINGS, 2, out)
-        assert out.read_bytes() == whole, size
+        out.write_bytes(undisturbed[:size])
+        write_samples(NumberedTexts(), [], 3, SETTINGS, 2, out)
+        assert out.read_bytes() == undisturbed, size
 
 
 OTHERS: list[dict[str, Any]] = [
@@ -89,10 +85,10 @@ OTHERS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("changed", OTHERS)
 def test_texts_of_other_settings_or_weights_are_not_continued(tmp_path: Path, changed: dict[str, Any]) -> None:
     (key, value), out = next(iter(changed.items())), file(tmp_path, ["one"], **changed)
-    refused(out, f"jsonl:1 was sampled with other settings .{key} .* -> .*another file")
-    with pytest.raises(ValueError) as found:
+    fails(out, f"jsonl:1 was sampled with other settings .{key} .* -> .*another file")
+    with pytest.raises(ValueError) as results:
         count_written(out, SETTINGS)
-    assert f"{key} {value} -> {SETTINGS[key]}" in str(found.value)
+    assert f"{key} {value} -> {SETTINGS[key]}" in str(results.value)
 
 
 FOREIGN = [
@@ -102,53 +98,54 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize("n", [0, 4])
-@pytest.mark.parametrize("held", FOREIGN)
-def test_a_file_of_another_kind_is_not_touched(tmp_path: Path, held: bytes, n: int) -> None:
+@pytest.mark.parametrize("original", FOREIGN)
+def test_a_file_of_another_kind_is_not_touched(tmp_path: Path, original: bytes, n: int) -> None:
     out = tmp_path / "precious.txt"
-    out.write_bytes(held)
-    refused(out, "is not a file of textflow samples; choose another file with --out", n)
+    out.write_bytes(original)
+    fails(out, "is not a file of textflow samples; choose another file with --out", n)
 
 
 def test_a_foreign_end_after_samples_is_not_touched(tmp_path: Path) -> None:
-    refused(file(tmp_path, ["one"], b"my own notes"), "is not a file of textflow samples")
+    fails(file(tmp_path, ["one"], b"my own notes"), "is not a file of textflow samples")
 
 
-@pytest.mark.integration
-def test_a_text_in_the_place_of_another_is_named(tmp_path: Path) -> None:
+def test_a_text_at_the_index_of_another_is_named(tmp_path: Path) -> None:
     out = file(tmp_path, ["one", "two", "three"])
     first, second, third = out.read_bytes().splitlines(keepends=True)
-    for lines, said in (([first, third], "2 holds text 2 where text 1"), ([first, first, second], "2 holds text 0")):
+    for lines, message in (([first, third], "2 holds text 2 where text 1"), ([first, first, second], "2 holds text 0")):
         out.write_bytes(b"".join(lines))
-        refused(out, f"jsonl:{said}.*two commands")
+        fails(out, f"jsonl:{message}.*two commands")
 
 
 def test_two_commands_do_not_write_into_one_file(tmp_path: Path) -> None:
     out = file(tmp_path, ["text 0"])
     (tmp_path / "other.jsonl").symlink_to(out)
     with open_locked(out):
-        refused(out, "another `textflow sample` is writing into")
-        refused(tmp_path / "other.jsonl", "another `textflow sample` is writing into")
-    write_samples(Writer(), [], 2, SETTINGS, 2, out)
+        fails(out, "another `textflow sample` is writing into")
+        fails(tmp_path / "other.jsonl", "another `textflow sample` is writing into")
+    write_samples(NumberedTexts(), [], 2, SETTINGS, 2, out)
     assert count_written(out, SETTINGS) == 2
 
 
-def test_texts_may_go_where_nothing_is_kept() -> None:
-    write_samples(Writer(), [], 2, SETTINGS, 2, Path("/dev/null"))
+def test_texts_may_be_written_to_dev_null() -> None:
+    write_samples(NumberedTexts(), [], 2, SETTINGS, 2, Path("/dev/null"))
 
 
-def test_other_weights_and_another_grid_do_not_go_on_with_a_file(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
-    monkeypatch.setattr("textflow.cli.sample.load_text_model", lambda *where: Writer())
+def test_a_file_is_not_resumed_with_other_weights_or_another_grid(
+    tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    monkeypatch.setattr("textflow.cli.sample.load_text_model", lambda *where: NumberedTexts())
     weights, out = tmp_path / "model.safetensors", tmp_path / "samples.jsonl"
-    words = ["sample", str(tmp_path), "--out", str(out), "-n"]
+    argv = ["sample", str(tmp_path), "--out", str(out), "-n"]
     weights.write_bytes(b"one")
-    assert main([*words, "1"]) == 0 and main([*words, "2"]) == 0
+    assert main([*argv, "1"]) == 0 and main([*argv, "2"]) == 0
     before = out.read_bytes()
     weights.write_bytes(b"another")
-    assert main([*words, "3"]) == 2 and "checkpoint_hash" in capsys.readouterr().err
+    assert main([*argv, "3"]) == 2 and "checkpoint_hash" in capsys.readouterr().err
     weights.write_bytes(b"one")
-    monkeypatch.setattr(Writer, "sampling_schedule", LogitNormal())
+    monkeypatch.setattr(NumberedTexts, "sampling_schedule", LogitNormal())
     assert (
-        main([*words, "3"]) == 2
+        main([*argv, "3"]) == 2
         and "time_grid {'class': 'Uniform', 't_min': 0.0, 't_max': 1.0} -> " in capsys.readouterr().err
     )
     assert out.read_bytes() == before and before.count(b"\n") == 2

@@ -16,7 +16,7 @@ def ids_of(rows: int, length: int, vocab: int) -> torch.Tensor:
     return torch.randint(vocab, (rows, length), generator=torch.Generator().manual_seed(0))
 
 
-def learned(**options: float) -> TransformerCodec:
+def transformer_codec(**options: float) -> TransformerCodec:
     torch.manual_seed(0)
     return TransformerCodec(20, dim=6, width=16, heads=2, **options)
 
@@ -25,7 +25,7 @@ def statistics(codec: TransformerCodec) -> list[torch.Tensor]:
     return [codec.norm.running_mean.clone(), codec.norm.running_var.clone(), codec.norm.num_batches_tracked.clone()]
 
 
-def test_the_tables_readout_inverts_its_codes_even_in_noise() -> None:
+def test_a_table_decodes_its_embeddings_also_under_noise() -> None:
     torch.manual_seed(0)
     codec, ids = EmbeddingTable(50, 64), ids_of(4, 30, 50)
     x = codec.encode(ids)
@@ -34,7 +34,7 @@ def test_the_tables_readout_inverts_its_codes_even_in_noise() -> None:
     assert_close(x.norm(dim=-1), torch.full((4, 30), 8.0))
 
 
-def test_a_random_table_is_not_trained_and_a_learned_one_must_be() -> None:
+def test_a_random_table_needs_no_training_and_a_trainable_one_does() -> None:
     assert EmbeddingTable(5, 4).is_trained and not any(p.requires_grad for p in EmbeddingTable(5, 4).parameters())
     codec = EmbeddingTable(5, 4, trainable=True)
     assert not codec.is_trained and codec.table.requires_grad
@@ -44,8 +44,8 @@ def test_a_random_table_is_not_trained_and_a_learned_one_must_be() -> None:
     assert codec.is_trained
 
 
-def test_statistics_move_in_training_and_stand_still_after() -> None:
-    codec, ids = learned(), ids_of(8, 12, 20)
+def test_running_statistics_change_in_training_only() -> None:
+    codec, ids = transformer_codec(), ids_of(8, 12, 20)
     before = statistics(codec)
     codec.train().encode(ids)
     trained = statistics(codec)
@@ -54,66 +54,52 @@ def test_statistics_move_in_training_and_stand_still_after() -> None:
     assert all(torch.equal(a, b) for a, b in zip(trained, statistics(codec), strict=True))
 
 
-@pytest.mark.parametrize("hide", [0.0, 0.5])
-def test_latents_of_the_seen_tokens_have_mean_0_and_variance_1_in_training(hide: float) -> None:
-    codec, ids = learned(token_mask_prob=hide).train(), ids_of(64, 12, 20)
-    torch.manual_seed(1)
-    seen = torch.rand(64, 12) >= hide
-    torch.manual_seed(1)
-    x = codec.encode(ids)[seen].double()
-    assert_close(x.mean(0), torch.zeros(6, dtype=torch.float64), rtol=0, atol=1e-5)
-    assert_close(x.var(0, correction=0), torch.ones(6, dtype=torch.float64), rtol=0, atol=1e-3)
-
-
 @pytest.mark.parametrize("training", [True, False])
-def test_padding_carries_nothing_and_moves_nothing(training: bool) -> None:
+def test_padding_has_zero_latents_and_changes_no_statistics(training: bool) -> None:
     mask = torch.arange(12)[None].expand(8, 12) < 7
     ids, results = ids_of(8, 12, 20), []
-    for filled in (ids, torch.where(mask, ids, 3)):
-        codec = learned(token_mask_prob=0.0).train(training)
-        results.append([codec.encode(filled, mask), *statistics(codec)])
+    for padded_ids in (ids, torch.where(mask, ids, 3)):
+        codec = transformer_codec(token_mask_prob=0.0).train(training)
+        results.append([codec.encode(padded_ids, mask), *statistics(codec)])
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
     assert not results[0][0][~mask].any() and results[0][0][mask].all(-1).all()
 
 
-def test_a_short_row_alone_is_the_same_row_with_padding() -> None:
-    codec, ids = learned().eval(), ids_of(2, 12, 20)
+def test_a_short_row_has_the_latents_of_the_padded_row() -> None:
+    codec, ids = transformer_codec().eval(), ids_of(2, 12, 20)
     mask = torch.arange(12)[None].expand(2, 12) < 7
     assert_close(codec.encode(ids, mask)[:, :7], codec.encode(ids[:, :7]), rtol=1e-5, atol=1e-5)
 
 
 def test_latents_are_contextual() -> None:
-    codec, ids = learned().eval(), ids_of(1, 12, 20)
+    codec, ids = transformer_codec().eval(), ids_of(1, 12, 20)
     other = ids.clone()
     other[0, 0] = (ids[0, 0] + 1) % 20
     assert not torch.allclose(codec.encode(ids)[0, 5], codec.encode(other)[0, 5])
 
 
-def test_hidden_tokens_do_not_reach_the_latents() -> None:
+def test_latents_do_not_depend_on_masked_tokens() -> None:
     torch.manual_seed(1)
-    codec = learned(token_mask_prob=1.0).train()
+    codec = transformer_codec(token_mask_prob=1.0).train()
     assert torch.equal(codec.encode(ids_of(4, 12, 20)), codec.encode(ids_of(4, 12, 20) * 0))
 
 
-@pytest.mark.parametrize("hide", [0.0, 0.5, 1.0])
-def test_latents_and_statistics_are_those_of_batch_norm_over_the_seen_tokens(hide: float) -> None:
-    codec, ids, mask = (
-        learned(token_mask_prob=hide).double().train(),
-        ids_of(8, 12, 20),
-        torch.arange(12)[None].expand(8, 12) < 7,
-    )
-    own, narrow = nn.BatchNorm1d(6, affine=False, momentum=0.01).double(), list[torch.Tensor]()
-    codec.to_latent.register_forward_hook(lambda part, inputs, output: narrow.append(output))
+@pytest.mark.parametrize("token_mask_prob", [0.0, 0.5, 1.0])
+def test_latents_and_statistics_are_those_of_batch_norm_over_the_unmasked_tokens(token_mask_prob: float) -> None:
+    codec = transformer_codec(token_mask_prob=token_mask_prob).double().train()
+    ids, mask = ids_of(8, 12, 20), torch.arange(12)[None].expand(8, 12) < 7
+    norm, outputs = nn.BatchNorm1d(6, affine=False, momentum=0.01).double(), list[torch.Tensor]()
+    codec.to_latent.register_forward_hook(lambda part, inputs, output: outputs.append(output))
     torch.manual_seed(1)
-    seen = mask & (torch.rand(8, 12) >= hide)
+    unmasked = mask & (torch.rand(8, 12) >= token_mask_prob)
     torch.manual_seed(1)
     x = codec.encode(ids, mask)
-    known = seen if seen.any() else mask
-    assert_close(x[known], own(narrow[0][known]), rtol=1e-9, atol=1e-9)
-    var, mean = torch.var_mean(narrow[0][known], 0, correction=0)
-    assert_close(x[mask], ((narrow[0] - mean) * (var + own.eps).rsqrt())[mask], rtol=1e-9, atol=1e-9)
-    for one, other in zip(statistics(codec), [own.running_mean, own.running_var, own.num_batches_tracked], strict=True):
-        assert_close(one, other, rtol=1e-9, atol=1e-12)
+    valid = unmasked if unmasked.any() else mask
+    assert_close(x[valid], norm(outputs[0][valid]), rtol=1e-9, atol=1e-9)
+    var, mean = torch.var_mean(outputs[0][valid], 0, correction=0)
+    assert_close(x[mask], ((outputs[0] - mean) * (var + norm.eps).rsqrt())[mask], rtol=1e-9, atol=1e-9)
+    expected = [norm.running_mean, norm.running_var, norm.num_batches_tracked]
+    assert_close(statistics(codec), expected, rtol=1e-9, atol=1e-12)
     assert not x[~mask].any()
 
 
@@ -126,7 +112,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_latents_of_t5_are_transformers_own(encoder: Path) -> None:
+def test_latents_of_t5_are_those_of_transformers(encoder: Path) -> None:
     codec, ids = T5Codec(28, str(encoder), dim=16, mean=0.1, std=0.5), ids_of(3, 9, 28)
     mask = torch.arange(9)[None].expand(3, 9) < torch.tensor([[9], [5], [1]])
     own = T5EncoderModel.from_pretrained(encoder).eval()
@@ -139,27 +125,23 @@ def test_latents_of_t5_are_transformers_own(encoder: Path) -> None:
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("given", ["prefix", "everything"])
-def test_a_mask_of_scores_gives_the_states_of_transformers_own(encoder: Path, attention: str, given: str) -> None:
+@pytest.mark.parametrize("lengths", [[9, 5, 1], [9, 9, 9]])
+def test_an_attention_bias_gives_the_states_of_a_mask(encoder: Path, attention: str, lengths: list[int]) -> None:
     own, ids = T5EncoderModel.from_pretrained(encoder, attn_implementation=attention).eval(), ids_of(3, 9, 28)
-    mask = torch.arange(9)[None] < torch.tensor([[9], [5], [1]] if given == "prefix" else [[9], [9], [9]])
-    sees = mask[:, None].expand(-1, 9, -1)
-    told = [mask.long(), attention_bias(mask), attention_bias(sees), torch.where(mask[:, None, None], 0.0, MASKED_BIAS)]
+    mask = torch.arange(9)[None] < torch.tensor(lengths)[:, None]
+    bias = torch.where(mask[:, None, None], 0.0, MASKED_BIAS)
+    masks = [mask.long(), attention_bias(mask), attention_bias(mask[:, None].expand(-1, 9, -1)), bias]
     with torch.no_grad():
-        states, *ours = (own(input_ids=ids, attention_mask=part).last_hidden_state for part in told)
-    for one in ours:
-        assert_close(one[mask], states[mask], rtol=1e-6, atol=1e-6)
+        expected, *states = (own(input_ids=ids, attention_mask=part).last_hidden_state[mask] for part in masks)
+    for one in states:
+        assert_close(one, expected, rtol=1e-6, atol=1e-6)
 
 
-def test_a_mask_is_looked_at_on_a_cpu_alone() -> None:
-    every = torch.ones(2, 3, dtype=torch.bool)
-    assert (
-        attention_bias(None) is None
-        and attention_bias(every) is None
-        and attention_bias(every[:, None].expand(-1, 3, -1)) is None
-    )
-    far = attention_bias(every.to("meta"))
-    assert far is not None and far.shape == (2, 1, 1, 3)
+def test_a_mask_is_checked_only_on_a_cpu() -> None:
+    full = torch.ones(2, 3, dtype=torch.bool)
+    assert all(attention_bias(mask) is None for mask in (None, full, full[:, None].expand(-1, 3, -1)))
+    bias = attention_bias(full.to("meta"))
+    assert bias is not None and bias.shape == (2, 1, 1, 3)
 
 
 def test_t5_is_loaded_late_and_never_saved_or_trained(encoder: Path) -> None:
@@ -169,7 +151,7 @@ def test_t5_is_loaded_late_and_never_saved_or_trained(encoder: Path) -> None:
     assert not list(codec.parameters()) and not codec.state_dict()
 
 
-def test_a_t5_that_is_not_there_is_named_with_the_way_out(tmp_path: Path) -> None:
+def test_a_missing_t5_is_refused_with_the_option_to_set(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no T5 encoder at .*nowhere.*--model\.codec\.name"):
         T5Codec(28, str(tmp_path / "nowhere"), dim=16).encode(ids_of(1, 3, 28))
 
@@ -181,6 +163,6 @@ def test_a_t5_of_another_size_is_refused(encoder: Path, changed: dict[str, int])
         codec.encode(ids_of(1, 3, 28))
 
 
-def test_t5_does_not_read() -> None:
+def test_t5_has_no_decoder() -> None:
     with pytest.raises(ValueError, match="FromNet"):
         T5Codec(28, dim=16).decode_logits(torch.zeros(1, 2, 16))

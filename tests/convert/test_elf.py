@@ -24,12 +24,11 @@ def official(folder: Path, name: str) -> tuple[Path, dict, dict]:
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("name", ["elf", "elf_train"])
-@pytest.mark.parametrize("whole_folder", [False, True])
-def test_a_converted_checkpoint_is_the_published_network(tmp_path: Path, name: str, whole_folder: bool) -> None:
+@pytest.mark.parametrize(("name", "as_folder"), [("elf", False), ("elf_train", True)])
+def test_a_converted_checkpoint_is_the_published_network(tmp_path: Path, name: str, as_folder: bool) -> None:
     (tmp_path / "official").mkdir()
     file, data, meta = official(tmp_path / "official", name)
-    assert main(["convert", "elf", str(file.parent if whole_folder else file), str(tmp_path / "run")]) == 0
+    assert main(["convert", "elf", str(file.parent if as_folder else file), str(tmp_path / "run")]) == 0
     g = textflow.load(tmp_path / "run")
     if name == "elf":
         given = Conditioning(self_cond=data["forward.self_cond"], guidance=data["forward.self_cond_scale"])
@@ -73,7 +72,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         (lambda t: t * torch.nan, "_orig_mod.text_proj.proj1.weight has ALL of ALL values that are not finite"),
         (lambda t: t.int(), "_orig_mod.text_proj.proj1.weight is int32, where the model needs floating point"),
@@ -81,33 +80,31 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, capsys: pytest.CaptureF
     ],
 )
 def test_weights_that_no_model_can_take_are_refused(
-    tmp_path: Path, change: Any, said: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, change: Any, expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name, weights = "text_proj.proj1.weight", part(recorded("elf")[0], "weights.")
-    said = said.replace("ALL", str(weights[name].numel()))
+    expected = expected.replace("ALL", str(weights[name].numel()))
     raw = {f"_orig_mod.{key}": change(tensor) if key == name else tensor for key, tensor in weights.items()}
     torch.save({"params": raw}, tmp_path / "checkpoint_1")
     assert main(["convert", "elf", str(tmp_path), str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and said in error and "checkpoint_1" in error and not (tmp_path / "run").exists()
+    assert error.count("\n") == 1 and expected in error and "checkpoint_1" in error and not (tmp_path / "run").exists()
 
 
-def test_blocks_are_counted_before_a_net_of_their_depth_is_made(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("tensors", "options", "message"),
+    [
+        ({"weight": torch.zeros(2)}, (), "not a published ELF"),
+        ("blocks.1000000000.x", (), "there is a block 1000000000, but no block "),  # before such a net is made
+        ("", ("--seq-length", "0"), "seq_length is 0; a text needs at least 1 token"),
+    ],
+)
+def test_other_tensors_and_impossible_sizes_are_refused(
+    tmp_path: Path, tensors: Any, options: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    weights = part(recorded("elf")[0], "weights.")
-    torch.save({"params": weights | {"blocks.1000000000.x": torch.zeros(1)}}, tmp_path / "checkpoint_1")
-    assert main(["convert", "elf", str(tmp_path), str(tmp_path / "run")]) == 2
-    assert "there is a block 1000000000, but no block " in capsys.readouterr().err
-
-
-def test_a_length_below_one_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file, _, _ = official(tmp_path, "elf")
-    assert main(["convert", "elf", str(file), str(tmp_path / "run"), "--seq-length", "0"]) == 2
-    assert "seq_length is 0; a text needs at least 1 token" in capsys.readouterr().err
-
-
-def test_other_tensors_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    torch.save({"params": {"weight": torch.zeros(2)}}, tmp_path / "checkpoint_1")
-    assert main(["convert", "elf", str(tmp_path), str(tmp_path / "run")]) == 2
-    assert "not a published ELF" in capsys.readouterr().err
+    if isinstance(tensors, str):
+        extra = {tensors: torch.zeros(1)} if tensors else {}
+        tensors = part(recorded("elf")[0], "weights.") | extra
+    torch.save({"params": tensors}, tmp_path / "checkpoint_1")
+    assert main(["convert", "elf", str(tmp_path / "checkpoint_1"), str(tmp_path / "run"), *options]) == 2
+    assert message in capsys.readouterr().err

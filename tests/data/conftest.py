@@ -6,31 +6,49 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 
-from textflow.data import DataModule, Document, Source, Tokenizer
+from textflow.data import DataModule, Document, Source, Tokenizer, shards, tokenize
+from textflow.data.build import SPLITS
+from textflow.data.stats import DataStats
 
 
 @dataclass(frozen=True)
 class Made(Source):
-    """n texts of varying length, all different."""
+    """n different texts, those in `empty` blank; `before` is called with the index of each before it is read."""
 
     n: int = 200
     longest: int = 60
+    empty: tuple[int, ...] = ()
+    before: Callable[[int], None] = lambda i: None
 
     def documents(self) -> Iterator[Document]:
         for i in range(self.n):
+            self.before(i)
             digest = hashlib.sha256(str(i).encode()).hexdigest()
-            yield Document((f"{i}:" + digest * 8)[: 5 + i * 7919 % self.longest], f"made:{i}")
+            text = (f"{i}:" + digest * 8)[: 5 + i * 7919 % self.longest]
+            yield Document(" \n" if i in self.empty else text, f"made:{i}")
 
     def key(self) -> str:
         return f"made {self.n} {self.longest}"
+
+
+def fail_at(index: int, error: Exception) -> Callable[[int], None]:
+    """An error raised before the document of this index."""
+
+    def before(i: int) -> None:
+        if i == index:
+            raise error
+
+    return before
 
 
 class Letters(Tokenizer):
     """Bytes + 2; pad 0, eos 1."""
 
     vocab_size, eos, pad = 258, 1, 0
+    num_encoded = 0
 
     def key(self) -> str:
         return "letters"
@@ -39,6 +57,7 @@ class Letters(Tokenizer):
         pass
 
     def encode(self, texts: list[str]) -> list[list[int]]:
+        self.num_encoded += len(texts)
         return [[byte + 2 for byte in text.encode()] for text in texts]
 
     def decode_ids(self, ids: list[list[int]]) -> list[str]:
@@ -50,6 +69,24 @@ class Letters(Tokenizer):
     @classmethod
     def read(cls, folder: Path, options: dict[str, Any]) -> "Letters":
         return cls()
+
+
+class Broken(Exception):
+    """The connection is lost."""
+
+
+def assert_equal_rows(a: Path, b: Path) -> None:
+    for name in SPLITS:
+        assert (a / f"{name}.arrow").read_bytes() == (b / f"{name}.arrow").read_bytes(), name
+    assert DataStats.read(a / "stats.json") == DataStats.read(b / "stats.json")
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Chunks of a few documents, shards of a few chunks."""
+    monkeypatch.setattr(tokenize, "MAX_CHARACTERS", 300)
+    monkeypatch.setattr(shards, "MAX_CHARACTERS", 900)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub")
 
 
 @pytest.fixture

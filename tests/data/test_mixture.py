@@ -1,4 +1,4 @@
-"""A mixture keeps its shares, its order and its place."""
+"""A mixture has fixed shares and a fixed order, and reading it resumes at any document."""
 
 import json
 from collections import Counter
@@ -52,14 +52,14 @@ def test_first_ends_with_a_source_and_all_gives_every_document_once(made: Any) -
 
 
 @pytest.mark.parametrize("strategy", ["first_exhausted", "all_exhausted"])
-def test_it_goes_on_from_any_place(mixture: Any, strategy: str) -> None:
-    whole = list(mixture(stopping_strategy=strategy).documents())
-    for done in range(0, len(whole) + 1, 7):
-        iterator = mixture(stopping_strategy=strategy).resume()
-        for _ in range(done):
-            next(iterator)
-        state = json.loads(json.dumps(iterator.state_dict()))
-        assert list(mixture(stopping_strategy=strategy).resume(state)) == whole[done:], done
+def test_reading_resumes_at_any_document(mixture: Any, strategy: str) -> None:
+    source = mixture(stopping_strategy=strategy)
+    documents, iterator = list(source.documents()), source.resume()
+    for position in range(len(documents) + 1):
+        if position % 20 == 0 or position > len(documents) - 2:
+            state = json.loads(json.dumps(iterator.state_dict()))
+            assert list(source.resume(state)) == documents[position:], position
+        next(iterator, None)
 
 
 def test_a_mixture_may_hold_a_mixture(mixture: Any, made: Any) -> None:
@@ -73,22 +73,18 @@ def test_a_mixture_may_hold_a_mixture(mixture: Any, made: Any) -> None:
 
 
 def test_another_weight_or_source_is_another_key(mixture: Any, made: Any) -> None:
-    keys = [
-        mixture().key(),
-        mixture(weights={"a": 1.0, "b": 2.0}).key(),
-        mixture(stopping_strategy="all_exhausted").key(),
-    ]
-    keys.append(Mixture({"a": made(200, 60), "b": made(301, 20)}).key())
-    assert len(set(keys)) == 4 and mixture().key() == mixture(weights={"a": 1.0, "b": 1.0}).key()
+    others = [mixture(weights={"a": 1.0, "b": 2.0}), mixture(stopping_strategy="all_exhausted")]
+    others.append(Mixture({"a": made(200, 60), "b": made(301, 20)}))
+    assert (
+        len({mixture().key(), *(other.key() for other in others)}) == 4
+        and mixture().key() == mixture(weights={"a": 1.0, "b": 1.0}).key()
+    )
 
 
 @pytest.mark.parametrize("weights", [{"a": 1.0}, {"a": 1.0, "b": 0.0}, {"a": 1.0, "b": -1.0}, {"a": 1.0, "c": 1.0}])
-def test_weights_that_do_not_fit_are_refused(mixture: Any, weights: dict[str, float]) -> None:
+def test_unsuitable_weights_and_no_sources_are_refused(mixture: Any, weights: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="each needs a weight above 0"):
         mixture(weights=weights)
-
-
-def test_no_sources_are_refused() -> None:
     with pytest.raises(ValueError, match="no sources"):
         Mixture({})
 

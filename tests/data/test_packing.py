@@ -1,17 +1,15 @@
-"""Identities of packing: nothing lost, nothing moved, whatever the number of processes."""
+"""Packing keeps every token in order, for any number of processes."""
 
 import json
-import multiprocessing
 import os
-import time
 
-import numpy as np
 import pytest
 
-from textflow.data import Document, SplitFractions, packing, tokenize
+from tests.data.conftest import fail_at
+from textflow.data import SplitFractions, packing, tokenize
 from textflow.data.build import FRACTION_SPLITS, build, rows_key
 from textflow.data.packing import RowFormat
-from textflow.data.row_file import RowFile, RowWriter
+from textflow.data.row_file import RowFile
 from textflow.data.stats import DataStats
 
 SPLIT = SplitFractions(0.2, 0.1)
@@ -27,9 +25,9 @@ def expected(source, tokenizer, part):
     return [i for ids in tokenizer.encode(texts) for i in [*ids, tokenizer.eos]]
 
 
-@pytest.mark.parametrize("held", [1, 50, 1 << 18])
-def test_rows_concatenate_back_to_the_documents(made, letters, tmp_path, monkeypatch, held):
-    monkeypatch.setattr(packing, "FLUSH_IDS", held)
+@pytest.mark.parametrize("flush_ids", [1, 50, 1 << 18])
+def test_rows_concatenate_back_to_the_documents(made, letters, tmp_path, monkeypatch, flush_ids):
+    monkeypatch.setattr(packing, "FLUSH_IDS", flush_ids)
     report = build(made(), letters, RowFormat(16, True), SPLIT, tmp_path / "rows", 1)
     for part in FRACTION_SPLITS:
         ids, rows = expected(made(), letters, part), flat(tmp_path / "rows", part)
@@ -48,9 +46,9 @@ def test_the_number_of_processes_does_not_change_rows(made, letters, tmp_path, m
         assert one == two == three
 
 
-@pytest.mark.parametrize("held", [1, 1 << 18])
-def test_without_packing_a_row_is_a_document(made, letters, tmp_path, monkeypatch, held):
-    monkeypatch.setattr(packing, "FLUSH_IDS", held)
+@pytest.mark.parametrize("flush_ids", [1, 1 << 18])
+def test_without_packing_a_row_is_a_document(made, letters, tmp_path, monkeypatch, flush_ids):
+    monkeypatch.setattr(packing, "FLUSH_IDS", flush_ids)
     report = build(made(), letters, RowFormat(30, False), SplitFractions(0.0, 0.0), tmp_path / "rows", 1)
     rows = RowFile(tmp_path / "rows" / "train.arrow")
     texts = [document.text for document in made().documents()]
@@ -63,21 +61,17 @@ def test_without_packing_a_row_is_a_document(made, letters, tmp_path, monkeypatc
 
 
 def test_a_document_of_exactly_the_length_is_not_truncated(made, letters, tmp_path):
-    class One(made):
-        def documents(self):
-            yield Document("x" * 30, "one")
-
-    assert build(One(), letters, RowFormat(30, False), SplitFractions(0.0, 0.0), tmp_path / "rows", 1).truncated == 0
+    report = build(made(1), letters, RowFormat(5, False), SplitFractions(0.0, 0.0), tmp_path / "rows", 1)
+    assert report.truncated == 0 and report.tokens["train"] == 6
 
 
 def test_the_split_depends_on_the_index_alone():
-    parts = [SPLIT.split_of_index(i) for i in range(20000)]
-    shares = {part: parts.count(part) / 20000 for part in FRACTION_SPLITS}
+    splits = [SPLIT.split_of_index(i) for i in range(20000)]
+    shares = {name: splits.count(name) / 20000 for name in FRACTION_SPLITS}
     assert shares["validation"] == pytest.approx(0.2, abs=0.01)
     assert shares["scorer_holdout"] == pytest.approx(0.1, abs=0.01)
-    assert [SplitFractions(0.2, 0.3).split_of_index(i) == "validation" for i in range(999)] == [
-        p == "validation" for p in parts[:999]
-    ]
+    other = [SplitFractions(0.2, 0.3).split_of_index(i) for i in range(999)]
+    assert [name == "validation" for name in other] == [name == "validation" for name in splits[:999]]
 
 
 @pytest.mark.parametrize("shares", [(-0.1, 0.0), (0.5, 0.5), (1.0, 0.0)])
@@ -97,71 +91,32 @@ def test_the_key_changes_with_every_input(made, letters):
     assert len(set(keys)) == len(keys)
 
 
-def test_a_cache_is_built_once_and_its_report_is_kept(made, letters, tmp_path):
-    class Once(made):
-        reads = 0
-
-        def documents(self):
-            Once.reads += 1
-            return super().documents()
-
-    reports = [build(Once(), letters, RowFormat(16, True), SPLIT, tmp_path / "rows", 1) for _ in range(2)]
-    assert Once.reads == 1 and reports[0] == reports[1] == DataStats.read(tmp_path / "rows" / "stats.json")
+def test_a_cache_is_built_once_and_its_report_is_saved(made, letters, tmp_path):
+    indices = []
+    reports = [
+        build(made(before=indices.append), letters, RowFormat(16, True), SPLIT, tmp_path / "rows", 1) for _ in "ab"
+    ]
+    assert len(indices) == 200 and reports[0] == reports[1] == DataStats.read(tmp_path / "rows" / "stats.json")
 
 
 @pytest.mark.integration
-def test_a_killed_tokenising_process_is_an_error_and_no_wait(made, letters, tmp_path, monkeypatch):
-    class Dies(type(letters)):
-        def encode(self, texts):
-            os._exit(9)
-
+def test_a_killed_tokenising_process_is_an_error(made, letters, tmp_path, monkeypatch):
+    monkeypatch.setattr(type(letters), "encode", lambda self, texts: os._exit(9))
     monkeypatch.setattr(tokenize, "MAX_CHARACTERS", 300)
     with pytest.raises(ValueError, match="processes was killed; if memory ran out: --data.num_proc 1"):
-        build(made(), Dies(), RowFormat(16, True), SPLIT, tmp_path / "rows", 2)
+        build(made(), letters, RowFormat(16, True), SPLIT, tmp_path / "rows", 2)
 
 
 def test_a_failed_build_leaves_nothing(made, letters, tmp_path):
-    class Breaks(made):
-        def documents(self):
-            yield from list(super().documents())[:50]
-            raise ValueError("line 51")
-
     with pytest.raises(ValueError, match="line 51"):
-        build(Breaks(), letters, RowFormat(16, True), SPLIT, tmp_path / "rows", 1)
+        build(
+            made(before=fail_at(50, ValueError("line 51"))), letters, RowFormat(16, True), SPLIT, tmp_path / "rows", 1
+        )
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
-@pytest.mark.integration
-def test_a_killed_build_is_built_anew(made, letters, tmp_path):
-    fork = multiprocessing.get_context("fork")
-    half = fork.Event()
-
-    class Slow(made):
-        def documents(self):
-            for i, document in enumerate(super().documents()):
-                if i == 100:
-                    half.set()
-                    time.sleep(60)
-                yield document
-
-    process = fork.Process(target=build, args=(Slow(), letters, RowFormat(16, True), SPLIT, tmp_path / "rows", 1))
-    process.start()
-    assert half.wait(30)
-    process.kill()
-    process.join()
-    assert (tmp_path / "rows.building").is_dir() and not (tmp_path / "rows").exists()
-    build(made(), letters, RowFormat(16, True), SPLIT, tmp_path / "rows", 1)
-    rows = flat(tmp_path / "rows", "train")
-    assert rows == expected(made(), letters, "train")[: len(rows)] and not (tmp_path / "rows.building").exists()
-
-
 def test_empty_documents_are_skipped_counted_and_named(made, letters, tmp_path):
-    class Holes(made):
-        def documents(self):
-            for i, document in enumerate(super().documents()):
-                yield document._replace(text=" \n") if i in (3, 9) else document
-
-    report = build(Holes(), letters, RowFormat(16, True), SPLIT, tmp_path / "rows", 1)
+    report = build(made(empty=(3, 9)), letters, RowFormat(16, True), SPLIT, tmp_path / "rows", 1)
     assert report.skipped == {"empty": 2} and report.documents.total() == 198
     assert "skipped: 2 empty (first: made:3)" in str(report)
     assert json.loads((tmp_path / "rows" / "stats.json").read_text())["skipped"] == {"empty": 2}
@@ -170,23 +125,3 @@ def test_empty_documents_are_skipped_counted_and_named(made, letters, tmp_path):
 def test_no_documents_at_all_is_an_error(made, letters, tmp_path):
     with pytest.raises(ValueError, match="gave no documents"):
         build(made(0), letters, RowFormat(16, True), SPLIT, tmp_path / "rows", 1)
-
-
-@pytest.mark.parametrize(("vocab", "kind"), [(258, "uint16"), (65535, "uint16"), (65536, "int32"), (10**6, "int32")])
-def test_ids_are_kept_in_the_smallest_type(vocab, kind):
-    from textflow.data.row_file import ids_dtype
-
-    assert ids_dtype(vocab).__name__ == kind
-
-
-def test_rows_come_back_in_any_order_across_record_batches(tmp_path, monkeypatch):
-    monkeypatch.setattr("textflow.data.row_file.BATCH_IDS", 40)  # five rows of eight
-    rows = np.arange(23 * 8, dtype=np.uint16).reshape(23, 8)
-    with RowWriter(tmp_path / "r.arrow", 8, np.uint16) as writer:
-        for start in (0, 1, 2, 14):
-            stop = {0: 1, 1: 2, 2: 14, 14: 23}[start]
-            writer.write(rows[start:stop], np.arange(start, stop, dtype=np.int32))
-    file = RowFile(tmp_path / "r.arrow")
-    assert len(file) == 23 and len(file.ids) == 5
-    for order in ([22, 0, 7], [4, 5], list(range(23))):
-        assert file[order].ids.tolist() == rows[order].tolist() and file[order].lengths.tolist() == order

@@ -1,39 +1,39 @@
 """Flips do not depend on the decoder's temperature."""
 
 import pytest
-import torch
 from torch.testing import assert_close
 
-from tests.helpers.independent_tokens import Codes, atoms
+from tests.helpers.independent_tokens import Codes, atoms, text_and_mask
 from textflow.diagnostics.decoder_temperature import DecoderVariant, scale_logits, shrink_to_uniform, sweep_decoder
 from textflow.diagnostics.residual import terminal_posterior
 from textflow.noise import Noise
 
 
-def probe(world: Codes) -> list[DecoderVariant]:
-    x = world.draw(20, 100)[1]
-    mask = torch.ones(20, 100, dtype=torch.bool)
-    seen = terminal_posterior(world.denoise, world.path, x, mask, 0.6, Noise(range(20)))
-    return sweep_decoder(world.read, x, seen.x0_pred, mask, Noise(range(50, 70)), num_draws=2)
+def sweep(task: Codes) -> list[DecoderVariant]:
+    x, mask = text_and_mask(task, 20, 100)
+    terminal = terminal_posterior(task.denoise, task.path, x, mask, 0.6, Noise(range(20)))
+    return sweep_decoder(task.read, x, terminal.x0_pred, mask, Noise(range(50, 70)), num_draws=2)
 
 
-def test_neither_temperature_nor_shrinking_moves_a_flip_but_both_move_the_loss() -> None:
-    found = probe(atoms(16, 8, 0.0, scale=2.0))
-    assert [(one.change, one.amount) for one in found] == [
+def test_temperature_and_uniform_mixing_change_the_loss_but_no_flip() -> None:
+    result = sweep(atoms(16, 8, 0.0, scale=2.0))
+    assert [(variant.change, variant.amount) for variant in result] == [
         *(("temperature", amount) for amount in (0.25, 1.0, 4.0, 16.0)),
         *(("uniform_mix", amount) for amount in (0.1, 0.5, 0.9)),
     ]
-    flips = {(one.dabi.flip.numerator, one.dabi.flip.denominator, one.dabi.flip.value) for one in found}
+    flips = {
+        (variant.dabi.flip.numerator, variant.dabi.flip.denominator, variant.dabi.flip.value) for variant in result
+    }
     assert len(flips) == 1 and min(next(iter(flips))[:2]) > 0
-    losses = [one.dabi.loss.numerator for one in found]
+    losses = [variant.dabi.loss.numerator for variant in result]
     assert len(set(losses)) == len(losses) and max(losses) > 3 * min(losses)
-    ratios = [one.dabi.loss.value for one in found]
+    ratios = [variant.dabi.loss.value for variant in result]
     assert max(ratios) > 1.3 * min(ratios)
 
 
 def test_codes_further_apart_flip_less() -> None:
-    near, far = atoms(16, 8, 0.0, scale=2.0), Codes(2 * atoms(16, 8, 0.0).codes, path=atoms(16, 8, 0.0, 2.0).path)
-    assert probe(far)[1].dabi.flip.numerator < 0.6 * probe(near)[1].dabi.flip.numerator
+    close, distant = atoms(16, 8, 0.0, scale=2.0), Codes(2 * atoms(16, 8, 0.0).codes, path=atoms(16, 8, 0.0, 2.0).path)
+    assert sweep(distant)[1].dabi.flip.numerator < 0.6 * sweep(close)[1].dabi.flip.numerator
 
 
 def test_shrinking_mixes_probabilities_with_uniform_ones() -> None:

@@ -22,48 +22,43 @@ def test_the_row_space_of_a_linear_map_is_exact() -> None:
     assert linear_row_space(W.float()).shape == (3, 12), "rounding adds no direction"
 
 
-def test_the_jacobians_directions_are_the_row_space_of_a_linear_readout() -> None:
+def test_the_estimate_for_a_linear_readout_is_its_row_space() -> None:
     W = weights(50, 3, 12)
     z = Noise(range(4)).normal(20, 12).double()
-    found = estimate_row_space(lambda z: z @ W.T, z, torch.ones(4, 20, dtype=torch.bool), Noise(range(4)), 0.9999)
+    result = estimate_row_space(lambda z: z @ W.T, z, torch.ones(4, 20, dtype=torch.bool), Noise(range(4)), 0.9999)
     centred = linear_row_space(W - W.mean(0))
-    assert_close(found.T @ found, centred.T @ centred, rtol=0, atol=1e-6)
+    assert_close(result.T @ result, centred.T @ centred, rtol=0, atol=1e-6)
 
 
-def test_what_moves_all_logits_alike_is_not_seen() -> None:
+def test_a_common_shift_of_the_logits_is_ignored() -> None:
     W = torch.zeros(5, 3, dtype=torch.float64)
     W[:, 0], W[2, 1] = 7.0, 1.0
-    found = estimate_row_space(
-        lambda z: z @ W.T, torch.zeros(2, 4, 3).double(), torch.ones(2, 4, dtype=torch.bool), Noise([0, 1])
-    )
-    assert_close(found.abs(), torch.tensor([[0.0, 1.0, 0.0]], dtype=torch.float64), rtol=0, atol=1e-9)
+    z, mask = torch.zeros(2, 4, 3).double(), torch.ones(2, 4, dtype=torch.bool)
+    result = estimate_row_space(lambda z: z @ W.T, z, mask, Noise([0, 1]))
+    assert_close(result.abs(), torch.tensor([[0.0, 1.0, 0.0]], dtype=torch.float64), rtol=0, atol=1e-9)
 
 
-def test_a_share_of_the_energy_needs_its_share_of_directions() -> None:
+def test_the_rank_grows_with_the_share_of_the_energy() -> None:
     scale = torch.tensor([10.0, 3.0, 1.0, 0.0], dtype=torch.float64)  # energies 100, 9, 1, 0 of a rotation of logits
-    W = torch.linalg.qr(Noise([3]).normal(30, 4)[0].double() - 0)[0]
-    W = W - W.mean(0)
-    W = torch.linalg.qr(W)[0]  # columns without a common part, so the energies stay
+    W = torch.linalg.qr(Noise([3]).normal(30, 4)[0].double())[0]
+    W = torch.linalg.qr(W - W.mean(0))[0]  # columns without a common part, so the energies stay
     z = Noise(range(8)).normal(50, 4).double()
     mask = torch.ones(8, 50, dtype=torch.bool)
-    ranks = [
-        len(estimate_row_space(lambda z: (z * scale) @ W.T, z, mask, Noise(range(8)), share))
-        for share in (0.8, 0.97, 0.999)
-    ]
-    assert ranks == [1, 2, 3]
+    for rank, share in ((1, 0.8), (2, 0.97), (3, 0.999)):
+        assert len(estimate_row_space(lambda z: (z * scale) @ W.T, z, mask, Noise(range(8)), share)) == rank
 
 
-def test_only_the_texts_own_jacobian_counts() -> None:
+def test_the_jacobian_at_padding_is_ignored() -> None:
     """Readout that depends on axis 0 at text and on axis 1 at padding."""
     mask = torch.tensor([[True, True, False, False]])
     z = torch.zeros(1, 4, 2, dtype=torch.float64)
     read = lambda z: torch.stack([torch.where(mask, z[..., 0], 9 * z[..., 1]), 0 * z[..., 0]], -1)  # noqa: E731
     with torch.inference_mode():
-        found = estimate_row_space(read, z, mask, Noise([0]))
-    assert_close(found.abs(), torch.tensor([[1.0, 0.0]], dtype=torch.float64), rtol=0, atol=1e-9)
+        result = estimate_row_space(read, z, mask, Noise([0]))
+    assert_close(result.abs(), torch.tensor([[1.0, 0.0]], dtype=torch.float64), rtol=0, atol=1e-9)
 
 
-def test_an_isotropic_residual_lies_in_the_row_space_by_its_share_of_directions() -> None:
+def test_the_energy_fraction_of_an_isotropic_residual_is_rank_over_dimension() -> None:
     x, r = torch.zeros(30, 40, 16).double(), Noise(range(30)).normal(40, 16).double()
     mask = torch.ones(30, 40, dtype=torch.bool)
     basis = linear_row_space(weights(50, 4, 16))
@@ -71,6 +66,5 @@ def test_an_isotropic_residual_lies_in_the_row_space_by_its_share_of_directions(
     assert row_energy_fraction(x, x + r @ basis.T @ basis, mask, basis) == pytest.approx(1, abs=1e-12)
     assert row_energy_fraction(x, x, mask, basis) == 0
     mask[:, 20:] = False
-    assert row_energy_fraction(x, torch.where(mask[..., None], r, torch.nan), mask, basis) == row_energy_fraction(
-        x, r, mask, basis
-    )
+    padded = torch.where(mask[..., None], r, torch.nan)
+    assert row_energy_fraction(x, padded, mask, basis) == row_energy_fraction(x, r, mask, basis)

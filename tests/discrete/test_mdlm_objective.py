@@ -8,18 +8,17 @@ import torch
 
 from tests.helpers.flm_nets import dit_name
 from tests.helpers.recordings import error, part, recorded
-from textflow.discrete.absorbing import Absorbing
-from textflow.discrete.mdlm import MDLM, subs_parameterization
-from textflow.discrete.objective import MaskDraws, MDLMObjective
+from textflow.discrete import Absorbing, MDLMObjective, TokenDiT
+from textflow.discrete.mdlm import MaskDraws
 from textflow.types import Batch
 
 
-def published() -> tuple[MDLM, dict[str, torch.Tensor], dict[str, Any]]:
+def published() -> tuple[TokenDiT, dict[str, torch.Tensor], dict[str, Any]]:
     data, meta = recorded("mdlm")
     size = meta["config"]["model"]
-    net = MDLM(meta["config"]["V"], size["hidden_size"], size["n_blocks"], size["n_heads"], size["cond_dim"])
-    found = {f"backbone.{dit_name(k)}": v for k, v in part(data, "weights.").items() if "inv_freq" not in k}
-    net.load_state_dict(found)
+    net = TokenDiT(meta["config"]["V"] + 1, size["hidden_size"], size["n_blocks"], size["n_heads"], size["cond_dim"])
+    weights = {f"backbone.{dit_name(k)}": v for k, v in part(data, "weights.").items() if "inv_freq" not in k}
+    net.load_state_dict(weights)
     return net.eval(), data, meta["config"]
 
 
@@ -47,31 +46,32 @@ def test_the_schedule_is_the_published_one() -> None:
 
 @pytest.mark.parity
 def test_times_and_masks_are_the_published_ones(step: dict[str, Any]) -> None:
-    data, draws, schedule = step["data"], step["draws"], step["objective"].noise
+    data, draws, schedule = step["data"], step["draws"], step["objective"].process
     assert error((1 - draws.t).float(), data["t"]) < 1e-6
     assert error((1 - schedule.survival(draws.t)).float(), data["move_chance"]) < 1e-6
     assert error(schedule.sigma(draws.t).float(), data["sigma"]) < 1e-6
     mask = int(data["mask_index"])
-    assert mask == step["net"].mask_id
-    assert torch.equal(schedule.mask_tokens(data["x0"], draws.uniform, draws.t, mask), data["xt"])
+    assert mask == step["net"].vocab_size - 1
+    masks = schedule.stationary(data["x0"], mask + 1)
+    assert torch.equal(schedule.corrupt(data["x0"], masks, draws.uniform, draws.t), data["xt"])
 
 
 @pytest.mark.parity
 def test_logits_and_log_probabilities_are_the_published_ones(step: dict[str, Any]) -> None:
     net, data = step["net"], step["data"]
-    told = step["objective"].network_sigma(step["draws"].t)
+    sigma = step["objective"].network_sigma(step["draws"].t)
     if step["objective"].time_conditioning:  # ours is float64, theirs float32
-        assert error(told.float(), data["sigma_in"]) < 1e-6
+        assert error(sigma.float(), data["sigma_in"]) < 1e-6
     else:
-        assert torch.equal(told.float(), data["sigma_in"])
-    logits = net.lm_logits(net(data["xt"], told))
+        assert torch.equal(sigma.float(), data["sigma_in"])
+    logits = net.lm_logits(net(data["xt"], sigma))
     assert error(logits, data["logits"]) < 1e-5
-    log_p, theirs = subs_parameterization(logits, data["xt"], net.mask_id), data["log_p"]
-    said = theirs > -1e5  # minus a million stands for never
-    assert error(log_p[said], theirs[said]) < 1e-5
-    hidden = int((data["xt"] == net.mask_id).sum())
-    never = hidden + (data["xt"].numel() - hidden) * net.mask_id  # the mask, and all but a token that is shown
-    assert bool((log_p[~said] == -torch.inf).all()) and int((~said).sum()) == never
+    log_p, theirs = step["objective"].log_probs(logits, data["xt"]), data["log_p"]
+    finite = theirs > -1e5  # minus a million stands for log 0
+    assert error(log_p[finite], theirs[finite]) < 1e-5
+    masked = int((data["xt"] == net.vocab_size - 1).sum())
+    zeros = masked + (data["xt"].numel() - masked) * (net.vocab_size - 1)  # the mask, and all but an unmasked token
+    assert bool((log_p[~finite] == -torch.inf).all()) and int((~finite).sum()) == zeros
     assert error(log_p.gather(-1, data["x0"][..., None])[..., 0], data["log_p_x0"]) < 1e-5
 
 
@@ -90,9 +90,9 @@ def test_loss_and_gradients_are_the_published_ones(step: dict[str, Any]) -> None
 @pytest.mark.parity
 def test_the_cross_entropy_is_that_of_masked_text_alone(step: dict[str, Any]) -> None:
     data = step["data"]
-    lost = (data["xt"] == int(data["mask_index"])) & (data["attention_mask"] > 0)
+    masked = (data["xt"] == int(data["mask_index"])) & (data["attention_mask"] > 0)
     losses = step["objective"].loss(step["net"], step["batch"], step["draws"])
-    assert error(losses["masked_ce"], -data["log_p_x0"][lost].mean()) < 1e-5
+    assert error(losses["masked_ce"], -data["log_p_x0"][masked].mean()) < 1e-5
 
 
 def test_a_batch_without_masks_has_loss_zero_and_a_gradient(step: dict[str, Any]) -> None:
@@ -101,10 +101,10 @@ def test_a_batch_without_masks_has_loss_zero_and_a_gradient(step: dict[str, Any]
     assert losses["loss"] == 0 and losses["loss"].requires_grad
 
 
-def test_the_loss_bounds_the_likelihood_of_a_model_that_knows_the_law() -> None:
+def test_the_loss_bounds_the_likelihood_of_a_model_of_the_true_law() -> None:
     """Independent tokens of a known law: the bound is tight, E[loss] = the entropy of the law."""
 
-    class Knows(MDLM):
+    class KnownDistribution(TokenDiT):
         def forward(self, ids: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
             return torch.zeros(*ids.shape, 1)
 
@@ -114,9 +114,10 @@ def test_the_loss_bounds_the_likelihood_of_a_model_that_knows_the_law() -> None:
     law = torch.tensor([0.7, 0.2, 0.1])
     torch.manual_seed(0)
     ids = torch.multinomial(law, 400 * 200, replacement=True).view(400, 200)
-    found = MDLMObjective()(Knows(3, 8, 1, 2, 4), Batch(ids, torch.ones_like(ids, dtype=torch.bool)))["loss"]
+    batch = Batch(ids, torch.ones_like(ids, dtype=torch.bool))
+    bound = MDLMObjective()(KnownDistribution(4, 8, 1, 2, 4), batch, 0)["loss"]
     entropy = float(torch.special.entr(law).sum())
-    assert math.isclose(float(found), entropy * 0.999, rel_tol=0.02)
+    assert math.isclose(float(bound), entropy * 0.999, rel_tol=0.02)
 
 
 def test_times_spread_evenly_have_one_in_each_part() -> None:
@@ -127,7 +128,7 @@ def test_times_spread_evenly_have_one_in_each_part() -> None:
     torch.testing.assert_close(alone, torch.tensor([0.999, 0.4995]).double())
 
 
-def test_a_timed_network_is_told_the_noise() -> None:
+def test_the_network_is_conditioned_on_sigma_where_asked() -> None:
     t = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
     assert (
         torch.equal(MDLMObjective(time_conditioning=True).network_sigma(t), Absorbing().sigma(t))
@@ -139,5 +140,5 @@ def test_a_timed_network_is_told_the_noise() -> None:
 
 def test_the_parameter_count_is_the_published_one() -> None:
     with torch.device("meta"):
-        net = MDLM(50_257)
+        net = TokenDiT(50_258)
     assert sum(p.numel() for p in net.parameters()) == 169_627_218

@@ -1,126 +1,138 @@
 """Ancestral sampling of masked diffusion: published ids, and the law of the draws."""
 
 import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.discrete.test_mdlm_objective import published
 from tests.helpers.recordings import error, recorded
-from textflow.discrete.objective import MDLMObjective
-from textflow.discrete.sampler import MDLMSampler, reverse_transition
+from textflow.discrete import Absorbing, MDLMObjective, MDLMSampler, TokenDenoiseFn, TokenDiT
+from textflow.discrete.absorbing import reverse_transition
 from textflow.models.autoregressive import Autoregressive
 from textflow.noise import Noise
 from textflow.samplers.categorical import sample_by_gumbel, sample_by_inversion
 
+DenoiserFactory = Callable[..., TokenDenoiseFn]
 
-class Replayed(Noise):
+
+class RecordedNoise(Noise):
     """Recorded uniform numbers in place of streams."""
 
-    def __init__(self, draws: torch.Tensor) -> None:
-        self.left = list(draws.double())
+    def __init__(self, draws: Tensor) -> None:
+        self.remaining = list(draws.double())
 
-    def uniform(self, *shape: int) -> torch.Tensor:
-        return self.left.pop(0)
+    def uniform(self, *shape: int) -> Tensor:
+        return self.remaining.pop(0)
 
 
 @pytest.fixture(scope="module")
-def model() -> dict[str, Any]:
-    net, data, config = published()
-    timed = config["time_conditioning"]
-    objective = MDLMObjective(time_conditioning=timed)
+def data() -> dict[str, Tensor]:
+    return recorded("mdlm")[0]
 
-    def see(ids: torch.Tensor, t: float) -> torch.Tensor:
-        asked.append(len(ids))
-        with torch.no_grad():
-            return net(ids, objective.network_sigma(torch.full((len(ids),), t, dtype=torch.float64)))
 
-    asked: list[int] = []
-    read = net.requires_grad_(False).lm_logits
-    return {"data": data, "mask": net.mask_id, "see": see, "read": read, "asked": asked, "timed": timed}
+@pytest.fixture(scope="module")
+def denoiser() -> Iterator[DenoiserFactory]:
+    """Makes the recorded network as a sampler calls it; `rows` gets the number of rows of each pass."""
+    net, _, config = published()
+    objective = MDLMObjective(time_conditioning=config["time_conditioning"])
+
+    def make(rows: list[int] | None = None, time_conditioning: bool = config["time_conditioning"]) -> TokenDenoiseFn:
+        observe = None if rows is None else lambda ids, t, states: rows.append(len(ids))
+        return TokenDenoiseFn(net, objective.network_sigma, Absorbing(), time_conditioning, observe)
+
+    with torch.no_grad():
+        yield make
+
+
+def all_masked(denoise: TokenDenoiseFn, rows: int) -> Tensor:
+    return torch.full((rows, 10), denoise.net.vocab_size - 1)
 
 
 @pytest.mark.parity
 @pytest.mark.parametrize(("form", "floor"), [("ddpm", 1e-3), ("cache", 0.0)])
-def test_one_step_is_the_published_one(model: dict[str, Any], form: str, floor: float) -> None:
-    data, mask, ids = model["data"], model["mask"], model["data"]["step.x"]
-    t, dt = float(data["step.t"][0]), float(data["step.dt"])
-    states, masked = model["see"](ids, 1 - t), ids == model["mask"]
-    law = reverse_transition(model["read"](states[masked]), (1 - floor) * t, (1 - floor) * (t - dt))
+def test_one_step_is_the_published_one(
+    denoiser: DenoiserFactory, data: dict[str, Tensor], form: str, floor: float
+) -> None:
+    ids, denoise = data["step.x"], denoiser()
+    t, dt, masked = float(data["step.t"][0]), float(data["step.dt"]), ids == denoise.net.vocab_size - 1
+    logits = denoise.logits(denoise(ids, 1 - t)[masked])
+    law = reverse_transition(logits, (1 - floor) * t, (1 - floor) * (t - dt))
     assert error(law.float(), data[f"step.{form}.q"][masked]) < 1e-5
-    noise = Replayed(data[f"step.{form}.uniform"][None])
-    found = MDLMSampler(categorical="gumbel").step(states, model["read"], ids, mask, 1 - t, 1 - t + dt, noise)
-    assert torch.equal(found, data[f"step.{form}.x_next"])
+    noise = RecordedNoise(data[f"step.{form}.uniform"][None])
+    stepped = MDLMSampler(categorical="gumbel").step(denoise, ids, 1 - t, 1 - t + dt, noise)
+    assert torch.equal(stepped, data[f"step.{form}.x_next"])
 
 
 @pytest.mark.parity
 @pytest.mark.parametrize("steps", recorded("mdlm")[1]["config"]["steps"])
-def test_samples_are_the_published_ones_and_are_asked_for_as_often(model: dict[str, Any], steps: int) -> None:
-    data, mask, key = model["data"], model["mask"], f"sample.{steps}"
-    met: list[torch.Tensor] = []
+def test_samples_are_the_published_ones_with_as_few_passes(
+    denoiser: DenoiserFactory, data: dict[str, Tensor], steps: int
+) -> None:
+    key, rows = f"sample.{steps}", list[int]()
+    states: list[Tensor] = []
 
-    class Watched(MDLMSampler):
-        def step(self, *all: Any) -> Any:
-            after = super().step(*all)
-            met.append(after)
-            return after
+    class RecordingSampler(MDLMSampler):
+        def step(self, *args: Any) -> Tensor:
+            states.append(super().step(*args))
+            return states[-1]
 
-    start = torch.full_like(data[f"{key}.ids"], mask)
-    times = [i / steps for i in range(steps + 1)]
-    model["asked"].clear()
-    found = Watched(categorical="gumbel").sample(
-        model["see"], model["read"], start, mask, times, Replayed(data[f"{key}.uniform"]), model["timed"]
-    )
-    assert torch.equal(torch.stack(met), data[f"{key}.x"])
-    assert torch.equal(found, data[f"{key}.ids"])
-    pairs = zip([start, *met], met, strict=False)
-    changed = [((a != b).any(1) & (b == mask).any(1)).sum() for a, b in pairs]
-    if model["timed"]:
-        changed = [(b == mask).any(1).sum() for b in met]  # all that is not done is asked about again
-    assert sum(model["asked"]) == len(start) + int(sum(changed)), "a row is asked about again where a token has changed"
-    fresh = steps - int(data[f"{key}.cached"].sum())  # the published cache is of the whole batch, and asks to the end
-    assert len(model["asked"]) <= fresh + 1
+    denoise = denoiser(rows)
+    mask_id = denoise.net.vocab_size - 1
+    start, times = torch.full_like(data[f"{key}.ids"], mask_id), [i / steps for i in range(steps + 1)]
+    ids = RecordingSampler(categorical="gumbel").sample(denoise, start, times, RecordedNoise(data[f"{key}.uniform"]))
+    assert torch.equal(torch.stack(states), data[f"{key}.x"])
+    assert torch.equal(ids, data[f"{key}.ids"])
+    pairs = list(zip([start, *states], states, strict=False))
+    unfinished = [(after == mask_id).any(1) for _, after in pairs]
+    if not denoise.time_conditioning:  # a row is evaluated again only where a token has changed
+        unfinished = [(a != b).any(1) & masked for (a, b), masked in zip(pairs, unfinished, strict=True)]
+    assert sum(rows) == len(start) + sum(int(each.sum()) for each in unfinished)
+    fresh = steps - int(data[f"{key}.cached"].sum())  # the published cache is of the whole batch, and runs to the end
+    assert len(rows) <= fresh + 1
 
 
-def test_a_timed_network_is_asked_every_time(model: dict[str, Any]) -> None:
-    start = torch.full((2, 10), model["mask"])
-    model["asked"].clear()
-    times = [i / 20 for i in range(21)]
-    MDLMSampler().sample(
-        model["see"], model["read"], start, model["mask"], times, Noise([1, 2]), time_conditioning=True
-    )
-    assert model["asked"][:10] == [2] * 10 and len(model["asked"]) > 15
+def test_a_network_with_time_conditioning_is_evaluated_at_every_step(denoiser: DenoiserFactory) -> None:
+    rows: list[int] = []
+    denoise = denoiser(rows, time_conditioning=True)
+    MDLMSampler().sample(denoise, all_masked(denoise, 2), [i / 20 for i in range(21)], Noise([1, 2]))
+    assert rows[:10] == [2] * 10 and len(rows) > 15
 
 
 @pytest.mark.parametrize("draws", ["inversion", "gumbel"])
-def test_a_batch_gives_the_samples_one_by_one(model: dict[str, Any], draws: Any) -> None:
-    seeds, times, sampler = [3, 9, 3], [0.0, 0.3, 0.7, 1.0], MDLMSampler(categorical=draws)
+def test_a_batch_gives_the_samples_one_by_one(denoiser: DenoiserFactory, draws: Any) -> None:
+    def sample(seeds: list[int]) -> Tensor:
+        denoise = denoiser()
+        start = all_masked(denoise, len(seeds))
+        return MDLMSampler(categorical=draws).sample(denoise, start, [0.0, 0.3, 0.7, 1.0], Noise(seeds))
 
-    def made(some: list[int]) -> torch.Tensor:
-        start = torch.full((len(some), 10), model["mask"])
-        return sampler.sample(model["see"], model["read"], start, model["mask"], times, Noise(some))
-
-    together = made(seeds)
-    assert torch.equal(together, torch.cat([made([seed]) for seed in seeds]))
+    together = sample([3, 9, 3])
+    assert torch.equal(together, torch.cat([sample([seed]) for seed in (3, 9, 3)]))
     assert torch.equal(together[0], together[2]) and not torch.equal(together[0], together[1])
-    assert not (together == model["mask"]).any()
+    assert not (together == all_masked(denoiser(), 3)).any()
 
 
-def test_a_prompt_stays(model: dict[str, Any]) -> None:
-    start = torch.full((2, 10), model["mask"])
-    last = model["mask"] - 1
+def test_a_prompt_stays(denoiser: DenoiserFactory) -> None:
+    denoise = denoiser()
+    start = all_masked(denoise, 2)
+    last = denoise.net.vocab_size - 2
     start[:, 2:5] = torch.tensor([[1, 2, 3], [last, last - 1, last - 2]])
-    found = MDLMSampler().sample(model["see"], model["read"], start, model["mask"], [0.0, 0.5, 1.0], Noise([1, 2]))
-    assert torch.equal(found[:, 2:5], start[:, 2:5])
+    ids = MDLMSampler().sample(denoise, start, [0.0, 0.5, 1.0], Noise([1, 2]))
+    assert torch.equal(ids[:, 2:5], start[:, 2:5])
 
 
 @pytest.mark.parametrize("draws", ["inversion", "gumbel"])
 def test_masks_turn_as_often_as_the_times_say_and_into_tokens_by_their_law(draws: Any) -> None:
     law, mask = torch.tensor([0.5, 0.0, 0.3, 0.2]).double(), 4
-    states = torch.cat([law, torch.zeros(1)]).log().float().expand(40, 200, 5)
+    logits = torch.cat([law, torch.zeros(1)]).log().float().expand(40, 200, 5)
     start = torch.full((40, 200), mask)
-    after = MDLMSampler(categorical=draws).step(states, lambda logits: logits, start, mask, 0.25, 0.7, Noise(range(40)))
+    net = TokenDiT(5, 8, depth=1, heads=1, cond_width=4)
+    net.lm_logits = lambda hidden: hidden  # type: ignore[method-assign]
+    denoise = TokenDenoiseFn(net, torch.zeros_like, Absorbing(), ids=start, states=logits)
+    after = MDLMSampler(categorical=draws).step(denoise, start, 0.25, 0.7, Noise(range(40)))
     share = float((after == mask).double().mean())
     assert abs(share - 0.3 / 0.75) < 4 * math.sqrt(0.24 / 8000)
     turned = after[after != mask]

@@ -1,4 +1,4 @@
-"""Distillation on small nets: the lean step is the plain one, at the least work; students of every target learn."""
+"""Step distillation of small nets: the loss of the reference, fewest evaluations, and training of every target."""
 
 from typing import Any
 
@@ -11,15 +11,16 @@ from textflow.codecs import LatentSpace
 from textflow.distill.flow_map import FlowMap
 from textflow.distill.step import StepDistillation
 from textflow.distill.targets import Consistency, Progressive, SalimansHo, Target
-from textflow.nets import ELF, Denoiser, Frozen
+from textflow.nets import ELF, DiT, Frozen
 from textflow.objectives import ELFDraws, ELFObjective
 from textflow.paths import LinearPath
 from textflow.reference.distill import reference_distill_loss
 from textflow.schedules import DecodeError
-from textflow.types import Batch, Conditioning, Latents, Posterior, Times
+from textflow.types import Batch, Latents
 
 ROWS, LENGTH, DIM, VOCAB = 9, 5, 6, 11
 PATH = LinearPath(2.0, 0.05)
+ROW = torch.arange(ROWS)
 
 
 def elf(seed: int, **options: Any) -> ELF:
@@ -29,183 +30,141 @@ def elf(seed: int, **options: Any) -> ELF:
     return net
 
 
-def text(seed: int = 3) -> tuple[Latents, Batch]:
-    torch.manual_seed(seed)
+def text() -> tuple[Latents, Batch]:
+    torch.manual_seed(3)
     mask = torch.arange(LENGTH) < torch.randint(1, LENGTH + 1, (ROWS, 1))
     return torch.randn(ROWS, LENGTH, DIM).double(), Batch(torch.randint(VOCAB, (ROWS, LENGTH)), mask)
 
 
-def wide(draws: ELFDraws) -> ELFDraws:
-    return ELFDraws(*(part.double() if part.is_floating_point() else part for part in draws))
+class Setup:
+    """An objective with a teacher, and a batch with draws, which may be replaced."""
+
+    def __init__(self, target: Target | None = None, **draws: Tensor) -> None:
+        self.x, self.batch = text()
+        self.objective = StepDistillation(target or Progressive(4), 4)
+        self.objective.teacher = Frozen(elf(1))
+        made = self.objective.teacher_objective.sample_draws(self.x)
+        made = ELFDraws(*(part.double() if part.is_floating_point() else part for part in made))
+        self.draws = made._replace(**draws)
+        self.times = self.objective.step_times(made.t)
+
+    def losses(self, net: ELF, prompt_mask: Tensor | None = None, rows: slice = slice(None)) -> dict[str, Tensor]:
+        batch, draws = self.batch.map(lambda part: part[rows]), ELFDraws(*(part[rows] for part in self.draws))
+        return self.objective.loss(net, PATH, self.x[rows], batch, draws, self.times[rows], prompt_mask)
+
+    def reference_losses(self, net: ELF, teacher: Any, prompt_mask: Tensor | None = None) -> dict[str, Tensor]:
+        arguments = self.x, self.batch, self.draws, self.times, prompt_mask
+        return reference_distill_loss(self.objective, net, teacher, PATH, *arguments)
 
 
-def objective(target: Target | None = None, steps: int = 4, **options: Any) -> StepDistillation:
-    made = StepDistillation(target or Progressive(4), steps, **options)
-    made.teacher = Frozen(elf(1))
-    return made
-
-
-def grads(net: nn.Module, loss: Tensor) -> list[Tensor]:
-    net.zero_grad()
-    loss.backward()
-    return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in net.parameters()]
-
-
-class Counted(Denoiser):
-    """A net that counts the rows that it is asked for."""
-
-    def __init__(self, net: ELF) -> None:
-        super().__init__()
-        self.net, self.dim, self.rows = net, net.dim, 0
-
-    def forward(self, z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior:
-        self.rows += len(z)
-        return self.net(z, t, cond)
-
-
-@pytest.mark.parametrize("decode", ["some", "none", "all"])
-@pytest.mark.parametrize("prompt", [False, True])
-def test_the_lean_step_is_the_plain_one(decode: str, prompt: bool) -> None:
-    x, batch = text()
-    made, net = objective(), elf(2)
-    draws = wide(made.teacher_objective.sample_draws(x))
-    chosen = {"some": torch.arange(ROWS) % 3 == 0, "none": torch.zeros(ROWS).bool(), "all": torch.ones(ROWS).bool()}
-    draws = draws._replace(decode=chosen[decode], self_cond=torch.arange(ROWS) % 2 == 0)
-    times = made.step_times(draws.t)
-    fixed = torch.arange(LENGTH) < torch.arange(ROWS)[:, None] % 3 if prompt else None
-    lean = made.loss(net, PATH, x, batch, draws, times, fixed)
-    plain = reference_distill_loss(made, net, made.teacher, PATH, x, batch, draws, times, fixed)
+@pytest.mark.parametrize(
+    ("decode", "has_prompt"), [(ROW % 3 == 0, True), (ROW % 3 == 0, False), (ROW < 0, True), (ROW >= 0, False)]
+)
+def test_loss_and_gradients_are_those_of_the_reference(decode: Tensor, has_prompt: bool) -> None:
+    setup, net = Setup(decode=decode, self_cond=ROW % 2 == 0), elf(2)
+    prompt_mask = torch.arange(LENGTH) < ROW[:, None] % 3 if has_prompt else None
+    ours = setup.losses(net, prompt_mask)
+    reference = setup.reference_losses(net, setup.objective.teacher, prompt_mask)
     for name in ("loss", "mse", "decode_ce"):
-        torch.testing.assert_close(lean[name], plain[name], rtol=1e-10, atol=1e-12)
-    for ours, theirs in zip(grads(net, lean["loss"]), grads(net, plain["loss"]), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-10)
-
-
-def test_the_teacher_is_asked_for_denoising_rows_alone() -> None:
-    x, batch = text()
-    made, net = objective(), elf(2)
-    teacher = Counted(elf(1))
-    made.teacher = Frozen(teacher)
-    draws = wide(made.teacher_objective.sample_draws(x))._replace(
-        decode=torch.arange(ROWS) < 3, self_cond=torch.arange(ROWS) % 2 == 0
+        torch.testing.assert_close(ours[name], reference[name], rtol=1e-10, atol=1e-12)
+    parameters = list(net.parameters())
+    grads, expected = (
+        torch.autograd.grad(losses["loss"], parameters, allow_unused=True, materialize_grads=True)
+        for losses in (ours, reference)
     )
-    times = made.step_times(draws.t)
-    made.loss(net, PATH, x, batch, draws, times)
-    assert teacher.rows == 6 * 4 + 3, "4 substeps of 6 rows, of which 3 see a blind guess"
-    teacher.rows = 0
-    reference_distill_loss(made, net, teacher, PATH, x, batch, draws, times)
-    assert teacher.rows == 9 * 5, "the published step: every row, and a blind guess of each"
+    torch.testing.assert_close(grads, expected, rtol=1e-8, atol=1e-10)
 
 
-def test_rows_weigh_alike_whatever_their_length() -> None:
-    x, batch = text()
-    made, net = objective(), elf(2)
-    draws = wide(made.teacher_objective.sample_draws(x))
-    times = made.step_times(draws.t)
-    singles = []
-    for i in range(ROWS):
-        one = slice(i, i + 1)
-        own = ELFDraws(*(part[one] for part in draws))
-        singles.append(
-            made.loss(net, PATH, x[one], batch.map(lambda part, one=one: part[one]), own, times[one])["loss"]
-        )
-    together = made.loss(net, PATH, x, batch, draws, times)["loss"]
-    torch.testing.assert_close(together, torch.stack(singles).mean(), rtol=1e-10, atol=1e-12)
+def test_the_teacher_evaluates_denoising_rows_alone() -> None:
+    setup, net = Setup(decode=ROW < 3, self_cond=ROW % 2 == 0), elf(2)
+    teacher, rows = elf(1), []
+    forward_hidden = teacher.forward_hidden
+    teacher.forward_hidden = lambda z, *rest: rows.append(len(z)) or forward_hidden(z, *rest)  # type: ignore
+    setup.objective.teacher = Frozen(teacher)
+    setup.losses(net)
+    assert sum(rows) == 6 * 4 + 3, "4 substeps of 6 rows, of which 3 have a blind prediction"
+    rows.clear()
+    setup.reference_losses(net, teacher)
+    assert sum(rows) == 9 * 5, "the published step: every row, and a blind prediction of each"
+
+
+def test_rows_have_equal_weights_whatever_their_length() -> None:
+    setup, net = Setup(), elf(2)
+    alone = [setup.losses(net, rows=slice(i, i + 1))["loss"] for i in range(ROWS)]
+    torch.testing.assert_close(setup.losses(net)["loss"], torch.stack(alone).mean(), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("target", [Progressive(3), Progressive(4, "quantile", 2), SalimansHo("snr+1"), Consistency()])
-def test_a_student_learns_what_it_is_taught(target: Target) -> None:
-    torch.manual_seed(0)
-    x, batch = text()
-    made, net = objective(target), elf(1)  # starts as its teacher
-    draws = wide(made.teacher_objective.sample_draws(x))
-    times = made.step_times(draws.t)
-    optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
-    found = []
-    for _ in range(20):
+def test_training_lowers_the_error_of_a_student_that_starts_as_its_teacher(target: Target) -> None:
+    setup, net = Setup(target), elf(1)
+    optimizer = torch.optim.Adam(net.parameters(), lr=6e-3)
+    history = []
+    for _ in range(10):
         optimizer.zero_grad()
-        losses = made.loss(net, PATH, x, batch, draws, times)
+        losses = setup.losses(net)
         losses["loss"].backward()
         optimizer.step()
-        found.append(float(losses["mse"].detach()))
-    assert found[-1] < 0.7 * found[0]
+        history.append(float(losses["mse"].detach()))
+    assert history[-1] < 0.7 * history[0], history
 
 
-def test_consistency_asks_the_average_where_there_is_one() -> None:
-    x, batch = text()
-    made, net = objective(Consistency()), elf(2)
-    draws = wide(made.teacher_objective.sample_draws(x))
-    times = made.step_times(draws.t)
-    alone = made.loss(net, PATH, x, batch, draws, times)["mse"]
-    made.ema_net = Frozen(elf(2))
-    torch.testing.assert_close(made.loss(net, PATH, x, batch, draws, times)["mse"], alone)
-    made.ema_net = Frozen(elf(5))
-    assert abs(made.loss(net, PATH, x, batch, draws, times)["mse"] - alone) > 1e-3
+def test_consistency_evaluates_the_moving_average_if_there_is_one() -> None:
+    setup, net = Setup(Consistency()), elf(2)
+    alone = setup.losses(net)["mse"]
+    setup.objective.ema_net = Frozen(elf(2))
+    torch.testing.assert_close(setup.losses(net)["mse"], alone)
+    setup.objective.ema_net = Frozen(elf(5))
+    assert abs(setup.losses(net)["mse"] - alone) > 1e-3
 
 
-def test_weights_of_rows_are_used() -> None:
-    x, batch = text()
-    net = elf(2)
-    plain, weighed = objective(SalimansHo("one")), objective(SalimansHo("snr+1"))
-    draws = wide(plain.teacher_objective.sample_draws(x))._replace(decode=torch.zeros(ROWS).bool())
-    times = plain.step_times(draws.t)
-    one, other = (o.loss(net, PATH, x, batch, draws, times) for o in (plain, weighed))
-    torch.testing.assert_close(one["mse"], other["mse"])
-    assert other["loss"] > 1.01 * one["loss"]
+def test_weights_of_rows_change_the_loss_and_not_the_mean_error() -> None:
+    setup, net = Setup(SalimansHo("one"), decode=ROW < 0), elf(2)
+    plain = setup.losses(net)
+    setup.objective.target = SalimansHo("snr+1")
+    weighted = setup.losses(net)
+    torch.testing.assert_close(plain["mse"], weighted["mse"])
+    assert weighted["loss"] > 1.01 * plain["loss"]
 
 
-def test_a_commitment_head_learns_from_denoising_rows_and_the_teachers_is_not_asked() -> None:
-    x, batch = text()
-    made, net = objective(), elf(2, commitment_head=True)
-    teacher = elf(1, commitment_head=True)
-    made.teacher = Frozen(teacher)
-    assert teacher.commitment_head is not None
-    teacher.commitment_head.forward = None  # type: ignore[assignment]
-    draws = wide(made.teacher_objective.sample_draws(x))._replace(decode=torch.arange(ROWS) < 3)
-    losses = made.loss(net, PATH, x, batch, draws, made.step_times(draws.t))
+def test_a_commitment_head_learns_from_denoising_rows_and_the_teachers_is_unused() -> None:
+    setup, net, teacher = Setup(decode=ROW < 3), elf(2, commitment_head=True), elf(1, commitment_head=True)
+    teacher.commitment_head.forward = None  # type: ignore
+    setup.objective.teacher = Frozen(teacher)
+    losses = setup.losses(net)
     losses["loss"].backward()
-    assert net.commitment_head is not None and net.commitment_head.up.weight.grad is not None
-    assert float(net.commitment_head.up.weight.grad.abs().max()) > 0
-    rows = ~draws.decode
-    lengths = batch.mask[rows].sum(1)
-    assert float(losses["commitment_head_ce"]) == pytest.approx(2.4, abs=0.6), (
-        f"about log {VOCAB} in rows of {lengths.tolist()}"
-    )
+    assert float(net.commitment_head.up.weight.grad.abs().max()) > 0  # type: ignore
+    assert float(losses["commitment_head_ce"]) == pytest.approx(2.4, abs=0.6), f"about log {VOCAB}"
 
 
-def test_it_runs_as_an_objective() -> None:
+def test_the_teacher_is_required_and_neither_trained_nor_saved() -> None:
     x, batch = text()
-    made = StepDistillation(Progressive(2), 16)
-    net, teacher = elf(2).float(), elf(1).float()
+    objective, net, codec = StepDistillation(Progressive(2), 16), elf(2).float(), GivenLatents(x.float())
     with pytest.raises(ValueError, match="no teacher"):
-        made(net, GivenLatents(x.float()), PATH, batch, 0)
-    made.set_teacher(ELFObjective(), teacher)
-    losses = made(net, GivenLatents(x.float()), PATH, batch, 0)
+        objective(net, codec, PATH, batch, 0)
+    objective.set_teacher(ELFObjective(), elf(1).float())
+    losses = objective(net, codec, PATH, batch, 0)
     assert bool(torch.isfinite(losses["loss"])) and losses["loss"].requires_grad
-    assert not list(made.parameters()), "the teacher is neither trained nor saved"
-    assert made.time_schedule is made.teacher_objective.time_schedule
-    assert not [key for key in made.state_dict() if "teacher" in key]
+    assert not list(objective.parameters()) and not [key for key in objective.state_dict() if "teacher" in key]
+    assert objective.time_schedule is objective.teacher_objective.time_schedule
 
 
-def test_another_teacher_is_refused() -> None:
+def test_wrong_teachers_steps_and_nets_are_errors() -> None:
     x, batch = text()
     with pytest.raises(ValueError, match="FlowMap"):
         StepDistillation(Progressive()).set_teacher(FlowMap(), elf(1))
     with pytest.raises(ValueError, match="at least 1"):
         StepDistillation(Progressive(), 0)
     with pytest.raises(ValueError, match="decode mode"):
-        objective()(Counted(elf(1)), GivenLatents(x), PATH, batch, 0)
+        Setup().objective(DiT(LatentSpace(DIM, VOCAB), 16, 1, 2, 8), GivenLatents(x), PATH, batch, 0)
 
 
-def test_a_teachers_measured_clock_is_taken_over_and_a_student_may_teach() -> None:
-    like = ELFObjective(DecodeError())
-    like.time_schedule.cdf.copy_(torch.linspace(0, 1, 65).double() ** 2)
-    first, second = (
-        StepDistillation(SalimansHo(), 4, ELFObjective(DecodeError()), update_teacher=True) for _ in range(2)
-    )
-    first.set_teacher(like, elf(1))
+def test_a_student_takes_its_teachers_fitted_schedule_and_may_be_a_teacher() -> None:
+    fitted = ELFObjective(DecodeError())
+    fitted.time_schedule.cdf.copy_(torch.linspace(0, 1, 65).double() ** 2)
+    first, second = (StepDistillation(SalimansHo(), 4, ELFObjective(DecodeError()), update_teacher=True) for _ in "12")
+    first.set_teacher(fitted, elf(1))
     student = elf(7)
     second.set_teacher(first, student)
-    for made in (first, second):
-        torch.testing.assert_close(made.time_schedule.cdf, like.time_schedule.cdf)
+    for objective in (first, second):
+        torch.testing.assert_close(objective.time_schedule.cdf, fitted.time_schedule.cdf)
     assert second.teacher is not None and second.teacher.module is student

@@ -25,37 +25,24 @@ def belief() -> Posterior:
     return Posterior(logits().softmax(-1) @ CODES)
 
 
-def sharpened(power: float, top: int = VOCAB, t: float = 0.5) -> Posterior:
-    return Sharpen(power, top)(belief(), t, logits, embed, NOISE)
+def sharpened(inverse_temperature: float, top_k: int = VOCAB) -> Latents:
+    new = Sharpen(inverse_temperature, top_k)(belief(), 0.5, logits, embed, NOISE)
+    assert new.committed is None
+    return new.mean
 
 
-def test_power_1_over_all_tokens_is_the_mean() -> None:
-    assert_close(sharpened(1.0).mean, belief().mean, rtol=0, atol=1e-12)
-
-
-def test_a_high_power_is_the_mode() -> None:
-    assert_close(sharpened(1e5).mean, Commit()(belief(), 0.5, logits, embed, NOISE).mean, rtol=0, atol=1e-6)
-
-
-def test_a_power_weighs_the_tokens() -> None:
+def test_the_exponent_weights_all_tokens_from_the_mean_to_the_mode() -> None:
+    assert_close(sharpened(1.0), belief().mean, rtol=0, atol=1e-12)
     weight = logits().softmax(-1) ** 3
-    assert_close(sharpened(3.0).mean, weight / weight.sum(-1, keepdim=True) @ CODES, rtol=0, atol=1e-12)
+    assert_close(sharpened(3.0), weight / weight.sum(-1, keepdim=True) @ CODES, rtol=0, atol=1e-12)
+    assert_close(sharpened(1e5), Commit()(belief(), 0.5, logits, embed, NOISE).mean, rtol=0, atol=1e-6)
 
 
-def test_few_tokens_share_all_the_weight() -> None:
+def test_the_likeliest_tokens_have_all_the_weight() -> None:
     best, ids = logits().topk(2)
     first = torch.sigmoid(4 * (best[..., 0] - best[..., 1]))[..., None]
-    wanted = first * CODES[ids[..., 0]] + (1 - first) * CODES[ids[..., 1]]
-    assert_close(sharpened(4.0, top=2).mean, wanted, rtol=0, atol=1e-12)
-
-
-def test_no_token_is_chosen_and_at_t_0_none_is_asked_for() -> None:
-    def refuse() -> Logits:
-        raise AssertionError("tokens were asked for")
-
-    assert sharpened(4.0).committed is None
-    before = belief()
-    assert Sharpen()(before, 0.0, refuse, embed, NOISE) is before
+    expected = first * CODES[ids[..., 0]] + (1 - first) * CODES[ids[..., 1]]
+    assert_close(sharpened(4.0, top_k=2), expected, rtol=0, atol=1e-12)
 
 
 def test_latents_that_are_not_one_a_token_are_refused() -> None:

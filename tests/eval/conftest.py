@@ -1,4 +1,4 @@
-"""A fitted tiny run, and a judge of words beside it."""
+"""A fitted tiny run, and a tiny scorer beside it."""
 
 from pathlib import Path
 
@@ -7,12 +7,18 @@ import pytest
 from tests.helpers.tiny_recipe import write_recipe
 from tests.helpers.tiny_scorer import save_judge
 from textflow.cli.app import main
+from textflow.metrics import Scorer
 
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of the run; TINY/judge is the judge."""
+    """Folder of the run; its scorer is in TINY/judge."""
     folder = tmp_path_factory.mktemp("tiny")
     assert main(["fit", str(write_recipe(folder))]) == 0
     save_judge(folder / "judge")
     return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def scorer(tmp_path_factory: pytest.TempPathFactory) -> Scorer:
+    return Scorer(save_judge(tmp_path_factory.mktemp("scorer")))

@@ -2,69 +2,62 @@ import json
 
 import pytest
 
-from tests.helpers.tiny_scorer import save_judge
 from textflow.cli.app import main
 from textflow.eval.compare import collect_records, load_published
 from textflow.eval.measure import reference_records
 from textflow.eval.record import write_record
 from textflow.eval.table import protocol_marks
-from textflow.metrics import Scorer
 
 TEXTS = ["in the beginning God created the heaven", "and the earth was without form"]
 
 
 @pytest.fixture
-def runs(tmp_path):
-    """Two runs with records of the same real text and samples of their own."""
-    judge = Scorer(save_judge(tmp_path / "judge"))
+def runs(tmp_path, scorer):
+    """Two runs with records of the same real text and different samples."""
     for name, steps in (("one", 4), ("two", 2)):
         facts = {"checkpoint_hash": name * 4, "seq_length": 8}
-        for record in reference_records(TEXTS, judge, 0, facts):
+        for record in reference_records(TEXTS, scorer, 0, facts):
             write_record(record, tmp_path / name / "eval")
-        made = record | {"text": "generated", "steps": steps, "sampler": {"class": "Euler"}, "nfe": 5.0}
-        write_record(made, tmp_path / name / "eval")
+        generated = {"text": "generated", "steps": steps, "sampler": {"class": "Euler"}, "nfe": 5.0}
+        write_record(record | generated, tmp_path / name / "eval")
     return [tmp_path / "one", tmp_path / "two"]
 
 
-def test_runs_stand_in_one_table_and_their_common_real_text_once(runs):
-    found = collect_records(runs)
-    assert [(r["text"], r["label"]) for r in found] == [
-        *(("real", ""), ("shuffled", "")), *(("generated", "one"), ("generated", "two")),
-    ]  # fmt: skip
+def test_common_real_text_of_several_runs_is_listed_once(runs):
+    labels = [(r["text"], r["label"]) for r in collect_records(runs)]
+    assert labels == [("real", ""), ("shuffled", ""), ("generated", "one"), ("generated", "two")]
 
 
-def test_records_of_other_weights_carry_them(runs):
+def test_records_of_different_weights_are_labelled_by_the_hash(runs):
     (path,) = (runs[0] / "eval").glob("generated*.json")
     write_record(json.loads(path.read_text()) | {"checkpoint_hash": "fedcba98"}, runs[0] / "eval")
     assert {r["label"] for r in collect_records(runs[:1]) if r["text"] == "generated"} == {"oneone", "fedcba"}
 
 
-def test_a_place_without_records_and_a_file_that_is_none_are_named(runs, tmp_path):
+def test_a_folder_without_records_and_a_damaged_record_are_refused(runs, tmp_path):
     with pytest.raises(ValueError, match=r"no records in .*textflow eval"):
         collect_records([tmp_path / "nothing"])
-    (runs[0] / "eval" / "torn.json").write_text('{"text": "re')
-    with pytest.raises(ValueError, match=r"torn\.json is not a record"):
-        collect_records(runs)
-    (runs[0] / "eval" / "torn.json").write_text("[1]")
-    with pytest.raises(ValueError, match=r"torn\.json is not a record.*no text"):
-        collect_records(runs)
+    for content, message in (('{"text": "re', "is not a record"), ("[1]", "is not a record.*no text")):
+        (runs[0] / "eval" / "torn.json").write_text(content)
+        with pytest.raises(ValueError, match=rf"torn\.json {message}"):
+            collect_records(runs)
 
 
-def test_published_numbers_are_those_of_the_papers_and_never_without_a_mark(runs):
+def test_published_numbers_equal_the_papers_and_are_marked(runs):
     rows = load_published("few_step")
-    said = {(row["label"], row.get("nfe")): (row["perplexity"], row["entropy"]) for row in rows}
-    assert said["Duo+DCD", 1] == (5743, 6.02) and said["FMLM+", 4] == (41, 4.77) and said["data", None] == (14.8, 5.44)
-    assert said["DFM-ESD", 1] == (5.33, 0.26) and len(rows) == 22
-    found = protocol_marks([*rows, *collect_records(runs)])
-    assert set(found[:22]) == {"a"} and set(found[22:]) == {"b"}
+    cells = {(row["label"], row.get("nfe")): (row["perplexity"], row["entropy"]) for row in rows}
+    assert cells["Duo+DCD", 1] == (5743, 6.02) and cells["FMLM+", 4] == (41, 4.77)
+    assert cells["DFM-ESD", 1] == (5.33, 0.26) and cells["data", None] == (14.8, 5.44) and len(rows) == 22
+    marks = protocol_marks([*rows, *collect_records(runs)])
+    assert set(marks[:22]) == {"a"} and set(marks[22:]) == {"b"}
     with pytest.raises(ValueError, match="known are few_step"):
         load_published("many_steps")
 
 
-def test_the_verb_prints_the_table_and_exports_it(runs, capsys):
+def test_the_command_prints_and_exports_the_table(runs, capsys):
     assert main(["compare", *map(str, runs), "--published", "few_step"]) == 0
-    said = capsys.readouterr().out
-    assert "ELF+PD published (a)" in said and "two generated Euler 2 (b)" in said and "as published" in said
+    output = capsys.readouterr().out
+    assert "ELF+PD published (a)" in output and "two generated Euler 2 (b)" in output and "as published" in output
     assert main(["compare", *map(str, runs), "--format", "markdown"]) == 0
     assert "| one generated Euler 4 |" in capsys.readouterr().out
     assert main(["compare"]) == 2 and "no run" in capsys.readouterr().err

@@ -3,39 +3,37 @@ import io
 
 import pytest
 
-from tests.helpers.tiny_scorer import save_judge
 from textflow.eval.compare import load_published
 from textflow.eval.export import FORMATS, escape_latex, to_csv, to_latex, to_markdown
 from textflow.eval.measure import reference_records
-from textflow.metrics import Scorer
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory):
+def records(scorer):
     texts = ["in the beginning God created the heaven", "and the earth was without form", ""]
-    real, mixed = reference_records(texts, Scorer(save_judge(tmp_path_factory.mktemp("judge"))))
-    return [real | {"deviations": ["n 3 for 1000"]}, mixed | {"label": "a_b|c & 50%", "perplexity": None}]
+    real, shuffled = reference_records(texts, scorer)
+    return [real | {"deviations": ["n 3 for 1000"]}, shuffled | {"label": "a_b|c & 50%", "perplexity": None}]
 
 
-def test_csv_gives_numbers_as_they_are_with_the_ends_of_their_intervals(records):
-    real, mixed = csv.DictReader(io.StringIO(to_csv(records)))
-    assert float(real["perplexity"]) == records[0]["perplexity"] and mixed["perplexity"] == ""
+def test_csv_has_exact_numbers_and_the_ends_of_their_intervals(records):
+    real, shuffled = csv.DictReader(io.StringIO(to_csv(records)))
+    assert float(real["perplexity"]) == records[0]["perplexity"] and shuffled["perplexity"] == ""
     assert [float(real["entropy_low"]), float(real["entropy_high"])] == records[0]["intervals"]["entropy"]
-    assert real["mark"] == "†" and real["deviations"] == "n 3 for 1000" and mixed["mark"] == ""
-    assert (real["n"], real["empty"], mixed["label"]) == ("3", "1", "a_b|c & 50%")
+    assert real["mark"] == "†" and real["deviations"] == "n 3 for 1000" and shuffled["mark"] == ""
+    assert (real["n"], real["empty"], shuffled["label"]) == ("3", "1", "a_b|c & 50%")
     assert real["scorer_hash"] == records[0]["scorer_hash"] and real["aggregation"].startswith("corpus")
 
 
-def test_markdown_has_as_many_cells_in_every_line_and_the_notes_below(records):
-    table, _, below = to_markdown(records).partition("\n\n")
+def test_markdown_has_equal_cells_in_each_line_and_notes_below(records):
+    table, _, notes = to_markdown(records).partition("\n\n")
     lines = [line.replace(r"\|", "").count("|") for line in table.splitlines()]
     assert len(lines) == 4 and len(set(lines)) == 1
     value, (low, high) = records[0]["entropy"], records[0]["intervals"]["entropy"]
     assert f"| {value:.2f} ({low:.2f}-{high:.2f}) |" in table and "| real (†) |" in table and "| - |" in table
-    assert "- † real: n 3 for 1000" in below and records[0]["scorer_hash"] in below
+    assert "- † real: n 3 for 1000" in notes and records[0]["scorer_hash"] in notes
 
 
-def test_latex_has_as_many_cells_as_columns_and_no_open_command(records):
+def test_latex_has_a_cell_for_each_column_and_balanced_braces(records):
     text = to_latex(records)
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert {line.replace(r"\&", "").count("&") for line in rows} == {text.splitlines()[0].split("{l")[1].count("r")}
@@ -43,7 +41,7 @@ def test_latex_has_as_many_cells_as_columns_and_no_open_command(records):
     assert escape_latex(r"\a_b^c~{d}") == r"\textbackslash{}a\_b\textasciicircum{}c\textasciitilde{}\{d\}"
 
 
-def test_every_format_takes_published_rows_and_prints_no_nan(records):
+def test_each_format_takes_published_rows_and_prints_no_nan(records):
     for write in FORMATS.values():
         text = write([*load_published("few_step"), *records])
         assert "nan" not in text.lower() and "Duo+DCD" in text and "as each paper reports it" in text

@@ -1,4 +1,4 @@
-"""The results page says what the records say."""
+"""The results page agrees with the records."""
 
 import json
 import re
@@ -25,12 +25,8 @@ def folder(tmp_path: Path) -> Path:
     return Path(shutil.copytree(PUBLISHED, tmp_path / "published", ignore=shutil.ignore_patterns("*.svg")))
 
 
-def load(path: Path) -> Any:
-    return yaml.load(path.read_text(), yaml.BaseLoader)
-
-
-def measured(record: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
-    """Where each cell and each single number of a record stands: (mapping, key)."""
+def cells(record: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Mapping and key of each cell and each single number of a record."""
     for table in record.get("tables", {}).values():
         for row in table["rows"].values():
             yield from ((row, key) for key in row)
@@ -43,12 +39,12 @@ def replace_in(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
-def test_the_page_on_disk_is_what_the_records_say() -> None:
+def test_the_page_on_disk_agrees_with_the_records() -> None:
     for path, text in pages().items():
         assert difference(path, text) == "", "run: textflow reproduce results"
 
 
-def test_every_cell_and_every_number_of_every_record_is_printed(folder: Path) -> None:
+def test_each_cell_and_number_of_each_record_is_printed(folder: Path) -> None:
     marks: list[str] = []
 
     def mark(_: Any = None) -> str:
@@ -57,15 +53,15 @@ def test_every_cell_and_every_number_of_every_record_is_printed(folder: Path) ->
 
     for name in RECORDS:
         path = folder / "results" / f"{name}.yaml"
-        record = load(path)
-        for mapping, key in list(measured(record)):
+        record = yaml.load(path.read_text(), yaml.BaseLoader)
+        for mapping, key in list(cells(record)):
             mapping[key] = [mark() for _ in mapping[key]] if isinstance(mapping[key], list) else mark()
         path.write_text(yaml.safe_dump(record, sort_keys=False))
     text = render("RESULTS.template.md", folder)
-    assert len(marks) > 500 and [one for one in marks if one not in text] == []
+    assert len(marks) > 500 and [number for number in marks if number not in text] == []
 
 
-CHANGES = [  # file, what it holds, what takes its place, what the page then prints
+CHANGES = [  # file, old text, new text, text of the page
     ("results/quickstart.yaml", "perplexity: 75.7", "perplexity: 12.30", "| 15 | 12.30 | 3.03 |"),
     ("results/quickstart.yaml", "seq_rep_4: 43.8", "seq_rep_4: 40", "| 40% |"),
     ("results/quickstart.yaml", "n: 256", "n: 17", "; n: 17; "),
@@ -84,7 +80,7 @@ def test_a_changed_record_changes_the_page(folder: Path) -> None:
     assert [printed for *_, printed in CHANGES if printed not in after or printed in before] == []
 
 
-def test_the_table_of_speed_is_written_from_the_benchmarks(folder: Path) -> None:
+def test_the_speed_table_shows_the_benchmark_records(folder: Path) -> None:
     names = ["step_P", "step_R", "step_B", "step_B_bf16", "distill_P", "distill_R", "optimizer_P", "optimizer_R"]
     for repeats, name in enumerate(names, 70):
         path = folder / f"bench_{name}.json"
@@ -95,7 +91,7 @@ def test_the_table_of_speed_is_written_from_the_benchmarks(folder: Path) -> None
     assert [n for n, _ in enumerate(names, 70) if not re.search(rf"\| 98\.76 \[.*\| 1\.3e-03 \| {n} \|", text)] == []
 
 
-def test_every_benchmark_record_is_printed() -> None:
+def test_each_benchmark_record_is_printed() -> None:
     template = (PUBLISHED / "results" / "RESULTS.template.md").read_text()
     names = [path.stem.removeprefix("bench_") for path in PUBLISHED.glob("bench_*.json")]
     assert [name for name in names if f'"{name}"' not in template and f"bench.{name}" not in template] == []
@@ -114,7 +110,7 @@ def test_every_benchmark_record_is_printed() -> None:
         ("title: ", "# ", "quickstart.yaml: missing title"),
     ],
 )
-def test_a_mistake_in_a_record_is_named(folder: Path, old: str, new: str, where: str) -> None:
+def test_a_mistake_in_a_record_is_refused_with_its_key(folder: Path, old: str, new: str, where: str) -> None:
     replace_in(folder / "results" / "quickstart.yaml", old, new)
     with pytest.raises(ValueError, match=re.escape(where)):
         render("RESULTS.template.md", folder)
@@ -129,14 +125,11 @@ def test_the_readme_gets_eight_rows_between_its_markers(folder: Path, tmp_path: 
     assert "stale" not in text and len([line for line in text.splitlines() if line.startswith("| ")]) == 2 + 8
     readme.write_text(text)
     assert pages(folder, readme)[readme] == text
+    readme.write_text("<!-- results -->\n")
+    assert list(pages(folder, readme)) == [folder / "RESULTS.md"], "a README without both markers is unchanged"
 
 
-def test_a_readme_without_markers_is_left_alone(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "README.md").write_text("<!-- results -->\n")
-    assert list(pages(folder, tmp_path / "README.md")) == [folder / "RESULTS.md"]
-
-
-def test_the_command_checks_and_writes(
+def test_the_command_checks_and_writes_results_only(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = folder / "RESULTS.md"
@@ -144,23 +137,19 @@ def test_the_command_checks_and_writes(
     replace_in(folder / "results" / "quickstart.yaml", "perplexity: 75.7", "perplexity: 12.3")
     before = page.read_text()
     assert main(["reproduce", "results", "--check"]) == 1 and page.read_text() == before
-    said = capsys.readouterr().out
-    assert re.search(r"^-.* 75\.7 ", said, re.MULTILINE) and re.search(r"^\+.* 12\.3 ", said, re.MULTILINE)
+    output = capsys.readouterr().out
+    assert re.search(r"^-.* 75\.7 ", output, re.MULTILINE) and re.search(r"^\+.* 12\.3 ", output, re.MULTILINE)
     assert main(["reproduce", "results"]) == 0 and " 12.3 " in page.read_text()
     assert main(["reproduce", "results", "--check"]) == 0
+    assert main(["reproduce", "fig5", "--check"]) == 2 and "--check" in capsys.readouterr().err
 
 
-def test_check_is_refused_of_a_figure(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["reproduce", "fig5", "--check"]) == 2
-    assert "--check" in capsys.readouterr().err
-
-
-def test_recipe_headers_say_what_the_record_of_earlier_fits_says() -> None:
+def test_recipe_headers_agree_with_the_record_of_earlier_fits() -> None:
     for row in load_record(PUBLISHED / "results" / "earlier_fits.yaml").tables["fits"].rows.values():
         (recipe,) = (ROOT / "recipes").rglob(str(row["recipe"]))
         header = " ".join(line for line in recipe.read_text().splitlines() if line.startswith("#"))
-        said = {float(number) for number in re.findall(r"\d*\.?\d+", header)}
-        assert {float(str(row[key])) for key in ("n", "perplexity", "entropy", "real", "shuffled")} <= said
+        numbers = {float(number) for number in re.findall(r"\d*\.?\d+", header)}
+        assert {float(str(row[key])) for key in ("n", "perplexity", "entropy", "real", "shuffled")} <= numbers
 
 
 def test_the_package_ships_the_records_and_templates() -> None:

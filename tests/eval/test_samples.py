@@ -17,20 +17,16 @@ class Net(nn.Module):
         return z
 
 
-class Killed(Exception):
-    """In the middle of a batch."""
+class RandomGenerator:
+    """Random words from the noise stream of each sample; fails after `max_batches`."""
 
-
-class Drawn:
-    """Writes words by the samples' own streams; breaks down after so many batches."""
-
-    def __init__(self, life: int = 10**6) -> None:
-        self.net, self.tokenizer, self.life, self.asked = Net(), Words(WORDS), life, 0
+    def __init__(self, max_batches: int = 10**6) -> None:
+        self.net, self.tokenizer, self.max_batches, self.num_batches = Net(), Words(WORDS), max_batches, 0
 
     def sample(self, seeds, steps, sampler=None):
-        self.asked += 1
-        if self.asked > self.life:
-            raise Killed
+        self.num_batches += 1
+        if self.num_batches > self.max_batches:
+            raise RuntimeError
         for _ in range(steps):
             self.net(torch.zeros(len(seeds), 1), 0.0)
         return (Noise(seeds).uniform(5) * len(WORDS)).long()
@@ -40,59 +36,61 @@ def ids(lines) -> list[list[int]]:
     return [line.ids for line in lines]
 
 
-@pytest.mark.parametrize("life", [0, 1, 2])
-def test_a_run_that_is_killed_goes_on_and_gives_the_same_samples(tmp_path, life):
-    whole = draw_samples(Drawn(), 3, 10, 0, None, 4)
-    with pytest.raises(Killed):
-        draw_samples(Drawn(life), 3, 10, 0, None, 4, tmp_path)
-    second = Drawn()
-    again = draw_samples(second, 3, 10, 0, None, 4, tmp_path)
-    assert ids(again) == ids(whole) and [line.nfe for line in again] == [line.nfe for line in whole] == [3.0] * 10
-    assert second.asked == 3 - life and len(list(tmp_path.iterdir())) == 3
+def draw(generator, num_samples: int = 10, folder=None, batch_size: int = 4, shard=(0, 1)):
+    return draw_samples(generator, 3, num_samples, 0, None, batch_size, folder, shard)
 
 
-def test_what_is_there_is_not_made_again_and_fewer_are_the_first(tmp_path):
-    whole = draw_samples(Drawn(), 3, 10, 0, None, 4, tmp_path)
-    assert draw_samples(Drawn(0), 3, 10, 0, None, 3, tmp_path) == whole
-    assert draw_samples(Drawn(0), 3, 6, 0, None, 4, tmp_path) == whole[:6]
-    assert ids(draw_samples(Drawn(), 3, 13, 0, None, 4, tmp_path)) == ids(draw_samples(Drawn(), 3, 13, 0, None, 4))
+@pytest.mark.parametrize("max_batches", [0, 1, 2])
+def test_an_interrupted_run_resumes_with_the_same_samples(tmp_path, max_batches):
+    expected, second = draw(RandomGenerator()), RandomGenerator()
+    with pytest.raises(RuntimeError):
+        draw(RandomGenerator(max_batches), 10, tmp_path)
+    resumed = draw(second, 10, tmp_path)
+    assert ids(resumed) == ids(expected) and {line.nfe for line in [*resumed, *expected]} == {3.0}
+    assert second.num_batches == 3 - max_batches and len(list(tmp_path.iterdir())) == 3
 
 
-@pytest.mark.parametrize("harm", [b'{"index": 5, "ids": [1', b"\xff\xfe", b"", b"[]", b'{"index": "a"}'])
-def test_a_damaged_line_is_made_again(tmp_path, harm):
-    whole = draw_samples(Drawn(), 3, 10, 0, None, 4, tmp_path)
+def test_saved_samples_are_reused_and_fewer_samples_are_the_first(tmp_path):
+    samples = draw(RandomGenerator(), 10, tmp_path)
+    assert draw(RandomGenerator(0), 10, tmp_path, 3) == samples
+    assert draw(RandomGenerator(0), 6, tmp_path) == samples[:6]
+    assert ids(draw(RandomGenerator(), 13, tmp_path)) == ids(draw(RandomGenerator(), 13))
+
+
+@pytest.mark.parametrize("damage", [b'{"index": 5, "ids": [1', b"\xff\xfe", b"", b"[]", b'{"index": "a"}'])
+def test_a_damaged_line_is_generated_again(tmp_path, damage):
+    expected, second = draw(RandomGenerator(), 10, tmp_path), RandomGenerator()
     path = tmp_path / "00000004-00000007.jsonl"
     lines = path.read_bytes().split(b"\n")
-    path.write_bytes(b"\n".join([lines[0], harm, *lines[2:]]))
+    path.write_bytes(b"\n".join([lines[0], damage, *lines[2:]]))
     assert set(range(10)) - set(read_samples(tmp_path, 10)) == {5}
-    second = Drawn()
-    assert ids(draw_samples(second, 3, 10, 0, None, 4, tmp_path)) == ids(whole) and second.asked == 1
+    assert ids(draw(second, 10, tmp_path)) == ids(expected) and second.num_batches == 1
 
 
-def test_several_processes_make_all_of_it_between_them(tmp_path):
+def test_the_shards_of_several_processes_are_complete(tmp_path):
     for rank in range(3):
-        draw_samples(Drawn(), 2, 20, 0, None, 4, tmp_path, (rank, 3))
-    assert ids(draw_samples(Drawn(0), 2, 20, 0, None, 4, tmp_path)) == ids(draw_samples(Drawn(), 2, 20, 0, None, 4))
+        draw(RandomGenerator(), 20, tmp_path, shard=(rank, 3))
+    assert ids(draw(RandomGenerator(0), 20, tmp_path)) == ids(draw(RandomGenerator(), 20))
 
 
-def test_batches_are_neighbours():
+def test_batches_are_contiguous():
     assert list(contiguous_batches([0, 1, 2, 5, 6, 9], 2)) == [[0, 1], [2], [5, 6], [9]]
     assert list(contiguous_batches([], 2)) == []
 
 
-def test_the_texts_are_kept_for_people_and_the_place_says_what_it_is(tmp_path):
-    cell = {"steps": 2, "sampler": {"class": "Euler"}}
-    place = samples_folder(tmp_path, cell)
-    draw_samples(Drawn(), 2, 2, 0, None, 4, place)
-    line = json.loads(next(place.glob("*.jsonl")).read_text().splitlines()[0])
+def test_a_sample_folder_holds_the_texts_and_the_sampling_settings(tmp_path):
+    point = {"steps": 2, "sampler": {"class": "Euler"}}
+    folder = samples_folder(tmp_path, point)
+    draw(RandomGenerator(), 2, folder)
+    line = json.loads(next(folder.glob("*.jsonl")).read_text().splitlines()[0])
     assert line["text"] == Words(WORDS).decode([line["ids"]])[0]
-    said: dict[str, Any] = json.loads((place / "point.json").read_text())
-    assert said["steps"] == 2 and said["code"] and samples_folder(tmp_path, cell) == place
-    assert samples_folder(tmp_path, cell | {"steps": 3}) != place
+    settings: dict[str, Any] = json.loads((folder / "point.json").read_text())
+    assert settings["steps"] == 2 and settings["code"] and samples_folder(tmp_path, point) == folder
+    assert samples_folder(tmp_path, point | {"steps": 3}) != folder
 
 
-def test_special_tokens_are_kept_only_where_asked():
+def test_special_tokens_are_optional_in_texts():
     rows = [[4, 0, 5, 6, 0, 0], [0, 0, 0], [4, 5]]
     assert decode_texts(Words(WORDS), rows) == ["beginning", "", "beginning God"]
-    said = decode_texts(Words(WORDS), rows, keep_special=True)
-    assert said == [f"beginning{EOS_TEXT}God created{EOS_TEXT}{EOS_TEXT}", EOS_TEXT * 3, "beginning God"]
+    texts = decode_texts(Words(WORDS), rows, keep_special=True)
+    assert texts == [f"beginning{EOS_TEXT}God created{EOS_TEXT}{EOS_TEXT}", EOS_TEXT * 3, "beginning God"]

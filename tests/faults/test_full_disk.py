@@ -32,7 +32,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def words(folder: Path, run: Path, steps: int) -> list[str]:
+def fit_argv(folder: Path, run: Path, steps: int) -> list[str]:
     every = ["--run.folder", str(run), "--run.save_every", "2", "--trainer.enable_progress_bar", "false"]
     return ["fit", str(folder / "teacher.yaml"), *every, "--trainer.max_steps", str(steps)]
 
@@ -59,8 +59,8 @@ def untouched(run: Path, step: int) -> None:
     assert not [path for path in run.rglob(".*.tmp")]
 
 
-def same(run: Path, whole: Path) -> None:
-    ours, theirs = load_file(run / "model.safetensors"), load_file(whole / "model.safetensors")
+def same(run: Path, complete: Path) -> None:
+    ours, theirs = load_file(run / "model.safetensors"), load_file(complete / "model.safetensors")
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
@@ -74,7 +74,7 @@ def home(commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe with its cache, and an undisturbed run of twelve steps."""
     folder = tmp_path_factory.mktemp("home")
     write_recipe(folder)
-    assert commands.run(*words(folder, folder / "whole", 12)).code == 0
+    assert commands.run(*fit_argv(folder, folder / "whole", 12)).code == 0
     return folder
 
 
@@ -82,13 +82,13 @@ def home(commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_disk_that_is_full_from_the_start_is_named(commands: Commands, home: Path, disk: Path, codec: str) -> None:
     run = disk / "run"
     if codec == "fitted":
-        assert commands.run(*words(home, run, 2)).code == 0
+        assert commands.run(*fit_argv(home, run, 2)).code == 0
     for left in (0, 4096, 8192, 20000):
         fill(disk, left)
-        line = one_line(commands.run(*words(home, run, 12)))
+        line = one_line(commands.run(*fit_argv(home, run, 12)))
         assert "No space left" in line and str(disk) in line
     (disk / "filler").unlink()
-    assert commands.run(*words(home, run, 12)).code == 0
+    assert commands.run(*fit_argv(home, run, 12)).code == 0
     same(run, home / "whole")
 
 
@@ -96,11 +96,11 @@ def test_a_disk_that_fills_up_on_the_way_leaves_the_checkpoint_before(
     commands: Commands, home: Path, disk: Path
 ) -> None:
     run, failed = disk / "run", 0
-    assert commands.run(*words(home, run, 2)).code == 0
+    assert commands.run(*fit_argv(home, run, 2)).code == 0
     size = sum(path.stat().st_size for path in (run / "state").rglob("*") if path.is_file())
     for left in range(30000, 3 * size, size // 4):
         fill(disk, left)
-        done = commands.run(*words(home, run, 12))
+        done = commands.run(*fit_argv(home, run, 12))
         (disk / "filler").unlink()
         if not done.code:
             break
@@ -108,7 +108,7 @@ def test_a_disk_that_fills_up_on_the_way_leaves_the_checkpoint_before(
         assert "No space left" in line and (str(run) in line), line
         untouched(run, 2)
     assert failed > 2
-    assert commands.run(*words(home, run, 12)).code == 0
+    assert commands.run(*fit_argv(home, run, 12)).code == 0
     same(run, home / "whole")
 
 
@@ -119,10 +119,10 @@ def test_a_full_disk_of_the_cache_leaves_no_half_of_it(
     size = sum(path.stat().st_size for path in (home / "cache").rglob("*") if path.is_file())
     for share in (0.0, 0.1, 0.3, 0.5, 0.8):
         fill(disk, int(share * size))
-        line = one_line(commands.run(*words(home, tmp_path / "run", 12), *cache))
+        line = one_line(commands.run(*fit_argv(home, tmp_path / "run", 12), *cache))
         assert "cannot write the cache" in line and "No space left" in line, line
     (disk / "filler").unlink()
-    assert commands.run(*words(home, tmp_path / "run", 12), *cache).code == 0
+    assert commands.run(*fit_argv(home, tmp_path / "run", 12), *cache).code == 0
     same(tmp_path / "run", home / "whole")
 
 
@@ -132,12 +132,12 @@ def test_a_folder_that_cannot_be_written_is_named_before_the_first_step(
 ) -> None:
     run = disk / "run"
     if begun:
-        assert commands.run(*words(home, run, 4)).code == 0
+        assert commands.run(*fit_argv(home, run, 4)).code == 0
     remount(disk, "ro")
-    line = one_line(commands.run(*words(home, run, 12)))
+    line = one_line(commands.run(*fit_argv(home, run, 12)))
     assert "Read-only file system" in line and str(run) in line
     remount(disk, "rw")
     if begun:
         untouched(run, 4)
-    assert commands.run(*words(home, run, 12)).code == 0
+    assert commands.run(*fit_argv(home, run, 12)).code == 0
     same(run, home / "whole")

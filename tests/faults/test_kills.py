@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from tests.helpers.processes import Commands
 from tests.helpers.tiny_recipe import write_recipe
-from tests.training.test_resume import same
+from tests.training.test_resume import is_same
 from textflow.training import latest_state
 from textflow.training.checkpoint_io import step_of
 from textflow.training.weights import read_weights
@@ -49,64 +49,64 @@ def moment(chance: random.Random, run: Path) -> dict:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*(cut off|damaged):UserWarning")
 def test_twenty_kills_at_random_moments_change_no_bit(commands: Commands, tmp_path: Path) -> None:
-    whole, words, chance = tmp_path / "whole", job(tmp_path / "torn"), random.Random(7)
+    complete, argv, chance = tmp_path / "whole", job(tmp_path / "torn"), random.Random(7)
     run = tmp_path / "torn" / "run"
-    assert commands.run(*job(whole), limit=600).code == 0
-    killed, kept = 0, [0]
+    assert commands.run(*job(complete), limit=600).code == 0
+    killed, saved = 0, [0]
     while killed < KILLS:
-        done = commands.run(*words, limit=600, **moment(chance, run))
-        assert done.code == -9 and not done.late, f"killed {killed} times at {kept}: {done.err}"
-        assert ("continued from" in done.out) <= (f"continued from step-{kept[-1]:08d}" in done.out)
+        done = commands.run(*argv, limit=600, **moment(chance, run))
+        assert done.code == -9 and not done.late, f"killed {killed} times at {saved}: {done.err}"
+        assert ("continued from" in done.out) <= (f"continued from step-{saved[-1]:08d}" in done.out)
         killed += 1
-        kept.append(step(run))
-        assert kept[-1] >= kept[-2], kept
-    assert kept[-1] < STEPS and len(set(kept)) > 5, kept
-    done = commands.run(*words, limit=600)
-    assert done.code == 0 and f"continued from step-{kept[-1]:08d}" in done.out, done.err
+        saved.append(step(run))
+        assert saved[-1] >= saved[-2], saved
+    assert saved[-1] < STEPS and len(set(saved)) > 5, saved
+    done = commands.run(*argv, limit=600)
+    assert done.code == 0 and f"continued from step-{saved[-1]:08d}" in done.out, done.err
     for name in ("model.safetensors", "codec/model.safetensors"):
-        ours, theirs = load_file(run / name), load_file(whole / "run" / name)
+        ours, theirs = load_file(run / name), load_file(complete / "run" / name)
         assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours), name
-    ours, theirs = (torch.load(latest_state(folder), weights_only=True) for folder in (run, whole / "run"))
-    assert {"state_dict", "optimizer_states", "lr_schedulers", "DataModule"} < ours.keys() and same(ours, theirs)
-    assert log(run) == log(whole / "run") and log(run / "codec") == log(whole / "run" / "codec")
+    ours, theirs = (torch.load(latest_state(folder), weights_only=True) for folder in (run, complete / "run"))
+    assert {"state_dict", "optimizer_states", "lr_schedulers", "DataModule"} < ours.keys() and is_same(ours, theirs)
+    assert log(run) == log(complete / "run") and log(run / "codec") == log(complete / "run" / "codec")
     assert not [path.name for path in run.rglob(".*.tmp")]
 
 
 @pytest.mark.slow
 def test_a_state_cut_in_half_is_named_and_the_one_before_it_goes_on(commands: Commands, tmp_path: Path) -> None:
-    words, run = job(tmp_path / "torn"), tmp_path / "torn" / "run"
+    argv, run = job(tmp_path / "torn"), tmp_path / "torn" / "run"
     assert commands.run(*job(tmp_path / "whole"), "--trainer.max_steps", "12").code == 0
-    assert commands.run(*words, "--trainer.max_steps", "8").code == 0
+    assert commands.run(*argv, "--trainer.max_steps", "8").code == 0
     half = run / "state" / "step-00000008" / "state.pt"
     half.write_bytes(half.read_bytes()[: half.stat().st_size // 2])
-    done = commands.run(*words, "--trainer.max_steps", "12")
-    said = [line for line in done.err.splitlines() if "step-00000008" in line]
+    done = commands.run(*argv, "--trainer.max_steps", "12")
+    message = [line for line in done.err.splitlines() if "step-00000008" in line]
     assert done.code == 0 and "continued from step-00000004" in done.out and "Traceback" not in done.err, done.err
-    assert len(said) == 1 and "is damaged" in said[0] and "step-00000004, is tried" in said[0], done.err
+    assert len(message) == 1 and "is damaged" in message[0] and "step-00000004, is tried" in message[0], done.err
     ours, theirs = (torch.load(latest_state(folder), weights_only=True) for folder in (run, tmp_path / "whole" / "run"))
-    assert same(ours, theirs) and log(run) == log(tmp_path / "whole" / "run")
+    assert is_same(ours, theirs) and log(run) == log(tmp_path / "whole" / "run")
 
 
 def test_a_kill_between_the_last_state_and_the_weights_loses_no_weights(commands: Commands, tmp_path: Path) -> None:
-    words, run = [*job(tmp_path / "job"), "--trainer.max_steps", "8"], tmp_path / "job" / "run"
-    assert commands.run(*words).code == 0
-    whole = (run / "model.safetensors").read_bytes()
+    argv, run = [*job(tmp_path / "job"), "--trainer.max_steps", "8"], tmp_path / "job" / "run"
+    assert commands.run(*argv).code == 0
+    complete = (run / "model.safetensors").read_bytes()
     weights, note = read_weights(run / "model.safetensors")
-    for fault in (b"", whole[:-9], whole[:-1] + bytes([whole[-1] ^ 1]), None):
+    for fault in (b"", complete[:-9], complete[:-1] + bytes([complete[-1] ^ 1]), None):
         (run / "model.safetensors").unlink()
         if fault is not None:
             (run / "model.safetensors").write_bytes(fault)
-        done = commands.run(*words)
+        done = commands.run(*argv)
         assert done.code == 0 and ("model.safetensors is damaged" in done.err) == (fault is not None), done.err
-        found, said = read_weights(run / "model.safetensors")
-        assert said == note and all(torch.equal(found[name], weights[name]) for name in weights)
+        results, message = read_weights(run / "model.safetensors")
+        assert message == note and all(torch.equal(results[name], weights[name]) for name in weights)
 
 
 def test_a_killed_run_goes_on_under_the_same_id_of_wandb(commands: Commands, tmp_path: Path) -> None:
-    words, run = [*job(tmp_path / "job"), "--run.wandb", "true"], tmp_path / "job" / "run"
-    done = commands.run(*words, kill=0.0, watch=str(run / "state" / "step-00000004"))
+    argv, run = [*job(tmp_path / "job"), "--run.wandb", "true"], tmp_path / "job" / "run"
+    done = commands.run(*argv, kill=0.0, watch=str(run / "state" / "step-00000004"))
     assert done.code == -9, done.err
-    assert commands.run(*words, "--trainer.max_steps", "12", limit=600).code == 0
+    assert commands.run(*argv, "--trainer.max_steps", "12", limit=600).code == 0
     identity = (run / "wandb_id").read_text().strip()
     files = sorted((run / "wandb").glob("offline-run-*/run-*.wandb"))
     assert len(files) == 2 and {file.name for file in files} == {f"run-{identity}.wandb"}

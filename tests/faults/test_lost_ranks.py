@@ -26,29 +26,29 @@ WORDS = [
 ]  # fmt: skip
 
 
-def fit(teacher: Path, run: Path, ranks: int, told: Path) -> subprocess.Popen[bytes]:
+def fit(teacher: Path, run: Path, ranks: int, log_folder: Path) -> subprocess.Popen[bytes]:
     """`textflow fit` in so many processes, a group of their own; their rows and what they say go into a folder."""
-    told.mkdir()
+    log_folder.mkdir()
     overlay = [str(ROOT / "recipes" / "strategy" / "ddp.yaml")] * (ranks > 1)
     command = [sys.executable, "-m", "textflow.cli.app", "fit", str(teacher), *overlay, *WORDS]
     command += ["--run.folder", str(run), "--trainer.devices", str(ranks), "--data.batch_size", str(BATCH // ranks)]
-    own = os.environ | {"OMP_NUM_THREADS": "1", "ROWS": str(told), "TEXTFLOW_TRUST": "tests"}
-    with open(told / "said", "wb") as said:
-        return subprocess.Popen(command, cwd=ROOT, env=own, stdout=said, stderr=said, start_new_session=True)
+    own = os.environ | {"OMP_NUM_THREADS": "1", "ROWS": str(log_folder), "TEXTFLOW_TRUST": "tests"}
+    with open(log_folder / "said", "wb") as message:
+        return subprocess.Popen(command, cwd=ROOT, env=own, stdout=message, stderr=message, start_new_session=True)
 
 
-def finished(process: subprocess.Popen[bytes], told: Path) -> str:
+def finished(process: subprocess.Popen[bytes], log_folder: Path) -> str:
     """What a fit said that came to its end."""
-    code, said = process.wait(LIMIT), (told / "said").read_text()
-    assert code == 0 and "Traceback" not in said, said[-3000:]
-    return said
+    code, message = process.wait(LIMIT), (log_folder / "said").read_text()
+    assert code == 0 and "Traceback" not in message, message[-3000:]
+    return message
 
 
-def killed(process: subprocess.Popen[bytes], told: Path, state: Path) -> None:
+def killed(process: subprocess.Popen[bytes], log_folder: Path, state: Path) -> None:
     """Kills every process of a fit when a state is there."""
     deadline = time.monotonic() + LIMIT
     while not state.exists():
-        assert process.poll() is None and time.monotonic() < deadline, (told / "said").read_text()[-3000:]
+        assert process.poll() is None and time.monotonic() < deadline, (log_folder / "said").read_text()[-3000:]
         time.sleep(0.001)
     os.killpg(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
@@ -72,8 +72,8 @@ def test_killed_ranks_are_gone_on_with_by_another_number(whole: Path, tmp_path: 
     killed(fit(whole / "teacher.yaml", run, before, first), first, run / "state" / "step-00000020")
     state = latest_state(run)
     assert state is not None and 20 <= (step := step_of(state.parent)) < STEPS
-    said = finished(fit(whole / "teacher.yaml", run, after, then), then)
-    assert f"continued from step-{step:08d}" in said
+    message = finished(fit(whole / "teacher.yaml", run, after, then), then)
+    assert f"continued from step-{step:08d}" in message
     expected, old, new = rows(whole / "told", 1), rows(first, before), rows(then, after)
     assert list(expected) == list(range(STEPS)) and len(expected[0]) == BATCH
     assert old == {at: expected[at] for at in range(len(old))} and len(old) >= step

@@ -1,40 +1,48 @@
-"""A law whose denoiser is exact: tokens are Gaussian clouds, their posterior is Bayes' rule."""
+"""Tokens whose latents are Gaussian clouds: the denoiser is exact, by Bayes' rule."""
 
 import torch
 from torch import Tensor
 
-from textflow.distill.targets import DenoiserFn
+from textflow.distill.targets import DenoiserFn, Target, TargetOutput
+from textflow.distill.targets.base import TargetInput
+from textflow.objectives.row_indices import row_indices
 from textflow.paths import LinearPath
-from textflow.types import Conditioning, Latents, Posterior, Times
+from textflow.types import Conditioning, Latents, Posterior, RowMask, Times
 
 ROWS, LENGTH, DIM = 5, 6, 8
 FREE, CLAMPED = LinearPath(2.0, 1e-9), LinearPath(2.0, 0.3)
+SELF_COND = torch.tensor([True, False, True, False, False])  # rows that are conditioned on their own prediction
 
 
 def codes() -> Tensor:
-    """Middles of the clouds."""
+    """Centres of the clouds."""
     torch.manual_seed(0)
     return torch.randn(16, DIM, dtype=torch.float64)
 
 
 def exact(z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior:
-    """E[x | z_t] of clouds of width .3, a little nearer to its own last guess where it is shown one."""
-    t, words = t.double()[:, None, None], codes()
+    """E[x | z_t] of clouds of width .3, a little nearer to the self-condition if there is one."""
+    t, centres = t.double()[:, None, None], codes()
     var = (t * 0.3) ** 2 + (2 * (1 - t)) ** 2
-    middle = ((t * (z @ words.T) - t**2 * (words**2).sum(-1) / 2) / var).softmax(-1) @ words
+    middle = ((t * (z @ centres.T) - t**2 * (centres**2).sum(-1) / 2) / var).softmax(-1) @ centres
     mean = middle + t * 0.09 / var * (z - t * middle)
     return Posterior(mean if cond.self_cond is None else mean + 0.1 * cond.self_cond)
 
 
-class Counting:
-    """A teacher that knows how many rows it was asked for."""
+def exact_blind(z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior:
+    """`exact` without a self-condition."""
+    return exact(z, t)
 
-    def __init__(self, guess: DenoiserFn) -> None:
-        self.guess, self.rows = guess, 0
+
+class Counting:
+    """A denoiser that counts the rows of its calls."""
+
+    def __init__(self, denoiser: DenoiserFn) -> None:
+        self.denoiser, self.rows = denoiser, 0
 
     def __call__(self, z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior:
         self.rows += len(z)
-        return self.guess(z, t, cond)
+        return self.denoiser(z, t, cond)
 
 
 def start(end: float | None = None, path: LinearPath = FREE) -> tuple[Latents, Times, Times]:
@@ -46,6 +54,15 @@ def start(end: float | None = None, path: LinearPath = FREE) -> tuple[Latents, T
     return path.mix(x, torch.randn_like(x), s), s, u
 
 
-def some() -> Tensor:
-    """The rows that see their own guess."""
-    return torch.tensor([True, False, True, False, False])
+def output_of(
+    target: Target,
+    z: Latents,
+    times: Tensor,
+    teacher: DenoiserFn = exact,
+    student: DenoiserFn = exact,
+    path: LinearPath = FREE,
+    cond: Conditioning = Conditioning(),
+    self_cond: RowMask = SELF_COND,
+) -> TargetOutput:
+    """The output of a target for one step of the student."""
+    return target(TargetInput(teacher, student, path, z, times, cond, row_indices(self_cond)))

@@ -1,4 +1,4 @@
-"""A world without context whose posterior is exact: independent tokens as Gaussian atoms."""
+"""A task without context whose posterior is exact: independent tokens as Gaussian atoms."""
 
 import math
 from collections.abc import Callable
@@ -11,26 +11,22 @@ from textflow.diagnostics.residual import TerminalPosterior, terminal_posterior
 from textflow.escapes.base import Escape
 from textflow.noise import Noise
 from textflow.paths import LinearPath
-from textflow.types import Ids, Latents, Logits, Posterior
+from textflow.types import Ids, Latents, Logits, Mask, Posterior
 
 
 @dataclass(frozen=True)
 class Codes:
-    """x = E[y] + tau xi, y uniform; the nearest code is read.
+    """x = E[y] + tau xi, y uniform; the readout chooses the nearest code.
 
     Args:
         codes: E, [V, d] float64.
         tau: standard deviation of an atom.
-        path: how x is noised.
+        path: probability path of x.
     """
 
     codes: Tensor
     tau: float = 0.0
     path: LinearPath = field(default=LinearPath(noise_scale=1.0))
-
-    @property
-    def weights(self) -> Tensor:
-        return self.codes
 
     def draw(self, rows: int, length: int, seed: int = 0) -> tuple[Ids, Latents]:
         """Tokens and their latents."""
@@ -65,32 +61,31 @@ def normal_cdf(u: float) -> float:
     return 0.5 * math.erfc(-u / math.sqrt(2))
 
 
-class First(Escape):
-    """Chooses the n-th position of each text at the n-th call."""
+class CommitInOrder(Escape):
+    """Commits the n-th position of each text at the n-th call."""
 
     calls = 0
 
     def forward(
-        self,
-        belief: Posterior,
-        t: float,
-        tokens: Callable[[], Logits],
-        embed: Callable[[Ids], Latents],
-        noise: Noise,
+        self, belief: Posterior, t: float, tokens: Callable[[], Logits], embed: Callable[[Ids], Latents], noise: Noise
     ) -> Posterior:
-        said, at = tokens().argmax(-1), torch.arange(belief.mean.shape[1]) == self.calls
+        ids, at = tokens().argmax(-1), torch.arange(belief.mean.shape[1]) == self.calls
         self.calls += 1
-        x = torch.where(at[None, :, None], embed(said), belief.mean)
-        return belief._replace(mean=x, committed=torch.where(at, said, -1))
+        x = torch.where(at[None, :, None], embed(ids), belief.mean)
+        return belief._replace(mean=x, committed=torch.where(at, ids, -1))
 
 
-def met(world: Codes, t: float, rows: int, length: int) -> TerminalPosterior:
-    """Text of the world, noised to t."""
-    x = world.draw(rows, length)[1]
-    mask = torch.ones(rows, length, dtype=torch.bool)
-    return terminal_posterior(world.denoise, world.path, x, mask, t, Noise(range(1000, 1000 + rows)))
+def text_and_mask(task: Codes, rows: int, length: int) -> tuple[Latents, Mask]:
+    """Latents of text without padding."""
+    return task.draw(rows, length)[1], torch.ones(rows, length, dtype=torch.bool)
 
 
-def streams(rows: int) -> Noise:
-    """Streams that no text or state was drawn from."""
+def posterior_at(task: Codes, t: float, rows: int, length: int) -> TerminalPosterior:
+    """Exact posterior on text noised to t."""
+    x, mask = text_and_mask(task, rows, length)
+    return terminal_posterior(task.denoise, task.path, x, mask, t, Noise(range(1000, 1000 + rows)))
+
+
+def fresh_noise(rows: int) -> Noise:
+    """Streams from which neither text nor states are drawn."""
     return Noise(range(5000, 5000 + rows))

@@ -1,5 +1,4 @@
-"""textflow's commands, and scripts of tests, in processes that can be killed, each a fork of one that has everything
-imported.
+"""Commands of textflow and scripts of tests in processes that can be killed, forked from one with all imports done.
 
 As a script it is that process: it reads a JSON request a line and answers with a JSON line.
 """
@@ -19,71 +18,41 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[2]
-MEMORY = 6 << 30  # bytes of address space beyond what the imports take
+MEMORY = 6 << 30  # bytes of address space beyond those of the imports
 
 
 class Done(NamedTuple):
-    """How a command ended.
+    """Result of a command."""
 
-    Args:
-        code: its exit code; -9 where it was killed.
-        out: its standard output.
-        err: its standard error.
-        late: whether it ran into the limit.
-    """
-
-    code: int
+    code: int  # exit code; -9 if it was killed
     out: str
     err: str
-    late: bool
+    late: bool  # it reached the time limit
 
 
 class Commands:
-    """Starts the process that forks."""
+    """Client of the process that forks."""
 
     def __init__(self) -> None:
-        words = [sys.executable, "-m", "tests.helpers.processes"]
-        # W&B's service of the tests' own process would keep a killed child's run for alive.
-        own = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_SERVICE")}
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(words, cwd=ROOT, env=own, stdin=pipe, stdout=pipe, text=True)
+        # W&B's service of the tests' own process would keep a killed child's run alive.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_SERVICE")}
+        argv, pipe = [sys.executable, "-m", "tests.helpers.processes"], subprocess.PIPE
+        self.process = subprocess.Popen(argv, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, text=True)
 
-    def run(
-        self,
-        *words: str,
-        limit: float = 600.0,
-        kill: float | None = None,
-        watch: str = "",
-        script: str = "",
-        folder: Path = ROOT,
-    ) -> Done:
-        """Run a command.
-
-        Args:
-            words: after `textflow`, or after the name of the script.
-            limit: seconds after which it counts as hanging, and is killed.
-            kill: seconds after which it is killed with SIGKILL; None lets it end.
-            watch: the seconds to the kill count from when this file or folder is there.
-            script: a module whose main(words) is run instead of textflow's.
-            folder: where it is run.
-        """
+    def run(self, *words: str, **options: Any) -> Done:
+        """Run a command with arguments of `textflow` or of a script, and keyword arguments of `answer`."""
         assert self.process.stdin and self.process.stdout
-        asked = {"words": words, "limit": limit, "kill": kill, "watch": watch, "script": script, "folder": str(folder)}
-        self.process.stdin.write(json.dumps(asked) + "\n")
+        self.process.stdin.write(json.dumps({"words": words, **options}, default=str) + "\n")
         self.process.stdin.flush()
         return Done(**json.loads(self.process.stdout.readline()))
 
     def close(self) -> None:
-        """End the process."""
-        assert self.process.stdin and self.process.stdout
-        self.process.kill()  # it keeps nothing
-        self.process.wait()
-        self.process.stdin.close()
-        self.process.stdout.close()
+        self.process.kill()
+        self.process.communicate()
 
 
 def serve() -> None:
-    """Answers requests until there are no more."""
+    """Answer requests until the input ends."""
     import pyarrow  # noqa: F401
     import torch
 
@@ -96,52 +65,61 @@ def serve() -> None:
     import textflow.training  # noqa: F401
 
     torch.set_num_threads(1)
-    textflow.config.recipe.load_recipe(
-        ["recipes/quickstart.yaml"]
-    )  # classes whose arguments are known are parsed sooner
+    textflow.config.recipe.load_recipe(["recipes/quickstart.yaml"])  # later recipes are parsed faster
     answers = os.dup(1)
     os.dup2(2, 1)
     for line in sys.stdin:
         os.write(answers, (json.dumps(answer(**json.loads(line))) + "\n").encode())
 
 
-def answer(words: list[str], limit: float, kill: float | None, watch: str, script: str, folder: str) -> dict[str, Any]:
-    """What became of a request."""
+def answer(
+    words: list[str], limit: float = 600.0, kill: float | None = None, watch: str = "", script: str = "",
+    folder: str = str(ROOT),
+) -> dict[str, Any]:  # fmt: skip
+    """Run a command in a fork.
+
+    Args:
+        words: arguments of `textflow` or of the script.
+        limit: seconds after which the command counts as hanging and is killed.
+        kill: seconds until SIGKILL; None for no kill.
+        watch: path whose appearance starts the seconds of `kill`.
+        script: module whose main(words) is run instead of textflow's.
+        folder: working directory.
+    """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         child = os.fork()
         if not child:
             os.chdir(folder)
-            command(words, script, out.fileno(), err.fileno())
+            run_and_exit(words, script, out.fileno(), err.fileno())
         with suppress(PermissionError, ProcessLookupError):
-            os.setpgid(child, child)  # so that it can be killed with all that it starts, from the first moment on
-        code, late = ended(child, limit, kill, watch)
-        said = []
+            os.setpgid(child, child)  # so that it can be killed with all its children from the first moment
+        code, late = wait(child, limit, kill, watch)
         for file in (out, err):
             file.seek(0)
-            said.append(file.read().decode(errors="replace"))
-    return {"code": code, "out": said[0], "err": said[1], "late": late}
+        texts = {name: file.read().decode(errors="replace") for name, file in (("out", out), ("err", err))}
+        return {"code": code, **texts, "late": late}
 
 
-def ended(child: int, limit: float, kill: float | None, watch: str) -> tuple[int, bool]:
-    """Waits for a process, kills its group when it is time; its exit code, and whether it came too late."""
+def wait(child: int, limit: float, kill: float | None, watch: str) -> tuple[int, bool]:
+    """Wait for a process and kill its group when due; return its exit code and whether it reached the limit."""
     start = time.monotonic()
-    since = None if watch else start
+    kill_start = None if watch else start
     while True:
         pid, status = os.waitpid(child, os.WNOHANG)
         now = time.monotonic()
         if pid:
             return os.waitstatus_to_exitcode(status), False
-        if since is None and os.path.exists(watch):
-            since = now
-        if (due := kill is not None and since is not None and now - since >= kill) or now - start >= limit:
+        if kill_start is None and os.path.exists(watch):
+            kill_start = now
+        if (due := kill is not None and kill_start is not None and now - kill_start >= kill) or now - start >= limit:
             os.killpg(child, signal.SIGKILL)
             _, status = os.waitpid(child, 0)
             return os.waitstatus_to_exitcode(status), not due
         time.sleep(0.001)
 
 
-def command(words: list[str], script: str, out: int, err: int) -> None:
-    """Runs a command in this process and ends it; an exception that no command may let through is code 99."""
+def run_and_exit(words: list[str], script: str, out: int, err: int) -> None:
+    """Run a command in this process and end it; an exception that no command may raise is code 99."""
     os.setpgid(0, 0)
     os.dup2(out, 1)
     os.dup2(err, 2)

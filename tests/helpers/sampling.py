@@ -1,6 +1,8 @@
-"""One step of a sampler, and a codec whose latents are given, for tests."""
+"""Parts of sampling for tests: one step, replayed noise, a belief, and a codec whose latents are given."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+
+import torch
 
 from textflow.codecs import Codec
 from textflow.noise import Noise
@@ -25,6 +27,21 @@ def one_step(
     state = sampler.step(denoise, path, State(z, t, before, prev_t), t_next, noise)
     assert state.belief is not None
     return state.z, state.belief
+
+
+class ReplayedNoise(Noise):
+    """Given draws in place of random streams."""
+
+    def __init__(self, draws: Iterable[Latents]) -> None:
+        self.draws = list(draws)
+
+    def normal_like(self, z: torch.Tensor) -> torch.Tensor:
+        return self.draws.pop(0)
+
+
+def tanh_belief(z: Latents, t: float, self_cond: Latents | None = None, *_: object) -> Posterior:
+    """A belief that depends on z at every time, also in pure noise."""
+    return Posterior(torch.tanh(z + t))
 
 
 class GivenLatents(Codec):

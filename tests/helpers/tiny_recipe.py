@@ -1,4 +1,4 @@
-"""A recipe that fits in seconds on its own little text."""
+"""A small recipe with its own random text, which fits in seconds."""
 
 import json
 import random
@@ -45,41 +45,36 @@ trainer:
 SOUNDS = [consonant + vowel for consonant in "bdklmnprst" for vowel in "aeiou"]
 
 
+def random_words(generator: random.Random, count: int) -> list[str]:
+    return ["".join(generator.choices(SOUNDS, k=3)) for _ in range(count)]
+
+
 def write_recipe(folder: Path) -> Path:
-    """Write text and recipes into a folder; the teacher's recipe."""
-    draw = random.Random(0)
-    words = ["".join(draw.choices(SOUNDS, k=3)) for _ in range(150)]
-    lines = [" ".join(draw.choices(words, k=30)) + "." for _ in range(60)]
-    (folder / "text.txt").write_text("\n\n".join(lines))
+    """Write text and recipes into a folder; returns the teacher's recipe."""
+    generator = random.Random(0)
+    words = random_words(generator, 150)
+    paragraphs = [" ".join(generator.choices(words, k=30)) + "." for _ in range(60)]
+    (folder / "text.txt").write_text("\n\n".join(paragraphs))
     (folder / "codec.yaml").write_text(CODEC)
     teacher = folder / "teacher.yaml"
     teacher.write_text(TEACHER.replace("FOLDER", str(folder)))
     return teacher
 
 
-def lines(draw: random.Random, words: list[str], count: int) -> str:
-    """Pairs whose target is the source backwards."""
-    made = [draw.choices(words, k=draw.randint(2, 4)) for _ in range(count)]
-    rows = [{"source": " ".join(pair), "target": " ".join(pair[::-1])} for pair in made]
-    return "".join(json.dumps(row) + "\n" for row in rows)
-
-
 def pairs(folder: Path) -> Path:
-    """Write pairs and recipes into a folder; the teacher's recipe."""
-    teacher = write_recipe(folder)
-    draw = random.Random(1)
-    words = ["".join(draw.choices(SOUNDS, k=3)) for _ in range(60)]
+    """Write pairs, whose target is the reversed source, and recipes into a folder; returns the teacher's recipe."""
+    teacher, generator = write_recipe(folder), random.Random(1)
+    words = random_words(generator, 60)
     for name, count in (("train", 200), ("test", 12)):
-        (folder / f"{name}.jsonl").write_text(lines(draw, words, count))
-    tree = yaml.safe_load(teacher.read_text())
-    del tree["data"]["files"]
+        sources = [generator.choices(words, k=generator.randint(2, 4)) for _ in range(count)]
+        rows = [{"source": " ".join(source), "target": " ".join(source[::-1])} for source in sources]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = yaml.safe_load(teacher.read_text())
+    del recipe["data"]["files"]
     files = {"paths": str(folder / "train.jsonl"), "test_paths": str(folder / "test.jsonl")}
-    tree["data"] |= {
-        "source": {"class_path": "JsonlPairs", "init_args": files},
-        "seq_length": 24,
-        "max_source_length": 12,
-    }
-    tree["model"]["init_args"]["prompt_dropout"] = 0.2
-    tree["model"]["init_args"]["objective"]["init_args"]["loss_on_padding"] = True
-    teacher.write_text("# tiny pairs\n" + yaml.safe_dump(tree))
+    source = {"class_path": "JsonlPairs", "init_args": files}
+    recipe["data"] |= {"source": source, "seq_length": 24, "max_source_length": 12}
+    recipe["model"]["init_args"]["prompt_dropout"] = 0.2
+    recipe["model"]["init_args"]["objective"]["init_args"]["loss_on_padding"] = True
+    teacher.write_text("# tiny pairs\n" + yaml.safe_dump(recipe))
     return teacher

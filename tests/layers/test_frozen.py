@@ -1,4 +1,4 @@
-"""What is held out of sight."""
+"""Frozen modules: used, but not trained or saved."""
 
 from copy import deepcopy
 
@@ -27,12 +27,8 @@ def test_it_follows_its_owner_to_another_type_and_device() -> None:
     assert all(p.is_meta for p in owner.to("meta").held.module.parameters())
 
 
-def test_it_stays_in_eval_mode_and_computes_as_its_module() -> None:
+def test_it_and_a_copy_stay_in_eval_mode_and_compute_as_the_module() -> None:
     owner, x = Owner().train(), torch.randn(4, 2)
     assert not owner.held.module.training
     assert torch.equal(owner.held(x), owner.held.module(x)) and not owner.held(x).requires_grad
-
-
-def test_a_copy_computes_the_same() -> None:
-    owner, x = Owner(), torch.randn(4, 2)
     assert torch.equal(deepcopy(owner).held(x), owner.held(x))

@@ -25,7 +25,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_same_law_is_near_one_and_another_is_near_zero() -> None:
-    same = mauve(cloud(200, 0.0, 1), cloud(200, 0.0, 2), min_texts=200)
-    other = mauve(cloud(200, 0.0, 1), cloud(200, 5.0, 2), min_texts=200)
+    same = mauve(cloud(200, 0.0, 1), cloud(200, 0.0, 2), min_texts=200, seeds=(25, 26))
+    other = mauve(cloud(200, 0.0, 1), cloud(200, 5.0, 2), min_texts=200, seeds=(25, 26))
     assert same.value > 0.9 and other.value < 0.1
     assert same.low is not None and same.high is not None and same.low <= same.value <= same.high

@@ -8,6 +8,7 @@ from transformers import GPT2LMHeadModel
 
 from tests.helpers.tiny_scorer import WORDS, save_judge
 from textflow.metrics import EOS_TEXT, Scorer
+from textflow.metrics.pretrained import weights_hash
 
 TEXTS = ["in the beginning God", "", "the", "  \n", "and the earth was without form and void and the heaven", "God God"]
 
@@ -28,16 +29,20 @@ def by_hand(folder, ids):
     return -logits.log_softmax(-1)[range(len(ids) - 1), ids[1:]].sum().item()
 
 
-def test_a_text_is_scored_with_the_eos_that_closes_it(folder, scorer):
-    scored = scorer.score(["in the beginning God"])
-    assert scored.ids == [[2, 3, 4, 5]] and scored.tokens.tolist() == [4]
-    assert math.isclose(scored.nll[0], by_hand(folder, [2, 3, 4, 5, 0]), rel_tol=1e-5)
-
-
-def test_a_long_text_is_cut_and_has_no_eos(folder, scorer):
-    scored = scorer.score([TEXTS[4]])
-    assert scorer.max_length == 8 and len(scored.ids[0]) == 8 and scored.tokens.tolist() == [7]
-    assert math.isclose(scored.nll[0], by_hand(folder, scored.ids[0]), rel_tol=1e-5)
+@pytest.mark.parametrize(
+    ("text", "ids", "scored_ids"),
+    [
+        (TEXTS[0], [2, 3, 4, 5], [2, 3, 4, 5, 0]),  # an EOS closes the text
+        ("the", [3], [3, 0]),
+        (TEXTS[4], None, None),  # cut at 8 tokens, without an EOS
+    ],
+)
+def test_the_nll_of_a_text_is_that_of_the_model(folder, scorer, text, ids, scored_ids):
+    scored = scorer.score([text])
+    scored_ids = scored_ids or scored.ids[0]
+    assert scorer.max_length == 8 and (scored.ids == [ids] or len(scored.ids[0]) == 8)
+    assert scored.tokens.tolist() == [len(scored_ids) - 1]
+    assert math.isclose(scored.nll[0], by_hand(folder, scored_ids), rel_tol=1e-5)
 
 
 def test_empty_samples_are_skipped_and_counted(scorer):
@@ -46,28 +51,20 @@ def test_empty_samples_are_skipped_and_counted(scorer):
     assert scored.perplexity == scorer.score([text for text in TEXTS if text.strip()]).perplexity
 
 
-def test_a_one_token_sample_is_scored_by_its_eos(folder, scorer):
-    scored = scorer.score(["the"])
-    assert scored.tokens.tolist() == [1] and math.isclose(scored.nll[0], by_hand(folder, [3, 0]), rel_tol=1e-5)
-
-
 @pytest.mark.parametrize("texts", [[], [""], ["<eos>"], ["", "<eos> <eos> <eos>"]])
 def test_texts_without_a_scored_token_have_no_perplexity_rather_than_nan(scorer, texts):
     scored = scorer.score(texts)
     assert scored.perplexity is None and scored.sample_perplexities == [] and not scored.nll.isnan().any()
-
-
-def test_one_token_of_room_scores_nothing(folder):
-    scored = Scorer(folder, max_length=1).score(TEXTS)
-    assert scored.perplexity is None and len(scored.ids) == 4
+    assert Scorer(scorer.name, max_length=1).score(TEXTS).perplexity is None
 
 
 def test_a_score_does_not_depend_on_its_batch(folder, scorer):
-    together = scorer.score(TEXTS)
+    together, sizes = scorer.score(TEXTS), []
     for size in (1, 3):
-        scored = Scorer(folder, batch_size=size).score(TEXTS)
+        scored = Scorer(folder, batch_size=size).score(TEXTS, sizes.append)
         assert scored.ids == together.ids
         assert_close(scored.nll, together.nll, rtol=1e-6, atol=1e-6)
+    assert sizes == [1, 1, 1, 1, 3, 1]
 
 
 def test_perplexity_is_over_tokens_and_sums_are_float64(scorer):
@@ -85,8 +82,7 @@ def test_an_eos_inside_a_text_counts_by_the_rule(folder, scorer):
 
 def test_the_hash_follows_the_weights(folder, scorer):
     other = Scorer(folder)
-    assert other.weights_hash == scorer.weights_hash
-    other = Scorer(folder)
+    assert weights_hash(other.model) == scorer.weights_hash
     with torch.no_grad():
         next(other.model.parameters()).view(-1)[0] += 1
     assert other.weights_hash != scorer.weights_hash and len(scorer.weights_hash) == 16
@@ -99,7 +95,7 @@ def test_the_protocol_names_all_that_a_comparison_needs(scorer):
 
 
 def test_mistakes_name_the_way_out(folder, tmp_path):
-    with pytest.raises(ValueError, match="known are local, elf, mdlm"):
+    with pytest.raises(ValueError, match="known are local, elf, mdlm, langflow, ld4lg"):
         Scorer(folder, token_weighting="duo")
     with pytest.raises(ValueError, match="textflow fit recipes/scorer.yaml"):
         Scorer(tmp_path / "missing")
@@ -159,13 +155,7 @@ def test_kept_special_tokens_are_the_scorers_eos(folder):
 
 def test_features_are_the_last_state_at_the_last_token_whatever_the_batch(folder, scorer):
     rows = [[2, 3, 4], [5], [6, 7, 8, 9, 2]]
-    found = scorer.features(rows)
+    features = scorer.features(rows)
     states = GPT2LMHeadModel.from_pretrained(folder).eval()(torch.tensor([rows[0]]), output_hidden_states=True)
-    assert_close(found[0], states.hidden_states[-1][0, -1], rtol=1e-5, atol=1e-6)
-    assert_close(Scorer(folder, batch_size=1).features(rows), found, rtol=1e-5, atol=1e-6)
-
-
-def test_each_batch_is_reported(scorer):
-    sizes = []
-    Scorer(scorer.name, batch_size=3).score(TEXTS, sizes.append)
-    assert sizes == [3, 1]
+    assert_close(features[0], states.hidden_states[-1][0, -1], rtol=1e-5, atol=1e-6)
+    assert_close(Scorer(folder, batch_size=1).features(rows), features, rtol=1e-5, atol=1e-6)

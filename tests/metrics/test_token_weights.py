@@ -1,4 +1,4 @@
-"""Countings against what the published codes count, on texts whose tokens are known."""
+"""Token weightings count the tokens that the published codes count, on texts whose tokens are known."""
 
 import math
 from pathlib import Path
@@ -8,11 +8,10 @@ import torch
 
 from tests.helpers.tiny_scorer import WORDS, save_judge
 from textflow.metrics import TOKEN_WEIGHTINGS, Scorer, TokenWeighting
-from textflow.metrics.token_weights import find_weighting
 
 EOS, LONG = 0, "and the earth was without form and void and the heaven"
 TEXTS = ["in the beginning God", "the earth", LONG, "God <eos> the earth <eos> void"]
-KEPT = {"local": (4, 2, 7), "elf": (4, 2, 7), "mdlm": (4, 2, 7), "langflow": (3, 1, 7), "ld4lg": (4, 2, 7)}
+COUNTED = {"local": (4, 2, 7), "elf": (4, 2, 7), "mdlm": (4, 2, 7), "langflow": (3, 1, 7), "ld4lg": (4, 2, 7)}
 
 
 @pytest.fixture(scope="module")
@@ -20,32 +19,31 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_judge(tmp_path_factory.mktemp("judge"))
 
 
-def judged(folder: Path, name: str, texts: list[str], size: int = 8) -> tuple[list[float], list[float]]:
-    scored = Scorer(folder, token_weighting=name, batch_size=size).score(texts)
-    return scored.tokens.tolist(), scored.nll.tolist()
+def count_tokens(folder: Path, name: str, texts: list[str], size: int = 8) -> list[float]:
+    return Scorer(folder, token_weighting=name, batch_size=size).score(texts).tokens.tolist()
 
 
 @pytest.mark.parametrize("name", TOKEN_WEIGHTINGS)
 def test_tokens_that_count(folder: Path, name: str) -> None:
-    counted, _ = judged(folder, name, TEXTS)
-    assert tuple(counted[:3]) == KEPT[name]
+    counted = count_tokens(folder, name, TEXTS)
+    assert tuple(counted[:3]) == COUNTED[name]
     inside = {"local": 1 + 2 + 2 + 1, "elf": 1 + 2 + 2 + 1, "mdlm": 4, "langflow": 5, "ld4lg": 6}[name]
     assert counted[3] == inside  # God [EOS] the earth [EOS] void: ELF weighs 1 2 2 0 1, MDLM 1 1 1 0 1
 
 
 def test_padding_closes_all_texts_but_the_longest(folder: Path) -> None:
-    assert judged(folder, "elf", TEXTS[:2])[0] == [3, 2] and judged(folder, "local", TEXTS[:2])[0] == [4, 2]
-    assert judged(folder, "elf", TEXTS[1:2])[0] == [1] and judged(folder, "elf", ["the"])[0] == [0]
+    assert count_tokens(folder, "elf", TEXTS[:2]) == [3, 2] and count_tokens(folder, "local", TEXTS[:2]) == [4, 2]
+    assert count_tokens(folder, "elf", TEXTS[1:2]) == [1] and count_tokens(folder, "elf", ["the"]) == [0]
 
 
 def test_the_longest_is_over_all_texts_whatever_the_batch(folder: Path) -> None:
-    assert judged(folder, "elf", TEXTS, 1)[0] == judged(folder, "elf", TEXTS, 8)[0]
+    assert count_tokens(folder, "elf", TEXTS, 1) == count_tokens(folder, "elf", TEXTS, 8)
 
 
 def test_an_incomplete_last_batch_is_dropped_with_its_empty_texts(folder: Path) -> None:
-    assert judged(folder, "mdlm", [*TEXTS[:2], "", TEXTS[2]], 3)[0] == [4, 2, 0]
-    assert judged(folder, "mdlm", TEXTS[:2], 3)[0] == judged(folder, "mdlm", TEXTS[:2], 2)[0] == [3, 2]
-    assert judged(folder, "elf", [*TEXTS[:2], "", TEXTS[2]], 3)[0] == [4, 2, 7]
+    assert count_tokens(folder, "mdlm", [*TEXTS[:2], "", TEXTS[2]], 3) == [4, 2, 0]
+    assert count_tokens(folder, "mdlm", TEXTS[:2], 3) == count_tokens(folder, "mdlm", TEXTS[:2], 2) == [3, 2]
+    assert count_tokens(folder, "elf", [*TEXTS[:2], "", TEXTS[2]], 3) == [4, 2, 7]
 
 
 def test_a_beginning_of_text_gives_the_first_token_a_score_and_takes_a_place(folder: Path) -> None:
@@ -64,22 +62,14 @@ def test_the_mean_over_samples_is_not_that_of_the_corpus(folder: Path) -> None:
     assert not math.isclose(scored.perplexity, scored._replace(average_over="corpus").perplexity or 0, rel_tol=1e-4)
 
 
-def test_what_is_scored_after_a_text_is_masked_exactly() -> None:
+def test_the_mask_holds_the_scored_eos() -> None:
     lengths = torch.tensor([3, 5, 5])
-    closed = [
-        TokenWeighting(eos_scoring=eos).scored_mask(lengths, 6, 5, 5).sum(1).tolist()
-        for eos in ("close", "pad", "none")
-    ]
-    assert closed == [[4, 5, 5], [4, 5, 5], [3, 5, 5]]
+    rules = [TokenWeighting(eos_scoring=eos) for eos in ("close", "pad", "none")]
+    assert [rule.scored_mask(lengths, 6, 5, 5).sum(1).tolist() for rule in rules] == [[4, 5, 5], [4, 5, 5], [3, 5, 5]]
     assert TokenWeighting(eos_scoring="close").scored_mask(lengths, 6, 5, 8).sum(1).tolist() == [4, 6, 6]
 
 
-def test_the_protocol_says_how_was_counted(folder: Path) -> None:
-    said = [Scorer(folder, token_weighting=name).protocol() for name in TOKEN_WEIGHTINGS]
-    assert len({str(sorted(one.items(), key=str)) for one in said}) == len(TOKEN_WEIGHTINGS)
-    assert said[list(TOKEN_WEIGHTINGS).index("mdlm")]["aggregation"].endswith("last batch dropped")
-
-
-def test_an_unknown_weighting_is_refused() -> None:
-    with pytest.raises(ValueError, match="known are local, elf, mdlm, langflow, ld4lg"):
-        find_weighting("gpt")
+def test_each_weighting_has_its_own_protocol(folder: Path) -> None:
+    protocols = {name: Scorer(folder, token_weighting=name).protocol() for name in TOKEN_WEIGHTINGS}
+    assert len({str(sorted(one.items(), key=str)) for one in protocols.values()}) == len(TOKEN_WEIGHTINGS)
+    assert protocols["mdlm"]["aggregation"].endswith("last batch dropped")

@@ -16,7 +16,7 @@ from textflow.types import Conditioning
 
 @pytest.mark.parity
 @torch.no_grad()
-def test_forward_is_flms() -> None:
+def test_forward_is_the_published_one_of_flm() -> None:
     data, _ = recorded("flm")
     net = dit(part(data, "flm.weights."))
     belief = net(data["flm.x_t"], data["flm.tau"])
@@ -27,7 +27,7 @@ def test_forward_is_flms() -> None:
 
 @pytest.mark.parity
 @torch.no_grad()
-def test_forward_with_two_times_is_fmlms() -> None:
+def test_forward_with_two_times_is_the_published_one_of_fmlm() -> None:
     data, _ = recorded("fmlm")
     net = dit(part(data, "weights."), logit_softcap=30.0)
     belief = net(data["psd.x_s"], data["psd.tau_s"], Conditioning(end_time=data["psd.tau_t"]))
@@ -48,18 +48,15 @@ def test_one_step_of_a_student_is_the_published_one() -> None:
 
 
 @torch.no_grad()
-def test_what_is_told_is_the_clocks_share() -> None:
+def test_the_input_times_are_the_cdf_of_the_schedule() -> None:
     data, _ = recorded("flm")
-    clock = LogitNormal()
-    plain, timed = (dit(part(data, "stage2.weights."), time_schedule=c) for c in (None, clock))
+    schedule = LogitNormal()
+    plain, timed = (dit(part(data, "stage2.weights."), time_schedule=s) for s in (None, schedule))
     z, rows = data["stage2.x_s"], len(data["stage2.x_s"])
     t, u = torch.linspace(0.05, 0.4, rows), torch.linspace(0.5, 0.9, rows)
-    expected = plain(z, schedule_cdf(clock, t), Conditioning(end_time=schedule_cdf(clock, u))).mean
-    torch.testing.assert_close(timed(z, t, Conditioning(end_time=u)).mean, expected)
-    instant = timed(z, t).mean
-    torch.testing.assert_close(
-        instant, plain(z, schedule_cdf(clock, t), Conditioning(end_time=schedule_cdf(clock, t))).mean
-    )
+    for end in (u, None):  # no end: length 0
+        times = schedule_cdf(schedule, t), Conditioning(end_time=schedule_cdf(schedule, t if end is None else end))
+        torch.testing.assert_close(timed(z, t, Conditioning(end_time=end)).mean, plain(z, *times).mean)
 
 
 def test_the_size_is_the_published_one() -> None:
@@ -69,7 +66,7 @@ def test_the_size_is_the_published_one() -> None:
     assert sum(p.numel() for p in net.parameters()) == 169_627_218
 
 
-def test_a_fresh_net_knows_nothing() -> None:
+def test_an_untrained_net_predicts_uniform_probabilities() -> None:
     net = DiT(OneHot(7), width=8, depth=1, heads=2, cond_width=4, two_time=True)
     belief = net(torch.randn(2, 3, 7), torch.tensor([0.1, 0.9]), Conditioning(end_time=torch.ones(2)))
     torch.testing.assert_close(belief.mean, torch.full((2, 3, 7), 1 / 7))
@@ -94,7 +91,7 @@ def test_it_differentiates_forwards_in_z_and_both_times(cap: float | None) -> No
     assert belief.mean.requires_grad and not rate.requires_grad
 
 
-def test_a_bend_of_no_length_is_the_teacher() -> None:
+def test_a_residual_flow_map_of_length_0_is_the_teacher() -> None:
     torch.manual_seed(0)
     teacher, net = (DiT(OneHot(7), width=8, depth=1, heads=2, cond_width=4, two_time=spans) for spans in (False, True))
     torch.nn.init.normal_(net.out.weight)

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from textflow.noise import Noise
 from textflow.oracle import Chain, ExactPosterior, GaussianAtoms, OracleTask
-from textflow.oracle.worlds import chain_task, text_task
+from textflow.oracle.tasks import chain_task, text_task
 from textflow.paths import LinearPath
 from textflow.types import Conditioning, Latents
 
@@ -24,14 +24,14 @@ def tiny() -> ExactPosterior:
 
 
 @pytest.fixture(scope="module")
-def world() -> OracleTask:
+def task() -> OracleTask:
     return chain_task(0)
 
 
-def noised(world: OracleTask, t: float, rows: int = 64) -> tuple[torch.Tensor, Latents]:
-    ids = world.sample(Noise(range(rows)))
-    x = world.codec.sample_latents(ids, Noise(range(1000, 1000 + rows))).double()
-    return ids, world.path.mix(x, Noise(range(2000, 2000 + rows)).normal_like(x), t)
+def noised(task: OracleTask, t: float, rows: int = 64) -> tuple[torch.Tensor, Latents]:
+    ids = task.sample(Noise(range(rows)))
+    x = task.codec.sample_latents(ids, Noise(range(1000, 1000 + rows))).double()
+    return ids, task.path.mix(x, Noise(range(2000, 2000 + rows)).normal_like(x), t)
 
 
 def enumerate_mean(exact: ExactPosterior, z: Latents, t: torch.Tensor) -> tuple[Latents, torch.Tensor]:
@@ -48,7 +48,7 @@ def enumerate_mean(exact: ExactPosterior, z: Latents, t: torch.Tensor) -> tuple[
 
 
 @pytest.mark.parametrize("times", [[0.5, 0.5, 0.5], [0.1, 0.9, 0.4], [0.0, 0.3, 0.999]], ids=str)
-def test_mean_and_gamma_are_those_of_all_texts(tiny: ExactPosterior, times: list[float]) -> None:
+def test_mean_and_posterior_agree_with_enumeration(tiny: ExactPosterior, times: list[float]) -> None:
     z, t = 2 * Noise([3]).normal(L, D).double(), torch.tensor([times]).double()
     belief = tiny.posterior(z, t)
     mean, gamma = enumerate_mean(tiny, z, t)
@@ -56,15 +56,15 @@ def test_mean_and_gamma_are_those_of_all_texts(tiny: ExactPosterior, times: list
     assert_close(belief.logits[0].exp(), gamma, rtol=1e-10, atol=1e-12)
 
 
-def test_one_time_a_row_is_that_time_at_every_position(tiny: ExactPosterior) -> None:
+def test_one_time_per_row_is_the_time_of_all_positions(tiny: ExactPosterior) -> None:
     z, t = Noise([1, 2]).normal(L, D).double(), torch.tensor([0.3, 0.8]).double()
     assert torch.equal(tiny(z, t).mean, tiny.posterior(z, t[:, None].expand(-1, L)).mean)
     assert not torch.isclose(tiny(z, t).mean, tiny(z, t.flip(0)).mean).any()
 
 
-def test_the_belief_has_the_type_of_z_and_is_computed_in_float64(world: OracleTask) -> None:
-    ids, z = noised(world, 0.4)
-    low, high = world.denoiser(z.float(), torch.full((64,), 0.4)), world.denoiser(z, torch.full((64,), 0.4).double())
+def test_the_belief_has_the_type_of_z_and_is_computed_in_float64(task: OracleTask) -> None:
+    ids, z = noised(task, 0.4)
+    low, high = task.denoiser(z.float(), torch.full((64,), 0.4)), task.denoiser(z, torch.full((64,), 0.4).double())
     assert low.mean.dtype == low.logits.dtype == torch.float32 and high.mean.dtype == torch.float64
     assert_close(low.mean.double(), high.mean, rtol=0, atol=2e-5)
 
@@ -77,66 +77,64 @@ def test_the_posterior_is_calibrated(make, t: float) -> None:
     gamma = make(1).denoiser(z, torch.full((256,), t).double()).logits.softmax(-1)
     gap = ((gamma.argmax(-1) != ids).double() - (1 - gamma.amax(-1))).mean(1)
     assert abs(float(gap.mean() / gap.std() * 256**0.5)) < 4
-    assert 0.02 < float(1 - gamma.amax(-1).mean()) < 0.9, "all is known or nothing: nothing is shown"
+    assert 0.02 < float(1 - gamma.amax(-1).mean()) < 0.9, "the posterior is nearly certain or uninformative"
 
 
-def test_the_mean_is_calibrated(world: OracleTask) -> None:
+def test_the_mean_is_calibrated(task: OracleTask) -> None:
     """E[(x - x_hat) . x_hat] = 0: no multiple of a conditional mean is nearer to the truth."""
-    ids, z = noised(world, 0.4, 256)
-    mean = world.denoiser(z, torch.full((256,), 0.4).double()).mean
-    dot = ((world.codec.encode(ids) - mean) * mean).sum(-1).mean(1)
+    ids, z = noised(task, 0.4, 256)
+    mean = task.denoiser(z, torch.full((256,), 0.4).double()).mean
+    dot = ((task.codec.encode(ids) - mean) * mean).sum(-1).mean(1)
     assert abs(float(dot.mean() / dot.std() * 256**0.5)) < 4
 
 
-def test_clean_latents_are_read_for_what_they_are() -> None:
-    for world in (chain_task(0), text_task(0)):
-        ids, z = noised(world, 1.0)
-        belief = world.denoiser(z, torch.ones(64).double())
-        assert belief.mean.isfinite().all() and torch.equal(world.codec.decode_logits(z).argmax(-1), ids)
+def test_clean_latents_are_decoded_exactly() -> None:
+    for task in (chain_task(0), text_task(0)):
+        ids, z = noised(task, 1.0)
+        belief = task.denoiser(z, torch.ones(64).double())
+        assert belief.mean.isfinite().all() and torch.equal(task.codec.decode_logits(z).argmax(-1), ids)
         assert_close(belief.mean, z, rtol=0, atol=1e-9)
 
 
-def test_a_prompt_is_believed_and_tells_of_its_neighbours(world: OracleTask) -> None:
-    ids, z = noised(world, 0.2)
+def test_a_prompt_is_fixed_and_informs_its_neighbours(task: OracleTask) -> None:
+    ids, z = noised(task, 0.2)
     fixed = torch.arange(32).expand(64, -1) % 2 == 0
-    clean, t = world.codec.encode(ids).double(), torch.full((64,), 0.2).double()
-    told, alone = world.denoiser(z, t, Conditioning(prompt=clean, prompt_mask=fixed)), world.denoiser(z, t)
-    assert torch.equal(told.mean[fixed], clean[fixed]) and torch.equal(told.logits.argmax(-1)[fixed], ids[fixed])
-    hits = [float((b.logits.argmax(-1) == ids)[~fixed].double().mean()) for b in (told, alone)]
+    clean, t = task.codec.encode(ids).double(), torch.full((64,), 0.2).double()
+    prompted, alone = task.denoiser(z, t, Conditioning(prompt=clean, prompt_mask=fixed)), task.denoiser(z, t)
+    assert torch.equal(prompted.mean[fixed], clean[fixed])
+    assert torch.equal(prompted.logits.argmax(-1)[fixed], ids[fixed])
+    hits = [float((b.logits.argmax(-1) == ids)[~fixed].double().mean()) for b in (prompted, alone)]
     assert hits[0] > hits[1] + 0.3
-    same = ExactPosterior(world.prior, world.codec, PATH)(
-        z, t, Conditioning(prompt=clean, prompt_mask=torch.zeros_like(fixed))
-    )
-    assert torch.equal(same.mean, alone.mean)
+    empty_prompt = Conditioning(prompt=clean, prompt_mask=torch.zeros_like(fixed))
+    assert torch.equal(task.denoiser(z, t, empty_prompt).mean, alone.mean)
 
 
-def test_the_joint_readout_is_exact_even_in_pure_noise(world: OracleTask) -> None:
-    """NLL of joint draws is the entropy of the truth, at t = 0 and along the way; independent draws are far off."""
+def test_the_joint_readout_is_exact_even_in_pure_noise(task: OracleTask) -> None:
+    """The NLL of joint samples is the entropy of the truth at any time; that of independent samples is higher."""
     n = 256
-    entropy = world.prior.initial @ torch.special.entr(world.prior.transition).sum(-1)
-    truth = (float(entropy) * 31 + float(torch.special.entr(world.prior.initial).sum())) / 32
+    entropy = task.prior.initial @ torch.special.entr(task.prior.transition).sum(-1)
+    truth = (float(entropy) * 31 + float(torch.special.entr(task.prior.initial).sum())) / 32
     for t in (0.0, 0.4):
-        _, z = noised(world, t, n)
-        nll = world.prior.nll(
-            world.exact_posterior.sample_joint(z, torch.full((n, 32), t).double(), Noise(range(n)))
-        ).mean(1)
+        _, z = noised(task, t, n)
+        texts = task.exact_posterior.sample_joint(z, torch.full((n, 32), t).double(), Noise(range(n)))
+        nll = task.prior.nll(texts).mean(1)
         assert abs(float(nll.mean()) - truth) < 4 * float(nll.std()) / n**0.5
-        gamma = world.denoiser(z, torch.full((n,), t).double()).logits.softmax(-1)
+        gamma = task.denoiser(z, torch.full((n,), t).double()).logits.softmax(-1)
         alone = torch.multinomial(gamma.flatten(0, 1), 1, generator=torch.Generator().manual_seed(0)).view(n, 32)
-        assert float(world.prior.nll(alone).mean()) > truth + 1
+        assert float(task.prior.nll(alone).mean()) > truth + 1
 
 
-def test_a_row_does_not_depend_on_its_company(world: OracleTask) -> None:
-    _, z = noised(world, 0.4, 5)
+def test_a_row_does_not_depend_on_its_batch(task: OracleTask) -> None:
+    _, z = noised(task, 0.4, 5)
     t = torch.linspace(0.1, 0.9, 5).double()
-    together = world.denoiser(z, t)
+    together = task.denoiser(z, t)
     for i in range(5):
-        alone = world.denoiser(z[i : i + 1], t[i : i + 1])
+        alone = task.denoiser(z[i : i + 1], t[i : i + 1])
         assert_close(together.mean[i : i + 1], alone.mean, rtol=1e-10, atol=1e-11)
 
 
-def test_the_belief_has_the_derivative_of_its_differences(tiny: ExactPosterior) -> None:
-    """d x_hat / d z, which stiffness is measured by."""
+def test_the_derivative_of_the_mean_agrees_with_differences(tiny: ExactPosterior) -> None:
+    """d x_hat / d z, the derivative behind stiffness."""
     z, t = Noise([4]).normal(L, D).double(), torch.tensor([0.5]).double()
     push = Noise([5]).normal(L, D).double()
     _, slope = torch.autograd.functional.jvp(lambda z: tiny(z, t).mean, z, push)

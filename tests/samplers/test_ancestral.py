@@ -1,4 +1,4 @@
-"""Old and fresh noise, by identities."""
+"""Samplers that put the belief back under noise, by identities."""
 
 import math
 from collections.abc import Callable
@@ -7,126 +7,145 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from tests.helpers.sampling import one_step
+from tests.helpers.sampling import ReplayedNoise, one_step, tanh_belief
 from textflow.noise import Noise
 from textflow.paths import LinearPath
-from textflow.samplers import Ancestral, DPMSolverPP2M, Euler, Sampler, sample
+from textflow.samplers import Ancestral, DPMSolverPP2M, Euler, LowNoiseResample, Sampler, SkipFirstCall, sample
 from textflow.types import CommittedIds, Latents, Posterior
 
 PATH = LinearPath(noise_scale=2.0, min_one_minus_t=1e-9)
-WAYS = [Ancestral(), Ancestral(0.0), Ancestral(0.6), Ancestral(1.0), Ancestral(1.0, 0.0), Ancestral("ancestral", 0.3)]
+CORRELATIONS = [("ancestral",), (0.0,), (0.6,), (1.0,), (1.0, 0.0), ("ancestral", 0.3)]
+SAMPLERS = [Ancestral(*rho) for rho in CORRELATIONS]
+STEPS = [(0.0, 0.3), (0.2, 0.5), (0.6, 0.9)]
+TIMES = [0.0, 0.4, 0.45, 0.5, 1.0]
 
 
-class Replayed(Noise):
-    """Given draws in place of streams."""
-
-    def __init__(self, eps: Latents) -> None:
-        self.eps = eps
-
-    def normal_like(self, z: torch.Tensor) -> torch.Tensor:
-        return self.eps
+def constant(x: Latents, committed: CommittedIds | None = None) -> Callable[..., Posterior]:
+    return lambda z, t, self_cond=None, *_: Posterior(x, None, committed)
 
 
-def eager(z: Latents, t: float, self_cond: Latents | None = None, *_: object) -> Posterior:
-    """A belief that depends on z at every time."""
-    return Posterior(torch.tanh(z + t))
-
-
-def holding(x: Latents, chosen: CommittedIds | None = None) -> Callable[..., Posterior]:
-    return lambda z, t, self_cond=None, *_: Posterior(x, None, chosen)
+def centred(z: Latents, t: float, self_cond: Latents | None = None, *_: object) -> Posterior:
+    """A belief that depends on z after t = 0, where it is the prior's mean 0."""
+    return Posterior(torch.tanh(z + t) if t > 0 else torch.zeros_like(z))
 
 
 def start(rows: int = 3) -> Latents:
     return Noise(range(rows)).normal(4, 2).double() * PATH.noise_scale
 
 
-def walk(sampler: Sampler, steps: int, denoise: Callable[..., Posterior] = eager) -> Latents:
-    times = [i / steps for i in range(steps + 1)]
-    return sample(denoise, sampler, PATH, times, start(), Noise([7, 8, 9])).z
+def run(sampler: Sampler, times: list[float] = TIMES, seed: int = 7, denoise: Callable = centred) -> Latents:
+    return sample(denoise, sampler, PATH, times, start(), Noise(range(seed, seed + 3))).z
 
 
-def weights(way: Ancestral, t: float, u: float, chosen: int = -1) -> tuple[float, float]:
-    """What a step gives to the old noise e and to the fresh noise, believing in the true text."""
+def step(sampler: Sampler, t: float, t_next: float, denoise: Callable[..., Posterior] = tanh_belief) -> Latents:
+    return one_step(sampler, denoise, PATH, start(), t, t_next, None, Noise([7, 8, 9]))[0]
+
+
+def noise_weights(sampler: Ancestral, t: float, t_next: float, committed: int = -1) -> tuple[float, float]:
+    """Factors of the old and of the fresh noise in a step whose belief is the true text."""
     x, one = torch.full((1, 1, 1), 0.7, dtype=torch.float64), torch.ones(1, 1, 1, dtype=torch.float64)
-    denoise = holding(x, torch.full((1, 1), chosen))
-    at = lambda old, fresh: one_step(way, denoise, PATH, PATH.mix(x, old, t), t, u, None, Replayed(fresh))[0]  # noqa: E731
-    none = at(0 * one, 0 * one)
-    assert float(none) == pytest.approx(u * 0.7, abs=1e-12), "the text's share is not the path's"
-    return float(at(one, 0 * one) - none), float(at(0 * one, one) - none)
+    denoise = constant(x, torch.full((1, 1), committed))
+
+    def end(old: Latents, fresh: Latents) -> Latents:
+        return one_step(sampler, denoise, PATH, PATH.mix(x, old, t), t, t_next, None, ReplayedNoise([fresh]))[0]
+
+    text = end(0 * one, 0 * one)
+    assert float(text) == pytest.approx(t_next * 0.7, abs=1e-12), "the factor of the text is not the path's"
+    return float(end(one, 0 * one) - text), float(end(0 * one, one) - text)
 
 
-@pytest.mark.parametrize(("t", "u"), [(0.0, 0.3), (0.2, 0.5), (0.6, 0.9)])
-@pytest.mark.parametrize("way", WAYS, ids=str)
-def test_with_the_true_text_the_noise_has_the_paths_own_std(way: Ancestral, t: float, u: float) -> None:
-    for chosen in (-1, 3):
-        old, fresh = weights(way, t, u, chosen)
-        assert math.hypot(old, fresh) == pytest.approx(PATH.noise_scale * (1 - u), abs=1e-12)
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
+def test_with_the_true_text_the_noise_has_the_std_of_the_path(sampler: Ancestral) -> None:
+    for t, t_next in STEPS:
+        for committed in (-1, 3):
+            std = math.hypot(*noise_weights(sampler, t, t_next, committed))
+            assert std == pytest.approx(PATH.noise_scale * (1 - t_next), abs=1e-12)
 
 
-@pytest.mark.parametrize(("t", "u"), [(0.0, 0.3), (0.2, 0.5), (0.6, 0.9)])
-def test_ancestral_noise_is_the_paths_law_given_where_it_was(t: float, u: float) -> None:
+@pytest.mark.parametrize(("t", "u"), STEPS)
+def test_ancestral_noise_has_the_covariance_of_the_path(t: float, u: float) -> None:
     """z_t is z_u rewound: cov(z_t, z_u | x) = (alpha_t / alpha_u) sigma_u^2."""
-    old, _ = weights(Ancestral(), t, u)
+    old, _ = noise_weights(Ancestral(), t, u)
     assert old * PATH.noise_scale * (1 - t) == pytest.approx(t / u * (PATH.noise_scale * (1 - u)) ** 2, abs=1e-12)
     assert t > 0 or old == 0, "at t = 0 all the noise is fresh"
 
 
-def test_rho_is_the_share_of_the_old_noise_outside_and_inside() -> None:
-    way, std = Ancestral(0.8, 0.25), PATH.noise_scale * 0.5
-    assert weights(way, 0.2, 0.5, -1)[0] == pytest.approx(0.8 * std, abs=1e-12)
-    assert weights(way, 0.2, 0.5, 0)[0] == pytest.approx(0.25 * std, abs=1e-12)
+def test_rho_is_the_correlation_with_the_old_noise_at_free_and_at_committed_positions() -> None:
+    sampler, std = Ancestral(0.8, 0.25), PATH.noise_scale * 0.5
+    assert noise_weights(sampler, 0.2, 0.5, -1)[0] == pytest.approx(0.8 * std, abs=1e-12)
+    assert noise_weights(sampler, 0.2, 0.5, 0)[0] == pytest.approx(0.25 * std, abs=1e-12)
+    z, committed = start(), torch.tensor([[2, -1, 0, -1]] * 3)
+    mixed, old, fresh = (
+        step(s, 0.3, 0.6, constant(0.5 * z, committed)) for s in (Ancestral(1.0, 0.0), Ancestral(1.0), Ancestral(0.0))
+    )
+    assert_close(mixed[:, [1, 3]], old[:, [1, 3]], rtol=0, atol=1e-12)
+    assert torch.equal(mixed[:, [0, 2]], fresh[:, [0, 2]])
 
 
 def test_rho_1_is_euler_to_the_bit() -> None:
-    assert torch.equal(walk(Ancestral(1.0), 7), walk(Euler(), 7))
-    assert torch.equal(walk(Ancestral(1.0, 1.0), 7), walk(Euler(), 7))
-    assert not torch.equal(walk(Ancestral(0.9), 7), walk(Euler(), 7))
+    times = [i / 7 for i in range(8)]
+    euler = run(Euler(), times, denoise=tanh_belief)
+    for sampler, equal in ((Ancestral(1.0), True), (Ancestral(1.0, 1.0), True), (Ancestral(0.9), False)):
+        assert torch.equal(run(sampler, times, denoise=tanh_belief), euler) == equal
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_rho_1_where_nothing_is_chosen_is_euler(dtype: torch.dtype) -> None:
-    z, way = start().to(dtype), Ancestral(1.0, 0.0)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
+def test_rho_1_without_a_committed_position_is_euler(dtype: torch.dtype, tolerance: float) -> None:
+    z = start().to(dtype)
     for t, u in ((0.0, 0.3), (0.3, 0.6), (0.6, 0.95)):
-        moved, _ = one_step(way, eager, PATH, z, t, u, None, Noise([1, 2, 3]))
-        assert_close(
-            moved, PATH.step(z, eager(z, t).mean, t, u), rtol=0, atol=1e-6 if dtype == torch.float32 else 1e-12
-        )
+        moved, _ = one_step(Ancestral(1.0, 0.0), tanh_belief, PATH, z, t, u, None, Noise([1, 2, 3]))
+        assert_close(moved, PATH.step(z, tanh_belief(z, t).mean, t, u), rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("way", [*WAYS, DPMSolverPP2M()], ids=str)
-def test_one_step_and_the_last_step_return_the_mean_to_the_bit(way: Sampler) -> None:
-    assert torch.equal(walk(way, 1), eager(start(), 0.0).mean)
-    trace = sample(eager, way, PATH, [0.0, 0.4, 1.0], start(), Noise([7, 8, 9]))
-    assert torch.equal(trace.z, eager(trace.states[-1], 0.4).mean)
-
-
-def test_only_the_chosen_positions_take_the_inner_share() -> None:
-    z, chosen = start(), torch.tensor([[2, -1, 0, -1]] * 3)
-    way, both = Ancestral(1.0, 0.0), [Ancestral(1.0), Ancestral(0.0)]
-    ends = [one_step(w, holding(0.5 * z, chosen), PATH, z, 0.3, 0.6, None, Noise([1, 2, 3]))[0] for w in (way, *both)]
-    assert_close(ends[0][:, [1, 3]], ends[1][:, [1, 3]], rtol=0, atol=1e-12)
-    assert torch.equal(ends[0][:, [0, 2]], ends[2][:, [0, 2]])
-
-
-@pytest.mark.parametrize("way", WAYS, ids=str)
-def test_the_streams_are_used_alike_whatever_is_chosen(way: Ancestral) -> None:
-    left = []
-    for chosen in (None, torch.full((3, 4), -1), torch.zeros(3, 4, dtype=torch.long)):
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
+def test_the_streams_do_not_depend_on_the_committed_positions(sampler: Ancestral) -> None:
+    rest = []
+    for committed in (None, torch.full((3, 4), -1), torch.zeros(3, 4, dtype=torch.long)):
         noise = Noise([1, 2, 3])
-        one_step(way, holding(0.5 * start(), chosen), PATH, start(), 0.3, 0.6, None, noise)
-        left.append(noise.normal(2))
-    assert torch.equal(left[0], left[1]) and torch.equal(left[0], left[2])
+        one_step(sampler, constant(0.5 * start(), committed), PATH, start(), 0.3, 0.6, None, noise)
+        rest.append(noise.normal(2))
+    assert torch.equal(rest[0], rest[1]) and torch.equal(rest[0], rest[2])
 
 
-@pytest.mark.parametrize("way", [*WAYS, DPMSolverPP2M()], ids=str)
-def test_a_batch_is_its_samples_one_by_one(way: Sampler) -> None:
-    times = [0.0, 0.3, 0.5, 0.8, 1.0]
-    together = sample(eager, way, PATH, times, start(), Noise([4, 5, 6])).z
-    for i in range(3):
-        assert torch.equal(together[i : i + 1], sample(eager, way, PATH, times, start()[i : i + 1], Noise([4 + i])).z)
+def test_low_noise_resampling_scales_the_fresh_noise_of_consistency_sampling_and_not_the_text() -> None:
+    none, half, full = (step(LowNoiseResample(fraction), 0.4, 0.5) for fraction in (0.0, 0.5, 1.0))
+    assert_close(full, step(Ancestral(0.0), 0.4, 0.5), rtol=0, atol=1e-12)
+    assert_close(none, 0.5 * tanh_belief(start(), 0.4).mean, rtol=0, atol=1e-12)
+    assert_close(half - none, (full - none) / 2, rtol=0, atol=1e-12)
+    times = TIMES[1:]  # without noise only the first step draws
+    assert torch.equal(run(LowNoiseResample(0.0), times), run(LowNoiseResample(0.0), times, seed=99))
+    assert not torch.equal(run(LowNoiseResample(0.5), times), run(LowNoiseResample(0.5), times, seed=99))
 
 
-def test_a_share_outside_0_and_1_is_refused() -> None:
-    for name, arguments in (("noise_correlation", (1.2,)), ("committed_noise_correlation", ("ancestral", -0.1))):
-        with pytest.raises(ValueError, match=rf"{name} = .*in \[0, 1\]"):
-            Ancestral(*arguments)
+def test_the_first_low_noise_step_has_the_spread_of_noised_text() -> None:
+    z, t_next = torch.zeros(64, 64, 2, dtype=torch.float64), 0.6
+    belief = constant(torch.full_like(z, 0.5))
+    end = one_step(LowNoiseResample(), belief, PATH, z, 0.0, t_next, None, Noise(range(64)))[0]
+    variance = (PATH.noise_scale * (1 - t_next)) ** 2 + t_next**2 * (1 - 0.5**2)  # 8192 draws: standard error 1.6 %
+    assert float(end.var()) == pytest.approx(variance, rel=0.07)
+    assert float(end.mean()) == pytest.approx(t_next * 0.5, abs=0.04)
+
+
+@pytest.mark.parametrize("sampler", [Euler(), DPMSolverPP2M()])
+def test_skipping_the_first_call_changes_nothing_where_its_belief_is_0(sampler: Sampler) -> None:
+    calls: list[float] = []
+
+    def denoise(z: Latents, t: float, self_cond: Latents | None = None, *_: object) -> Posterior:
+        calls.append(t)
+        return centred(z, t, self_cond)
+
+    assert_close(run(SkipFirstCall(sampler), denoise=denoise), run(sampler), rtol=0, atol=1e-12)
+    assert calls == TIMES[1:-1], "K + 1 steps cost K calls"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Ancestral(1.2), r"noise_correlation = 1.2.*in \[0, 1\]"),
+        (lambda: Ancestral("ancestral", -0.1), r"committed_noise_correlation = -0.1.*in \[0, 1\]"),
+        (lambda: LowNoiseResample(1.5), r"noise_fraction = 1.5: LowNoiseResample needs a number in \[0, 1\]"),
+    ],
+)
+def test_a_fraction_outside_0_and_1_is_refused(make: Callable[[], Sampler], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()

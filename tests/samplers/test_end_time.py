@@ -1,4 +1,4 @@
-"""Flow maps hear where each step ends; whoever does not listen is asked as before."""
+"""The end of a step as an input of the net, for flow maps."""
 
 from itertools import pairwise
 from typing import Any
@@ -12,11 +12,9 @@ from textflow.diagnostics.sampler_steps import record_steps
 from textflow.escapes import Commit
 from textflow.models.generator import Generator
 from textflow.nets import ELF
-from textflow.noise import Noise
 from textflow.objectives import ELFObjective
-from textflow.paths import LinearPath
 from textflow.readouts import FromCodec
-from textflow.samplers import Ancestral, EarlyExit, Euler, Reinject, Sampler, sample
+from textflow.samplers import Ancestral, EarlyExit, Euler, Reinject
 from textflow.samplers.prompt import Prompt
 from textflow.schedules import Uniform
 from textflow.types import Conditioning, Latents, Posterior
@@ -32,73 +30,56 @@ def elf(seed: int = 0, **options: Any) -> ELF:
 
 
 def generator(net: ELF, **options: Any) -> Generator:
-    made = Generator(VOCAB, lambda vocab: EmbeddingTable(vocab, DIM), lambda codec: net, ELFObjective(), **options)
-    made.own_sampling_schedule, made.seq_length = Uniform(), 5
-    return made.eval()
+    model = Generator(VOCAB, lambda vocab: EmbeddingTable(vocab, DIM), lambda codec: net, ELFObjective(), **options)
+    model.own_sampling_schedule, model.seq_length = Uniform(), 5
+    return model.eval()
 
 
-def heard(model: Generator, **options: Any) -> list[tuple[float, float | None]]:
-    """(t, until) of the calls that denoise."""
-    asked, net = [], model.ema_net
-    forward = net.forward
+def record_times(model: Generator) -> list[tuple[float, float]]:
+    """(t, end_time) of the calls of the net from now on."""
+    times, forward = list[tuple[float, float]](), model.ema_net.forward
 
-    def noted(z: Latents, t: torch.Tensor, cond: Conditioning = Conditioning()) -> Posterior:
-        asked.append((float(t[0]), None if cond.end_time is None else float(cond.end_time[0])))
+    def recording(z: Latents, t: torch.Tensor, cond: Conditioning = Conditioning()) -> Posterior:
+        assert cond.end_time is not None
+        times.append((float(t[0]), float(cond.end_time[0])))
         return forward(z, t, cond)
 
-    net.forward = noted  # type: ignore[method-assign]
+    model.ema_net.forward = recording  # type: ignore[method-assign]
+    return times
+
+
+@pytest.mark.parametrize(
+    ("parts", "options"),
+    [
+        ({}, {"sampler": Euler()}),
+        ({}, {"sampler": Ancestral(), "escape": Commit()}),
+        ({}, {"sampler": Reinject(0.4)}),
+        ({}, {"prompt": Prompt(torch.zeros(2, 5, DIM), torch.arange(5).expand(2, 5) < 2)}),
+        ({"early_exit": EarlyExit(1e9), "token_readout": FromCodec()}, {}),
+    ],
+)
+def test_the_net_gets_the_end_of_every_step(parts: dict[str, Any], options: dict[str, Any]) -> None:
+    model = generator(elf(), **parts)
+    times = record_times(model)
     model.sample([1, 2], 4, **options)
-    return asked
+    assert [end for _, end in times] == TIMES[1:]
+    assert not isinstance(options.get("sampler"), Euler | Ancestral) or times == list(pairwise(TIMES))
 
 
-def test_every_step_tells_the_net_its_end() -> None:
-    assert heard(generator(elf()), sampler=Euler()) == list(pairwise(TIMES))
-    assert heard(generator(elf()), sampler=Ancestral(), escape=Commit()) == list(pairwise(TIMES))
-    assert [until for _, until in heard(generator(elf()), sampler=Reinject(0.4))] == TIMES[1:]
-
-
-def test_so_does_a_prompted_and_an_early_stopped_run() -> None:
-    model, fixed = generator(elf()), torch.arange(5).expand(2, 5) < 2
-    prompt = Prompt(torch.zeros(2, 5, DIM), fixed)
-    assert [until for _, until in heard(model, prompt=prompt)] == TIMES[1:]
-    stopped = generator(elf(), early_exit=EarlyExit(1e9), token_readout=FromCodec())
-    assert [until for _, until in heard(stopped)] == TIMES[1:]
-
-
-def test_so_do_the_maps_that_stiffness_differentiates() -> None:
-    model, asked = generator(elf(two_time=True)), []
-    forward = model.ema_net.forward
-    model.ema_net.forward = lambda z, t, given=Conditioning(): asked.append(given.end_time) or forward(z, t, given)  # type: ignore
-    z, noise = model.initial_noise([1])
-    record_steps(
-        lambda streams: model.denoiser(noise=streams),
-        Euler(),
-        model.path,
-        TIMES,
-        z,
-        noise,
-        final_denoise=model.denoiser(),
-    )
-    assert [float(until[0]) for until in asked] == TIMES[1:]
-
-
-@pytest.mark.parametrize("sampler", [Euler(), Reinject(1.0), Ancestral()], ids=str)
-def test_who_does_not_listen_is_asked_as_before(sampler: Sampler) -> None:
-    def denoise(z: Latents, t: float, self_cond: Latents | None = None, *_: object) -> Posterior:
-        return Posterior(torch.tanh(z))
-
-    z = Noise([1]).normal(3, 2)
-    trace = sample(denoise, sampler, LinearPath(), TIMES, z, Noise([2]))
-    assert len(trace.beliefs) == 4
+def test_the_net_gets_the_end_of_the_steps_that_stiffness_differentiates() -> None:
+    model = generator(elf(two_time=True))
+    times, (z, noise), final = record_times(model), model.initial_noise([1]), model.denoiser()
+    record_steps(lambda noise: model.denoiser(noise=noise), Euler(), model.path, TIMES, z, noise, final_denoise=final)
+    assert [end for _, end in times] == TIMES[1:]
 
 
 def test_a_student_begins_as_its_teacher_whatever_the_end() -> None:
     teacher, student = elf(), elf(1, two_time=True, commitment_head=True)
     student.init_from(teacher.state_dict())
     z, t = torch.randn(4, 5, DIM), torch.rand(4)
-    given = Conditioning(guidance=torch.ones(4), self_cond=torch.randn(4, 5, DIM))
-    for until in (None, t, t + (1 - t) / 2, torch.ones(4)):
-        assert torch.equal(student(z, t, given._replace(end_time=until)).mean, teacher(z, t, given).mean)
+    cond = Conditioning(guidance=torch.ones(4), self_cond=torch.randn(4, 5, DIM))
+    for end in (None, t, t + (1 - t) / 2, torch.ones(4)):
+        assert torch.equal(student(z, t, cond._replace(end_time=end)).mean, teacher(z, t, cond).mean)
     assert torch.equal(student.decode_logits(z, t), teacher.decode_logits(z, t))
 
 
@@ -113,10 +94,10 @@ def test_a_student_of_another_net_is_refused() -> None:
         elf(two_time=True).init_from(lacking)
 
 
-def test_what_a_net_says_depends_on_the_length_once_it_learned_and_no_end_is_no_length() -> None:
+def test_a_trained_prediction_depends_on_the_length_of_the_step_and_no_end_is_length_0() -> None:
     net = elf(two_time=True)
     assert net.end_t_embed is not None
     nn.init.normal_(net.end_t_embed.mlp[-1].weight, std=1.0)
     z, t = torch.randn(4, 5, DIM), torch.rand(4) / 2
-    instant, none, far = (net(z, t, Conditioning(end_time=until)).mean for until in (t, None, t + 0.5))
-    assert torch.equal(instant, none) and float((far - none).detach().abs().max()) > 1e-3
+    zero, none, long = (net(z, t, Conditioning(end_time=end)).mean for end in (t, None, t + 0.5))
+    assert torch.equal(zero, none) and float((long - none).detach().abs().max()) > 1e-3

@@ -5,7 +5,7 @@ import torch
 
 from tests.helpers.flm_nets import dit
 from tests.helpers.recordings import error, part, recorded
-from textflow.noise import Noise
+from tests.helpers.sampling import ReplayedNoise
 from textflow.paths import LinearPath
 from textflow.samplers import FlowMapChurn, sample
 from textflow.schedules import OneHotDecodeError
@@ -13,16 +13,6 @@ from textflow.types import Conditioning, Latents, Posterior
 
 DATA, META = recorded("fmlm")
 CASES = [(gamma, steps) for gamma in META["config"]["gammas"] for steps in META["config"]["steps"]]
-
-
-class Replayed(Noise):
-    """Recorded draws in place of streams."""
-
-    def __init__(self, draws: torch.Tensor | None) -> None:
-        self.left = [] if draws is None else list(draws)
-
-    def normal_like(self, z: torch.Tensor) -> torch.Tensor:
-        return self.left.pop(0)
 
 
 @pytest.mark.parity
@@ -33,14 +23,11 @@ def test_samples_are_the_published_ones(gamma: float, steps: int) -> None:
     net = dit(part(DATA, "weights."), logit_softcap=30.0, time_schedule=schedule).eval()
     name = f"sample.g{gamma}.k{steps}"
 
-    def denoise(
-        z: Latents, t: float, self_cond: Latents | None = None, t_next: float | None = None, carry: object = None
-    ) -> Posterior:
-        assert t_next is not None
+    def denoise(z: Latents, t: float, self_cond: Latents | None, t_next: float, carry: object = None) -> Posterior:
         times, ends = (torch.full((len(z),), time) for time in (t, t_next))
         return net(z, times, Conditioning(end_time=ends))
 
-    grid, noise = schedule.grid(steps), Replayed(DATA.get(f"{name}.eps"))
+    grid, noise = schedule.grid(steps), ReplayedNoise(DATA.get(f"{name}.eps", []))
     trace = sample(denoise, FlowMapChurn(gamma), LinearPath(1.0, 0.0), grid, DATA[f"{name}.z0"], noise)
     assert error(trace.z, DATA[f"{name}.z1"]) < 1e-5
     assert torch.equal(trace.z.argmax(-1), DATA[f"{name}.ids"])

@@ -1,9 +1,8 @@
-"""CheckpointCallback: what stands in the run folder, and what happens when the disk or the user says no."""
+"""CheckpointCallback: files of the run folder, and disks that are full, read-only or damaged."""
 
 import os
 import resource
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +13,17 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from tests.helpers.toy_run import Data, Toy, fit, trainer
-from textflow.training import CheckpointCallback, latest_state
-from textflow.training.checkpoint_io import (
-    SafeCheckpointIO,
-    begin_state,
-    find_damage,
-    finish_state,
-    prune_states,
-    unfinished_folder,
-)
-from textflow.training.interrupt import Interrupt
+from textflow.training import CheckpointCallback, checkpoint_io, latest_state
+from textflow.training.checkpoint_io import SafeCheckpointIO, begin_state, finish_state, prune_states, unfinished_folder
 
 
-def names(run: Path) -> list[str]:
+def state_names(run: Path) -> list[str]:
     return sorted(p.name for p in (run / "state").iterdir())
 
 
-def test_the_folder_has_two_states_and_the_averaged_weights(tmp_path: Path) -> None:
+def test_the_run_folder_holds_two_states_and_the_ema_weights(tmp_path: Path) -> None:
     model, _ = fit(tmp_path, 10, every=3)
-    assert names(tmp_path) == ["step-00000009", "step-00000010"]
+    assert state_names(tmp_path) == ["step-00000009", "step-00000010"]
     assert sorted(p.name for p in (tmp_path / "state" / "step-00000010").iterdir()) == ["sha256.json", "state.pt"]
     weights = load_file(tmp_path / "model.safetensors")
     assert weights.keys() == model.weights().keys()
@@ -42,79 +33,70 @@ def test_the_folder_has_two_states_and_the_averaged_weights(tmp_path: Path) -> N
     assert not list(tmp_path.rglob(".*"))
 
 
-def test_a_state_is_written_when_the_log_holds_its_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[int, set[str]]] = []
+def test_a_state_is_written_after_the_log_of_its_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: dict[int, set[str]] = {}
 
-    def noted(run: Path, step: int) -> Path:
+    def finish_and_read_log(run: Path, step: int) -> Path:
         rows = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()]
-        seen.append((step, {name for at, name, _ in rows if at == str(step)}))
+        logged[step] = {name for logged_step, name, _ in rows if logged_step == str(step)}
         return finish_state(run, step)
 
-    monkeypatch.setattr("textflow.training.callbacks.checkpointing.finish_state", noted)
+    monkeypatch.setattr(checkpoint_io, "finish_state", finish_and_read_log)
     fit(tmp_path, 6, every=3)
-    assert [step for step, _ in seen] == [3, 6]
-    assert all({"train/loss", "val/loss"} <= logged for _, logged in seen)
+    assert list(logged) == [3, 6]
+    assert all({"train/loss", "val/loss"} <= names for names in logged.values())
 
 
-def test_a_look_that_fails_loses_no_step_that_was_to_be_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*args: Any) -> None:
-        raise RuntimeError("no look")
+def test_a_failed_validation_loses_no_due_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any) -> None:
+        raise RuntimeError("no validation")
 
-    monkeypatch.setattr(Toy, "validation_step", fails)
-    with pytest.raises(RuntimeError, match="no look"):
+    monkeypatch.setattr(Toy, "validation_step", fail)
+    with pytest.raises(RuntimeError, match="no validation"):
         fit(tmp_path, 6, every=3)
-    assert names(tmp_path) == ["step-00000003"]
+    assert state_names(tmp_path) == ["step-00000003"]
     monkeypatch.undo()
     model, _ = fit(tmp_path, 6, every=3)
-    assert len(model.seen) == 3 and names(tmp_path) == ["step-00000003", "step-00000006"]
+    assert len(model.train_losses) == 3 and state_names(tmp_path) == ["step-00000003", "step-00000006"]
 
 
-@pytest.mark.integration
-def test_states_of_an_abandoned_future_go_once_a_new_one_is_whole(tmp_path: Path) -> None:
-    fit(tmp_path, 8, every=4)
-    model, coach = Toy(), trainer(tmp_path, 6, every=6)
-    coach.fit(model, datamodule=Data(), ckpt_path=tmp_path / "state" / "step-00000004" / "state.pt")
-    assert names(tmp_path) == ["step-00000004", "step-00000006"]
-
-
-def test_a_damaged_state_takes_no_good_ones_place(tmp_path: Path) -> None:
-    fit(tmp_path, 12)
+def test_only_the_newest_intact_states_up_to_the_step_are_kept(tmp_path: Path) -> None:
+    fit(tmp_path, 8)
     state = tmp_path / "state"
-    shutil.copytree(state / "step-00000008", state / "step-00000004")
-    (state / "step-00000008" / "state.pt").write_bytes(b"torn")
-    prune_states(tmp_path, 12, keep_last_n=2)
-    assert names(tmp_path) == ["step-00000004", "step-00000012"]
+    for step in (2, 9):
+        shutil.copytree(state / "step-00000008", state / f"step-{step:08d}")
+    (state / "step-00000004" / "state.pt").write_bytes(b"damaged")
+    prune_states(tmp_path, 8, keep_last_n=2)
+    assert state_names(tmp_path) == ["step-00000002", "step-00000008"]
 
 
-def test_a_state_of_several_files_is_whole_or_damaged(tmp_path: Path) -> None:
-    """As sharded strategies write it."""
+def test_a_state_of_several_files_is_intact_or_damaged(tmp_path: Path) -> None:
+    """Lightning's sharded strategies write such states."""
     begin_state(tmp_path, 3)
     shards = unfinished_folder(tmp_path, 3) / "state.pt"
     shards.mkdir()
     for rank in range(2):
         (shards / f"rank_{rank}.pt").write_bytes(bytes(9))
-    whole = finish_state(tmp_path, 3)
-    assert latest_state(tmp_path) == whole / "state.pt"
-    (whole / "state.pt" / "rank_1.pt").write_bytes(bytes(8))
-    with pytest.warns(
-        UserWarning, match=r"rank_1.pt does not have the checksum.*there is no other state to resume from"
-    ):
+    state = finish_state(tmp_path, 3)
+    assert latest_state(tmp_path) == state / "state.pt"
+    (state / "state.pt" / "rank_1.pt").write_bytes(bytes(8))
+    with pytest.warns(UserWarning, match=r"rank_1.pt does not have the checksum.*no other state to resume from"):
         assert latest_state(tmp_path) is None
 
 
-def test_a_finished_run_started_again_does_nothing(tmp_path: Path) -> None:
-    fit(tmp_path, 4)
-    before = (tmp_path / "state" / "step-00000004" / "state.pt").stat().st_mtime_ns
-    model, _ = fit(tmp_path, 4)
-    assert model.seen == []
-    assert (tmp_path / "state" / "step-00000004" / "state.pt").stat().st_mtime_ns == before
+def test_a_finished_run_does_nothing_when_started_again(tmp_path: Path) -> None:
+    fit(tmp_path, 1)
+    file = tmp_path / "state" / "step-00000001" / "state.pt"
+    written = file.stat().st_mtime_ns
+    model, _ = fit(tmp_path, 1)
+    assert model.train_losses == [] and file.stat().st_mtime_ns == written
 
 
-def test_a_full_disk_leaves_the_checkpoint_before_untouched(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_previous_checkpoint_untouched(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def fill(toy: Toy) -> None:
-        if len(toy.seen) == 7:
+        if len(toy.train_losses) == 7:
             resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
 
     try:
@@ -122,58 +104,53 @@ def test_a_full_disk_leaves_the_checkpoint_before_untouched(tmp_path: Path) -> N
             fit(tmp_path, 12, Toy(after=fill))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert names(tmp_path) == ["step-00000004"]
+    assert state_names(tmp_path) == ["step-00000004"]
     assert latest_state(tmp_path) == tmp_path / "state" / "step-00000004" / "state.pt"
-    fit(tmp_path, 12)  # space was made
+    fit(tmp_path, 8)  # after space is freed
 
 
-@pytest.mark.integration
-def test_a_state_that_does_not_read_back_takes_no_older_ones_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A byte changes between the rename and the reading."""
-    whole = os.rename
+def test_a_state_that_does_not_read_back_replaces_no_older_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte changes between the rename and the verification."""
+    rename = os.rename
 
-    def damages(beside: Path, path: Path) -> None:
-        whole(beside, path)
-        if path.name == "step-00000008":
-            data = (path / "state.pt").read_bytes()
-            (path / "state.pt").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    def rename_and_damage(source: Path, target: Path) -> None:
+        rename(source, target)
+        if target.name == "step-00000008":
+            data = (target / "state.pt").read_bytes()
+            (target / "state.pt").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
 
-    coach = trainer(tmp_path, 12)
-    coach.checkpoint_callback.keep_last_n = 1  # type: ignore[union-attr]
+    fitter = trainer(tmp_path, 12)
+    fitter.checkpoint_callback.keep_last_n = 1  # type: ignore[union-attr]
     with monkeypatch.context() as patch:
-        patch.setattr("textflow.training.checkpoint_io.os.rename", damages)
+        patch.setattr("textflow.training.checkpoint_io.os.rename", rename_and_damage)
         with pytest.raises(OSError, match=r"step-00000008 does not read back .*; .* it, step-00000004, is untouched"):
-            coach.fit(Toy(), datamodule=Data())
-    assert find_damage(tmp_path / "state" / "step-00000004") is None
+            fitter.fit(Toy(), datamodule=Data())
     with safe_open(tmp_path / "model.safetensors", "pt") as file:
         assert file.metadata()["step"] == "4"
     with pytest.warns(UserWarning, match="step-00000008 is damaged"):
         assert latest_state(tmp_path) == tmp_path / "state" / "step-00000004" / "state.pt"
 
 
-def test_a_folder_that_cannot_be_written_is_found_before_the_first_step(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported_before_the_first_step(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file where the folder should be")
     model = Toy()
     with pytest.raises(OSError, match="cannot save in the run folder: .*no checkpoint yet"):
         fit(tmp_path, 2, model)
-    assert model.seen == []
+    assert model.train_losses == []
 
 
 class Unsafe(L.Callback):
-    """Puts code into the state."""
+    """A callback whose state holds code."""
 
     def state_dict(self) -> dict[str, Any]:
-        return {"fault": Toy}
+        return {"code": Toy}
 
 
-@pytest.mark.integration
-def test_a_state_that_could_not_be_read_back_safely_is_refused(tmp_path: Path) -> None:
-    coach = trainer(tmp_path, 4)
-    coach.callbacks.insert(0, Unsafe())
+def test_a_state_with_code_is_not_written(tmp_path: Path) -> None:
+    fitter = trainer(tmp_path, 1)
+    fitter.callbacks.insert(0, Unsafe())
     with pytest.raises(ValueError, match="more than tensors and plain data"):
-        coach.fit(Toy(), datamodule=Data())
+        fitter.fit(Toy(), datamodule=Data())
     assert not list((tmp_path / "state").glob("step-*"))
 
 
@@ -183,61 +160,26 @@ def test_code_in_a_state_file_is_never_run(tmp_path: Path) -> None:
         SafeCheckpointIO().load_checkpoint(tmp_path / "state.pt", weights_only=False)
 
 
-def test_an_old_state_that_cannot_be_removed_yet_is_left_for_the_next_time(
+def test_an_old_state_that_cannot_be_removed_yet_is_removed_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = shutil.rmtree
+    rmtree = shutil.rmtree
 
-    def stuck(path: Path, *args: Any, **kwargs: Any) -> None:
-        if Path(path).name == "step-00000004":
+    def remove_all_but_first(path: Path, *args: Any, **kwargs: Any) -> None:
+        if Path(path).name == "step-00000001":
             raise OSError(39, "Directory not empty", str(path))
-        whole(path, *args, **kwargs)
+        rmtree(path, *args, **kwargs)
 
-    monkeypatch.setattr(shutil, "rmtree", stuck)
-    with pytest.warns(UserWarning, match="step-00000004 is no longer needed and cannot be removed yet"):
-        fit(tmp_path, 12)
-    assert names(tmp_path) == ["step-00000004", "step-00000008", "step-00000012"]
-    monkeypatch.undo()
-    fit(tmp_path, 16)
-    assert names(tmp_path) == ["step-00000012", "step-00000016"]
-
-
-def test_sigterm_saves_and_the_signals_are_given_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    ask = Toy(after=lambda toy: [os.kill(os.getpid(), signal.SIGTERM) for _ in range(2 * (len(toy.seen) == 5))])
-    with caplog.at_level("INFO"):
-        _, coach = fit(tmp_path, 12, ask)
-    assert coach.global_step == 5 and coach.checkpoint_callback.stopped  # type: ignore[union-attr]
-    assert latest_state(tmp_path) == tmp_path / "state" / "step-00000005" / "state.pt"
-    assert "5,val/loss" not in (tmp_path / "metrics.csv").read_text()  # no validation that keeps the user waiting
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", remove_all_but_first)
+        with pytest.warns(UserWarning, match="step-00000001 is no longer needed and cannot be removed yet"):
+            fit(tmp_path, 3, every=1)
+    assert state_names(tmp_path) == ["step-00000001", "step-00000002", "step-00000003"]
+    fit(tmp_path, 4, every=1)
+    assert state_names(tmp_path) == ["step-00000003", "step-00000004"]
 
 
-def test_ctrl_c_between_accumulated_batches_waits_for_the_step(tmp_path: Path) -> None:
-    ask = Toy(after=lambda toy: os.kill(os.getpid(), signal.SIGINT) if len(toy.seen) == 4 else None)
-    model, coach = fit(tmp_path, 12, ask, accumulate_grad_batches=3, min_steps=12)
-    assert len(model.seen) == 6 and coach.global_step == 2
-    assert names(tmp_path) == ["step-00000002"]
-
-
-def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
-    ask = Toy(after=lambda toy: [os.kill(os.getpid(), signal.SIGINT) for _ in range(2 * (len(toy.seen) == 6))])
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        with pytest.raises(SystemExit):
-            fit(tmp_path, 12, ask)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert names(tmp_path) == ["step-00000004"]
-
-
-def test_an_interrupt_that_was_given_back_stops_as_usual() -> None:
-    interrupt = Interrupt("asked")
-    with pytest.raises(KeyboardInterrupt):
-        interrupt(signal.SIGINT, None)
-
-
-@pytest.mark.parametrize("wrong", [{"every_n_steps": 0}, {"keep_last_n": 0}])
-def test_settings_out_of_range_are_refused(tmp_path: Path, wrong: dict) -> None:
+@pytest.mark.parametrize("name", ["every_n_steps", "keep_last_n"])
+def test_settings_below_one_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="must be at least 1"):
-        CheckpointCallback(tmp_path, **wrong)
+        CheckpointCallback(tmp_path, **{name: 0})

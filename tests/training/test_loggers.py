@@ -1,18 +1,13 @@
-"""The log, the bar, the speed and the samples."""
+"""Loggers: metrics.csv and W&B."""
 
 import csv
-import time
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
-import torch
 
-from tests.helpers.toy_run import Toy, fit
-from textflow.training import MetricsCSVLogger, MuonAdam, SampleLogger, Throughput
-from textflow.training.callbacks.reseed import mix_seed
-from textflow.types import Batch
+from tests.helpers.toy_run import fit
+from textflow.training import MetricsCSVLogger, make_loggers
+from textflow.training.loggers import make_wandb_logger
 
 
 def rows(run: Path) -> list[tuple[int, str, float]]:
@@ -20,21 +15,20 @@ def rows(run: Path) -> list[tuple[int, str, float]]:
         return [(int(row["step"]), row["name"], float(row["value"])) for row in csv.DictReader(file)]
 
 
-def test_every_number_is_logged_under_the_steps_done(tmp_path: Path) -> None:
-    model, _ = fit(tmp_path, 7)
+def test_values_are_logged_with_the_number_of_completed_steps(tmp_path: Path) -> None:
+    model, _ = fit(tmp_path, 4)
     log = rows(tmp_path)
     losses = [(step, value) for step, name, value in log if name == "train/loss"]
-    assert [step for step, _ in losses] == [1, 2, 3, 4, 5, 6, 7]
-    assert [value for _, value in losses] == pytest.approx(model.seen)
-    assert [step for step, name, _ in log if name == "val/loss"] == [3, 6]
-    rates = [value for _, name, value in log if name == "train/lr"]
-    assert rates[-1] == pytest.approx(1e-2)
+    assert [step for step, _ in losses] == [1, 2, 3, 4]
+    assert [value for _, value in losses] == pytest.approx(model.train_losses)
+    assert [step for step, name, _ in log if name == "val/loss"] == [3]
+    assert [value for _, name, value in log if name == "train/lr"][-1] == pytest.approx(1e-2)
     assert {name for _, name, _ in log} == {
         "train/loss", "train/certainty", "train/lr", "train/tokens_per_second", "val/loss", "val/certainty"
     }  # fmt: skip
 
 
-def test_rewinding_drops_later_rows_and_a_torn_one(tmp_path: Path) -> None:
+def test_rewinding_drops_later_rows_and_an_incomplete_one(tmp_path: Path) -> None:
     log = MetricsCSVLogger(tmp_path)
     for step in range(4):
         log.log_metrics({"a": step / 7, "epoch": 0}, step)
@@ -48,65 +42,47 @@ def test_rewinding_drops_later_rows_and_a_torn_one(tmp_path: Path) -> None:
     MetricsCSVLogger(tmp_path / "none").rewind(3)
 
 
-def test_speed_counts_valid_tokens_and_neither_validation_nor_looking() -> None:
-    logged: dict[str, float] = {}
-    coach = SimpleNamespace(global_step=0, log_every_n_steps=2, world_size=2)
-    coach.optimizers = [SimpleNamespace(param_groups=[{"lr": 0.5}])]
-    module = SimpleNamespace(log=lambda name, value, **_: logged.update({name: value}), eval_seconds=1.0)
-    batch = Batch(torch.zeros(2, 5, dtype=torch.long), torch.tensor([[True] * 5, [True] * 2 + [False] * 3]))
-    speed = Throughput()
-    speed.on_train_start(coach, module)  # type: ignore[arg-type]
-    start = time.perf_counter()
-    speed.on_validation_start(coach, module)  # type: ignore[arg-type]
-    time.sleep(0.3)
-    speed.on_validation_end(coach, module)  # type: ignore[arg-type]
-    time.sleep(0.2)
-    module.eval_seconds += 0.2  # samples or a diagnostic
-    for coach.global_step in (1, 2):
-        time.sleep(0.05)
-        assert not logged
-        speed.on_train_batch_end(coach, module, None, batch, 0)
-    spent = time.perf_counter() - start
-    assert (
-        28 / spent < logged["train/tokens_per_second"] < 28 / 0.1
-    )  # 2 batches of 7 on 2 ranks, in .1 seconds and more
-    assert logged["train/tokens_per_second"] > 28 / (spent - 0.45)
-    assert logged["train/lr"] == 0.5
+@pytest.fixture
+def wandb_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An environment without a W&B mode or key."""
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    return monkeypatch
 
 
-def test_the_bar_counts_steps_to_the_end_and_shows_parts_and_speed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.integration
+def test_wandb_is_offline_without_a_key_and_a_resumed_run_keeps_its_id(
+    tmp_path: Path, wandb_environment: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fit(tmp_path, 4)
-    capsys.readouterr()
-    fit(tmp_path, 9, bar=True)
-    last = [line for line in capsys.readouterr().out.replace("\r", "\n").splitlines() if line.startswith("Toy:")]
-    assert "4/9" in last[0] or "5/9" in last[0]
-    assert "9/9" in last[-1] and "loss=" in last[-1] and "certainty=" in last[-1] and "tok/s=" in last[-1]
-    assert not any("/5" in line for line in last)
+    with caplog.at_level("INFO"):
+        fit(tmp_path, 3, logger=make_loggers(tmp_path))
+    assert "W&B is offline" in caplog.text
+    run_id = (tmp_path / "wandb_id").read_text().strip()
+    _, trainer = fit(tmp_path, 6, logger=make_loggers(tmp_path))
+    assert trainer.loggers[1].version == run_id
+    runs = [p for p in (tmp_path / "wandb").iterdir() if p.name.startswith("offline-run-")]
+    assert len(runs) == 2 and all(p.name.split("-")[3] == run_id for p in runs)  # runs of one second end in -1
+    tables = list((tmp_path / "wandb").rglob("*.table.json"))
+    assert any('"text 1"' in table.read_text() for table in tables)
 
 
-def test_samples_are_written_every_so_often_and_at_the_end(tmp_path: Path) -> None:
-    model, _ = fit(tmp_path, 7)
-    assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == ["step-00000005.txt", "step-00000007.txt"]
-    assert (tmp_path / "samples" / "step-00000007.txt").read_text() == "[1] text 0\n[2] text 1\n"
-    assert model.training and model.net.training
+def test_wandb_mode_follows_the_key_the_environment_and_the_argument(
+    tmp_path: Path, wandb_environment: pytest.MonkeyPatch
+) -> None:
+    def mode(**settings: str) -> str:
+        return make_wandb_logger(tmp_path, **settings)._wandb_init["mode"]
+
+    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password abc\n")
+    assert mode() == "online"
+    wandb_environment.setenv("WANDB_BASE_URL", "https://wandb.example.org")
+    assert mode() == "offline"
+    wandb_environment.setenv("WANDB_API_KEY", "abc")
+    assert mode() == "online" and mode(mode="disabled") == "disabled"
+    wandb_environment.setenv("WANDB_MODE", "offline")
+    assert mode() == "offline"
 
 
-def test_a_model_that_cannot_sample_is_let_be(tmp_path: Path) -> None:
-    module: Any = SimpleNamespace()
-    SampleLogger(tmp_path).act(SimpleNamespace(global_step=1), module)
-    assert not list(tmp_path.iterdir())
-
-
-def test_streams_differ_by_seed_batch_rank_and_purpose() -> None:
-    streams = {mix_seed(s, b, r) for s in range(3) for b in range(50) for r in range(3)}
-    streams |= {mix_seed(s, "validation", b) for s in range(3) for b in range(50)}
-    assert len(streams) == 3 * 50 * 3 + 3 * 50
-    assert all(0 <= stream < 2**63 for stream in streams)
-
-
-def test_a_second_epoch_draws_anew(tmp_path: Path) -> None:
-    model = Toy(lambda params: MuonAdam(params, lr=0.0))  # the same batch and weights: only the streams differ
-    fit(tmp_path, 8, model, period=1, limit_train_batches=2)
-    assert len(set(model.seen)) == 8
+def test_without_wandb_only_the_csv_file_is_written(tmp_path: Path) -> None:
+    assert [type(logger) for logger in make_loggers(tmp_path, wandb=False)] == [MetricsCSVLogger]
+    assert not (tmp_path / "wandb_id").exists()

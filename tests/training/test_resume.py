@@ -1,8 +1,7 @@
-"""A run that was killed continues as if it had not been: weights, optimizer, twin, losses, log; to the bit."""
+"""A resumed run equals an uninterrupted one bit for bit: weights, optimizer, EMA, losses and log."""
 
 import csv
 import warnings
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,92 +12,100 @@ from tests.helpers.processes import Commands, Done
 from tests.helpers.toy_run import Toy, fit
 from textflow.training import latest_state
 
-
-def child(commands: Commands, run: Path, max_steps: int, how: str) -> Done:
-    """The toy run in a process of its own."""
-    return commands.run(str(run), str(max_steps), how, script="tests.helpers.toy_run", limit=120)
+Reference = tuple[Toy, dict[str, Any], list[list[str]]]  # model, state and log of an uninterrupted run
 
 
-@cache
-def unbroken(folder: Path) -> tuple[Toy, dict[str, Any], list[list[str]]]:
-    """Twelve steps in one go."""
-    model, _ = fit(folder, 12)
-    return model, load(folder), rows(folder)
+def toy_run(commands: Commands, run: Path, fault: str) -> Done:
+    """Twelve steps of the toy run, with a fault, in another process."""
+    return commands.run(str(run), "12", fault, script="tests.helpers.toy_run", limit=120)
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Toy, dict[str, Any], list[list[str]]]:
-    return unbroken(tmp_path_factory.mktemp("whole"))
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    folder = tmp_path_factory.mktemp("reference")
+    model, _ = fit(folder, 12)
+    return model, load(folder), log_rows(folder)
 
 
 def load(run: Path) -> dict[str, Any]:
-    state = latest_state(run)
-    assert state is not None
-    return torch.load(state, weights_only=True)
+    return torch.load(str(latest_state(run)), weights_only=True)
 
 
-def rows(run: Path) -> list[list[str]]:
-    """Of the log, but for the speed."""
+def log_rows(run: Path) -> list[list[str]]:
+    """Rows of the log, except the speed."""
     with open(run / "metrics.csv") as file:
         return [row for row in csv.reader(file) if row[1] != "train/tokens_per_second"]
 
 
-def same(a: Any, b: Any) -> bool:
-    """Equal to the bit, whatever is nested in whatever."""
+def is_same(a: Any, b: Any) -> bool:
+    """True if nested values are equal bit for bit."""
     if isinstance(a, torch.Tensor):
         return torch.equal(a, b)
     if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+        return a.keys() == b.keys() and all(is_same(a[key], b[key]) for key in a)
     if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+        return len(a) == len(b) and all(is_same(x, y) for x, y in zip(a, b, strict=True))
     return a == b
 
 
-def check_equal(run: Path, model: Toy, whole: tuple[Toy, dict[str, Any], list[list[str]]], since: int) -> None:
-    reference, state, log = whole
-    assert model.seen == reference.seen[since:]
-    assert same(model.weights(), reference.weights())
-    found = load(run)
+def check_resumed(run: Path, reference: Reference, step: int) -> None:
+    """Resume a run from a step, and compare it with the uninterrupted run."""
+    model, _ = fit(run, 12)
+    expected, state, log = reference
+    assert model.train_losses == expected.train_losses[step:]
+    assert is_same(model.weights(), expected.weights())
+    resumed = load(run)
     for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "Data"):
-        assert same(found[key], state[key]), key
-    assert rows(run) == log
+        assert is_same(resumed[key], state[key]), key
+    assert log_rows(run) == log
 
 
-def test_the_toy_depends_on_its_streams(whole: Any, tmp_path: Path) -> None:
-    other, _ = fit(tmp_path, 2, seed=4)
-    assert other.seen[0] != whole[0].seen[0]
-    assert len(set(whole[0].seen)) == 12
-
-
-@pytest.mark.integration
-def test_killed_in_training_it_continues_to_the_bit(commands: Commands, whole: Any, tmp_path: Path) -> None:
-    assert child(commands, tmp_path, 12, "kill").code == -9
-    assert [p.name for p in sorted((tmp_path / "state").iterdir())] == ["step-00000004"]
-    model, _ = fit(tmp_path, 12)
-    check_equal(tmp_path, model, whole, since=4)
-
-
-def test_stopped_after_half_it_continues_to_the_bit(whole: Any, tmp_path: Path) -> None:
-    fit(tmp_path, 6)
-    model, _ = fit(tmp_path, 12)
-    check_equal(tmp_path, model, whole, since=6)
+def test_the_toy_depends_on_its_random_streams(reference: Reference, tmp_path: Path) -> None:
+    other, _ = fit(tmp_path, 1, seed=4)
+    assert other.train_losses[0] != reference[0].train_losses[0]
+    assert len(set(reference[0].train_losses)) == 12
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("how", ["save", "rename"])
-def test_killed_while_it_writes_a_checkpoint_it_continues_from_the_one_before(
-    commands: Commands, whole: Any, tmp_path: Path, how: str
+def test_a_run_killed_in_training_resumes(commands: Commands, reference: Reference, tmp_path: Path) -> None:
+    assert toy_run(commands, tmp_path, "kill").code == -9
+    assert [p.name for p in (tmp_path / "state").iterdir()] == ["step-00000004"]
+    check_resumed(tmp_path, reference, step=4)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("fault", ["save", "rename"])
+def test_a_run_killed_while_it_writes_a_state_resumes_from_the_previous_one(
+    commands: Commands, reference: Reference, tmp_path: Path, fault: str
 ) -> None:
-    assert child(commands, tmp_path, 12, how).code == -9
+    assert toy_run(commands, tmp_path, fault).code == -9
     assert [p.name for p in sorted((tmp_path / "state").iterdir())] == [".step-00000008.tmp", "step-00000004"]
     with pytest.warns(UserWarning, match=r"\.step-00000008\.tmp was cut off"):
         assert latest_state(tmp_path) == tmp_path / "state" / "step-00000004" / "state.pt"
-    model, _ = fit(tmp_path, 12)
-    check_equal(tmp_path, model, whole, since=4)
+    check_resumed(tmp_path, reference, step=4)
     assert not list((tmp_path / "state").glob(".*"))
 
 
-def test_a_changed_byte_is_named_and_the_state_before_is_used(whole: Any, tmp_path: Path) -> None:
+@pytest.mark.integration
+def test_ctrl_c_finishes_the_step_saves_and_shows_the_command_that_resumes(
+    commands: Commands, reference: Reference, tmp_path: Path
+) -> None:
+    done = toy_run(commands, tmp_path, "signal")
+    assert done.code == 130, done.err
+    assert "finishing this step, saving" in done.err
+    assert f"stopped at step 6 and saved in {tmp_path}; to continue: toy_run.py {tmp_path} 12 signal" in done.err
+    assert latest_state(tmp_path) == tmp_path / "state" / "step-00000006" / "state.pt"
+    model, _ = fit(tmp_path, 12)
+    assert model.train_losses == reference[0].train_losses[6:]
+    assert is_same(model.weights(), reference[0].weights())
+
+
+def test_an_ended_run_is_extended(reference: Reference, tmp_path: Path) -> None:
+    fit(tmp_path, 6)
+    check_resumed(tmp_path, reference, step=6)
+
+
+def test_a_damaged_state_is_named_and_the_previous_one_is_used(reference: Reference, tmp_path: Path) -> None:
     fit(tmp_path, 9)
     newest = tmp_path / "state" / "step-00000009" / "state.pt"
     data = bytearray(newest.read_bytes())
@@ -108,62 +115,37 @@ def test_a_changed_byte_is_named_and_the_state_before_is_used(whole: Any, tmp_pa
         assert latest_state(tmp_path) == tmp_path / "state" / "step-00000008" / "state.pt"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model, _ = fit(tmp_path, 12)
-    check_equal(tmp_path, model, whole, since=8)
+        check_resumed(tmp_path, reference, step=8)
 
 
-@pytest.mark.parametrize("fault", ["no sums", "torn sums", "empty sums", "no state"])
-def test_a_state_without_its_parts_is_damaged(tmp_path: Path, fault: str) -> None:
-    fit(tmp_path, 4)
-    state = tmp_path / "state" / "step-00000004"
-    if fault == "no state":
-        (state / "state.pt").unlink()
-    elif fault == "no sums":
-        (state / "sha256.json").unlink()
-    else:
-        (state / "sha256.json").write_text("{" if fault == "torn sums" else "{}")
-    with pytest.warns(UserWarning, match="step-00000004 is damaged"):
-        assert latest_state(tmp_path) is None
+def test_a_state_without_its_parts_is_damaged(tmp_path: Path) -> None:
+    fit(tmp_path, 1)
+    state, checksums = (tmp_path / "state" / "step-00000001" / name for name in ("state.pt", "sha256.json"))
+    intact = checksums.read_text()
+    for content in ("{", "{}", None, intact):
+        checksums.unlink() if content is None else checksums.write_text(content)
+        if content == intact:
+            state.unlink()
+        with pytest.warns(UserWarning, match="step-00000001 is damaged"):
+            assert latest_state(tmp_path) is None
 
 
-@pytest.mark.integration
-def test_ctrl_c_finishes_the_step_saves_and_says_how_to_continue(
-    commands: Commands, whole: Any, tmp_path: Path
-) -> None:
-    done = child(commands, tmp_path, 12, "signal")
-    assert done.code == 130, done.err
-    assert "finishing this step, saving" in done.err
-    assert f"stopped at step 6 and saved in {tmp_path}; to continue: toy_run.py {tmp_path} 12 signal" in done.err
-    assert latest_state(tmp_path) == tmp_path / "state" / "step-00000006" / "state.pt"
-    model, _ = fit(tmp_path, 12)
-    assert model.seen == whole[0].seen[6:]
-    assert same(model.weights(), whole[0].weights())
+@pytest.mark.parametrize("settings", [{"period": 1, "limit_train_batches": 2}, {"accumulate_grad_batches": 2}])
+def test_a_run_of_several_epochs_or_with_accumulated_gradients_resumes(tmp_path: Path, settings: dict) -> None:
+    full, fitter = fit(tmp_path / "full", 6, **settings)
+    fit(tmp_path / "resumed", 3, **settings)
+    model, _ = fit(tmp_path / "resumed", 6, **settings)
+    batches = settings.get("accumulate_grad_batches", 1)
+    assert len(full.train_losses) == 6 * batches and fitter.global_step == 6
+    assert model.train_losses == full.train_losses[3 * batches :]
+    assert is_same(model.weights(), full.weights())
 
 
-def test_a_run_of_several_epochs_continues_to_the_bit(tmp_path: Path) -> None:
-    whole, _ = fit(tmp_path / "a", 10, period=1, limit_train_batches=4)
-    fit(tmp_path / "b", 5, period=1, limit_train_batches=4)
-    model, _ = fit(tmp_path / "b", 10, period=1, limit_train_batches=4)
-    assert model.seen == whole.seen[5:]
-    assert same(model.weights(), whole.weights())
-
-
-def test_accumulated_gradients_continue_to_the_bit(tmp_path: Path) -> None:
-    whole, coach = fit(tmp_path / "a", 6, accumulate_grad_batches=2)
-    fit(tmp_path / "b", 3, accumulate_grad_batches=2)
-    model, _ = fit(tmp_path / "b", 6, accumulate_grad_batches=2)
-    assert len(whole.seen) == 12 and coach.global_step == 6
-    assert model.seen == whole.seen[6:]
-    assert same(model.weights(), whole.weights())
-
-
-@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 3)])
-def test_each_step_takes_its_batches_where_another_number_is_accumulated(
-    tmp_path: Path, before: int, after: int
-) -> None:
-    fit(tmp_path, 5, accumulate_grad_batches=before)
-    model, coach = fit(tmp_path, 8, accumulate_grad_batches=after)
-    assert len(model.seen) == 3 * after and coach.global_step == 8
-    progress = coach.fit_loop.epoch_loop.batch_progress
-    assert progress.total.ready == progress.total.completed == progress.current.completed == 8 * after
-    assert [int(row[0]) for row in rows(tmp_path) if row[1] == "train/loss"] == list(range(1, 9))
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (3, 2)])
+def test_each_step_takes_its_batches_if_the_accumulation_changes(tmp_path: Path, before: int, after: int) -> None:
+    fit(tmp_path, 3, accumulate_grad_batches=before)
+    model, fitter = fit(tmp_path, 5, accumulate_grad_batches=after)
+    assert len(model.train_losses) == 2 * after and fitter.global_step == 5
+    progress = fitter.fit_loop.epoch_loop.batch_progress
+    assert progress.total.ready == progress.total.completed == progress.current.completed == 5 * after
+    assert [int(row[0]) for row in log_rows(tmp_path) if row[1] == "train/loss"] == list(range(1, 6))

@@ -77,12 +77,7 @@ class LatentSpace(Codec):
 
 def encode_batch(codec: Codec, batch: Batch) -> Latents:
     """Clean latents of a batch; a prompt attends to itself alone, and is 0 in rows that drop it. A frozen codec has no
-    gradient.
-
-    Args:
-        codec: text <-> latents.
-        batch: token ids and masks, with or without prompts.
-    """
+    gradient."""
     with torch.set_grad_enabled(torch.is_grad_enabled() and codec.trainable):
         if batch.prompt_mask is None:
             return codec.encode(batch.ids, batch.mask)

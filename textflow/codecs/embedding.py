@@ -1,4 +1,4 @@
-"""An embedding table: one latent a token."""
+"""Codecs with one latent a token: an embedding table, or one-hot tokens."""
 
 import torch
 import torch.nn.functional as F
@@ -44,3 +44,24 @@ class EmbeddingTable(Codec):
     @property
     def is_trained(self) -> bool:
         return not self.trainable or bool(self.steps)
+
+
+class OneHot(Codec):
+    """x = one-hot(token), as wide as the vocabulary (FLM, 2602.16813); decoding takes the largest coordinate.
+
+    Args:
+        vocab_size: number of tokens (from the tokenizer).
+    """
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__()
+        self.vocab_size = self.dim = vocab_size
+
+    def encode(self, ids: Ids, mask: Mask | AttentionMask | None = None) -> Latents:
+        return F.one_hot(ids, self.vocab_size).float()
+
+    def decode_logits(self, z: Latents) -> Logits:
+        return z
+
+    def expected_latents(self, probs: Logits) -> Latents:
+        return probs

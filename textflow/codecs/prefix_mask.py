@@ -8,38 +8,21 @@ from textflow.types import Ids, Latents, Mask, RowMask
 
 
 def prefix_attention_mask(mask: Mask, prompt_mask: Mask, dropped: RowMask | None = None) -> Bool[Tensor, "B L L"]:
-    """True where the query (row) attends to the key (column): a prompt to itself, the rest to all text (ELF).
-
-    Args:
-        mask: True on text [B, L].
-        prompt_mask: True on the prompt [B, L].
-        dropped: rows whose prompt is hidden from the rest [B]; default: none.
-    """
+    """True where the query (row) attends to the key (column): a prompt to itself, the rest to all text, but not to the
+    prompt in dropped rows (ELF)."""
     hidden = torch.zeros_like(mask[:, 0]) if dropped is None else dropped
     prompt, rest = prompt_mask & mask, mask & ~(prompt_mask & hidden[:, None])
     return torch.where(prompt_mask[:, :, None], prompt[:, None], rest[:, None])
 
 
 def mask_until_eos(ids: Ids, prompt_mask: Mask, eos: int, pad: int) -> Mask:
-    """True on text: the prompt and the answer up to its EOS, which is excluded if EOS is also the padding.
-
-    Args:
-        ids: token ids of prompt and answer [B, L].
-        prompt_mask: True on the prompt [B, L].
-        eos: id of the EOS token.
-        pad: id of the padding token.
-    """
+    """True on text: the prompt and the answer up to its EOS, which is excluded if EOS is also the padding."""
     ends = (ids == eos) & ~prompt_mask
     before = ends.cumsum(1) - ends.long()  # number of EOS tokens to the left
     return prompt_mask | ((before == 0) & ~(ends & (eos == pad)))
 
 
 def zero_prompt(x: Latents, prompt_mask: Mask, dropped: RowMask) -> Latents:
-    """Latents with a zero prompt in dropped rows: the unconditional input of classifier-free guidance (ELF).
-
-    Args:
-        x: clean latents, encoded with `prefix_attention_mask(..., dropped)` [B, S, d].
-        prompt_mask: True on the prompt [B, S].
-        dropped: rows whose prompt is dropped [B].
-    """
+    """Latents with a zero prompt in dropped rows: the unconditional input of classifier-free guidance (ELF). x is
+    encoded with `prefix_attention_mask(..., dropped)`."""
     return x.masked_fill((prompt_mask & dropped[:, None])[..., None], 0.0)

@@ -26,7 +26,6 @@ class T5Codec(Codec):
     """
 
     device_marker: torch.Tensor
-
     has_decoder = False
 
     def __init__(
@@ -39,14 +38,8 @@ class T5Codec(Codec):
         revision: str | None = None,
     ) -> None:
         super().__init__()
-        self.vocab_size, self.dim, self.name, self.mean, self.std, self.revision = (
-            vocab_size,
-            dim,
-            name,
-            mean,
-            std,
-            revision,
-        )
+        self.vocab_size, self.dim, self.mean, self.std = vocab_size, dim, mean, std
+        self.name, self.revision = name, revision
         self.encoder: Frozen | None = None
         self.register_buffer("device_marker", torch.zeros(()), persistent=False)  # follows the device
 
@@ -87,11 +80,7 @@ class T5Codec(Codec):
 
 def attention_bias(mask: Mask | AttentionMask | None) -> Tensor | None:
     """Additive attention bias [B, 1, 1 or L, L]; None for no bias. transformers does not inspect a mask of this form,
-    so the host does not wait for a GPU; on a CPU the mask is checked, since attention without a bias is faster.
-
-    Args:
-        mask: True on text [B, L], or where a query attends to a key [B, L, L].
-    """
+    so the host does not wait for a GPU; on a CPU the mask is checked, since attention without a bias is faster."""
     if mask is None or (mask.is_cpu and bool(mask.all())):
         return None
     attends = mask[:, None, None] if mask.ndim == 2 else mask[:, None]

@@ -34,12 +34,8 @@ class TransformerCodec(Codec):
         token_mask_prob: float = 0.3,
     ) -> None:
         super().__init__()
-        self.vocab_size, self.dim, self.head_width, self.token_mask_prob = (
-            vocab_size,
-            dim,
-            width // heads,
-            token_mask_prob,
-        )
+        self.vocab_size, self.dim = vocab_size, dim
+        self.head_width, self.token_mask_prob = width // heads, token_mask_prob
         self.embed = nn.Embedding(vocab_size + 1, width)  # the last row is the mask token
         self.blocks = nn.ModuleList(TransformerBlock(width, heads) for _ in range(depth))
         self.final_norm = RMSNorm(width, eps=1e-6)  # bounds the states that the running statistics follow
@@ -62,20 +58,15 @@ class TransformerCodec(Codec):
         for block in self.blocks:
             x = block(x, freqs, keys)
         x = self.to_latent(self.final_norm(x)).to(self.embed.weight.dtype)
-        # Statistics are over unmasked tokens, as a trained codec masks none; padding becomes 0.
-        scaled = (
-            self.normalised(x, torch.where(known.any(), known, mask)) if self.training else self.norm(x.flatten(0, 1))
-        )
-        return torch.where(mask[..., None], scaled.view_as(x), 0.0)
+        if self.training:  # statistics are over unmasked tokens, as a trained codec masks none
+            x = self.normalised(x, torch.where(known.any(), known, mask))
+        else:
+            x = self.norm(x.flatten(0, 1)).view_as(x)
+        return torch.where(mask[..., None], x, 0.0)  # padding becomes 0
 
     def normalised(self, x: Latents, valid: Mask) -> Latents:
         """x normalised by the statistics of valid tokens, with BatchNorm's update of the running statistics. Shapes do
-        not depend on the number of valid tokens, so the host does not wait for a GPU.
-
-        Args:
-            x: latents before normalisation [B, S, d].
-            valid: True on tokens in the statistics [B, S].
-        """
+        not depend on the number of valid tokens, so the host does not wait for a GPU."""
         norm, each, n = self.norm, valid[..., None], valid.sum().clamp_min(1)
         assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
         assert norm.num_batches_tracked is not None

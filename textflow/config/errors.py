@@ -4,6 +4,7 @@ import difflib
 import inspect
 import re
 from collections.abc import Iterable, Iterator
+from importlib import import_module
 
 from jsonargparse import ArgumentParser
 
@@ -17,15 +18,14 @@ UNKNOWN_KEY_PATTERNS = (
     r"Expected a dot import path string: ([\w.]*\w)",
     r"does not accept option '([\w.]+)'",
 )
+PART_PACKAGES = (
+    *("codecs", "data", "diagnostics", "discrete", "distill", "distill.targets", "escapes", "nets"),
+    *("objectives", "paths", "readouts", "samplers", "schedules", "training"),
+)
 
 
 def explain_parser_error(message: str, parser: ArgumentParser) -> str:
-    """Rewrite a parser error as one line, with the closest valid key or value.
-
-    Args:
-        message: error message of the parser.
-        parser: recipe parser that raised the error.
-    """
+    """Rewrite the message of a parser error as one line, with the closest valid key or value."""
     for pattern in UNKNOWN_KEY_PATTERNS:
         if match := re.search(pattern, message):
             return unknown_key_message(match[1], parser)
@@ -34,9 +34,8 @@ def explain_parser_error(message: str, parser: ArgumentParser) -> str:
         choices = re.findall(r"'([^']*)'", match[1])
         return f"{where} is {match[2]!r}, needs one of {', '.join(choices)}{suggestion(match[2], choices)}"
     if match := re.search(r"arguments are required: ([\w, ]*\w)", message):
-        return (
-            f"{where} needs {match[1]}, which the recipe does not give (a codec's recipe is fitted through its parent)"
-        )
+        reason = "which the recipe does not give (a codec's recipe is fitted through its parent)"
+        return f"{where} needs {match[1]}, {reason}"
     if match := re.search(r"Expected a <class '(\w+)'>\. Got value: (.*?)(?:\. Got value: .*)?$", message, re.M):
         return f"{where} is {match[2][:80]!r}, needs {match[1]}"
     return " ".join(line.strip() for line in message.splitlines() if line.strip())[:600]
@@ -59,50 +58,14 @@ def suggestion(name: str, candidates: Iterable[str], cutoff: float = 0.5) -> str
 
 def known_keys(parser: ArgumentParser) -> Iterator[str]:
     """All valid recipe keys: section keys, class names and constructor arguments."""
-    yield from (action.dest for action in parser._actions)
-    yield from (action.dest.split(".")[-1] for action in parser._actions)
-    for part in known_parts():
-        yield part.__name__
-        yield from list(inspect.signature(part).parameters)
+    yield from (name for action in parser._actions for name in (action.dest, action.dest.split(".")[-1]))
+    yield from (name for part in known_parts() for name in (part.__name__, *inspect.signature(part).parameters))
 
 
 def known_parts() -> Iterator[type]:
     """All classes that a recipe may name by class_path."""
-    from textflow import (
-        codecs,
-        data,
-        diagnostics,
-        discrete,
-        distill,
-        escapes,
-        nets,
-        objectives,
-        paths,
-        readouts,
-        samplers,
-        schedules,
-        training,
-    )
-    from textflow.distill import targets
-
-    packages = (
-        codecs,
-        data,
-        diagnostics,
-        discrete,
-        distill,
-        targets,
-        escapes,
-        nets,
-        objectives,
-        paths,
-        readouts,
-        samplers,
-        schedules,
-        training,
-    )
-    for package in packages:
-        yield from (part for part in vars(package).values() if isinstance(part, type))
+    for name in PART_PACKAGES:
+        yield from (part for part in vars(import_module(f"textflow.{name}")).values() if isinstance(part, type))
     yield from subclasses(Trainable)
 
 

@@ -15,32 +15,15 @@ RESUMABLE = re.compile(
     r"run\.|codec$|teacher$|rounds|eval_steps|trainer\.(max_steps|max_time|matmul_precision|accelerator|devices|num_nodes|strategy|logger|log_every|enable|callbacks|profiler|val_)"
     r"|trainer\.limit_val|data\.(num_workers|num_proc|cache)|model\.init_args\.net\.init_args\.(compile_blocks|activation_checkpointing|kernels)$"
 )
-
-
 BATCH_KEYS = ("data.batch_size", "trainer.accumulate_grad_batches")  # may change if the rows per step stay equal
-SAMPLING_KEYS = (
-    "sampler",
-    "escape",
-    "token_readout",
-    "readout",
-    "sampling_schedule",
-    "self_cond_guidance",
-    "cfg_scale",
-    "early_exit",
-)  # model arguments that do not affect the weights
+# Model arguments that do not affect the weights.
+SAMPLING_KEYS: tuple[str, ...] = ("sampler", "escape", "token_readout", "readout", "sampling_schedule")
+SAMPLING_KEYS += ("self_cond_guidance", "cfg_scale", "early_exit")
 
 
 def with_sampling_overlays(recipe_file: Path, overlays: Sequence[str]) -> str:
-    """The resolved recipe of a run with sampling overlays applied.
-
-    Args:
-        recipe_file: path of the run's recipe.yaml.
-        overlays: paths of overlays; they may set only keys that do not affect the weights.
-    """
-    before, after = (
-        recipe.dump(recipe.parse([str(recipe_file)])),
-        recipe.dump(recipe.parse([str(recipe_file), *overlays])),
-    )
+    """The resolved recipe of a run's recipe.yaml with overlays, which may set only SAMPLING_KEYS."""
+    before, after = (recipe.dump(recipe.parse([str(recipe_file), *files])) for files in ([], overlays))
     keys = [change.split(": ")[0].split(".") for change in differences(before, after)]
     if any(key[0] != "model" or key[1] not in SAMPLING_KEYS for key in keys):
         raise ValueError(
@@ -53,23 +36,16 @@ def with_sampling_overlays(recipe_file: Path, overlays: Sequence[str]) -> str:
 def differences(old: str, new: str) -> list[str]:
     """Differences between two resolved recipes that a resumed run must not have, as "key: old -> new"."""
     before, after = dict(flatten(yaml.safe_load(old))), dict(flatten(yaml.safe_load(new)))
-    changed = [
-        key for key in sorted({*before, *after}) if before.get(key) != after.get(key) and not RESUMABLE.match(key)
-    ]
-    old_rows, new_rows = rows_per_step(before), rows_per_step(after)
-    if old_rows == new_rows is not None or (
-        None in (old_rows, new_rows) and {*changed} <= {*BATCH_KEYS}
-    ):  # the training state checks the actual rows
-        changed = [key for key in changed if key not in BATCH_KEYS]
+    changed = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
+    changed = [key for key in changed if not RESUMABLE.match(key)]
+    rows = {rows_per_step(before), rows_per_step(after)}
+    if (None in rows and {*changed} <= {*BATCH_KEYS}) or (None not in rows and len(rows) == 1):
+        changed = [key for key in changed if key not in BATCH_KEYS]  # the training state checks the actual rows
     return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in changed]
 
 
 def rows_per_step(values: Mapping[str, Any]) -> int | None:
-    """Rows per optimizer step over all devices, or None if the recipe does not give the number of devices.
-
-    Args:
-        values: values of a recipe by dotted key.
-    """
+    """Rows per optimizer step over all devices, from values by dotted key; None without the number of devices."""
     devices = str(values.get("trainer.devices"))
     if not devices.isdigit():
         return None

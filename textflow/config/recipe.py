@@ -1,84 +1,22 @@
 """Recipes: read, check and write the YAML files that configure a run."""
 
 import difflib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
-import textflow.diagnostics
-import textflow.models.autoencoder
-import textflow.models.causal_lm
-import textflow.models.discrete_diffusion  # noqa: F401  what a recipe may name by its short name
 from textflow.config.errors import explain_parser_error, suggestion
+from textflow.config.schema import SECTIONS, recipe_parser
 from textflow.config.trust import refuse_code
 from textflow.config.validation import part_errors, validate_recipe
 from textflow.data import DataModule
 from textflow.models.base import Trainable
 from textflow.training import Trainer
 
-
-@dataclass
-class RunConfig:
-    """Run folder, checkpoint and sampling intervals, and Weights & Biases settings.
-
-    Args:
-        folder: run folder; checkpoints/<recipe name> by default.
-        save_every: optimizer steps between checkpoints, at least 1.
-        keep_checkpoints: number of newest training states to keep, at least 1.
-        sample_every: optimizer steps between sample texts, at least 1.
-        num_samples: number of sample texts, at each interval and printed at the end; at least 1.
-        wandb: log to Weights & Biases; logs are offline unless an API key is configured.
-        wandb_project: Weights & Biases project.
-        wandb_group: Weights & Biases group; by default `textflow distill` groups its rounds and `fit` sets none.
-    """
-
-    folder: str | None = None
-    save_every: int = 500
-    keep_checkpoints: int = 2
-    sample_every: int = 500
-    num_samples: int = 8
-    wandb: bool = True
-    wandb_project: str = "textflow"
-    wandb_group: str | None = None
-
-
-SECTIONS = {"run": RunConfig, "data": DataModule, "trainer": Trainer}  # section: the class that takes its keys
-
-
-DEVICE_KEYS = (
-    "accelerator",
-    "devices",
-    "num_nodes",
-    "strategy",
-)  # a codec trains on the devices of the model built on it
-
-
-@cache
-def recipe_parser() -> ArgumentParser:
-    """The recipe parser: files by --config, keys by --key value. Cached, since building it is slow."""
-    parser = ArgumentParser(prog="textflow fit", exit_on_error=False, default_env=False, allow_abbrev=False)
-    parser.add_argument("--config", action="config", help="recipe or overlay; later ones win")
-    parser.add_argument("--seed", type=int, default=0, help="random seed for initial weights, data order and noise")
-    parser.add_argument("--codec", type=str | None, help="codec recipe, fitted first, or run folder of a trained codec")
-    parser.add_argument("--teacher", type=str | None, help="run folder of the teacher")
-    parser.add_argument(
-        "--rounds", type=list[tuple[int, int]] | None, help="student steps and teacher substeps, one pair per round"
-    )
-    parser.add_argument(
-        "--eval_steps",
-        type=list[int] | None,
-        help="numbers of sampling steps to evaluate students at; default: their own",
-    )
-    parser.add_class_arguments(RunConfig, "run")
-    parser.add_class_arguments(DataModule, "data", skip={"seed"})
-    parser.add_argument("--model", type=Callable[[int], Trainable], required=True, help="model to train")
-    parser.add_class_arguments(Trainer, "trainer")
-    return parser
+DEVICE_KEYS = ("accelerator", "devices", "num_nodes", "strategy")  # a codec trains on the devices of its model
 
 
 def load_recipe(arguments: Sequence[str]) -> Namespace:
@@ -87,8 +25,7 @@ def load_recipe(arguments: Sequence[str]) -> Namespace:
     Args:
         arguments: e.g. ["recipes/quickstart.yaml", "recipes/hardware/cpu.yaml", "--seed", "1"].
     """
-    count = next((i for i, word in enumerate(arguments) if word.startswith("-")), len(arguments))
-    files, rest = list(arguments[:count]), list(arguments[count:])
+    files, rest = split_arguments(arguments)
     if not files:
         raise ValueError("no recipe: name one, such as recipes/quickstart.yaml (`textflow recipes` lists them)")
     if students := [file for file in files if {"rounds", "teacher"} & set(load_yaml(find_recipe(file)))]:
@@ -100,6 +37,12 @@ def load_recipe(arguments: Sequence[str]) -> Namespace:
     if config.codec and config.codec.endswith((".yaml", ".yml")) and not Path(config.codec).is_file():
         config.codec = str(find_recipe(str(Path(files[0]).parent / config.codec)))
     return config
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The files at the beginning of command-line arguments, and the options after them."""
+    count = next((i for i, word in enumerate(arguments) if word.startswith("-")), len(arguments))
+    return list(arguments[:count]), list(arguments[count:])
 
 
 def parse(files: Sequence[str], overrides: Sequence[str] = ()) -> Namespace:
@@ -165,25 +108,18 @@ def instantiate(config: Namespace) -> tuple[DataModule, Trainable, Trainer]:
     config.trainer.default_root_dir = config.run.folder
     with part_errors():
         made = recipe_parser().instantiate(config)
-    made.data.seed = config.seed
-    made.data.prepare_data()
+    data = made.data
+    data.seed = config.seed
+    data.prepare_data()
     with part_errors():
-        model = made.model(made.data.vocab_size)
-    model.tokenizer, model.seq_length, model.max_source_length = (
-        made.data.tokenizer,
-        config.data.seq_length,
-        config.data.max_source_length,
-    )
-    return made.data, model, made.trainer
+        model = made.model(data.vocab_size)
+    model.tokenizer, model.seq_length = data.tokenizer, config.data.seq_length
+    model.max_source_length = config.data.max_source_length
+    return data, model, made.trainer
 
 
-def make_data(data: Any) -> DataModule:
-    """The data module of a recipe's `data` section. A missing cache folder is ignored, since the run may come from
-    another machine.
-
-    Args:
-        data: the `data` section, a mapping or a namespace.
-    """
+def make_data(data: Namespace | Mapping[str, Any]) -> DataModule:
+    """The data module of a `data` section. A missing cache folder is ignored: the run may be of another machine."""
     refuse_code(data.as_dict() if isinstance(data, Namespace) else data, "the recipe's data")
     small = ArgumentParser(exit_on_error=False)
     small.add_class_arguments(DataModule, "data")
@@ -193,13 +129,8 @@ def make_data(data: Any) -> DataModule:
     return small.instantiate_classes(part).data
 
 
-def open_data(data: Any, stage: str = "validate") -> DataModule:
-    """Make the data module, prepare its data and open its rows.
-
-    Args:
-        data: the `data` section of a recipe, a mapping or a namespace.
-        stage: stage for `DataModule.setup`, such as fit or validate.
-    """
+def open_data(data: Namespace | Mapping[str, Any], stage: str = "validate") -> DataModule:
+    """Make the data module of a `data` section, prepare its data and open its rows for a stage (fit, validate)."""
     module = make_data(data)
     module.prepare_data()
     module.setup(stage)
@@ -240,11 +171,8 @@ def codec_recipe(config: Namespace, folder: Path) -> Namespace:
         folder: run folder of the codec.
     """
     outer, tree = yaml.safe_load(dump(config)), load_yaml(find_recipe(config.codec))
-    tree |= {
-        "seed": outer["seed"],
-        "data": outer["data"],
-        "run": outer["run"] | tree.get("run", {}) | {"folder": str(folder)},
-    }
+    run = outer["run"] | tree.get("run", {}) | {"folder": str(folder)}
+    tree |= {"seed": outer["seed"], "data": outer["data"], "run": run}
     devices = {key: outer["trainer"][key] for key in DEVICE_KEYS if key in outer["trainer"]}
     tree["trainer"] = devices | tree.get("trainer", {})
     tree["model"].setdefault("init_args", {})["codec"] = outer["model"]["init_args"]["codec"]

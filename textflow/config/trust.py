@@ -4,7 +4,7 @@ textflow, torch's optimizers and Lightning are trusted; other packages are trust
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
@@ -22,8 +22,7 @@ class UntrustedCodeError(ValueError):
 
 
 def refuse_code(tree: Any, origin: str) -> None:
-    """Reject names of untrusted packages before they are imported, and names that are not classes, since the parser
-    would call any function.
+    """Reject names of untrusted packages before their import, and names that are not classes: the parser calls them.
 
     Args:
         tree: a recipe, or a part of one, before parsing.
@@ -34,28 +33,27 @@ def refuse_code(tree: Any, origin: str) -> None:
         if in_packages(name, trusted):
             continue
         if not in_packages(name, KNOWN_PACKAGES):
-            if is_importable(name):
+            first = name.split(".")[0]
+            if first in sys.modules or find_spec(first) is not None:  # nothing is imported
                 raise UntrustedCodeError(
                     f"{origin} names {name}, code from outside textflow that would be run; if you trust it, set"
-                    f" {TRUST_ENV}={name.split('.')[0]} in the environment; a file of this name is ./{name}"
+                    f" {TRUST_ENV}={first} in the environment; a file of this name is ./{name}"
                 )
         elif (value := resolve_name(name)) is not None and not (
             isinstance(value, type) and in_packages(value.__module__, KNOWN_PACKAGES)
         ):
             raise UntrustedCodeError(
-                f"{origin} names {name}, which is no class of {', '.join(KNOWN_PACKAGES)}; name a part by its class"
+                f"{origin} names {name}, which is not a class of {', '.join(KNOWN_PACKAGES)}; name a part by its class"
             )
 
 
 def dotted_names(tree: Any) -> Iterator[str]:
     """All dotted names in a tree, including those in strings that parse as YAML."""
     if isinstance(tree, dict):
-        for key, value in tree.items():
-            yield from dotted_names(key)
-            yield from dotted_names(value)
-    elif isinstance(tree, (list, tuple)):
-        for value in tree:
-            yield from dotted_names(value)
+        tree = [part for item in tree.items() for part in item]
+    if isinstance(tree, (list, tuple)):
+        for part in tree:
+            yield from dotted_names(part)
     elif isinstance(tree, str) and DOTTED_NAME.fullmatch(tree.strip()):
         yield tree.strip()
     elif isinstance(tree, str):
@@ -64,15 +62,9 @@ def dotted_names(tree: Any) -> Iterator[str]:
             yield from dotted_names(inner if inner != tree else None)
 
 
-def in_packages(name: str, packages: Any) -> bool:
+def in_packages(name: str, packages: Iterable[str]) -> bool:
     """True if a dotted name belongs to one of the packages."""
     return any(name == package or name.startswith(f"{package}.") for package in packages)
-
-
-def is_importable(name: str) -> bool:
-    """True if Python can find the top-level package of a name; nothing is imported."""
-    first = name.split(".")[0]
-    return first in sys.modules or find_spec(first) is not None
 
 
 def resolve_name(name: str) -> Any:

@@ -12,6 +12,8 @@ from pathlib import Path
 from traceback import walk_tb
 from typing import Any
 
+from jsonargparse import Namespace
+
 from textflow.training.engines import refuse_strategy
 
 # Keys of callbacks, loggers and plugins that hold an output path, and the key endings that hold part of a path.
@@ -22,12 +24,12 @@ PATH_PART_KEYS = ("name", "version", "sub_dir")
 TYPE_NAMES: dict[Any, str] = {int: "int", float: "float", bool: "bool", str: "str", Callable: "a class"}
 
 
-def validate_recipe(config: Any, owners: Mapping[str, type]) -> None:
+def validate_recipe(config: Namespace, owners: Mapping[str, type]) -> None:
     """Reject missing values, output paths outside the run folder and unsupported Lightning strategies.
 
     Args:
         config: parsed recipe.
-        owners: section names and the classes that take their keys as arguments.
+        owners: classes that take the keys of a section as arguments, by section.
     """
     refuse_strategy(config.trainer.strategy)
     tree = config.as_dict()
@@ -42,13 +44,7 @@ def validate_recipe(config: Any, owners: Mapping[str, type]) -> None:
 
 
 def missing_values(tree: Any, cls: Any = None, where: str = "") -> Iterator[str]:
-    """Error lines for keys that are null although their class needs a value; the parser accepts any null.
-
-    Args:
-        tree: a recipe as nested dictionaries, or a part of one.
-        cls: class that takes the keys of the tree as arguments.
-        where: dotted name of the tree.
-    """
+    """Error lines for keys of a tree that are null although its class needs a value; the parser accepts any null."""
     if isinstance(tree, list):
         for number, part in enumerate(tree):
             yield from missing_values(part, None, f"{where}.{number}")
@@ -92,16 +88,13 @@ def part_errors() -> Iterator[None]:
     except (ValueError, OSError, ImportError):
         raise
     except Exception as error:
-        raise ValueError(
-            f"{failing_part(error)}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        ) from error
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"{failing_part(error)}: {type(error).__name__}: {reason}") from error
 
 
 def failing_part(error: BaseException) -> str:
     """The innermost textflow class under construction when an error was raised, with its plain arguments."""
-    frames = [
-        frame for frame, _ in walk_tb(error.__traceback__) if frame.f_code.co_name in ("__init__", "__post_init__")
-    ]
+    frames = [f for f, _ in walk_tb(error.__traceback__) if f.f_code.co_name in ("__init__", "__post_init__")]
     frames = [frame for frame in frames if frame.f_globals.get("__name__", "").startswith("textflow.")]
     if not frames:
         return "the recipe cannot be built"
@@ -112,14 +105,7 @@ def failing_part(error: BaseException) -> str:
 
 
 def outside_paths(tree: Any, folder: Path, where: str = "trainer", key: str = "") -> Iterator[str]:
-    """Error lines for output paths outside the run folder.
-
-    Args:
-        tree: `trainer` section of a recipe, or a part of it.
-        folder: run folder.
-        where: dotted name of the tree.
-        key: key of the tree in its parent mapping.
-    """
+    """Error lines for output paths outside the run folder in a tree, whose dotted name and last key are given."""
     if isinstance(tree, dict):
         for name, value in tree.items():
             yield from outside_paths(value, folder, where if name == "init_args" else f"{where}.{name}", str(name))
@@ -131,13 +117,7 @@ def outside_paths(tree: Any, folder: Path, where: str = "trainer", key: str = ""
 
 
 def escapes_folder(key: str, location: str, folder: Path) -> bool:
-    """True if a key holds an output path outside a folder; a remote URL (s3://...) counts as outside.
-
-    Args:
-        key: recipe key.
-        location: value of the key.
-        folder: run folder.
-    """
+    """True if a key holds an output path outside a folder; a remote URL (s3://...) counts as outside."""
     if not PATH_KEYS.fullmatch(key):
         return False
     path = Path(folder if key.endswith(PATH_PART_KEYS) else "", os.path.expanduser(location))

@@ -11,7 +11,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from textflow import run_folder
+from textflow.codecs import LatentSpace
 from textflow.config import recipe
+from textflow.config.schema import recipe_parser
 from textflow.convert.elf_layout import infer_config, map_weights
 from textflow.data import LazyHFTokenizer
 from textflow.training.weights import describe_mismatch, write_weights
@@ -38,12 +40,7 @@ class ELFSettings(NamedTuple):
 
 
 def convert_elf(
-    checkpoint: str,
-    target: Path,
-    tokenizer: str,
-    encoder: str,
-    seq_length: int,
-    settings: ELFSettings = ELFSettings(),
+    checkpoint: str, target: Path, tokenizer: str, encoder: str, seq_length: int, settings: ELFSettings = ELFSettings()
 ) -> str:
     """Convert a published ELF checkpoint to a run folder; returns a one-line summary.
 
@@ -60,26 +57,55 @@ def convert_elf(
     path = find_checkpoint(checkpoint)
     official = ema_tensors(read_checkpoint(path))
     config = infer_config(official)
-    validate_weights(official, path)
+    for name, tensor in official.items():
+        if why := describe_mismatch(tensor, torch.zeros(())):  # not finite, or not floating point
+            raise ValueError(f"{path}: {name} {why}; choose another checkpoint, or download this one again")
     space = config.pop("codec")
     dim, vocab = space.dim, space.vocab_size
     lazy_tokenizer = LazyHFTokenizer(tokenizer, vocab)
     note = fetch_tokenizer(lazy_tokenizer)
+    tree = elf_recipe(target, tokenizer, encoder, seq_length, settings, space, config)
+    text = recipe.dump(recipe_parser().parse_object(tree))
+    model, _ = recipe.load_model(text, vocab)
+    model.seq_length = seq_length
+    try:
+        model.net.load_state_dict(map_weights(official))
+        model.ema_net.load_state_dict(map_weights(official))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:400]
+        raise ValueError(f"{path} does not hold a complete published ELF: {reason}") from error
+    run_folder.write_run(target, text, lazy_tokenizer, model, f"ELF, converted from {checkpoint}")
+    write_weights(target / "model.safetensors", model.weights(), {})
+    count = sum(t.numel() for t in official.values())
+    return f"{target}: ELF of {count:,} parameters, {config}, latents {dim} wide, {vocab} tokens, from {path}{note}"
+
+
+def elf_recipe(
+    target: Path,
+    tokenizer: str,
+    encoder: str,
+    seq_length: int,
+    settings: ELFSettings,
+    space: LatentSpace,
+    net_args: dict[str, Any],
+) -> dict[str, Any]:
+    """The recipe of a converted ELF, as nested dictionaries."""
+    tokenizer_args = {"name": tokenizer, "vocab_size": space.vocab_size}
     latents = {"mean": settings.latent_mean, "std": settings.latent_std}
     guidance = {"guidance_min": settings.guidance_min, "guidance_max": settings.guidance_max}
     path_args = {"noise_scale": settings.noise_scale, "min_one_minus_t": settings.t_eps}
-    tree = {
+    return {
         "run": {"folder": str(target)},
         "data": {
             "source": {"class_path": "HubDataset", "init_args": {"name": "embedded-language-flows/openwebtext-t5"}},
-            "tokenizer": {"class_path": "LazyHFTokenizer", "init_args": {"name": tokenizer, "vocab_size": vocab}},
+            "tokenizer": {"class_path": "LazyHFTokenizer", "init_args": tokenizer_args},
             "seq_length": seq_length,
         },
         "model": {
             "class_path": "Generator",
             "init_args": {
-                "codec": {"class_path": "T5Codec", "init_args": {"name": encoder, "dim": dim} | latents},
-                "net": {"class_path": "ELF", "init_args": config},
+                "codec": {"class_path": "T5Codec", "init_args": {"name": encoder, "dim": space.dim} | latents},
+                "net": {"class_path": "ELF", "init_args": net_args},
                 "objective": {"class_path": "ELFObjective", "init_args": guidance},
                 "path": {"class_path": "LinearPath", "init_args": path_args},
                 "self_cond_guidance": 3.0,
@@ -88,32 +114,6 @@ def convert_elf(
         },
         "trainer": {"max_steps": 1},
     }
-    text = recipe.dump(recipe.recipe_parser().parse_object(tree))
-    model, _ = recipe.load_model(text, vocab)
-    model.seq_length = seq_length
-    try:
-        model.net.load_state_dict(map_weights(official))
-        model.ema_net.load_state_dict(map_weights(official))
-    except RuntimeError as error:
-        raise ValueError(
-            f"{path} does not hold a complete published ELF: {' '.join(str(error).split())[:400]}"
-        ) from error
-    run_folder.write_run(target, text, lazy_tokenizer, model, f"ELF, converted from {checkpoint}")
-    write_weights(target / "model.safetensors", model.weights(), {})
-    count = sum(t.numel() for t in official.values())
-    return f"{target}: ELF of {count:,} parameters, {config}, latents {dim} wide, {vocab} tokens, from {path}{note}"
-
-
-def validate_weights(official: Mapping[str, Tensor], path: Path) -> None:
-    """Reject weights that are not finite or not floating point.
-
-    Args:
-        official: tensors by their names in the checkpoint.
-        path: checkpoint file, for error messages.
-    """
-    for name, tensor in official.items():
-        if why := describe_mismatch(tensor, torch.zeros(())):
-            raise ValueError(f"{path}: {name} {why}; choose another checkpoint, or download this one again")
 
 
 def fetch_tokenizer(tokenizer: LazyHFTokenizer) -> str:
@@ -131,8 +131,7 @@ def find_checkpoint(source: str) -> Path:
     if path.is_file():
         return path
     if path.is_dir():
-        names = [p.name for p in path.iterdir()]
-        return path / latest_checkpoint(names, source)
+        return path / latest_checkpoint([p.name for p in path.iterdir()], source)
     from huggingface_hub import hf_hub_download, list_repo_files
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
@@ -147,9 +146,7 @@ def latest_checkpoint(names: list[str], source: str) -> str:
     """The name checkpoint_<step> with the largest step."""
     steps = {int(m[1]): name for name in names if (m := re.fullmatch(r"(?:.*/)?checkpoint_(\d+)(?:\.\w+)?", name))}
     if not steps:
-        raise ValueError(
-            f"{source} holds no file checkpoint_<step>, only {sorted(names)[:8]}; pass the path of the file"
-        )
+        raise ValueError(f"{source} holds no file checkpoint_<step>, only {sorted(names)[:8]}; give the file's path")
     return steps[max(steps)]
 
 
@@ -177,10 +174,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 def ema_tensors(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     """EMA weights of a published checkpoint, or the tensors of a plain state dict."""
-    candidates = (
-        part for part in (checkpoint.get("ema_params1"), checkpoint.get("params")) if isinstance(part, Mapping) and part
-    )
-    state_dict = next(candidates, checkpoint)
+    parts = (checkpoint.get("ema_params1"), checkpoint.get("params"))
+    state_dict = next((part for part in parts if isinstance(part, Mapping) and part), checkpoint)
     tensors = {name: value for name, value in state_dict.items() if isinstance(name, str) and isinstance(value, Tensor)}
     if not tensors:
         raise ValueError(

@@ -40,11 +40,7 @@ def map_weights(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def count_blocks(names: Iterable[str]) -> int:
-    """Number of transformer blocks, which must be numbered without gaps.
-
-    Args:
-        names: textflow names of all tensors.
-    """
+    """Number of transformer blocks among textflow names, which must be numbered without gaps."""
     blocks = {int(name.split(".")[1]) for name in names if name.startswith("blocks.")}
     if missing := next((i for i in range(len(blocks)) if i not in blocks), None):
         raise ValueError(f"there is a block {max(blocks)}, but no block {missing}")

@@ -28,9 +28,14 @@ class Document(NamedTuple):
     source: str | None = None
     split: str | None = None
 
+    @property
+    def num_characters(self) -> int:
+        """Number of characters of the text and its source."""
+        return len(self.text) + len(self.source or "")
+
 
 class DocumentIterator(Iterator[Document]):
-    """Iterator over the documents of a source that tracks its position, so that reading can resume.
+    """Iterator over the documents of a source after the first `num_read`; its position is saved to resume reading.
 
     Args:
         documents: documents still to be read.
@@ -69,11 +74,7 @@ class Source(ABC):
         return None
 
     def resume(self, iterator_state: dict[str, Any] | None = None) -> DocumentIterator:
-        """Continue from a saved position. This default reads and discards the documents before it.
-
-        Args:
-            iterator_state: position from `DocumentIterator.state_dict`; default: the beginning.
-        """
+        """Continue from a position of `DocumentIterator.state_dict`; this default reads the documents before it."""
         done = iterator_state["num_read"] if iterator_state else 0
         return DocumentIterator(islice(self.documents(), done, None), done)
 
@@ -146,17 +147,15 @@ class Tokenizer(ABC):
     @staticmethod
     def load(folder: Path) -> "Tokenizer":
         """Load a tokenizer from the folder of `save`; runs no code from the folder."""
-        manifest = Path(folder) / MANIFEST
+        folder, manifest = Path(folder), Path(folder) / MANIFEST
         if not manifest.is_file():
-            raise ValueError(
-                f"no tokenizer in {folder}: {MANIFEST} is missing; give a folder that Tokenizer.save wrote"
-            )
-        name, options = read_manifest(Path(folder), manifest)
-        kind = Tokenizer.registry.get(name)
-        if kind is None:
+            reason = f"{MANIFEST} is missing; give a folder that Tokenizer.save wrote"
+            raise ValueError(f"no tokenizer in {folder}: {reason}")
+        name, options = read_manifest(folder, manifest)
+        if name not in Tokenizer.registry:
             raise ValueError(f"{manifest} names the tokenizer {name!r}, known are {sorted(Tokenizer.registry)}")
         try:
-            return kind.read(Path(folder), options)
+            return Tokenizer.registry[name].read(folder, options)
         except (TypeError, KeyError) as error:  # options that the class does not accept
             raise ValueError(f"{manifest} is damaged ({error}); copy the folder {folder} again") from error
 

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -36,12 +36,10 @@ class SplitFractions:
     scorer_holdout: float
 
     def __post_init__(self) -> None:
-        if not (
-            self.val_fraction >= 0 and self.scorer_holdout >= 0 and self.val_fraction + self.scorer_holdout < 1
-        ):  # nor nan
-            raise ValueError(
-                f"val_fraction={self.val_fraction} and scorer_holdout={self.scorer_holdout} must leave some to train on"
-            )
+        fractions = (self.val_fraction, self.scorer_holdout)
+        if not (min(fractions) >= 0 and sum(fractions) < 1):  # also refuses nan
+            names = "val_fraction={} and scorer_holdout={}".format(*fractions)
+            raise ValueError(f"{names} must leave some to train on")
 
     def split_of_index(self, index: int) -> str:
         """Split of the document with this index."""
@@ -62,7 +60,7 @@ class SplitFractions:
                 is_empty = False
                 yield from (text for text in (document.source, document.text) if text is not None)
         if is_empty:
-            raise ValueError(no_documents_error(report, f" to {split}" if split == "train" else f" for {split}"))
+            raise ValueError(no_documents_error(report, " to train" if split == "train" else f" for {split}"))
 
 
 def rows_key(source: Source, tokenizer: Tokenizer, row_format: RowFormat, fractions: SplitFractions) -> str:
@@ -86,14 +84,12 @@ def build(
             building = folder.with_suffix(".building")
             shutil.rmtree(building / "rows", ignore_errors=True)
             (building / "rows").mkdir(parents=True)
-            done = False
             try:
                 write_rows(source, tokenizer, row_format, fractions, building, num_proc)
                 shutil.rmtree(folder, ignore_errors=True)  # a folder without its statistics
                 os.replace(building / "rows", folder)
-                done = True
             finally:
-                if done or not any(building.glob("shard-*")):
+                if (folder / "stats.json").is_file() or not any(building.glob("shard-*")):
                     shutil.rmtree(building, ignore_errors=True)
     return DataStats.read(folder / "stats.json")
 
@@ -115,17 +111,17 @@ def write_rows(
 
     with ExitStack() as stack:
         bar = stack.enter_context(tqdm(total=source.count(), desc="tokenising", unit=" documents", disable=None))
-        parts = {
-            part: stack.enter_context(RowPacker(folder / f"{part}.arrow", tokenizer, row_format)) for part in SPLITS
+        packers = {
+            name: stack.enter_context(RowPacker(folder / f"{name}.arrow", tokenizer, row_format)) for name in SPLITS
         }
         for shard in tokenized_shards(source, tokenizer, check_and_split, building, report, num_proc):
             for name, row in shard.documents:
-                parts[name].add(row)
+                packers[name].add(row)
             bar.update(len(shard.documents))
-    for part, filler in parts.items():
-        report.documents[part], report.tokens[part] = filler.documents, filler.tokens
-        report.rows[part], report.dropped_tokens[part] = filler.writer.rows, filler.dropped_tokens
-        report.truncated += filler.truncated
+    for name, packer in packers.items():
+        report.documents[name], report.tokens[name] = packer.documents, packer.tokens
+        report.rows[name], report.dropped_tokens[name] = packer.writer.rows, packer.dropped_tokens
+        report.truncated += packer.truncated
     if not sum(report.documents.values()):
         raise ValueError(no_documents_error(report))
     report.write(folder / "stats.json")
@@ -154,21 +150,12 @@ def no_documents_error(stats: DataStats, purpose: str = "") -> str:
 
 def no_validation_error(stats: DataStats, fractions: SplitFractions) -> str:
     """Error message for a validation split without rows."""
+    documents = f"{stats.documents['validation']} of {stats.documents.total()} documents"
     return (
-        f"val_fraction={fractions.val_fraction} takes {stats.documents['validation']} of "
-        f"{sum(stats.documents.values())} "
-        f"documents with {stats.tokens['validation']} tokens, too few for a row of {stats.seq_length}; raise "
-        "--data.val_fraction, cut the text into more documents (TextFiles: separator=line), or turn it off with 0"
+        f"val_fraction={fractions.val_fraction} takes {documents} with {stats.tokens['validation']} tokens, too few "
+        f"for a row of {stats.seq_length}; raise --data.val_fraction, cut the text into more documents (TextFiles: "
+        "separator=line), or turn it off with 0"
     )
-
-
-@contextmanager
-def explain_unwritable_cache(cache: Path) -> Iterator[None]:
-    """Turn an OSError into an error that names the cache options."""
-    try:
-        yield
-    except OSError as error:
-        raise ValueError(f"cannot write the cache {cache} ({error}); set --data.cache or TEXTFLOW_CACHE") from error
 
 
 def too_few_rows_error(num_rows: int, rows_per_batch: int, split: str, seq_length: int) -> str:

@@ -8,6 +8,10 @@ from typing import Any
 
 from textflow.data.base import Document
 
+COLUMN_HINT = "set the source's column; for --data.files F: --data.source TextFiles --data.source.paths F "
+COLUMN_HINT += "--data.source.column NAME"
+FIELD_HINT = "set the source's field with --data.source.source_field and the target's with --data.source.target_field"
+
 
 def read_lines(path: Path, max_bytes: int) -> Iterator[tuple[int, str]]:
     """Iterate over the lines of a text file, numbered from 1, without line ends; a line is at most `max_bytes` long."""
@@ -24,22 +28,15 @@ def read_lines(path: Path, max_bytes: int) -> Iterator[tuple[int, str]]:
 
 def decode_line(raw: bytes, path: Path, number: int) -> str:
     """Decode a line as UTF-8; the error names the position of the first invalid byte."""
+    convert = f"-t UTF-8 {path.name} > utf8_{path.name}"
     if b"\0" in raw:
-        raise ValueError(
-            f"{path}:{number}: a NUL byte, so a binary file; if it is UTF-16 text: {iconv_command(path, 'UTF-16')}"
-        )
+        reason = "a NUL byte, so a binary file; if it is UTF-16 text: iconv -f UTF-16"
+        raise ValueError(f"{path}:{number}: {reason} {convert}")
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        found = f"byte {error.start + 1} of the line is 0x{raw[error.start]:02x}"
-        raise ValueError(
-            f"{path}:{number}: not UTF-8 ({found}); if it is Latin-1: {iconv_command(path, 'LATIN1')}"
-        ) from None
-
-
-def iconv_command(path: Path, encoding: str) -> str:
-    """Shell command that converts the file to UTF-8."""
-    return f"iconv -f {encoding} -t UTF-8 {path.name} > utf8_{path.name}"
+        reason = f"not UTF-8 (byte {error.start + 1} of the line is 0x{raw[error.start]:02x})"
+        raise ValueError(f"{path}:{number}: {reason}; if it is Latin-1: iconv -f LATIN1 {convert}") from None
 
 
 def too_long_error(origin: str, max_bytes: int, what: str = "the document") -> str:
@@ -89,12 +86,13 @@ def document_from_value(value: Any, column: str, origin: str) -> Document:
     return Document(value, origin)
 
 
-def missing_column_error(column: str, available: list[str], origin: str) -> str:
-    """Error message for a missing column; lists the existing columns, most similar first."""
+def missing_column_error(
+    column: str, available: list[str], origin: str, kind: str = "column", hint: str = COLUMN_HINT
+) -> str:
+    """Error message for a missing column or field; lists the existing ones, most similar first."""
     near = get_close_matches(column, available, n=len(available) or 1, cutoff=0.4)
     names = ", ".join([*near, *(name for name in available if name not in near)]) or "none"
-    hint = "set the source's column; for --data.files F: --data.source TextFiles --data.source.paths F"
-    return f"{origin}: no column {column!r}; there are: {names}; {hint} --data.source.column NAME"
+    return f"{origin}: no {kind} {column!r}; there are: {names}; {hint}"
 
 
 def get_field(record: dict[str, Any], field: str, origin: str) -> Any:
@@ -104,7 +102,7 @@ def get_field(record: dict[str, Any], field: str, origin: str) -> Any:
     value: Any = record
     for step in field.split("."):
         if not isinstance(value, dict) or step not in value:
-            raise ValueError(missing_field_error(field, sorted(field_names(record)), origin))
+            raise ValueError(missing_column_error(field, sorted(field_names(record)), origin, "field", FIELD_HINT))
         value = value[step]
     return value
 
@@ -116,13 +114,3 @@ def field_names(record: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield from field_names(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}"
-
-
-def missing_field_error(field: str, available: list[str], origin: str) -> str:
-    """Error message for a missing field; lists the existing fields, most similar first."""
-    near = get_close_matches(field, available, n=len(available) or 1, cutoff=0.4)
-    names = ", ".join([*near, *(name for name in available if name not in near)]) or "none"
-    return (
-        f"{origin}: no field {field!r}; there are: {names}; set the source's field with --data.source.source_field "
-        "and the target's with --data.source.target_field"
-    )

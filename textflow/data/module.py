@@ -11,14 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader, DistributedSampler
 
 from textflow.data.base import Source, Tokenizer
-from textflow.data.build import (
-    SplitFractions,
-    build,
-    explain_unwritable_cache,
-    no_validation_error,
-    rows_key,
-    too_few_rows_error,
-)
+from textflow.data.build import SplitFractions, build, no_validation_error, rows_key, too_few_rows_error
 from textflow.data.fingerprint import fingerprint
 from textflow.data.packing import RowFormat
 from textflow.data.row_file import PackedBatch, RowFile
@@ -72,10 +65,8 @@ class DataModule(L.LightningDataModule):
         if seq_length < 2 or batch_size < 1:
             raise ValueError(f"seq_length={seq_length} and batch_size={batch_size}: at least 2 and 1 are needed")
         if max_source_length is not None and not 0 < max_source_length < seq_length:
-            raise ValueError(
-                f"max_source_length={max_source_length} with seq_length={seq_length}: a source needs at least 1 "
-                "and leaves some to its target"
-            )
+            lengths = f"max_source_length={max_source_length} with seq_length={seq_length}"
+            raise ValueError(f"{lengths}: a source needs at least 1 and leaves some to its target")
         self.source = source if files is None else source_from_files(files)
         self.tokenizer = copy(tokenizer)  # this copy is trained on this source alone
         self.row_format = RowFormat(seq_length, pack, max_source_length)
@@ -99,11 +90,13 @@ class DataModule(L.LightningDataModule):
 
     def prepare_data(self) -> None:
         """Train the tokenizer and build the rows unless they are cached."""
-        with explain_unwritable_cache(self.cache):
+        try:
             self._prepare_tokenizer()
-            self.stats = build(
-                self.source, self.tokenizer, self.row_format, self.split_fractions, self.rows_folder, self.num_proc
-            )
+            parts = (self.source, self.tokenizer, self.row_format, self.split_fractions)
+            self.stats = build(*parts, self.rows_folder, self.num_proc)
+        except OSError as error:
+            reason = f"({error}); set --data.cache or TEXTFLOW_CACHE"
+            raise ValueError(f"cannot write the cache {self.cache} {reason}") from error
         rank_zero_info(str(self.stats))
 
     def setup(self, stage: str | None = None) -> None:
@@ -131,22 +124,15 @@ class DataModule(L.LightningDataModule):
         }
 
     def first_rows(self, num_rows: int, held_out: bool = False) -> Batch:
-        """First rows of the training split, in file order; call setup() first.
-
-        Args:
-            num_rows: maximum number of rows.
-            held_out: take rows of the validation split instead.
-        """
+        """The first `num_rows` rows (or fewer) of the training or validation split, in file order; needs setup()."""
         part = self.validation_rows if held_out else self.rows
-        packed = part.__getitem__(list(range(min(num_rows, len(part)))))
-        return self.on_after_batch_transfer(packed, 0)
+        return self.on_after_batch_transfer(part[range(min(num_rows, len(part)))], 0)
 
     def train_dataloader(self) -> DataLoader[PackedBatch]:
         rank, world = self._rank_and_world_size()
-        if len(self.rows) < self.batch_size * world:
-            raise ValueError(
-                too_few_rows_error(len(self.rows), self.batch_size * world, self.split, self.row_format.seq_length)
-            )
+        size = self.batch_size * world
+        if len(self.rows) < size:
+            raise ValueError(too_few_rows_error(len(self.rows), size, self.split, self.row_format.seq_length))
         self.rows_before_fit, self.batches_before_fit = self.rows_consumed(), self._num_batches()
         sampler = InfiniteBatchSampler(len(self.rows), self.batch_size, self.seed, self.rows_consumed, rank, world)
         return self._loader(self.rows, sampler)
@@ -185,7 +171,7 @@ class DataModule(L.LightningDataModule):
     def _prepare_tokenizer(self) -> None:
         fractions = self.split_fractions
         name = fingerprint(self.source.key(), self.tokenizer.key(), fractions.val_fraction, fractions.scorer_holdout)
-        self.tokenizer.prepare(lambda: self.split_fractions.texts(self.source), self.cache / "tokenizers" / name)
+        self.tokenizer.prepare(lambda: fractions.texts(self.source), self.cache / "tokenizers" / name)
 
     def _num_batches(self) -> int:
         # `processed` grows between the optimizer's step and on_train_batch_end; checkpoints are written after that

@@ -90,8 +90,8 @@ class RowPacker:
         self.writer.__enter__()
         return self
 
-    def __exit__(self, *error: object) -> None:
-        if error[0] is None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
             self.flush()
             self.dropped_tokens = self.num_pending_ids
-        self.writer.__exit__(*error)  # type: ignore[arg-type]
+        self.writer.__exit__(kind)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 
 from textflow.data.base import Document, Source, Tokenizer
 from textflow.data.build import SplitFractions, too_few_rows_error
@@ -32,10 +32,8 @@ class FirstDocuments(Source):
 
     def __post_init__(self) -> None:
         if self.num_documents < 1 or self.max_characters < 1:
-            raise ValueError(
-                f"num_documents={self.num_documents} documents and {self.max_characters} characters: at least 1 is "
-                "needed"
-            )
+            numbers = f"num_documents={self.num_documents} documents and {self.max_characters} characters"
+            raise ValueError(f"{numbers}: at least 1 is needed")
 
     def documents(self) -> Iterator[Document]:
         left = self.max_characters
@@ -52,9 +50,8 @@ class FirstDocuments(Source):
 def stream_documents(source: Source) -> Iterator[Document]:
     """Iterate over a source; a Hub data set is streamed instead of downloaded, unless only a local copy can be read."""
     if isinstance(source, Mixture):
-        return replace(
-            source, sources={name: StreamingSource(part) for name, part in source.sources.items()}
-        ).documents()
+        parts: dict[str, Source] = {name: StreamingSource(part) for name, part in source.sources.items()}
+        return replace(source, sources=parts).documents()
     if not isinstance(source, HubDataset | HubPairs) or source.streaming:
         return source.documents()
     stream = replace(source, streaming=True, split=source.split.split("[")[0]).documents()
@@ -62,16 +59,12 @@ def stream_documents(source: Source) -> Iterator[Document]:
         first = next(stream, None)
     except ValueError:  # no network, but there may be a local copy
         return source.documents()
-    return iter(()) if first is None else chain_first(first, stream)
+    return iter(()) if first is None else chain([first], stream)
 
 
 @dataclass(frozen=True)
 class StreamingSource(Source):
-    """A source that is streamed where possible.
-
-    Args:
-        source: the full source.
-    """
+    """A source that is streamed where possible."""
 
     source: Source
 
@@ -80,12 +73,6 @@ class StreamingSource(Source):
 
     def key(self) -> str:
         return self.source.key()
-
-
-def chain_first(first: Document, rest: Iterator[Document]) -> Iterator[Document]:
-    """Put a document back in front of its iterator."""
-    yield first
-    yield from rest
 
 
 def build_preview(data: DataModule) -> bool:

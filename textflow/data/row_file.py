@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from functools import reduce
 from importlib import import_module
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple, TypeAlias
 from zlib import crc32
 
@@ -35,8 +34,7 @@ def ids_dtype(vocab_size: int) -> type[np.generic]:
 
 def as_numpy(column: Any) -> Array:
     """Zero-copy view of a column; pyarrow's to_numpy would import pandas, which takes half a second."""
-    values: Array = np.from_dlpack(column)
-    return values
+    return np.from_dlpack(column)
 
 
 def checksum(batch: Any) -> int:
@@ -51,14 +49,8 @@ def import_pyarrow() -> Any:
 
 
 class RowWriter:
-    """Writes rows of exactly `seq_length` ids; all record batches but the last hold the same number of rows.
-
-    Args:
-        path: path of the Arrow file.
-        seq_length: number of ids in a row.
-        dtype: dtype of the ids.
-        pairs: rows begin with a source, whose length is stored, too.
-    """
+    """Writer of rows of `seq_length` ids, for pairs with the length of the source that begins the row; all record
+    batches but the last hold the same number of rows."""
 
     def __init__(self, path: Path, seq_length: int, dtype: type[np.generic], pairs: bool = False) -> None:
         pa = import_pyarrow()
@@ -89,28 +81,18 @@ class RowWriter:
         self.writer.write_batch(batch, custom_metadata={CHECKSUM_KEY: str(checksum(batch)).encode()})
         self.pending, self.num_pending = [(ids[count:], *(lengths[count:] for lengths in counts))], len(ids) - count
 
-    def close(self) -> None:
-        """Write the remaining rows and close the file."""
-        if self.num_pending:
-            self._flush(self.num_pending)
-        self.writer.close()
-
     def __enter__(self) -> "RowWriter":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.writer.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Write the remaining rows, unless an error was raised, and close the file."""
+        if kind is None and self.num_pending:
+            self._flush(self.num_pending)
+        self.writer.close()
 
 
 class RowFile(Dataset[PackedBatch]):
-    """Rows of a memory-mapped file, read in batches; the checksum of a record batch is verified at its first use.
-
-    Args:
-        path: Arrow file written by RowWriter.
-    """
+    """Rows of a memory-mapped file of RowWriter; the checksum of a record batch is verified at its first use."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,6 +1,7 @@
 """Row order as a function of (seed, epoch, position), so that a run resumes with exactly the next batch."""
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from itertools import count, islice
 from typing import Any
 
@@ -10,21 +11,8 @@ from torch.utils.data import DistributedSampler
 
 def row_at(seed: int, num_rows: int) -> Callable[[int], int]:
     """position -> row: permutation(seed, epoch)[position mod rows]; caches the latest epoch's permutation."""
-    cached: tuple[int, np.ndarray] = (-1, np.empty(0))
-
-    def at(position: int) -> int:
-        nonlocal cached
-        epoch, i = divmod(position, num_rows)
-        if cached[0] != epoch:
-            cached = epoch, np.random.default_rng([seed, epoch]).permutation(num_rows)
-        return int(cached[1][i])
-
-    return at
-
-
-def positions(start: int, rank: int, world_size: int) -> Iterator[int]:
-    """Positions of a rank from `start` on: those with position mod world_size = rank."""
-    return count(start + (rank - start) % world_size, world_size)
+    permutation = lru_cache(1)(lambda epoch: np.random.default_rng([seed, epoch]).permutation(num_rows))
+    return lambda position: int(permutation(position // num_rows)[position % num_rows])
 
 
 # Both subclass DistributedSampler only so that Lightning does not replace them.
@@ -47,9 +35,10 @@ class InfiniteBatchSampler(DistributedSampler[list[int]]):
         self.rank, self.world_size = rank, world_size
 
     def __iter__(self) -> Iterator[list[int]]:
-        row_of, own = row_at(self.seed, self.num_rows), positions(self.consumed(), self.rank, self.world_size)
+        row_of, start = row_at(self.seed, self.num_rows), self.consumed()
+        positions = count(start + (self.rank - start) % self.world_size, self.world_size)  # position mod world = rank
         while True:
-            yield [row_of(position) for position in islice(own, self.batch_size)]
+            yield [row_of(position) for position in islice(positions, self.batch_size)]
 
     def __len__(self) -> int:
         raise TypeError("an endless order has no length")
@@ -86,27 +75,15 @@ class SequentialBatchSampler(DistributedSampler[list[int]]):
 
 
 def rows_per_step(trainer: Any, batch_size: int) -> int:
-    """Number of rows in an optimizer step over all ranks; 0 outside a fit.
-
-    Args:
-        trainer: Lightning trainer, or None.
-        batch_size: number of rows in a batch on each rank.
-    """
+    """Number of rows in an optimizer step over all ranks, `batch_size` in a batch on each; 0 outside a fit."""
     return batch_size * trainer.world_size * trainer.accumulate_grad_batches if trainer else 0
 
 
 def check_rows_per_step(saved_rows: int, current_rows: int, world_size: int) -> None:
-    """Refuse to resume a run with another number of rows per optimizer step.
-
-    Args:
-        saved_rows: rows per step before the resume, 0 if unknown.
-        current_rows: rows per step after the resume, 0 if unknown.
-        world_size: number of ranks.
-    """
+    """Refuse to resume a run with another number of rows per optimizer step; 0 if a number is unknown."""
     if saved_rows and current_rows and saved_rows != current_rows:
         raise ValueError(
-            f"this run takes {saved_rows} rows a step over all devices and would go on with {current_rows}, which "
-            "changes the training:"
-            f" give --data.batch_size times --trainer.accumulate_grad_batches = {saved_rows} / {world_size} devices, "
-            "or as many devices as before"
+            f"this run takes {saved_rows} rows a step over all devices and would continue with {current_rows}, which "
+            f"changes the training: give --data.batch_size times --trainer.accumulate_grad_batches = {saved_rows} / "
+            f"{world_size} devices, or as many devices as before"
         )

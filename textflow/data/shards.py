@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,15 +19,10 @@ ARRAYS = ("ids", "lengths", "source_lengths", "splits", "resume_state")  # array
 
 
 class TokenizedShard(NamedTuple):
-    """Consecutive tokenised documents.
+    """Consecutive tokenised documents."""
 
-    Args:
-        documents: split and ids of each document.
-        resume_state: position of the source after them and the counts skipped so far, as plain data.
-    """
-
-    documents: list[tuple[str, EncodedDocument]]
-    resume_state: dict[str, Any]
+    documents: list[tuple[str, EncodedDocument]]  # split and ids of each document
+    resume_state: dict[str, Any]  # position of the source after them and the counts skipped so far, as plain data
 
 
 def tokenized_shards(
@@ -58,12 +54,11 @@ def tokenized_shards(
     if after:
         stats.skipped.update(after["skipped"])
         stats.first_skipped.update(after["first_skipped"])
-        rank_zero_info(
-            f"resuming after {after['source_state']['num_read']:,} documents tokenised before an interruption"
-        )
+        num_read = after["source_state"]["num_read"]
+        rank_zero_info(f"resuming after {num_read:,} documents tokenised before an interruption")
     for shard in tokenize_shards(source, tokenizer, split_of, stats, num_proc, after):
         if shard.resume_state:
-            atomic_write(folder / shard_name(number), lambda path, shard=shard: write_shard(shard, path))  # type: ignore[misc]
+            atomic_write(folder / shard_name(number), partial(write_shard, shard))
             number += 1
         yield shard
 
@@ -80,31 +75,22 @@ def tokenize_shards(
     reading = source.resume(resume_state["source_state"] if resume_state else None)
 
     def get_state() -> dict[str, Any]:
-        return {
-            "source_state": reading.state_dict(),
-            "skipped": dict(stats.skipped),
-            "first_skipped": dict(stats.first_skipped),
-        }
+        skipped = {"skipped": dict(stats.skipped), "first_skipped": dict(stats.first_skipped)}
+        return {"source_state": reading.state_dict(), **skipped}
 
-    held: list[tuple[str, EncodedDocument]] = []
+    pending: list[tuple[str, EncodedDocument]] = []
     size = 0
     for chunk, ids in encode_chunks(skip_empty(reading, stats, reading.num_read), tokenizer, num_proc, get_state):
-        held += [(split_of(i, document), row) for (i, document), row in zip(chunk.documents, ids, strict=True)]
-        size += sum(len(document.text) + len(document.source or "") for _, document in chunk.documents)
+        pending += [(split_of(i, document), row) for (i, document), row in zip(chunk.documents, ids, strict=True)]
+        size += sum(document.num_characters for _, document in chunk.documents)
         if size >= MAX_CHARACTERS:
-            yield TokenizedShard(held, chunk.resume_state)
-            held, size = [], 0
-    yield TokenizedShard(held, {})
+            yield TokenizedShard(pending, chunk.resume_state)
+            pending, size = [], 0
+    yield TokenizedShard(pending, {})
 
 
 def skip_empty(documents: Iterator[Document], stats: DataStats, first_index: int = 0) -> Iterator[tuple[int, Document]]:
-    """Number the documents; empty texts and pairs with an empty side are counted as skipped.
-
-    Args:
-        documents: documents of a source.
-        stats: statistics that count skipped documents.
-        first_index: index of the first document.
-    """
+    """Number the documents from `first_index`; empty texts and pairs with an empty side are counted as skipped."""
     for index, document in enumerate(documents, first_index):
         if document.text.strip() and (document.source is None or document.source.strip()):
             yield index, document

@@ -20,24 +20,14 @@ MAX_CHARACTERS = 1 << 20  # number of characters at which a chunk ends
 
 
 class EncodedDocument(NamedTuple):
-    """Ids of a document, eos last.
-
-    Args:
-        ids: ids of the text and eos; for a pair, the source's ids come first.
-        source_length: number of the source's ids.
-    """
+    """Ids of a document, eos last; for a pair, the source's ids come first."""
 
     ids: Array
     source_length: int = 0
 
 
 class Chunk(NamedTuple):
-    """Consecutive documents, each with its index.
-
-    Args:
-        documents: pairs (index, document).
-        resume_state: state to resume after these documents.
-    """
+    """Consecutive documents, each with its index, and the state to resume after them."""
 
     documents: list[tuple[int, Document]]
     resume_state: Any = None
@@ -46,31 +36,26 @@ class Chunk(NamedTuple):
 def iter_chunks(
     documents: Iterator[tuple[int, Document]], get_state: Callable[[], Any] = lambda: None
 ) -> Iterator[Chunk]:
-    """Group documents into chunks of about MAX_CHARACTERS.
-
-    Args:
-        documents: pairs (index, document).
-        get_state: called after the last document of a chunk is read and before the next one is.
-    """
-    held: list[tuple[int, Document]] = []
+    """Group documents into chunks of about MAX_CHARACTERS; `get_state` is called before the next document is read."""
+    pending: list[tuple[int, Document]] = []
     size = 0
-    for item in documents:
-        held.append(item)
-        size += len(item[1].text) + len(item[1].source or "")
+    for index, document in documents:
+        pending.append((index, document))
+        size += document.num_characters
         if size >= MAX_CHARACTERS:
-            yield Chunk(held, get_state())
-            held, size = [], 0
-    if held:
-        yield Chunk(held, get_state())
+            yield Chunk(pending, get_state())
+            pending, size = [], 0
+    if pending:
+        yield Chunk(pending, get_state())
 
 
 def encode_documents(tokenizer: Tokenizer, documents: list[Document]) -> list[EncodedDocument]:
     """Ids of each document followed by eos, in a small dtype."""
     kind, eos = ids_dtype(tokenizer.vocab_size), tokenizer.eos
-    before = iter(tokenizer.encode([document.source for document in documents if document.source is not None]))
+    sources = iter(tokenizer.encode([document.source for document in documents if document.source is not None]))
     texts = zip(documents, tokenizer.encode([document.text for document in documents]), strict=True)
-    rows = ((next(before) if document.source is not None else [], ids) for document, ids in texts)
-    return [EncodedDocument(np.array([*given, *ids, eos], kind), len(given)) for given, ids in rows]
+    rows = ((next(sources) if document.source is not None else [], ids) for document, ids in texts)
+    return [EncodedDocument(np.array([*source, *ids, eos], kind), len(source)) for source, ids in rows]
 
 
 def encode_chunks(
@@ -80,19 +65,18 @@ def encode_chunks(
     get_state: Callable[[], Any] = lambda: None,
 ) -> Iterator[tuple[Chunk, list[EncodedDocument]]]:
     """Encode chunks in order. Processes are started only for more than one chunk."""
-    todo = iter_chunks(documents, get_state)
-    first = list(islice(todo, 2))
+    chunks = iter_chunks(documents, get_state)
+    first = list(islice(chunks, 2))
     count = min(num_proc or available_cores(), 64) if len(first) > 1 else 1
-    todo = chain(first, todo)
+    chunks = chain(first, chunks)
     if count == 1:
-        yield from ((chunk, encode_documents(tokenizer, [d for _, d in chunk.documents])) for chunk in todo)
-    else:
-        try:
-            yield from encode_in_pool(todo, tokenizer, count)
-        except BrokenProcessPool:
-            raise ValueError(
-                f"one of {count} tokenising processes was killed; if memory ran out: --data.num_proc 1"
-            ) from None
+        yield from ((chunk, encode_documents(tokenizer, [d for _, d in chunk.documents])) for chunk in chunks)
+        return
+    try:
+        yield from encode_in_pool(chunks, tokenizer, count)
+    except BrokenProcessPool:
+        reason = f"one of {count} tokenising processes was killed"
+        raise ValueError(f"{reason}; if memory ran out: --data.num_proc 1") from None
 
 
 def encode_in_pool(

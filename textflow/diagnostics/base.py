@@ -4,12 +4,12 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 
-from textflow.codecs import encode_batch
+from textflow.codecs import Codec, encode_batch
 from textflow.codecs.prefix_mask import prefix_attention_mask
 from textflow.diagnostics.residual import TerminalPosterior, terminal_posterior
 from textflow.models.autoencoder import Autoencoder
@@ -46,12 +46,7 @@ class DiagnosticInputs(NamedTuple):
     token_logits: Callable[[Latents, float, Posterior], Logits] | None = None
 
     def terminal_posterior(self, num_steps: int, noise: Noise) -> TerminalPosterior:
-        """The belief at the last interior time.
-
-        Args:
-            num_steps: number of sampling steps K >= 2.
-            noise: one stream per row.
-        """
+        """The belief at the last interior time of K = `num_steps` >= 2 sampling steps."""
         return terminal_posterior(self.denoise, self.path, self.x, self.mask, self.sampling_times(num_steps)[-2], noise)
 
 
@@ -69,28 +64,14 @@ def diagnostic_inputs(model: Generator | Autoencoder, batch: Batch) -> Diagnosti
         denoise = model.denoiser(prompt=prompt)
         grid = partial(model.sampling_schedule.grid, t_min=model.path.t_min, t_max=model.path.t_max)
         return DiagnosticInputs(x, mask, model.path, denoise, decode, positionwise, grid, denoise.token_logits)
-    autoencoder: Any = model.ema_net
-    x = autoencoder.encode(
-        batch.ids, batch.mask if batch.prompt_mask is None else prefix_attention_mask(batch.mask, batch.prompt_mask)
-    )
-    return DiagnosticInputs(
-        x,
-        batch.mask,
-        model.path,
-        channel_denoiser(model.path),
-        autoencoder.decode_logits,
-        autoencoder.decode_logits,
-        model.time_schedule.grid,
-    )
+    codec, path = cast(Codec, model.ema_net), model.path
+    mask = batch.mask if batch.prompt_mask is None else prefix_attention_mask(batch.mask, batch.prompt_mask)
+    x, readouts = codec.encode(batch.ids, mask), (codec.decode_logits, codec.decode_logits)
+    return DiagnosticInputs(x, batch.mask, path, channel_denoiser(path), *readouts, model.time_schedule.grid)
 
 
 def prompt_of(model: Generator, batch: Batch) -> Prompt | None:
-    """Prompt of the rows of pairs; None without a prompt.
-
-    Args:
-        model: generator trained on such rows.
-        batch: real text.
-    """
+    """Prompt of the rows of pairs; None without a prompt."""
     return None if batch.prompt_mask is None else model.make_prompt(batch.ids, batch.prompt_mask)
 
 
@@ -120,11 +101,10 @@ class Diagnostic(PeriodicCallback):
         if num_rows < 1:
             raise ValueError(f"{type(self).__name__} got num_rows={num_rows}; it needs at least 1")
         self.num_rows, self.seed = num_rows, seed
-        self.eval_seconds = 0.0
-        self.start_time = time.perf_counter()
+        self.eval_seconds, self.start_time = 0.0, time.perf_counter()
 
     @abstractmethod
-    def measure(self, model: Any, batch: Batch, noise: Noise) -> Mapping[str, float]:
+    def measure(self, model: Generator | Autoencoder, batch: Batch, noise: Noise) -> Mapping[str, float]:
         """Measured values by log key.
 
         Args:
@@ -136,9 +116,8 @@ class Diagnostic(PeriodicCallback):
     def on_train_start(self, trainer: Any, module: Any) -> None:
         """Load the held-out slice."""
         super().on_train_start(trainer, module)
-        self.batch = trainer.datamodule.first_rows(self.num_rows, held_out=True).map(
-            lambda part: part.to(module.device)
-        )
+        batch = trainer.datamodule.first_rows(self.num_rows, held_out=True)
+        self.batch = batch.map(lambda part: part.to(module.device))
         if not len(self.batch.ids):
             raise ValueError(f"{type(self).__name__} measures on held-out text: set data.val_fraction above 0")
         self.eval_seconds, self.start_time = 0.0, time.perf_counter()

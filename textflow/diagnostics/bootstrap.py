@@ -66,26 +66,15 @@ class Ratio:
 
 
 def concat_batches(parts: Sequence[Part]) -> Part:
-    """Concatenate the sums of several batches.
-
-    Args:
-        parts: named tuples of tensors whose first dimension counts rows.
-    """
+    """Concatenate the named tuples of several batches over rows, their tensors' first dimension."""
     return type(parts[0])(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
 
 def bootstrap_counts(num_sequences: int, num_resamples: int = 1000, seed: int = 0) -> Float[Tensor, "times sequences"]:
-    """Number of times each sequence is index in each bootstrap sample; each row sums to `num_sequences`.
-
-    Args:
-        num_sequences: number of sequences.
-        num_resamples: number of bootstrap samples.
-        seed: random seed of the draw.
-    """
+    """Number of times each sequence occurs in each bootstrap sample; each row sums to `num_sequences`."""
     index = (Noise([seed]).uniform(num_resamples, num_sequences)[0] * num_sequences).long().clamp_max(num_sequences - 1)
-    return torch.zeros(num_resamples, num_sequences, dtype=torch.float64).scatter_add_(
-        1, index, torch.ones_like(index).double()
-    )
+    counts = torch.zeros(num_resamples, num_sequences, dtype=torch.float64)
+    return counts.scatter_add_(1, index, torch.ones_like(index).double())
 
 
 def percentile(values: Float[Tensor, " times"], fraction: float) -> float:
@@ -151,13 +140,14 @@ def ratio_of_means(
     tops, bottoms = counts @ top / mass, counts @ bottom / mass
     counted = round(float(denominator.double().sum())) if counts_events else trials
     floor_hit, few = below < min_denominator, counts_events and counted < MIN_EVENTS
+    rates = (above, below, floor_hit, few, size)
     if floor_hit or few:
         least = max(min_denominator, upper_rate(counted, trials) if few else 0.0)
         low = percentile(tops, 0.025) / least
-        return Ratio(math.nan, min(max(low, 0.0), most), math.inf, above, below, floor_hit, few, size)
+        return Ratio(math.nan, min(max(low, 0.0), most), math.inf, *rates)
     ratios = tops.clamp_min(0) / bottoms.clamp_min(max(min_denominator, TINY))
     low, high = percentile(ratios, 0.025), percentile(ratios, 0.975)
     value = above / max(below, TINY)
     if value > most:
-        return Ratio(math.nan, min(low, most), math.inf, above, below, floor_hit, few, size)
-    return Ratio(value, low, high if high <= most else math.inf, above, below, floor_hit, few, size)
+        return Ratio(math.nan, min(low, most), math.inf, *rates)
+    return Ratio(value, low, high if high <= most else math.inf, *rates)

@@ -61,23 +61,14 @@ def cci(fed_ids: list[Ids], final_ids: Ids, weights: list[float], mask: Mask) ->
 
 
 def find_decision_calls(fed_ids: list[Ids], final_ids: Ids) -> Int[Tensor, "B L"]:
-    """First call after which the fed token is always the final one, else the last call.
-
-    Args:
-        fed_ids: tokens in the input of each call, -1 where none.
-        final_ids: final tokens of the text.
-    """
-    is_final = torch.stack([final_ids, *(ids for ids in fed_ids[1:])]) == final_ids  # row 0 is the readout
+    """First call after which the fed token is always the final one, else the last call. Arguments as in `cci`."""
+    is_final = torch.stack([final_ids, *fed_ids[1:]]) == final_ids  # row 0 is the readout
     final_run = is_final[1:].flip(0).long().cumprod(0).sum(0)  # calls at the end that were fed the final token
     return len(fed_ids) - 1 - final_run
 
 
 def collect_fed_ids(trace: Trace) -> list[Ids]:
-    """Tokens in the input of each call: the last committed before it; -1 where none.
-
-    Args:
-        trace: trace of `sample`, with an escape that reports `committed`.
-    """
+    """Tokens in the input of each call: the last that the escape committed before it; -1 where none."""
     none = torch.full(trace.z.shape[:2], -1, device=trace.z.device)
     fed = [none]
     for belief in trace.beliefs[:-1]:
@@ -93,10 +84,7 @@ def evidence_strength(decode: DecodeFn, x: Latents, mask: Mask, path: ProbPath, 
     Args:
         decode: latents -> logits; the nearest code has the largest.
         x: latents of tokens (codes).
-        mask: True where x is text.
-        path: probability path of x.
         t: time of the call, in [0, 1].
-        noise: one stream per sequence.
     """
     if t <= 0:
         return 0.0
@@ -112,10 +100,8 @@ def teacher_forced_nll(logits: Iterable[Logits], ids: Ids, decision_calls: Int[T
     """Mean -log p of real tokens at the call that decides each, nats: CE_tf, with earlier decisions teacher-forced.
 
     Args:
-        logits: iterable of each call's logits.
         ids: real text.
         decision_calls: deciding call of each position (see `cci`).
-        mask: True where ids are text.
     """
     total = torch.zeros((), dtype=torch.float64)
     for k, call_logits in enumerate(logits):
@@ -127,10 +113,7 @@ def teacher_forced_nll(logits: Iterable[Logits], ids: Ids, decision_calls: Int[T
 def cci_info(unigram_entropy: float, teacher_forced_ce: float, entropy: float) -> float:
     """(H_uni - CE_tf) / (H_uni - H): share of the total correlation that was carried categorically [ours].
 
-    Args:
-        unigram_entropy: entropy of single tokens, nats per token.
-        teacher_forced_ce: `teacher_forced_nll`, nats per token.
-        entropy: entropy rate of the text, nats per token; below unigram_entropy.
+    All in nats per token: H_uni of single tokens, CE_tf by `teacher_forced_nll`, and the text's entropy rate H < H_uni.
     """
     if not entropy < unigram_entropy:
         raise ValueError(

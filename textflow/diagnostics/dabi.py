@@ -3,8 +3,9 @@
 All valid positions are perturbed at once, without gradient. Peak memory is one readout of the batch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from textflow.diagnostics.bootstrap import Ratio, SampleSize, Sums, ratio_of_means
 from textflow.diagnostics.facets import Facet
 from textflow.diagnostics.perturbation import Basis, Control, DecodeFn, compare_directions, loss_and_flips
-from textflow.diagnostics.residual import residual, stream_seeds
+from textflow.diagnostics.residual import residual
 from textflow.noise import Noise
 from textflow.types import Latents, Mask
 
@@ -74,10 +75,8 @@ def dabi(
     """R(f r) / mean_j R(f |r_l| u_jl), R(delta) the mean of ell(x + delta) - ell(x), u uniform on the sphere [ours].
 
     Args:
-        decode: latents -> logits, clean.
         x: latents of real text.
         x0_pred: E[x | z_t] at the last interior time.
-        mask: True where x is text.
         noise: one stream per sequence.
         residual_scale: length of the perturbation in residuals, > 0.
         num_draws: number of random directions per position, J.
@@ -86,27 +85,7 @@ def dabi(
         row_basis: orthonormal basis of the decoder's row space; required by `row`.
     """
     response = measure_response(decode, x, x0_pred, mask, noise, residual_scale, num_draws, control, row_basis)
-    return summarise_response(response, residual_scale, num_draws, control, dtype=dtype_name(x))
-
-
-def sweep_dabi(
-    decode: DecodeFn,
-    x: Latents,
-    x0_pred: Latents,
-    mask: Mask,
-    noise: Noise,
-    residual_scales: Sequence[float] = RESIDUAL_SCALES,
-    num_draws: int = 8,
-    control: Control = "full",
-    row_basis: Basis | None = None,
-) -> list[DABIResult]:
-    """`dabi` at several lengths, with the same random directions at each.
-
-    Args:
-        residual_scales: lengths f in residuals; the other arguments are those of `dabi`.
-    """
-    seeds = stream_seeds(noise)
-    return [dabi(decode, x, x0_pred, mask, Noise(seeds), f, num_draws, control, row_basis) for f in residual_scales]
+    return summarise_response(response, residual_scale, num_draws, control, dtype=str(x.dtype).removeprefix("torch."))
 
 
 @torch.no_grad()
@@ -121,11 +100,9 @@ def measure_response(
     control: Control = "full",
     row_basis: Basis | None = None,
 ) -> Response:
-    """The sums behind `dabi`; join batches by `concat_batches` before `summarise_response`.
-    Arguments as in `dabi`."""
-    along, random = compare_directions(
-        loss_and_flips(decode, x, mask), x, x0_pred, mask, noise, residual_scale, num_draws, control, row_basis
-    )
+    """Sums of a batch for `dabi`; join batches by `concat_batches` before `summarise_response`."""
+    measure = loss_and_flips(decode, x, mask)
+    along, random = compare_directions(measure, x, x0_pred, mask, noise, residual_scale, num_draws, control, row_basis)
     return Response(mask.double().sum(1), *along, *random)
 
 
@@ -140,27 +117,14 @@ def summarise_response(
     """Ratios of means, their intervals and guards.
 
     Args:
-        response: sums, one entry per sequence.
-        residual_scale: length of the perturbation in residuals.
         num_draws: number of random directions summed, J.
-        control: law of the random directions.
-        seed: random seed of the bootstrap.
-        dtype: dtype of the latents.
+        seed: random seed of the bootstrap; the other arguments are recorded in the result.
     """
-    size = SampleSize(int(response.num_positions.sum()), len(response.num_positions), num_draws, seed, dtype)
-    loss = ratio_of_means(response.loss, response.random_loss, response.num_positions, size, min_denominator=MIN_NATS)
-    return DABIResult(
-        loss,
-        ratio_of_means(response.flips, response.random_flips, response.num_positions, size, counts_events=True),
-        residual_scale,
-        control,
-        size,
-    )
-
-
-def squared_error(output: Tensor, clean: Tensor) -> Tensor:
-    """Elementwise squared error."""
-    return (output - clean) ** 2
+    n = response.num_positions
+    size = SampleSize(int(n.sum()), len(n), num_draws, seed, dtype)
+    loss = ratio_of_means(response.loss, response.random_loss, n, size, min_denominator=MIN_NATS)
+    flip = ratio_of_means(response.flips, response.random_flips, n, size, counts_events=True)
+    return DABIResult(loss, flip, residual_scale, control, size)
 
 
 @torch.no_grad()
@@ -172,7 +136,7 @@ def continuous_dabi(
     noise: Noise,
     residual_scale: float = 1.0,
     num_draws: int = 8,
-    loss: Callable[[Tensor, Tensor], Tensor] = squared_error,
+    loss: Callable[[Tensor, Tensor], Tensor] = partial(F.mse_loss, reduction="none"),
 ) -> Ratio:
     """`dabi` of a decoder whose output is not tokens: about 1 where no direction is special [ours].
 
@@ -188,7 +152,7 @@ def continuous_dabi(
         return [loss(decode(z), clean).double().reshape(len(x), -1).sum(1)]
 
     along, random = compare_directions(measure, x, x0_pred, mask, noise, residual_scale, num_draws)
-    size = SampleSize(int(mask.sum()), len(x), num_draws, dtype=dtype_name(x))
+    size = SampleSize(int(mask.sum()), len(x), num_draws, dtype=str(x.dtype).removeprefix("torch."))
     return ratio_of_means(along[0], random[0], mask.double().sum(1), size)
 
 
@@ -198,17 +162,9 @@ def adversarial_x0_pred(x: Latents, x0_pred: Latents, mask: Mask, facet: Facet) 
     Passed to `dabi` in place of the prediction, it gives the response in the worst direction [ours].
 
     Args:
-        x: latents of real text.
-        x0_pred: E[x | z_t].
-        mask: True where x is text.
         facet: nearest boundary of the readout at x.
     """
     length = residual(x, x0_pred, mask).norm(dim=-1)
     ratio = facet.distance[mask] / length[mask].double().clamp_min(torch.finfo(length.dtype).tiny)
     unit = F.normalize(facet.normal, dim=-1)
     return x + length[..., None] * unit, float(ratio.median()) if len(ratio) else torch.inf
-
-
-def dtype_name(x: Tensor) -> str:
-    """Name of a tensor's dtype."""
-    return str(x.dtype).removeprefix("torch.")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from textflow.diagnostics.dabi import DABIResult, dabi
-from textflow.diagnostics.perturbation import Basis, Control, DecodeFn
+from textflow.diagnostics.perturbation import DecodeFn
 from textflow.diagnostics.residual import stream_seeds
 from textflow.noise import Noise
 from textflow.types import Latents, Logits, Mask
@@ -57,10 +57,7 @@ def sweep_decoder(
     noise: Noise,
     temperatures: Sequence[float] = (0.25, 1.0, 4.0, 16.0),
     uniform_shares: Sequence[float] = (0.1, 0.5, 0.9),
-    residual_scale: float = 1.0,
     num_draws: int = 8,
-    control: Control = "full",
-    row_basis: Basis | None = None,
 ) -> list[DecoderVariant]:
     """`dabi` of the decoder under each change.
 
@@ -72,15 +69,8 @@ def sweep_decoder(
     seeds = stream_seeds(noise)
 
     def probe(change: Callable[[Logits], Logits]) -> DABIResult:
-        return dabi(
-            lambda z: change(decode(z)), x, x0_pred, mask, Noise(seeds), residual_scale, num_draws, control, row_basis
-        )
+        return dabi(lambda z: change(decode(z)), x, x0_pred, mask, Noise(seeds), num_draws=num_draws)
 
-    scaled = [
-        DecoderVariant("temperature", amount, probe(partial(scale_logits, temperature=amount)))
-        for amount in temperatures
-    ]
-    return scaled + [
-        DecoderVariant("uniform_mix", amount, probe(partial(shrink_to_uniform, uniform_share=amount)))
-        for amount in uniform_shares
-    ]
+    scaled = [("temperature", amount, partial(scale_logits, temperature=amount)) for amount in temperatures]
+    mixed = [("uniform_mix", amount, partial(shrink_to_uniform, uniform_share=amount)) for amount in uniform_shares]
+    return [DecoderVariant(name, amount, probe(change)) for name, amount, change in scaled + mixed]

@@ -29,7 +29,7 @@ class BoundaryDensity(NamedTuple):
 
     @property
     def is_separated(self) -> bool:
-        """Whether the classes leave the boundary free: f is below 3 errors, or falls as the bandwidth does [ours]."""
+        """True if the classes leave the boundary free: f is below 3 errors, or falls as the bandwidth does [ours]."""
         return self.value <= 3 * self.std_error or self.half_bandwidth_value < 0.65 * self.value
 
 
@@ -51,13 +51,7 @@ def boundary_density(distance: Float[Tensor, " n"]) -> BoundaryDensity:
 
 
 def density_at(distance: Float[Tensor, " n"], point: float, h: float) -> float:
-    """Local-linear density of distances >= 0 at a point >= 0, clipped at 0.
-
-    Args:
-        distance: margin distances.
-        point: latent units.
-        h: bandwidth, latent units, > 0.
-    """
+    """Local-linear density of distances >= 0 at a point >= 0 by bandwidth h > 0, in latent units; clipped at 0."""
     return max(float(kernel((distance.double() - point) / h, point / h).mean()) / h, 0.0)
 
 

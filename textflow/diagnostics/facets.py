@@ -1,12 +1,13 @@
 """Facets: the nearest boundaries of the readout's cells, to first order."""
 
-from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from textflow.diagnostics.perturbation import DecodeFn
 from textflow.types import Latents, Logits
 
 MIN_SLOPE = 1e-4  # gradient norm below which two tokens are taken to share no boundary
@@ -27,11 +28,7 @@ class Facet(NamedTuple):
 
 
 def nearest_facets(
-    decode: Callable[[Latents], Logits],
-    z: Latents,
-    r: Latents,
-    num_candidates: int = 32,
-    weights: Float[Tensor, "V d"] | None = None,
+    decode: DecodeFn, z: Latents, r: Latents, num_candidates: int = 32, weights: Float[Tensor, "V d"] | None = None
 ) -> Facet:
     """Margin distance and normal of the active facet of each position [ours].
 
@@ -47,8 +44,9 @@ def nearest_facets(
     """
     with torch.inference_mode(False), torch.enable_grad():
         point = z.detach().clone().requires_grad_(weights is None)
-        best, tokens = top_logits(decode(point), num_candidates)
-        nearest = no_facet(point.detach(), r)
+        logits = decode(point)
+        best, tokens = logits.topk(min(num_candidates + 1, logits.shape[-1]), dim=-1)
+        nearest = no_facet(point.detach())
         for j in range(1, best.shape[-1]):
             gap = best[..., 0] - best[..., j]
             if weights is None:
@@ -60,7 +58,7 @@ def nearest_facets(
 
 
 def nearest_joint_facets(
-    decode: Callable[[Latents], Logits], z: Latents, r: Latents, positions: list[int], num_candidates: int = 32
+    decode: DecodeFn, z: Latents, r: Latents, positions: list[int], num_candidates: int = 32
 ) -> Facet:
     """`nearest_facets` of a readout that mixes positions: the gradient is taken over all latents of the row.
 
@@ -68,46 +66,31 @@ def nearest_joint_facets(
     the component at the position itself.
 
     Args:
-        decode: latents -> logits.
-        z: latents at which the nearest boundary is computed.
-        r: residual at z.
-        positions: indices of the positions to evaluate.
-        num_candidates: as in `nearest_facets`.
+        positions: indices of the positions to evaluate; the other arguments are those of `nearest_facets`.
     """
-    out = no_facet(z.detach().clone(), r)
-    with torch.inference_mode(False), torch.enable_grad():
-        point = z.detach().clone().requires_grad_()
-        best, _ = top_logits(decode(point), num_candidates)
-        for at in positions:
-            nearest = no_facet(
-                point.detach().flatten(1)[:, None], r.flatten(1)[:, None]
-            )  # one position of S d coordinates
-            for j in range(1, best.shape[-1]):
-                gap = best[:, at, 0] - best[:, at, j]
-                slope = torch.autograd.grad(gap.sum(), point, retain_graph=True)[0]
-                nearest = nearer_facet(nearest, gap.detach()[:, None], slope.flatten(1)[:, None], r.flatten(1)[:, None])
-            out.distance[:, at], out.normal_component[:, at] = nearest.distance[:, 0], nearest.normal_component[:, 0]
-            out.normal[:, at] = nearest.normal.reshape(z.shape)[:, at]
-    return out
+
+    def decode_position(at: int, row: Latents) -> Logits:
+        return decode(row.reshape(z.shape))[:, at : at + 1]
+
+    facet, flat, flat_r = no_facet(z), z.flatten(1)[:, None], r.flatten(1)[:, None]  # one position of S d coordinates
+    for at in positions:
+        nearest = nearest_facets(partial(decode_position, at), flat, flat_r, num_candidates)
+        facet.distance[:, at], facet.normal_component[:, at] = nearest.distance[:, 0], nearest.normal_component[:, 0]
+        facet.normal[:, at] = nearest.normal.reshape(z.shape)[:, at]
+    return facet
 
 
-def top_logits(logits: Logits, num_candidates: int) -> tuple[Tensor, Tensor]:
-    """The num_candidates + 1 largest logits and their tokens."""
-    best, tokens = logits.topk(min(num_candidates + 1, logits.shape[-1]), dim=-1)
-    return best, tokens
-
-
-def no_facet(z: Latents, r: Latents) -> Facet:
+def no_facet(z: Latents) -> Facet:
     """Facets at infinite distance, the initial value of the search."""
     far = torch.full(z.shape[:2], torch.inf, dtype=torch.float64, device=z.device)
     return Facet(far, torch.zeros_like(far), torch.zeros_like(z))
 
 
-def nearer_facet(found: Facet, gap: Float[Tensor, "B L"], slope: Latents, r: Latents) -> Facet:
-    """The nearer of the boundary found so far and the one where gap falls to 0 along -slope."""
+def nearer_facet(nearest: Facet, gap: Float[Tensor, "B L"], slope: Latents, r: Latents) -> Facet:
+    """The nearer of a boundary and the one where gap falls to 0 along -slope."""
     steep = slope.double().norm(dim=-1)
     distance = torch.where(steep < MIN_SLOPE, torch.inf, gap.double() / steep.clamp_min(MIN_SLOPE))
-    closer = distance < found.distance
-    normal = torch.where(closer[..., None], -slope / steep.clamp_min(MIN_SLOPE).to(slope)[..., None], found.normal)
-    component = torch.where(closer, (r.double() * normal.double()).sum(-1), found.normal_component)
-    return Facet(torch.minimum(distance, found.distance), component, normal)
+    closer = distance < nearest.distance
+    normal = torch.where(closer[..., None], -slope / steep.clamp_min(MIN_SLOPE).to(slope)[..., None], nearest.normal)
+    component = torch.where(closer, (r.double() * normal.double()).sum(-1), nearest.normal_component)
+    return Facet(torch.minimum(distance, nearest.distance), component, normal)

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from textflow.diagnostics.bootstrap import SampleSize
+from textflow.diagnostics.residual import latent_mask
 from textflow.samplers import EarlyExit, Trace
 from textflow.types import Ids, Latents, Logits, Mask
 
@@ -40,9 +41,7 @@ class MarginsResult:
         """Means over valid positions: per call the margin, its 10th percentile, the share that agrees with the final
         token and the share settled; per move the mean shift (over all latents unless there is one per token)."""
         calls = torch.arange(len(self.margin), device=self.margin.device)[:, None, None]
-        latents = (
-            self.mask if self.mean_shift.shape[1:] == self.mask.shape else torch.ones_like(self.mean_shift[0]).bool()
-        )
+        latents = latent_mask(self.mask, self.mean_shift.movedim(0, -1))
         return {
             "mean": self.margin[:, self.mask].mean(-1),
             "p10": torch.quantile(self.margin[:, self.mask], 0.1, dim=-1),
@@ -61,13 +60,14 @@ def token_margins(
     """Margins of a sampling run.
 
     Args:
-        trace: trace of the sampling run.
         logits: logits of each call in order, or a readout of a belief's mean; default: the beliefs' logits.
         final_ids: final tokens; default: the last call's argmax.
         mask: True at text; default: everywhere.
     """
     if logits is None:
-        logits = (require_logits(belief.logits) for belief in trace.beliefs)
+        logits = [belief.logits for belief in trace.beliefs if belief.logits is not None]
+        if len(logits) < len(trace.beliefs):
+            raise ValueError("these beliefs have no logits: pass the logits of each call, or a readout of the means")
     elif callable(logits):
         read = logits
         logits = (read(belief.mean) for belief in trace.beliefs)
@@ -89,13 +89,6 @@ def token_margins(
         torch.ones_like(settled, dtype=torch.bool) if mask is None else mask,
         list(trace.times),
     )
-
-
-def require_logits(logits: Logits | None) -> Logits:
-    """Logits of a belief; raise if it has none."""
-    if logits is None:
-        raise ValueError("these beliefs have no logits: pass the logits of each call, or a readout of the means")
-    return logits
 
 
 @dataclass(frozen=True)

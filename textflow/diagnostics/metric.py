@@ -22,24 +22,15 @@ class DiagnosticMetric(Metric):
     def __init__(self, sums_type: Any, compute_fn: Callable[[Any], dict[str, Any]]) -> None:
         super().__init__()
         self.sums_type, self.compute_fn = sums_type, compute_fn
-        for name in self.field_names:
+        for name in sums_type._fields:
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
-    @property
-    def field_names(self) -> tuple[str, ...]:
-        """Names of the tensors."""
-        return self.sums_type._fields
-
     def update(self, sums: tuple[torch.Tensor, ...]) -> None:
-        """Add a batch.
-
-        Args:
-            sums: named tuple of the batch.
-        """
-        for name, tensor in zip(self.field_names, sums, strict=True):
+        """Add the named tuple of a batch."""
+        for name, tensor in zip(self.sums_type._fields, sums, strict=True):
             getattr(self, name).append(tensor)
 
     def compute(self) -> dict[str, Any]:
         """Values over all batches of all processes."""
-        rows = [getattr(self, name) for name in self.field_names]
+        rows = [getattr(self, name) for name in self.sums_type._fields]
         return self.compute_fn(self.sums_type(*(torch.cat(part) if isinstance(part, list) else part for part in rows)))

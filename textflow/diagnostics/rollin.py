@@ -86,28 +86,21 @@ def rollin_flips(
     times: list[float],
     noise: Noise,
     token_logits: TokenLogitsFn | None = None,
-    num_passes: int = 1,
 ) -> list[FlipCounts]:
     """Flips of one belief from noised real text, at each time strictly between 0 and 1; the last is the terminal time.
 
     Args:
         denoise: (z, t, self_cond) -> belief, without an escape.
-        decode: latents -> logits, clean.
-        path: probability path between noise and text.
         x: latents of real text.
-        mask: True where x is text.
         times: increasing sampling grid.
-        noise: one stream per sequence.
         token_logits: (z, t, belief) -> logits of p(token | z_t); default: the belief's logits, if any.
-        num_passes: number of calls; 2 for a self-conditioned denoiser.
     """
     clean_ids = decode(x).argmax(-1)
-
-    def at(t: float) -> FlipCounts:
-        terminal = terminal_posterior(denoise, path, x, mask, t, noise, num_passes)
-        return count_flips(decode, clean_ids, mask, terminal.z, t, terminal.belief, token_logits)
-
-    return [at(t) for t in interior_times(times)]
+    flips = []
+    for t in interior_times(times):
+        terminal = terminal_posterior(denoise, path, x, mask, t, noise)
+        flips.append(count_flips(decode, clean_ids, mask, terminal.z, t, terminal.belief, token_logits))
+    return flips
 
 
 @torch.no_grad()
@@ -121,15 +114,13 @@ def cumulative_flips(
     times: list[float],
     noise: Noise,
     token_logits: TokenLogitsFn | None = None,
-    final_denoise: Denoise | None = None,
 ) -> list[FlipCounts]:
     """Flips along the sampler's trajectory, which starts from real text noised to the first interior time; the last
     entry is for its end point.
 
     Args:
-        denoise: (z, t, self_cond) -> belief, with the sampler's escape if it has one.
-        sampler: sampler that takes the steps.
-        final_denoise: denoiser of the last step (default: denoise); the other arguments are those of `rollin_flips`.
+        denoise: (z, t, self_cond) -> belief, with the sampler's escape if it has one; the other arguments are those of
+            `rollin_flips`.
     """
     times = interior_times(times)
     if not times:
@@ -138,21 +129,15 @@ def cumulative_flips(
         )
     clean_ids = decode(x).argmax(-1)
     z = path.mix(x, noise.normal_like(x), times[0])
-    trace = sample(denoise, sampler, path, [*times, path.t_max], z, noise, final_denoise=final_denoise)
-    steps = zip(trace.states, trace.times, trace.beliefs, strict=True)
-    flips = [count_flips(decode, clean_ids, mask, z, t, belief, token_logits) for z, t, belief in steps]
+    trace = sample(denoise, sampler, path, [*times, path.t_max], z, noise)
     end = Posterior(trace.z, trace.beliefs[-1].logits)
-    return [*flips, count_flips(decode, clean_ids, mask, trace.states[-1], trace.times[-1], end, token_logits)]
+    states, call_times = [*trace.states, trace.states[-1]], [*trace.times, trace.times[-1]]
+    steps = zip(states, call_times, [*trace.beliefs, end], strict=True)
+    return [count_flips(decode, clean_ids, mask, z, t, belief, token_logits) for z, t, belief in steps]
 
 
 def rollin_curves(rollin: list[FlipCounts], cumulative: list[FlipCounts], times: list[float]) -> RollInCurves:
-    """Rates from the sums of `rollin_flips` and `cumulative_flips` at one number of steps.
-
-    Args:
-        rollin: return value of `rollin_flips`.
-        cumulative: return value of `cumulative_flips`.
-        times: sampling grid of both.
-    """
+    """Rates from the sums of `rollin_flips` and `cumulative_flips` on one sampling grid."""
     inner = interior_times(times)
     single = [rollin_rates(flips, t) for flips, t in zip(rollin, inner, strict=True)]
     trajectory = [rollin_rates(flips, t) for flips, t in zip(cumulative, [*inner, 1.0], strict=True)]
@@ -160,16 +145,9 @@ def rollin_curves(rollin: list[FlipCounts], cumulative: list[FlipCounts], times:
 
 
 def rollin_rates(counts: FlipCounts, t: float) -> RollInRates:
-    """Rates per valid position.
-
-    Args:
-        counts: sums, one entry per sequence.
-        t: time of the belief.
-    """
+    """Rates per valid position of the belief at t."""
     n = float(counts.num_positions.sum())
-    flip, wrong, floor = (
-        float(sums.sum()) / max(n, 1.0) for sums in (counts.flips, counts.token_errors, counts.bayes_error)
-    )
+    flip, wrong, floor = (float(sums.sum()) / max(n, 1.0) for sums in counts[1:])
     gap = counts.token_errors - counts.bayes_error
     error = float(gap.std()) * len(gap) ** 0.5 if len(gap) > 1 else 0.0
     z_score = float(gap.sum()) / error if error > 0 else float("nan")

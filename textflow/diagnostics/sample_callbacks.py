@@ -1,7 +1,7 @@
 """Diagnostics callbacks on samples; each wraps the pure functions of one diagnostic."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 
@@ -9,9 +9,10 @@ from textflow.diagnostics.base import Diagnostic, prompt_of
 from textflow.diagnostics.cci import cci, collect_fed_ids, evidence_strength
 from textflow.diagnostics.margins import token_margins
 from textflow.diagnostics.residual import stream_seeds
-from textflow.diagnostics.stiffness import StiffnessResult as Measured
-from textflow.diagnostics.stiffness import sampler_stiffness
+from textflow.diagnostics.stiffness import StiffnessResult, sampler_stiffness
 from textflow.models.autoencoder import Autoencoder
+from textflow.models.generator import Generator
+from textflow.models.sampling import Sample
 from textflow.noise import Noise
 from textflow.samplers.prompt import Prompt
 from textflow.types import Batch, Ids, Mask
@@ -21,9 +22,7 @@ class SampleDiagnostic(Diagnostic):
     """Base class that samples with the run's sampler; in a run of pairs, the held-out sources are the prompts.
 
     Args:
-        every_n_steps: optimizer steps between two measurements.
         num_rows: number of samples.
-        seed: random seed of the noise.
         num_steps: number of sampling steps.
     """
 
@@ -31,18 +30,21 @@ class SampleDiagnostic(Diagnostic):
         super().__init__(every_n_steps, num_rows, seed)
         self.num_steps = num_steps
 
-    def draw_samples(self, model: Any, batch: Batch, noise: Noise) -> tuple[Any, Prompt | None]:
-        """Samples, and their prompt."""
-        require_generator(self, model)
-        prompt = prompt_of(model, batch)
-        return model.sample(stream_seeds(noise), self.num_steps, length=batch.ids.shape[1], prompt=prompt), prompt
+    def measure(self, model: Generator | Autoencoder, batch: Batch, noise: Noise) -> Mapping[str, float]:
+        model = require_generator(self, model)
+        seeds, prompt = stream_seeds(noise), prompt_of(model, batch)
+        samples = model.sample(seeds, self.num_steps, length=batch.ids.shape[1], prompt=prompt)
+        return self.summarise(model, samples, noise, prompt)
+
+    @abstractmethod
+    def summarise(self, model: Generator, samples: Sample, noise: Noise, prompt: Prompt | None) -> Mapping[str, float]:
+        """Measured values by log key."""
 
 
 class CCI(SampleDiagnostic):
     """cci/value of samples: share of token pairs where one was committed while conditioned on the other [ours]."""
 
-    def measure(self, model: Any, batch: Batch, noise: Noise) -> Mapping[str, float]:
-        samples, prompt = self.draw_samples(model, batch, noise)
+    def summarise(self, model: Generator, samples: Sample, noise: Noise, prompt: Prompt | None) -> Mapping[str, float]:
         return {"cci/value": generator_cci(model, samples, noise, prompt)}
 
 
@@ -50,26 +52,19 @@ class Margins(SampleDiagnostic):
     """margins/mean, margins/settled_time: log-probability margin at half the steps, and mean time at which a token
     reaches its final value for good [ours]."""
 
-    def measure(self, model: Any, batch: Batch, noise: Noise) -> Mapping[str, float]:
-        samples, prompt = self.draw_samples(model, batch, noise)
+    def summarise(self, model: Generator, samples: Sample, noise: Noise, prompt: Prompt | None) -> Mapping[str, float]:
         mask = generated_mask(samples.ids, prompt)
         result = token_margins(samples.trace, model.logits_fn(prompt), samples.ids, mask)
         summary, half = result.summary(), self.num_steps // 2
-        return {
-            "margins/mean": float(summary["mean"][half]),
-            "margins/p10": float(summary["p10"][half]),
-            "margins/agreement": float(summary["agreement"][half]),
-            "margins/settled_time": float(result.settling_call[mask].double().mean()) / self.num_steps,
-        }
+        means = {f"margins/{name}": float(summary[name][half]) for name in ("mean", "p10", "agreement")}
+        return means | {"margins/settled_time": float(result.settling_call[mask].double().mean()) / self.num_steps}
 
 
 class Stiffness(Diagnostic):
     """stiffness/peak and stiffness/total of the sampling map, by power iteration [ours].
 
     Args:
-        every_n_steps: optimizer steps between two measurements.
         num_rows: number of samples; each costs about 6 network evaluations per step and iteration.
-        seed: random seed of the noise.
         num_steps: number of sampling steps.
         num_iterations: power iterations from one start; the norm is a lower bound.
     """
@@ -80,24 +75,27 @@ class Stiffness(Diagnostic):
         super().__init__(every_n_steps, num_rows, seed)
         self.num_steps, self.num_iterations = num_steps, num_iterations
 
-    def measure(self, model: Any, batch: Batch, noise: Noise) -> Mapping[str, float]:
+    def measure(self, model: Generator | Autoencoder, batch: Batch, noise: Noise) -> Mapping[str, float]:
+        model = require_generator(self, model)
         length, prompt = batch.ids.shape[1], prompt_of(model, batch)
         result = generator_stiffness(model, stream_seeds(noise), self.num_steps, length, 1, self.num_iterations, prompt)
         return {"stiffness/peak": float(result.peak.mean()), "stiffness/total": float(result.total_norm.mean())}
 
 
 def generator_stiffness(
-    model: Any, seeds: list[int], num_steps: int, length: int | None = None, num_starts: int = 3,
-    num_iterations: int = 8, prompt: Prompt | None = None,
-) -> Measured:  # fmt: skip
+    model: Generator,
+    seeds: list[int],
+    num_steps: int,
+    length: int | None = None,
+    num_starts: int = 3,
+    num_iterations: int = 8,
+    prompt: Prompt | None = None,
+) -> StiffnessResult:
     """Stiffness of a generator's sampling map, with its sampler, sampling schedule and escape.
 
     Args:
-        model: the generator.
         seeds: random seeds, one per sample.
-        num_steps: number of sampling steps.
         length: number of latents; default: the training length.
-        num_starts: number of starting directions.
         num_iterations: power iterations per start.
         prompt: prompt of the samples; its positions are held fixed.
     """
@@ -119,12 +117,11 @@ def generator_stiffness(
     )
 
 
-def generator_cci(model: Any, sample: Any, noise: Noise, prompt: Prompt | None = None) -> float:
+def generator_cci(model: Generator, sample: Sample, noise: Noise, prompt: Prompt | None = None) -> float:
     """CCI of samples of a generator, over the positions outside the prompt.
 
     Args:
-        model: the generator.
-        sample: return value of `model.sample`.
+        sample: samples of the model, with their trace.
         noise: one stream per sample.
         prompt: prompt of the samples.
     """
@@ -132,9 +129,8 @@ def generator_cci(model: Any, sample: Any, noise: Noise, prompt: Prompt | None =
     if not any(bool((ids >= 0)[mask].any()) for ids in fed):
         return 0.0
     codes, seeds = model.denoiser(prompt=prompt).embed(sample.ids), stream_seeds(noise)
-    read = model.codec.decode_logits if model.codec.has_decoder else model.logits_fn(prompt)
-    times = sample.trace.times
-    weights = [evidence_strength(read, codes, mask, model.path, t, Noise(seeds)) for t in times]
+    decode = model.codec.decode_logits if model.codec.has_decoder else model.logits_fn(prompt)
+    weights = [evidence_strength(decode, codes, mask, model.path, t, Noise(seeds)) for t in sample.trace.times]
     return cci(fed, sample.ids, weights, mask).value
 
 
@@ -143,8 +139,9 @@ def generated_mask(ids: Ids, prompt: Prompt | None) -> Mask:
     return torch.ones_like(ids, dtype=torch.bool) if prompt is None else ~prompt.mask
 
 
-def require_generator(diagnostic: Diagnostic, model: Any) -> None:
-    """Raise if the model is an autoencoder, which draws no samples."""
+def require_generator(diagnostic: Diagnostic, model: Generator | Autoencoder) -> Generator:
+    """Return the model if it draws samples; raise for an autoencoder."""
     if isinstance(model, Autoencoder):
         name = type(diagnostic).__name__
         raise ValueError(f"{name} measures samples, and an autoencoder draws none: remove {name} from this recipe")
+    return model

@@ -11,7 +11,7 @@ from torch import Tensor
 from textflow.noise import Noise
 from textflow.paths.base import ProbPath
 from textflow.samplers.base import Sampler, State
-from textflow.types import Denoise, Latents, PositionMask, Posterior
+from textflow.types import Conditioning, Denoise, Latents, PositionMask, Posterior
 
 
 def copy_streams(noise: Noise, rows: slice = slice(None)) -> Noise:
@@ -70,13 +70,9 @@ def record_steps(
     prompt_mask: PositionMask | None = None,
     final_denoise: Denoise | None = None,
 ) -> list[SamplerStep]:
-    """Record the steps of `sample`, each as a map at its state. Arguments as in `sample` and
-    `sampler_stiffness`."""
-
-    def restore(x: Latents) -> Latents:
-        return x if prompt_mask is None or prompt is None else torch.where(prompt_mask[..., None], prompt, x)
-
-    z, self_cond, prev_t, steps = restore(z), None if prompt_mask is None else restore(torch.zeros_like(z)), None, []
+    """Record the steps of `sample`, each as a map at its state. Arguments as in `sampler_stiffness`."""
+    restore, prev_t, steps = Conditioning(prompt=prompt, prompt_mask=prompt_mask).restore_prompt, None, []
+    z, self_cond = restore(z), None if prompt_mask is None else restore(torch.zeros_like(z))
     for t, t_next in pairwise(times):
         denoise = make_denoise if final_denoise is None or t_next < 1 else lambda _: final_denoise
         steps.append(SamplerStep(denoise, sampler, path, t, t_next, prev_t, restore, copy_streams(noise), z, self_cond))

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.func import jvp, vjp
 
 from textflow.diagnostics.perturbation import DecodeFn
+from textflow.diagnostics.residual import latent_mask
 from textflow.diagnostics.spectral import TINY, forward_mode
 from textflow.noise import Noise
 from textflow.types import Latents, Logits, Mask
@@ -38,11 +39,7 @@ class SensitivityResult:
     dtype: str
 
     def rho(self, direction: str) -> Float[Tensor, "B L"]:
-        """m / L, latent units; infinite where the slope is 0.
-
-        Args:
-            direction: isotropic, residual or gradient.
-        """
+        """m / L along isotropic, residual or gradient directions, latent units; infinite where the slope is 0."""
         slope = self.slopes[direction]
         return torch.where(slope > 0, self.margin / slope.clamp_min(TINY), torch.inf)
 
@@ -69,7 +66,6 @@ def sensitivity(
     """Margin and slopes of a readout around latents.
 
     Args:
-        decode: latents -> logits.
         x: predicted or real latents.
         residual: remaining displacement of the trajectory, or the prediction error; 0 has slope 0.
         noise: one stream per row, for isotropic directions.
@@ -84,34 +80,22 @@ def sensitivity(
         for i in range(0, len(x), batch_size):
             part = slice(i, i + batch_size)
             at, directions = x[part].clone(), [*spread[part].unbind(1), residual[part].clone()]
-            top = decode(at).topk(2).values.double()
-            directions.append(vjp(lambda z: logit_margin(decode(z)), at)[1](torch.ones_like(top[..., 0]).to(at))[0])
-            directions = [zero_padding(v, mask if mask is None else mask[part]) for v in directions]
+            margin = logit_margin(decode(at).double())
+            directions.append(vjp(lambda z: logit_margin(decode(z)), at)[1](torch.ones_like(margin).to(at))[0])
+            if mask is not None:
+                directions = [torch.where(latent_mask(mask[part], v)[..., None], v, 0.0) for v in directions]
             slopes = [directional_slope(decode, at, v, offsets) for v in directions]
-            parts.append((top[..., 0] - top[..., 1], torch.stack(slopes[:-2]).amax(0), *slopes[-2:]))
+            parts.append((margin, torch.stack(slopes[:-2]).amax(0), *slopes[-2:]))
     margin, *slopes = (torch.cat(part) for part in zip(*parts, strict=True))
-    names = ("isotropic", "residual", "gradient")
-    return SensitivityResult(
-        margin,
-        dict(zip(names, slopes, strict=True)),
-        torch.ones_like(margin, dtype=torch.bool) if mask is None else mask,
-        num_draws,
-        list(offsets),
-        str(x.dtype).removeprefix("torch."),
-    )
+    by_direction = dict(zip(("isotropic", "residual", "gradient"), slopes, strict=True))
+    mask = torch.ones_like(margin, dtype=torch.bool) if mask is None else mask
+    return SensitivityResult(margin, by_direction, mask, num_draws, list(offsets), str(x.dtype).removeprefix("torch."))
 
 
 def logit_margin(logits: Logits) -> Float[Tensor, "B L"]:
     """Logit of the likeliest token minus that of the second."""
     top = logits.topk(2).values
     return top[..., 0] - top[..., 1]
-
-
-def zero_padding(direction: Latents, mask: Mask | None) -> Latents:
-    """Zero a direction at padding, if there is one latent per token."""
-    return (
-        direction if mask is None or mask.shape != direction.shape[:2] else torch.where(mask[..., None], direction, 0.0)
-    )
 
 
 def directional_slope(
@@ -121,7 +105,6 @@ def directional_slope(
 
     Args:
         decode: latents -> logits.
-        x: latents.
         direction: direction of any length; 0 has slope 0.
         offsets: values of h, latent units; the largest slope is used.
     """

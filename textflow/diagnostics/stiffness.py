@@ -7,6 +7,7 @@ so jumps are counted. Rows of a batch must not depend on each other.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -71,10 +72,9 @@ class StiffnessResult:
         """Means and maxima over rows: a scalar, or one value per step."""
         rows = {"step_norm": self.step_norms, "peak": self.peak, "total": self.total_norm, "bound": self.bound}
         means = {name: value.mean(-1) for name, value in rows.items()}
-        most = {f"{name}_max": value.amax(-1) for name, value in rows.items()}
-        return (
-            means | most | {"step_spread_max": self.step_spread.amax(-1), "num_jumps": self.num_jumps.double().mean(-1)}
-        )
+        largest = {f"{name}_max": value.amax(-1) for name, value in rows.items()}
+        jumps = self.num_jumps.double().mean(-1)
+        return {**means, **largest, "step_spread_max": self.step_spread.amax(-1), "num_jumps": jumps}
 
 
 def step_norm(step: SamplerStep, start_directions: Float[Tensor, "n B S d"], num_iterations: int) -> SpectralNorm:
@@ -110,13 +110,7 @@ def whole_map_norm(
 
 
 def count_jumps(step: SamplerStep, probes: Float[Tensor, "n B S d"], jump_radius: float = 1e-3) -> Int[Tensor, " B"]:
-    """Positions whose committed token changes when z moves by +-jump_radius |z| along any of the probes.
-
-    Args:
-        step: recorded sampling step.
-        probes: directions to test.
-        jump_radius: length of the move, as a share of |z|.
-    """
+    """Positions whose committed token changes when z moves by +-jump_radius |z| along any of the probes."""
     before, length = step.committed_ids(step.z), jump_radius * row_norm(step.z)[:, None, None].to(step.z)
     if before is None:
         return torch.zeros(len(step.z), dtype=torch.int64, device=step.z.device)
@@ -148,13 +142,10 @@ def sampler_stiffness(
 
     Args:
         make_denoise: noise -> a denoiser that draws from it (used by a sampled escape, otherwise ignored).
-        sampler: sampler that takes the steps.
-        path: probability path of z.
         times: increasing sampling grid, from 0 to 1.
         z: noise at times[0].
         noise: the samples' streams, as passed to `sample`; they are not advanced.
         probes: streams of the starting directions, one per row.
-        prompt: prompt latents.
         prompt_mask: True at prompt positions, which are held fixed.
         final_denoise: denoiser of the last step, to t = 1 (default: make_denoise).
         num_iterations: iterations of `spectral_norm`, >= 1.
@@ -164,39 +155,19 @@ def sampler_stiffness(
         jump_radius: length of the moves tested for jumps, as a share of |z|.
         batch_size: rows per batch; bounds memory.
     """
+    record, parts = partial(record_steps, make_denoise, sampler, path, times), []
     with forward_mode():
-        v, parts = probes.normal(num_starts, *z.shape[1:]).to(z).transpose(0, 1), []
+        v = probes.normal(num_starts, *z.shape[1:]).to(z).transpose(0, 1)
         for i in range(0, len(z), batch_size):
             part = slice(i, i + batch_size)
             fixed, fixed_mask = (None if x is None else x[part].clone() for x in (prompt, prompt_mask))
-            steps = record_steps(
-                make_denoise,
-                sampler,
-                path,
-                times,
-                z[part].clone(),
-                copy_streams(noise, part),
-                fixed,
-                fixed_mask,
-                final_denoise,
-            )
+            steps = record(z[part].clone(), copy_streams(noise, part), fixed, fixed_mask, final_denoise)
             parts.append(batch_stiffness(steps, v[:, part], num_iterations, carry_self_cond, jump_radius))
-    norms, spread, total, total_spread, moved = (torch.cat(part, -1) for part in zip(*parts, strict=True))
+    norms, spread, total, total_spread, jumps = (torch.cat(part, -1) for part in zip(*parts, strict=True))
+    settings = (num_starts, num_iterations, carry_self_cond, jump_radius)
+    seeds, dtype = [stream.initial_seed() for stream in noise.streams], str(z.dtype).removeprefix("torch.")
     return StiffnessResult(
-        norms,
-        spread,
-        total,
-        total_spread,
-        moved,
-        times=list(times),
-        sampler=str(sampler),
-        num_latents=z.shape[1],
-        num_starts=num_starts,
-        num_iterations=num_iterations,
-        carry_self_cond=carry_self_cond,
-        jump_radius=jump_radius,
-        seeds=[stream.initial_seed() for stream in noise.streams],
-        dtype=str(z.dtype).removeprefix("torch."),
+        norms, spread, total, total_spread, jumps, list(times), str(sampler), z.shape[1], *settings, seeds, dtype
     )
 
 
@@ -211,6 +182,6 @@ def batch_stiffness(
     tops = [step_norm(step, start_directions, num_iterations) for step in steps]
     total = whole_map_norm(steps, start_directions, num_iterations, carry_self_cond)
     pairs = zip(steps, tops, strict=True)
-    moved = [count_jumps(step, torch.cat([start_directions, top.direction[None]]), jump_radius) for step, top in pairs]
+    jumps = [count_jumps(step, torch.cat([start_directions, top.direction[None]]), jump_radius) for step, top in pairs]
     norms, spreads = torch.stack([top.value for top in tops]), torch.stack([top.spread for top in tops])
-    return norms, spreads, total.value, total.spread, torch.stack(moved)
+    return norms, spreads, total.value, total.spread, torch.stack(jumps)

@@ -32,12 +32,10 @@ def target_error(
 
     Args:
         objective: distillation objective with a teacher and a `Progressive` or `SalimansHo` target.
-        path: probability path of x.
         x: clean latents of held-out rows; all rows are denoising rows.
         mask: True at tokens to measure.
         draws: random draws of `objective.teacher_objective`.
         num_substeps: Euler steps of x~*, a multiple of the target's substeps.
-        prompt_mask: True at prompt positions.
         reference_teacher: teacher for x~*; default: the objective's.
     """
     cheap, teacher = objective.target, objective.teacher
@@ -50,10 +48,8 @@ def target_error(
     spread = cheap.substep_times if isinstance(cheap, Progressive) else "quantile"
     long = StepDistillation(Progressive(num_substeps, spread), objective.steps, objective.teacher_objective)
     long.teacher = teacher if reference_teacher is None else Frozen(reference_teacher)
-    times, cond = (
-        long.step_times(draws.t),
-        Conditioning(guidance=draws.guidance, prompt=None if prompt_mask is None else x, prompt_mask=prompt_mask),
-    )
+    prompt, times = None if prompt_mask is None else x, long.step_times(draws.t)
+    cond = Conditioning(guidance=draws.guidance, prompt=prompt, prompt_mask=prompt_mask)
     z = cond.restore_prompt(path.mix(x, draws.eps, times[:, 0]))
     valid = mask if prompt_mask is None else mask & ~prompt_mask
     short = times[:, :: num_substeps // own] if isinstance(cheap, Progressive) else objective.step_times(draws.t)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from textflow.diagnostics.bootstrap import SampleSize
@@ -103,12 +103,7 @@ class TubeResult:
 
 
 def tube_law(blur: float, density: float) -> float:
-    """Flip rate s f(0+) / sqrt(2 pi) of a blur s, to first order.
-
-    Args:
-        blur: standard deviation s, latent units.
-        density: f(0+), 1 / latent unit.
-    """
+    """Flip rate s f(0+) / sqrt(2 pi), to first order, of a blur s in latent units and a density f(0+)."""
     return blur * density / math.sqrt(2 * math.pi)
 
 
@@ -119,11 +114,7 @@ def surrogate_flips(
     """Share of draws in which decode(x + s xi) differs from decode(x), xi ~ N(0, I); 0 at padding [ours].
 
     Args:
-        decode: latents -> logits.
-        x: latents of real text.
-        mask: True where x is text.
         blur: standard deviation s, latent units.
-        noise: one stream per sequence.
         num_draws: number of draws of xi.
     """
     clean_ids = decode(x).argmax(-1)
@@ -143,19 +134,14 @@ def tube_positions(
     noise: Noise,
     logits: Logits | None = None,
     num_draws: int = 8,
-    position_mask: Bool[Tensor, "B L"] | None = None,
 ) -> TubePositions:
     """Inputs of the law for a batch.
 
     Args:
-        decode: latents -> logits, clean.
         terminal: posterior on noised real text at a time in (0, 1).
-        path: probability path between noise and text.
         facet: nearest boundary of the readout at x, with the prediction's residual.
-        noise: one stream per sequence.
         logits: logits of p(token | z_t); default: the belief's, if any.
         num_draws: number of surrogate draws.
-        position_mask: True where facets were computed; default: all valid positions.
     """
     x, mask, clean_ids = terminal.x, terminal.mask, decode(terminal.x).argmax(-1)
     logits = terminal.belief.logits if logits is None else logits
@@ -164,40 +150,28 @@ def tube_positions(
     wrong, doubt = token_errors(logits, clean_ids)
     square, spread = (values.double().square().mean(-1) for values in (terminal.residual, x))
     columns = (facet.distance, facet.normal_component, square, spread, flip.double(), noisy, wrong, doubt)
-    selected = mask if position_mask is None else mask & position_mask
-    return TubePositions(*(values[selected] for values in columns))
+    return TubePositions(*(values[mask] for values in columns))
 
 
 def evaluate_tube_law(
-    positions: TubePositions,
-    t: float,
-    channel_blur: float,
-    num_sequences: int,
-    num_draws: int = 8,
-    dtype: str = "float32",
+    positions: TubePositions, t: float, channel_blur: float, num_sequences: int, num_draws: int = 8
 ) -> TubeResult:
     """Predicted and observed flips.
 
     Args:
         positions: inputs at all valid positions.
-        t: time.
         channel_blur: `channel_blur` at t.
-        num_sequences: number of sequences.
         num_draws: number of surrogate draws.
-        dtype: dtype of the latents.
     """
-    s_post, s_n, scale = (
-        rms(values)
-        for values in (positions.residual_power, positions.normal_component.square(), positions.latent_power)
-    )
+    squares = (positions.residual_power, positions.normal_component.square(), positions.latent_power)
+    s_post, s_n, scale = (math.sqrt(mean(values)) for values in squares)
     density = boundary_density(positions.distance)
     far = density_at(positions.distance, 2 * s_post, density.bandwidth) if density.bandwidth > 0 else 0.0
     median = float(positions.distance.median()) if len(positions.distance) else math.inf
     linear, free = tube_law(s_post, density.value), density.value * mean(positions.normal_component.abs()) / 2
-    noisy, flip, wrong, doubt = (
-        mean(values) for values in (positions.surrogate, positions.flip, positions.token_error, positions.bayes_error)
-    )
-    size = SampleSize(len(positions.distance), num_sequences, num_draws, dtype=dtype)
+    rates = (positions.surrogate, positions.flip, positions.token_error, positions.bayes_error)
+    noisy, flip, wrong, doubt = (mean(values) for values in rates)
+    size = SampleSize(len(positions.distance), num_sequences, num_draws)
     return TubeResult(
         t, channel_blur, s_post, s_n, scale, density, far, median, linear, free, noisy, flip, wrong, doubt, size
     )
@@ -206,8 +180,3 @@ def evaluate_tube_law(
 def mean(values: Tensor) -> float:
     """Mean in float64; 0 if empty."""
     return float(values.double().sum()) / max(len(values), 1)
-
-
-def rms(squares: Tensor) -> float:
-    """Square root of the mean."""
-    return math.sqrt(mean(squares))

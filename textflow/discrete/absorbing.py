@@ -1,46 +1,41 @@
-"""Absorbing-state noise of MDLM: tokens are replaced by masks."""
+"""The absorbing process of MDLM: tokens are replaced by masks."""
 
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
+from textflow.discrete.base import Process
+from textflow.noise import Noise
 from textflow.types import Ids
 
 
 @dataclass(frozen=True)
-class Absorbing:
-    """A token survives with probability 1 - (1 - eps) (1 - t), else it is masked (MDLM, 2406.07524, log-linear).
+class Absorbing(Process):
+    """A lost token becomes the mask, which is the last state (MDLM, 2406.07524, log-linear noise)."""
 
-    Args:
-        eps: fraction of tokens that survive at t = 0, in [0, 1).
-    """
+    def num_states(self, vocab_size: int) -> int:
+        return vocab_size + 1
 
-    eps: float = 1e-3
-
-    def survival(self, t: Tensor) -> Tensor:
-        """Probability that a token is not masked, exp(-sigma)."""
-        return 1 - (1 - self.eps) * (1 - t)
-
-    def sigma(self, t: Tensor) -> Tensor:
-        """Total noise -log(survival), which a network may be conditioned on."""
-        return -torch.log1p((self.eps - 1) * (1 - t))
-
-    def rate(self, t: Tensor) -> Tensor:
-        """-d sigma / dt."""
-        return (1 - self.eps) / self.survival(t)
+    def stationary(self, ids: Ids, num_states: int, noise: Noise | None = None) -> Ids:
+        return torch.full_like(ids, num_states - 1)
 
     def elbo_weight(self, t: Tensor) -> Tensor:
         """Weight of a masked token's -log p in the ELBO: rate / expm1(sigma) = (1 - eps) / (1 - survival)."""
         return (1 - self.eps) / (1 - self.survival(t))
 
-    def mask_tokens(self, ids: Ids, uniform: Tensor, t: Tensor, mask_id: int) -> Ids:
-        """Token ids with some of them replaced by the mask.
 
-        Args:
-            ids: token ids [B, L].
-            uniform: uniform numbers on [0, 1), one a token [B, L].
-            t: time of each row [B]; 0 is masked, 1 is text.
-            mask_id: id of the mask token.
-        """
-        return torch.where(uniform < 1 - self.survival(t)[:, None], mask_id, ids)
+def reverse_transition(
+    logits: Float[Tensor, "... N"], mask_prob: float, next_mask_prob: float
+) -> Float[Tensor, "... N"]:
+    """Distribution of a masked token one step later, times mask_prob: p (mask_prob - next_mask_prob) on tokens and
+    next_mask_prob on the mask; float64.
+
+    Args:
+        logits: logits of the tokens; the last entry, the mask's, is ignored.
+        mask_prob: probability of a mask at t.
+        next_mask_prob: probability of a mask at t_next.
+    """
+    law = logits.double()[..., :-1].softmax(-1) * (mask_prob - next_mask_prob)
+    return torch.cat([law, torch.full_like(law[..., :1], next_mask_prob)], -1)

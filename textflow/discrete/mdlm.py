@@ -1,66 +1,122 @@
-"""The network of MDLM: a DiT over partly masked tokens."""
+"""MDLM (2406.07524): weighted cross-entropy of masked tokens, and sampling in which each mask becomes a token once."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from textflow.codecs import OneHot
-from textflow.nets.dit import DiT
-from textflow.types import Ids, Logits, Times
+from textflow.discrete.absorbing import Absorbing, reverse_transition
+from textflow.discrete.base import DiscreteObjective, DiscreteSampler, TokenDenoiseFn
+from textflow.discrete.denoiser import TokenDiT
+from textflow.noise import Noise
+from textflow.samplers.categorical import sample_by_gumbel, sample_by_inversion
+from textflow.types import Batch, Ids, Logits, Times
 
 
-class MDLM(nn.Module):
-    """Partly masked tokens -> logits of the clean tokens (MDLM, 2406.07524). The mask is one more token, the last.
+class MaskDraws(NamedTuple):
+    """The random numbers of one step.
 
     Args:
-        vocab_size: number of tokens without the mask (from the tokenizer).
-        width: width of the hidden states.
-        depth: number of blocks.
-        heads: number of attention heads.
-        cond_width: width of the time embedding that modulates the norms.
-        dropout: dropout rate in each block's branches, in [0, 1).
+        t: time of each row [B]; 0 is masked, 1 is text; float64.
+        uniform: uniform numbers on [0, 1), one a token [B, L]; tokens with small ones are masked.
     """
+
+    t: Times
+    uniform: Float[Tensor, "B L"]
+
+
+class MDLMObjective(DiscreteObjective):
+    """-log p(token | unmasked tokens) at masked tokens, times (1 - eps) / (1 - survival(t)); a token mean and a bound
+    on -log p(text).
+
+    Args:
+        process: masking process.
+        sampling_eps: smallest 1 - t in training, in (0, 1).
+        time_conditioning: whether the network is conditioned on the noise level; without it the sampler reuses states
+            until a token changes.
+        antithetic_sampling: whether the times of a batch are stratified over [0, 1] (MDLM) or independent.
+    """
+
+    process: Absorbing
 
     def __init__(
         self,
-        vocab_size: int,
-        width: int = 768,
-        depth: int = 12,
-        heads: int = 12,
-        cond_width: int = 128,
-        dropout: float = 0.1,
+        process: Absorbing = Absorbing(),
+        sampling_eps: float = 1e-3,
+        time_conditioning: bool = False,
+        antithetic_sampling: bool = True,
     ) -> None:
-        super().__init__()
-        self.vocab_size, self.mask_id = vocab_size, vocab_size
-        self.backbone = DiT(
-            OneHot(vocab_size + 1), width, depth, heads, cond_width, attention_softcap=None, dropout=dropout
-        )
+        super().__init__(process, sampling_eps, time_conditioning, antithetic_sampling)
 
-    def forward(self, ids: Ids, sigma: Times) -> Float[Tensor, "B L width"]:
-        """Hidden states, which `lm_logits` maps to logits only where they are needed.
+    def forward(self, net: TokenDiT, batch: Batch, step: int) -> dict[str, Tensor]:
+        rows = torch.rand(len(batch.ids), dtype=torch.float64, device=batch.ids.device)
+        tokens = torch.rand(batch.ids.shape, dtype=torch.float64, device=batch.ids.device)
+        return self.loss(net, batch, MaskDraws(self.sample_times(rows), tokens))
+
+    def loss(self, net: TokenDiT, batch: Batch, draws: MaskDraws) -> dict[str, Tensor]:
+        """The losses for given draws; logits are computed for masked text alone.
 
         Args:
-            ids: token ids, some masked [B, L].
-            sigma: noise level of each row [B]; 0 for a network without time conditioning.
+            net: network to train.
+            batch: token ids and masks.
+            draws: random numbers of this step.
         """
-        x = self.backbone.embed[ids]
-        return self.backbone.run_blocks(x, self.backbone.t_embed(sigma.to(x.dtype)))
+        t, masks = draws.t.double(), self.process.stationary(batch.ids, net.vocab_size)
+        ids = self.process.corrupt(batch.ids, masks, draws.uniform, t)
+        valid = batch.mask
+        if batch.prompt_mask is not None:  # a prompt is never masked
+            ids, valid = torch.where(batch.prompt_mask, batch.ids, ids), valid & ~batch.prompt_mask
+        masked = (ids == masks) & valid
+        logits = net.lm_logits(net(ids, self.network_sigma(t))[masked])[:, :-1]  # [n, V]
+        nll = F.cross_entropy(logits.float(), batch.ids[masked], reduction="none")
+        weight = self.process.elbo_weight(t)[:, None].expand_as(masked)[masked].to(nll)
+        return {
+            "loss": (nll * weight).sum() / valid.sum().clamp_min(1),
+            "tokens": valid.sum(),
+            "masked_ce": nll.detach().sum() / masked.sum().clamp_min(1),
+        }
 
-    def lm_logits(self, hidden: Float[Tensor, "... width"]) -> Float[Tensor, "... tokens"]:
-        """Logits over the tokens and the mask; `subs_parameterization` removes the mask."""
-        with torch.autocast(hidden.device.type, enabled=False):
-            return self.backbone.out(hidden.to(self.backbone.out.weight.dtype))
+    def log_probs(self, logits: Logits, ids: Ids) -> Logits:
+        """No mass on the mask, unmasked tokens stay (the SUBS parameterization); float32."""
+        log_p = F.pad(logits[..., :-1].float().log_softmax(-1), (0, 1), value=-torch.inf)
+        unmasked = torch.full_like(log_p, -torch.inf).scatter_(-1, ids[..., None], 0.0)
+        return torch.where((ids == logits.shape[-1] - 1)[..., None], log_p, unmasked)
 
 
-def subs_parameterization(logits: Logits, ids: Ids, mask_id: int) -> Logits:
-    """log p(clean token | partly masked tokens), float32: no mass on the mask, unmasked tokens stay (MDLM).
+@dataclass(frozen=True)
+class MDLMSampler(DiscreteSampler):
+    """From t to u each mask stays with probability (1 - u) / (1 - t), else it becomes a token (MDLM, ddpm_cache).
+
+    Masks that remain at the end become their likeliest token.
 
     Args:
-        logits: logits over the tokens and the mask, the last [B, L, V + 1].
-        ids: token ids, some masked [B, L].
-        mask_id: id of the mask token.
+        temperature: temperature of the token distribution, above 0; 1 leaves it unchanged.
+        eps: fraction of masks left to the end, in [0, 1).
+        categorical: sampling rule: `inversion` takes one random number a token [ours], `gumbel` one a vocabulary entry
+            (MDLM).
     """
-    log_p = F.pad(logits[..., :mask_id].float().log_softmax(-1), (0, 1), value=-torch.inf)
-    unmasked = torch.full_like(log_p, -torch.inf).scatter_(-1, ids[..., None], 0.0)
-    return torch.where((ids == mask_id)[..., None], log_p, unmasked)
+
+    categorical: Literal["inversion", "gumbel"] = "inversion"
+
+    def step(self, denoise: TokenDenoiseFn, ids: Ids, t: float, t_next: float, noise: Noise) -> Ids:
+        mask_id = denoise.net.vocab_size - 1
+        masked, before, after = ids == mask_id, 1 - t, 1 - t_next
+        states = denoise(ids, t, masked.any(1))
+        if self.categorical == "gumbel":
+            uniform = noise.uniform(ids.shape[1], mask_id + 1).to(ids.device)
+            law = reverse_transition(denoise.logits(states[masked]) / self.temperature, before, after)  # [n, V + 1]
+            return ids.index_put((masked,), sample_by_gumbel(law, uniform[masked]))
+        # below `after` the mask stays, the rest of the interval picks the token
+        uniform = noise.uniform(ids.shape[1]).to(ids.device) * before
+        turned = masked & (uniform >= after)
+        law = (denoise.logits(states[turned])[:, :mask_id].double() / self.temperature).softmax(-1)  # [n, V]
+        quantile = ((uniform[turned] - after) / (before - after)).clamp_min(torch.finfo(torch.float64).tiny)
+        return ids.index_put((turned,), sample_by_inversion(law, quantile))
+
+    def finish(self, denoise: TokenDenoiseFn, ids: Ids, t: float, noise: Noise) -> Ids:
+        masked = ids == denoise.net.vocab_size - 1
+        states = denoise(ids, t, masked.any(1))
+        return ids.index_put((masked,), denoise.logits(states[masked])[:, :-1].argmax(-1))

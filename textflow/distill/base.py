@@ -1,13 +1,37 @@
-"""StudentObjective: an objective with a frozen teacher, on the rows of the teacher's own objective."""
+"""Objectives with a teacher: of students, and of flows that train from the data without one."""
 
 from abc import ABC
 
-from textflow.distill.targets.base import DenoiserFn
+from textflow.distill.targets.base import DataTeacher, DenoiserFn, Target
 from textflow.layers.frozen import Frozen
 from textflow.nets.base import DecodingDenoiser, Denoiser
 from textflow.objectives.base import Objective
+from textflow.objectives.elf import ELFObjective
 from textflow.schedules.base import TimeSchedule
 from textflow.types import Conditioning, Latents, Posterior, Times
+
+
+class FlowObjective(Objective, ABC):
+    """An objective that trains `target` from the data, or from any teacher on the same latents and path."""
+
+    teacher: Frozen | None
+
+    def __init__(self, target: Target) -> None:
+        super().__init__()
+        self.target, self.teacher = target, None
+
+    def set_teacher(self, objective: Objective, teacher: Denoiser) -> None:
+        """Use a teacher in place of the data.
+
+        Args:
+            objective: objective that the teacher was trained for; any.
+            teacher: denoiser that was trained on the same latents and path.
+        """
+        self.teacher = Frozen(teacher)
+
+    def teacher_or_data(self, x: Latents) -> DenoiserFn:
+        """The teacher, or the clean latents x in its place."""
+        return DataTeacher(x) if self.teacher is None else self.teacher
 
 
 class StudentObjective(Objective, ABC):
@@ -15,6 +39,10 @@ class StudentObjective(Objective, ABC):
 
     teacher_objective: Objective
     teacher: Frozen | None
+
+    def __init__(self, target: Target, teacher_objective: Objective | None) -> None:
+        super().__init__()
+        self.target, self.teacher_objective, self.teacher = target, teacher_objective or ELFObjective(), None
 
     @property
     def time_schedule(self) -> TimeSchedule:  # type: ignore[override]
@@ -39,9 +67,17 @@ class StudentObjective(Objective, ABC):
             self.teacher_objective.load_state_dict(learned.state_dict())
         self.teacher = Frozen(teacher)
 
+    def require_teacher(self) -> DenoiserFn:
+        """The denoiser of the teacher; raises an error without one."""
+        if self.teacher is None:
+            raise ValueError(
+                f"{type(self).__name__} has no teacher: name its run, `textflow distill RECIPE --teacher RUN`"
+            )
+        return self.teacher.module
+
 
 def mean_only(net: DenoiserFn) -> DenoiserFn:
-    """A net's clean predictions, without the token logits of a commitment head."""
+    """A denoiser's clean predictions, without the token logits of a commitment head."""
     if not isinstance(net, DecodingDenoiser):
         return net
 

@@ -6,11 +6,10 @@ import torch
 from torch import Tensor
 
 from textflow.codecs.base import Codec, encode_batch
-from textflow.distill.targets.base import DataTeacher, DenoiserFn, Target, TargetOutput, TimeGrid, step_coefficients
+from textflow.distill.base import FlowObjective
+from textflow.distill.targets.base import DenoiserFn, Target, TargetInput, TargetOutput, TimeGrid, step_coefficients
 from textflow.distill.targets.flow_map import SemiGroup
-from textflow.layers.frozen import Frozen
 from textflow.nets.base import Denoiser
-from textflow.objectives.base import Objective
 from textflow.objectives.row_indices import is_distributed, no_rows, row_indices
 from textflow.paths.base import ProbPath
 from textflow.schedules.base import TimeSchedule
@@ -38,7 +37,7 @@ class TimePairs(NamedTuple):
     num_diagonal: int | None = None
 
 
-class FlowMap(Objective):
+class FlowMap(FlowObjective):
     """Diagonal rows train the denoiser, from the data or a teacher; the others train on `target`.
 
     Args:
@@ -52,8 +51,6 @@ class FlowMap(Objective):
         rescale: whether the error off the diagonal is that of the step's end, rather than of its clean prediction.
     """
 
-    teacher: Frozen | None
-
     def __init__(
         self,
         target: Target | None = None,
@@ -64,20 +61,10 @@ class FlowMap(Objective):
         diagonal_loss: LossName = "cross_entropy",
         rescale: bool = False,
     ) -> None:
-        super().__init__()
-        self.target, self.time_schedule = target or SemiGroup(), time_schedule or Uniform()
+        super().__init__(target or SemiGroup())
+        self.time_schedule = time_schedule or Uniform()
         self.diagonal_prob, self.full_interval_prob, self.rescale = diagonal_prob, full_interval_prob, rescale
         self.offdiagonal_loss, self.diagonal_loss = offdiagonal_loss, diagonal_loss
-        self.teacher = None  # None: diagonal rows train on the data, the others on the net itself
-
-    def set_teacher(self, objective: Objective, teacher: Denoiser) -> None:
-        """Use a teacher in place of the data.
-
-        Args:
-            objective: objective that the teacher was trained for; any.
-            teacher: denoiser that was trained on the same latents and path.
-        """
-        self.teacher = Frozen(teacher)
 
     def forward(self, net: Denoiser, codec: Codec, path: ProbPath, batch: Batch, step: int) -> dict[str, Tensor]:
         x = encode_batch(codec, batch)
@@ -103,16 +90,14 @@ class FlowMap(Objective):
         """
         z, valid, each, losses = path.mix(x, pairs.eps, pairs.s), batch.mask, x.new_zeros(x.shape[:2]), {}
         diagonal = row_indices(pairs.diagonal, pairs.num_diagonal)
-        for name, rows in (
-            ("diagonal_loss", diagonal),
-            ("offdiagonal_loss", row_indices(~pairs.diagonal, len(x) - len(diagonal))),
-        ):
+        others = row_indices(~pairs.diagonal, len(x) - len(diagonal))
+        for name, rows in (("diagonal_loss", diagonal), ("offdiagonal_loss", others)):
             if not len(rows) and not is_distributed():
                 continue
-            if name == "offdiagonal_loss":
-                loss = self._offdiagonal_loss(net, path, z[rows], times[rows])
-            else:
+            if name == "diagonal_loss":
                 loss = self._diagonal_loss(net, x[rows], z[rows], pairs.s[rows])
+            else:
+                loss = self._offdiagonal_loss(net, path, z[rows], times[rows])
             each = each.index_put((rows,), loss)
             if len(rows):
                 losses[name] = (loss.detach() * valid[rows]).sum() / valid[rows].sum().clamp_min(1)
@@ -120,9 +105,8 @@ class FlowMap(Objective):
         return {"loss": (each * valid).sum() / valid.sum().clamp_min(1), "tokens": valid.sum(), **losses}
 
     def _diagonal_loss(self, net: Denoiser, x: Latents, z: Latents, t: Times) -> Tensor:
-        teacher: DenoiserFn = DataTeacher(x) if self.teacher is None else self.teacher
         with torch.no_grad():
-            x0_target = teacher(z, t).mean
+            x0_target = self.teacher_or_data(x)(z, t).mean
         return regression_loss(net(z, t, Conditioning(end_time=t)), x0_target, self.diagonal_loss)
 
     def _offdiagonal_loss(self, net: Denoiser, path: ProbPath, z: Latents, times: TimeGrid) -> Tensor:
@@ -138,7 +122,7 @@ class FlowMap(Objective):
         def own(z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior:
             return net(z, t, cond._replace(end_time=t))
 
-        return self.target(self.teacher or own, net, path, z, times, Conditioning(), no_rows(z))
+        return self.target(TargetInput(self.teacher or own, net, path, z, times, Conditioning(), no_rows(z)))
 
 
 def sample_time_pairs(
@@ -158,13 +142,9 @@ def sample_time_pairs(
         num_diagonal: number of rows of length 0, in place of diagonal_prob.
     """
     coin, full_coin, start, length = (stratified_uniform(len(x), x.device) for _ in range(4))
-    low, diagonal = (
-        start * (1 - length),
-        coin < diagonal_prob if num_diagonal is None else coin.argsort().argsort() < num_diagonal,
-    )
-    high = low + length
-    full_interval = full_coin < full_interval_prob
-    low, high = torch.where(full_interval, 0.0, low), torch.where(full_interval, 1.0, high)
+    diagonal = coin < diagonal_prob if num_diagonal is None else coin.argsort().argsort() < num_diagonal
+    low, full_interval = start * (1 - length), full_coin < full_interval_prob
+    low, high = torch.where(full_interval, 0.0, low), torch.where(full_interval, 1.0, low + length)
     s, u = (time_schedule.icdf(torch.where(diagonal, start, q)).float() for q in (low, high))
     count = diagonal_prob * len(x) if num_diagonal is None else num_diagonal
     return TimePairs(s, u, torch.randn_like(x), diagonal, int(count) if count == int(count) else None)
@@ -176,15 +156,15 @@ def stratified_uniform(rows: int, device: torch.device) -> Times:
     return ((torch.arange(rows, device=device) + torch.rand(rows, device=device, dtype=torch.float64)) / rows)[order]
 
 
-def regression_loss(belief: Posterior, goal: Latents, error: LossName) -> Tensor:
-    """-sum goal log p, or sum (goal - mean)^2, over the last axis [B, S]."""
-    if error == "square":
-        return ((goal - belief.mean) ** 2).sum(-1)
+def regression_loss(belief: Posterior, x0_target: Latents, loss: LossName) -> Tensor:
+    """-sum x log p, or sum (x - mean)^2, over the last axis, x the target [B, S]."""
+    if loss == "square":
+        return ((x0_target - belief.mean) ** 2).sum(-1)
     if belief.logits is None:
         raise ValueError(
             "FlowMap(offdiagonal_loss=cross_entropy) needs a net that gives logits; use offdiagonal_loss=square"
         )
-    return -(goal * belief.logits.log_softmax(-1)).sum(-1)
+    return -(x0_target * belief.logits.log_softmax(-1)).sum(-1)
 
 
 def uncertainty_weighted(net: Denoiser, error: Tensor, s: Times) -> Tensor:

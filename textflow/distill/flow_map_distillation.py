@@ -7,11 +7,11 @@ from textflow.codecs.base import Codec, encode_batch
 from textflow.distill.base import StudentObjective, mean_only
 from textflow.distill.flow_map import TimePairs, sample_time_pairs
 from textflow.distill.row_losses import combine_row_losses, row_mean, row_nll
-from textflow.distill.targets.base import DenoiserFn, Target
+from textflow.distill.targets.base import Target, TargetInput, TargetOutput
 from textflow.distill.targets.flow_map import SemiGroup
 from textflow.nets.base import DecodingDenoiser, Denoiser
 from textflow.objectives.base import Objective
-from textflow.objectives.elf import ELFDraws, ELFObjective, decode_input
+from textflow.objectives.elf import ELFDraws, decode_input
 from textflow.objectives.row_indices import RowIndices, is_distributed, no_rows, row_indices
 from textflow.paths.base import ProbPath
 from textflow.types import Batch, Conditioning, Latents
@@ -43,10 +43,9 @@ class FlowMapDistillation(StudentObjective):
         adaptive_weight_power: float = 0.0,
         eps: float = 1e-3,
     ) -> None:
-        super().__init__()
-        self.target, self.teacher_objective = target or SemiGroup(), teacher_objective or ELFObjective()
+        super().__init__(target or SemiGroup(), teacher_objective)
         self.diagonal_prob, self.full_interval_prob = diagonal_prob, full_interval_prob
-        self.adaptive_weight_power, self.eps, self.teacher = adaptive_weight_power, eps, None
+        self.adaptive_weight_power, self.eps = adaptive_weight_power, eps
 
     def forward(self, net: Denoiser, codec: Codec, path: ProbPath, batch: Batch, step: int) -> dict[str, Tensor]:
         two_time = getattr(net, "end_t_embed", None) is not None
@@ -55,10 +54,7 @@ class FlowMapDistillation(StudentObjective):
                 "FlowMapDistillation trains a net with a decode mode that is conditioned on the end of a step, "
                 f"without a commitment head; {type(net).__name__} as configured is not: use ELF with two_time: true"
             )
-        if self.teacher is None:
-            raise ValueError(
-                "FlowMapDistillation has no teacher: name its run, `textflow distill RECIPE --teacher RUN`"
-            )
+        self.require_teacher()
         x = encode_batch(codec, batch)
         draws = self.teacher_objective.sample_draws(x)
         if not isinstance(draws, ELFDraws):
@@ -125,41 +121,25 @@ class FlowMapDistillation(StudentObjective):
         guidance: Tensor,
         self_cond_rows: RowIndices,
     ) -> Latents:
-        """The student's prediction less its target, of denoising rows."""
-        assert self.teacher is not None
-        teacher, student, self_cond = mean_only(self.teacher.module), mean_only(net), torch.zeros_like(z)
+        """The student's prediction less its target, of denoising rows; on rows of length 0 (the diagonal) the target is
+        the teacher's prediction."""
+        teacher, student, self_cond = mean_only(self.require_teacher()), mean_only(net), torch.zeros_like(z)
         with torch.no_grad():
             cond = Conditioning(guidance=guidance[self_cond_rows])
             self_cond[self_cond_rows] = teacher(z[self_cond_rows], pairs.s[self_cond_rows], cond).mean
         errors = torch.zeros_like(z)
         diagonal = row_indices(pairs.diagonal, pairs.num_diagonal)
         others = row_indices(~pairs.diagonal, len(z) - len(diagonal))
-        for rows, error_of in ((diagonal, diagonal_error), (others, self.offdiagonal_error)):
-            if len(rows) or is_distributed():
-                cond, ends = Conditioning(self_cond[rows], guidance[rows]), (pairs.s[rows], pairs.u[rows])
-                errors = errors.index_put((rows,), error_of(teacher, student, path, z[rows], *ends, cond))
+        for rows, end in ((diagonal, pairs.s), (others, pairs.u)):
+            if not len(rows) and not is_distributed():
+                continue
+            z_s, s, u, cond = z[rows], pairs.s[rows], end[rows], Conditioning(self_cond[rows], guidance[rows])
+            if rows is diagonal:
+                with torch.no_grad():
+                    output = TargetOutput(teacher(z_s, s, cond).mean)
+            else:
+                times = self.target.times(s, u, self.time_schedule)
+                output = self.target(TargetInput(teacher, student, path, z_s, times, cond, no_rows(z)))
+            prediction = output.prediction or student(z_s, s, cond._replace(end_time=u))
+            errors = errors.index_put((rows,), prediction.mean - output.x0_target.detach())
         return errors
-
-    def offdiagonal_error(
-        self,
-        teacher: DenoiserFn,
-        student: DenoiserFn,
-        path: ProbPath,
-        z: Latents,
-        s: Tensor,
-        u: Tensor,
-        cond: Conditioning,
-    ) -> Latents:
-        """Errors of steps with a length, off the diagonal."""
-        output = self.target(teacher, student, path, z, self.target.times(s, u, self.time_schedule), cond, no_rows(z))
-        prediction = output.prediction or student(z, s, cond._replace(end_time=u))
-        return prediction.mean - output.x0_target.detach()
-
-
-def diagonal_error(
-    teacher: DenoiserFn, student: DenoiserFn, path: ProbPath, z: Latents, s: Tensor, u: Tensor, cond: Conditioning
-) -> Latents:
-    """Errors of rows of length 0, where the target is the teacher's prediction."""
-    with torch.no_grad():
-        x0_target = teacher(z, s, cond).mean
-    return student(z, s, cond._replace(end_time=s)).mean - x0_target

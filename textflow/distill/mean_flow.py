@@ -6,12 +6,11 @@ import torch
 from torch import Tensor
 
 from textflow.codecs.base import Codec, encode_batch
+from textflow.distill.base import FlowObjective
 from textflow.distill.flow_map import TimePairs
-from textflow.distill.targets.base import DataTeacher, DenoiserFn
+from textflow.distill.targets.base import TargetInput
 from textflow.distill.targets.mean_flow import MeanFlow
-from textflow.layers.frozen import Frozen
 from textflow.nets.base import Denoiser
-from textflow.objectives.base import Objective
 from textflow.objectives.row_indices import no_rows
 from textflow.paths.base import ProbPath
 from textflow.schedules.base import TimeSchedule
@@ -19,7 +18,7 @@ from textflow.schedules.logit_normal import LogitNormal
 from textflow.types import Batch, Conditioning, Latents, RowMask, Times
 
 
-class MeanFlowObjective(Objective):
+class MeanFlowObjective(FlowObjective):
     """The squared error of the mean velocity, summed over a row and divided by a power of itself (2505.13447, sec. 4).
 
     Args:
@@ -32,8 +31,6 @@ class MeanFlowObjective(Objective):
         eps: constant that is added to the divisor, > 0.
     """
 
-    teacher: Frozen | None
-
     def __init__(
         self,
         start_schedule: TimeSchedule | None = None,
@@ -43,28 +40,11 @@ class MeanFlowObjective(Objective):
         adaptive_weight_power: float = 0.75,
         eps: float = 1e-3,
     ) -> None:
-        super().__init__()
-        self.start_schedule, self.end_schedule = (
-            start_schedule or LogitNormal(0.6, 1.6),
-            end_schedule or LogitNormal(4.0, 1.6),
-        )
-        self.interval_prob, self.pairing, self.adaptive_weight_power, self.eps = (
-            interval_prob,
-            pairing,
-            adaptive_weight_power,
-            eps,
-        )
-        self.target = MeanFlow()
-        self.teacher = None  # None: the data are the teacher
-
-    def set_teacher(self, objective: Objective, teacher: Denoiser) -> None:
-        """Use a teacher in place of the data.
-
-        Args:
-            objective: objective that the teacher was trained for; any.
-            teacher: denoiser that was trained on the same latents and path.
-        """
-        self.teacher = Frozen(teacher)
+        super().__init__(MeanFlow())
+        self.start_schedule = start_schedule or LogitNormal(0.6, 1.6)
+        self.end_schedule = end_schedule or LogitNormal(4.0, 1.6)
+        self.interval_prob, self.pairing = interval_prob, pairing
+        self.adaptive_weight_power, self.eps = adaptive_weight_power, eps
 
     @property
     def time_schedule(self) -> TimeSchedule:  # type: ignore[override]
@@ -78,8 +58,8 @@ class MeanFlowObjective(Objective):
     def sample_pairs(self, x: Latents) -> TimePairs:
         """Random numbers of one step, for latents of x's shape."""
         diagonal = torch.rand(len(x), device=x.device) >= self.interval_prob
-        one, other = (law.sample(len(x), device=x.device) for law in (self.start_schedule, self.end_schedule))
-        return TimePairs(*self.pair_times(one, other, diagonal), torch.randn_like(x), diagonal)
+        start, end = (schedule.sample(len(x), device=x.device) for schedule in (self.start_schedule, self.end_schedule))
+        return TimePairs(*self.pair_times(start, end, diagonal), torch.randn_like(x), diagonal)
 
     def pair_times(self, s: Times, u: Times, diagonal: RowMask) -> tuple[Times, Times]:
         """Start and end of each row's step, from a pair of times."""
@@ -99,8 +79,8 @@ class MeanFlowObjective(Objective):
             pairs: random numbers of this step.
         """
         s, z = pairs.s, path.mix(x, pairs.eps, pairs.s)
-        teacher: DenoiserFn = DataTeacher(x) if self.teacher is None else self.teacher
-        output = self.target(teacher, net, path, z, torch.stack([s, pairs.u], 1), Conditioning(), no_rows(z))
+        times = torch.stack([s, pairs.u], 1)
+        output = self.target(TargetInput(self.teacher_or_data(x), net, path, z, times, Conditioning(), no_rows(z)))
         assert output.prediction is not None
         error = path.velocity(z, output.prediction.mean, s) - path.velocity(z, output.x0_target, s)
         square = ((error**2).sum(-1) * batch.mask).sum(1)

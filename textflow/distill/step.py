@@ -1,7 +1,7 @@
 """Step distillation: one step of a student is trained towards many steps of its teacher."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Literal
 
 import torch
@@ -11,12 +11,12 @@ from textflow.codecs.base import Codec, encode_batch
 from textflow.distill.base import StudentObjective, mean_only
 from textflow.distill.committing_teacher import CommittingTeacher
 from textflow.distill.row_losses import add_row_head_loss, combine_row_losses, row_mean, row_nll
-from textflow.distill.targets.base import DenoiserFn, Target, TargetOutput, TimeGrid
+from textflow.distill.targets.base import DenoiserFn, Target, TargetInput, TargetOutput, TimeGrid
 from textflow.escapes.base import Gate
 from textflow.layers.frozen import Frozen
 from textflow.nets.base import DecodingDenoiser, Denoiser
 from textflow.objectives.base import Draws, Objective
-from textflow.objectives.elf import ELFDraws, ELFObjective, decode_input
+from textflow.objectives.elf import ELFDraws, decode_input
 from textflow.objectives.row_indices import RowIndices, row_indices
 from textflow.paths.base import ProbPath
 from textflow.types import Batch, Conditioning, Ids, Latents, PositionMask, Times
@@ -53,7 +53,7 @@ class StepDistillation(StudentObjective):
         commit_gate: Gate | None = None,
         logit_adjustment: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(target, teacher_objective)
         if steps < 1:
             raise ValueError(f"a student of {steps} steps: it needs at least 1")
         if not 0 <= logit_adjustment < 1 or (logit_adjustment and commit_gate is None):
@@ -61,16 +61,13 @@ class StepDistillation(StudentObjective):
                 f"logit_adjustment is {logit_adjustment}: it needs to be in [0, 1), and above 0 a commit_gate such as "
                 "Everywhere"
             )
-        self.target, self.steps, self.teacher_objective = target, steps, teacher_objective or ELFObjective()
-        self.teacher_precision, self.update_teacher = teacher_precision, update_teacher
+        self.steps, self.teacher_precision, self.update_teacher = steps, teacher_precision, update_teacher
         self.commit_gate, self.logit_adjustment = commit_gate, logit_adjustment
-        self.teacher = None
         self.ema_net = None  # moving average of the student, for targets that evaluate it
         self.embed = None  # token ids -> clean latents, for a teacher that commits
 
     def forward(self, net: Denoiser, codec: Codec, path: ProbPath, batch: Batch, step: int) -> dict[str, Tensor]:
-        if self.teacher is None:
-            raise ValueError("StepDistillation has no teacher: name its run, `textflow distill RECIPE --teacher RUN`")
+        self.require_teacher()
         x = encode_batch(codec, batch)
         draws = self.teacher_objective.sample_draws(x)
         if isinstance(draws, ELFDraws) and not isinstance(net, DecodingDenoiser):
@@ -117,9 +114,8 @@ class StepDistillation(StudentObjective):
         cond = Conditioning(guidance=draws.guidance, prompt=None if prompt_mask is None else x, prompt_mask=prompt_mask)
         valid = batch.mask if prompt_mask is None else batch.mask & ~prompt_mask
         z = cond.restore_prompt(path.mix(x, draws.eps, s))
-        output = self.target_output(
-            net, path, z[denoise_idx], times[denoise_idx], cond.rows(denoise_idx), self_cond_pos
-        )
+        rows = denoise_idx
+        output = self.target_output(net, path, z[rows], times[rows], cond.rows(rows), self_cond_pos)
         self_cond = cond.restore_prompt(torch.zeros_like(x))
         if output.self_cond is not None:
             self_cond[denoise_idx] = output.self_cond
@@ -150,21 +146,18 @@ class StepDistillation(StudentObjective):
         self_cond_rows: RowIndices,
     ) -> TargetOutput:
         """Target of the student at z."""
-        assert self.teacher is not None
-        with torch.no_grad(), self._precision(z):
-            student = net if self.ema_net is None else self.ema_net.module
-            return self.target(self.teacher_denoiser(path), mean_only(student), path, z, times, cond, self_cond_rows)
+        precision = torch.autocast(z.device.type, torch.bfloat16) if self.teacher_precision == "bf16" else nullcontext()
+        student = mean_only(net if self.ema_net is None else self.ema_net.module)
+        with torch.no_grad(), precision:
+            teacher = self.teacher_denoiser(path)
+            return self.target(TargetInput(teacher, student, path, z, times, cond, self_cond_rows))
 
     def teacher_denoiser(self, path: ProbPath) -> DenoiserFn:
         """The teacher as the target evaluates it."""
-        assert self.teacher is not None
-        net = self.teacher.module
+        net = self.require_teacher()
         if self.commit_gate is None:
             return mean_only(net)
         if not isinstance(net, DecodingDenoiser) or self.embed is None:
             raise ValueError("commit_gate needs a teacher that decodes tokens (ELF) and a codec that embeds them")
         scale = self.teacher_objective.decode_noise_scale
         return CommittingTeacher(net, self.commit_gate, self.embed, path, scale, self.logit_adjustment)
-
-    def _precision(self, z: Tensor) -> AbstractContextManager[object]:
-        return torch.autocast(z.device.type, torch.bfloat16) if self.teacher_precision == "bf16" else nullcontext()

@@ -2,6 +2,7 @@
 
 from textflow.escapes.base import Escape as Escape
 from textflow.escapes.base import Gate as Gate
+from textflow.escapes.base import NoEscape as NoEscape
 from textflow.escapes.commit import Commit as Commit
 from textflow.escapes.logit_adjustment import LogitAdjustment as LogitAdjustment
 from textflow.escapes.gates import Everywhere as Everywhere
@@ -11,4 +12,3 @@ from textflow.escapes.gates import ConfidenceSchedule as ConfidenceSchedule
 from textflow.escapes.gates import TopFraction as TopFraction
 from textflow.escapes.gates import LowConfidence as LowConfidence
 from textflow.escapes.sharpen import Sharpen as Sharpen
-from textflow.escapes.none import NoEscape as NoEscape

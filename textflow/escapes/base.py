@@ -2,11 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import TypeAlias
 
 from torch import nn
 
 from textflow.noise import Noise
 from textflow.types import Ids, Latents, Logits, PositionMask, Posterior
+
+TokenLogits: TypeAlias = Callable[[], Logits]
+Embed: TypeAlias = Callable[[Ids], Latents]
 
 
 class Escape(nn.Module, ABC):
@@ -14,14 +18,7 @@ class Escape(nn.Module, ABC):
     embedded again."""
 
     @abstractmethod
-    def forward(
-        self,
-        belief: Posterior,
-        t: float,
-        token_logits: Callable[[], Logits],
-        embed: Callable[[Ids], Latents],
-        noise: Noise,
-    ) -> Posterior:
+    def forward(self, belief: Posterior, t: float, token_logits: TokenLogits, embed: Embed, noise: Noise) -> Posterior:
         """
         Args:
             belief: posterior of the denoiser at z_t.
@@ -33,6 +30,13 @@ class Escape(nn.Module, ABC):
         Returns:
             belief with the latents of committed tokens in its mean, and their ids in `committed`.
         """
+
+
+class NoEscape(Escape):
+    """The posterior mean carries z; no position commits before the final readout."""
+
+    def forward(self, belief: Posterior, t: float, token_logits: TokenLogits, embed: Embed, noise: Noise) -> Posterior:
+        return belief
 
 
 class Gate(nn.Module, ABC):

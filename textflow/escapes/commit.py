@@ -1,14 +1,13 @@
 """Commitment: the belief becomes tokens, and the tokens' clean latents carry z."""
 
-from collections.abc import Callable
 from typing import Literal
 
 import torch
 
-from textflow.escapes.base import Escape, Gate
+from textflow.escapes.base import Embed, Escape, Gate, TokenLogits
 from textflow.escapes.gates import Everywhere
 from textflow.noise import Noise
-from textflow.types import Ids, Latents, Logits, Posterior
+from textflow.types import Ids, Logits, Posterior
 
 
 class Commit(Escape):
@@ -30,14 +29,7 @@ class Commit(Escape):
             raise ValueError(f"temperature = {temperature}: Commit needs one above 0; choice: mode is its limit at 0")
         self.choice, self.gate, self.temperature = choice, gate, temperature
 
-    def forward(
-        self,
-        belief: Posterior,
-        t: float,
-        token_logits: Callable[[], Logits],
-        embed: Callable[[Ids], Latents],
-        noise: Noise,
-    ) -> Posterior:
+    def forward(self, belief: Posterior, t: float, token_logits: TokenLogits, embed: Embed, noise: Noise) -> Posterior:
         if t <= 0:
             return belief
         logits = token_logits()

@@ -19,17 +19,17 @@ def confidence(logits: Logits) -> Float[Tensor, "B L"]:
     return (logits.amax(-1) - logits.logsumexp(-1)).exp()
 
 
-def most_confident(logits: Logits, share: float) -> PositionMask:
+def most_confident(logits: Logits, fraction: float) -> PositionMask:
     """True on this fraction of each row's positions, the most confident ones; ties go to the first."""
     order = confidence(logits).argsort(stable=True, descending=True)
-    return order.argsort(-1) < round(share * logits.shape[1])
+    return order.argsort(-1) < round(fraction * logits.shape[1])
 
 
-def checked(name: str, share: float) -> float:
+def checked(name: str, value: float) -> float:
     """A fraction or probability, checked to be in [0, 1]."""
-    if not 0 <= share <= 1:
-        raise ValueError(f"{name} = {share}: the gate needs a number in [0, 1]")
-    return share
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} = {value}: the gate needs a number in [0, 1]")
+    return value
 
 
 class Everywhere(Gate):

@@ -1,13 +1,11 @@
 """Logit adjustment (Menon et al., 2007.07314): tokens that are likely all over a row lose weight."""
 
-from collections.abc import Callable
-
 from torch import nn
 
-from textflow.escapes.base import Escape
+from textflow.escapes.base import Embed, Escape, TokenLogits
 from textflow.escapes.commit import Commit
 from textflow.noise import Noise
-from textflow.types import Ids, Latents, Logits, Posterior
+from textflow.types import Logits, Posterior
 
 
 class LogitAdjustment(Escape):
@@ -27,24 +25,12 @@ class LogitAdjustment(Escape):
             raise ValueError(f"tau = {tau}: LogitAdjustment needs one in [0, 1); 0 is the escape alone")
         self.escape, self.tau = escape, tau
 
-    def forward(
-        self,
-        belief: Posterior,
-        t: float,
-        token_logits: Callable[[], Logits],
-        embed: Callable[[Ids], Latents],
-        noise: Noise,
-    ) -> Posterior:
+    def forward(self, belief: Posterior, t: float, token_logits: TokenLogits, embed: Embed, noise: Noise) -> Posterior:
         return self.escape(belief, t, lambda: adjust_logits(token_logits(), self.tau), embed, noise)
 
 
 def adjust_logits(logits: Logits, tau: float) -> Logits:
-    """log p(v) - tau log(mean of p(v) over the positions), up to a constant; in log space, since a token may be
-    unlikely everywhere.
-
-    Args:
-        logits: token logits [B, L, V].
-        tau: strength of the adjustment, in [0, 1).
-    """
+    """log p(v) - tau log(mean of p(v) over the positions) [B, L, V], up to a constant, tau in [0, 1); in log space,
+    since a token may be unlikely everywhere."""
     log_p = nn.functional.log_softmax(logits, dim=-1)
     return log_p - tau * log_p.logsumexp(1, keepdim=True)

@@ -1,12 +1,10 @@
 """Sharpening: an interpolation between the posterior mean and the mode commit."""
 
-from collections.abc import Callable
-
 import torch
 
-from textflow.escapes.base import Escape
+from textflow.escapes.base import Embed, Escape, TokenLogits
 from textflow.noise import Noise
-from textflow.types import Ids, Latents, Logits, Posterior
+from textflow.types import Posterior
 
 
 class Sharpen(Escape):
@@ -28,14 +26,7 @@ class Sharpen(Escape):
             )
         self.inverse_temperature, self.top_k = inverse_temperature, top_k
 
-    def forward(
-        self,
-        belief: Posterior,
-        t: float,
-        token_logits: Callable[[], Logits],
-        embed: Callable[[Ids], Latents],
-        noise: Noise,
-    ) -> Posterior:
+    def forward(self, belief: Posterior, t: float, token_logits: TokenLogits, embed: Embed, noise: Noise) -> Posterior:
         if t <= 0:
             return belief
         logits = token_logits()

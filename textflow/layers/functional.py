@@ -100,13 +100,7 @@ class _SwiGLUOut(Function):
 
 
 def swiglu_out(ab: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """(silu(a) b) W^T + bias.
-
-    Args:
-        ab: a and b, concatenated [..., 2 h].
-        weight: weight of the output layer [width, h].
-        bias: bias of the output layer [width].
-    """
+    """(silu(a) b) W^T + bias, for (a, b) concatenated [..., 2 h]."""
     kind = ab.dtype
     if torch.compiler.is_compiling():  # the compiler decides what to recompute
         a, b = ab.chunk(2, -1)

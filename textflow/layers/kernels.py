@@ -1,6 +1,6 @@
 """Optional GPU acceleration: CUDA graphs and the kernels of liger-kernel."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from typing import Any, Literal
@@ -22,13 +22,8 @@ def cuda(x: Tensor) -> bool:
 
 
 def on_gpu(x: Tensor, option: str, instead: str) -> bool:
-    """True if a pass runs on a GPU; False for fake tensors, which only count operations.
-
-    Args:
-        x: input of the pass.
-        option: option that needs a GPU, for the error.
-        instead: option for a CPU, for the error.
-    """
+    """True if x is on a GPU, as `option` needs (`instead` does not); False for fake tensors, which only count
+    operations."""
     if isinstance(x, FakeTensor):
         return False
     if not cuda(x):
@@ -48,48 +43,37 @@ class Graphs:
     def __init__(self) -> None:
         self.shapes: dict[bool, set[torch.Size]] = {True: set(), False: set()}
 
-    def __call__(self, net: nn.Module, blocks: nn.ModuleList, x: Tensor, turn: Tensor) -> Tensor:
+    def __call__(self, net: nn.Module, blocks: nn.ModuleList, x: Tensor, freqs: Tensor) -> Tensor:
         shapes = self.shapes[net.training]
         if x.shape not in shapes:
             shapes.add(x.shape)
-            refuse_shapes(shapes, SHAPES[net.training])
+            if len(shapes) > SHAPES[net.training]:
+                raise ValueError(
+                    f"compile_blocks: graphs records each shape separately, and the blocks met {len(shapes)}, such as "
+                    f"{' and '.join(str(list(shape)) for shape in sorted(shapes)[-2:])}; fix them (ELFObjective's "
+                    "row_assignment: stratified, batches of one size) or use compile_blocks: true"
+                )
             refuse_shards(blocks)
-        if torch.is_grad_enabled():
-            keep_gradients(net.parameters())
-        return recorded()(blocks, x, turn).clone()
+        for p in net.parameters() if torch.is_grad_enabled() else ():
+            if p.requires_grad and not hasattr(p, "keeps_gradient"):
+                p.register_hook(torch.clone)  # type: ignore[no-untyped-call]
+                p.keeps_gradient = True  # type: ignore[attr-defined]
+        return recorded()(blocks, x, freqs).clone()
 
 
-def through(blocks: nn.ModuleList, x: Tensor, turn: Tensor) -> Tensor:
+def run_blocks(blocks: nn.ModuleList, x: Tensor, freqs: Tensor) -> Tensor:
     """The output of all blocks in sequence."""
     for block in blocks:
-        x = block(x, turn)
+        x = block(x, freqs)
     return x
 
 
 @cache
 def recorded() -> Callable[..., Tensor]:
-    """`through`, compiled and recorded for every shape, with and without a backward pass."""
+    """`run_blocks`, compiled and recorded for every shape, with and without a backward pass."""
     limits: Any = torch._dynamo.config
     limits.recompile_limit = max(limits.recompile_limit, 8 * SHAPES[False])  # past the limit torch runs uncompiled
-    return torch.compile(through, mode="reduce-overhead", dynamic=False, fullgraph=True)
-
-
-def keep_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Copy each parameter's gradient out of the graph's memory, which the next backward pass overwrites."""
-    for p in parameters:
-        if p.requires_grad and not hasattr(p, "keeps_gradient"):
-            p.register_hook(torch.clone)  # type: ignore[no-untyped-call]
-            p.keeps_gradient = True  # type: ignore[attr-defined]
-
-
-def refuse_shapes(shapes: set[torch.Size], most: int) -> None:
-    """Raise an error if there are too many shapes, which are probably random."""
-    if len(shapes) > most:
-        raise ValueError(
-            f"compile_blocks: graphs records each shape separately, and the blocks met {len(shapes)}, such as "
-            f"{' and '.join(str(list(shape)) for shape in sorted(shapes)[-2:])}; fix them (ELFObjective's "
-            "row_assignment: stratified, batches of one size) or use compile_blocks: true"
-        )
+    return torch.compile(run_blocks, mode="reduce-overhead", dynamic=False, fullgraph=True)
 
 
 def refuse_shards(blocks: nn.Module) -> None:
@@ -116,25 +100,13 @@ def refuse_missing() -> None:
 
 
 def fused_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """x w (mean x^2 + eps)^(-1/2) in the weight's precision, by one kernel; no forward-mode derivatives.
-
-    Args:
-        x: input [..., width].
-        weight: scale [width].
-        eps: constant under the root, > 0.
-    """
+    """x w (mean x^2 + eps)^(-1/2) in the weight's precision, by one kernel; no forward-mode derivatives."""
     wide = x.to(weight.dtype, memory_format=torch.contiguous_format).contiguous()  # one copy at most
     return _norm(wide, weight, eps)[0]
 
 
 def fused_swiglu_out(ab: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """`functional.swiglu_out` with a fused product, recomputed in the backward pass; no forward-mode derivatives.
-
-    Args:
-        ab: a and b, concatenated [..., 2 h].
-        weight: weight of the output layer [width, h].
-        bias: bias of the output layer [width].
-    """
+    """`functional.swiglu_out` with a fused product, recomputed in the backward pass; no forward-mode derivatives."""
     return _gated(ab.contiguous(), weight.to(ab.dtype), bias.to(ab.dtype))
 
 
@@ -174,19 +146,17 @@ def _gated_back(slope: Tensor, ab: Tensor, weight: Tensor) -> tuple[Tensor, Tens
     return dab, flat.T @ product(ab)[1].flatten(0, -2), flat.sum(0)
 
 
-def _keep_norm(ctx: Any, inputs: Any, output: Any) -> None:
-    ctx.save_for_backward(inputs[0], inputs[1], output[1])
-
-
-def _keep_gated(ctx: Any, inputs: Any, output: Any) -> None:
-    ctx.save_for_backward(*inputs[:2])
-
-
 _norm.register_fake(lambda x, weight, eps: (torch.empty_like(x), x.new_empty(x.numel() // x.shape[-1])))
 _norm_back.register_fake(lambda slope, x, weight, rate: (torch.empty_like(x), torch.empty_like(weight)))
 _gated.register_fake(lambda ab, weight, bias: ab.new_empty(*ab.shape[:-1], len(weight)))
 _gated_back.register_fake(
     lambda slope, ab, weight: (torch.empty_like(ab), torch.empty_like(weight), weight.new_empty(len(weight)))
 )
-_norm.register_autograd(lambda ctx, slope, _: (*_norm_back(slope, *ctx.saved_tensors), None), setup_context=_keep_norm)
-_gated.register_autograd(lambda ctx, slope: _gated_back(slope, *ctx.saved_tensors), setup_context=_keep_gated)
+_norm.register_autograd(
+    lambda ctx, slope, _: (*_norm_back(slope, *ctx.saved_tensors), None),
+    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs[:2], output[1]),
+)
+_gated.register_autograd(
+    lambda ctx, slope: _gated_back(slope, *ctx.saved_tensors),
+    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs[:2]),
+)

@@ -12,14 +12,8 @@ from textflow.layers.kernels import Kernels, cuda, fused_swiglu_out
 
 
 def rope(length: int, width: int, like: Tensor, theta: float = 1e4) -> Complex[Tensor, "length half"]:
-    """Rotation of each position and pair of coordinates (RoPE), as unit complex numbers [length, width / 2].
-
-    Args:
-        length: number of positions.
-        width: width of a head.
-        like: tensor whose device and precision are used.
-        theta: base of the frequencies, the slowest wavelength over 2 pi.
-    """
+    """Rotation of each position and pair of coordinates of a head (RoPE), as unit complex numbers, on the device and in
+    the precision of `like`; theta is the slowest wavelength over 2 pi."""
     real = torch.float64 if like.dtype == torch.float64 else torch.float32
     speed = theta ** (-torch.arange(0, width, 2, device=like.device, dtype=real) / width)
     angle = torch.outer(torch.arange(length, device=like.device, dtype=real), speed)
@@ -59,15 +53,13 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor, freqs: Tensor, mask: Tensor | None = None) -> Tensor:
-        q, k, v = (
-            self.qkv(x).view(*x.shape[:2], 3, self.heads, self.q_norm.weight.numel()).permute(2, 0, 3, 1, 4)
-        )  # 3 of [B, h, N, w / h]
+        qkv = self.qkv(x).view(*x.shape[:2], 3, self.heads, self.q_norm.weight.numel())
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # 3 of [B, h, N, w / h]
         q, k = apply_rope_interleaved(self.q_norm(q), freqs), apply_rope_interleaved(self.k_norm(k), freqs)
         kind = torch.float32 if x.is_cpu and v.dtype == torch.bfloat16 else v.dtype  # a CPU's bf16 kernel is slower
         with torch.autocast(x.device.type, enabled=False):
-            x = F.scaled_dot_product_attention(
-                q.to(kind), k.to(kind), v.to(kind), mask, self.dropout if self.training else 0.0
-            )
+            dropout = self.dropout if self.training else 0.0
+            x = F.scaled_dot_product_attention(q.to(kind), k.to(kind), v.to(kind), mask, dropout)
         return self.proj(x.transpose(1, 2).flatten(2))
 
 
@@ -102,20 +94,30 @@ class TransformerBlock(nn.Module):
         return x + self.drop(self.mlp(self.norm2(x)))
 
 
-class ScalarTokens(nn.Module):
-    """A scalar as a few tokens: learned tokens + MLP(sinusoids of the scalar, cosines first)."""
+class ScalarEmbedding(nn.Module):
+    """A scalar as a vector: MLP(sinusoids of the scalar, cosines first)."""
 
-    def __init__(self, width: int, tokens: int, num_frequencies: int = 256) -> None:
+    def __init__(self, width: int, num_frequencies: int = 256) -> None:
         super().__init__()
         self.num_frequencies = num_frequencies
-        self.tokens = nn.Parameter(torch.zeros(1, tokens, width))
         self.mlp = nn.Sequential(nn.Linear(num_frequencies, width), nn.SiLU(), nn.Linear(width, width))
 
-    def forward(self, value: Float[Tensor, " B"]) -> Float[Tensor, "B tokens width"]:
+    def forward(self, value: Float[Tensor, "B ..."]) -> Float[Tensor, "B ... width"]:
         half = self.num_frequencies // 2
         speed = torch.exp(-math.log(1e4) * torch.arange(half, device=value.device, dtype=value.dtype) / half)
-        angle = value[:, None] * speed
-        return self.tokens + self.mlp(torch.cat([angle.cos(), angle.sin()], -1))[:, None]
+        angle = value[..., None] * speed
+        return self.mlp(torch.cat([angle.cos(), angle.sin()], -1))
+
+
+class ScalarTokens(ScalarEmbedding):
+    """A scalar as a few tokens: learned tokens + its embedding."""
+
+    def __init__(self, width: int, tokens: int) -> None:
+        super().__init__(width)
+        self.tokens = nn.Parameter(torch.zeros(1, tokens, width))
+
+    def forward(self, value: Float[Tensor, " B"]) -> Float[Tensor, "B tokens width"]:
+        return self.tokens + super().forward(value)[:, None]
 
 
 class LMHead(nn.Module):

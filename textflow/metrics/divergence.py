@@ -28,9 +28,8 @@ def mauve(
     check_num_texts(len(features), len(reference), min_texts)
     compute = import_mauve().compute_mauve
     p, q = features.numpy(), reference.numpy()
-    return mean_over_seeds(
-        [float(compute(p_features=p, q_features=q, seed=seed, verbose=False).mauve) for seed in seeds]
-    )
+    outputs = [compute(p_features=p, q_features=q, seed=seed, verbose=False) for seed in seeds]
+    return mean_over_seeds([float(output.mauve) for output in outputs])
 
 
 def check_num_texts(n: int, num_reference: int, min_texts: int) -> None:

@@ -18,11 +18,7 @@ def unigram_entropy(ids: Sequence[int]) -> float:
 
 
 def mean_entropy(samples: Sequence[Sequence[int]]) -> float:
-    """Mean unigram entropy of samples, nats; 0 for no samples.
-
-    Args:
-        samples: token ids, one sequence a sample.
-    """
+    """Mean unigram entropy of samples of token ids, nats; 0 for no samples."""
     return sum(map(unigram_entropy, samples)) / max(len(samples), 1)
 
 
@@ -39,11 +35,7 @@ class Entropy(Metric):
         self.add_state("n", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, samples: Sequence[Sequence[int]]) -> None:
-        """Add samples.
-
-        Args:
-            samples: token ids, one sequence a sample.
-        """
+        """Add samples, each a sequence of token ids."""
         self.total += sum(map(unigram_entropy, samples))
         self.n += len(samples)
 

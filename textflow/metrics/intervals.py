@@ -50,9 +50,8 @@ def bootstrap(statistic: Statistic, n: int, level: float = 0.95, num_resamples: 
         return Interval(value)
     stream = torch.Generator().manual_seed(seed)
     picked = torch.randint(n, (num_resamples, n), generator=stream)
-    counts = torch.zeros(num_resamples, n, dtype=torch.float64).scatter_add_(
-        1, picked, torch.ones(num_resamples, n).double()
-    )
+    counts = torch.zeros(num_resamples, n, dtype=torch.float64)
+    counts.scatter_add_(1, picked, torch.ones_like(counts))
     edges = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
     low, high = statistic(counts).quantile(edges).tolist()
     return Interval(value, low, high)
@@ -75,12 +74,7 @@ def jackknife(value: float, leave_one_out: Float[Tensor, " n"], level: float = 0
 
 
 def mean_over_seeds(values: Sequence[float], level: float = 0.95) -> Interval:
-    """Mean over independent runs +- t s / sqrt(k).
-
-    Args:
-        values: value of each seed; at least one.
-        level: confidence, in (0, 1).
-    """
+    """Mean over the values of k >= 1 independent runs +- t s / sqrt(k), at a confidence level in (0, 1)."""
     if not values:
         raise ValueError("an interval over seeds needs the value of at least one seed and got none")
     data = torch.tensor(values, dtype=torch.float64)
@@ -92,12 +86,7 @@ def mean_over_seeds(values: Sequence[float], level: float = 0.95) -> Interval:
 
 
 def student_t_quantile(level: float, degrees_of_freedom: int) -> float:
-    """t with P(|T| < t) = level, T Student's with whole degrees of freedom.
-
-    Args:
-        level: confidence, in (0, 1).
-        degrees_of_freedom: degrees of freedom, at least 1.
-    """
+    """t with P(|T| < t) = level in (0, 1), T Student's with an integer number of degrees of freedom, at least 1."""
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; needs a confidence above 0 and below 1, such as 0.95")
     low, high = 0.0, math.pi / 2  # bounds of the angle atan(t / sqrt(degrees_of_freedom))

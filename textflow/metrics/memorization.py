@@ -40,12 +40,7 @@ class NgramOverlap:
         return codes
 
     def update(self, ids: Int[Tensor, "B L"], lengths: Int[Tensor, " B"] | None = None) -> None:
-        """Mark the n-grams that occur in rows of the training text.
-
-        Args:
-            ids: token ids of the rows.
-            lengths: number of text tokens in each row; default: all.
-        """
+        """Mark the n-grams that occur in the first `lengths` tokens (default: all) of rows of the training text."""
         codes = self.hash_ngrams(ids.cpu())
         if lengths is not None:
             codes = codes[torch.arange(codes.shape[1])[None] < (lengths.cpu()[:, None] - self.n + 1)]
@@ -58,16 +53,11 @@ class NgramOverlap:
     def hits(self) -> Int[Tensor, " N"]:
         """Number of n-grams of each sample that occur in the training text."""
         sample_idx = torch.repeat_interleave(torch.arange(len(self.num_ngrams)), self.num_ngrams)
-        return torch.zeros(len(self.num_ngrams), dtype=torch.long).scatter_add_(
-            0, sample_idx, self.in_training[self.ngram_index].long()
-        )
+        in_training = self.in_training[self.ngram_index].long()
+        return torch.zeros_like(self.num_ngrams).scatter_add_(0, sample_idx, in_training)
 
     def compute(self, level: float = 0.95) -> Interval:
-        """Share of n-grams that occur in the training text, over all samples.
-
-        Args:
-            level: confidence of the interval, in (0, 1).
-        """
+        """Share of n-grams that occur in the training text, over all samples, with its confidence interval."""
         if not len(self.num_ngrams):
             return Interval(0.0)
         return bootstrap(ratio(self.hits, self.num_ngrams), len(self.num_ngrams), level)

@@ -4,7 +4,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Num
 from torch import Tensor
-from torchmetrics import Metric
 
 from textflow.metrics.token_weights import TokenWeighting
 from textflow.types import Ids, Logits
@@ -41,32 +40,3 @@ def sample_perplexity(nll: Float[Tensor, "B M"], weights: Num[Tensor, "B M"]) ->
     nll, weights = nll.double(), weights.double()
     scored = weights.sum(1) > 0
     return ((torch.where(weights > 0, nll, 0) * weights).sum(1)[scored] / weights.sum(1)[scored]).exp()
-
-
-class CorpusPerplexity(Metric):
-    """Corpus perplexity added up over batches and processes; infinite (never NaN) until a token is scored."""
-
-    full_state_update = False
-    higher_is_better = False
-    nll: Tensor
-    tokens: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("nll", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("tokens", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-
-    def update(self, nll: Float[Tensor, "B M"], weights: Num[Tensor, "B M"]) -> None:
-        """Add a batch.
-
-        Args:
-            nll: nats a token.
-            weights: how often a token counts.
-        """
-        weights = weights.double()
-        self.nll += (torch.where(weights > 0, nll.double(), 0) * weights).sum()
-        self.tokens += weights.sum()
-
-    def compute(self) -> Tensor:
-        """exp(sum nll w / sum w)."""
-        return torch.where(self.tokens > 0, self.nll / self.tokens.clamp_min(1), torch.inf).exp()

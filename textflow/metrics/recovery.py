@@ -8,13 +8,7 @@ from textflow.types import Ids, Mask
 
 
 def num_recovered(decoded_ids: Ids, ids: Ids, mask: Mask) -> Float[Tensor, " B"]:
-    """Number of correctly decoded tokens of each row, float64.
-
-    Args:
-        decoded_ids: decoded tokens.
-        ids: original tokens.
-        mask: True where ids are text.
-    """
+    """Number of correctly decoded tokens of each row, float64; the mask is True where ids are text."""
     return ((decoded_ids == ids) & mask).sum(1).double()
 
 

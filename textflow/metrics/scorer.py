@@ -19,11 +19,6 @@ EOS_TEXT = "<|endoftext|>"  # an EOS inside a text, where a protocol keeps speci
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-def has_text(text: str) -> bool:
-    """True if a text has more than spaces and EOS_TEXT."""
-    return bool(text.replace(EOS_TEXT, "").strip())
-
-
 class Scorer:
     """Scorer of decoded texts by a causal language model; a protocol fixes their tokens, truncation and weights.
 
@@ -62,9 +57,8 @@ class Scorer:
         most = getattr(self.model.config, "max_position_embeddings", None) or 1024
         max_length = min(max_length, most) if max_length and allow_shorter_context else max_length
         if max_length is not None and not 1 <= max_length <= most:
-            raise ValueError(
-                f"scorer max_length is {max_length}, but {name} reads at least 1 and at most {most} tokens"
-            )
+            limits = f"{name} reads at least 1 and at most {most} tokens"
+            raise ValueError(f"scorer max_length is {max_length}, but {limits}")
         self.max_length = max_length or min(1024, most)
 
     @cached_property
@@ -103,7 +97,8 @@ class Scorer:
             texts: decoded texts; EOS_TEXT marks an EOS inside, where the token weighting keeps special tokens.
             on_batch: callback with the number of texts of each batch.
         """
-        room, full = self.max_length - len(self.prefix_ids), [i for i, text in enumerate(texts) if has_text(text)]
+        room = self.max_length - len(self.prefix_ids)
+        full = [i for i, text in enumerate(texts) if text.replace(EOS_TEXT, "").strip()]
         encoded = dict(zip(full, self.encode([texts[i] for i in full]), strict=True))
         ids = {i: row[:room] for i, row in encoded.items() if row[:room]}
         sums = self.weighted_nlls(list(ids.values()), on_batch)
@@ -111,10 +106,9 @@ class Scorer:
         dropped = torch.tensor([i >= counted for i in ids], dtype=torch.bool)
         broken = ~sums[0].isfinite() & ~dropped
         nll, tokens = (part.masked_fill(dropped | broken, 0) for part in sums)
-        cut, lost = sum(len(row) > room for row in encoded.values()), (int(dropped.sum()), int(broken.sum()))
-        return ScorerOutput(
-            list(ids.values()), nll, tokens, len(texts) - len(ids), self.weighting.average_over, cut, *lost
-        )
+        truncated, lost = sum(len(row) > room for row in encoded.values()), (int(dropped.sum()), int(broken.sum()))
+        counts = (len(texts) - len(ids), self.weighting.average_over, truncated, *lost)
+        return ScorerOutput(list(ids.values()), nll, tokens, *counts)
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """Ids of texts, with the EOS inside them where the token weighting keeps special tokens."""
@@ -135,11 +129,7 @@ class Scorer:
 
     @torch.no_grad()
     def features(self, ids: list[list[int]]) -> Float[Tensor, "N d"]:
-        """The last hidden state of each text at its last token, float32, as used by MAUVE.
-
-        Args:
-            ids: the scorer's tokens, at least one each.
-        """
+        """The last hidden state of each text (of at least one token) at its last token, float32, as used by MAUVE."""
         features = torch.zeros(len(ids), int(self.model.config.hidden_size))
         for rows in self.batches(ids):
             padded = self.pad_rows([ids[row] for row in rows], max(len(ids[row]) for row in rows)).to(self.device)
@@ -157,13 +147,12 @@ class Scorer:
     @torch.no_grad()
     def batch_nlls(self, rows: list[list[int]], longest: int) -> tuple[Tensor, Tensor]:
         """Weighted NLL and weights of each row; a causal model needs no mask where the padding is on the right."""
-        rows, longest, eos = [self.prefix_ids + row for row in rows], longest + len(self.prefix_ids), self.tokenizer.eos
+        rows, longest = [self.prefix_ids + row for row in rows], longest + len(self.prefix_ids)
         lengths = torch.tensor([len(row) for row in rows])
         width = min(int(lengths.max()) + 1, self.max_length)
         ids = self.pad_rows(rows, width)
-        weights = self.weighting.weights(
-            ids, self.weighting.scored_mask(lengths, width, longest, self.max_length), eos
-        ).double()
+        mask = self.weighting.scored_mask(lengths, width, longest, self.max_length)
+        weights = self.weighting.weights(ids, mask, self.tokenizer.eos).double()
         nll = token_nll(self.model(input_ids=ids.to(self.device), use_cache=False).logits, ids.to(self.device)).cpu()
         return (torch.where(weights > 0, nll, 0) * weights).sum(1), weights.sum(1)
 

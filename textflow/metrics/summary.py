@@ -10,7 +10,7 @@ from torch import Tensor
 
 from textflow.metrics.diversity import HUMAN_REPETITION, Samples, distinct_n, ngrams, sequence_repetition
 from textflow.metrics.entropy import unigram_entropy
-from textflow.metrics.intervals import Interval, ResampleCounts, Statistic, bootstrap, jackknife, ratio
+from textflow.metrics.intervals import Interval, Statistic, bootstrap, jackknife, ratio
 from textflow.metrics.scorer_output import ScorerOutput
 
 IntervalFn: TypeAlias = Callable[[Statistic, int], Interval]  # a measure of n samples -> its value and interval
@@ -38,9 +38,8 @@ def summarize(
         seed: random seed of the resamples.
     """
     interval_of = partial(bootstrap, level=level, seed=seed)
-    intervals = likelihood_intervals(scorer_output, interval_of) | repetition_intervals(
-        scorer_output.ids, interval_of, level
-    )
+    intervals = likelihood_intervals(scorer_output, interval_of)
+    intervals |= repetition_intervals(scorer_output.ids, interval_of, level)
     for name, rows in (("scorer", scorer_output.ids), ("generator", ids)):
         if rows:
             intervals[f"entropy_{name}"] = interval_of(mean_statistic(per_sample(unigram_entropy, rows)), len(rows))
@@ -53,11 +52,8 @@ def likelihood_intervals(scorer_output: ScorerOutput, interval_of: IntervalFn) -
     """perplexity, nll and nll_minus_entropy; none where nothing was scored."""
     if scorer_output.perplexity is None:
         return {}
-    n, nll, counted = (
-        len(scorer_output.tokens),
-        ratio(scorer_output.nll, scorer_output.tokens),
-        (scorer_output.tokens > 0).double(),
-    )
+    n, nll = len(scorer_output.tokens), ratio(scorer_output.nll, scorer_output.tokens)
+    counted = (scorer_output.tokens > 0).double()
     entropy = ratio(per_sample(unigram_entropy, scorer_output.ids) * counted, counted)
     return {
         "perplexity": interval_of(perplexity_statistic(scorer_output), n),
@@ -84,7 +80,7 @@ def mean_statistic(values: Tensor) -> Statistic:
     return ratio(values.double(), torch.ones(len(values), dtype=torch.float64))
 
 
-def perplexity_statistic(scorer_output: ScorerOutput) -> Callable[[Tensor], Tensor]:
+def perplexity_statistic(scorer_output: ScorerOutput) -> Statistic:
     """The perplexity of a resample, by the scorer's token weighting."""
     if scorer_output.average_over == "corpus":
         inner = ratio(scorer_output.nll, scorer_output.tokens)
@@ -94,19 +90,15 @@ def perplexity_statistic(scorer_output: ScorerOutput) -> Callable[[Tensor], Tens
     return ratio(each, counted)
 
 
-def diversity_statistic(samples: Samples) -> Callable[[Tensor], Tensor]:
+def diversity_statistic(samples: Samples) -> Statistic:
     """prod_{n=2..4} (1 - rep_n) of a resample (SimCTG)."""
-    parts = []
+    repetitions = []
     for n in (2, 3, 4):
         grams = [ngrams(ids, n) for ids in samples]
         total = torch.tensor([len(each) for each in grams], dtype=torch.float64)
-        repeats = total - torch.tensor([len(set(each)) for each in grams], dtype=torch.float64)
-        parts.append(ratio(repeats, total))
-
-    def measure(counts: ResampleCounts) -> Tensor:
-        return torch.stack([1 - part(counts) for part in parts]).prod(0)
-
-    return measure
+        distinct = torch.tensor([len(set(each)) for each in grams], dtype=torch.float64)
+        repetitions.append(ratio(total - distinct, total))
+    return lambda counts: torch.stack([1 - repetition(counts) for repetition in repetitions]).prod(0)
 
 
 def distinct_interval(samples: Samples, n: int, level: float) -> Interval:

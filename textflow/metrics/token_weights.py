@@ -1,6 +1,5 @@
 """Token weightings: the weight of each token in a perplexity, and the aggregation over texts."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,11 +28,7 @@ def plain_weights(ids: Ids, eos: int) -> Weights:
     return torch.ones_like(ids[:, 1:])
 
 
-WEIGHT_RULES: dict[str, Callable[[Ids, int], Weights]] = {
-    "elf": elf_weights,
-    "mdlm": mdlm_weights,
-    "plain": plain_weights,
-}
+WEIGHT_RULES = {"elf": elf_weights, "mdlm": mdlm_weights, "plain": plain_weights}
 
 
 @dataclass(frozen=True)
@@ -90,12 +85,9 @@ class TokenWeighting:
     @property
     def aggregation(self) -> str:
         """Description of the aggregation, for a record."""
+        corpus, sample = "corpus: exp(sum nll / sum tokens)", "mean of exp(nll / tokens) of each sample"
         suffix = ", last batch dropped" if self.drop_last else ""
-        description = {
-            "corpus": "corpus: exp(sum nll / sum tokens)",
-            "sample": "mean of exp(nll / tokens) of each sample",
-        }
-        return description[self.average_over] + suffix
+        return (corpus if self.average_over == "corpus" else sample) + suffix
 
 
 TOKEN_WEIGHTINGS: dict[str, TokenWeighting] = {
@@ -108,11 +100,7 @@ TOKEN_WEIGHTINGS: dict[str, TokenWeighting] = {
 
 
 def find_weighting(name: str) -> TokenWeighting:
-    """Look up a token weighting by name.
-
-    Args:
-        name: local, elf, mdlm, langflow or ld4lg.
-    """
+    """Look up a token weighting by name: local, elf, mdlm, langflow or ld4lg."""
     if name not in TOKEN_WEIGHTINGS:
         raise ValueError(f"token_weighting is {name!r}; known are {', '.join(TOKEN_WEIGHTINGS)}")
     return TOKEN_WEIGHTINGS[name]

@@ -1,9 +1,9 @@
 """Trainable: the base class of models that `textflow fit` trains."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
-from typing import Any
+from typing import Any, TypeAlias
 
 import lightning as L
 import torch
@@ -21,6 +21,9 @@ from textflow.training.nan_guard import NonFiniteGuard
 from textflow.training.optim import MuonAdam
 from textflow.training.weights import describe_mismatch
 from textflow.types import Batch
+
+OptimizerFn: TypeAlias = Callable[[Iterable[tuple[str, nn.Parameter]]], Optimizer]  # from pairs (name, parameter)
+LRSchedulerFn: TypeAlias = Callable[[Optimizer], LRScheduler]
 
 
 class Trainable(L.LightningModule, ABC):
@@ -41,8 +44,8 @@ class Trainable(L.LightningModule, ABC):
 
     def __init__(
         self,
-        optimizer: Callable[[Any], Optimizer] = lambda params: MuonAdam(params, lr=2e-3),
-        lr_scheduler: Callable[[Optimizer], LRScheduler] = lambda optimizer: WarmupLR(optimizer, warmup_steps=100),
+        optimizer: OptimizerFn = lambda params: MuonAdam(params, lr=2e-3),
+        lr_scheduler: LRSchedulerFn = lambda optimizer: WarmupLR(optimizer, warmup_steps=100),
         ema_decay: float = 0.999,
     ) -> None:
         super().__init__()
@@ -122,17 +125,13 @@ class Trainable(L.LightningModule, ABC):
 
     @torch.no_grad()
     def load_weights(self, tensors: Mapping[str, Tensor]) -> None:
-        """Copy the `weights()` of another model into both the net and its moving average.
-
-        Args:
-            tensors: tensors with the names and shapes of `weights()`; floating-point ones are finite.
-        """
+        """Copy the `weights()` of another model, all finite, into both the net and its moving average."""
         state = self.state_dict()
         needed = {name: tuple(t.shape) for name, t in state.items() if not name.startswith("ema_net.")}
-        found = {name: tuple(t.shape) for name, t in tensors.items()}
-        wrong = [f"{n} is {found[n]}, needs {needed[n]}" for n in needed if n in found and found[n] != needed[n]]
-        _refuse_weights("missing", [n for n in needed if n not in found])
-        _refuse_weights("unexpected", [n for n in found if n not in needed])
+        shapes = {name: tuple(t.shape) for name, t in tensors.items()}
+        wrong = [f"{n} is {shapes[n]}, needs {needed[n]}" for n in needed if shapes.get(n, needed[n]) != needed[n]]
+        _refuse_weights("missing", [n for n in needed if n not in shapes])
+        _refuse_weights("unexpected", [n for n in shapes if n not in needed])
         _refuse_weights("misshaped", wrong)
         if name := next((n for n, tensor in tensors.items() if describe_mismatch(tensor, state[n])), None):
             raise ValueError(

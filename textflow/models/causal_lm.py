@@ -1,29 +1,28 @@
 """CausalLM: an autoregressive transformer, the scorer of generated texts and the autoregressive baseline."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import ConstantLR, LRScheduler
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import ConstantLR
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from textflow.data import Tokenizer
 from textflow.metrics import Scorer
 from textflow.models.autoregressive import Autoregressive, empty_kv_cache
-from textflow.models.base import Trainable
-from textflow.models.generation import generate_texts
-from textflow.models.infilling import preview_texts, require_prefix_prompt
+from textflow.models.base import LRSchedulerFn, OptimizerFn
+from textflow.models.generation import TextGenerator, refuse_guidance
+from textflow.models.infilling import require_prefix_prompt
 from textflow.noise import Noise
 from textflow.samplers import Sampler
 from textflow.training.engines.gather import full_state_dict
 from textflow.types import Batch, Ids, Logits, Mask
 
 
-class CausalLM(Trainable):
+class CausalLM(TextGenerator):
     """Llama-shaped causal language model with tied embeddings; fit writes it to RUN/hf, which any scorer can load.
 
     Args:
@@ -45,8 +44,8 @@ class CausalLM(Trainable):
         depth: int = 4,
         heads: int = 4,
         max_length: int = 128,
-        optimizer: Callable[[Any], Optimizer] = lambda params: AdamW(params, lr=3e-3),
-        lr_scheduler: Callable[[Optimizer], LRScheduler] = lambda optimizer: ConstantLR(optimizer, factor=1.0),
+        optimizer: OptimizerFn = lambda params: AdamW(params, lr=3e-3),
+        lr_scheduler: LRSchedulerFn = lambda optimizer: ConstantLR(optimizer, factor=1.0),
         ema_decay: float = 0.99,
         sampler: Autoregressive = Autoregressive(),
     ) -> None:
@@ -74,7 +73,7 @@ class CausalLM(Trainable):
     @property
     def max_length(self) -> int:
         """Most tokens of its context."""
-        return int(cast(Any, self.ema_net).config.max_position_embeddings)
+        return int(cast(LlamaForCausalLM, self.ema_net).config.max_position_embeddings)
 
     def losses(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Mean -log p(token | tokens before it) over text after the first token; for pairs, over the targets.
@@ -102,6 +101,12 @@ class CausalLM(Trainable):
         empty = torch.zeros(len(seeds), self.max_calls if length is None else length, dtype=torch.long)
         return self.complete(empty, empty > 0, seeds, sampler=sampler)
 
+    def sample_ids(
+        self, seeds: list[int], num_steps: int, self_cond_guidance: float | None = None, **options: Any
+    ) -> Ids:
+        refuse_guidance("an autoregressive model", self_cond_guidance)
+        return self.sample(seeds, **options)
+
     @torch.no_grad()
     def complete(
         self,
@@ -113,83 +118,34 @@ class CausalLM(Trainable):
         self_cond_guidance: float | None = None,
         cfg_scale: float | None = None,
     ) -> Ids:
-        """Token ids [B, L] that continue prompts.
+        """Token ids [B, L] that continue prompts, which come first in their rows.
 
         Args:
-            ids: token ids of a sample's length [B, L].
-            prompt_mask: True on the prompt, which comes first [B, L].
-            seeds: random seeds, one a row.
             num_steps: unused, since each token takes one network pass.
-            sampler: sampling rule; default: the recipe's.
             self_cond_guidance: must be None: an autoregressive model has no guidance scale.
             cfg_scale: must be None, likewise.
+
+        The other arguments are those of `TextGenerator.complete` and `sample`.
         """
         self.eval()
-        chosen, most, net = sampler or self.sampler, ids.shape[1], cast(Any, self.ema_net)
-        if not isinstance(chosen, Autoregressive):
-            raise ValueError(f"an autoregressive model samples by Autoregressive, not by {type(chosen).__name__}")
-        if most > self.max_length:
-            raise ValueError(f"length is {most}, but the model's context has at most {self.max_length} tokens")
-        if self_cond_guidance is not None or cfg_scale is not None:
-            raise ValueError("an autoregressive model has no guidance scale; leave it out")
+        sampler, length = sampler or self.sampler, ids.shape[1]
+        if not isinstance(sampler, Autoregressive):
+            raise ValueError(f"an autoregressive model samples by Autoregressive, not by {type(sampler).__name__}")
+        if length > self.max_length:
+            raise ValueError(f"length is {length}, but the model's context has at most {self.max_length} tokens")
+        refuse_guidance("an autoregressive model", self_cond_guidance, cfg_scale)
         require_prefix_prompt(prompt_mask)
-        cache = empty_kv_cache(net)
+        cache = empty_kv_cache(self.ema_net)
 
         def next_logits(last: Ids) -> Logits:
-            return net(last, use_cache=True, **cache).logits
+            return self.ema_net(last, use_cache=True, **cache).logits
 
         ids, prompt_mask = ids.to(self.device), prompt_mask.to(self.device)
-        return chosen.sample(next_logits, ids, prompt_mask, self.tokenizer.eos, Noise(seeds))
-
-    def generate(
-        self,
-        num_samples: int = 1,
-        num_steps: int | None = None,
-        seed: int = 0,
-        sampler: Autoregressive | Sampler | None = None,
-        self_cond_guidance: float | None = None,
-        length: int | None = None,
-        batch_size: int = 64,
-        first_index: int = 0,
-    ) -> list[str]:
-        """Texts. Sample i depends on the weights, the sampler, seed and i alone.
-
-        Args:
-            num_samples: number of texts.
-            num_steps: unused, since each token takes one network pass.
-            seed: random seed of the run.
-            sampler: sampling rule; default: the recipe's.
-            self_cond_guidance: must be None: an autoregressive model has no guidance scale.
-            length: most tokens of a text; default: that of training.
-            batch_size: number of texts in a batch.
-            first_index: index of the first sample.
-        """
-        if self_cond_guidance is not None:
-            raise ValueError(
-                f"self_cond_guidance is {self_cond_guidance}, but an autoregressive model has no guidance scale; "
-                "leave it out"
-            )
-        return generate_texts(
-            lambda seeds: self.sample(seeds, sampler, length),
-            self.tokenizer,
-            num_samples,
-            seed,
-            batch_size,
-            first_index,
-        )
-
-    def sample_texts(self, n: int) -> list[str]:
-        """Texts for a preview during training."""
-        return preview_texts(self, n)
+        return sampler.sample(next_logits, ids, prompt_mask, self.tokenizer.eos, Noise(seeds))
 
     def save_pretrained(self, folder: Path, tokenizer: Tokenizer, weights: dict[str, Tensor] | None = None) -> None:
-        """Write averaged weights, config.json and tokenizer/, which `load_scorer(folder)` loads.
-
-        Args:
-            folder: output folder, created if it is missing.
-            tokenizer: tokenizer of the training data.
-            weights: full tensors of the moving average; default: those of this process.
-        """
+        """Write config.json, tokenizer/ and the averaged weights (default: those of this process) into a folder, which
+        `load_scorer(folder)` loads."""
         plain = LlamaForCausalLM(cast(LlamaForCausalLM, self.ema_net).config)
         plain.load_state_dict(self.ema_net.state_dict() if weights is None else weights)
         plain.save_pretrained(folder)

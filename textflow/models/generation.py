@@ -1,48 +1,84 @@
-"""Generation of token ids and texts from seeds, batch by batch."""
+"""TextGenerator: a trainable model that generates texts from seeds, batch by batch."""
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from typing import Any
 
+from textflow.models.base import Trainable
+from textflow.models.infilling import format_pairs
 from textflow.noise import sample_seeds
-from textflow.types import Ids
+from textflow.types import Ids, Mask
 
 
-def generate_ids(
-    sample_fn: Callable[[list[int]], Ids], num_samples: int, seed: int, batch_size: int, first_index: int = 0
-) -> list[list[int]]:
-    """Token ids of samples before decoding, for entropy over the generator's own tokens.
+class TextGenerator(Trainable, ABC):
+    """A model that fills rows with token ids, one random stream a row."""
 
-    Args:
-        sample_fn: seeds -> token ids, one sample a seed.
-        num_samples: number of samples.
-        seed: random seed of the run.
-        batch_size: number of samples in a batch.
-        first_index: index of the first sample.
-    """
-    ids: list[list[int]] = []
-    for start in range(0, num_samples, batch_size):
-        ids += sample_fn(sample_seeds(seed, first_index + start, min(batch_size, num_samples - start))).tolist()
-    return ids
+    @abstractmethod
+    def sample_ids(self, seeds: list[int], num_steps: int, **options: Any) -> Ids:
+        """Token ids [B, L], one sample a seed.
+
+        Args:
+            seeds: random seeds, one a sample.
+            num_steps: number of sampling steps.
+            options: further arguments of the model's `sample`; None is the recipe's.
+        """
+
+    @abstractmethod
+    def complete(self, ids: Ids, prompt_mask: Mask, seeds: list[int]) -> Ids:
+        """Token ids [B, L] with all but the prompt filled in, one sample a row.
+
+        Args:
+            ids: token ids, rows of a sample's length [B, L].
+            prompt_mask: True on the prompt [B, L].
+            seeds: random seeds, one a row.
+        """
+
+    def generate(
+        self,
+        num_samples: int = 1,
+        num_steps: int = 32,
+        seed: int = 0,
+        sampler: object = None,
+        self_cond_guidance: float | None = None,
+        length: int | None = None,
+        batch_size: int = 64,
+        first_index: int = 0,
+        **options: Any,
+    ) -> list[str]:
+        """Texts. Sample i depends on the weights, the sampler, seed and i alone.
+
+        Args:
+            num_samples: number of texts.
+            num_steps: number of sampling steps; unused by an autoregressive model.
+            seed: random seed of the run, >= 0.
+            sampler: sampling rule; default: the recipe's.
+            self_cond_guidance: self-conditioning guidance scale; default: the recipe's. None for models without one.
+            length: most tokens of a text; default: that of training.
+            batch_size: number of texts in a batch.
+            first_index: index of the first sample.
+            options: further arguments of the model's `sample`.
+        """
+        if self.tokenizer is None:
+            raise ValueError("this model has no tokenizer: load it with textflow.load(RUN)")
+        options |= {"sampler": sampler, "self_cond_guidance": self_cond_guidance, "length": length}
+        ids: list[list[int]] = []
+        for start in range(0, num_samples, batch_size):
+            seeds = sample_seeds(seed, first_index + start, min(batch_size, num_samples - start))
+            ids += self.sample_ids(seeds, num_steps, **options).tolist()
+        return self.tokenizer.decode(ids)
+
+    def sample_texts(self, n: int) -> list[str]:
+        """Texts for a preview during training; for pairs, held-out sources and their answers."""
+        if self.max_source_length is None:
+            return self.generate(n)
+        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        batch = self.data_batch(n, held_out=bool(len(datamodule.validation_rows)))
+        assert batch.prompt_mask is not None, "batches of pairs have a prompt mask"
+        ids = self.complete(batch.ids, batch.prompt_mask, sample_seeds(0, 0, len(batch.ids)))
+        return format_pairs(self, ids, batch.prompt_mask)
 
 
-def generate_texts(
-    sample_fn: Callable[[list[int]], Ids],
-    tokenizer: Any,
-    num_samples: int,
-    seed: int,
-    batch_size: int,
-    first_index: int,
-) -> list[str]:
-    """Texts; text i depends on `sample_fn`, seed and i alone.
-
-    Args:
-        sample_fn: seeds -> token ids, one sample a seed.
-        tokenizer: tokenizer, which cuts each text at its first EOS.
-        num_samples: number of texts.
-        seed: random seed of the run.
-        batch_size: number of texts in a batch.
-        first_index: index of the first sample.
-    """
-    if tokenizer is None:
-        raise ValueError("this model has no tokenizer: load it with textflow.load(RUN)")
-    return tokenizer.decode(generate_ids(sample_fn, num_samples, seed, batch_size, first_index))
+def refuse_guidance(model: str, *scales: float | None) -> None:
+    """Raise an error if a model without guidance is given a scale."""
+    scale = next((scale for scale in scales if scale is not None), None)
+    if scale is not None:
+        raise ValueError(f"the guidance scale is {scale}, but {model} has no guidance scale; leave it out")

@@ -2,46 +2,41 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import cast
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from torch import Tensor
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch import Tensor, nn
 
 from textflow.codecs import Codec, encode_batch
 from textflow.distill import StepDistillation
 from textflow.escapes import Escape, NoEscape
 from textflow.layers.frozen import Frozen
-from textflow.models.infilling import preview_texts
+from textflow.models.base import LRSchedulerFn, OptimizerFn
 from textflow.models.sampling import GeneratorSampling
 from textflow.nets import Denoiser
 from textflow.objectives import Objective
 from textflow.paths import LinearPath, ProbPath
 from textflow.readouts import FromNet, MatchedFromNet, Readout, View
 from textflow.runtime.device import bf16_warning
-from textflow.samplers import EarlyExit, Euler, Sampler
-from textflow.samplers.prompt import Prompt
+from textflow.samplers import EarlyExit, Euler, Prompt, Sampler
 from textflow.schedules import TimeSchedule
 from textflow.training import MuonAdam, WarmupLR
-from textflow.types import Batch, Conditioning, Posterior
+from textflow.types import Batch, Posterior
 
 
 class Generator(GeneratorSampling):
-    """Noise -> latents -> text.
-
-    A trainable codec or readout becomes a part of the net, so that optimizer, moving average, checkpoints and engines
-    treat them as one.
+    """Noise -> latents -> text. A trainable codec or readout becomes a part of the net, so that optimizer, moving
+    average, checkpoints and engines treat them as one.
 
     Args:
         vocab_size: number of tokens (from the tokenizer).
-        codec: text <-> latents; frozen, unless it is trainable.
-        net: denoising network; built from the codec.
+        codec: makes the codec, text <-> latents; it is frozen, unless it is trainable.
+        net: makes the denoising network from the codec.
         objective: training loss of the net.
-        path: how text becomes noise.
-        readout: turns the last belief into tokens.
-        token_readout: logits of p(token | z_t) on the way, by which an escape commits.
+        path: probability path from noise to latents.
+        readout: rule that turns the last belief into tokens.
+        token_readout: readout of p(token | z_t) before the last step, by which an escape commits.
         escape: categorical choice before the readout.
         sampler: rule for one sampling step.
         sampling_schedule: schedule of sampling times; default: the time schedule of the objective.
@@ -69,8 +64,8 @@ class Generator(GeneratorSampling):
         self_cond_guidance: float = 1.0,
         early_exit: EarlyExit | None = None,
         prompt_dropout: float = 0.0,
-        optimizer: Callable[[Any], Optimizer] = lambda params: MuonAdam(params, lr=2e-3),
-        lr_scheduler: Callable[[Optimizer], LRScheduler] = lambda optimizer: WarmupLR(optimizer, warmup_steps=100),
+        optimizer: OptimizerFn = lambda params: MuonAdam(params, lr=2e-3),
+        lr_scheduler: LRSchedulerFn = lambda optimizer: WarmupLR(optimizer, warmup_steps=100),
         ema_decay: float = 0.999,
         cfg_scale: float | None = None,
     ) -> None:
@@ -80,12 +75,12 @@ class Generator(GeneratorSampling):
                 f"prompt_dropout is {prompt_dropout}, self_cond_guidance {self_cond_guidance}; needs a fraction in "
                 "[0, 1) and a finite scale"
             )
-        made = codec(vocab_size)
-        self.frozen_codec = None if made.trainable else made.requires_grad_(False)
-        denoiser = net(made)
-        readout.build(made)
-        if made.trainable:
-            denoiser.codec = made
+        codec_module = codec(vocab_size)
+        self.frozen_codec = None if codec_module.trainable else codec_module.requires_grad_(False)
+        denoiser = net(codec_module)
+        readout.build(codec_module)
+        if codec_module.trainable:
+            denoiser.codec = codec_module
         if readout.trainable:
             denoiser.readout = readout
         self.own_readout = None if readout.trainable else readout
@@ -100,15 +95,14 @@ class Generator(GeneratorSampling):
         """Codec of the samples: the frozen one, or the moving average of the one that is trained."""
         return self.codec_of(self.ema_net)
 
-    def codec_of(self, net: Any) -> Codec:
+    def codec_of(self, net: nn.Module) -> Codec:
         """Codec of the net or of its moving average."""
-        return self.frozen_codec or net.codec
+        return self.frozen_codec or cast(Codec, net.codec)
 
     @property
     def readout(self) -> Readout:
         """Readout of the samples: one without weights, or the moving average of the one that is trained."""
-        found: Readout = self.own_readout or self.ema_net.readout  # type: ignore[assignment]
-        return found
+        return self.own_readout or cast(Readout, self.ema_net.readout)
 
     @property
     def sampling_schedule(self) -> TimeSchedule:
@@ -122,14 +116,14 @@ class Generator(GeneratorSampling):
             self.frozen_codec.eval()
         return self
 
-    def losses(self, net: Any, batch: Batch) -> dict[str, Tensor]:
-        batch = self.drop_prompts(batch)
-        losses = self.objective(net, self.codec_of(net), self.path, batch, self.global_step)
+    def losses(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        batch, denoiser, codec = self.drop_prompts(batch), cast(Denoiser, net), self.codec_of(net)
+        losses = self.objective(denoiser, codec, self.path, batch, self.global_step)
         if self.own_readout is not None:
             return losses
-        x = encode_batch(self.codec_of(net), batch).detach()
-        view = View(x, self.path.t_max, Posterior(x), self.path, self.codec_of(net), net, Conditioning())
-        nll = net.readout.nll(view, batch.ids, batch.mask)
+        x = encode_batch(codec, batch).detach()
+        view = View(x, self.path.t_max, Posterior(x), self.path, codec, denoiser)
+        nll = cast(Readout, net.readout).nll(view, batch.ids, batch.mask)
         return losses | {"loss": losses["loss"] + nll, "readout_nll": nll.detach()}
 
     def drop_prompts(self, batch: Batch) -> Batch:
@@ -139,26 +133,17 @@ class Generator(GeneratorSampling):
         return batch._replace(dropped=torch.rand(len(batch.ids), device=batch.ids.device) < self.prompt_dropout)
 
     def load_codec(self, tensors: Mapping[str, Tensor]) -> None:
-        """Load the codec of a trained Autoencoder.
-
-        Args:
-            tensors: tensors of its model.safetensors, by name.
-        """
-        found = {name.removeprefix("net."): tensor for name, tensor in tensors.items() if name.startswith("net.")}
+        """Load the codec of a trained Autoencoder from the tensors of its model.safetensors."""
+        state = {name.removeprefix("net."): tensor for name, tensor in tensors.items() if name.startswith("net.")}
         try:
             for net in (self.net, self.ema_net):
-                self.codec_of(net).load_state_dict(found)
+                self.codec_of(net).load_state_dict(state)
         except RuntimeError as error:
             raise ValueError(f"the trained codec does not fit model.codec of this recipe: {error}") from error
 
     def learn_from(self, teacher: "Generator", init: "Generator") -> None:
-        """Learn from a teacher, starting from the weights of another generator. The codec is the teacher's and is
-        frozen.
-
-        Args:
-            teacher: generator whose averaged net, codec and fitted schedules are taken over.
-            init: generator whose averaged weights are the initial ones.
-        """
+        """Learn from the averaged net, the codec (then frozen) and the fitted schedules of a teacher, starting from the
+        averaged weights of another generator."""
         if self.frozen_codec is not None:
             self.frozen_codec.load_state_dict(teacher.codec.state_dict())
         self.ema_net.init_from(init.ema_net.state_dict())
@@ -178,35 +163,27 @@ class Generator(GeneratorSampling):
         half = isinstance(self.objective, StepDistillation) and self.objective.teacher_precision == "bf16"
         if half and (slow := bf16_warning(self.device.type)):
             rank_zero_warn(f"objective.teacher_precision bf16: {slow}; same is not")
-        ready = self.codec.is_trained or self.codec.trainable
-        if not ready and self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-            for schedule in self.unfitted_schedules():
+        schedules = self.unfitted_schedules()
+        if self.codec.is_trained or self.codec.trainable:
+            self.fit_schedules(self.data_batch(128), [s for s in schedules if not s.needs_denoiser])
+        elif self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            for schedule in schedules:
                 schedule.assume_uniform()
-            return
-        if not ready:
+        else:
             raise ValueError(
                 f"the codec {type(self.codec).__name__} is not trained: name its recipe or its run with --codec"
             )
-        self.fit_schedules(
-            self.data_batch(128), [schedule for schedule in self.unfitted_schedules() if not schedule.needs_denoiser]
-        )
 
     @torch.no_grad()
     def fit_schedules(self, batch: Batch, schedules: list[TimeSchedule]) -> None:
-        """Fit time schedules to data; of pairs only the targets count.
-
-        Args:
-            batch: token ids of real text.
-            schedules: time schedules of this generator.
-        """
+        """Fit time schedules of this generator to real text; of pairs only the targets count."""
         with torch.random.fork_rng():
             x, prompt = encode_batch(self.codec, batch), None
             if batch.prompt_mask is not None:
                 prompt = Prompt(x, batch.prompt_mask)
                 batch = Batch(batch.ids, batch.mask & ~batch.prompt_mask)
             torch.manual_seed(0)
-            for schedule in schedules:
-                # predictions hold the prompt
+            for schedule in schedules:  # predictions hold the prompt
                 decode = self.decode_logits if schedule.needs_denoiser else self.codec.decode_logits
                 schedule.fit(decode, self.path, x, batch, self.denoiser(prompt=prompt))
                 times = ", ".join(f"{t:.2f}" for t in schedule.grid(8, t_min=self.path.t_min, t_max=self.path.t_max))
@@ -217,10 +194,7 @@ class Generator(GeneratorSampling):
         return [m for m in self.modules() if isinstance(m, TimeSchedule) and not m.fitted]
 
     def sample_texts(self, n: int) -> list[str]:
-        """Texts to look at during training; a grid that follows the denoiser is measured first."""
-        moving = [
-            schedule for schedule in self.modules() if isinstance(schedule, TimeSchedule) and schedule.needs_denoiser
-        ]
-        if moving:
-            self.fit_schedules(self.data_batch(32, held_out=True), moving)
-        return preview_texts(self, n)
+        """Texts for a preview during training; schedules that depend on the denoiser are fitted again first."""
+        if schedules := [m for m in self.modules() if isinstance(m, TimeSchedule) and m.needs_denoiser]:
+            self.fit_schedules(self.data_batch(32, held_out=True), schedules)
+        return super().sample_texts(n)

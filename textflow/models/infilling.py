@@ -4,14 +4,14 @@ import re
 from collections.abc import Sequence
 from itertools import accumulate, groupby, pairwise
 from os.path import commonprefix
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
-from textflow.noise import sample_seeds
+from textflow.data import Tokenizer
+from textflow.models.base import Trainable
 from textflow.samplers.prompt import extract_answer
-from textflow.types import Mask
+from textflow.types import Ids, Mask
 
 MASK_PATTERN = re.compile(r"\[MASK(?::(\d+))?\]")
 MAX_SIZE_DIGITS = 12  # digits of a span's size; a longer number fits no row
@@ -31,11 +31,10 @@ class TokenRow(NamedTuple):
     text_end: int
 
 
-def prompt_row(tokenizer: Any, text: str, seq_length: int, max_source_length: int | None = None) -> TokenRow:
+def prompt_row(tokenizer: Tokenizer, text: str, seq_length: int, max_source_length: int | None = None) -> TokenRow:
     """A row that continues a prompt.
 
     Args:
-        tokenizer: tokenizer of the model.
         text: prompt.
         seq_length: number of tokens of a sample.
         max_source_length: most tokens of a source, for models trained on pairs; the answer takes the remaining tokens.
@@ -47,64 +46,55 @@ def prompt_row(tokenizer: Any, text: str, seq_length: int, max_source_length: in
     return row._replace(text_end=seq_length if max_source_length is None else len(ids) + seq_length - max_source_length)
 
 
-def infill_row(tokenizer: Any, text: str, seq_length: int) -> TokenRow:
+def infill_row(tokenizer: Tokenizer, text: str, seq_length: int) -> TokenRow:
     """A row for text with masked spans, such as `a [MASK:8] b`: eight tokens between a and b.
 
     Args:
-        tokenizer: tokenizer of the model.
         text: text with at least one masked span.
         seq_length: number of tokens of a sample.
     """
-    parts, numbers = MASK_PATTERN.split(text)[::2], MASK_PATTERN.split(text)[1::2]
-    sizes = [int(size[:MAX_SIZE_DIGITS] if size else 0) for size in numbers]
+    parts = MASK_PATTERN.split(text)
+    sizes = [int(size[:MAX_SIZE_DIGITS] if size else 0) for size in parts[1::2]]
     if not sizes or not all(sizes):
         raise ValueError(f"{text[:80]!r}: mark each masked span with its number of tokens, such as 'a [MASK:8] b'")
-    before, pieces = "", []
-    for part in parts:
-        pieces.append(encode_suffix(tokenizer, before, part.rstrip()))
-        before += part.rstrip()
-    return build_row(tokenizer, pieces, sizes, seq_length, seq_length)
+    prefix, segments = "", []
+    for part in parts[::2]:
+        segments.append(encode_suffix(tokenizer, prefix, part.rstrip()))
+        prefix += part.rstrip()
+    return build_row(tokenizer, segments, sizes, seq_length, seq_length)
 
 
 def build_row(
-    tokenizer: Any, segments: Sequence[list[int]], mask_sizes: Sequence[int], seq_length: int, max_tokens: int
+    tokenizer: Tokenizer, segments: Sequence[list[int]], mask_sizes: Sequence[int], seq_length: int, max_tokens: int
 ) -> TokenRow:
     """A row of prompt segments with masked spans between them, masked from there to its end.
 
     Args:
-        tokenizer: tokenizer of the model.
         segments: token ids of the prompt's segments, one more than there are spans.
         mask_sizes: number of tokens of each masked span.
         seq_length: number of tokens of a sample.
         max_tokens: most tokens of segments and spans together.
     """
-    taken = sum(map(len, segments)) + sum(mask_sizes)
-    if taken > max_tokens:
+    total = sum(map(len, segments)) + sum(mask_sizes)
+    if total > max_tokens:
         raise ValueError(
-            f"the prompt takes {taken} tokens, but there is room for {max_tokens}: shorten it (a run that was not "
+            f"the prompt takes {total} tokens, but there is room for {max_tokens}: shorten it (a run that was not "
             "trained on pairs has more room with --length)"
         )
-    ids, known = list[int](), list[bool]()
-    for number, piece in enumerate(segments):
-        ids, known = ids + piece, known + [True] * len(piece)
-        span = mask_sizes[number] if number < len(mask_sizes) else 0
-        ids, known = ids + [tokenizer.pad] * span, known + [False] * span
-    rest = seq_length - len(ids)
-    return TokenRow(ids + [tokenizer.pad] * rest, known + [False] * rest, len(ids))
+    ids, prompt_mask = list[int](), list[bool]()
+    for segment, size in zip(segments, [*mask_sizes, seq_length - total], strict=True):
+        ids += segment + [tokenizer.pad] * size
+        prompt_mask += [True] * len(segment) + [False] * size
+    return TokenRow(ids, prompt_mask, total)
 
 
-def encode_suffix(tokenizer: Any, prefix: str, text: str) -> list[int]:
-    """Token ids of a text that follows a prefix; a word after a space has other tokens than at the beginning.
-
-    Args:
-        tokenizer: tokenizer of the model.
-        prefix: text to the left.
-        text: text to encode.
-    """
-    if not prefix:
-        return tokenizer.encode([text.lstrip()])[0]
-    joint, left = tokenizer.encode([prefix + text, prefix])
-    return joint[len(left) :] if joint[: len(left)] == left else tokenizer.encode([text.lstrip()])[0]
+def encode_suffix(tokenizer: Tokenizer, prefix: str, text: str) -> list[int]:
+    """Token ids of a text that follows a prefix; a word after a space has other tokens than at the beginning."""
+    if prefix:
+        joint, left = tokenizer.encode([prefix + text, prefix])
+        if joint[: len(left)] == left:
+            return joint[len(left) :]
+    return tokenizer.encode([text.lstrip()])[0]
 
 
 def require_prefix_prompt(prompt_mask: Mask) -> None:
@@ -116,19 +106,13 @@ def require_prefix_prompt(prompt_mask: Mask) -> None:
         )
 
 
-def stack_rows(rows: Sequence[TokenRow]) -> tuple[Tensor, Tensor]:
+def stack_rows(rows: Sequence[TokenRow]) -> tuple[Ids, Mask]:
     """Token ids [B, L] and the prompt mask [B, L]."""
     return torch.tensor([row.ids for row in rows]), torch.tensor([row.prompt_mask for row in rows])
 
 
-def decode_segments(tokenizer: Any, row: TokenRow, ids: Sequence[int]) -> list[tuple[bool, str]]:
-    """Segments (True if from the prompt, text); the last generated segment ends at its EOS.
-
-    Args:
-        tokenizer: tokenizer of the model.
-        row: row with the prompt.
-        ids: completed token ids [L].
-    """
+def decode_segments(tokenizer: Tokenizer, row: TokenRow, ids: Sequence[int]) -> list[tuple[bool, str]]:
+    """Segments (True if from the prompt, text) of a row with completed ids; the last generated one ends at its EOS."""
     special, ended, tokens = {tokenizer.eos, tokenizer.pad}, False, list[tuple[bool, int]]()
     last = max((i for i, known in enumerate(row.prompt_mask) if known), default=-1)
     for i, (known, token) in enumerate(zip(row.prompt_mask[: row.text_end], ids, strict=False)):
@@ -144,7 +128,7 @@ def decode_segments(tokenizer: Any, row: TokenRow, ids: Sequence[int]) -> list[t
     ]
 
 
-def decode_answers(model: Any, ids: Tensor, prompt_mask: Mask) -> list[str]:
+def decode_answers(model: Trainable, ids: Ids, prompt_mask: Mask) -> list[str]:
     """Answers to the sources of pairs, cut at their EOS.
 
     Args:
@@ -153,30 +137,12 @@ def decode_answers(model: Any, ids: Tensor, prompt_mask: Mask) -> list[str]:
         prompt_mask: True on the sources [B, L].
     """
     assert model.max_source_length is not None, "needs a model trained on pairs"
-    return model.tokenizer.decode(
-        extract_answer(ids, prompt_mask, model.seq_length - model.max_source_length, model.tokenizer.pad).tolist()
-    )
+    length, pad = model.seq_length - model.max_source_length, model.tokenizer.pad
+    return model.tokenizer.decode(extract_answer(ids, prompt_mask, length, pad).tolist())
 
 
-def format_pairs(model: Any, ids: Tensor, prompt_mask: Mask) -> list[str]:
+def format_pairs(model: Trainable, ids: Ids, prompt_mask: Mask) -> list[str]:
     """Lines `source => answer` for a preview; arguments as in `decode_answers`."""
     sources = model.tokenizer.decode(ids.masked_fill(~prompt_mask, model.tokenizer.pad).tolist())
     answers = decode_answers(model, ids, prompt_mask)
     return [f"{source} => {answer}" for source, answer in zip(sources, answers, strict=True)]
-
-
-def preview_texts(model: Any, num_samples: int) -> list[str]:
-    """Texts of a model in training for a preview; for pairs, held-out sources and their answers.
-
-    Args:
-        model: model that a trainer fits.
-        num_samples: number of texts.
-    """
-    if model.max_source_length is None:
-        texts: list[str] = model.generate(num_samples)
-        return texts
-    real = model.data_batch(num_samples, held_out=bool(len(model.trainer.datamodule.validation_rows)))
-    assert real.prompt_mask is not None, "batches of pairs have a prompt mask"
-    return format_pairs(
-        model, model.complete(real.ids, real.prompt_mask, sample_seeds(0, 0, len(real.ids))), real.prompt_mask
-    )

@@ -3,15 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from textflow.codecs import Codec
 from textflow.codecs.prefix_mask import prefix_attention_mask
 from textflow.escapes import Escape
-from textflow.models.base import Trainable
-from textflow.models.generation import generate_texts
+from textflow.models.generation import TextGenerator
 from textflow.nets import Denoiser
 from textflow.noise import Noise
 from textflow.paths import ProbPath
@@ -28,7 +27,7 @@ class Sample(NamedTuple):
     trace: Trace
 
 
-class GeneratorSampling(Trainable, ABC):
+class GeneratorSampling(TextGenerator, ABC):
     """The half of a generator that samples; the parts are set by `Generator`."""
 
     ema_net: Denoiser
@@ -73,9 +72,7 @@ class GeneratorSampling(Trainable, ABC):
             start: latents at the noisy end, for a net that was not trained on prompts.
         """
         if prompt is not None and self.early_exit is not None:
-            raise ValueError(
-                "an early exit evaluates some rows, a prompt is of all of them; leave model.early_exit out"
-            )
+            raise ValueError("an early exit skips rows, but a prompt needs all of them; leave model.early_exit out")
         scale = self.self_cond_guidance if self_cond_guidance is None else self_cond_guidance
         known = prompt is not None and self.tokenizer is not None  # a tokenizer of the Hub loads where it is used
         special = (self.tokenizer.eos, self.tokenizer.pad) if known else None
@@ -83,7 +80,7 @@ class GeneratorSampling(Trainable, ABC):
         return DenoiseFn(*parts, scale, prompt, start, escape, noise, self.early_exit, special)
 
     def embed(self, ids: Ids) -> Latents:
-        """Clean latents of whole rows of tokens."""
+        """Clean latents of rows of tokens."""
         return self.denoiser().embed(ids)
 
     def decode_logits(self, z: Latents, cond: Conditioning | None = None) -> Logits:
@@ -150,6 +147,9 @@ class GeneratorSampling(Trainable, ABC):
         ids = self.readout.decode(view, noise)
         return Sample(ids if prompt is None else prompt.restore_prompt_ids(ids), trace)
 
+    def sample_ids(self, seeds: list[int], num_steps: int, **options: Any) -> Ids:
+        return self.sample(seeds, num_steps, **options).ids
+
     @torch.no_grad()
     def make_prompt(self, ids: Ids, prompt_mask: Mask, cfg_scale: float | None = None) -> Prompt:
         """A prompt's latents; it attends to itself alone.
@@ -186,44 +186,12 @@ class GeneratorSampling(Trainable, ABC):
         escape: Escape | None = None,
         sampling_schedule: TimeSchedule | None = None,
     ) -> Ids:
-        """Token ids with all but the prompt filled in, one sample a row; the prompt comes back exactly.
+        """Token ids [B, L] with all but the prompt filled in, one sample a row; the prompt comes back exactly.
 
         Args:
-            ids: token ids, rows of a sample's length [B, L].
-            prompt_mask: True on the prompt.
-            seeds: random seeds, one a row.
             cfg_scale: scale of classifier-free guidance by the prompt; default: the recipe's.
 
-        The other arguments are those of `sample`.
+        The other arguments are those of `TextGenerator.complete` and `sample`.
         """
         prompt = self.make_prompt(ids.to(self.device), prompt_mask.to(self.device), cfg_scale)
         return self.sample(seeds, num_steps, sampler, self_cond_guidance, None, escape, sampling_schedule, prompt).ids
-
-    def generate(
-        self,
-        num_samples: int = 1,
-        num_steps: int = 32,
-        seed: int = 0,
-        sampler: Sampler | None = None,
-        self_cond_guidance: float | None = None,
-        length: int | None = None,
-        batch_size: int = 64,
-        first_index: int = 0,
-        escape: Escape | None = None,
-        sampling_schedule: TimeSchedule | None = None,
-    ) -> list[str]:
-        """Texts. Sample i depends on the weights, the sampler, seed and i alone.
-
-        Args:
-            num_samples: number of texts.
-            seed: random seed of the run, >= 0.
-            batch_size: texts sampled at a time.
-            first_index: number of the first sample.
-
-        The other arguments are those of `sample`.
-        """
-
-        def make(seeds: list[int]) -> Ids:
-            return self.sample(seeds, num_steps, sampler, self_cond_guidance, length, escape, sampling_schedule).ids
-
-        return generate_texts(make, self.tokenizer, num_samples, seed, batch_size, first_index)

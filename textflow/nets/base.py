@@ -15,17 +15,10 @@ class Denoiser(nn.Module, ABC):
     """z_t, t -> belief about the text. `dim` is the width of its latents."""
 
     dim: int
-    optional_prefixes: tuple[str, ...] = (
-        "commitment_head.",
-        "end_t_embed.",
-    )  # parts that a student may add to its teacher's net
+    optional_prefixes: tuple[str, ...] = ("commitment_head.", "end_t_embed.")  # what a student may add to its teacher
 
     def init_from(self, weights: Mapping[str, Tensor]) -> None:
-        """Copy the weights of another net; optional parts that it lacks are unchanged.
-
-        Args:
-            weights: a teacher's weights, by name.
-        """
+        """Copy a teacher's weights; optional parts that it lacks are unchanged."""
         own = self.state_dict()
         lacking = [name for name in own if name not in weights and not name.startswith(self.optional_prefixes)]
         wrong = [name for name, tensor in weights.items() if name not in own or own[name].shape != tensor.shape]
@@ -38,11 +31,7 @@ class Denoiser(nn.Module, ABC):
         self.load_state_dict(weights, strict=False)
 
     def use_backend_of(self, other: nn.Module) -> None:  # noqa: B027  most have one backend
-        """Use the backend of another net (compilation, fused kernels): a teacher runs as its student does.
-
-        Args:
-            other: net that a recipe has configured.
-        """
+        """Use the backend of another net (compilation, fused kernels): a teacher runs as its student does."""
 
     @abstractmethod
     def forward(self, z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior: ...

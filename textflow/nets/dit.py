@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from textflow.codecs.base import Codec
 from textflow.layers.frozen import Frozen
-from textflow.layers.transformer import rope
+from textflow.layers.transformer import ScalarEmbedding, rope
 from textflow.nets.base import Denoiser
 from textflow.paths.base import ProbPath, broadcast_time
 from textflow.schedules.base import TimeSchedule
@@ -54,12 +54,11 @@ class DiT(Denoiser):
         self.logit_softcap, self.time_schedule = logit_softcap, time_schedule
         self.codec = codec if codec.trainable else Frozen(codec)
         self.embed = nn.Parameter(torch.empty(codec.dim, width))
-        self.t_embed = TimestepEmbedding(cond_width)
-        self.end_t_embed = TimestepEmbedding(cond_width) if two_time else None
+        self.t_embed = ScalarEmbedding(cond_width)
+        self.end_t_embed = ScalarEmbedding(cond_width) if two_time else None
         self.loss_weighting = LossWeighting(cond_width) if loss_weighting else None
-        self.blocks = nn.ModuleList(
-            DiTBlock(width, heads, cond_width, attention_softcap, dropout) for _ in range(depth)
-        )
+        block = (width, heads, cond_width, attention_softcap, dropout)
+        self.blocks = nn.ModuleList(DiTBlock(*block) for _ in range(depth))
         self.norm = nn.LayerNorm(width, bias=False)
         self.out_modulation = nn.Linear(cond_width, 2 * width)
         self.out = nn.Linear(width, codec.vocab_size)
@@ -86,9 +85,8 @@ class DiT(Denoiser):
         """Token logits before the softmax [B, S, V]."""
         t_emb = self.t_embed(self._schedule_time(t))
         if self.end_t_embed is not None:
-            t_emb = t_emb + self.end_t_embed(
-                self._schedule_time(t if cond.end_time is None else cond.end_time)
-            )  # no end: length 0
+            end = t if cond.end_time is None else cond.end_time  # no end: length 0
+            t_emb = t_emb + self.end_t_embed(self._schedule_time(end))
         hidden = self.run_blocks(z @ self.embed, t_emb)
         with torch.autocast(z.device.type, enabled=False):  # the output layer stays in float32
             logits = self.out(hidden.to(self.out.weight.dtype))
@@ -101,12 +99,7 @@ class DiT(Denoiser):
     def run_blocks(
         self, x: Float[Tensor, "B S width"], t_emb: Float[Tensor, "B ... cond"]
     ) -> Float[Tensor, "B S width"]:
-        """Hidden states for the output layer.
-
-        Args:
-            x: embedded tokens.
-            t_emb: time embedding before its activation.
-        """
+        """Hidden states for the output layer, of embedded tokens and a time embedding before its activation."""
         t_emb = F.silu(t_emb)
         freqs = rope(x.shape[1], self.head_width, t_emb)
         for block in self.blocks:
@@ -176,27 +169,12 @@ class DiTBlock(nn.Module):
         return self.proj(x.transpose(1, 2).flatten(2))
 
 
-class TimestepEmbedding(nn.Module):
-    """A time as a vector: MLP(sinusoids of the time, cosines first)."""
-
-    def __init__(self, width: int, num_frequencies: int = 256) -> None:
-        super().__init__()
-        self.num_frequencies = num_frequencies
-        self.mlp = nn.Sequential(nn.Linear(num_frequencies, width), nn.SiLU(), nn.Linear(width, width))
-
-    def forward(self, t: Times) -> Float[Tensor, "B ... width"]:
-        half = self.num_frequencies // 2
-        speed = torch.exp(-math.log(1e4) * torch.arange(half, device=t.device, dtype=t.dtype) / half)
-        angle = t[..., None] * speed
-        return self.mlp(torch.cat([angle.cos(), angle.sin()], -1))
-
-
 class LossWeighting(nn.Module):
     """w(t), the logarithm of the expected error at t: a loss is exp(-w) error + w (EDM2, 2312.02696)."""
 
     def __init__(self, cond_width: int, hidden: int = 128) -> None:
         super().__init__()
-        self.t_embed = TimestepEmbedding(cond_width)
+        self.t_embed = ScalarEmbedding(cond_width)
         self.mlp = nn.Sequential(nn.Linear(cond_width, hidden), nn.GELU(), nn.Linear(hidden, 1))
 
     def forward(self, t: Times) -> Times:

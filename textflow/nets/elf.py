@@ -12,7 +12,6 @@ from textflow.layers.functional import RMSNorm
 from textflow.layers.kernels import Graphs, Kernels, on_gpu, refuse_missing
 from textflow.layers.transformer import LMHead, ScalarTokens, SwiGLU, TransformerBlock, rope
 from textflow.nets.base import DecodingDenoiser
-from textflow.nets.split import split_batch
 from textflow.types import Conditioning, Latents, Logits, Posterior, RowMask, Times
 
 
@@ -90,12 +89,7 @@ class ELF(DecodingDenoiser):
         self.set_backend(compile_blocks, kernels)
 
     def set_backend(self, compile_blocks: bool | Literal["graphs"], kernels: Kernels) -> None:
-        """Change the backend; the weights do not depend on it.
-
-        Args:
-            compile_blocks: whether the blocks are compiled, or `graphs`.
-            kernels: implementation of norms and gates.
-        """
+        """Change the backend, by the values of the class's arguments; the weights do not depend on it."""
         self.compile_blocks, self.kernels = compile_blocks, kernels
         for module in self.modules():
             if isinstance(module, (RMSNorm, SwiGLU)):
@@ -137,9 +131,8 @@ class ELF(DecodingDenoiser):
         w = torch.ones_like(t) if cond.guidance is None else cond.guidance
         gate = torch.zeros_like(t) if decode is None else decode.to(t.dtype)
         with torch.autocast(z.device.type, enabled=False):  # the input layers stay in float32
-            text = self.bottleneck_up(
-                self.bottleneck_down(self.self_cond_proj(torch.cat([z, self_cond], -1)))
-            )  # [B, S, 2 d] -> [B, S, width]
+            latents = self.self_cond_proj(torch.cat([z, self_cond], -1))  # [B, S, 2 d] -> [B, S, d]
+            text = self.bottleneck_up(self.bottleneck_down(latents))  # -> [B, S, width]
             time = self.t_embed(t)
             if self.end_t_embed is not None:  # no end: length 0
                 time = time + self.end_t_embed(torch.zeros_like(t) if cond.end_time is None else cond.end_time - t)
@@ -177,7 +170,8 @@ class ELF(DecodingDenoiser):
 
     def decode_ids(self, z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Int[Tensor, "B S"]:
         rows = max((2**10 if z.is_cpu else 2**16) // z.shape[1], 1)  # a CPU gains nothing from more latents at a time
-        return torch.cat([self._decode_ids(*part) for part in split_batch(rows, z, t, cond)])
+        parts = (slice(i, i + rows) for i in range(0, len(z), rows))
+        return torch.cat([self._decode_ids(z[part], t[part], cond.rows(part)) for part in parts])
 
     def _decode_ids(self, z: Latents, t: Times, cond: Conditioning) -> Int[Tensor, "B S"]:
         hidden = self.forward_hidden(z, t, cond, torch.ones_like(t, dtype=torch.bool))

@@ -10,7 +10,7 @@ from textflow.codecs.base import Codec
 from textflow.nets.base import Denoiser
 from textflow.paths.base import ProbPath
 from textflow.schedules.base import TimeSchedule
-from textflow.types import Batch, Latents, RowMask, Times
+from textflow.types import Batch, Latents, Mask, RowMask, Times
 
 
 class Draws(NamedTuple):
@@ -41,6 +41,31 @@ class RowCounts(NamedTuple):
     self_cond: int
 
 
+def loss_mask(batch: Batch, on_padding: bool) -> Mask:
+    """True on tokens in the loss [B, L]: those after a prompt, with or without padding."""
+    valid = batch.mask | on_padding
+    return valid if batch.prompt_mask is None else valid & ~batch.prompt_mask
+
+
+def combine_losses(
+    squared: Tensor, nll: Tensor, valid: Mask, decode: RowMask, head_nll: Tensor | None, head_loss_weight: float
+) -> dict[str, Tensor]:
+    """The loss with one denominator, and each part's own mean, from sums over denoising tokens (squared error, and
+    cross-entropy of a commitment head) and over decoding tokens (cross-entropy)."""
+    total, decoded = valid.sum(), (valid & decode[:, None]).sum()
+    denoised = (total - decoded).clamp_min(1)
+    losses = {
+        "loss": (squared + nll) / total.clamp_min(1),
+        "tokens": total,
+        "mse": squared.detach() / denoised,
+        "decode_ce": nll.detach() / decoded.clamp_min(1),
+    }
+    if head_nll is not None:
+        losses["loss"] = losses["loss"] + head_loss_weight * head_nll / total.clamp_min(1)
+        losses["commitment_head_ce"] = head_nll.detach() / denoised
+    return losses
+
+
 class Objective(nn.Module, ABC):
     """A training loss of a denoiser. It encodes the batch itself, so that a codec that is trained with the denoiser
     gets its gradient.
@@ -54,12 +79,7 @@ class Objective(nn.Module, ABC):
     head_loss_weight: float = 0.0  # weight of a commitment head's cross-entropy
 
     def set_teacher(self, objective: "Objective", teacher: Denoiser) -> None:
-        """Take a teacher, for objectives that need one.
-
-        Args:
-            objective: objective that the teacher was trained for.
-            teacher: trained denoiser.
-        """
+        """Take a trained teacher and the objective that it was trained for, where an objective needs one."""
         raise ValueError(
             f"{type(self).__name__} learns from data, not from a teacher; use the objective StepDistillation"
         )
@@ -69,11 +89,7 @@ class Objective(nn.Module, ABC):
         return Draws(self.time_schedule.sample(len(x), device=x.device), torch.randn_like(x))
 
     def row_counts(self, rows: int) -> RowCounts | None:
-        """How many of the rows are of each kind, where that is not left to chance.
-
-        Args:
-            rows: number of rows of the batch.
-        """
+        """Numbers of rows of each kind in a batch of `rows`, where they are not left to chance."""
         return None
 
     @abstractmethod

@@ -6,13 +6,13 @@ from torch import Tensor
 
 from textflow.codecs.base import Codec, encode_batch
 from textflow.nets.base import Denoiser
-from textflow.objectives.base import Draws, Objective
+from textflow.objectives.base import Draws, Objective, loss_mask
 from textflow.objectives.row_indices import row_indices
 from textflow.objectives.self_conditioning import self_condition
 from textflow.paths.base import ProbPath
 from textflow.schedules.base import TimeSchedule
 from textflow.schedules.uniform import Uniform
-from textflow.types import Batch, Conditioning, Latents, PositionMask, Times
+from textflow.types import Batch, Conditioning, Latents, Times
 
 
 class CrossEntropy(Objective):
@@ -43,28 +43,11 @@ class CrossEntropy(Objective):
 
     def forward(self, net: Denoiser, codec: Codec, path: ProbPath, batch: Batch, step: int) -> dict[str, Tensor]:
         x = encode_batch(codec, batch)
-        return self.loss(net, path, x, batch, self.sample_draws(x), batch.prompt_mask)
+        return self.loss(net, path, x, batch, self.sample_draws(x))
 
-    def loss(
-        self,
-        net: Denoiser,
-        path: ProbPath,
-        x: Latents,
-        batch: Batch,
-        draws: Draws,
-        prompt_mask: PositionMask | None = None,
-    ) -> dict[str, Tensor]:
-        """The losses for given draws.
-
-        Args:
-            net: denoiser that gives token logits.
-            path: how latents are noised.
-            x: clean latents [B, S, d].
-            batch: token ids and masks.
-            draws: random numbers of the step.
-            prompt_mask: True where a prompt stands; it is clean in z and has no loss.
-        """
-        cond = Conditioning(prompt=None if prompt_mask is None else x, prompt_mask=prompt_mask)
+    def loss(self, net: Denoiser, path: ProbPath, x: Latents, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+        """The losses for given draws and clean latents x; a prompt is clean in z and has no loss."""
+        cond = Conditioning(prompt=None if batch.prompt_mask is None else x, prompt_mask=batch.prompt_mask)
         z, t = cond.restore_prompt(path.mix(x, draws.eps, draws.t)), draws.t
         if draws.self_cond is not None and self.self_cond_prob:
 
@@ -78,8 +61,7 @@ class CrossEntropy(Objective):
                 f"CrossEntropy needs a net that gives token logits; {type(net).__name__} gives only a mean: use the "
                 "net DiT"
             )
-        valid = batch.mask | self.loss_on_padding
-        valid = valid if prompt_mask is None else valid & ~prompt_mask
+        valid = loss_mask(batch, self.loss_on_padding)
         nll = F.cross_entropy(logits[valid].float(), batch.ids[valid], reduction="sum")  # [n, V] -> scalar
         total = valid.sum()
         return {"loss": nll / total.clamp_min(1), "tokens": total}

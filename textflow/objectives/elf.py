@@ -9,13 +9,13 @@ from torch import Tensor
 
 from textflow.codecs.base import Codec, encode_batch
 from textflow.nets.base import DecodingDenoiser, Denoiser
-from textflow.objectives.base import Objective, RowCounts
+from textflow.objectives.base import Objective, RowCounts, combine_losses, loss_mask
 from textflow.objectives.row_indices import RowIndices, row_indices, select_tokens
 from textflow.objectives.self_conditioning import self_condition
 from textflow.paths.base import ProbPath
 from textflow.schedules.base import TimeSchedule
 from textflow.schedules.logit_normal import LogitNormal
-from textflow.types import Batch, Conditioning, Latents, PositionMask, RowMask, Times
+from textflow.types import Batch, Conditioning, Latents, RowMask, Times
 
 
 class ELFDraws(NamedTuple):
@@ -91,18 +91,17 @@ class ELFObjective(Objective):
             )
         x = encode_batch(codec, batch)
         if x.shape[:2] == batch.ids.shape:
-            return self.loss(net, path, x, batch, self.sample_draws(x), batch.prompt_mask)
+            return self.loss(net, path, x, batch, self.sample_draws(x))
         if self.decode_prob or net.commitment_head is not None or batch.prompt_mask is not None:
             raise ValueError(
                 f"the codec {type(codec).__name__} has {x.shape[1]} latents for {batch.ids.shape[1]} tokens, so the net"
                 " cannot decode them one by one: set objective.decode_prob to 0, leave out commitment_head and "
                 "prompts, and use the readout FromCodec"
             )
-        few = Batch(torch.zeros_like(x[..., 0], dtype=torch.long), codec.latent_mask(batch.mask))
-        return self.loss(net, path, x, few, self.sample_draws(x))
+        batch = Batch(torch.zeros_like(x[..., 0], dtype=torch.long), codec.latent_mask(batch.mask))
+        return self.loss(net, path, x, batch, self.sample_draws(x))
 
     def sample_draws(self, x: Latents) -> ELFDraws:  # type: ignore[override]
-        """Random numbers of one step for latents of x's shape."""
         rows, device, counts = len(x), x.device, self.row_counts(len(x))
         decode = self._assign_rows(self.decode_prob, x.new_ones(rows, dtype=torch.bool), counts and counts.decode)
         return ELFDraws(
@@ -126,7 +125,7 @@ class ELFObjective(Objective):
         decode = round(self.decode_prob * rows)
         counts = RowCounts(decode, round(self.self_cond_prob * (rows - decode)))
         expected = self.decode_prob, self.self_cond_prob * (1 - self.decode_prob)
-        if self.training and any(share and not count for share, count in zip(expected, counts, strict=True)):
+        if self.training and any(fraction and not count for fraction, count in zip(expected, counts, strict=True)):
             raise ValueError(
                 f"row_assignment: stratified takes {counts.decode} decoding and {counts.self_cond} self-conditioned of"
                 f" {rows} rows (decode_prob {self.decode_prob}, self_cond_prob {self.self_cond_prob}), so a part of "
@@ -134,21 +133,15 @@ class ELFObjective(Objective):
             )
         return counts
 
-    def _assign_rows(self, share: float, candidates: RowMask, count: int | None) -> RowMask:
-        """True on a share of the candidate rows, or on as many as `count`."""
+    def _assign_rows(self, probability: float, candidates: RowMask, count: int | None) -> RowMask:
+        """True on candidate rows with this probability, or on as many as `count`."""
         order = torch.rand(len(candidates), device=candidates.device)
         if count is None:
-            return (order < share) & candidates
+            return (order < probability) & candidates
         return order.masked_fill(~candidates, 2.0).argsort().argsort() < count
 
     def loss(
-        self,
-        net: DecodingDenoiser,
-        path: ProbPath,
-        x: Latents,
-        batch: Batch,
-        draws: ELFDraws,
-        prompt_mask: PositionMask | None = None,
+        self, net: DecodingDenoiser, path: ProbPath, x: Latents, batch: Batch, draws: ELFDraws
     ) -> dict[str, Tensor]:
         """The losses for given draws, at the least work that gives the published gradient.
 
@@ -159,9 +152,9 @@ class ELFObjective(Objective):
         self-condition, meet it as noisy as the rest.
         """
         t, w, decode = draws.t, draws.guidance, draws.decode
-        cond = Conditioning(guidance=w, prompt=None if prompt_mask is None else x, prompt_mask=prompt_mask)
-        valid = batch.mask | self.loss_on_padding
-        valid = valid if prompt_mask is None else valid & ~prompt_mask
+        prompt = None if batch.prompt_mask is None else x
+        cond = Conditioning(guidance=w, prompt=prompt, prompt_mask=batch.prompt_mask)
+        valid = loss_mask(batch, self.loss_on_padding)
         counts, denoise = self.row_counts(len(x)), ~decode
         denoise_idx = row_indices(denoise, counts and len(x) - counts.decode)
         decode_idx = row_indices(decode, counts and counts.decode)
@@ -180,8 +173,8 @@ class ELFObjective(Objective):
         with torch.no_grad():
             x0_cond = x0[self_cond_pos]
             if not net.is_deterministic:
-                some = cond.rows(self_cond_idx)._replace(self_cond=x0_uncond)
-                x0_cond = predict(z[self_cond_idx], t[self_cond_idx], some)
+                row_cond = cond.rows(self_cond_idx)._replace(self_cond=x0_uncond)
+                x0_cond = predict(z[self_cond_idx], t[self_cond_idx], row_cond)
             x0_target[self_cond_pos] += (1 - 1 / w[self_cond_idx])[:, None, None] * (x0_cond - x0_uncond)
 
         error = x0 - x0_target
@@ -189,13 +182,12 @@ class ELFObjective(Objective):
             z, t = z[denoise_idx], t[denoise_idx]
             error = path.velocity(z, x0, t) - path.velocity(z, x0_target, t)
         squared = ((error**2).mean(-1) * valid[denoise_idx]).sum()
-        fixed_shape = counts is not None
+        fixed_shape, head_nll = counts is not None, None
         nll = net.decode_nll(*select_tokens(hidden[decode_idx], batch.ids[decode_idx], valid[decode_idx], fixed_shape))
-        losses = combine_losses(squared, nll, valid, decode)
-        if net.commitment_head is None:
-            return losses
-        tokens = select_tokens(hidden[denoise_idx], batch.ids[denoise_idx], valid[denoise_idx], fixed_shape)
-        return add_head_loss(losses, net.commitment_nll(*tokens), self.head_loss_weight, valid, decode)
+        if net.commitment_head is not None:
+            tokens = select_tokens(hidden[denoise_idx], batch.ids[denoise_idx], valid[denoise_idx], fixed_shape)
+            head_nll = net.commitment_nll(*tokens)
+        return combine_losses(squared, nll, valid, decode, head_nll, self.head_loss_weight)
 
 
 def decode_input(
@@ -204,24 +196,3 @@ def decode_input(
     """p x + (1 - p) noise_scale eps of some rows, p the clean fraction of each position (ELF, sec. 3)."""
     p = draws.clean_fraction[rows, :, None]  # [B, S] -> [n, S, 1]
     return p * x[rows] + (1 - p) * noise_scale * draws.decode_eps[rows]
-
-
-def combine_losses(squared: Tensor, nll: Tensor, valid: Tensor, decode: Tensor) -> dict[str, Tensor]:
-    """Sums over denoising and decoding tokens -> the loss with one denominator, and each part's own mean."""
-    decoded = (valid & decode[:, None]).sum()
-    total = valid.sum()
-    return {
-        "loss": (squared + nll) / total.clamp_min(1),
-        "tokens": total,
-        "mse": squared.detach() / (total - decoded).clamp_min(1),
-        "decode_ce": nll.detach() / decoded.clamp_min(1),
-    }
-
-
-def add_head_loss(
-    losses: dict[str, Tensor], nll: Tensor, weight: float, valid: Tensor, decode: Tensor
-) -> dict[str, Tensor]:
-    """The losses with a commitment head's sum over denoising tokens, under the same denominator."""
-    loss = losses["loss"] + weight * nll / valid.sum().clamp_min(1)
-    head = nll.detach() / (valid & ~decode[:, None]).sum().clamp_min(1)
-    return losses | {"loss": loss, "commitment_head_ce": head}

@@ -1,6 +1,6 @@
-"""Where the rows of a kind are, and what of them is asked."""
+"""Indices of the rows of a kind, and their tokens in a loss."""
 
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float, Int
@@ -13,57 +13,32 @@ RowIndices: TypeAlias = Int[Tensor, " n"]  # indices of some rows, in order
 
 
 def is_distributed() -> bool:
-    """Whether other processes train the same net: then all of them ask it equally often, of no rows too, since they
+    """True if other processes train the same net: then all of them call it equally often, with no rows too, since they
     exchange its parts at each call."""
     return rank_and_world_size()[1] > 1
 
 
-class SelectedTokens(NamedTuple):
-    """Tokens whose log p is asked.
-
-    Args:
-        hidden: their states.
-        ids: what they are.
-        weights: how much each counts; None is 1.
-    """
-
-    hidden: Float[Tensor, "n width"]
-    ids: Int[Tensor, " n"]
-    weights: Float[Tensor, " n"] | None
-
-
-def select_tokens(hidden: Tensor, ids: Tensor, weights: Tensor, fixed_shape: bool) -> SelectedTokens:
-    """All tokens of some rows, which is a shape known beforehand, or only those that count.
-
-    Args:
-        hidden: states [n, S, width].
-        ids: tokens [n, S].
-        weights: how much each counts [n, S]; a mask counts 1 and 0.
-        fixed_shape: whether all are taken.
-    """
+def select_tokens(
+    hidden: Float[Tensor, "rows S width"], ids: Int[Tensor, "rows S"], weights: Tensor, fixed_shape: bool
+) -> tuple[Float[Tensor, "n width"], Int[Tensor, " n"], Float[Tensor, " n"] | None]:
+    """Hidden states, ids and weights (None: 1) of the tokens in a loss: of all tokens if the shape is to be fixed, or
+    only of those whose weight (or mask) is not 0."""
     if fixed_shape:
-        return SelectedTokens(hidden.flatten(0, 1), ids.flatten(), weights.flatten().to(hidden.dtype))
-    some = weights != 0
-    return SelectedTokens(
-        hidden[some], ids[some], weights[some].to(hidden.dtype) if weights.is_floating_point() else None
-    )
+        return hidden.flatten(0, 1), ids.flatten(), weights.flatten().to(hidden.dtype)
+    valid = weights != 0
+    return hidden[valid], ids[valid], weights[valid].to(hidden.dtype) if weights.is_floating_point() else None
 
 
 def row_indices(rows: RowMask, count: int | None = None) -> RowIndices:
-    """Indices of the rows that are True; the host does not wait for a GPU where it knows how many there are.
-
-    Args:
-        rows: True on those that are wanted.
-        count: their number, where it is known.
-    """
+    """Indices of the rows that are True; the host does not wait for a GPU where their number is given in `count`."""
     if count is None:
         return rows.nonzero()[:, 0]
     return (~rows).int().sort(stable=True).indices[:count]
 
 
-def row_mask(some: RowIndices, z: Latents) -> RowMask:
-    """True on some of the rows of z."""
-    return torch.zeros(len(z), dtype=torch.bool, device=z.device).index_fill(0, some, True)
+def row_mask(indices: RowIndices, z: Latents) -> RowMask:
+    """True on the rows of z with these indices."""
+    return torch.zeros(len(z), dtype=torch.bool, device=z.device).index_fill(0, indices, True)
 
 
 def no_rows(z: Latents) -> RowIndices:

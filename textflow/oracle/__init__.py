@@ -10,5 +10,5 @@ from textflow.oracle.decoders import decode_masked as decode_masked
 from textflow.oracle.imperfect import PerturbedPosterior as PerturbedPosterior
 from textflow.oracle.excess_kl import OracleScore as OracleScore
 from textflow.oracle.excess_kl import ExcessKLScorer as ExcessKLScorer
-from textflow.oracle.worlds import ORACLE_TASKS as ORACLE_TASKS
-from textflow.oracle.worlds import OracleTask as OracleTask
+from textflow.oracle.tasks import ORACLE_TASKS as ORACLE_TASKS
+from textflow.oracle.tasks import OracleTask as OracleTask

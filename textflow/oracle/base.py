@@ -37,12 +37,7 @@ class GaussianAtoms(Codec):
         return self.codes[ids]
 
     def sample_latents(self, ids: Ids, noise: Noise) -> Latents:
-        """E_y + tau xi.
-
-        Args:
-            ids: token ids.
-            noise: one stream per row.
-        """
+        """E_y + tau xi."""
         return self.codes[ids] + self.tau * noise.normal(ids.shape[1], self.dim).to(self.codes)
 
     def decode_logits(self, z: Latents) -> Logits:
@@ -71,13 +66,7 @@ class PerPositionDenoiser(Denoiser, ABC):
 
 
 class ExactPosterior(PerPositionDenoiser):
-    """Exact posterior by Bayes' rule in float64; it ignores guidance and self-conditioning.
-
-    Args:
-        prior: law of the texts.
-        codec: texts <-> latents.
-        path: probability path between noise and latents.
-    """
+    """Exact posterior by Bayes' rule in float64; it ignores guidance and self-conditioning."""
 
     def __init__(self, prior: Chain, codec: GaussianAtoms, path: ProbPath) -> None:
         super().__init__()
@@ -89,14 +78,7 @@ class ExactPosterior(PerPositionDenoiser):
     def sample_joint(
         self, z: Latents, t: Float[Tensor, "B S"], noise: Noise, cond: Conditioning = Conditioning()
     ) -> Ids:
-        """Sample texts jointly from p(y | z), a readout that is exact at any number of steps, even at t = 0.
-
-        Args:
-            z: latents, each position noised to its time.
-            t: time of each position, in [0, 1].
-            noise: one stream per row.
-            cond: prompt.
-        """
+        """Sample texts jointly from p(y | z), a readout that is exact at any number of steps, even at t = 0."""
         return self.prior.sample_posterior(self.log_likelihood(z, t, cond), noise)
 
     def log_likelihood(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from textflow.noise import Noise
 from textflow.oracle.chain import sample_index
-from textflow.oracle.worlds import OracleTask
+from textflow.oracle.tasks import OracleTask
 from textflow.types import Conditioning, Ids, Latents, PositionMask
 
 
@@ -28,7 +28,6 @@ def decode_autoregressive(task: OracleTask, noise: Noise, soft_feedback: bool = 
     """Decode left to right, one call per token.
 
     Args:
-        task: oracle task whose denoiser decodes.
         noise: one stream per text.
         soft_feedback: True to feed expectations, as in `decode_in_calls`.
     """
@@ -43,10 +42,9 @@ def decode_masked(
     order: Literal["random", "dilated"] = "random",
     soft_feedback: bool = False,
 ) -> DecodingTrace:
-    """Decode from all masks in equal batches; tokens of a batch are independent cond earlier batches.
+    """Decode from all masks in equal batches; tokens of a batch are independent given earlier batches.
 
     Args:
-        task: oracle task whose denoiser decodes.
         num_calls: number of batches K, a power of 2 if dilated.
         noise: one stream per text.
         order: `random` batches, or `dilated` ones: every K-th token, each batch halfway between those before.
@@ -54,12 +52,11 @@ def decode_masked(
     """
     if not 1 <= num_calls <= task.length:
         raise ValueError(f"decode_masked got {num_calls} calls for {task.length} tokens; it needs 1 to {task.length}")
-    rows = len(noise.streams)
     if order == "random":
         rank = noise.uniform(task.length).argsort(-1).argsort(-1)
         return decode_in_calls(task, rank * num_calls // task.length, noise, soft_feedback)
-    ranks = torch.tensor(bisection_order(num_calls)).argsort()
-    return decode_in_calls(task, ranks[torch.arange(task.length) % num_calls].expand(rows, -1), noise, soft_feedback)
+    rank = torch.tensor(bisection_order(num_calls)).argsort()[torch.arange(task.length) % num_calls]
+    return decode_in_calls(task, rank.expand(len(noise.streams), -1), noise, soft_feedback)
 
 
 def bisection_order(num_calls: int) -> list[int]:
@@ -84,7 +81,6 @@ def decode_in_calls(
     E_v.e - |E_v|^2 / 2, the codec's logits: weak for a broad gamma, nearly one token for a sharp one [ours].
 
     Args:
-        task: oracle task whose denoiser decodes.
         call_index: index of the call at which each token is sampled, from 0.
         noise: one stream per text.
         soft_feedback: True to feed expectations instead of samples; then `fed_ids` is -1 everywhere.
@@ -98,9 +94,8 @@ def decode_in_calls(
         gamma = token_posterior(task, embeddings, call_index < call, soft_feedback)
         now = call_index == call
         ids = torch.where(now, sample_index(gamma, u), ids)
-        embeddings = torch.where(
-            now[..., None], gamma @ codes if soft_feedback else codes[ids.clamp_min(0)], embeddings
-        )
+        fed_back = gamma @ codes if soft_feedback else codes[ids.clamp_min(0)]
+        embeddings = torch.where(now[..., None], fed_back, embeddings)
     return DecodingTrace(ids, fed)
 
 
@@ -110,10 +105,8 @@ def token_posterior(
     """gamma of a text with some known embeddings; the other positions are at t = 0, where z is pure noise.
 
     Args:
-        task: oracle task whose denoiser is evaluated.
-        embeddings: embedding at each known position.
-        known_mask: True at known positions.
-        soft_feedback: True to treat them as latents under noise of variance 1, not as a prompt.
+        known_mask: True at positions with an embedding.
+        soft_feedback: True to treat embeddings as latents under noise of variance 1, not as a prompt.
     """
     time = unit_variance_time(task) * known_mask.double() if soft_feedback else torch.zeros_like(embeddings[..., 0])
     cond = Conditioning() if soft_feedback else Conditioning(prompt=embeddings, prompt_mask=known_mask)

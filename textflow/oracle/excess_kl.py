@@ -21,8 +21,6 @@ class OracleScore:
     """Scores of samples against the true law, nats per token. Lower is better, 0 is the truth [ours].
 
     Args:
-        n: number of texts.
-        length: tokens per text.
         nll: negative log-likelihood under the true prior.
         h1: unigram entropy over all texts and positions.
         kl2: lower bound of KL(samples | truth) / length from pairs; exact for samples of first order.
@@ -69,9 +67,7 @@ class OracleScore:
             name: nll, h1, kl2, kl3, xkl2, xkl3 or illegal.
         """
         if name not in self.std_error:
-            raise ValueError(
-                f"there is no std_error of {name!r}; score with a noise and take one of nll, h1, xkl3, ..."
-            )
+            raise ValueError(f"no std_error of {name!r}; score with a noise and take one of nll, h1, xkl3, ...")
         middle, side = float(getattr(self, name)), Z_95 * self.std_error[name]
         return middle - side, middle + side
 
@@ -80,7 +76,6 @@ class ExcessKLScorer:
     """Scorer of samples against true samples of the same size.
 
     Args:
-        prior: the true law.
         references: at least 3 samples of true texts (`OracleTask.reference_samples`).
     """
 
@@ -89,18 +84,15 @@ class ExcessKLScorer:
         if len(references) < 3 or any(truth.shape != self.shape for truth in references):
             shapes = [tuple(truth.shape) for truth in references]
             raise ValueError(f"an ExcessKLScorer needs at least 3 true samples of one shape, found {shapes}")
-        parts = torch.cat(
-            [sample_statistics(prior, truth, torch.ones(len(truth), 1).double()) for truth in references], 1
-        )
+        ones = torch.ones(len(references[0]), 1).double()
+        parts = torch.cat([sample_statistics(prior, truth, ones) for truth in references], 1)
         self.mean, self.std = parts.mean(1), parts.std(1) / len(references) ** 0.5
 
     def score(self, ids: Ids, noise: Noise | None = None, num_resamples: int = 100) -> OracleScore:
         """Score samples of the same shape as the true ones.
 
         Args:
-            ids: samples.
             noise: one stream for bootstrap standard errors; default: none are computed.
-            num_resamples: number of resamplings.
         """
         if ids.shape != self.shape:
             raise ValueError(
@@ -110,9 +102,8 @@ class ExcessKLScorer:
         own = sample_statistics(self.prior, ids, torch.ones(len(ids), 1).double())[:, 0]
         value = dict(zip(STATISTICS, own.tolist(), strict=True))
         excess = {f"x{name}": value[name] - float(self.mean[STATISTICS.index(name)]) for name in ("kl2", "kl3")}
-        return OracleScore(
-            n=len(ids), length=ids.shape[1], **value, **excess, std_error=self._spread(ids, noise, num_resamples)
-        )
+        spread = self._spread(ids, noise, num_resamples)
+        return OracleScore(n=len(ids), length=ids.shape[1], **value, **excess, std_error=spread)
 
     def _spread(self, ids: Ids, noise: Noise | None, draws: int) -> dict[str, float]:
         if noise is None:
@@ -131,7 +122,6 @@ def sample_statistics(prior: Chain, ids: Ids, weights: Float[Tensor, "B R"]) -> 
     With topics, every count is taken within the most likely topic, which adds H(topic) / L to the entropy.
 
     Args:
-        prior: the true law.
         ids: samples, at least 3 tokens long.
         weights: weight of each text, each column summing to B.
     """
@@ -140,23 +130,17 @@ def sample_statistics(prior: Chain, ids: Ids, weights: Float[Tensor, "B R"]) -> 
     two = one[:, :-1] * vocab + ids[:, 1:]
     three = two[:, :-1] * vocab + ids[:, 2:]
     nll = prior.nll(ids).mean(1) @ weights / len(ids)
-    h2 = miller_madow_entropy(one[:, :1], weights) + (length - 1) * (
-        miller_madow_entropy(two, weights) - miller_madow_entropy(one[:, :-1], weights)
+    h1, first, pair, before, first_pair, triple, pair_before = (
+        miller_madow_entropy(events, weights)
+        for events in (ids, one[:, :1], two, one[:, :-1], two[:, :1], three, two[:, :-1])
     )
-    h3 = miller_madow_entropy(two[:, :1], weights) + (length - 2) * (
-        miller_madow_entropy(three, weights) - miller_madow_entropy(two[:, :-1], weights)
-    )
+    h2, h3 = first + (length - 1) * (pair - before), first_pair + (length - 2) * (triple - pair_before)
     wrong = (~legal_transitions(prior)[topic[:, None], ids[:, :-1], ids[:, 1:]]).double().mean(1) @ weights / len(ids)
-    return torch.stack([nll, miller_madow_entropy(ids, weights), nll - h2 / length, nll - h3 / length, wrong])
+    return torch.stack([nll, h1, nll - h2 / length, nll - h3 / length, wrong])
 
 
 def miller_madow_entropy(events: Int[Tensor, "B m"], weights: Float[Tensor, "B R"]) -> Float[Tensor, " R"]:
-    """Entropy of cells in nats with the correction (occupied cells - 1) / 2 n (Miller and Madow, 1955).
-
-    Args:
-        events: event ids, m per text.
-        weights: weight of each text.
-    """
+    """Entropy of events (m per text) in nats, with (occupied cells - 1) / 2 n added (Miller and Madow, 1955)."""
     rows = torch.arange(len(events)).repeat_interleave(events.shape[1])
     which = torch.unique(events, return_inverse=True)[1].flatten()
     counts = weights.new_zeros(int(which.max()) + 1, weights.shape[1]).index_add(0, which, weights[rows])  # [cells, R]

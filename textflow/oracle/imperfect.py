@@ -18,7 +18,6 @@ class PerturbedPosterior(PerPositionDenoiser):
     lam = 0, beta = 1, error = 0 is the exact one. The mean belongs to gamma', so that both readouts err alike.
 
     Args:
-        exact: exact posterior.
         forget_share: share of context forgotten, in [0, 1]: the prior moves by (1 - lam) P + lam pi.
         beta: exponent of the token posterior, > 0; above 1 it is overconfident.
         logit_error: size of the error in the logits, nats (root mean square).
@@ -39,10 +38,8 @@ class PerturbedPosterior(PerPositionDenoiser):
     ) -> None:
         super().__init__()
         if not 0 <= forget_share <= 1 or beta <= 0:
-            raise ValueError(
-                f"PerturbedPosterior got forget_share = {forget_share} and beta = {beta}; it needs forget_share in "
-                "[0, 1] and beta above 0"
-            )
+            given = f"forget_share = {forget_share} and beta = {beta}"
+            raise ValueError(f"PerturbedPosterior got {given}; it needs forget_share in [0, 1] and beta above 0")
         self.exact, self.dim, self.beta, self.logit_error = exact, exact.dim, beta, logit_error
         self.prior = forget_context(exact.prior, forget_share)
         noise, vocab = Noise([seed]), exact.prior.vocab_size
@@ -64,11 +61,6 @@ class PerturbedPosterior(PerPositionDenoiser):
 
 
 def forget_context(prior: Chain, forget_share: float) -> Chain:
-    """The chain with transitions (1 - lam) P + lam pi, pi its initial law (in the oracle tasks: the stationary one).
-
-    Args:
-        prior: the true chain.
-        forget_share: share of context forgotten, in [0, 1].
-    """
+    """The chain with transitions (1 - lam) P + lam pi, 0 <= lam <= 1; pi is its initial, here stationary law."""
     law = (1 - forget_share) * prior.transition + forget_share * prior.initial
     return Chain(prior.initial, law, prior.emission, prior.topic, prior.legal)

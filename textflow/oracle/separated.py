@@ -34,64 +34,42 @@ def as_column(values: Sequence[int] | Sequence[float]) -> Float64[Tensor, "n 1"]
 
 
 def slab_perimeter(num_slabs: int) -> float:
-    """P_1(m) = sum_i phi(Phi^-1(i / m)), m parallel slabs of equal mass; -> m / (2 sqrt(pi)).
-
-    Args:
-        num_slabs: number of slabs, >= 2.
-    """
+    """P_1(m) = sum_i phi(Phi^-1(i / m)), m >= 2 parallel slabs of equal mass; -> m / (2 sqrt(pi))."""
     cuts = torch.arange(1, num_slabs, dtype=torch.float64) / num_slabs
     return float(log_density(ndtri(cuts)).exp().sum())
 
 
 def box_perimeter(num_slabs: int, dim: int) -> float:
-    """Perimeter n P_1(m) of m^n equal boxes: the perimeters of independent factors add.
-
-    Args:
-        num_slabs: slabs per axis.
-        dim: number of axes.
-    """
+    """Perimeter n P_1(m) of m^n equal boxes, m slabs on each of n axes: the perimeters of independent factors add."""
     return dim * slab_perimeter(num_slabs)
 
 
 def simplex_perimeter(num_modes: Sequence[int]) -> Float64[Tensor, " n"]:
-    """S(M) = M (M - 1) / sqrt(2) int phi^2 Phi^(M - 2), the least perimeter of M equal cells in >= M - 1 dimensions.
+    """S(M) = M (M - 1) / sqrt(2) int phi^2 Phi^(M - 2), the least perimeter of M >= 2 equal cells in M - 1 dimensions.
 
-    (Milman and Neeman: simplicial clusters are optimal.) The cells are those of the largest of M standard normals.
-
-    Args:
-        num_modes: numbers of modes M, each >= 2.
-    """
+    (Milman and Neeman: simplicial clusters are optimal.) The cells are those of the largest of M standard normals."""
     M = as_column(num_modes)
     return (M * (M - 1))[:, 0] / math.sqrt(2) * integrate(2 * log_density(GRID) + (M - 2) * log_ndtr(GRID))
 
 
 def isoperimetric_bound(num_modes: Sequence[int]) -> Float64[Tensor, " n"]:
-    """M phi(Phi^-1(1 / M)) / 2, below every perimeter of M equal cells: each is at least a half-space.
-
-    Args:
-        num_modes: numbers of modes M, each >= 2.
-    """
+    """M phi(Phi^-1(1 / M)) / 2, below every perimeter of M >= 2 equal cells: each is at least a half-space."""
     M = as_column(num_modes)[:, 0]
     return M * log_density(ndtri(1 / M)).exp() / 2
 
 
 def simplex_perimeter_ratio(num_modes: Sequence[int]) -> Float64[Tensor, " n"]:
-    """H(M) = S(M) / sqrt(log M); -> 1.
-
-    Args:
-        num_modes: numbers of modes M, each >= 2.
-    """
+    """H(M) = S(M) / sqrt(log M), M >= 2; -> 1."""
     return simplex_perimeter(num_modes) / as_column(num_modes)[:, 0].log().sqrt()
 
 
 def missed_mass(num_modes: int, stiffness: Sequence[float]) -> Float64[Tensor, " n"]:
-    """Mass that a Lambda-Lipschitz map leaves between M simplex modes: P(an interface within kappa / (2 Lambda)).
+    """Mass that a Lambda-Lipschitz map leaves between M >= 2 simplex modes: P(an interface within kappa / (2 Lambda)).
 
     It is P(lead of the largest of M normals <= kappa / (sqrt(2) Lambda)); two modes: 2 Phi(kappa / (2 Lambda)) - 1.
     Times Lambda / kappa it tends to S(M), from below.
 
     Args:
-        num_modes: number of modes M >= 2.
         stiffness: Lambda / kappa, the Lipschitz constant over the gap between modes, > 0.
     """
     lead = 1 / (math.sqrt(2) * as_column(stiffness))
@@ -99,37 +77,26 @@ def missed_mass(num_modes: int, stiffness: Sequence[float]) -> Float64[Tensor, "
 
 
 def missed_mass_two_modes(stiffness: Sequence[float]) -> Float64[Tensor, " n"]:
-    """2 Phi(kappa / (2 Lambda)) - 1, the exact missed mass of two modes.
-
-    Args:
-        stiffness: Lambda / kappa, > 0.
-    """
+    """2 Phi(kappa / (2 Lambda)) - 1, the exact missed mass of two modes; the stiffness is Lambda / kappa > 0."""
     return 2 * ndtr(1 / (2 * as_column(stiffness)))[:, 0] - 1
 
 
 def log_log_slope(x: Sequence[float] | Tensor, y: Sequence[float] | Tensor) -> float:
-    """Exponent of y as a power of x: least squares of the logs.
-
-    Args:
-        x: values > 0, at least two different.
-        y: values > 0.
-    """
+    """Exponent of y > 0 as a power of x > 0: least squares of the logs; at least two values of x differ."""
     a, b = (torch.as_tensor(v, dtype=torch.float64).log() for v in (x, y))
     a = a - a.mean()
     return float((a * b).sum() / (a * a).sum())
 
 
 def factorisation_gain(num_modes: int, num_factors: Sequence[int]) -> Float64[Tensor, " n"]:
-    """S(M) / S(M^(1/B)): stiffness of one map to M modes relative to B independent maps; >= sqrt(B).
+    """S(M) / S(M^(1/B)): stiffness of one map to M modes relative to B >= 1 independent maps; >= sqrt(B).
 
     Args:
         num_modes: number of modes M, a B-th power for each B.
-        num_factors: numbers of factors B, each >= 1.
     """
     roots = [round(num_modes ** (1 / B)) for B in num_factors]
-    assert all(root**B == num_modes for root, B in zip(roots, num_factors, strict=True)), (
-        f"{num_modes} is not a power for all {num_factors}"
-    )
+    exact = all(root**B == num_modes for root, B in zip(roots, num_factors, strict=True))
+    assert exact, f"{num_modes} is not a power for all {num_factors}"
     return simplex_perimeter([num_modes]) / simplex_perimeter(roots)
 
 
@@ -153,11 +120,7 @@ def balanced_cells(
     """Random directions w on the sphere, with offsets b such that all cells have nearly the same mass.
 
     Args:
-        num_modes: number of modes M >= 2.
-        dim: dimension of the noise.
-        noise: one stream.
         num_rounds: number of corrections of b.
-        samples_per_cell: samples per cell and round.
     """
     w = torch.nn.functional.normalize(noise.normal(num_modes, dim)[0].double(), dim=-1)
     b = torch.zeros(num_modes, dtype=torch.float64)
@@ -166,23 +129,15 @@ def balanced_cells(
         for _ in range(samples_per_cell):  # in chunks of M samples: M x M scores in memory
             top = (noise.normal(num_modes, dim)[0].double() @ w.T + b).argmax(-1)
             counts += torch.bincount(top, minlength=num_modes)
-        b += (counts.mean() / counts).log() / math.sqrt(
-            8 * math.log(num_modes)
-        )  # half of Newton's step, by the tail's rate
+        rate = math.sqrt(8 * math.log(num_modes))  # half of Newton's step, by the tail's rate
+        b += (counts.mean() / counts).log() / rate
     return GaussianCells(w, b)
 
 
 def crofton_perimeter(
     cells: GaussianCells, noise: Noise, lines_per_chunk: int = 1024, num_chunks: int = 4
 ) -> MonteCarloEstimate:
-    """Perimeter of cells by Crofton's formula: sum of phi at the crossings of random lines, over E|nu u|.
-
-    Args:
-        cells: cells of Gaussian space.
-        noise: one stream.
-        lines_per_chunk: random lines per chunk.
-        num_chunks: number of chunks.
-    """
+    """Perimeter of cells by Crofton's formula: sum of phi at the crossings of random lines, over E|nu u|."""
     n = cells.w.shape[1]
     share = math.exp(math.lgamma(n / 2) - math.lgamma((n + 1) / 2)) / math.sqrt(math.pi)  # E|nu u|, u on the sphere
     density = torch.cat([crossing_density(cells, noise, lines_per_chunk) for _ in range(num_chunks)]) / share

@@ -41,23 +41,14 @@ class Readout(nn.Module, ABC):
     trainable: bool = False
 
     def build(self, codec: Codec) -> None:  # noqa: B027  most have no weights
-        """Make the weights that depend on the codec's sizes; a generator calls it once.
-
-        Args:
-            codec: text <-> latents.
-        """
+        """Make the weights that depend on the codec's sizes; a generator calls it once."""
 
     @abstractmethod
     def logits(self, view: View) -> Logits:
         """Logits over tokens [B, L, V]; readouts that are not position-wise raise an error."""
 
     def decode(self, view: View, noise: Noise | None = None) -> Ids:
-        """Token ids [B, L]: the likeliest ones, unless the readout draws them.
-
-        Args:
-            view: belief and what belongs to it.
-            noise: random streams, one a sample, for readouts that draw.
-        """
+        """Token ids [B, L]: the likeliest ones, unless the readout draws them, by random streams, one a sample."""
         return self.logits(view).argmax(-1)
 
     def nll(self, view: View, ids: Ids, mask: Mask) -> Tensor:

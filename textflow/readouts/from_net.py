@@ -4,7 +4,6 @@ import torch
 
 from textflow.nets.base import DecodingDenoiser
 from textflow.noise import Noise
-from textflow.paths.base import ProbPath
 from textflow.readouts.base import Readout, View
 from textflow.types import Conditioning, Ids, Latents, Logits, Times
 
@@ -13,13 +12,31 @@ class FromNet(Readout):
     """The network's decode mode reads E[x | z_t], at t = 1 and without self-conditioning (ELF, sec. 3)."""
 
     def logits(self, view: View) -> Logits:
-        return require_decoder(self, view).decode_logits(*decoder_inputs(view.belief.mean, view.cond))
+        return self.net(view).decode_logits(*self.inputs(view))
 
     def decode(self, view: View, noise: Noise | None = None) -> Ids:
-        return require_decoder(self, view).decode_ids(*decoder_inputs(view.belief.mean, view.cond))
+        return self.net(view).decode_ids(*self.inputs(view))
+
+    def net(self, view: View) -> DecodingDenoiser:
+        """The network of a view, which must have a decode mode."""
+        if not isinstance(view.net, DecodingDenoiser):
+            raise ValueError(
+                f"the readout {type(self).__name__} needs a net with a decode mode, {type(view.net).__name__} has none;"
+                " use FromCodec, or FromPosterior where the net gives logits"
+            )
+        return view.net
+
+    def inputs(self, view: View) -> tuple[Latents, Times, Conditioning]:
+        """Inputs of the decode mode: t = 1, no self-condition, and the prompt clean in z."""
+        z = view.cond.restore_prompt(self.latents(view))
+        return z, torch.ones_like(z[:, 0, 0]), view.cond._replace(self_cond=None)
+
+    def latents(self, view: View) -> Latents:
+        """Latents that the decode mode reads."""
+        return view.belief.mean
 
 
-class MatchedFromNet(Readout):
+class MatchedFromNet(FromNet):
     """p(token | z_t) by the network's decode mode, at the clean fraction p that decoding was trained with [ours].
 
     z_t / alpha is text plus noise of std s = sigma / alpha; p z_t / alpha is a decoding row's input where
@@ -37,33 +54,7 @@ class MatchedFromNet(Readout):
             )
         self.decode_noise_scale = decode_noise_scale
 
-    def logits(self, view: View) -> Logits:
-        return require_decoder(self, view).decode_logits(*self.inputs(view))
-
-    def decode(self, view: View, noise: Noise | None = None) -> Ids:
-        return require_decoder(self, view).decode_ids(*self.inputs(view))
-
-    def inputs(self, view: View) -> tuple[Latents, Times, Conditioning]:
-        """z_t at the scale of a decoding row."""
-        return decoder_inputs(view.z * self.input_scale(view.path, view.t), view.cond)
-
-    def input_scale(self, path: ProbPath, t: float) -> float:
-        """p / alpha: the factor of z_t."""
-        time = torch.tensor(t, dtype=torch.float64)
-        return self.decode_noise_scale / (self.decode_noise_scale * float(path.alpha(time)) + float(path.sigma(time)))
-
-
-def require_decoder(readout: Readout, view: View) -> DecodingDenoiser:
-    """The network of a view, which must have a decode mode."""
-    if not isinstance(view.net, DecodingDenoiser):
-        raise ValueError(
-            f"the readout {type(readout).__name__} needs a net with a decode mode, {type(view.net).__name__} has none; "
-            "use FromCodec, or FromPosterior where the net gives logits"
-        )
-    return view.net
-
-
-def decoder_inputs(z: Latents, cond: Conditioning) -> tuple[Latents, Times, Conditioning]:
-    """Inputs of a decode mode: t = 1, no self-condition, and the prompt clean in z."""
-    z = cond.restore_prompt(z)
-    return z, torch.ones_like(z[:, 0, 0]), cond._replace(self_cond=None)
+    def latents(self, view: View) -> Latents:
+        """p z_t / alpha: z_t at the scale of a decoding row."""
+        time, scale = torch.tensor(view.t, dtype=torch.float64), self.decode_noise_scale
+        return view.z * (scale / (scale * float(view.path.alpha(time)) + float(view.path.sigma(time))))

@@ -5,7 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from textflow.nets.base import DecodingDenoiser
-from textflow.objectives.elf import ELFDraws, ELFObjective, add_head_loss, combine_losses
+from textflow.objectives.base import combine_losses
+from textflow.objectives.elf import ELFDraws, ELFObjective
 from textflow.paths.base import ProbPath
 from textflow.types import Batch, Conditioning, Latents
 
@@ -31,11 +32,11 @@ def reference_elf_loss(
     square = ((path.velocity(z, net.predict_x0(hidden), t) - target) ** 2).mean(-1)
     nll = token_nll_of(net.lm_logits(hidden), batch.ids)
     decode_mask = decode[:, None] & batch.mask
-    losses = combine_losses((square * (batch.mask & ~decode_mask)).sum(), (nll * decode_mask).sum(), batch.mask, decode)
-    if (logits := net.commitment_logits(hidden)) is None:
-        return losses
-    head_nll = token_nll_of(logits, batch.ids) * (batch.mask & ~decode[:, None])
-    return add_head_loss(losses, head_nll.sum(), objective.head_loss_weight, batch.mask, decode)
+    denoise_mask, head_nll = batch.mask & ~decode_mask, None
+    if (logits := net.commitment_logits(hidden)) is not None:
+        head_nll = (token_nll_of(logits, batch.ids) * denoise_mask).sum()
+    squared, nll = (square * denoise_mask).sum(), (nll * decode_mask).sum()
+    return combine_losses(squared, nll, batch.mask, decode, head_nll, objective.head_loss_weight)
 
 
 def token_nll_of(logits: Tensor, ids: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from textflow.training.newton_schulz import COEFFICIENTS
 
 
-class PlainMuonAdam(Optimizer):
+class ReferenceMuon(Optimizer):
     """One parameter after another: Newton-Schulz for each matrix, Nesterov-Adam for the others (ELF).
 
     Args:

@@ -39,11 +39,7 @@ def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
 
 @contextmanager
 def temporary_path(path: Path) -> Iterator[Path]:
-    """A path in a new temporary folder next to the target; the folder has a random name and is removed on exit.
-
-    Args:
-        path: target file.
-    """
+    """A path in a new temporary folder next to the target; the folder has a random name and is removed on exit."""
     remove_stale(path.parent)
     name = f".{path.name[:40]}.{os.getpid()}-{secrets.token_hex(8)}"
     new, folder = path.with_name(name + ".new"), path.with_name(name + ".tmp")
@@ -86,22 +82,12 @@ def lock_file(file: IO[Any]) -> None:
 
 
 def atomic_write_text(path: Path, text: str) -> None:
-    """Write a text file atomically, in UTF-8.
-
-    Args:
-        path: target file.
-        text: contents of the file.
-    """
+    """Write a text file atomically, in UTF-8."""
     atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def atomic_write_json(path: Path, value: object) -> None:
-    """Write a JSON file atomically.
-
-    Args:
-        path: target file.
-        value: JSON-serialisable value.
-    """
+    """Write a JSON file atomically."""
     atomic_write_text(path, json.dumps(value, indent=1) + "\n")
 
 

@@ -6,13 +6,13 @@ from textflow.samplers.base import Trace as Trace
 from textflow.samplers.base import sample as sample
 from textflow.samplers.denoise_fn import DenoiseFn as DenoiseFn
 from textflow.samplers.early_exit import EarlyExit as EarlyExit
-from textflow.samplers.euler import Euler as Euler
 from textflow.samplers.skip_first import SkipFirstCall as SkipFirstCall
 from textflow.samplers.flow_map_churn import FlowMapChurn as FlowMapChurn
-from textflow.samplers.heun import Heun as Heun
-from textflow.samplers.dpmpp_2m import DPMSolverPP2M as DPMSolverPP2M
+from textflow.samplers.ode import Euler as Euler
+from textflow.samplers.ode import Heun as Heun
+from textflow.samplers.ode import DPMSolverPP2M as DPMSolverPP2M
 from textflow.samplers.prompt import Prompt as Prompt
 from textflow.samplers.prompt import extract_answer as extract_answer
 from textflow.samplers.reinject import Reinject as Reinject
-from textflow.samplers.low_noise import LowNoiseResample as LowNoiseResample
 from textflow.samplers.ancestral import Ancestral as Ancestral
+from textflow.samplers.ancestral import LowNoiseResample as LowNoiseResample

@@ -1,4 +1,4 @@
-"""Partly old, partly fresh noise: the ODE, ancestral sampling and consistency sampling are one update."""
+"""Samplers that put the belief back under noise: old and fresh noise, or little fresh noise."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -16,7 +16,8 @@ from textflow.types import Denoise, Posterior
 @dataclass(frozen=True)
 class Ancestral(Sampler):
     """z_next = alpha_next x + sigma_next (rho e + sqrt(1 - rho^2) fresh), e = (z - alpha x) / sigma, x the belief's
-    mean (DDIM, 2010.02502, eq. 12, with eta in rho); the step to the clean end returns the mean.
+    mean (DDIM, 2010.02502, eq. 12, with eta in rho): the ODE, ancestral and consistency sampling are one update. The
+    step to the clean end returns the mean.
 
     With the escape Commit: mode commit (rho ancestral), or only where the network is unsure (gate LowConfidence, rho 1,
     committed_noise_correlation 0).
@@ -57,3 +58,37 @@ class Ancestral(Sampler):
         if belief.committed is None or inside is None:
             return rho
         return rho.masked_fill(belief.committed >= 0, ancestral if inside == "ancestral" else inside)
+
+
+@dataclass(frozen=True)
+class LowNoiseResample(Sampler):
+    """z_next = alpha x + noise_fraction sigma eps, x the belief's mean: the network corrects an escape's tokens [ours].
+
+    The network takes z_next for text under all of sigma, so that it trusts no token more than its neighbours, while
+    little fresh noise hides them. Use a grid that hardly moves: the flip-rate schedule from .2 to .15. The first step
+    gives z the spread of noised text, sigma^2 + alpha^2 (1 - x^2), as latents have unit variance; x alone lacks it.
+
+    Args:
+        noise_fraction: fraction of the path's noise, in [0, 1]; 0 is for beliefs that are sharp but not tokens
+            (Sharpen).
+    """
+
+    noise_fraction: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.noise_fraction <= 1:
+            raise ValueError(
+                f"noise_fraction = {self.noise_fraction}: LowNoiseResample needs a number in [0, 1]; Ancestral has "
+                "all of the path's noise"
+            )
+
+    def step(self, denoise: Denoise, path: ProbPath, state: State, t_next: float, noise: Noise) -> State:
+        belief = ask(denoise, state, t_next)
+        x = belief.mean
+        if t_next >= path.t_max:
+            return state.next(x, t_next, belief)
+        fresh, (alpha, sigma) = noise.normal_like(state.z), alpha_sigma(path, t_next)
+        if state.t <= path.t_min:
+            spread = (sigma**2 + alpha**2 * (1 - x**2).clamp_min(0)).sqrt()
+            return state.next(alpha * x + spread * fresh, t_next, belief)
+        return state.next(alpha * x + self.noise_fraction * sigma * fresh, t_next, belief)

@@ -11,7 +11,7 @@ from textflow.types import Denoise, Latents, PositionMask, Posterior
 
 
 class State(NamedTuple):
-    """What a sampler carries from step to step.
+    """The state of the sampling loop between two steps.
 
     Args:
         z: latents at time t [B, S, d].
@@ -30,11 +30,6 @@ class State(NamedTuple):
         """Mean of the previous belief, which a network may be conditioned on."""
         return None if self.belief is None else self.belief.mean
 
-    @property
-    def carry(self) -> object:
-        """What the previous belief carries to the next call."""
-        return None if self.belief is None else self.belief.carry
-
     def next(self, z: Latents, t_next: float, belief: Posterior) -> "State":
         """The state after a step from t to t_next."""
         return State(z, t_next, belief, self.t)
@@ -45,23 +40,21 @@ class Sampler(ABC):
 
     @abstractmethod
     def step(self, denoise: Denoise, path: ProbPath, state: State, t_next: float, noise: Noise) -> State:
-        """Carry the state from state.t to t_next.
+        """The state at t_next, state.t < t_next <= path.t_max, with the belief that led there.
 
         Args:
             denoise: (z, t, self_cond, t_next, carry) -> belief.
             path: probability path that the latents follow.
             state: latents, time and previous belief.
-            t_next: end of the step, state.t < t_next <= path.t_max.
+            t_next: end of the step.
             noise: random streams, one a sample.
-
-        Returns:
-            state at t_next, with the belief that led there.
         """
 
 
 def ask(denoise: Denoise, state: State, t_next: float) -> Posterior:
     """The belief at a state, for a step that ends at t_next."""
-    return denoise(state.z, state.t, state.self_cond, t_next, state.carry)
+    carry = None if state.belief is None else state.belief.carry
+    return denoise(state.z, state.t, state.self_cond, t_next, carry)
 
 
 def alpha_sigma(path: ProbPath, t: float) -> tuple[float, float]:

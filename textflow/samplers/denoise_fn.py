@@ -1,20 +1,19 @@
 """DenoiseFn: a network with its conditioning, prompt, early exit and escape; the only thing that a sampler calls."""
 
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from textflow.codecs import Codec
+from textflow.codecs.prefix_mask import mask_until_eos, prefix_attention_mask
 from textflow.escapes import Escape
 from textflow.nets import Denoiser
 from textflow.noise import Noise
-from textflow.paths import ProbPath
+from textflow.paths.base import ProbPath, Time
 from textflow.readouts import Readout, View
 from textflow.samplers.early_exit import EarlyExit, ExitState
-from textflow.samplers.prompt import Prompt, classifier_free_guidance, embed_ids
-from textflow.samplers.replacement import place_prompt, replacement_belief
+from textflow.samplers.prompt import Prompt, classifier_free_guidance, place_prompt, replacement_belief
 from textflow.types import Conditioning, Ids, Latents, Logits, Posterior
 
 
@@ -55,8 +54,12 @@ class DenoiseFn:
         belief = self.posterior(z, t, self_cond, t_next, carry)
         if self.escape is None or self.noise is None:
             return belief
-        read = partial(self.known_logits, z, t, belief)
-        return self.escape(belief, self.path.fraction(t), read, self.embed, self.noise)
+
+        def token_logits() -> Logits:
+            computed = None if self.early_exit is None else belief.logits  # by the early exit
+            return self.token_logits(z, t, belief) if computed is None else computed
+
+        return self.escape(belief, self.path.fraction(t), token_logits, self.embed, self.noise)
 
     def posterior(
         self, z: Latents, t: float, self_cond: Latents | None = None, t_next: float | None = None, carry: object = None
@@ -72,22 +75,9 @@ class DenoiseFn:
         return replacement_belief(self.evaluate, self.path, self.prompt, self.eps, z, t, self_cond, t_next)
 
     def evaluate(
-        self,
-        z: Latents,
-        t: float | Tensor,
-        self_cond: Latents | None = None,
-        t_next: float | None = None,
-        carry: object = None,
+        self, z: Latents, t: Time, self_cond: Latents | None = None, t_next: float | None = None, carry: object = None
     ) -> Posterior:
-        """One evaluation of the network.
-
-        Args:
-            z: latents at time t [B, S, d].
-            t: one time for all rows, or a tensor of times [B] or [B, S].
-            self_cond: mean of the previous belief.
-            t_next: end of the step, for flow maps.
-            carry: what the previous belief carried.
-        """
+        """One evaluation of the network, at one time t for all rows or at times t [B] or [B, S]."""
         times = t if isinstance(t, Tensor) else torch.full((len(z),), t, dtype=z.dtype, device=z.device)
         end = None if t_next is None else z.new_full((len(z),), t_next)
         return self.net(z, times, self.conditioning(z)._replace(self_cond=self_cond, end_time=end))
@@ -114,14 +104,16 @@ class DenoiseFn:
             logits = free + prompt.cfg_scale * (logits - free)
         return prompt.force_prompt_logits(logits)
 
-    def known_logits(self, z: Latents, t: float, belief: Posterior) -> Logits:
-        """`token_logits`, unless the early exit has computed them."""
-        found = belief.logits if self.early_exit is not None else None
-        return self.token_logits(z, t, belief) if found is None else found
-
     def embed(self, ids: Ids) -> Latents:
-        """Clean latents of whole rows of tokens."""
-        return embed_ids(self.codec, ids, self.prompt, self.special)
+        """Clean latents of rows of tokens; a trained prompt attends to itself alone, and the text ends at its EOS."""
+        if self.prompt is not None:
+            ids = self.prompt.restore_prompt_ids(ids)
+        mask = torch.ones_like(ids, dtype=torch.bool)
+        if self.prompt is None or self.prompt.ids is None or not self.prompt.trained:
+            return self.codec.encode(ids, mask)
+        if self.special is not None:
+            mask = mask_until_eos(ids, self.prompt.mask, *self.special)
+        return self.codec.encode(ids, prefix_attention_mask(mask, self.prompt.mask))
 
     @property
     def eps(self) -> Latents:

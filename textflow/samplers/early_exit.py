@@ -13,7 +13,7 @@ from textflow.types import Denoise, Latents, Logits, Posterior, RowMask
 
 
 class ExitState(NamedTuple):
-    """What early exit carries from call to call.
+    """The state of early exit between two calls.
 
     Args:
         belief: latest posterior of every row.
@@ -63,8 +63,8 @@ class EarlyExit:
             denoise: denoiser without an escape.
             token_logits: (z, t, belief) of some rows -> logits of p(token | z_t).
             path: probability path that the latents follow.
-            z: latents of all rows [B, S, d].
-            t: their time.
+            z: latents of all rows at time t [B, S, d].
+            t: time.
             self_cond: mean of the previous belief.
             t_next: end of the step.
             state: state of the previous call; None at the first.
@@ -88,7 +88,7 @@ class EarlyExit:
 
 
 def merge_rows(old: Posterior, rows: RowMask, new: Posterior) -> Posterior:
-    """A copy of `old` with these rows replaced; a trace may hold `old`."""
+    """A copy of `old` with these rows replaced; a trace may hold `old` itself."""
     assert old.logits is not None and new.logits is not None, "a row exits after a call that gave logits"
     mean = old.mean.masked_scatter(rows[:, None, None], new.mean)
     return Posterior(mean, old.logits.masked_scatter(rows[:, None, None], new.logits))

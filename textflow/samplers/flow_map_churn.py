@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from textflow.noise import Noise
 from textflow.paths.base import ProbPath
-from textflow.samplers.base import Sampler, State, alpha_sigma
+from textflow.samplers.base import Sampler, State, alpha_sigma, ask
 from textflow.types import Denoise
 
 
@@ -26,7 +26,7 @@ class FlowMapChurn(Sampler):
 
     def step(self, denoise: Denoise, path: ProbPath, state: State, t_next: float, noise: Noise) -> State:
         ahead = 1 - math.sqrt(1 - self.gamma**2) * (1 - t_next)
-        belief = denoise(state.z, state.t, state.self_cond, ahead, state.carry)
+        belief = ask(denoise, state, ahead)
         z = path.step(state.z, belief.mean, state.t, ahead)
         if t_next >= path.t_max or self.gamma == 0:
             return state.next(z, t_next, belief)

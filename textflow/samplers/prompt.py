@@ -1,4 +1,4 @@
-"""Sampling after a prompt: its latents, classifier-free guidance by it, and the answer that follows it."""
+"""Sampling after a prompt: classifier-free guidance or the replacement method, and the answer that follows it."""
 
 from typing import NamedTuple
 
@@ -6,8 +6,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from textflow.codecs import Codec
-from textflow.codecs.prefix_mask import mask_until_eos, prefix_attention_mask
+from textflow.paths.base import ProbPath
 from textflow.types import Denoise, Ids, Latents, Logits, PositionMask, Posterior
 
 IMPOSSIBLE_LOGIT = -1e4  # of the tokens that a prompt position does not hold
@@ -51,24 +50,14 @@ def classifier_free_guidance(
     t_next: float | None = None,
 ) -> Posterior:
     """u + scale (c - u), c the belief with the prompt in z and in the self-condition, u with zeros there (ELF, released
-    code). The belief keeps the prompt; scale 1 costs no second evaluation.
-
-    Args:
-        denoise: denoiser without an escape.
-        prompt: prompt and its scale.
-        z: latents at time t.
-        t: their time.
-        self_cond: mean of the previous belief.
-        t_next: end of the step.
-    """
-    there, zeros = prompt.mask[..., None], torch.zeros_like(prompt.latents)
+    code). The belief keeps the prompt; scale 1 costs no second evaluation. `denoise` has no escape."""
+    mask, zeros = prompt.mask[..., None], torch.zeros_like(prompt.latents)
     previous = torch.zeros_like(z) if self_cond is None else self_cond
-    placed = torch.where(there, prompt.latents, z), torch.where(there, prompt.latents, previous)
-    belief = denoise(placed[0], t, placed[1], t_next)
+    belief = denoise(torch.where(mask, prompt.latents, z), t, torch.where(mask, prompt.latents, previous), t_next)
     if prompt.cfg_scale != 1:
-        free = denoise(torch.where(there, zeros, z), t, torch.where(there, zeros, previous), t_next)
+        free = denoise(torch.where(mask, zeros, z), t, torch.where(mask, zeros, previous), t_next)
         belief = extrapolate(free, belief, prompt.cfg_scale)
-    return belief._replace(mean=torch.where(there, prompt.latents, belief.mean))
+    return belief._replace(mean=torch.where(mask, prompt.latents, belief.mean))
 
 
 def extrapolate(free: Posterior, belief: Posterior, scale: float) -> Posterior:
@@ -79,43 +68,38 @@ def extrapolate(free: Posterior, belief: Posterior, scale: float) -> Posterior:
     return belief._replace(mean=mean, logits=free.logits + scale * (belief.logits - free.logits))
 
 
-def embed_ids(codec: Codec, ids: Ids, prompt: Prompt | None, special: tuple[int, int] | None) -> Latents:
-    """Clean latents of whole rows of tokens.
+def place_prompt(path: ProbPath, prompt: Prompt, eps: Latents, z: Latents, t: float) -> Latents:
+    """z_t with the prompt's latents noised as the path would have noised them, alpha(t) x + sigma(t) eps."""
+    return torch.where(prompt.mask[..., None], path.mix(prompt.latents, eps, t), z)
 
-    Args:
-        codec: codec of the generator.
-        ids: token ids [B, L].
-        prompt: attends to itself alone, and the text after it ends with its EOS.
-        special: ids of EOS and padding; None where there is no tokenizer.
+
+def replacement_belief(
+    denoise: Denoise,
+    path: ProbPath,
+    prompt: Prompt,
+    eps: Latents,
+    z: Latents,
+    t: float,
+    self_cond: Latents | None = None,
+    t_next: float | None = None,
+) -> Posterior:
+    """The belief at z_t with the noised prompt in its place; its mean keeps the prompt clean (2204.03458, sec. 3.1).
+
+    An approximation, for a network that was not trained on prompts: elsewhere z is carried by beliefs under a prompt as
+    noisy as the rest, so early steps depend little on it, and the samples do not follow the conditional distribution.
+    `denoise` has no escape; eps is the noise of the samples, standard normal [B, S, d].
     """
-    everywhere = torch.ones_like(ids, dtype=torch.bool)
-    if prompt is None or prompt.ids is None or not prompt.trained:
-        return codec.encode(ids if prompt is None else prompt.restore_prompt_ids(ids), everywhere)
-    ids = prompt.restore_prompt_ids(ids)
-    mask = everywhere if special is None else mask_until_eos(ids, prompt.mask, *special)
-    return codec.encode(ids, prefix_attention_mask(mask, prompt.mask))
+    belief = denoise(place_prompt(path, prompt, eps, z, t), t, self_cond, t_next)
+    return belief._replace(mean=torch.where(prompt.mask[..., None], prompt.latents, belief.mean))
 
 
 def extract_answer(ids: Ids, prompt_mask: PositionMask, length: int, fill: int = 0) -> Int[Tensor, "B length"]:
-    """ids after each row's prompt, moved to the left [B, length].
-
-    Args:
-        ids: prompt and answer.
-        prompt_mask: True on the prompt, which comes first.
-        length: tokens of an answer.
-        fill: id where a row has no more.
-    """
+    """ids after each row's prompt, which comes first, moved to the left and filled up with `fill`."""
     index = torch.arange(length, device=ids.device)[None] + prompt_mask.sum(1, keepdim=True)
     inside = index < ids.shape[1]
     return ids.gather(1, index.clamp_max(ids.shape[1] - 1)).where(inside, fill)
 
 
 def pad_after_eos(ids: Ids, eos: int, pad: int) -> Ids:
-    """ids with everything from the first EOS on replaced by padding.
-
-    Args:
-        ids: token ids.
-        eos: id that ends a text.
-        pad: id that fills a row.
-    """
+    """ids with the first EOS and all that follows replaced by padding."""
     return ids.masked_fill((ids == eos).cumsum(1) > 0, pad)

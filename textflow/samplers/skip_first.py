@@ -7,7 +7,7 @@ import torch
 from textflow.noise import Noise
 from textflow.paths.base import ProbPath
 from textflow.samplers.base import Sampler, State, alpha_sigma
-from textflow.samplers.euler import Euler
+from textflow.samplers.ode import Euler
 from textflow.types import Denoise, Posterior
 
 

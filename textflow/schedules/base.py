@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -10,16 +11,13 @@ from textflow.noise import Noise
 from textflow.paths.base import ProbPath
 from textflow.types import Batch, Denoise, Latents, Logits
 
+Decode: TypeAlias = Callable[[Latents], Logits]  # clean or noisy latents -> logits
+
 LOGIT_BUDGET = 2**26  # logits in memory at once while a schedule is fitted
 
 
-def argmax_tokens(decode: Callable[[Latents], Logits], z: Latents) -> Tensor:
-    """The likeliest tokens of z, in chunks of rows that bound the logits in memory.
-
-    Args:
-        decode: latents -> logits.
-        z: latents [B, S, d].
-    """
+def argmax_tokens(decode: Decode, z: Latents) -> Tensor:
+    """The likeliest tokens of z [B, S, d], in chunks of rows that bound the logits in memory."""
     rows = max(LOGIT_BUDGET // max(decode(z[:1])[0].numel(), 1), 1)
     return torch.cat([decode(part).argmax(-1) for part in z.split(rows)])  # type: ignore[no-untyped-call]
 
@@ -33,6 +31,18 @@ def is_fitted(buffer: Tensor) -> bool:
     return buffer._known  # type: ignore[attr-defined]
 
 
+def interpolate_inverse(table: Tensor, values: Tensor) -> Tensor:
+    """Times in [0, 1] at which an increasing function takes these values, by linear interpolation.
+
+    Args:
+        table: the function at evenly spaced times from 0 to 1.
+        values: any shape, on the table's device.
+    """
+    right = torch.searchsorted(table, values.contiguous()).clamp(1, len(table) - 1)
+    low, high = table[right - 1], table[right]
+    return ((right - 1 + (values - low) / (high - low).clamp_min(1e-300)) / (len(table) - 1)).clamp(0, 1)
+
+
 class TimeSchedule(nn.Module, ABC):
     """A distribution over time, given by its quantiles. A module, so that weights include a fitted schedule."""
 
@@ -41,12 +51,12 @@ class TimeSchedule(nn.Module, ABC):
     @property
     def fitted(self) -> bool:
         """True if the schedule needs no fit or is fitted."""
-        return True
+        return all(is_fitted(buffer) for buffer in self.buffers(recurse=False))
 
     @property
     def cache_key(self) -> str:
         """Key of the fitted schedule: for one model, schedules with equal keys are equal."""
-        return "-".join([type(self).__name__, *(str(len(law)) for law in self.buffers(recurse=False))])
+        return "-".join([type(self).__name__, *(str(len(table)) for table in self.buffers(recurse=False))])
 
     def assume_uniform(self) -> None:
         """Use the uniform schedule where nothing can be fitted yet: for a dry run."""
@@ -55,14 +65,7 @@ class TimeSchedule(nn.Module, ABC):
     def icdf(self, q: Tensor) -> Tensor:
         """Quantiles q in [0, 1], float64 -> times in [0, 1], increasing."""
 
-    def fit(
-        self,
-        decode: Callable[[Latents], Logits],
-        path: ProbPath,
-        x: Latents,
-        batch: Batch,
-        denoise: Denoise | None = None,
-    ) -> None:
+    def fit(self, decode: Decode, path: ProbPath, x: Latents, batch: Batch, denoise: Denoise | None = None) -> None:
         """Fit a schedule that depends on the codec or on the denoiser; the others need no fit.
 
         Args:
@@ -93,3 +96,24 @@ class TimeSchedule(nn.Module, ABC):
             q = noise.uniform(steps - 1)[0].sort().values
         device = next((buffer.device for buffer in self.buffers()), None)
         return [t_min, *self.icdf(q.to(device)).clamp(t_min, t_max).tolist(), t_max]
+
+
+class RandomGrid(TimeSchedule):
+    """A schedule whose grids are sorted random times instead of quantiles (ELF, released code).
+
+    ELF draws a grid for every batch; here the seed gives one grid for all, so that no text depends on its batch.
+
+    Args:
+        schedule: distribution of the times.
+        seed: random seed for the grid.
+    """
+
+    def __init__(self, schedule: TimeSchedule, seed: int = 0) -> None:
+        super().__init__()
+        self.schedule, self.seed = schedule, seed
+
+    def icdf(self, q: Tensor) -> Tensor:
+        return self.schedule.icdf(q)
+
+    def grid(self, steps: int, noise: Noise | None = None, t_min: float = 0.0, t_max: float = 1.0) -> list[float]:
+        return self.schedule.grid(steps, noise or Noise([self.seed]), t_min, t_max)

@@ -1,13 +1,12 @@
-"""The readout-aware schedule: uniform in the readout's error rate."""
+"""The readout-aware schedules: uniform in the readout's error rate, measured or in closed form."""
 
-from collections.abc import Callable
-
+import numpy as np
 import torch
 from torch import Tensor
 
 from textflow.paths.base import ProbPath
-from textflow.schedules.base import TimeSchedule, argmax_tokens, is_fitted
-from textflow.types import Batch, Denoise, Latents, Logits
+from textflow.schedules.base import Decode, TimeSchedule, argmax_tokens, interpolate_inverse
+from textflow.types import Batch, Denoise, Latents
 
 
 class DecodeError(TimeSchedule):
@@ -31,11 +30,6 @@ class DecodeError(TimeSchedule):
         self.register_buffer("cdf", torch.full((num_points,), torch.nan, dtype=torch.float64))
 
     @property
-    def fitted(self) -> bool:
-        """True once the error rates are measured."""
-        return is_fitted(self.cdf)
-
-    @property
     def cache_key(self) -> str:
         return f"{super().cache_key}-{self.uniform_mix:g}"
 
@@ -44,14 +38,7 @@ class DecodeError(TimeSchedule):
         self.cdf.copy_(torch.linspace(0, 1, len(self.cdf), dtype=torch.float64))
 
     @torch.no_grad()
-    def fit(
-        self,
-        decode: Callable[[Latents], Logits],
-        path: ProbPath,
-        x: Latents,
-        batch: Batch,
-        denoise: Denoise | None = None,
-    ) -> None:
+    def fit(self, decode: Decode, path: ProbPath, x: Latents, batch: Batch, denoise: Denoise | None = None) -> None:
         eps, valid = torch.randn_like(x), batch.mask
         times = torch.linspace(0, 1, len(self.cdf), dtype=torch.float64)
         predictions = (argmax_tokens(decode, path.mix(x, eps, t)) for t in times.tolist())
@@ -68,7 +55,37 @@ class DecodeError(TimeSchedule):
     def icdf(self, q: Tensor) -> Tensor:
         if not self.fitted:
             raise ValueError("the schedule DecodeError is not measured yet: `textflow fit` measures it before training")
-        cdf = self.cdf.to(q.device)
-        right = torch.searchsorted(cdf, q.contiguous()).clamp(1, len(cdf) - 1)
-        low, high = cdf[right - 1], cdf[right]
-        return ((right - 1 + (q - low) / (high - low)) / (len(cdf) - 1)).clamp(0, 1)
+        return interpolate_inverse(self.cdf.to(q.device), q)
+
+
+class OneHotDecodeError(TimeSchedule):
+    """tau(t) = V / (V - 1) (P - 1 / V), P the probability that argmax z_t is the token, z_t = t onehot + (1 - t) eps:
+    DecodeError of one-hot latents in closed form (FLM, 2602.16813).
+
+    P = int phi(x) Phi(x + t / (1 - t))^(V - 1) dx by Gauss-Hermite quadrature, on a table of times that is inverted by
+    interpolation. tau is the accuracy of decoding at t, rescaled to 0 for pure noise and 1 for clean latents.
+
+    Args:
+        vocab_size: number of tokens V, at least 2.
+        num_points: number of times in the table.
+        order: number of quadrature points.
+    """
+
+    cdf: Tensor
+
+    def __init__(self, vocab_size: int, num_points: int = 1025, order: int = 128) -> None:
+        super().__init__()
+        if vocab_size < 2:
+            raise ValueError(f"OneHotDecodeError got vocab_size {vocab_size}; it needs at least 2 tokens")
+        self.vocab_size = vocab_size
+        nodes, weights = (torch.from_numpy(part) for part in np.polynomial.hermite_e.hermegauss(order))
+        t = torch.linspace(0, 1, num_points, dtype=torch.float64)[:-1, None]
+        log_phi = torch.special.log_ndtr(nodes + t / (1 - t))
+        hit = (weights * torch.exp((vocab_size - 1) * log_phi)).sum(-1) / weights.sum()
+        tau = vocab_size / (vocab_size - 1) * (hit - 1 / vocab_size)
+        tau = torch.cat([tau, tau.new_ones(1)]).clamp(0, 1).cummax(0).values
+        tau[0] = 0.0
+        self.register_buffer("cdf", tau, persistent=False)
+
+    def icdf(self, q: Tensor) -> Tensor:
+        return interpolate_inverse(self.cdf.to(q.device), q)

@@ -1,14 +1,12 @@
 """The flip-rate schedule: uniform in the denoiser's rate of token errors."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from textflow.noise import Noise
 from textflow.paths.base import ProbPath
-from textflow.schedules.base import TimeSchedule, argmax_tokens, is_fitted
-from textflow.types import Batch, Denoise, Latents, Logits
+from textflow.schedules.base import Decode, TimeSchedule, argmax_tokens, interpolate_inverse
+from textflow.types import Batch, Denoise, Latents
 
 SHORT_GRIDS = {2: (0.02,), 3: (0.5, 0.05)}  # flip rates of the interior times of grids too short for even ones
 
@@ -40,38 +38,27 @@ class FlipRate(TimeSchedule):
         self.max_flip_rate, self.min_flip_rate = max_flip_rate, min_flip_rate
         self.register_buffer("flip_rate", torch.full((num_points,), torch.nan, dtype=torch.float64), persistent=False)
 
-    @property
-    def fitted(self) -> bool:
-        """True once the flip rates are measured."""
-        return is_fitted(self.flip_rate)
-
     def assume_uniform(self) -> None:
         """Use F = 1 - t: for a dry run, whose denoiser is untrained."""
         self.flip_rate.copy_(torch.linspace(1, 0, len(self.flip_rate), dtype=torch.float64))
 
     @torch.no_grad()
-    def fit(
-        self,
-        decode: Callable[[Latents], Logits],
-        path: ProbPath,
-        x: Latents,
-        batch: Batch,
-        denoise: Denoise | None = None,
-    ) -> None:
+    def fit(self, decode: Decode, path: ProbPath, x: Latents, batch: Batch, denoise: Denoise | None = None) -> None:
         if denoise is None:
             raise ValueError(
                 "the schedule FlipRate needs a trained denoiser and got none: fit it after training, and train "
                 "with the schedule LogitNormal or DecodeError"
             )
-        eps, valid, times = torch.randn_like(x), batch.mask, self._times()
+        eps, valid = torch.randn_like(x), batch.mask
+        times = torch.linspace(0, 1, len(self.flip_rate), dtype=torch.float64, device=self.flip_rate.device)
         clean = argmax_tokens(decode, x)[valid]
         means = (denoise(path.mix(x, eps, t), t, None).mean for t in times[:-1].tolist())  # at t = 1 nothing flips
         flips = [(argmax_tokens(decode, mean)[valid] != clean).double().mean().to(times) for mean in means]
         rate = torch.stack([*flips, flips[0] * 0]).cummin(0).values
-        if not rate[0] > max(self.max_flip_rate, *SHORT_GRIDS[3]):
+        if not rate[0] > (least := max(self.max_flip_rate, *SHORT_GRIDS[3])):
             raise ValueError(
-                f"{rate[0]:.1%} of the tokens flip in pure noise: the schedule FlipRate needs more than "
-                f"{max(self.max_flip_rate, *SHORT_GRIDS[3]):.0%}; use the schedule LogitNormal"
+                f"{rate[0]:.1%} of the tokens flip in pure noise: the schedule FlipRate needs more than {least:.0%}; "
+                "use the schedule LogitNormal"
             )
         self.flip_rate.copy_(torch.lerp(rate, rate[0] * (1 - times), 1e-6))  # strictly decreasing, so invertible
 
@@ -82,10 +69,8 @@ class FlipRate(TimeSchedule):
         if steps < 2:
             return super().grid(steps, noise, t_min, t_max)
         if noise is not None:
-            flips = (
-                self.max_flip_rate
-                - (self.max_flip_rate - self.min_flip_rate) * noise.uniform(steps - 1)[0].sort().values
-            )
+            q = noise.uniform(steps - 1)[0].sort().values
+            flips = self.max_flip_rate - (self.max_flip_rate - self.min_flip_rate) * q
         elif steps in SHORT_GRIDS:
             flips = torch.tensor(SHORT_GRIDS[steps], dtype=torch.float64)
         else:
@@ -94,13 +79,7 @@ class FlipRate(TimeSchedule):
 
     def times_at(self, flips: Tensor) -> Tensor:
         """The times with these flip rates, float64."""
-        fall = -self._fitted_rate().to(flips.device)
-        right = torch.searchsorted(fall, -flips.contiguous()).clamp(1, len(fall) - 1)
-        low, high = fall[right - 1], fall[right]
-        return ((right - 1 + (-flips - low) / (high - low)) / (len(fall) - 1)).clamp(0, 1)
-
-    def _times(self) -> Tensor:
-        return torch.linspace(0, 1, len(self.flip_rate), dtype=torch.float64, device=self.flip_rate.device)
+        return interpolate_inverse(-self._fitted_rate().to(flips.device), -flips)
 
     def _fitted_rate(self) -> Tensor:
         if not self.fitted:

@@ -21,8 +21,6 @@ class Uniform(TimeSchedule):
         self.t_min, self.t_max = t_min, t_max
 
     def icdf(self, q: Tensor) -> Tensor:
-        return (
-            q
-            if (self.t_min, self.t_max) == (0.0, 1.0)
-            else torch.lerp(torch.full_like(q, self.t_min), torch.full_like(q, self.t_max), q)
-        )
+        if (self.t_min, self.t_max) == (0.0, 1.0):
+            return q
+        return torch.lerp(torch.full_like(q, self.t_min), torch.full_like(q, self.t_max), q)

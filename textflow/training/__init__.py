@@ -12,8 +12,6 @@ from textflow.training.callbacks.sample_logger import SampleLogger as SampleLogg
 from textflow.training.callbacks.checkpointing import CheckpointCallback as CheckpointCallback
 from textflow.training.lr_schedule import WarmupLR as WarmupLR
 from textflow.training.callbacks.reseed import ReseedEachBatch as ReseedEachBatch
-from textflow.training.eval_mode import temporary_eval_mode as temporary_eval_mode
 from textflow.training.checkpoint_io import latest_state as latest_state
 from textflow.training.loggers import make_loggers as make_loggers
-from textflow.training.loggers import make_wandb_logger as make_wandb_logger
 from textflow.training.trainer import Trainer as Trainer

@@ -20,7 +20,7 @@ STATE_FILE, CHECKSUM_FILE = "state.pt", "sha256.json"
 class SafeCheckpointIO(TorchCheckpointIO):
     """Write a state with fsync; read plain data only, never pickled code."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Path | str, storage_options: Any = None) -> None:
         """Write one file; a full disk raises OSError."""
         with open(path, "wb") as file:
             try:
@@ -30,7 +30,9 @@ class SafeCheckpointIO(TorchCheckpointIO):
             file.flush()
             os.fsync(file.fileno())
 
-    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
+    def load_checkpoint(
+        self, path: Path | str, map_location: Any = "cpu", weights_only: bool | None = True
+    ) -> dict[str, Any]:
         """Read one file with weights_only=True; a state with pickled code is rejected."""
         try:
             return torch.load(path, map_location=map_location, weights_only=True)
@@ -57,32 +59,28 @@ def step_of(state: Path) -> int:
 
 
 def latest_state(run: Path) -> Path | None:
-    """The newest intact state.pt of a run, or None; incomplete and damaged states are skipped with a warning.
-
-    Args:
-        run: the run folder.
-    """
-    for torn in sorted((run / "state").glob(".step-*.tmp")):
-        rank_zero_warn(f"{torn} was cut off while it was written; ignored")
+    """The newest intact state.pt of a run, or None; incomplete and damaged states are skipped with a warning."""
+    for incomplete in sorted((run / "state").glob(".step-*.tmp")):
+        rank_zero_warn(f"{incomplete} was cut off while it was written; ignored")
     states = list_states(run)
-    for state in reversed(states):
-        if (fault := find_damage(state)) is None:
+    while states:
+        state = states.pop()
+        if (damage := find_damage(state)) is None:
             return state / STATE_FILE
-        older = states[: states.index(state)]
-        fallback = (
-            f"the previous state, {older[-1].name}, is tried" if older else "there is no other state to resume from"
+        older = (
+            f"the previous state, {states[-1].name}, is tried" if states else "there is no other state to resume from"
         )
-        rank_zero_warn(f"{state} is damaged ({fault}); ignored: {fallback}")
+        rank_zero_warn(f"{state} is damaged ({damage}); ignored: {older}")
     return None
 
 
 def find_damage(state: Path) -> str | None:
     """Description of the damage to a state folder, or None if it is intact."""
     try:
-        sums = json.loads((state / CHECKSUM_FILE).read_text())
-        if not any(name.split("/")[0] == STATE_FILE for name in sums):  # sharded strategies write a folder
+        checksums = json.loads((state / CHECKSUM_FILE).read_text())
+        if not any(name.split("/")[0] == STATE_FILE for name in checksums):  # sharded strategies write a folder
             return f"{CHECKSUM_FILE} does not name {STATE_FILE}"
-        for name, expected in sums.items():
+        for name, expected in checksums.items():
             if sha256(state / name) != expected:
                 return f"{name} does not have the checksum in {CHECKSUM_FILE}"
     except (OSError, ValueError, TypeError, AttributeError) as error:
@@ -120,36 +118,30 @@ def finish_state(run: Path, step: int) -> Path:
         shutil.rmtree(final)  # the same step, damaged or from before the run was reset to an earlier step
     os.rename(tmp, final)
     fsync(final.parent)
-    if (fault := find_damage(final)) is not None:
-        raise OSError(f"{final} does not read back as it was written ({fault}); check the disk")
+    if (damage := find_damage(final)) is not None:
+        raise OSError(f"{final} does not read back as it was written ({damage}); check the disk")
     return final
 
 
 def prune_states(run: Path, step: int, keep_last_n: int) -> None:
-    """Remove all states except the newest `keep_last_n` intact ones up to a step; later states are removed too.
+    """Remove all states except that of a step, which was just verified, and the newest intact ones before it.
 
     Args:
         run: run folder.
-        step: optimizer step whose state was just verified.
+        step: optimizer step; states of later steps are removed too.
         keep_last_n: number of intact states to keep, at least 1.
     """
+    states = list_states(run)
     retained = [state_folder(run, step)]
-    for state in reversed([state for state in list_states(run) if step_of(state) < step]):
-        if len(retained) < keep_last_n and find_damage(state) is None:
+    for state in reversed(states):
+        if step_of(state) < step and len(retained) < keep_last_n and find_damage(state) is None:
             retained.append(state)
-    for state in list_states(run):
-        if state not in retained:
-            remove_folder(state)
-    for torn in (run / "state").glob(".step-*.tmp"):
-        remove_folder(torn)
-
-
-def remove_folder(folder: Path) -> None:
-    """Remove a folder; one in use by another process on a shared disk is left with a warning."""
-    try:
-        shutil.rmtree(folder)
-    except OSError as error:
-        rank_zero_warn(f"{folder} is no longer needed and cannot be removed yet: {error}")
+    for folder in (*states, *(run / "state").glob(".step-*.tmp")):
+        if folder not in retained:
+            try:
+                shutil.rmtree(folder)
+            except OSError as error:  # in use by another process on a shared disk
+                rank_zero_warn(f"{folder} is no longer needed and cannot be removed yet: {error}")
 
 
 def _check_readable(tmp: Path) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from textflow.training.engines.gather import local_tensor
 
@@ -16,8 +16,7 @@ class EMA(L.Callback):
         self.last_step = 0
 
     def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
-        """Start counting at the current step, which is above 0 for a resumed run."""
-        self.last_step = trainer.global_step
+        self.last_step = trainer.global_step  # above 0 for a resumed run
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Update the EMA if the batch completed an optimizer step; under gradient accumulation not every batch does."""
@@ -28,20 +27,10 @@ class EMA(L.Callback):
 
 @torch.no_grad()
 def update_ema(net: nn.Module, ema_net: nn.Module, decay: float) -> None:
-    """Update ema_net to decay * ema_net + (1 - decay) * net, shard by shard, and copy buffers.
-
-    Args:
-        net: network being trained.
-        ema_net: deep copy of the network that holds the average.
-        decay: EMA decay in [0, 1]; 1 leaves the parameters unchanged.
-    """
-    pairs = zip(_local_tensors(net.parameters()), _local_tensors(ema_net.parameters()), strict=True)
-    moving = [(there, p) for there, p in pairs if p.is_floating_point()]
-    if moving:
-        torch._foreach_lerp_([p for _, p in moving], [there for there, _ in moving], 1 - decay)
-    for there, p in zip(_local_tensors(net.buffers()), _local_tensors(ema_net.buffers()), strict=True):
-        p.copy_(there)
-
-
-def _local_tensors(tensors: Any) -> list[Tensor]:
-    return [local_tensor(tensor) for tensor in tensors]
+    """Update ema_net, a copy of net, to decay * ema_net + (1 - decay) * net, shard by shard; copy buffers."""
+    params = [local_tensor(p) for p in net.parameters() if p.is_floating_point()]
+    if params:
+        averages = [local_tensor(p) for p in ema_net.parameters() if p.is_floating_point()]
+        torch._foreach_lerp_(averages, params, 1 - decay)
+    for source, target in zip(net.buffers(), ema_net.buffers(), strict=True):
+        local_tensor(target).copy_(local_tensor(source))

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -10,24 +10,19 @@ import torch
 
 @contextmanager
 def temporary_eval_mode(module: Any) -> Iterator[None]:
-    """Eval mode without gradients that preserves the random state; module.eval_seconds accumulates the duration.
+    """Eval mode without gradients; the random state and the mode of each submodule are restored on exit.
 
-    Args:
-        module: model to evaluate; the training mode of each submodule is restored on exit.
+    The duration is added to module.eval_seconds. Sharded engines gather the EMA weights.
     """
     modes = [(part, part.training) for part in module.modules()]
+    strategy: Any = getattr(module._trainer, "strategy", None)
     start = time.perf_counter()
     module.eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng(), engine_eval_context(module):
+        gathered = strategy.eval_context() if hasattr(strategy, "eval_context") else nullcontext()
+        with torch.no_grad(), torch.random.fork_rng(), gathered:
             yield
     finally:
         for part, training in modes:
             part.training = training
         module.eval_seconds += time.perf_counter() - start
-
-
-def engine_eval_context(module: Any) -> AbstractContextManager[None]:
-    """Context in which a sharded engine gathers the EMA weights."""
-    strategy: Any = getattr(module._trainer, "strategy", None)
-    return strategy.eval_context() if hasattr(strategy, "eval_context") else nullcontext()

@@ -28,25 +28,21 @@ class Interrupt:
 
     def restore(self) -> None:
         """Restore the previous handlers of signals that this handler still owns."""
-        for number, before in self.previous_handlers.items():
+        for number, handler in self.previous_handlers.items():
             if signal.getsignal(number) is self:
-                signal.signal(number, before)
+                signal.signal(number, handler)
         self.previous_handlers = {}
 
     def __call__(self, number: int, frame: Any) -> None:
-        if os.getpid() != self.pid:  # a data worker: Ctrl-C reaches it too, but the run still needs it
-            return None if number == signal.SIGINT else self._default(number)
-        if (
-            self.requested and number == signal.SIGTERM
-        ):  # a launcher forwards a signal that its workers already received
-            return None
-        if self.requested or not self.previous_handlers:
+        if os.getpid() != self.pid:
+            if number != signal.SIGINT:  # Ctrl-C reaches data workers too, but the run still needs them
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
+        elif self.requested and number == signal.SIGTERM:
+            pass  # a launcher forwards a signal that its workers already received
+        elif self.requested or not self.previous_handlers:
             self.restore()
             raise KeyboardInterrupt
-        self.requested = True
-        rank_zero_info(self.message)
-        return None
-
-    def _default(self, number: int) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
+        else:
+            self.requested = True
+            rank_zero_info(self.message)

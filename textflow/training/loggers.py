@@ -6,7 +6,6 @@ import netrc
 import os
 import re
 import secrets
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,28 +32,21 @@ class MetricsCSVLogger(Logger):
 
     @property
     def name(self) -> str:
-        """Name of the log."""
         return "metrics"
 
     @property
     def version(self) -> str:
-        """Empty, since a run has one log."""
-        return ""
+        return ""  # a run has one log
 
     def log_hyperparams(self, params: Any = None, *args: Any, **kwargs: Any) -> None:
         """Do nothing, since recipe.yaml holds the hyperparameters."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float | int], step: int | None = None) -> None:
-        """Append one row per metric.
-
-        Args:
-            metrics: values by name; Lightning's `epoch` is omitted.
-            step: Lightning's step index, from 0.
-        """
+        """Append one row per metric, except Lightning's `epoch`; `step` is Lightning's step index, from 0."""
         rows = io.StringIO()
-        numbers = ((name, value) for name, value in metrics.items() if name != "epoch")
-        csv.writer(rows, lineterminator="\n").writerows((step_done(step), name, repr(float(v))) for name, v in numbers)
+        values = [(step_done(step), name, repr(float(value))) for name, value in metrics.items() if name != "epoch"]
+        csv.writer(rows, lineterminator="\n").writerows(values)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(self.path, "a") as file:
@@ -65,15 +57,13 @@ class MetricsCSVLogger(Logger):
 
     @rank_zero_only
     def rewind(self, step: int) -> None:
-        """Drop rows after a step and an incomplete last row, so that a resumed run has no duplicate rows.
-
-        Args:
-            step: number of completed optimizer steps of the resumed state.
-        """
+        """Drop rows after a number of completed steps and an incomplete last row, so that a resumed run has no
+        duplicate rows."""
         if not self.path.exists():
             return
         lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)[1:]
-        rows = [line for line in lines if line.endswith("\n") and _step(line) <= step]
+        complete = [(line.split(",", 1)[0], line) for line in lines if line.endswith("\n")]
+        rows = [line for first, line in complete if first.isdigit() and int(first) <= step]
         atomic_write_text(self.path, HEADER + "".join(rows))
 
 
@@ -112,12 +102,8 @@ def make_loggers(run: Path, wandb: bool = True, project: str = "textflow", group
         project: W&B project.
         group: W&B group of the run; the job type is the name of the run folder.
     """
-    if not wandb:
-        return [MetricsCSVLogger(run)]
-    return [
-        MetricsCSVLogger(run),
-        make_wandb_logger(run, project, **({"group": group, "job_type": run.name} if group else {})),
-    ]
+    settings = {"group": group, "job_type": run.name} if group else {}
+    return [MetricsCSVLogger(run), *([make_wandb_logger(run, project, **settings)] if wandb else [])]
 
 
 def make_wandb_logger(run: Path, project: str = "textflow", **settings: Any) -> Wandb:
@@ -153,12 +139,7 @@ def _identity(run: Path) -> str:
     file = run / "wandb_id"
     if not file.exists():
         atomic_write_text(file, secrets.token_hex(4) + "\n")
-    found = file.read_text(encoding="utf-8", errors="replace").strip()
-    if not re.fullmatch(r"[\w.-]{1,64}", found, re.ASCII):
-        raise ValueError(f"{file} holds {found[:40]!r}, which is not a W&B id; remove it to start a new W&B run")
-    return found
-
-
-def _step(line: str) -> int:
-    first = line.split(",", 1)[0]
-    return int(first) if first.isdigit() else sys.maxsize
+    run_id = file.read_text(encoding="utf-8", errors="replace").strip()
+    if not re.fullmatch(r"[\w.-]{1,64}", run_id, re.ASCII):
+        raise ValueError(f"{file} holds {run_id[:40]!r}, which is not a W&B id; remove it to start a new W&B run")
+    return run_id

@@ -38,12 +38,8 @@ class WarmupLR(LRScheduler):
                 f"WarmupLR got warmup_steps={warmup_steps}, min_lr_ratio={min_lr_ratio}; needs warmup_steps >= 0 and "
                 "min_lr_ratio in [0, 1]"
             )
-        self.warmup_steps, self.decay, self.total_steps, self.min_lr_ratio = (
-            warmup_steps,
-            decay,
-            total_steps,
-            min_lr_ratio,
-        )
+        self.warmup_steps, self.decay = warmup_steps, decay
+        self.total_steps, self.min_lr_ratio = total_steps, min_lr_ratio
         super().__init__(optimizer)
 
     def get_lr(self) -> list[Any]:
@@ -56,5 +52,5 @@ class WarmupLR(LRScheduler):
             return step / self.warmup_steps
         if self.decay == "constant" or self.total_steps is None:
             return 1.0
-        done = min((step - self.warmup_steps) / (self.total_steps - self.warmup_steps), 1.0)
-        return self.min_lr_ratio + (1 - self.min_lr_ratio) * (1 + math.cos(math.pi * done)) / 2
+        progress = min((step - self.warmup_steps) / (self.total_steps - self.warmup_steps), 1.0)
+        return self.min_lr_ratio + (1 - self.min_lr_ratio) * (1 + math.cos(math.pi * progress)) / 2

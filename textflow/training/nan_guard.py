@@ -11,12 +11,7 @@ class NonFiniteGuard:
         self.pending: tuple[int, Tensor, torch.cuda.Event | None] | None = None
 
     def watch(self, step: int, loss: Tensor) -> None:
-        """Check the previous loss, and this one too unless it is on a GPU.
-
-        Args:
-            step: step number, for the error message.
-            loss: scalar loss.
-        """
+        """Check the previous loss, and this one too unless it is on a GPU; the error names the step."""
         self.check()
         if not loss.is_cuda:
             self.pending = (step, loss.detach(), None)

@@ -54,19 +54,11 @@ class MuonAdam(Optimizer):
             )
         by_muon = [p.ndim == 2 and not any(part in name for part in adam_names) for name, p in named]
         groups = [
-            {"params": [e for e, is_matrix in zip(entries, by_muon, strict=True) if is_matrix], "matrices": True},
-            {"params": [e for e, is_matrix in zip(entries, by_muon, strict=True) if not is_matrix], "matrices": False},
+            {"params": [e for e, muon in zip(entries, by_muon, strict=True) if muon is matrices], "matrices": matrices}
+            for matrices in (True, False)
         ]
-        defaults = dict(
-            lr=lr,
-            momentum=momentum,
-            adam_betas=tuple(adam_betas),
-            eps=eps,
-            weight_decay=weight_decay,
-            ns_steps=ns_steps,
-            matrices=False,
-            k=0,
-        )
+        defaults = dict(lr=lr, momentum=momentum, adam_betas=tuple(adam_betas), eps=eps, weight_decay=weight_decay)
+        defaults |= dict(ns_steps=ns_steps, matrices=False, k=0)
         super().__init__([group for group in groups if group["params"]], defaults)
         self.orthogonalize: OrthogonalizeFn = orthogonalize_local  # distributed engines replace it
 
@@ -110,17 +102,11 @@ class MuonAdam(Optimizer):
 
 
 def orthogonalize_local(params: Sequence[Tensor], updates: Sequence[Tensor], ns_steps: int) -> list[Tensor]:
-    """Orthogonalise each matrix and scale it by sqrt(max(1, rows / cols)), batched by shape.
-
-    Args:
-        params: parameters of the updates.
-        updates: update matrices, overwritten in place.
-        ns_steps: number of Newton-Schulz iterations, at least 1.
-    """
-    same: dict[torch.Size, list[int]] = defaultdict(list)
+    """Orthogonalise each update in place and scale it by sqrt(max(1, rows / cols)), batched by shape."""
+    by_shape: dict[torch.Size, list[int]] = defaultdict(list)
     for i, u in enumerate(updates):
-        same[u.shape].append(i)
-    for shape, indices in same.items():
+        by_shape[u.shape].append(i)
+    for shape, indices in by_shape.items():
         scale = max(1.0, shape[0] / shape[1]) ** 0.5
         for batch in memory_batches(indices, updates[indices[0]]):
             ortho = orthogonalize(torch.stack([updates[i] for i in batch]), ns_steps) * scale  # [n, rows, cols]
@@ -131,8 +117,8 @@ def orthogonalize_local(params: Sequence[Tensor], updates: Sequence[Tensor], ns_
 
 def memory_batches(indices: list[int], like: Tensor) -> list[list[int]]:
     """Split indices into batches of bounded memory; larger batches save kernel launches on a GPU."""
-    each = max((2**20 if like.is_cpu else 2**25) // max(like.numel(), 1), 1)
-    return [indices[i : i + each] for i in range(0, len(indices), each)]
+    batch_size = max((2**20 if like.is_cpu else 2**25) // max(like.numel(), 1), 1)
+    return [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)]
 
 
 def _gradient(p: Tensor) -> Tensor:

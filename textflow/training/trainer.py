@@ -52,10 +52,11 @@ class Trainer(L.Trainer):
     ) -> None:
         logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advert)
         refuse_strategy(kwargs.get("strategy"))
-        if max_steps < 1 or kwargs.get("accumulate_grad_batches", 1) < 1:
+        accumulated = kwargs.get("accumulate_grad_batches", 1)
+        if max_steps < 1 or accumulated < 1:
             raise ValueError(
-                f"max_steps {max_steps}, accumulate_grad_batches {kwargs.get('accumulate_grad_batches', 1)}: both need"
-                " at least 1; to limit the run by time, set max_time and a large max_steps"
+                f"max_steps {max_steps}, accumulate_grad_batches {accumulated}: both need at least 1; to limit the run"
+                " by time, set max_time and a large max_steps"
             )
         if gradient_clip_val is not None and not 0 <= gradient_clip_val < math.inf:
             raise ValueError(f"gradient_clip_val is {gradient_clip_val}: needs a norm, >= 0, or null for no clipping")
@@ -89,19 +90,13 @@ class Trainer(L.Trainer):
 
 
 def auto_precision(accelerator: str = "auto") -> str:
-    """Choose and log the precision: bf16-mixed on hardware with fast bf16, otherwise 32-true.
-
-    Args:
-        accelerator: Lightning accelerator: auto, cpu, gpu, cuda, mps, ...
-    """
+    """Choose and log the precision for a Lightning accelerator: bf16-mixed with fast bf16, otherwise 32-true."""
+    device = "cpu" if accelerator == "auto" else accelerator
     if accelerator != "cpu" and torch.cuda.is_available():
         device = "cuda"
-    else:
-        device = "cpu" if accelerator == "auto" else accelerator
-    fast = has_fast_bf16(device)
-    chosen = "bf16-mixed" if fast else "32-true"
-    rank_zero_info(f"precision auto: {chosen}, as {device_name(device)} {'has' if fast else 'has no'} fast bf16")
-    return chosen
+    precision, has = ("bf16-mixed", "has") if has_fast_bf16(device) else ("32-true", "has no")
+    rank_zero_info(f"precision auto: {precision}, as {device_name(device)} {has} fast bf16")
+    return precision
 
 
 def _no_advert(record: logging.LogRecord) -> bool:

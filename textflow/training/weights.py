@@ -17,29 +17,23 @@ FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def write_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file atomically, with a checksum in its metadata.
-
-    Args:
-        path: target file.
-        tensors: tensors by name.
-        metadata: additional metadata.
-    """
+    """Write a safetensors file atomically, with additional metadata and a checksum."""
     metadata = {"format": "pt", "sha256": tensors_sha256(tensors), **metadata}
 
     def write(tmp: Path) -> None:
         try:
             save_file(dict(tensors), tmp, metadata=metadata)
         except SafetensorError as error:
-            raise OSError(_number(error), str(error), str(tmp)) from error
+            raise OSError(_error_number(error), str(error), str(tmp)) from error
 
     atomic_write(path, write)
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read tensors and metadata of a safetensors file; a damaged file raises ValueError.
+    """Read tensors and metadata of a safetensors file, verified if it has a checksum.
 
-    Args:
-        path: file to read; a file without a checksum is not verified.
+    Raises:
+        ValueError: if the file is damaged.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -52,11 +46,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, dtypes, shapes and values.
-
-    Args:
-        tensors: tensors by name.
-    """
+    """SHA-256 over names, dtypes, shapes and values."""
     sha = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -64,27 +54,27 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
     return sha.hexdigest()
 
 
-def describe_mismatch(found: Tensor, expected: Tensor) -> str:
+def describe_mismatch(tensor: Tensor, expected: Tensor) -> str:
     """Reason why a tensor cannot replace a model's, phrased to follow its name; empty if it can.
 
     Args:
-        found: tensor from a file.
-        expected: tensor of the model; if all NaN (a schedule not fitted yet), `found` may be all NaN too.
+        tensor: tensor from a file.
+        expected: tensor of the model; if all NaN (a schedule not fitted yet), `tensor` may be all NaN too.
     """
-    kind = str(found.dtype).removeprefix("torch.")
-    if found.layout is not torch.strided or found.is_meta:
-        return f"is {'a tensor without values' if found.is_meta else 'sparse'}, where the model needs plain values"
+    kind = str(tensor.dtype).removeprefix("torch.")
+    if tensor.layout is not torch.strided or tensor.is_meta:
+        return f"is {'a tensor without values' if tensor.is_meta else 'sparse'}, where the model needs plain values"
     if not expected.is_floating_point():
-        is_integer = not (found.is_floating_point() or found.is_complex())
+        is_integer = not (tensor.is_floating_point() or tensor.is_complex())
         return "" if is_integer else f"is {kind}, where the model needs {str(expected.dtype).removeprefix('torch.')}"
-    if found.dtype not in FLOAT_DTYPES:
+    if tensor.dtype not in FLOAT_DTYPES:
         return f"is {kind}, where the model needs floating point: float16, bfloat16, float32 or float64"
-    finite = found.to(expected.dtype).isfinite()
-    if finite.all() or (expected.isnan().all() and found.isnan().all()):
+    finite = tensor.to(expected.dtype).isfinite()
+    if finite.all() or (expected.isnan().all() and tensor.isnan().all()):
         return ""
     return f"has {int((~finite).sum()):,} of {finite.numel():,} values that are not finite"
 
 
-def _number(error: SafetensorError) -> int:
+def _error_number(error: SafetensorError) -> int:
     match = re.search(r"os error (\d+)", str(error))
     return int(match[1]) if match else errno.EIO

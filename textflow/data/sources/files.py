@@ -1,7 +1,7 @@
 """Local files: text, JSON lines and Parquet."""
 
 import glob
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
@@ -46,7 +46,8 @@ class TextFiles(Source):
             try:
                 if not path.stat().st_size:
                     yield Document("", str(path))
-                yield from self._reader(path)(path)
+                readers = {".jsonl": self._jsonl, ".parquet": self._parquet}
+                yield from readers.get(path.suffix.lower(), self._text)(path)
             except OSError as error:
                 raise ValueError(f"cannot read {path}: {error.strerror or error}") from None
 
@@ -62,26 +63,23 @@ class TextFiles(Source):
             raise ValueError("no files given; name at least one, e.g. --data.files mine.txt")
         return files
 
-    def _reader(self, path: Path) -> Callable[[Path], Iterator[Document]]:
-        return {".jsonl": self._jsonl, ".parquet": self._parquet}.get(path.suffix.lower(), self._text)
-
     def _text(self, path: Path) -> Iterator[Document]:
-        held: list[str] = []
+        lines: list[str] = []
         size = first = 0
         for number, line in read_lines(path, self.max_document_bytes):
             if self.separator == "line" or (self.separator == "blank" and not line.strip()):
-                if held:
-                    yield Document("\n".join(held), f"{path}:{first}")
-                held, size = [], 0
+                if lines:
+                    yield Document("\n".join(lines), f"{path}:{first}")
+                lines, size = [], 0
                 if self.separator == "blank":
                     continue
-            first = number if not held else first
-            held.append(line)
+            first = number if not lines else first
+            lines.append(line)
             size += len(line.encode()) + 1
             if size > self.max_document_bytes + 1:
                 raise ValueError(too_long_error(f"{path}:{first}", self.max_document_bytes))
-        if held:
-            yield Document("\n".join(held), f"{path}:{first}")
+        if lines:
+            yield Document("\n".join(lines), f"{path}:{first}")
 
     def _jsonl(self, path: Path) -> Iterator[Document]:
         for origin, record in read_jsonl(path, self.max_document_bytes):
@@ -97,16 +95,14 @@ class TextFiles(Source):
                 for batch in file.iter_batches(batch_size=64, columns=[self.column]):
                     for value in batch.column(0).to_pylist():
                         row += 1
-                        yield self._bounded(document_from_value(value, self.column, f"{path}:row {row}"))
+                        document = document_from_value(value, self.column, f"{path}:row {row}")
+                        if len(document.text) > self.max_document_bytes:
+                            raise ValueError(too_long_error(document.origin, self.max_document_bytes))
+                        yield document
         except (pa.ArrowException, OSError) as error:  # a damaged file raises either
             if getattr(error, "errno", None):
                 raise
             raise ValueError(f"{path} is not a readable Parquet file: {' '.join(str(error).split())[:300]}") from None
-
-    def _bounded(self, document: Document) -> Document:
-        if len(document.text) > self.max_document_bytes:
-            raise ValueError(too_long_error(document.origin, self.max_document_bytes))
-        return document
 
 
 def find_files(pattern: str) -> list[Path]:
@@ -115,26 +111,18 @@ def find_files(pattern: str) -> list[Path]:
     if path.is_dir():
         if files := [p for p in sorted(path.rglob("*")) if p.is_file() and p.suffix.lower() in EXTENSIONS]:
             return files
-        raise ValueError(
-            f"folder {path} holds no {', '.join(EXTENSIONS)} file; for a save_to_disk folder use the source "
-            "SavedDataset"
-        )
-    found = [path] if path.is_file() else [Path(found) for found in sorted(glob.glob(pattern, recursive=True))]
-    files = [file for file in found if file.is_file()]
+        hint = "for a save_to_disk folder use the source SavedDataset"
+        raise ValueError(f"folder {path} holds no {', '.join(EXTENSIONS)} file; {hint}")
+    matches = [path] if path.is_file() else map(Path, sorted(glob.glob(pattern, recursive=True)))
+    files = [file for file in matches if file.is_file()]
     if not files:
-        raise ValueError(f"no file {pattern}{suggest_similar(path)}")
+        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = get_close_matches(path.name, siblings, n=1)
+        looked = f" (looked in {path.parent.resolve()}); give an existing path"
+        raise ValueError(f"no file {pattern}" + (f"; is it {path.parent / near[0]}?" if near else looked))
     if other := [file for file in files if file.suffix.lower() not in EXTENSIONS]:
         raise ValueError(f"{other[0]}: files end in {', '.join(EXTENSIONS)}; rename it, e.g. to .txt for plain text")
     return files
-
-
-def suggest_similar(path: Path) -> str:
-    """Suggest the most similar file name in the folder of a missing file."""
-    siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    found = get_close_matches(path.name, siblings, n=1)
-    if found:
-        return f"; is it {path.parent / found[0]}?"
-    return f" (looked in {path.parent.resolve()}); give an existing path"
 
 
 def source_from_files(files: str | list[str]) -> Source:

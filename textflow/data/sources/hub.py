@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from textflow.data.base import Document, DocumentIterator, Source
 from textflow.data.fingerprint import fingerprint, folder_stamp
 from textflow.data.jsonl import document_from_record, missing_column_error
+
+Row: TypeAlias = dict[str, Any]  # fields by name
 
 
 @dataclass(frozen=True)
@@ -92,9 +94,8 @@ class SavedDataset(Source):
 
         path = Path(self.folder).expanduser()
         if not is_saved_dataset(path):
-            raise ValueError(
-                f"{path} is not a save_to_disk folder; for .txt, .jsonl or .parquet files use the source TextFiles"
-            )
+            hint = "for .txt, .jsonl or .parquet files use the source TextFiles"
+            raise ValueError(f"{path} is not a save_to_disk folder; {hint}")
         rows = load_from_disk(str(path))
         if not isinstance(rows, DatasetDict):
             return rows
@@ -108,33 +109,24 @@ def is_saved_dataset(path: Path) -> bool:
     return (path / "dataset_dict.json").is_file() or (path / "dataset_info.json").is_file()
 
 
-def skip_rows(rows: Any, num_read: int) -> Iterable[dict[str, Any]]:
+def skip_rows(rows: Any, num_read: int) -> Iterable[Row]:
     """Rows of a data set on disk after the first `num_read`."""
     return rows.select(range(num_read, len(rows))) if num_read < len(rows) else ()
 
 
-def documents_from_rows(
-    rows: Iterable[dict[str, Any]], column: str, name: str, num_read: int = 0
-) -> Iterator[Document]:
+def documents_from_rows(rows: Iterable[Row], column: str, name: str, num_read: int = 0) -> Iterator[Document]:
     """Iterate over the documents of rows that follow the first `num_read`."""
     for number, row in enumerate(rows, num_read + 1):
         yield document_from_record(row, column, f"{name}:row {number}")
 
 
 def explain_read_errors(documents: Iterator[Document], name: str, num_read: int) -> Iterator[Document]:
-    """Iterate over streamed documents; a network error names the last row read and how to resume.
-
-    Args:
-        documents: documents still to be read.
-        name: name of the data set.
-        num_read: number of documents read before.
-    """
+    """Iterate over streamed documents after the first `num_read`; a network error names the last row read."""
     count = num_read
     try:
         for count, document in enumerate(documents, num_read + 1):  # noqa: B007
             yield document
     except (OSError, RuntimeError) as error:  # network errors
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(
-            f"reading {name} broke off after row {count} ({reason}); run the same command again to resume"
-        ) from error
+        hint = "run the same command again to resume"
+        raise ValueError(f"reading {name} broke off after row {count} ({reason}); {hint}") from error

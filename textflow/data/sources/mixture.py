@@ -32,9 +32,8 @@ class Mixture(Source):
             raise ValueError("Mixture has no sources; name at least one, e.g. sources: {bible: Bible}")
         weights = self.source_weights
         if weights.keys() != self.sources.keys() or not all(0 < share < float("inf") for share in weights.values()):
-            raise ValueError(
-                f"Mixture has weights {weights} for sources {', '.join(self.sources)}; each needs a weight above 0"
-            )
+            names = ", ".join(self.sources)
+            raise ValueError(f"Mixture has weights {weights} for sources {names}; each needs a weight above 0")
 
     @property
     def source_weights(self) -> dict[str, float]:
@@ -45,13 +44,10 @@ class Mixture(Source):
         yield from self.resume()
 
     def resume(self, iterator_state: dict[str, Any] | None = None) -> DocumentIterator:
-        state = (
-            iterator_state["source_state"]
-            if iterator_state
-            else {"iterators": dict.fromkeys(self.sources), "num_characters": {}, "exhausted": []}
-        )
-        iterator = MixtureIterator(self, state)
-        return DocumentIterator(iterator, iterator_state["num_read"] if iterator_state else 0, iterator.state_dict)
+        start = {"iterators": dict.fromkeys(self.sources), "num_characters": {}, "exhausted": []}
+        state = iterator_state or {"num_read": 0, "source_state": start}
+        iterator = MixtureIterator(self, state["source_state"])
+        return DocumentIterator(iterator, state["num_read"], iterator.state_dict)
 
     def key(self) -> str:
         keys = [(name, source.key(), self.source_weights[name]) for name, source in self.sources.items()]
@@ -81,13 +77,11 @@ class MixtureIterator(Iterator[Document]):
         while self.active:
             name = min(self.active, key=lambda name: self.num_characters[name] / self.mixture.source_weights[name])
             if (document := next(self.iterators[name], None)) is not None:
-                self.num_characters[name] += max(len(document.text) + len(document.source or ""), 1)
+                self.num_characters[name] += max(document.num_characters, 1)
                 return document
-            self.active = (
-                []
-                if self.mixture.stopping_strategy == "first_exhausted"
-                else [other for other in self.active if other != name]
-            )
+            self.active.remove(name)
+            if self.mixture.stopping_strategy == "first_exhausted":
+                self.active = []
         raise StopIteration
 
     def state_dict(self) -> dict[str, Any]:

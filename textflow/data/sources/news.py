@@ -39,14 +39,13 @@ class News(Source):
     wheel: str = WHEEL
 
     def documents(self) -> Iterator[Document]:
-        seen: set[str] = set()
+        texts: set[str] = set()
         for number, row in enumerate(self._articles(), 1):
             text = clean_text(row["text"])
-            if not text or text not in seen:  # skip repeated articles
-                yield Document(
-                    f"{clean_text(row['title'])}\n{text}" if text else "", f"NewsArticles.csv:article {number}"
-                )
-            seen.add(text)
+            if not text or text not in texts:  # skip repeated articles
+                article = f"{clean_text(row['title'])}\n{text}" if text else ""
+                yield Document(article, f"NewsArticles.csv:article {number}")
+            texts.add(text)
 
     def key(self) -> str:
         return fingerprint("News 1", SHA256)
@@ -63,9 +62,8 @@ class News(Source):
         if not path.is_file():
             raise ValueError(f"no news wheel found at {path}; fetch it with: {DOWNLOAD_COMMAND}")
         if sha256(path) != SHA256:
-            raise ValueError(
-                f"{path} is not the file expected (its sha256 differs); fetch it again with: {DOWNLOAD_COMMAND}"
-            )
+            reason = "is not the file expected (its sha256 differs)"
+            raise ValueError(f"{path} {reason}; fetch it again with: {DOWNLOAD_COMMAND}")
         return path
 
 

@@ -20,11 +20,7 @@ class PairSource(Source):
 
     @abstractmethod
     def pairs(self, split_name: str) -> Iterator[Document]:
-        """Iterate over the pairs of a split, in order; empty if there is no such split.
-
-        Args:
-            split_name: train, validation or test.
-        """
+        """Iterate over the pairs of a split (train, validation, test), in order; empty if there is no such split."""
 
     def documents(self) -> Iterator[Document]:
         for part in SPLITS:
@@ -67,12 +63,7 @@ class HubPairs(PairSource):
         return DocumentIterator(iterator, iterator_state["num_read"] if iterator_state else 0, iterator.state_dict)
 
     def iterate_split(self, split_name: str, iterator_state: dict[str, Any] | None = None) -> DocumentIterator:
-        """Continue a split from a saved position; empty if there is no such split.
-
-        Args:
-            split_name: train, validation or test.
-            iterator_state: position in the split from `DocumentIterator.state_dict`; default: its beginning.
-        """
+        """Continue a split (train, validation, test) from a position in it; empty if there is no such split."""
         split = {"train": self.split, "validation": self.val_split, "test": self.test_split}[split_name]
         if not split:
             return DocumentIterator(iter(()))
@@ -88,9 +79,8 @@ class HubPairs(PairSource):
         path = Path(self.name).expanduser()
         stamps = folder_stamp(path) if path.is_dir() else None
         splits = (self.split, self.val_split, self.test_split)
-        return fingerprint(
-            "HubPairs 1", self.name, self.source_field, self.target_field, self.subset, splits, self.revision, stamps
-        )
+        fields = (self.source_field, self.target_field)
+        return fingerprint("HubPairs 1", self.name, *fields, self.subset, splits, self.revision, stamps)
 
     def _numbered(self, rows: Iterable[dict[str, Any]], split: str, num_read: int) -> Iterator[Document]:
         for number, row in enumerate(rows, num_read + 1):
@@ -106,12 +96,7 @@ class HubPairs(PairSource):
 
 
 class PairsIterator(Iterator[Document]):
-    """Iterator over the pairs of a data set, split by split, that can resume.
-
-    Args:
-        pairs: source of the pairs.
-        state: split and position in it; default: the beginning.
-    """
+    """Iterator over the pairs of a data set, split by split, that can resume from a split and a position in it."""
 
     def __init__(self, pairs: HubPairs, state: dict[str, Any] | None = None) -> None:
         self.pairs, self.split_name = pairs, state["split_name"] if state else SPLITS[0]
@@ -174,16 +159,7 @@ def with_split(pair: Document, split: str) -> Document:
 
 
 def document_from_pair(record: dict[str, Any], source_field: str, target_field: str, origin: str) -> Document:
-    """Document with the source and target of a record; null gives an empty text.
-
-    Args:
-        record: JSON object, possibly nested.
-        source_field: field of the source.
-        target_field: field of the target.
-        origin: file or data set and position of the record.
-    """
-    before, after = (
-        document_from_value(get_field(record, field, origin), field, origin).text
-        for field in (source_field, target_field)
-    )
-    return Document(after, origin, before)
+    """Document with the source and target of a record, which may be nested fields; null gives an empty text."""
+    fields = (source_field, target_field)
+    source, target = (document_from_value(get_field(record, field, origin), field, origin).text for field in fields)
+    return Document(target, origin, source)

@@ -23,7 +23,9 @@ class HFTokenizer(Tokenizer):
         self.inner = load_tokenizer(name)
         self._eos_id, self._pad_id = self._token_id("eos", eos_token), self._token_id("pad", pad_token)
         # taken now, since encoding changes the rules (it turns the file's own truncation off)
-        self._key = fingerprint("HFTokenizer 1", tokenizer_state(self.inner), self._eos_id, self._pad_id)
+        backend = getattr(self.inner, "backend_tokenizer", None)
+        state = backend.to_str() if backend else self.inner.get_vocab()
+        self._key = fingerprint("HFTokenizer 1", state, self._eos_id, self._pad_id)
 
     @property
     def vocab_size(self) -> int:
@@ -64,27 +66,13 @@ class HFTokenizer(Tokenizer):
         if token is None:
             token_id = getattr(self.inner, f"{role}_token_id")
             if token_id is None:
-                raise ValueError(missing_token_error(self.name, role, self.inner.eos_token or self.inner.sep_token))
+                near = self.inner.eos_token or self.inner.sep_token
+                option = f"--data.tokenizer.{role}_token " + (f"'{near}'" if near else "TOKEN, one of its vocabulary")
+                raise ValueError(f"tokenizer {self.name} has no {role.upper()} token; name the one to use: {option}")
             return token_id
         if token not in self.inner.get_vocab():
             raise ValueError(f"tokenizer {self.name} has no token {token!r} to use as {role}")
         return self.inner.convert_tokens_to_ids(token)
-
-
-def tokenizer_state(inner: Any) -> object:
-    """Full state of a tokenizer as plain values, for its fingerprint."""
-    backend = getattr(inner, "backend_tokenizer", None)
-    return backend.to_str() if backend else inner.get_vocab()
-
-
-def missing_token_error(name: str, role: str, suggestion: str | None) -> str:
-    """Error message for a tokenizer without an EOS or PAD token, with a suggestion."""
-    hint = (
-        f"--data.tokenizer.{role}_token '{suggestion}'"
-        if suggestion
-        else f"--data.tokenizer.{role}_token TOKEN, one of its vocabulary"
-    )
-    return f"tokenizer {name} has no {role.upper()} token; name the one to use: {hint}"
 
 
 def load_tokenizer(name: str) -> Any:
@@ -96,6 +84,5 @@ def load_tokenizer(name: str) -> Any:
         return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(
-            f"cannot load the tokenizer {name}: {reason}; name another, or a local folder (--data.tokenizer.name)"
-        ) from error
+        hint = "name another, or a local folder (--data.tokenizer.name)"
+        raise ValueError(f"cannot load the tokenizer {name}: {reason}; {hint}") from error

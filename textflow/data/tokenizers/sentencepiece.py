@@ -30,9 +30,8 @@ class SentencePiece(Tokenizer):
         self.num_pieces, self.model_file = vocab_size, model_file
         self.processor: Any = None
         if model_file is None and vocab_size <= 300:
-            raise ValueError(
-                f"SentencePiece has {vocab_size} pieces, but 256 are bytes and 4 are special; give at least 301"
-            )
+            reason = "but 256 are bytes and 4 are special; give at least 301"
+            raise ValueError(f"SentencePiece has {vocab_size} pieces, {reason}")
         if model_file is not None:
             self._load(Path(model_file))
 
@@ -139,16 +138,11 @@ def record_errors(texts: Iterator[str], errors: list[Exception]) -> Iterator[str
 
 def vocab_size_error(vocab_size: int, error: str) -> str:
     """Error message with a possible vocabulary size, parsed from SentencePiece's own error."""
-    if found := re.search(r"value <= (\d+)", error):
-        return (
-            f"{vocab_size} pieces are too many for this text, {found[1]} are possible: --data.tokenizer.vocab_size "
-            f"{found[1]}"
-        )
-    if found := re.search(r"required_chars.*?\d+ vs (\d+)", error):
-        return (
-            f"{vocab_size} pieces are too few for this text, {found[1]} are needed: --data.tokenizer.vocab_size "
-            f"{found[1]}"
-        )
+    limits = (("many", "possible", r"value <= (\d+)"), ("few", "needed", r"required_chars.*?\d+ vs (\d+)"))
+    for amount, verdict, pattern in limits:
+        if match := re.search(pattern, error):
+            option = f"--data.tokenizer.vocab_size {match[1]}"
+            return f"{vocab_size} pieces are too {amount} for this text, {match[1]} are {verdict}: {option}"
     return f"SentencePiece could not be trained with {vocab_size} pieces: {' '.join(error.split())}"
 
 

@@ -38,36 +38,40 @@ class TargetOutput(NamedTuple):
     prediction: Posterior | None = None
 
 
+class TargetInput(NamedTuple):
+    """One step of the student, from the first to the last of `times`, and the parts that its target may evaluate.
+
+    Args:
+        teacher: denoiser of the teacher, or `DataTeacher` where a target allows it.
+        student: denoiser of the student, or its moving average; only some targets evaluate it.
+        path: probability path that the latents follow.
+        z: latents at the first time [B, S, d].
+        times: times of each row's rollout [B, times].
+        cond: guidance and prompt; z contains the prompt already.
+        self_cond_rows: rows that are self-conditioned.
+    """
+
+    teacher: DenoiserFn
+    student: DenoiserFn
+    path: ProbPath
+    z: Latents
+    times: TimeGrid
+    cond: Conditioning
+    self_cond_rows: RowIndices
+
+
 class Target(ABC):
     """A rule for the clean prediction at (z, s) with which one step of the student, s -> u, ends at the right state."""
 
     needs_jvp: ClassVar[bool] = False  # whether it differentiates the student forward-mode
 
-    @abstractmethod
     def times(self, s: Times, u: Times, time_schedule: TimeSchedule) -> TimeGrid:
         """Times of a rollout from s to u, both included; interior times may be drawn from the schedule."""
+        return torch.stack([s, u], 1)
 
     @abstractmethod
-    def __call__(
-        self,
-        teacher: DenoiserFn,
-        student: DenoiserFn,
-        path: ProbPath,
-        z: Latents,
-        times: TimeGrid,
-        cond: Conditioning,
-        self_cond_rows: RowIndices,
-    ) -> TargetOutput:
-        """
-        Args:
-            teacher: denoiser of the teacher, or `DataTeacher` where a target allows it.
-            student: denoiser of the student, or its moving average; only some targets evaluate it.
-            path: probability path that the latents follow.
-            z: latents at the first time [B, S, d].
-            times: times of each row's rollout [B, times].
-            cond: guidance and prompt; z contains the prompt already.
-            self_cond_rows: rows that are self-conditioned.
-        """
+    def __call__(self, inputs: TargetInput) -> TargetOutput:
+        """The target of one step of the student."""
 
 
 class DataTeacher:
@@ -84,26 +88,21 @@ class DataTeacher:
         return Posterior(self.x)
 
 
-def first_prediction(
-    teacher: DenoiserFn,
-    z: Latents,
-    t: Times,
-    cond: Conditioning,
-    self_cond_rows: RowIndices,
-    before: tuple[Latents, Times] | None = None,
-) -> tuple[Latents, Latents]:
+def first_prediction(inputs: TargetInput, before: tuple[Latents, Times] | None = None) -> tuple[Latents, Latents]:
     """The teacher's first prediction, and the self-condition of teacher and student: on self-conditioned rows the
-    teacher's own blind prediction, at z and t or at a state `before`. On the others the blind prediction is the first
-    one, so no evaluation is wasted."""
-    blank, at, then, self_cond_mask = cond.restore_prompt(torch.zeros_like(z)), z, t, row_mask(self_cond_rows, z)
+    teacher's own blind prediction, at the first state or at a state `before` (z and t). On the others the blind
+    prediction is the first one, so no evaluation is wasted."""
+    teacher, z, cond, rows = inputs.teacher, inputs.z, inputs.cond, inputs.self_cond_rows
+    t = then = inputs.times[:, 0]
+    blank, at, self_cond_mask = cond.restore_prompt(torch.zeros_like(z)), z, row_mask(rows, z)
     if before is not None:
         at = torch.where(self_cond_mask[:, None, None], cond.restore_prompt(before[0]), z)
         then = torch.where(self_cond_mask, before[1], t)
     blind = cond.restore_prompt(teacher(at, then, cond._replace(self_cond=blank)).mean)
     self_cond = torch.where(self_cond_mask[:, None, None], blind, blank)
-    conditioned = cond._replace(self_cond=self_cond).rows(self_cond_rows)
-    second = teacher(z[self_cond_rows], t[self_cond_rows], conditioned).mean.to(blind.dtype)
-    return blind.index_put((self_cond_rows,), conditioned.restore_prompt(second)), self_cond
+    conditioned = cond._replace(self_cond=self_cond).rows(rows)
+    second = teacher(z[rows], t[rows], conditioned).mean.to(blind.dtype)
+    return blind.index_put((rows,), conditioned.restore_prompt(second)), self_cond
 
 
 def step_coefficients(path: ProbPath, t: Times, u: Times) -> tuple[Tensor, Tensor]:

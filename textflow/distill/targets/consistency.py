@@ -4,11 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
-from textflow.distill.targets.base import DenoiserFn, Target, TargetOutput, TimeGrid, first_prediction
-from textflow.objectives.row_indices import RowIndices, row_mask
-from textflow.paths.base import ProbPath
-from textflow.schedules.base import TimeSchedule
-from textflow.types import Conditioning, Latents, Times
+from textflow.distill.targets.base import Target, TargetInput, TargetOutput, first_prediction
+from textflow.objectives.row_indices import row_mask
 
 
 @dataclass(frozen=True)
@@ -20,22 +17,11 @@ class Consistency(Target):
     rows D(z_u; u) is conditioned on the teacher's prediction [ours].
     """
 
-    def times(self, s: Times, u: Times, time_schedule: TimeSchedule) -> TimeGrid:
-        return torch.stack([s, u], 1)
-
     @torch.no_grad()
-    def __call__(
-        self,
-        teacher: DenoiserFn,
-        student: DenoiserFn,
-        path: ProbPath,
-        z: Latents,
-        times: TimeGrid,
-        cond: Conditioning,
-        self_cond_rows: RowIndices,
-    ) -> TargetOutput:
+    def __call__(self, inputs: TargetInput) -> TargetOutput:
+        _, student, path, z, times, cond, self_cond_rows = inputs
         s, u = times[:, 0], times[:, -1]
-        prediction, self_cond = first_prediction(teacher, z, s, cond, self_cond_rows)
+        prediction, self_cond = first_prediction(inputs)
         ahead = cond.restore_prompt(path.step(z, prediction, s, u))
         blank = cond.restore_prompt(torch.zeros_like(z))
         later_cond = torch.where(row_mask(self_cond_rows, z)[:, None, None], prediction, blank)

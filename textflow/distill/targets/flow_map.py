@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 import torch
 
-from textflow.distill.targets.base import DenoiserFn, Target, TargetOutput, TimeGrid, step_coefficients
+from textflow.distill.targets.base import Target, TargetInput, TargetOutput, TimeGrid, step_coefficients
 from textflow.distill.targets.jvp import denoiser_jvp
 from textflow.nets.dit import schedule_cdf
-from textflow.objectives.row_indices import RowIndices
-from textflow.paths.base import ProbPath, broadcast_time
+from textflow.paths.base import broadcast_time
 from textflow.schedules.base import TimeSchedule
-from textflow.types import Conditioning, Latents, Times
+from textflow.types import Latents, Times
 
 
 @dataclass(frozen=True)
@@ -23,30 +22,16 @@ class SemiGroup(Target):
     m is the midpoint in the CDF of the schedule (PSD)."""
 
     def times(self, s: Times, u: Times, time_schedule: TimeSchedule) -> TimeGrid:
-        middle = time_schedule.icdf(
-            (schedule_cdf(time_schedule, s.double()) + schedule_cdf(time_schedule, u.double())) / 2
-        ).to(s)
-        return torch.stack([s, middle, u], 1)
+        start, end = (schedule_cdf(time_schedule, t.double()) for t in (s, u))
+        return torch.stack([s, time_schedule.icdf((start + end) / 2).to(s), u], 1)
 
     @torch.no_grad()
-    def __call__(
-        self,
-        teacher: DenoiserFn,
-        student: DenoiserFn,
-        path: ProbPath,
-        z: Latents,
-        times: TimeGrid,
-        cond: Conditioning,
-        self_cond_rows: RowIndices,
-    ) -> TargetOutput:
+    def __call__(self, inputs: TargetInput) -> TargetOutput:
+        _, student, path, z, times, cond, _ = inputs
         s, m, u = times.unbind(1)
         near = student(z, s, cond._replace(end_time=m)).mean
         far = student(path.step(z, near, s, m), m, cond._replace(end_time=u)).mean
-        (a, b), (_, b_first), (_, b_full) = (
-            step_coefficients(path, m, u),
-            step_coefficients(path, s, m),
-            step_coefficients(path, s, u),
-        )
+        (_, b_first), (a, b), (_, b_full) = (step_coefficients(path, *ends) for ends in ((s, m), (m, u), (s, u)))
         return TargetOutput((a * b_first / b_full).to(z.dtype) * near + (b / b_full).to(z.dtype) * far)
 
 
@@ -62,19 +47,8 @@ class Eulerian(Target):
     needs_jvp = True
     min_one_minus_t: float = 1e-3
 
-    def times(self, s: Times, u: Times, time_schedule: TimeSchedule) -> TimeGrid:
-        return torch.stack([s, u], 1)
-
-    def __call__(
-        self,
-        teacher: DenoiserFn,
-        student: DenoiserFn,
-        path: ProbPath,
-        z: Latents,
-        times: TimeGrid,
-        cond: Conditioning,
-        self_cond_rows: RowIndices,
-    ) -> TargetOutput:
+    def __call__(self, inputs: TargetInput) -> TargetOutput:
+        teacher, student, path, z, times, cond, _ = inputs
         s, u = times.unbind(1)
         with torch.no_grad():
             x0 = teacher(z, s, cond).mean
@@ -96,19 +70,8 @@ class Lagrangian(Target):
     needs_jvp = True
     project_to_simplex: bool = True
 
-    def times(self, s: Times, u: Times, time_schedule: TimeSchedule) -> TimeGrid:
-        return torch.stack([s, u], 1)
-
-    def __call__(
-        self,
-        teacher: DenoiserFn,
-        student: DenoiserFn,
-        path: ProbPath,
-        z: Latents,
-        times: TimeGrid,
-        cond: Conditioning,
-        self_cond_rows: RowIndices,
-    ) -> TargetOutput:
+    def __call__(self, inputs: TargetInput) -> TargetOutput:
+        teacher, student, path, z, times, cond, _ = inputs
         s, u = times.unbind(1)
         direction = (torch.zeros_like(z), torch.zeros_like(s), torch.ones_like(u))
         belief, prediction, rate = denoiser_jvp(student, z, s, u, cond, direction)
@@ -123,21 +86,10 @@ class Lagrangian(Target):
 class TeacherFlowMap(Target):
     """The prediction of a teacher that is conditioned on the end of its step (FMLM, stage 2 of two)."""
 
-    def times(self, s: Times, u: Times, time_schedule: TimeSchedule) -> TimeGrid:
-        return torch.stack([s, u], 1)
-
     @torch.no_grad()
-    def __call__(
-        self,
-        teacher: DenoiserFn,
-        student: DenoiserFn,
-        path: ProbPath,
-        z: Latents,
-        times: TimeGrid,
-        cond: Conditioning,
-        self_cond_rows: RowIndices,
-    ) -> TargetOutput:
-        return TargetOutput(teacher(z, times[:, 0], cond._replace(end_time=times[:, 1])).mean)
+    def __call__(self, inputs: TargetInput) -> TargetOutput:
+        s, u = inputs.times.unbind(1)
+        return TargetOutput(inputs.teacher(inputs.z, s, inputs.cond._replace(end_time=u)).mean)
 
 
 def simplex_projection(x: Latents) -> Latents:

@@ -4,12 +4,10 @@ from dataclasses import dataclass
 
 import torch
 
-from textflow.distill.targets.base import DenoiserFn, Target, TargetOutput, TimeGrid
+from textflow.distill.targets.base import Target, TargetInput, TargetOutput
 from textflow.distill.targets.jvp import denoiser_jvp
-from textflow.objectives.row_indices import RowIndices
 from textflow.paths.base import ProbPath, broadcast_time
-from textflow.schedules.base import TimeSchedule
-from textflow.types import Conditioning, Latents, Times
+from textflow.types import Latents, Times
 
 
 @dataclass(frozen=True)
@@ -19,19 +17,8 @@ class MeanFlow(Target):
 
     needs_jvp = True
 
-    def times(self, s: Times, u: Times, time_schedule: TimeSchedule) -> TimeGrid:
-        return torch.stack([s, u], 1)
-
-    def __call__(
-        self,
-        teacher: DenoiserFn,
-        student: DenoiserFn,
-        path: ProbPath,
-        z: Latents,
-        times: TimeGrid,
-        cond: Conditioning,
-        self_cond_rows: RowIndices,
-    ) -> TargetOutput:
+    def __call__(self, inputs: TargetInput) -> TargetOutput:
+        teacher, student, path, z, times, cond, _ = inputs
         s, u = times.unbind(1)
         with torch.no_grad():
             v = path.velocity(z, teacher(z, s, cond).mean, s)

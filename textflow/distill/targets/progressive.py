@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 
 from textflow.distill.targets.base import (
-    DenoiserFn,
     Target,
+    TargetInput,
     TargetOutput,
     TimeGrid,
     first_prediction,
     step_coefficients,
 )
-from textflow.objectives.row_indices import RowIndices, row_mask
+from textflow.objectives.row_indices import row_mask
 from textflow.paths.base import ProbPath
 from textflow.schedules.base import TimeSchedule
-from textflow.types import Conditioning, Latents, Times
+from textflow.types import Latents, Times
 
 
 @dataclass(frozen=True)
@@ -63,19 +63,8 @@ class Progressive(Target):
         return interior_times(s, u, torch.tensor(time_schedule.grid(self.substeps)[1:-1]).to(s).expand(len(s), -1))
 
     @torch.no_grad()
-    def __call__(
-        self,
-        teacher: DenoiserFn,
-        student: DenoiserFn,
-        path: ProbPath,
-        z: Latents,
-        times: TimeGrid,
-        cond: Conditioning,
-        self_cond_rows: RowIndices,
-    ) -> TargetOutput:
-        return teacher_rollout(
-            teacher, path, z, times, cond, self_cond_rows, self.order, self.gamma, self.self_cond_shift
-        )
+    def __call__(self, inputs: TargetInput) -> TargetOutput:
+        return teacher_rollout(inputs, self.order, self.gamma, self.self_cond_shift)
 
 
 def interior_times(s: Times, u: Times, fractions: Tensor) -> TimeGrid:
@@ -90,30 +79,19 @@ def interior_times(s: Times, u: Times, fractions: Tensor) -> TimeGrid:
 
 
 def teacher_rollout(
-    teacher: DenoiserFn,
-    path: ProbPath,
-    z: Latents,
-    times: TimeGrid,
-    cond: Conditioning,
-    self_cond_rows: RowIndices,
-    order: int = 1,
-    gamma: float = 0.0,
-    self_cond_shift: float = 0.0,
+    inputs: TargetInput, order: int = 1, gamma: float = 0.0, self_cond_shift: float = 0.0
 ) -> TargetOutput:
     """The predictions of a rollout, folded into one: z_t = x0_sum + z_weight z_s + noise, where `x0_sum` holds
     predictions alone and `noise` fresh noise of mean 0, which the fold omits.
 
     Args:
-        teacher: denoiser; each prediction is conditioned on the previous one.
-        path: probability path that the latents follow.
-        z: latents at the first time [B, S, d].
-        times: times of each row [B, times].
-        cond: guidance and prompt.
-        self_cond_rows: rows whose first prediction is conditioned on a blind one.
+        inputs: step of the student; each prediction of the teacher is conditioned on the previous one, the first one
+            of self-conditioned rows on a blind one.
         order: order of the rollout, 1 or 2.
         gamma: strength of re-injection, >= 0.
         self_cond_shift: number of student steps by which the blind prediction precedes the rollout, >= 0.
     """
+    teacher, _, path, z, times, cond, self_cond_rows = inputs
     x0, self_cond, prev_x0 = z, z, z
     x0_sum, noise = torch.zeros_like(z), torch.zeros_like(z)
     z_weight = torch.ones(len(z), 1, 1, dtype=torch.float64, device=z.device)
@@ -127,9 +105,8 @@ def teacher_rollout(
         if i:
             prev_x0, x0 = x0, cond.restore_prompt(teacher(z_t, t, cond._replace(self_cond=x0)).mean)
         else:
-            x0, self_cond = first_prediction(
-                teacher, z_t, t, cond, self_cond_rows, shifted_state(path, z_t, t, times, self_cond_shift)
-            )
+            first = inputs._replace(z=z_t, times=t[:, None])
+            x0, self_cond = first_prediction(first, shifted_state(path, z_t, t, times, self_cond_shift))
         used = x0
         if i and order == 2:  # no extrapolation from a blind prediction to one that is conditioned on it
             allowed = (row_mask(self_cond_rows, z) | (i > 1))[:, None, None]

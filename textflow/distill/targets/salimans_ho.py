@@ -6,12 +6,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from textflow.distill.targets.base import DenoiserFn, Target, TargetOutput, TimeGrid
+from textflow.distill.targets.base import Target, TargetInput, TargetOutput, TimeGrid
 from textflow.distill.targets.progressive import interior_times, teacher_rollout
-from textflow.objectives.row_indices import RowIndices
 from textflow.paths.base import ProbPath
 from textflow.schedules.base import TimeSchedule
-from textflow.types import Conditioning, Latents, Times
+from textflow.types import Times
 
 
 @dataclass(frozen=True)
@@ -30,19 +29,8 @@ class SalimansHo(Target):
         return interior_times(s, u, torch.full_like(s, 0.5)[:, None])
 
     @torch.no_grad()
-    def __call__(
-        self,
-        teacher: DenoiserFn,
-        student: DenoiserFn,
-        path: ProbPath,
-        z: Latents,
-        times: TimeGrid,
-        cond: Conditioning,
-        self_cond_rows: RowIndices,
-    ) -> TargetOutput:
-        return teacher_rollout(teacher, path, z, times, cond, self_cond_rows)._replace(
-            weight=self.loss_weight(path, times[:, 0])
-        )
+    def __call__(self, inputs: TargetInput) -> TargetOutput:
+        return teacher_rollout(inputs)._replace(weight=self.loss_weight(inputs.path, inputs.times[:, 0]))
 
     def loss_weight(self, path: ProbPath, s: Times) -> Tensor:
         """Weight of the error at time s [B]."""

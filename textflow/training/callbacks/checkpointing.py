@@ -3,8 +3,6 @@
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -16,46 +14,17 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 
 from textflow.runtime.atomic import atomic_write
-from textflow.training.checkpoint_io import (
-    STATE_FILE,
-    begin_state,
-    discard_state,
-    find_damage,
-    finish_state,
-    list_states,
-    prune_states,
-    unfinished_folder,
-)
+from textflow.training import checkpoint_io
+from textflow.training.engines.collectives import call_and_share_error
 from textflow.training.interrupt import Interrupt
 from textflow.training.loggers import MetricsCSVLogger
 from textflow.training.weights import read_weights, write_weights
 
 
-@contextmanager
-def raise_on_all_ranks(trainer: Any) -> Iterator[bool]:
-    """Yield True on the first rank; an error raised there is raised on all ranks.
-
-    Args:
-        trainer: Lightning trainer.
-    """
-    error: Exception | None = None
-    try:
-        yield trainer.is_global_zero
-    except Exception as raised:
-        error = raised
-    local = error and (getattr(error, "errno", None), getattr(error, "strerror", None) or str(error))
-    failure = trainer.strategy.broadcast(local)
-    if error is not None:
-        raise error
-    if failure is not None:
-        raise ValueError(failure[1]) if failure[0] is None else OSError(*failure)
-
-
 class CheckpointCallback(Checkpoint):
     """Save training state and EMA weights at intervals, at the end, on Ctrl-C and on SIGTERM.
 
-    A state is written before the next step, after all logs, diagnostics and samples of its step are on disk, so a kill
-    during the write loses no row of the log.
+    A state is written after all logs, diagnostics and samples of its step, so a kill during the write loses no row.
 
     Args:
         run: the run folder.
@@ -65,31 +34,24 @@ class CheckpointCallback(Checkpoint):
 
     def __init__(self, run: Path | str, every_n_steps: int = 1000, keep_last_n: int = 2) -> None:
         if every_n_steps < 1 or keep_last_n < 1:
-            raise ValueError(
-                f"CheckpointCallback got every_n_steps={every_n_steps}, keep_last_n={keep_last_n}; both must be at "
-                "least 1"
-            )
+            values = f"every_n_steps={every_n_steps}, keep_last_n={keep_last_n}"
+            raise ValueError(f"CheckpointCallback got {values}; both must be at least 1")
         self.run, self.every_n_steps, self.keep_last_n = Path(run), every_n_steps, keep_last_n
         self.last_step = 0  # the step of the last batch
         self.last_saved_step = -1  # the step of the last checkpoint
-        self.pending_loop_state: dict[str, Any] | None = (
-            None  # a checkpoint, before the next step: the progress after its own
-        )
+        self.pending_loop_state: dict[str, Any] | None = None  # loop progress of a checkpoint not written yet
         self.stopped = False  # by a signal
         self.has_started = False  # training has started, so a loaded state has been restored
         self.cpu_group: Any = None  # gloo process group, for messages without GPU synchronisation
         self.interrupt = Interrupt(
-            "\nfinishing this step, saving, then stopping; once more stops at once and loses the steps since the"
-            " last checkpoint"
+            "\nfinishing this step, saving, then stopping; once more stops at once and loses the steps since the last"
+            " checkpoint"
         )
 
     def setup(self, trainer: Any, module: Any, stage: str) -> None:
         """Check before the first step that the folder is writable."""
-        if stage != "fit" or trainer.fast_dev_run:
-            return
-        with raise_on_all_ranks(trainer) as writes:
-            if writes:
-                self._check_writable()
+        if stage == "fit" and not trainer.fast_dev_run:
+            call_and_share_error(trainer, self._check_writable)
 
     def on_fit_start(self, trainer: L.Trainer, module: Any) -> None:
         """Install the Ctrl-C handler before the data workers start, so that they ignore Ctrl-C."""
@@ -104,15 +66,15 @@ class CheckpointCallback(Checkpoint):
         self.last_step = step = trainer.global_step
         self.last_saved_step = step or -1
         if trainer.world_size > 1:
-            other = trainer.strategy.broadcast(step) != step
-            if trainer.strategy.reduce_boolean_decision(other, all=False):
+            differs = trainer.strategy.broadcast(step) != step
+            if trainer.strategy.reduce_boolean_decision(differs, all=False):
                 raise ValueError(
                     f"the processes of this run would resume from different steps, this one from {step}: all of them"
                     f" need access to one run folder {self.run}, on a disk that the machines share"
                 )
         for logger in trainer.loggers:
             if isinstance(logger, MetricsCSVLogger):
-                logger.rewind(trainer.global_step)
+                logger.rewind(step)
         self.has_started = True
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -123,8 +85,10 @@ class CheckpointCallback(Checkpoint):
         self.last_step = step
         if self._stop_requested(trainer):
             self.save(trainer, module)
-            if step != trainer.max_steps:
-                self._stop(trainer)
+            if step != trainer.max_steps:  # stop without a final validation and regardless of min_steps
+                self.stopped = trainer.should_stop = True
+                trainer.limit_val_batches = 0
+                trainer.fit_loop.min_epochs = trainer.fit_loop.epoch_loop.min_steps = None
         elif step % self.every_n_steps == 0 or step == trainer.max_steps:
             self.pending_loop_state = deepcopy(trainer.fit_loop.state_dict())
 
@@ -140,15 +104,14 @@ class CheckpointCallback(Checkpoint):
             checkpoint["loops"]["fit_loop"] = self.pending_loop_state
 
     def on_load_checkpoint(self, trainer: L.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
-        """Rescale the batch counts to the present gradient accumulation, since Lightning steps when the batch count is
-        a multiple of it."""
+        """Rescale the batch counts to the present gradient accumulation: Lightning steps at its multiples."""
         checkpoint.get("callbacks", {}).pop("Timer", None)  # max_time applies to each call
-        was, now = checkpoint.get("accumulated", trainer.accumulate_grad_batches), trainer.accumulate_grad_batches
-        if was != now:
+        now = trainer.accumulate_grad_batches
+        if (before := checkpoint.get("accumulated", now)) != now:
             progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
             for part in ("total", "current"):
-                more = -(-progress[part]["ready"] // was) * now - progress[part]["ready"]
-                progress[part] = {name: count + more for name, count in progress[part].items()}
+                added = -(-progress[part]["ready"] // before) * now - progress[part]["ready"]
+                progress[part] = {name: count + added for name, count in progress[part].items()}
 
     def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
         """Save the last step if needed; log the command that resumes an interrupted run."""
@@ -163,11 +126,11 @@ class CheckpointCallback(Checkpoint):
         if trainer.fast_dev_run or trainer.global_step == 0:
             return
         missing = trainer.is_global_zero and not self._weights_are_current(trainer.global_step)
-        if trainer.strategy.reduce_boolean_decision(missing, all=False) if trainer.world_size > 1 else missing:
+        if trainer.strategy.reduce_boolean_decision(missing, all=False):
             self.save_weights(trainer, module)
 
     def on_exception(self, trainer: L.Trainer, module: Any, exception: BaseException) -> None:
-        """Save a pending checkpoint if a diagnostic failed; restore the signal handlers."""
+        """Save a pending checkpoint if a diagnostic failed."""
         try:
             if self.pending_loop_state is not None and isinstance(exception, Exception) and trainer.world_size == 1:
                 self.save(trainer, module)
@@ -175,32 +138,25 @@ class CheckpointCallback(Checkpoint):
             self.interrupt.restore()
 
     def teardown(self, trainer: L.Trainer, module: Any, stage: str) -> None:
-        """Restore the signal handlers."""
         self.interrupt.restore()
 
     def save(self, trainer: Any, module: Any) -> None:
         """Write the state and weights of this step, then remove older states. Called on all ranks."""
         if trainer.fast_dev_run:
             return
-        step, file = trainer.global_step, unfinished_folder(self.run, trainer.global_step) / STATE_FILE
+        step = trainer.global_step
+        file = checkpoint_io.unfinished_folder(self.run, step) / checkpoint_io.STATE_FILE
         try:
             checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
-            with raise_on_all_ranks(trainer) as writes:
-                if writes:
-                    begin_state(self.run, step)
-            with raise_on_all_ranks(trainer):  # the strategy decides which ranks write
-                trainer.strategy.save_checkpoint(checkpoint, file)
-            with raise_on_all_ranks(trainer) as writes:
-                if writes:
-                    finish_state(self.run, step)
+            call_and_share_error(trainer, checkpoint_io.begin_state, self.run, step)
+            call_and_share_error(trainer, trainer.strategy.save_checkpoint, checkpoint, file, all_ranks=True)
+            call_and_share_error(trainer, checkpoint_io.finish_state, self.run, step)
             self.save_weights(trainer, module)
-            with raise_on_all_ranks(trainer) as writes:
-                if writes:
-                    prune_states(self.run, step, self.keep_last_n)
+            call_and_share_error(trainer, checkpoint_io.prune_states, self.run, step, self.keep_last_n)
         except Exception as error:
             self.pending_loop_state = None
             if trainer.is_global_zero:
-                discard_state(self.run, step)
+                checkpoint_io.discard_state(self.run, step)
             if isinstance(error, OSError):
                 raise self._save_error(f"step {step}", error) from error
             raise
@@ -208,20 +164,17 @@ class CheckpointCallback(Checkpoint):
 
     def save_weights(self, trainer: Any, module: Any) -> None:
         """Write the EMA weights of this step. Called on all ranks, each of which may hold a shard."""
-        weights = module.weights()
-        with raise_on_all_ranks(trainer) as writes:
-            if writes:
-                write_weights(self.run / "model.safetensors", weights, {"step": str(trainer.global_step)})
+        metadata = {"step": str(trainer.global_step)}
+        call_and_share_error(trainer, write_weights, self.run / "model.safetensors", module.weights(), metadata)
 
     def _weights_are_current(self, step: int) -> bool:
         """True if the weights file is intact and belongs to this step."""
         path = self.run / "model.safetensors"
         try:
             return read_weights(path)[1].get("step") == str(step)
-        except FileNotFoundError:
-            return False
         except (OSError, ValueError) as error:
-            rank_zero_warn(f"{path} is damaged ({error}); rewritten")
+            if not isinstance(error, FileNotFoundError):
+                rank_zero_warn(f"{path} is damaged ({error}); rewritten")
             return False
 
     def _stop_requested(self, trainer: L.Trainer) -> bool:
@@ -230,12 +183,6 @@ class CheckpointCallback(Checkpoint):
         requested = torch.tensor(int(self.interrupt.requested))
         dist.all_reduce(requested, dist.ReduceOp.MAX, self.cpu_group)
         return bool(requested)
-
-    def _stop(self, trainer: L.Trainer) -> None:
-        """Stop after this step, without a final validation and regardless of min_steps."""
-        self.stopped = trainer.should_stop = True
-        trainer.limit_val_batches = 0
-        trainer.fit_loop.min_epochs = trainer.fit_loop.epoch_loop.min_steps = None
 
     def _check_writable(self) -> None:
         try:
@@ -246,13 +193,8 @@ class CheckpointCallback(Checkpoint):
             raise self._save_error("in the run folder", error) from error
 
     def _save_error(self, what: str, error: OSError) -> OSError:
-        before = (
-            [state.name for state in list_states(self.run) if find_damage(state) is None] if self.run.is_dir() else []
-        )
-        last = f"the checkpoint before it, {before[-1]}, is untouched" if before else "there is no checkpoint yet"
-        return OSError(
-            error.errno,
-            f"cannot save {what}: {error.strerror or error}; {last}."
-            " Free some space or make the folder writable, then run the same command again",
-            str(self.run),
-        )
+        states = checkpoint_io.list_states(self.run) if self.run.is_dir() else []
+        intact = [state.name for state in states if checkpoint_io.find_damage(state) is None]
+        last = f"the checkpoint before it, {intact[-1]}, is untouched" if intact else "there is no checkpoint yet"
+        advice = "Free some space or make the folder writable, then run the same command again"
+        return OSError(error.errno, f"cannot save {what}: {error.strerror or error}; {last}. {advice}", str(self.run))

@@ -25,8 +25,7 @@ class PeriodicCallback(L.Callback, ABC):
         """Perform the action; called on all ranks, between two steps."""
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
-        """Start counting at the current step, which is above 0 for a resumed run."""
-        self.last_step = self.last_act_step = trainer.global_step
+        self.last_step = self.last_act_step = trainer.global_step  # above 0 for a resumed run
 
     def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Act if the batch completed a step that is a multiple of every_n_steps."""

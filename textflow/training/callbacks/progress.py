@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Throughput(L.Callback):
-    """Logs train/lr and train/tokens_per_second: valid tokens on all ranks; evaluation time is excluded."""
+    """Log train/lr and train/tokens_per_second: valid tokens on all ranks; evaluation time is excluded."""
 
     def __init__(self) -> None:
         self.tokens: Tensor | int = 0  # stays on the device between two logs
@@ -18,16 +18,13 @@ class Throughput(L.Callback):
         self.last_step, self.eval_seconds = 0, 0.0
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
-        """Start the timer."""
         self.tokens, self.started_at, self.last_step = 0, time.perf_counter(), trainer.global_step
         self.eval_seconds = module.eval_seconds
 
     def on_validation_start(self, trainer: Any, module: Any) -> None:
-        """Pause the timer."""
         self.paused_at = time.perf_counter()
 
     def on_validation_end(self, trainer: Any, module: Any) -> None:
-        """Resume the timer."""
         self.started_at += time.perf_counter() - self.paused_at
 
     def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -57,7 +54,6 @@ class StepProgressBar(TQDMProgressBar):
         self.refreshed_at = 0.0
 
     def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
-        """Create the bar, starting at the current step."""
         super().on_train_start(trainer, *_)
         bar = self.train_progress_bar
         if not bar.disable:
@@ -71,9 +67,8 @@ class StepProgressBar(TQDMProgressBar):
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Refresh at intervals, since reading the losses synchronises with the device."""
         now = time.monotonic()
-        if self.is_enabled and (
-            now - self.refreshed_at >= self.refresh_seconds or trainer.global_step == trainer.max_steps
-        ):
+        is_due = now - self.refreshed_at >= self.refresh_seconds or trainer.global_step == trainer.max_steps
+        if self.is_enabled and is_due:
             self.refreshed_at = now
             self.train_progress_bar.n = trainer.global_step
             self.train_progress_bar.set_postfix(self.get_metrics(trainer, module), refresh=False)

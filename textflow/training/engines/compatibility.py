@@ -15,27 +15,17 @@ ELEMENTWISE = (
     torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.NAdam, torch.optim.RAdam, torch.optim.Adamax,
     torch.optim.Adagrad, torch.optim.Adadelta, torch.optim.RMSprop, torch.optim.Rprop, torch.optim.ASGD,
 )  # fmt: skip
-UNSUPPORTED_STRATEGIES: dict[type, tuple[str, str]] = {  # the words that name a strategy begin so; its fault
-    DeepSpeedStrategy: (
-        "deepspeed",
-        "Lightning's DeepSpeed divides the loss twice under accumulation and loses the average on a resume; use"
-        " recipes/strategy/zero1.yaml, zero2.yaml or zero3.yaml",
-    ),
-    FSDPStrategy: ("fsdp", "it flattens matrices, which Muon needs whole; use recipes/strategy/fsdp.yaml"),
-    ModelParallelStrategy: (
-        "modelparallel",
-        "it shards only what a model's configure_model shards, here nothing; use recipes/strategy/fsdp.yaml",
-    ),
+UNSUPPORTED_STRATEGIES: dict[type, str] = {  # reason
+    DeepSpeedStrategy: "Lightning's DeepSpeed divides the loss twice under accumulation and loses the average on a"
+    " resume; use recipes/strategy/zero1.yaml, zero2.yaml or zero3.yaml",
+    FSDPStrategy: "it flattens matrices, which Muon needs whole; use recipes/strategy/fsdp.yaml",
+    ModelParallelStrategy: "it shards only what a model's configure_model shards, here nothing; use"
+    " recipes/strategy/fsdp.yaml",
 }
 
 
 def refuse_optimizer(optimizer: Optimizer, engine: str) -> None:
-    """Reject optimizers that are neither elementwise nor MuonAdam, since shards would change their update.
-
-    Args:
-        optimizer: optimizer of the recipe.
-        engine: engine name, for the error message.
-    """
+    """Reject optimizers that are neither elementwise nor MuonAdam, since shards would change their update."""
     if isinstance(optimizer, (MuonAdam, *ELEMENTWISE)) or getattr(optimizer, "elementwise", False):
         return
     raise ValueError(
@@ -58,12 +48,7 @@ def refuse_clipping(trainer: Any, engine: str) -> None:
 
 
 def refuse_tangents(module: nn.Module, engine: str) -> None:
-    """Reject targets with forward-mode derivatives, which the hooks that gather parameters do not support.
-
-    Args:
-        module: model whose submodules may hold a target.
-        engine: engine name, for the error message.
-    """
+    """Reject targets with forward-mode derivatives, which the hooks that gather parameters do not support."""
     for part in module.modules():
         if getattr(target := getattr(part, "target", None), "needs_jvp", False):
             raise ValueError(
@@ -78,18 +63,11 @@ def refuse_strategy(strategy: Any) -> None:
     Args:
         strategy: trainer strategy: a name, an object, or class_path and init_args.
     """
-    kind = strategy_class(strategy)
+    module, _, class_name = str(getattr(strategy, "class_path", "")).rpartition(".")
+    kind: type = getattr(import_module(module), class_name) if module else type(strategy)
     name = strategy.split(".")[-1] if isinstance(strategy, str) else kind.__name__
-    for theirs, (word, fault) in UNSUPPORTED_STRATEGIES.items():
-        if (
-            name.lower().startswith(word)
-            if kind is str
-            else issubclass(kind, theirs) and not issubclass(kind, ConsolidatedCheckpointMixin)
-        ):
-            raise ValueError(f"strategy {name}: {fault}")
-
-
-def strategy_class(strategy: Any) -> type:
-    """The class of a strategy object, or the class given by class_path."""
-    module, _, name = str(getattr(strategy, "class_path", "")).rpartition(".")
-    return getattr(import_module(module), name) if module else type(strategy)
+    for unsupported, reason in UNSUPPORTED_STRATEGIES.items():
+        is_named = name.lower().startswith(unsupported.__name__.removesuffix("Strategy").lower())
+        is_subclass = issubclass(kind, unsupported) and not issubclass(kind, ConsolidatedCheckpointMixin)
+        if is_named if kind is str else is_subclass:
+            raise ValueError(f"strategy {name}: {reason}")

@@ -1,4 +1,4 @@
-"""Checkpoints of sharded engines: one file, the same as of one process, read by any number of processes."""
+"""Checkpoints of sharded engines: one file, equal to one process's, that any number of processes can read."""
 
 from abc import ABC
 from collections.abc import Mapping
@@ -8,46 +8,40 @@ from lightning.pytorch.strategies import Strategy
 from torch import Tensor
 from torch.optim import Optimizer
 
+from textflow.training.engines.distributed_muon import MuonAllToAll
 from textflow.training.engines.gather import full_state_dict
 from textflow.training.engines.shards import ShardGroups, load_optimizer_state, optimizer_state
+from textflow.training.optim import MuonAdam
 
 
 class ConsolidatedCheckpointMixin(Strategy, ABC):
-    """Weights are read before they are shared out, the optimizer's state piece by piece after.
+    """Load weights before they are sharded and the optimizer state after; the first rank gathers and writes both."""
 
-    The first rank writes, so it holds the whole state for a moment.
-    """
+    base_optimizer: Optimizer  # updates this rank's shards
+    groups: ShardGroups  # those shards, for each of its parameter groups
 
-    base_optimizer: Optimizer  # steps this rank's pieces
-    groups: ShardGroups  # where they lie
-
-    @property
-    def restore_checkpoint_after_setup(self) -> bool:
-        return False
-
-    @property
-    def lightning_restore_optimizer(self) -> bool:
-        return True
+    restore_checkpoint_after_setup = Strategy.restore_checkpoint_after_setup  # instead of the sharded engine's own
+    lightning_restore_optimizer = Strategy.lightning_restore_optimizer
+    save_checkpoint = Strategy.save_checkpoint
+    load_checkpoint = Strategy.load_checkpoint
+    load_model_state_dict = Strategy.load_model_state_dict
 
     @property
     def trainable(self) -> Any:
-        """What is trained: a Trainable."""
+        """The model being trained, a Trainable."""
         return self.lightning_module
+
+    def set_optimizer(self, optimizer: Optimizer, groups: ShardGroups) -> None:
+        """Set the optimizer of this rank's shards, and distribute Muon's orthogonalisation."""
+        self.base_optimizer, self.groups = optimizer, groups
+        if isinstance(optimizer, MuonAdam):
+            optimizer.orthogonalize = MuonAllToAll(owner for group in groups for owner in group)
 
     def lightning_module_state_dict(self) -> dict[str, Tensor]:
         return full_state_dict(self.trainable)
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         return optimizer_state(self.base_optimizer, self.groups)
-
-    def save_checkpoint(self, checkpoint: Any, filepath: Any, storage_options: Any = None) -> None:
-        Strategy.save_checkpoint(self, checkpoint, filepath, storage_options)
-
-    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> Any:
-        return self.checkpoint_io.load_checkpoint(checkpoint_path, weights_only=weights_only)
-
-    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
-        self.trainable.load_state_dict(checkpoint["state_dict"], strict=strict)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         load_optimizer_state(self.base_optimizer, self.groups, checkpoint["optimizer_states"][0])

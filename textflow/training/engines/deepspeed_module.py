@@ -41,24 +41,19 @@ class EMASnapshot:
 
     @contextmanager
     def swap_in(self, module: Any) -> Iterator[None]:
-        """Context in which the EMA net is gathered and has no DeepSpeed hooks. Called on all ranks.
-
-        Args:
-            module: Trainable that owns the EMA net.
-        """
-        cut = module.ema_net
-        module.ema_net = self.load_from(cut)
+        """Context in which a Trainable's EMA net is gathered, without DeepSpeed hooks. Called on all ranks."""
+        partitioned = module.ema_net
+        module.ema_net = self.load_from(partitioned)
         try:
             yield
         finally:
-            module.ema_net = cut
+            module.ema_net = partitioned
             self.snapshot.to("meta")
 
     @torch.no_grad()
     def load_from(self, partitioned: nn.Module) -> nn.Module:
         """Copy the partitioned EMA weights into the snapshot and return it."""
-        device = next(partitioned.parameters()).device
-        self.snapshot.to_empty(device=device)
+        self.snapshot.to_empty(device=next(partitioned.parameters()).device)
         target = named_tensors(self.snapshot)
         for name, source in named_tensors(partitioned).items():
             with gather_zero3(source):

@@ -1,4 +1,4 @@
-"""Muon over many ranks: every matrix is orthogonalised whole, each by one rank."""
+"""Muon over many ranks: each matrix is orthogonalised in full by one rank."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -14,116 +14,94 @@ from textflow.training.engines.shards import Shard, ShardOwner
 from textflow.training.optim import MuonAdam, orthogonalize_local
 
 
-def assign_owners(shapes: Sequence[torch.Size], world_size: int) -> list[int]:
-    """A rank for each matrix, so that all have about the same work: the costliest first, to who has least.
-
-    Args:
-        shapes: of the matrices; the cost of one is rows * cols * the smaller of both.
-        world_size: number of ranks.
-    """
+def assign_matrices(shapes: Sequence[torch.Size], world_size: int) -> list[list[int]]:
+    """Indices of the matrices of each rank, balanced greedily: the costliest first, to the rank with the least work."""
     costs = [rows * cols * min(rows, cols) for rows, cols in shapes]
-    work, owner = [0] * world_size, [0] * len(shapes)
-    for i in sorted(range(len(shapes)), key=lambda i: (-costs[i], i)):
-        owner[i] = min(range(world_size), key=lambda rank: (work[rank], rank))
-        work[owner[i]] += costs[i]
-    return owner
+    work: list[int] = [0] * world_size
+    assigned: list[list[int]] = [[] for _ in work]
+    for i in sorted(range(len(shapes)), key=lambda i: -costs[i]):
+        rank = work.index(min(work))
+        assigned[rank].append(i)
+        work[rank] += costs[i]
+    return [sorted(indices) for indices in assigned]
 
 
 class MuonAllToAll:
-    """Pieces -> whole matrices, each on its owner -> orthogonalised -> pieces. Two all-to-all a step.
+    """Gather each matrix on one rank, orthogonalise it there and scatter it again: two all-to-alls per step.
 
     Args:
-        shard_owners: all that the optimizer steps on this rank.
+        shard_owners: tensors that the optimizer updates on this rank.
     """
 
     def __init__(self, shard_owners: Iterable[ShardOwner]) -> None:
-        self.shards = {id(holder.tensor): holder.shards for holder in shard_owners}
+        self.shards = {id(owner.tensor): owner.shards for owner in shard_owners}
 
-    def __call__(self, params: Sequence[Tensor], updates: Sequence[Tensor], steps: int) -> list[Tensor]:
-        rank, world = dist.get_rank(), dist.get_world_size()
-        made = [torch.zeros_like(u) for u in updates]
-        sent, got = ([local_tensor(u).view(-1) for u in us] for us in ([u.contiguous() for u in updates], made))
-        known = [(i, piece) for i, p in enumerate(params) for piece in self.shards[id(p)]]
-        owner = assign_owners([piece.shape for _, piece in known], world)
-        owned = [[known[j] for j in range(len(known)) if owner[j] == r] for r in range(world)]  # by owner
-        mine = [piece for _, piece in owned[rank]]
-        parts = all_to_all(
-            [[piece.local_view(sent[i]) for i, piece in owned[r]] for r in range(world)],
-            shard_sizes(mine, world),
-            sent[0],
-        )
-        ortho = orthogonalize_local((), assemble_matrices(parts, mine), steps)
-        back = [[m.view(-1)[slice(*p.ranges[r])] for p, m in zip(mine, ortho, strict=True)] for r in range(world)]
-        theirs = [sum(piece.sizes[rank] for _, piece in owned[r]) for r in range(world)]
-        for r, part in enumerate(all_to_all(back, theirs, sent[0])):
-            for (i, piece), numbers in zip(
-                owned[r], torch.split(part, [p.sizes[rank] for _, p in owned[r]]), strict=True
-            ):
-                piece.local_view(got[i]).copy_(numbers)
-        return made
+    def __call__(self, params: Sequence[Tensor], updates: Sequence[Tensor], ns_steps: int) -> list[Tensor]:
+        rank, world_size = dist.get_rank(), dist.get_world_size()
+        results = [torch.zeros_like(u) for u in updates]
+        sources = [local_tensor(u.contiguous()).view(-1) for u in updates]
+        targets = [local_tensor(result).view(-1) for result in results]
+        shards = [(i, shard) for i, p in enumerate(params) for shard in self.shards[id(p)]]
+        by_rank = assign_matrices([shard.shape for _, shard in shards], world_size)
+        assigned = [[shards[j] for j in indices] for indices in by_rank]
+        mine = [shard for _, shard in assigned[rank]]
 
+        send = [[shard.local_view(sources[i]) for i, shard in pairs] for pairs in assigned]
+        parts = all_to_all(send, [sum(shard.sizes[r] for shard in mine) for r in range(world_size)], sources[0])
+        ortho = orthogonalize_local((), assemble_matrices(parts, mine), ns_steps)
 
-def shard_sizes(shards: Sequence[Shard], world_size: int) -> list[int]:
-    """Numbers of these that each rank holds."""
-    return [sum(piece.sizes[r] for piece in shards) for r in range(world_size)]
+        send = [[m.view(-1)[slice(*s.ranges[r])] for s, m in zip(mine, ortho, strict=True)] for r in range(world_size)]
+        sizes = [[shard.sizes[rank] for _, shard in pairs] for pairs in assigned]
+        parts = all_to_all(send, [sum(of_rank) for of_rank in sizes], sources[0])
+        for pairs, part, of_rank in zip(assigned, parts, sizes, strict=True):
+            for (i, shard), values in zip(pairs, torch.split(part, of_rank), strict=True):
+                shard.local_view(targets[i]).copy_(values)
+        return results
 
 
 def all_to_all(send: Sequence[Sequence[Tensor]], receive: list[int], like: Tensor) -> list[Tensor]:
-    """What every rank sends to this one.
+    """Exchange values between all ranks; return one flat tensor per sending rank.
 
     Args:
         send: flat tensors for each rank.
-        receive: numbers that come from each rank.
-        like: flat, of their kind and on their device, where there is none.
+        receive: number of values from each rank.
+        like: flat tensor with the dtype and device, since a rank may send nothing.
     """
-    given = torch.cat([like[:0], *(part.reshape(-1) for parts in send for part in parts)])
-    taken = given.new_empty(sum(receive))
-    dist.all_to_all_single(taken, given, receive, [sum(part.numel() for part in parts) for parts in send])
-    return list(torch.split(taken, receive))
+    sent = torch.cat([like[:0], *(tensor.reshape(-1) for tensors in send for tensor in tensors)])
+    received = sent.new_empty(sum(receive))
+    dist.all_to_all_single(received, sent, receive, [sum(tensor.numel() for tensor in tensors) for tensors in send])
+    return list(torch.split(received, receive))
 
 
 def assemble_matrices(parts: Sequence[Tensor], shards: Sequence[Shard]) -> list[Tensor]:
-    """Whole matrices.
-
-    Args:
-        parts: from each rank, its ranges of these matrices, one after another.
-        shards: of these matrices.
-    """
-    split = [torch.split(part, [piece.sizes[r] for piece in shards]) for r, part in enumerate(parts)]
-    return [torch.cat([ranks[j] for ranks in split]).view(piece.shape) for j, piece in enumerate(shards)]
+    """Full matrices from one flat tensor per rank, which holds its ranges of all matrices."""
+    ranges = [torch.split(part, [shard.sizes[r] for shard in shards]) for r, part in enumerate(parts)]
+    return [torch.cat([of_rank[j] for of_rank in ranges]).view(shard.shape) for j, shard in enumerate(shards)]
 
 
-def orthogonalize_replicated(params: Sequence[Tensor], updates: Sequence[Tensor], steps: int) -> list[Tensor]:
-    """Where every rank has all matrices (DDP), each orthogonalises its share; one all-gather a step.
-
-    Args:
-        params: whose updates these are.
-        updates: matrices, the same on all ranks.
-        steps: of Newton-Schulz.
-    """
-    rank, world = dist.get_rank(), dist.get_world_size()
-    owner = assign_owners([u.shape for u in updates], world)
-    owned = [[i for i in range(len(updates)) if owner[i] == r] for r in range(world)]
-    counts = [sum(updates[i].numel() for i in spots) for spots in owned]
-    mine = updates[0].new_zeros(max(counts))
-    if owned[rank]:
-        ortho = orthogonalize_local((), [updates[i] for i in owned[rank]], steps)
-        mine[: counts[rank]] = torch.cat([matrix.reshape(-1) for matrix in ortho])
-    everyone = mine.new_empty(max(counts) * world)
-    dist.all_gather_into_tensor(everyone, mine)
-    made = list(updates)
-    for r, part in enumerate(torch.split(everyone, max(counts))):
-        numbers = torch.split(part[: counts[r]], [updates[i].numel() for i in owned[r]])
-        for i, flat in zip(owned[r], numbers, strict=True):
-            made[i] = flat.view(updates[i].shape)
-    return made
+def orthogonalize_replicated(params: Sequence[Tensor], updates: Sequence[Tensor], ns_steps: int) -> list[Tensor]:
+    """Orthogonalise matrices that are equal on all ranks (DDP), each rank a part of them; one all-gather per step."""
+    rank, world_size = dist.get_rank(), dist.get_world_size()
+    assigned = assign_matrices([u.shape for u in updates], world_size)
+    sizes = [[updates[i].numel() for i in indices] for indices in assigned]
+    longest = max(sum(of_rank) for of_rank in sizes)
+    local = updates[0].new_zeros(longest)
+    if assigned[rank]:
+        ortho = orthogonalize_local((), [updates[i] for i in assigned[rank]], ns_steps)
+        local[: sum(sizes[rank])] = torch.cat([matrix.reshape(-1) for matrix in ortho])
+    gathered = local.new_empty(longest * world_size)
+    dist.all_gather_into_tensor(gathered, local)
+    results = list(updates)
+    for indices, part, of_rank in zip(assigned, torch.split(gathered, longest), sizes, strict=True):
+        for i, values in zip(indices, torch.split(part[: sum(of_rank)], of_rank), strict=True):
+            results[i] = values.view(updates[i].shape)
+    return results
 
 
 class DistributedMuonCallback(L.Callback):
-    """Shares the orthogonalising among the ranks of DDP; sharded engines see to it themselves."""
+    """Distribute Muon's orthogonalisation over the ranks of DDP; sharded engines do so themselves."""
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
-        """Once the optimizer is there."""
         if type(trainer.strategy) is DDPStrategy and trainer.world_size > 1:
             for optimizer in trainer.optimizers:
                 if isinstance(optimizer, MuonAdam):

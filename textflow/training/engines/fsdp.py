@@ -1,4 +1,4 @@
-"""FSDP: parameters, gradients, optimizer state and average in shards, by torch's fully_shard (FSDP2)."""
+"""FSDP: parameters, gradients, optimizer state and EMA in shards, by torch's fully_shard (FSDP2)."""
 
 import inspect
 from collections.abc import Iterator
@@ -13,10 +13,8 @@ from torch.distributed.device_mesh import DeviceMesh
 from textflow.training.engines.collectives import broadcast_buffers
 from textflow.training.engines.compatibility import refuse_clipping, refuse_optimizer, refuse_precision
 from textflow.training.engines.consolidated_checkpoint import ConsolidatedCheckpointMixin
-from textflow.training.engines.distributed_muon import MuonAllToAll
 from textflow.training.engines.layout import fsdp_shard
 from textflow.training.engines.shards import ShardOwner
-from textflow.training.optim import MuonAdam
 
 
 class FSDP(ConsolidatedCheckpointMixin, ModelParallelStrategy):
@@ -44,19 +42,16 @@ class FSDP(ConsolidatedCheckpointMixin, ModelParallelStrategy):
         self.setup_precision_plugin()
 
     def prepare(self) -> None:
-        """Check the optimizer and distribute Muon's orthogonalisation."""
-        (self.base_optimizer,) = self.optimizers
-        refuse_optimizer(self.base_optimizer, "FSDP")
-        self.groups = [
-            [ShardOwner(p, [fsdp_shard(p)]) for p in group["params"]] for group in self.base_optimizer.param_groups
-        ]
-        if isinstance(self.base_optimizer, MuonAdam):
-            self.base_optimizer.orthogonalize = MuonAllToAll(holder for group in self.groups for holder in group)
+        """Check the optimizer and describe its shards."""
+        (optimizer,) = self.optimizers
+        refuse_optimizer(optimizer, "FSDP")
+        groups = [[ShardOwner(p, [fsdp_shard(p)]) for p in group["params"]] for group in optimizer.param_groups]
+        self.set_optimizer(optimizer, groups)
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         broadcast_buffers(self.trainable.net)
         loss = super().training_step(*args, **kwargs)
-        self.trainable.ema_net.reshard()  # the net is whole until its backward pass is done
+        self.trainable.ema_net.reshard()  # the net stays gathered until its backward pass is done
         return loss
 
     def validation_step(self, *args: Any, **kwargs: Any) -> Any:
@@ -76,24 +71,17 @@ class FSDP(ConsolidatedCheckpointMixin, ModelParallelStrategy):
 def shard_net(net: nn.Module, mesh: DeviceMesh) -> None:
     """Shard each block of a ModuleList separately and the remaining parameters together; a sharded net is unchanged.
 
-    Args:
-        net: network to shard; its public methods gather parameters, as its forward does.
-        mesh: device mesh of all ranks.
+    The public methods of the net gather its parameters, as its forward does.
     """
     from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
     if isinstance(net, FSDPModule):
         return
-    names = public_methods(net)  # before it is given those of a FSDPModule
+    names = [name for name, _ in inspect.getmembers(type(net), inspect.isfunction)]  # without FSDPModule's
     for module in [m for m in net.modules() if isinstance(m, nn.ModuleList)]:
         for block in module:
             fully_shard(block, mesh=mesh)
     fully_shard(net, mesh=mesh, reshard_after_forward=False)
     for name in names:
-        register_fsdp_forward_method(net, name)
-
-
-def public_methods(net: nn.Module) -> list[str]:
-    """Public methods of a net that nn.Module does not define."""
-    mine = inspect.getmembers(type(net), inspect.isfunction)
-    return [name for name, _ in mine if not name.startswith("_") and not hasattr(nn.Module, name)]
+        if not name.startswith("_") and not hasattr(nn.Module, name):
+            register_fsdp_forward_method(net, name)

@@ -1,6 +1,6 @@
-"""A tensor that several processes share: this process's part, or all of it."""
+"""Tensors that are split over processes: the local part, or the full tensor."""
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from typing import Any
 
@@ -11,7 +11,7 @@ from textflow.runtime.distributed import rank_and_world_size
 
 
 def local_tensor(tensor: Any) -> Tensor:
-    """What this process holds: of a DTensor (FSDP2) its shard, of a ZeRO-3 parameter its partition, else all of it."""
+    """This process's part: the shard of a DTensor (FSDP2), the partition of a ZeRO-3 parameter, or the full tensor."""
     if hasattr(tensor, "to_local"):
         return tensor.to_local()
     if hasattr(tensor, "ds_tensor"):
@@ -23,10 +23,7 @@ def local_tensor(tensor: Any) -> Tensor:
 
 @torch.no_grad()
 def full_tensor(tensor: Any) -> Tensor:
-    """All of a tensor, a copy on the CPU of the first rank, which writes it; nothing on the others.
-
-    Called on all ranks, in the same order.
-    """
+    """A full copy on the CPU of the first rank, empty on the others. Called on all ranks, in the same order."""
     with gather_zero3(tensor):
         tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
         return cpu_copy_on_rank0(tensor.detach())
@@ -39,8 +36,8 @@ def cpu_copy_on_rank0(tensor: Tensor) -> Tensor:
     return tensor.to("cpu", copy=True).contiguous()
 
 
-def gather_zero3(tensor: Any) -> Any:
-    """A context in which a ZeRO-3 parameter is whole on every rank."""
+def gather_zero3(tensor: Any) -> AbstractContextManager[None]:
+    """Context in which a ZeRO-3 parameter is gathered on every rank."""
     if not hasattr(tensor, "ds_tensor"):
         return nullcontext()
     deepspeed: Any = import_module("deepspeed")
@@ -48,5 +45,5 @@ def gather_zero3(tensor: Any) -> Any:
 
 
 def full_state_dict(module: nn.Module) -> dict[str, Tensor]:
-    """The state dict of a module, whole on the CPU of the first rank. Called on all ranks."""
+    """The state dict of a module, in full on the CPU of the first rank. Called on all ranks."""
     return {name: full_tensor(tensor) for name, tensor in module.state_dict(keep_vars=True).items()}

@@ -1,5 +1,6 @@
-"""Where each engine puts the pieces of the parameters."""
+"""Layouts of the parameters' shards under ZeRO and FSDP."""
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -10,61 +11,44 @@ from textflow.training.engines.shards import Shard, ShardGroups, ShardOwner
 
 
 def zero_shard_groups(zero_optimizer: Any) -> ShardGroups:
-    """Where DeepSpeed has put the parameters of each group.
-
-    Args:
-        zero_optimizer: its optimizer, of stage 1 and 2 or of stage 3.
-    """
+    """Shards of each parameter group of a DeepSpeed optimizer of any stage."""
     if hasattr(zero_optimizer, "fp32_partitioned_groups_flat"):
-        made: list[list[ShardOwner]] = [[] for _ in zero_optimizer.optimizer.param_groups]
-        for i, (flat, params) in enumerate(
-            zip(zero_optimizer.fp32_partitioned_groups_flat, zero_optimizer.fp16_groups, strict=True)
-        ):
-            made[zero_optimizer.sub_group_to_group_id[i]].append(ShardOwner(flat, zero3_shards(params)))
-        return made
-    flats, groups = zero_optimizer.single_partition_of_fp32_groups, zero_optimizer.bit16_groups
-    return [[ShardOwner(flat, zero12_shards(params, flat.numel()))] for flat, params in zip(flats, groups, strict=True)]
+        groups: list[list[ShardOwner]] = [[] for _ in zero_optimizer.optimizer.param_groups]
+        sub_groups = zip(zero_optimizer.fp32_partitioned_groups_flat, zero_optimizer.fp16_groups, strict=True)
+        for i, (flat, params) in enumerate(sub_groups):
+            groups[zero_optimizer.sub_group_to_group_id[i]].append(ShardOwner(flat, zero3_shards(params)))
+        return groups
+    flats, params = zero_optimizer.single_partition_of_fp32_groups, zero_optimizer.bit16_groups
+    return [[ShardOwner(flat, zero12_shards(group, flat.numel()))] for flat, group in zip(flats, params, strict=True)]
 
 
-def zero12_shards(params: list[Tensor], size: int) -> list[Shard]:
-    """Stages 1 and 2: all parameters one after another, cut into as many equal parts as there are ranks.
+def rank_ranges(numel: int, part_size: int, start: int = 0) -> tuple[tuple[int, int], ...]:
+    """Range of a flat parameter on each rank, if a rank holds `part_size` values of a vector that has it at `start`."""
+    edges = (min(max(rank * part_size - start, 0), numel) for rank in range(dist.get_world_size() + 1))
+    return tuple(pairwise(edges))
 
-    Args:
-        params: whole.
-        size: of a part.
-    """
-    made, start, rank = [], 0, dist.get_rank()
+
+def zero12_shards(params: list[Tensor], part_size: int) -> list[Shard]:
+    """Stages 1 and 2: all full parameters are concatenated and cut into equal parts, one per rank."""
+    shards, start = [], 0
     for p in params:
-        n = p.numel()
-        cut = [(r * size - start, (r + 1) * size - start) for r in range(dist.get_world_size())]
-        ranges = tuple((min(max(a, 0), n), min(max(b, 0), n)) for a, b in cut)
-        made.append(Shard(p.shape, ranges, min(max(start - rank * size, 0), size)))
-        start += n
-    return made
+        offset = min(max(start - dist.get_rank() * part_size, 0), part_size)
+        shards.append(Shard(p.shape, rank_ranges(p.numel(), part_size, start), offset))
+        start += p.numel()
+    return shards
 
 
 def zero3_shards(params: list[Any]) -> list[Shard]:
-    """Stage 3: each parameter cut into as many equal parts as there are ranks, a rank's parts one after another.
-
-    Args:
-        params: partitioned.
-    """
-    made, offset, world = [], 0, dist.get_world_size()
+    """Stage 3: each partitioned parameter is cut into equal parts, one per rank; a rank's parts are concatenated."""
+    shards, offset = [], 0
     for p in params:
-        n, part = p.ds_numel, p.partition_numel()
-        ranges = tuple((min(r * part, n), min((r + 1) * part, n)) for r in range(world))
-        made.append(Shard(torch.Size(p.ds_shape), ranges, offset))
-        offset += part
-    return made
+        part_size = p.partition_numel()
+        shards.append(Shard(torch.Size(p.ds_shape), rank_ranges(p.ds_numel, part_size), offset))
+        offset += part_size
+    return shards
 
 
 def fsdp_shard(p: Tensor) -> Shard:
-    """FSDP: a parameter cut along its first axis, in parts of equal size but for the last ones.
-
-    Args:
-        p: a DTensor.
-    """
-    world, rows = dist.get_world_size(), p.shape[0]
-    part, row = -(-rows // world), p.shape[1:].numel()
-    ranges = tuple((min(r * part, rows) * row, min((r + 1) * part, rows) * row) for r in range(world))
-    return Shard(p.shape, ranges, 0)
+    """FSDP: a DTensor is cut along its first axis, into parts of equal size except for the last ones."""
+    rows = -(-p.shape[0] // dist.get_world_size())
+    return Shard(p.shape, rank_ranges(p.numel(), rows * p.shape[1:].numel()), 0)

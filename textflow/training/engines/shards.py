@@ -1,4 +1,4 @@
-"""Which flat slice of which parameter each rank holds, and where; an optimizer's state whole, and in pieces again."""
+"""Flat shards of parameters on each rank; optimizer states are gathered from shards and cut into shards again."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -12,117 +12,91 @@ from textflow.training.engines.gather import cpu_copy_on_rank0, local_tensor
 
 
 class Shard(NamedTuple):
-    """A parameter that all ranks hold together.
+    """A parameter that is split over all ranks."""
 
-    Args:
-        shape: of the whole parameter.
-        ranges: [start, stop) of the flat parameter, one a rank; together they cover it.
-        offset: where this rank's range begins in the tensor that holds it.
-    """
-
-    shape: torch.Size
-    ranges: tuple[tuple[int, int], ...]
-    offset: int
+    shape: torch.Size  # of the full parameter
+    ranges: tuple[tuple[int, int], ...]  # [start, stop) in the flat parameter for each rank; together they cover it
+    offset: int  # index of this rank's range in the flat tensor that holds it
 
     @property
     def sizes(self) -> list[int]:
-        """Numbers that each rank holds."""
+        """Number of values on each rank."""
         return [stop - start for start, stop in self.ranges]
 
     def local_view(self, flat: Tensor) -> Tensor:
-        """This rank's range, a view into the flat tensor that holds it."""
+        """This rank's range, as a view into the flat tensor that holds it."""
         return flat.narrow(0, self.offset, self.sizes[dist.get_rank()])
 
 
 class ShardOwner(NamedTuple):
-    """What the optimizer steps on this rank, and the parameters, or pieces of them, that lie in it.
+    """A tensor that the optimizer updates on this rank, and the shards in it."""
 
-    Args:
-        tensor: flat, or a DTensor.
-        shards: in the order of the optimizer's parameters.
-    """
-
-    tensor: Tensor
-    shards: list[Shard]
+    tensor: Tensor  # flat, or a DTensor
+    shards: list[Shard]  # in the order of the optimizer's parameters
 
 
-ShardGroups = Sequence[Sequence[ShardOwner]]  # for each parameter group of the optimizer
+ShardGroups = Sequence[Sequence[ShardOwner]]  # one sequence for each parameter group of the optimizer
 
 
 def all_gather_shard(flat: Tensor, shard: Shard) -> Tensor:
-    """A whole parameter, or anything of its shape, on every rank.
-
-    Args:
-        flat: the flat tensor that holds this rank's range.
-        shard: of the parameter.
-    """
+    """Gather a parameter, or a tensor of its shape, from the flat tensor that holds this rank's range of it."""
     longest, sizes = max(shard.sizes), shard.sizes
-    mine = flat.new_zeros(longest)
-    mine[: sizes[dist.get_rank()]] = shard.local_view(flat)
-    everyone = flat.new_empty(longest * len(sizes))
-    dist.all_gather_into_tensor(everyone, mine)
-    parts = zip(torch.split(everyone, longest), sizes, strict=True)
+    local = flat.new_zeros(longest)
+    local[: sizes[dist.get_rank()]] = shard.local_view(flat)
+    gathered = flat.new_empty(longest * len(sizes))
+    dist.all_gather_into_tensor(gathered, local)
+    parts = zip(torch.split(gathered, longest), sizes, strict=True)
     return torch.cat([part[:size] for part, size in parts]).view(shard.shape)
 
 
 def optimizer_state(optimizer: Optimizer, groups: ShardGroups) -> dict[str, Any]:
-    """state_dict() of the optimizer as one process would have it, on the CPU of the first rank. Called on all ranks.
-
-    Args:
-        optimizer: of pieces.
-        groups: where they lie.
-    """
+    """state_dict() of an optimizer of shards as in one process, on the CPU of the first rank. Called on all ranks."""
     state: dict[int, dict[str, Any]] = {}
-    made: list[dict[str, Any]] = []
-    for group, holders in zip(optimizer.param_groups, groups, strict=True):
+    param_groups: list[dict[str, Any]] = []
+    for group, owners in zip(optimizer.param_groups, groups, strict=True):
         first = len(state)
-        for holder in holders:
-            for piece in holder.shards:
-                entries = optimizer.state[holder.tensor].items()
-                state[len(state)] = {name: _full_value(value, holder, piece) for name, value in entries}
-        made.append({**group, "params": list(range(first, len(state)))})
-    return {"state": state, "param_groups": made}
+        for owner in owners:
+            entries = optimizer.state[owner.tensor].items()
+            for shard in owner.shards:
+                state[len(state)] = {name: _full_value(value, owner, shard) for name, value in entries}
+        param_groups.append({**group, "params": list(range(first, len(state)))})
+    return {"state": state, "param_groups": param_groups}
 
 
 def _full_value(value: Any, owner: ShardOwner, shard: Shard) -> Any:
     if not isinstance(value, Tensor):
         return value
-    if value.shape != owner.tensor.shape:  # a count of steps
+    if value.shape != owner.tensor.shape:  # a number of steps
         return value.detach().clone().cpu()
     return cpu_copy_on_rank0(all_gather_shard(local_tensor(value).reshape(-1), shard))
 
 
 @torch.no_grad()
 def load_optimizer_state(optimizer: Optimizer, groups: ShardGroups, saved: dict[str, Any]) -> None:
-    """The inverse: takes this rank's pieces out of a state that was saved by any number of ranks.
-
-    Args:
-        optimizer: of pieces.
-        groups: where they lie.
-        saved: as a state_dict().
-    """
-    counts = [sum(len(holder.shards) for holder in holders) for holders in groups]
-    found = [len(group["params"]) for group in saved["param_groups"]]
-    if counts != found:
+    """Load this rank's shards of an `optimizer_state`; ValueError if it has other parameter groups."""
+    counts = [sum(len(owner.shards) for owner in owners) for owners in groups]
+    saved_counts = [len(group["params"]) for group in saved["param_groups"]]
+    if counts != saved_counts:
         raise ValueError(
-            f"the saved optimizer has groups of {found} parameters, this one has {counts}; continue with the optimizer"
-            " of the run's recipe.yaml"
+            f"the saved optimizer has groups of {saved_counts} parameters, this one has {counts}; continue with the"
+            " optimizer of the run's recipe.yaml"
         )
-    for group, holders, old in zip(optimizer.param_groups, groups, saved["param_groups"], strict=True):
-        group.update({key: value for key, value in old.items() if key not in ("params", "param_names")})
-        numbers = iter(old["params"])
-        for holder in holders:
-            entries = [saved["state"].get(next(numbers), {}) for _ in holder.shards]
-            optimizer.state[holder.tensor] = {name: _local_shards(name, entries, holder) for name in entries[0]}
+    for group, owners, saved_group in zip(optimizer.param_groups, groups, saved["param_groups"], strict=True):
+        group.update({key: value for key, value in saved_group.items() if key not in ("params", "param_names")})
+        indices = iter(saved_group["params"])
+        for owner in owners:
+            entries = [saved["state"].get(next(indices), {}) for _ in owner.shards]
+            optimizer.state[owner.tensor] = {name: _local_value(name, entries, owner) for name in entries[0]}
 
 
-def _local_shards(name: str, entries: list[dict[str, Any]], owner: ShardOwner) -> Any:
+def _local_value(name: str, entries: list[dict[str, Any]], owner: ShardOwner) -> Any:
     value = entries[0][name]
-    if name == "step" or not isinstance(value, Tensor) or value.shape != owner.shards[0].shape:
-        return value.clone() if isinstance(value, Tensor) else value
-    made = torch.zeros_like(owner.tensor)
-    flat, rank = local_tensor(made).view(-1), dist.get_rank()
-    for entry, piece in zip(entries, owner.shards, strict=True):
-        start, stop = piece.ranges[rank]
-        piece.local_view(flat).copy_(entry[name].reshape(-1)[start:stop])
-    return made
+    if not isinstance(value, Tensor):
+        return value
+    if name == "step" or value.shape != owner.shards[0].shape:
+        return value.clone()
+    local = torch.zeros_like(owner.tensor)
+    flat, rank = local_tensor(local).view(-1), dist.get_rank()
+    for entry, shard in zip(entries, owner.shards, strict=True):
+        shard.local_view(flat).copy_(entry[name].reshape(-1)[slice(*shard.ranges[rank])])
+    return local

@@ -1,4 +1,4 @@
-"""Zero: DeepSpeed's ZeRO with the numbers, the average and the checkpoints of one process."""
+"""Zero: DeepSpeed's ZeRO, with the updates, EMA and checkpoints of one process."""
 
 import logging
 import os
@@ -17,9 +17,7 @@ from textflow.training.engines.collectives import broadcast_buffers
 from textflow.training.engines.compatibility import refuse_clipping, refuse_optimizer, refuse_precision, refuse_tangents
 from textflow.training.engines.consolidated_checkpoint import ConsolidatedCheckpointMixin
 from textflow.training.engines.deepspeed_module import DeepSpeedWrapper, EMASnapshot
-from textflow.training.engines.distributed_muon import MuonAllToAll
 from textflow.training.engines.layout import zero_shard_groups
-from textflow.training.optim import MuonAdam
 
 
 class Zero(ConsolidatedCheckpointMixin, DeepSpeedStrategy):
@@ -33,7 +31,7 @@ class Zero(ConsolidatedCheckpointMixin, DeepSpeedStrategy):
         overlap_comm: send gradients during the backward pass.
     """
 
-    config: dict[str, Any]  # DeepSpeed's
+    config: dict[str, Any]  # DeepSpeed's configuration
 
     def __init__(self, stage: Literal[1, 2, 3] = 2, bucket_size: int = 100_000_000, overlap_comm: bool = True) -> None:
         self.stage = stage
@@ -46,7 +44,7 @@ class Zero(ConsolidatedCheckpointMixin, DeepSpeedStrategy):
             overlap_comm=overlap_comm,
             logging_batch_size_per_gpu=1,
         )
-        if stage == 3:  # no small parameter stays whole, where its average would go stale; torch keeps its own linear
+        if stage == 3:  # partition small parameters too, since their average would go stale; use torch's own linear
             self.config["zero_optimization"]["stage3_param_persistence_threshold"] = 0
             self.config["zero_optimization"]["memory_efficient_linear"] = False
 
@@ -68,7 +66,7 @@ class Zero(ConsolidatedCheckpointMixin, DeepSpeedStrategy):
     def _format_config(self) -> None:
         self._format_batch_size_and_grad_accum_config()
         if self.precision_plugin.precision == "bf16-mixed":
-            autocast = {"enabled": True, "dtype": "bfloat16", "lower_precision_safe_modules": []}  # sent in float32
+            autocast = {"enabled": True, "dtype": "bfloat16", "lower_precision_safe_modules": []}  # float32 messages
             self.config["torch_autocast"] = autocast
 
     @property
@@ -78,7 +76,7 @@ class Zero(ConsolidatedCheckpointMixin, DeepSpeedStrategy):
 
     @property
     def root_device(self) -> torch.device:
-        return torch.device("cpu", 0) if self.on_cpu else super().root_device  # DeepSpeed wants a number
+        return torch.device("cpu", 0) if self.on_cpu else super().root_device  # DeepSpeed needs an index
 
     def setup_environment(self) -> None:
         if not self.on_cpu:
@@ -105,24 +103,22 @@ class Zero(ConsolidatedCheckpointMixin, DeepSpeedStrategy):
         return optimizer, schedule
 
     def _setup_model_and_optimizer(self, model: nn.Module, optimizer: Any, lr_scheduler: Any = None) -> Any:
-        model.to("cpu" if self.on_cpu else self.root_device)  # what is frozen too
+        model.to("cpu" if self.on_cpu else self.root_device)  # frozen modules too
         self.ema_snapshot = EMASnapshot(self.trainable.ema_net) if self.stage == 3 else None
         self._fit_bucket()
         return super()._setup_model_and_optimizer(DeepSpeedWrapper(model), optimizer, lr_scheduler)
 
     def _fit_bucket(self) -> None:
         """Cap the bucket size at the number of values to send, since DeepSpeed allocates whole buckets."""
-        sent = sum(p.numel() for p in self.trainable.net.parameters() if p.requires_grad)
-        sent += sent % 2  # DeepSpeed needs an even size
+        numel = sum(p.numel() for p in self.trainable.net.parameters() if p.requires_grad)
+        zero = self.config["zero_optimization"]
         for key in ("reduce_bucket_size", "allgather_bucket_size"):
-            self.config["zero_optimization"][key] = min(self.config["zero_optimization"][key], sent)
+            zero[key] = min(zero[key], numel + numel % 2)  # DeepSpeed needs an even size
 
     def _initialize_deepspeed_train(self, model: nn.Module) -> None:
         super()._initialize_deepspeed_train(model)
         zero: Any = self.optimizers[0]
-        self.base_optimizer, self.groups = zero.optimizer, zero_shard_groups(zero)
-        if isinstance(self.base_optimizer, MuonAdam):
-            self.base_optimizer.orthogonalize = MuonAllToAll(holder for group in self.groups for holder in group)
+        self.set_optimizer(zero.optimizer, zero_shard_groups(zero))
 
     def eval_context(self) -> AbstractContextManager[None]:
         """Context in which the EMA weights are gathered, for `temporary_eval_mode`. Called on all ranks."""
@@ -147,15 +143,11 @@ def configure_cpu() -> None:
     accelerator, ops = (cast(Any, import_module(f"deepspeed.{name}")) for name in ("accelerator", "ops"))
     if accelerator.get_accelerator().device_name() != "cpu":
         raise ValueError("ZeRO on the CPUs of a machine with a GPU: set DS_ACCELERATOR=cpu in the environment")
-    ops.__compatible_ops__["deepspeed_shm_comm"] = False  # a faster sum for inference, to be compiled
+    ops.__compatible_ops__["deepspeed_shm_comm"] = False  # a faster sum for inference that needs a compiler
 
 
 class AutocastPrecision(DeepSpeedPrecision):
-    """Leave inputs and weights unchanged; do not divide the loss by the accumulated batches a second time.
-
-    Args:
-        precision: Lightning precision, 32-true or bf16-mixed.
-    """
+    """Leave inputs and weights unchanged; do not divide the loss by the accumulated batches a second time."""
 
     def convert_input(self, data: Any) -> Any:
         return data

@@ -1,0 +1,64 @@
+"""A mistake in a recipe or on the command line is explained in one line that names the value that was meant."""
+
+from pathlib import Path
+
+import pytest
+
+from textflow.cli.app import main
+
+QUICKSTART = "recipes/quickstart.yaml"
+
+
+@pytest.fixture(autouse=True)
+def repository_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])
+
+
+def error_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The error of a refused command, one line; only parsed: an accepted command must not train."""
+    assert main(["fit", *arguments, "--print_config"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1, error
+    return error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wrong", "meant"),
+    [
+        (["recipes/quickstar.yaml"], "recipes/quickstar.yaml", QUICKSTART),
+        ([QUICKSTART, "recipes/hardware/gpus.yaml"], "recipes/hardware/gpus.yaml", "recipes/hardware/gpu"),
+        ([QUICKSTART, "--data.seq_lenght", "9"], "seq_lenght", "seq_length"),
+        ([QUICKSTART, "--model.net.widht", "9"], "widht", "width"),
+        ([QUICKSTART, "--trainer.max_step", "9"], "max_step", "max_steps"),
+        ([QUICKSTART, "--model.net", "ELV"], "ELV", "ELF"),
+        ([QUICKSTART, "--model.sampler", "Reinjekt"], "Reinjekt", "Reinject"),
+        ([QUICKSTART, "--data.tokenizer", "SentencePeace"], "SentencePeace", "SentencePiece"),
+        ("data: {seq_lenght: 9}", "seq_lenght", "seq_length"),
+        ("dta: {seq_length: 9}", "dta", "data"),
+        ("model: {init_args: {objective: {init_args: {decode_prb: 0.1}}}}", "decode_prb", "decode_prob"),
+        ("model: {class_path: Generater}", "Generater", "Generator"),
+    ],
+)
+def test_a_misspelt_name_is_explained_in_one_line(
+    arguments: list[str] | str, wrong: str, meant: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if isinstance(arguments, str):  # the text of an overlay
+        (tmp_path / "mine.yaml").write_text(arguments)
+        arguments = [QUICKSTART, str(tmp_path / "mine.yaml")]
+    before, _, after = error_line(arguments, capsys).partition("did you mean ")
+    assert wrong in before and meant in after
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([QUICKSTART, "recipes/sampler/reinject.yaml", "--model.sampler.form", "papr"], "did you mean 'paper'?"),
+        ([QUICKSTART, "--data.split", "trian"], "did you mean 'train'?"),
+        ([QUICKSTART, "--data.seq_length", "long"], "data.seq_length is 'long', needs int"),
+        (["recipes/quickstart_codec.yaml"], "model needs codec, which the recipe does not give"),
+    ],
+)
+def test_a_wrong_value_is_named_with_the_values_allowed(
+    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert expected in error_line(arguments, capsys)
