@@ -9,36 +9,33 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from tests.helpers.distillation import NO_LOGS, distill_argv, fails
+from tests.helpers.distillation import NO_LOGS, distill_argv
 from tests.helpers.processes import Commands
+from tests.helpers.user_errors import Fails
 from textflow.cli.app import main
 from textflow.cli.resume import check_same_start, lock_run
 
 pytestmark = pytest.mark.integration
 
 
-def test_rounds_that_share_a_folder_are_refused(teacher: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rounds_that_share_a_folder_are_refused(teacher: Path, fails: Fails) -> None:
     out = teacher.parent / "shared"
-    fails([*distill_argv(teacher, out), "--rounds", "[[2,2],[2,4]]"], "its own number of steps", capsys)
-    fails([*distill_argv(teacher, out, "flow"), "--rounds", "[[2,1],[1,1]]"], "needs one round", capsys)
+    fails([*distill_argv(teacher, out), "--rounds", "[[2,2],[2,4]]"], "its own number of steps")
+    fails([*distill_argv(teacher, out, "flow"), "--rounds", "[[2,1],[1,1]]"], "needs one round")
 
 
-def test_a_round_is_not_trained_further_after_the_next_one_started_from_it(
-    teacher: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_round_is_not_trained_further_after_the_next_one_started_from_it(teacher: Path, fails: Fails) -> None:
     out = teacher.parent / "longer"
     argv = [*distill_argv(teacher, out), *NO_LOGS, "--trainer.val_check_interval", "2", "--trainer.max_steps"]
     assert main([*argv, "2"]) == 0
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    fails([*argv, "4"], f"{out / 'steps-2'} started from {out / 'steps-4'} at step 2", capsys)
+    fails([*argv, "4"], f"{out / 'steps-2'} started from {out / 'steps-4'} at step 2")
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
     shutil.rmtree(out / "steps-2")
     assert main([*argv, "4"]) == 0
 
 
-def test_finished_rounds_are_not_trained_again_and_record_a_missing_origin(
-    teacher: Path, students: Path, tmp_path: Path
-) -> None:
+def test_finished_rounds_only_record_a_missing_origin(teacher: Path, students: Path, tmp_path: Path) -> None:
     out, moved = (Path(shutil.copytree(run, tmp_path / run.name)) for run in (students, teacher))
     origin, weights = out / "steps-2" / "origin.json", (out / "steps-2" / "model.safetensors").read_bytes()
     record = origin.read_text()
@@ -64,20 +61,17 @@ def test_a_round_is_not_resumed_from_other_weights(teacher: Path, students: Path
             check_same_start(run, sources)
 
 
-def test_a_second_command_leaves_a_locked_folder_unchanged(teacher: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_command_leaves_a_locked_folder_unchanged(teacher: Path, fails: Fails) -> None:
     out = teacher.parent / "locked"
     with lock_run(out / "steps-4"):
-        fails(distill_argv(teacher, out), "another `textflow fit` is writing", capsys)
+        fails(distill_argv(teacher, out), "another `textflow fit` is writing")
     assert [path.name for path in out.rglob("*") if path.is_file()] == [".lock"]
 
 
-def test_a_student_can_be_a_teacher(
-    teacher: Path, students: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_students_can_teach(teacher: Path, students: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def argv(run: Path) -> list[str]:
-        return [
-            argument if argument != str(teacher) else str(run) for argument in distill_argv(teacher, tmp_path / "x")
-        ]
+        arguments = distill_argv(teacher, tmp_path / "x")
+        return [argument if argument != str(teacher) else str(run) for argument in arguments]
 
     capsys.readouterr()
     assert main([*argv(students / "steps-2"), "--print_config"]) == 0
@@ -85,9 +79,7 @@ def test_a_student_can_be_a_teacher(
     assert objective["init_args"]["teacher_objective"]["class_path"].endswith("ELFObjective")
 
 
-def test_a_run_killed_in_its_second_round_ends_with_the_same_weights(
-    commands: Commands, teacher: Path, students: Path
-) -> None:
+def test_a_run_killed_in_its_second_round_ends_the_same(commands: Commands, teacher: Path, students: Path) -> None:
     out = teacher.parent / "killed"
     argv = [*distill_argv(teacher, out), *NO_LOGS]  # diagnostics change no weight
     state = out / "steps-2" / "state" / "step-00000003"
@@ -98,16 +90,11 @@ def test_a_run_killed_in_its_second_round_ends_with_the_same_weights(
     assert all(torch.equal(expected[name], resumed[name]) for name in expected)
 
 
-@pytest.mark.parametrize(
-    ("argv", "message"),
-    [
+def test_a_missing_teacher_is_an_error_in_one_line(teacher: Path, fails: Fails) -> None:
+    for argv, message in (
         (["distill", "STUDENTS"], "a recipe and a teacher"),
         (["distill", "STUDENTS", "--teacher", "nowhere"], "nowhere holds no trained run to learn from"),
         (["distill", "STUDENTS", "--teacher=first", "--teacher=last"], "last holds no trained run to learn from"),
         (["fit", "STUDENTS"], "textflow distill"),
-    ],
-)
-def test_a_missing_teacher_is_an_error_in_one_line(
-    teacher: Path, argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fails([argument.replace("STUDENTS", str(teacher.parent / "students.yaml")) for argument in argv], message, capsys)
+    ):
+        fails([argument.replace("STUDENTS", str(teacher.parent / "students.yaml")) for argument in argv], message)

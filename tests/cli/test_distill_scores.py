@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 import textflow
-from tests.helpers.distillation import distill_argv, fails
-from tests.helpers.tiny_scorer import save_judge
+from tests.helpers.distillation import distill_argv
+from tests.helpers.tiny_scorer import save_scorer
+from tests.helpers.user_errors import Fails
 from textflow.cli.app import main
 from textflow.cli.distill import compare_students
 from textflow.eval.distillation import measure
@@ -26,7 +27,7 @@ def row(**changes: Any) -> dict[str, Any]:
 def test_students_are_scored_with_their_teacher_and_an_incomplete_file_is_resumed(
     students: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save_judge(students.parent / "scorer")
+    save_scorer(students.parent / "scorer")
     capsys.readouterr()
     compare_students(students, n=4)
     output = capsys.readouterr().out
@@ -53,7 +54,7 @@ def test_a_flow_map_is_one_run_for_all_steps(teacher: Path, capsys: pytest.Captu
     assert main(distill_argv(teacher, out, "flow")) == 0
     student = textflow.load(out / "all-steps")
     assert student.ema_net.end_t_embed is not None and len(student.generate(num_samples=2, num_steps=3)) == 2
-    save_judge(out.parent / "scorer")
+    save_scorer(out.parent / "scorer")
     capsys.readouterr()
     compare_students(out, n=4)
     assert "recipe's" in capsys.readouterr().out
@@ -64,8 +65,8 @@ def test_a_flow_map_is_one_run_for_all_steps(teacher: Path, capsys: pytest.Captu
     assert {r["sampler_name"] for r in records} == {"ODE", "re-injection", "mode commit", "recipe's"}
 
 
-def test_compare_prints_distillations_of_one_teacher_in_one_table(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_compare_prints_one_table_for_a_teacher(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], fails: Fails
 ) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     teacher_row = row(role="teacher", perplexity=90.0, nll_minus_entropy=1.5)
@@ -82,6 +83,6 @@ def test_compare_prints_distillations_of_one_teacher_in_one_table(
     assert {"teacher ODE 90 / 3.00 (3)", "one ODE 50 / 3.00 (3)"} < lines
     assert "two ODE no text 30 / 3.00 (5) * 40 / 3.00 (3) *" in lines
     (two / "rounds_scored.json").write_text(json.dumps([teacher_row | {"checkpoint_hash": "other"}]))
-    fails(["compare", str(one), str(two)], "teacher differs", capsys)
+    fails(["compare", str(one), str(two)], "teacher differs")
     (two / "rounds_scored.json").unlink()
-    fails(["compare", str(one), str(two)], "are not scored", capsys)
+    fails(["compare", str(one), str(two)], "are not scored")

@@ -27,14 +27,11 @@ from textflow.training import MuonAdam
 from textflow.types import Batch
 
 
-def test_tokens_and_devices_are_counted() -> None:
+def test_tokens_devices_and_the_state_of_an_optimizer_are_counted() -> None:
     assert tokens_per_step(64, 1024, 1, 8, 1) == 524_288 and tokens_per_step(2, 3, 5, 7, 11) == 2310
     assert [device_count(d) for d in (8, "8", [0, 2], "0,1,3", "2,")] == [8, 8, 2, 3, 1]
     assert device_count("auto") == device_count(-1) == max(torch.cuda.device_count(), 1)
     assert format_bytes(1_500_000) == "1.5 MB" and format_bytes(2_340_000_000) == "2.3 GB"
-
-
-def test_the_state_of_an_optimizer_is_counted_by_its_rules() -> None:
     with torch.device("meta"):
         net = nn.Linear(30, 20)
     for p in net.parameters():
@@ -57,9 +54,13 @@ def test_saved_bytes_are_counted_once_and_without_weights(mode: Callable[[], Abs
         assert not saved
 
 
-def test_frozen_modules_are_included() -> None:
+def test_frozen_modules_are_included_and_a_large_net_is_updated_in_one_parameter_a_shape() -> None:
     inner = nn.Linear(2, 2)
     assert include_frozen(nn.Sequential(Frozen(inner)))[1:] == [inner]
+    net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 5))
+    named = list(net.named_parameters())
+    assert sample_parameters(named, 44) == named
+    assert {name for name, _ in sample_parameters(named, 43)} == {"0.weight", "0.bias", "2.weight", "2.bias"}
 
 
 def test_elf_b_has_the_bytes_counted_by_hand() -> None:
@@ -75,13 +76,6 @@ def test_elf_b_has_the_bytes_counted_by_hand() -> None:
         "optimizer": 4 * (parameters + others),  # Muon keeps one moment, Adam two
         "average": 4 * parameters,
     }
-
-
-def test_a_large_net_is_updated_in_one_parameter_of_each_shape() -> None:
-    net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 5))
-    named = list(net.named_parameters())
-    assert sample_parameters(named, 44) == named
-    assert {name for name, _ in sample_parameters(named, 43)} == {"0.weight", "0.bias", "2.weight", "2.bias"}
 
 
 def test_a_step_that_is_not_finite_is_an_error() -> None:

@@ -18,6 +18,7 @@ import textflow
 from tests.helpers.launcher import free_port
 from tests.helpers.processes import Commands
 from tests.helpers.tiny_recipe import write_recipe
+from tests.helpers.user_errors import Fails
 from tests.training.test_resume import is_same
 from textflow.cli.app import main
 from textflow.cli.resume import lock_run
@@ -59,12 +60,11 @@ def test_sample_writes_what_generate_returns_and_resumes_its_file(trained_run: P
 
 
 @pytest.mark.integration
-def test_another_recipe_does_not_overwrite_a_run(trained_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_recipe_does_not_overwrite_a_run(trained_run: Path, fails: Fails) -> None:
     before = (trained_run / "model.safetensors").read_bytes()
     changes = ["--data.batch_size", "2", "--model.net.depth", "2"]
-    assert main(["fit", str(trained_run.parent / "teacher.yaml"), *changes]) == 2
-    error = capsys.readouterr().err
-    assert "data.batch_size: 4 -> 2" in error and "model.net.depth: 1 -> 2" in error
+    argv = ["fit", str(trained_run.parent / "teacher.yaml"), *changes]
+    fails(argv, "data.batch_size: 4 -> 2", "model.net.depth: 1 -> 2")
     assert (trained_run / "model.safetensors").read_bytes() == before
 
 
@@ -86,9 +86,7 @@ def test_a_fast_dev_run_writes_nothing(tmp_path: Path) -> None:
         {"SLURM_PROCID": "0", "RANK": "9", "LOCAL_RANK": "1"},  # torchrun, which numbers machines by itself
     ],
 )
-def test_only_the_first_process_of_a_job_locks_the_folder(
-    ranks: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_a_first_process_locks(ranks: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = {"LOCAL_RANK": "0", "RANK": "0", "GROUP_RANK": "0", "NODE_RANK": "", "SLURM_PROCID": "1"}
     with monkeypatch.context() as patch:
         for name, rank in first.items():
@@ -146,27 +144,22 @@ def test_two_machines_are_one_fit(start: Callable[[int, int], Start], tmp_path: 
 def test_the_logger_of_a_recipe_is_used_too(tmp_path: Path) -> None:
     run = tmp_path / "run"
     argv = ["--trainer.max_steps", "2", "--trainer.logger", "CSVLogger"]
-    assert (
-        main(["fit", str(write_recipe(tmp_path)), *NO_CODEC, *argv, "--trainer.logger.save_dir", str(run / "own")]) == 0
-    )
+    argv += ["--trainer.logger.save_dir", str(run / "own")]
+    assert main(["fit", str(write_recipe(tmp_path)), *NO_CODEC, *argv]) == 0
     (own,) = (run / "own").rglob("metrics.csv")
     assert "train/loss" in own.read_text() and "train/loss" in (run / "metrics.csv").read_text()
 
 
 @pytest.mark.integration
-def test_weights_without_a_state_are_not_overwritten(
-    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_weights_without_a_state_are_not_overwritten(trained_run: Path, tmp_path: Path, fails: Fails) -> None:
     teacher = write_recipe(tmp_path)
     (tmp_path / "run").mkdir()
     shutil.copy(trained_run / "model.safetensors", tmp_path / "run")
-    assert main(["fit", str(teacher)]) == 2
-    assert "is not overwritten" in capsys.readouterr().err
+    fails(["fit", str(teacher)], "is not overwritten")
 
 
-def test_an_untrained_codec_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["fit", str(write_recipe(tmp_path)), "--codec", "null"]) == 2
-    assert "the codec TransformerCodec is not trained" in capsys.readouterr().err
+def test_an_untrained_codec_is_refused(tmp_path: Path, fails: Fails) -> None:
+    fails(["fit", str(write_recipe(tmp_path)), "--codec", "null"], "the codec TransformerCodec is not trained")
 
 
 def command(teacher: Path) -> list[str]:

@@ -9,6 +9,7 @@ import pytest
 
 import textflow
 from tests.helpers import tiny_recipe as tiny
+from tests.helpers.user_errors import Fails
 from textflow.cli.app import main
 from textflow.schedules import DecodeError, Uniform
 
@@ -81,9 +82,7 @@ def test_a_fitted_schedule_can_be_replaced_by_one_without_a_fit(tmp_path: Path) 
     assert other.generate(num_samples=1, num_steps=2)
 
 
-def test_a_file_is_not_resumed_with_another_overlay_or_other_prompts(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_is_not_resumed_with_another_overlay_or_other_prompts(run: Path, tmp_path: Path, fails: Fails) -> None:
     overlay, prompts, out = tmp_path / "mine.yaml", tmp_path / "prompts.txt", tmp_path / "samples.jsonl"
     argv = ["sample", str(run), str(overlay), "-n", "1", "--steps", "2", "--device", "cpu"]
     argv += ["--prompt-file", str(prompts), "--out", str(out)]
@@ -96,16 +95,11 @@ def test_a_file_is_not_resumed_with_another_overlay_or_other_prompts(
     ):
         before = path.read_text()
         path.write_text(text)
-        capsys.readouterr()
-        assert main(argv) == 2
-        error = capsys.readouterr().err
-        assert "was sampled with other settings" in error and message in error, error
+        fails(argv, "was sampled with other settings", message)
         path.write_text(before)
 
 
-def test_prompts_that_come_through_a_pipe_are_read_once(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_prompts_from_a_pipe_are_read_once(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pipe, out = tmp_path / "prompts", tmp_path / "samples.jsonl"
     os.mkfifo(pipe)
     arguments = ["sample", str(run), "--steps", "2", "--device", "cpu", "--prompt-file", str(pipe), "--out", str(out)]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from tests.helpers.user_errors import refused
 from textflow.cli import reproduce as module
 from textflow.cli.reproduce import FIGURES, reproduce, write_record
 from textflow.eval.figures import fig9
@@ -92,14 +93,9 @@ def test_a_run_is_drawn_with_the_oracle_tasks(tmp_path: Path, monkeypatch: pytes
     assert len(requested) == 1, "fig5 has nothing to do with a run"
 
 
-def test_impossible_sizes_are_refused() -> None:
-    with pytest.raises(ValueError, match="n >= 16"):
-        reproduce("fig5", n=8)
-    with pytest.raises(ValueError, match="--tasks-per-kind 0.*tasks and jobs >= 1"):
-        reproduce("escapes", tasks_per_kind=0)
-
-
-def test_every_figure_has_its_file() -> None:
+def test_impossible_sizes_are_refused_and_every_figure_has_its_file() -> None:
+    refused("n >= 16", reproduce, "fig5", n=8)
+    refused("--tasks-per-kind 0.*tasks and jobs >= 1", reproduce, "escapes", tasks_per_kind=0)
     folder = Path(module.__file__).parents[1] / "eval" / "figures"
     assert all((folder / f"{name}.py").is_file() for name in FIGURES)
 

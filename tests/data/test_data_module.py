@@ -9,6 +9,7 @@ import torch
 from jsonargparse import ArgumentParser
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from tests.helpers.user_errors import refused
 from textflow.data import DataModule, SentencePiece, TextFiles
 from textflow.types import Batch
 
@@ -44,16 +45,13 @@ def firsts(module, n):
     return [module.on_after_batch_transfer(batch, 0).ids.tolist() for batch in islice(module.train_dataloader(), n)]
 
 
-def test_a_batch_has_ids_and_a_mask_over_the_text(data):
+def test_a_batch_has_a_mask_over_the_text_and_validation_gives_every_row_once(data):
     module = data(pack=False, seq_length=30)
     packed = next(iter(module.train_dataloader()))
     assert packed.ids.dtype == torch.uint16
     batch = module.on_after_batch_transfer(packed, 0)
     assert batch.ids.dtype == torch.int64 and batch.ids.shape == batch.mask.shape == (4, 30)
     assert torch.equal(batch.mask, batch.ids != module.tokenizer.pad)
-
-
-def test_validation_gives_every_row_once_in_order(data):
     module = data()
     rows = torch.cat([batch.ids.long() for batch in module.val_dataloader()]).tolist()
     full = module.validation_rows
@@ -163,22 +161,20 @@ def test_a_recipe_names_parts_by_short_names_and_reads_back(tmp_path):
     assert parser.instantiate(parser.parse_args([])).data.vocab_size == 4096
 
 
-def test_too_few_rows_for_a_batch_or_for_validation_are_an_error(data):
+def test_too_few_rows_and_impossible_sizes_are_an_error(data):
     with pytest.raises(ValueError, match=r"rows of 16 tokens, fewer than a batch of 5000 .* --data.batch_size"):
         data(batch_size=5000).train_dataloader()
-    with pytest.raises(ValueError, match=r"val_fraction=1e-06 takes 0 of 200 documents .* raise --data.val_fraction"):
-        data(val_fraction=1e-6)
+    refused(r"val_fraction=1e-06 takes 0 of 200 documents .* raise --data.val_fraction", data, val_fraction=1e-6)
+    for options in ({"seq_length": 1}, {"batch_size": 0}):
+        refused("at least 2 and 1 are needed", DataModule, **options)
 
 
-def test_an_empty_file_is_an_error_that_names_it(tmp_path, letters):
+def test_an_empty_or_damaged_file_is_an_error_that_names_it(tmp_path, letters):
     (tmp_path / "a.txt").write_text("")
     with pytest.raises(ValueError, match=r"TextFiles gave no documents: 1 empty \(first: .*a.txt\)"):
         DataModule(files=str(tmp_path / "a.txt"), tokenizer=letters, cache=str(tmp_path / "c")).prepare_data()
     with pytest.raises(ValueError, match=r"TextFiles gave no documents to train: 1 empty \(first: .*a.txt\)"):
         DataModule(files=str(tmp_path / "a.txt"), cache=str(tmp_path / "c")).prepare_data()
-
-
-def test_bad_text_met_while_sentencepiece_is_trained_names_the_line(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"fine\n" * 400 + b"na\xefve\n")
     with pytest.raises(ValueError, match=r"^[^ ]*a\.txt:401: not UTF-8.*[^\n]$"):
         DataModule(files=str(tmp_path / "a.txt"), cache=str(tmp_path / "c")).prepare_data()
@@ -192,9 +188,3 @@ def test_the_cache_follows_the_environment_and_must_be_writable(tmp_path, made, 
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="cannot write the cache .* set --data.cache or TEXTFLOW_CACHE"):
         DataModule(source=made(), tokenizer=letters, cache=str(tmp_path / "file" / "cache")).prepare_data()
-
-
-def test_impossible_sizes_are_an_error():
-    for options in ({"seq_length": 1}, {"batch_size": 0}):
-        with pytest.raises(ValueError, match="at least 2 and 1 are needed"):
-            DataModule(**options)

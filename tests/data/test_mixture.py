@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.user_errors import refused
 from textflow.config.recipe import load_recipe
 from textflow.data import Mixture, Source, TextFiles
 
@@ -31,7 +32,7 @@ def test_shares_of_the_text_hold_after_every_document(made: Any) -> None:
 
 
 class Tagged(Source):
-    """A source whose documents say whose they are."""
+    """A source whose name is in the origin of each document."""
 
     def __init__(self, source: Source, name: str) -> None:
         self.source, self.name = source, name
@@ -75,24 +76,17 @@ def test_a_mixture_may_hold_a_mixture(mixture: Any, made: Any) -> None:
 def test_another_weight_or_source_is_another_key(mixture: Any, made: Any) -> None:
     others = [mixture(weights={"a": 1.0, "b": 2.0}), mixture(stopping_strategy="all_exhausted")]
     others.append(Mixture({"a": made(200, 60), "b": made(301, 20)}))
-    assert (
-        len({mixture().key(), *(other.key() for other in others)}) == 4
-        and mixture().key() == mixture(weights={"a": 1.0, "b": 1.0}).key()
-    )
+    assert len({mixture().key(), *(other.key() for other in others)}) == 4
+    assert mixture().key() == mixture(weights={"a": 1.0, "b": 1.0}).key()
 
 
-@pytest.mark.parametrize("weights", [{"a": 1.0}, {"a": 1.0, "b": 0.0}, {"a": 1.0, "b": -1.0}, {"a": 1.0, "c": 1.0}])
-def test_unsuitable_weights_and_no_sources_are_refused(mixture: Any, weights: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="each needs a weight above 0"):
-        mixture(weights=weights)
-    with pytest.raises(ValueError, match="no sources"):
-        Mixture({})
-
-
-def test_a_fault_in_one_source_names_its_line(tmp_path: Path, made: Any) -> None:
+def test_unsuitable_weights_no_sources_and_a_fault_in_one_are_refused(mixture: Any, made: Any, tmp_path: Path) -> None:
+    for weights in ({"a": 1.0}, {"a": 1.0, "b": 0.0}, {"a": 1.0, "b": -1.0}, {"a": 1.0, "c": 1.0}):
+        refused("each needs a weight above 0", mixture, weights=weights)
+    refused("no sources", Mixture, {})
     (tmp_path / "a.txt").write_bytes(b"fine\n\nna\xefve\n")
-    with pytest.raises(ValueError, match=r"a\.txt:3: not UTF-8"):
-        list(Mixture({"a": TextFiles(str(tmp_path / "a.txt")), "b": made()}).documents())
+    damaged = Mixture({"a": TextFiles(str(tmp_path / "a.txt")), "b": made()})
+    refused(r"a\.txt:3: not UTF-8", list, damaged.documents())
 
 
 def test_a_recipe_names_the_sources(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from datasets import Dataset, DatasetDict
 
+from tests.helpers.user_errors import refused
 from textflow.data import DataModule, Document, HubPairs, JsonlPairs, PairSource, SplitFractions, Verses
 from textflow.data.preview import FirstDocuments
 from textflow.data.row_file import RowFile
@@ -76,10 +77,12 @@ def test_single_texts_have_no_prompt(data: Make) -> None:
     assert next(iter(module.train_dataloader())).source_lengths is None and module.first_rows(3).prompt_mask is None
 
 
-def test_a_long_source_and_a_long_target_are_truncated(load: Make) -> None:
+def test_long_texts_are_truncated_and_pairs_with_an_empty_one_skipped(load: Make) -> None:
     module = load(PairList([("abcdefgh", "xyz"), ("ab", "0123456789")] * 5), seq_length=8)
     assert set(read_pairs(module, "train")) == {("abcd", "xyz"), ("ab", "012345")}
     assert module.stats.truncated == 10
+    stats = load(PairList([("ab", "cd"), ("", "ef"), ("gh", " ")] * 5)).stats
+    assert stats.skipped["empty"] == 10 and stats.rows["train"] == 5
 
 
 def test_an_eos_that_is_also_the_padding_is_masked(load: Make, letters: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,26 +91,18 @@ def test_an_eos_that_is_also_the_padding_is_masked(load: Make, letters: Any, mon
     assert batch.ids[0, 5:].tolist() == [1, 1, 1] and batch.mask[0].tolist() == [True] * 5 + [False] * 3
 
 
-def test_a_pair_with_an_empty_text_is_skipped_and_counted(load: Make) -> None:
-    stats = load(PairList([("ab", "cd"), ("", "ef"), ("gh", " ")] * 5)).stats
-    assert stats.skipped["empty"] == 10 and stats.rows["train"] == 5
-
-
 def test_the_tokenizer_is_trained_on_sources_and_targets() -> None:
-    assert list(SplitFractions(0.0, 0.0).texts(PairList([("a", "b"), ("c", "d")], [("e", "f")]))) == [
-        "a",
-        "b",
-        "c",
-        "d",
-    ]
+    source = PairList([("a", "b"), ("c", "d")], [("e", "f")])
+    assert list(SplitFractions(0.0, 0.0).texts(source)) == ["a", "b", "c", "d"]
 
 
-def test_pairs_are_resumed_exactly(load: Make) -> None:
+def test_pairs_are_resumed_exactly_and_previewed(load: Make) -> None:
     source = PairList([(f"s{i}", f"t{i * i}") for i in range(50)])
     rows, resumed = list(islice(load(source).train_dataloader(), 20)), load(source)
     resumed.load_state_dict({"rows_consumed": 7 * 4})
     for ours, theirs in zip(islice(resumed.train_dataloader(), 13), rows[7:], strict=True):
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    assert load(FirstDocuments(source, 10)).stats.rows["train"] == 10
 
 
 def test_splits_fixed_by_the_source_are_separate(load: Make) -> None:
@@ -149,9 +144,7 @@ def test_a_missing_split_is_named_with_those_available(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "target", "missing"), [("sorce", "target", "sorce"), ("source", "translation.en", "")]
 )
-def test_a_missing_field_is_named_with_those_that_are_there(
-    tmp_path: Path, source: str, target: str, missing: str
-) -> None:
+def test_a_missing_field_is_named_with_the_others(tmp_path: Path, source: str, target: str, missing: str) -> None:
     file = jsonl(tmp_path / "a.jsonl", [{"source": "a", "target": "b", "meta": {"id": 1}}])
     with pytest.raises(ValueError, match="no field") as error:
         list(JsonlPairs(str(file), source, target).documents())
@@ -160,20 +153,11 @@ def test_a_missing_field_is_named_with_those_that_are_there(
     assert all(name in message for name in ("source", "target", "meta.id"))
 
 
-def test_a_field_that_is_no_text_is_an_error(tmp_path: Path) -> None:
+def test_a_field_or_file_of_another_kind_is_an_error(tmp_path: Path) -> None:
     file = jsonl(tmp_path / "a.jsonl", [{"source": "a", "target": 3}])
-    with pytest.raises(ValueError, match="'target' holds 3 .int., text is needed"):
-        list(JsonlPairs(str(file)).documents())
-
-
-def test_pairs_are_read_from_json_lines_only(tmp_path: Path) -> None:
+    refused("'target' holds 3 .int., text is needed", list, JsonlPairs(str(file)).documents())
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(ValueError, match="from .jsonl files"):
-        list(JsonlPairs(str(tmp_path / "a.txt")).documents())
-
-
-def test_a_preview_reads_the_first_pairs(load: Make) -> None:
-    assert load(FirstDocuments(PairList([(f"s{i}", f"t{i}") for i in range(60)]), 10)).stats.rows["train"] == 10
+    refused("from .jsonl files", lambda: list(JsonlPairs(str(tmp_path / "a.txt")).documents()))
 
 
 def test_verses_are_pairs_within_a_chapter_and_chapters_are_not_divided() -> None:
@@ -188,13 +172,7 @@ def test_verses_are_pairs_within_a_chapter_and_chapters_are_not_divided() -> Non
 
 
 def test_pairs_need_the_length_of_a_source_and_single_texts_refuse_it(data: Make) -> None:
-    with pytest.raises(ValueError, match="gives pairs: set data.max_source_length"):
-        data(source=PairList([("a", "b")]), val_fraction=0.0)
-    with pytest.raises(ValueError, match="gives single texts"):
-        data(max_source_length=4)
-
-
-@pytest.mark.parametrize("length", [0, 16, 20])
-def test_a_source_leaves_room_for_its_target(data: Make, length: int) -> None:
-    with pytest.raises(ValueError, match="leaves some to its target"):
-        data(max_source_length=length)
+    refused("gives pairs: set data.max_source_length", data, source=PairList([("a", "b")]), val_fraction=0.0)
+    refused("gives single texts", data, max_source_length=4)
+    for length in (0, 16, 20):
+        refused("leaves some to its target", data, max_source_length=length)

@@ -27,9 +27,7 @@ def first_rows(module: DataModule, num_batches: int) -> list[list[int]]:
 
 @pytest.mark.integration
 @pytest.mark.parametrize(("world_size", "num_workers"), [(2, 0), (3, 2), (5, 0)])
-def test_a_run_resumes_with_the_same_rows_on_another_number_of_ranks(
-    data: Any, world_size: int, num_workers: int
-) -> None:
+def test_a_run_resumes_with_the_same_rows_on_other_ranks(data: Any, world_size: int, num_workers: int) -> None:
     ranks = [on_rank(data(num_workers=num_workers), rank, world_size) for rank in range(world_size)]
     for module in ranks:
         module.load_state_dict({"rows_consumed": 44})
@@ -74,9 +72,9 @@ def test_truncated_rows_and_statistics_are_named(data: Any) -> None:
         path.write_bytes(content)
 
 
-@pytest.mark.parametrize(("vocab", "dtype"), [(258, "uint16"), (65535, "uint16"), (65536, "int32"), (10**6, "int32")])
-def test_ids_have_the_smallest_type(vocab: int, dtype: str) -> None:
-    assert ids_dtype(vocab).__name__ == dtype
+def test_ids_have_the_smallest_type() -> None:
+    for vocab, dtype in ((258, "uint16"), (65535, "uint16"), (65536, "int32"), (10**6, "int32")):
+        assert ids_dtype(vocab).__name__ == dtype
 
 
 def test_rows_are_read_in_any_order_across_record_batches(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from tokenizers import Tokenizer as Inner
 from tokenizers import decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from tests.helpers.user_errors import refused
 from textflow.data import Bible, HFTokenizer, SentencePiece, Tokenizer
 
 TEXTS = ["In the beginning God created the heaven and the earth.", "two  spaces,\n\na line, a tab\t.", " é漢🙂 ", "x"]
@@ -38,17 +39,11 @@ def folder(tmp_path):
     return make
 
 
-def test_sentencepiece_keeps_every_character(pieces):
+def test_sentencepiece_keeps_every_character_with_a_vocabulary_known_before(pieces):
     assert pieces.decode(pieces.encode(TEXTS)) == TEXTS
-
-
-def test_vocab_is_known_before_and_the_same_after_training(pieces):
     assert SentencePiece(500).vocab_size == pieces.vocab_size == 500
     assert (SentencePiece(500).eos, SentencePiece(500).pad) == (pieces.eos, pieces.pad) == (1, 0)
     assert max(i for ids in pieces.encode(TEXTS) for i in ids) < 500
-
-
-def test_decode_stops_at_the_first_eos_and_drops_pads(pieces):
     one, two = pieces.encode(["the earth", "the heaven"])
     assert pieces.decode([[*one, pieces.eos, *two, pieces.pad], [*two, pieces.pad], []]) == [
         "the earth",
@@ -77,24 +72,18 @@ def test_sentencepiece_saves_and_loads(pieces, tmp_path):
     assert Tokenizer.load(tmp_path / "again").encode(TEXTS) == pieces.encode(TEXTS)
 
 
-def test_too_many_pieces_name_the_largest_number(tmp_path):
+def test_a_number_of_pieces_that_does_not_fit_the_text_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"20000 pieces are too many .* (\d+) are possible") as error:
         SentencePiece(20000).prepare(chapters(3), tmp_path)
     largest = int(str(error.value).rsplit(" ", 1)[1])
     tokenizer = SentencePiece(largest)
     tokenizer.prepare(chapters(3), tmp_path)
     assert tokenizer.encode(["God"])
-
-
-def test_too_few_pieces_say_how_many_are_needed(tmp_path):
     text = "".join(chr(0x4E00 + i) for i in range(400)) * 3
     with pytest.raises(ValueError, match="310 pieces are too few for this text, [0-9]+ are needed"):
-        SentencePiece(310).prepare(lambda: iter([text]), tmp_path)
+        SentencePiece(310).prepare(lambda: iter([text]), tmp_path / "few")
     with pytest.raises(ValueError, match="at least 301"):
         SentencePiece(100)
-
-
-def test_encoding_before_training_is_an_error():
     with pytest.raises(ValueError, match="not trained yet"):
         SentencePiece().encode(["a"])
 
@@ -102,17 +91,14 @@ def test_encoding_before_training_is_an_error():
 def test_a_model_file_must_be_there_be_one_and_have_eos_and_pad(tmp_path):
     import sentencepiece
 
-    with pytest.raises(ValueError, match="no SentencePiece model at"):
-        SentencePiece(model_file=str(tmp_path / "none.model"))
+    refused("no SentencePiece model at", SentencePiece, model_file=str(tmp_path / "none.model"))
     (tmp_path / "bad.model").write_text("hello")
-    with pytest.raises(ValueError, match="is not a SentencePiece model"):
-        SentencePiece(model_file=str(tmp_path / "bad.model"))
+    refused("is not a SentencePiece model", SentencePiece, model_file=str(tmp_path / "bad.model"))
     with (tmp_path / "plain.model").open("wb") as file:  # SentencePiece's own defaults: no pad
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=chapters(3)(), model_writer=file, vocab_size=200, minloglevel=2
         )
-    with pytest.raises(ValueError, match="has no pad piece"):
-        SentencePiece(model_file=str(tmp_path / "plain.model"))
+    refused("has no pad piece", SentencePiece, model_file=str(tmp_path / "plain.model"))
 
 
 def test_hugging_face_encodes_saves_and_loads(folder, tmp_path):
@@ -135,34 +121,20 @@ def test_truncation_in_a_tokenizers_file_cuts_no_document_and_leaves_the_key(fol
     assert tokenizer.decode(tokenizer.encode(TEXTS)) == TEXTS and tokenizer.key() == before == HFTokenizer(name).key()
 
 
-def test_a_tokenizer_without_pad_says_how_to_name_one(folder):
+def test_a_tokenizer_without_pad_or_eos_names_the_remedy(folder):
     name = folder(eos_token="<|endoftext|>")
-    with pytest.raises(
-        ValueError, match=r"no PAD token; name the one to use: --data.tokenizer.pad_token '<\|endoftext\|>'"
-    ):
-        HFTokenizer(name)
+    refused(r"no PAD token; name the one to use: --data.tokenizer.pad_token '<\|endoftext\|>'", HFTokenizer, name)
     tokenizer = HFTokenizer(name, pad_token="<|endoftext|>")
     assert tokenizer.pad == tokenizer.eos
     assert tokenizer.decode([[*tokenizer.encode(["x y"])[0], tokenizer.eos, tokenizer.pad]]) == ["x y"]
-
-
-def test_a_tokenizer_without_eos_and_an_unknown_token_are_errors(folder):
     name = folder(pad_token="<pad>")
-    with pytest.raises(ValueError, match="no EOS token"):
-        HFTokenizer(name)
-    with pytest.raises(ValueError, match="no token '</nope>' to use as eos"):
-        HFTokenizer(name, eos_token="</nope>")
+    refused("no EOS token", HFTokenizer, name)
+    refused("no token '</nope>' to use as eos", HFTokenizer, name, eos_token="</nope>")
 
 
-def test_a_missing_tokenizer_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(ValueError, match="cannot load the tokenizer"):
-        HFTokenizer(str(tmp_path / "nothing"))
-
-
-def test_loading_needs_a_known_class_and_runs_nothing_else(tmp_path):
-    with pytest.raises(ValueError, match="textflow_tokenizer.json is missing"):
-        Tokenizer.load(tmp_path)
+def test_loading_needs_a_known_class_and_a_tokenizer_that_is_there(tmp_path, monkeypatch):
+    refused("textflow_tokenizer.json is missing", Tokenizer.load, tmp_path)
     (tmp_path / "textflow_tokenizer.json").write_text('{"class": "os.system", "options": {}}')
-    with pytest.raises(ValueError, match="names the tokenizer 'os.system', known are"):
-        Tokenizer.load(tmp_path)
+    refused("names the tokenizer 'os.system', known are", Tokenizer.load, tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    refused("cannot load the tokenizer", HFTokenizer, str(tmp_path / "nothing"))

@@ -20,28 +20,25 @@ def size(weight: torch.Tensor, draws: int = 1) -> SampleSize:
     return SampleSize(int(weight.sum()), len(weight), draws)
 
 
-@pytest.mark.parametrize(
-    ("events", "trials", "known"),
-    [(0, 100_000, 3.6888e-5), (0, 50, 1 - 0.025 ** (1 / 50)), (1, 10, 0.4450161), (4, 10, 0.7376219), (10, 10, 1.0)],
-)
-def test_upper_rate_matches_tables_of_clopper_pearson(events: int, trials: int, known: float) -> None:
-    assert upper_rate(events, trials) == pytest.approx(known, rel=1e-5)
-
-
-def test_upper_rate_leaves_a_tail_of_two_and_a_half_percent() -> None:
+def test_upper_rate_matches_tables_of_clopper_pearson() -> None:
+    for events, trials, known in (
+        (0, 100_000, 3.6888e-5),
+        (0, 50, 1 - 0.025 ** (1 / 50)),
+        (1, 10, 0.4450161),
+        (4, 10, 0.7376219),
+        (10, 10, 1.0),
+    ):
+        assert upper_rate(events, trials) == pytest.approx(known, rel=1e-5)
     for events, trials in ((3, 7), (2, 1_000_000), (40, 1000)):
         assert binomial_cdf(events, trials, upper_rate(events, trials)) == pytest.approx(0.025, rel=1e-6)
 
 
-def test_each_bootstrap_sample_draws_as_many_sequences_as_there_are() -> None:
+def test_a_bootstrap_sample_draws_all_sequences_and_percentiles_allow_infinite_values() -> None:
     counts = bootstrap_counts(50, 200, seed=3)
     assert torch.equal(counts.sum(1), torch.full((200,), 50.0, dtype=torch.float64))
     assert counts.var(0).mean() == pytest.approx(1 - 1 / 50, abs=0.05)
     assert torch.equal(counts, bootstrap_counts(50, 200, seed=3))
     assert not torch.equal(counts, bootstrap_counts(50, 200, seed=4))
-
-
-def test_percentiles_allow_infinite_values() -> None:
     values = torch.tensor([math.inf, 3.0, 1.0, 2.0], dtype=torch.float64)
     assert [percentile(values, share) for share in (0.0, 1 / 3, 1.0)] == [1.0, 2.0, math.inf]
 
@@ -78,23 +75,17 @@ def test_a_ratio_of_few_events_is_only_bounded_from_below() -> None:
     assert ratio_of_means(flips, enough, n, size(n, 8), counts_events=True).value == pytest.approx(0.3 * 51_200 / 5)
 
 
-def test_a_denominator_below_its_floor_is_flagged_and_only_bounds() -> None:
+def test_a_ratio_with_a_tiny_denominator_is_only_bounded() -> None:
     n = torch.full((64,), 1e5, dtype=torch.float64)
     result = ratio_of_means(n * 0.2, n * 1e-7, n, size(n), min_denominator=1e-6)
     assert result.below_floor and math.isnan(result.value) and result.low == pytest.approx(0.2 / 1e-6)
     assert result.denominator == pytest.approx(1e-7), "the raw rate is recorded"
     assert not ratio_of_means(n * 0.2, n * 1e-5, n, size(n), min_denominator=1e-6).below_floor
-
-
-def test_a_ratio_above_the_number_of_trials_is_only_bounded() -> None:
     n = torch.full((4,), 10.0, dtype=torch.float64)
     for floor in (0.0, 1e-6):
         result = ratio_of_means(n * 0.5, n * 1e-4, n, size(n), min_denominator=floor)  # 5000 from 40 trials
         assert math.isnan(result.value) and result.low == 40 and result.high == math.inf
     assert ratio_of_means(n * 0.5, n * 0.02, n, size(n)).value == pytest.approx(25)
-
-
-def test_a_ratio_without_positions_is_nan() -> None:
     none = torch.zeros(3, dtype=torch.float64)
     result = ratio_of_means(none, none, none, size(none), counts_events=True)
     assert result.low == 0 and math.isnan(result.value) and result.numerator == result.denominator == 0

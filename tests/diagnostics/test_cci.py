@@ -52,15 +52,12 @@ def test_decoding_in_equal_batches_matches_its_closed_form(K: int, known: float)
     assert torch.equal(result.decision_calls[0][order], torch.arange(32) * K // 32)
 
 
-def test_a_revised_token_is_decided_at_its_last_revision() -> None:
+def test_pairs_are_weighted_by_evidence_and_a_revised_token_by_its_last_revision() -> None:
     final = torch.tensor([[5, 6]])
     fed = [torch.tensor([ids]) for ids in ([-1, -1], [5, 2], [5, 6], [3, 6], [5, 6])]
     assert find_decision_calls(fed, final).tolist() == [[3, 1]]
     assert find_decision_calls(fed[:2], final).tolist() == [[0, 1]]
     assert find_decision_calls(fed[:1], final).tolist() == [[0, 0]]
-
-
-def test_pairs_are_weighted_by_the_evidence() -> None:
     final = text(2, 10)
     fed = schedule(final, [[0, 1], [2, 3, 4], [5, 6, 7, 8, 9]])
     result = cci(fed, final, [1.0, 0.5, 0.25], full(final))

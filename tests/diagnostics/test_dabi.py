@@ -93,15 +93,12 @@ def test_flips_grow_with_the_residual_scale_in_the_same_directions() -> None:
         assert rates == sorted(rates) and rates[0] < rates[-1]
 
 
-def test_smooth_decoders_have_no_special_direction() -> None:
+def test_smooth_decoders_have_no_special_direction_but_their_eigenvectors() -> None:
     x, error = Noise(range(128)).normal(16, 12).double(), Noise(range(200, 328)).normal(16, 12).double()
     mask = torch.ones(128, 16, dtype=torch.bool)
     W = torch.linalg.qr(Noise([1]).normal(24, 12)[0].double())[0]
     result = continuous_dabi(lambda z: torch.tanh(0.1 * z @ W.T), x, x + 0.3 * error, mask, fresh_noise(128))
     assert 0.95 <= result.value <= 1.05  # 2048 residuals, isotropic
-
-
-def test_the_ratio_of_squared_errors_lies_between_the_eigenvalues() -> None:
     scale = torch.tensor([3.0, 1.0, 1.0, 1.0], dtype=torch.float64)  # J^T J: 9 1 1 1, mean 3
     x, mask = torch.zeros(64, 32, 4, dtype=torch.float64), torch.ones(64, 32, dtype=torch.bool)
     for axis, known in ((0, 3.0), (1, 1 / 3)):
@@ -163,7 +160,7 @@ def test_sums_of_a_batch_equal_those_of_its_sequences(control: Control) -> None:
         assert_close(a, b, rtol=1e-9, atol=1e-12)
 
 
-def test_single_precision_gives_the_same_result() -> None:
+def test_single_precision_gives_the_same_result_and_a_perfect_prediction_has_no_loss() -> None:
     task = pair(2.0, 8, scale=3.0)
     terminal = posterior_at(task, 0.5, 10, 100)
     x, x0_pred, mask = terminal.x, terminal.x0_pred, terminal.mask
@@ -171,9 +168,6 @@ def test_single_precision_gives_the_same_result() -> None:
     single = dabi(Codes(task.codes.float(), path=task.path).read, x.float(), x0_pred.float(), mask, fresh_noise(10))
     assert single.loss.value == pytest.approx(double.loss.value, rel=1e-4) and single.size.dtype == "float32"
     assert single.flip.numerator == double.flip.numerator
-
-
-def test_a_perfect_prediction_of_an_unsure_decoder_has_no_loss() -> None:
     task = atoms(16, 4, 1.0, scale=3.0)
     x, mask = text_and_mask(task, 3, 40)
     result = dabi(lambda z: task.read(z) / 9, x, x.clone(), mask, fresh_noise(3))

@@ -54,15 +54,12 @@ def test_the_boundary_of_a_readout_that_mixes_positions_lies_in_the_row() -> Non
     )
 
 
-def test_tokens_of_one_code_share_no_boundary() -> None:
+def test_tokens_of_one_code_share_no_boundary_and_inference_mode_is_allowed() -> None:
     codes = torch.tensor([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]], dtype=torch.float64)
     x = torch.tensor([[[1.0, 0.3]]], dtype=torch.float64)
     assert float(nearest_facets(Codes(codes).read, x, torch.zeros_like(x)).distance) == pytest.approx(1.0)
     equal = nearest_facets(Codes(codes[:2]).read, x, torch.zeros_like(x))
     assert equal.distance.isinf().all() and not equal.normal.any()
-
-
-def test_facets_can_be_computed_in_inference_mode() -> None:
     task = atoms(8, 4, 0.3)
     with torch.inference_mode():
         x = task.draw(2, 5)[1]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from tests.helpers.user_errors import refused
 from textflow.diagnostics.margins import exit_calls, fit_threshold, sustained_margin, token_margins
 from textflow.noise import Noise
 from textflow.paths import LinearPath
@@ -57,13 +58,11 @@ def test_beliefs_readouts_and_lists_of_logits_agree() -> None:
     assert all(torch.equal(results[0].margin, each.margin) for each in results[1:])
     assert_close(results[0].mean_shift[1], (means[2] - means[1]).square().sum(-1).sqrt(), rtol=1e-12, atol=0)
     assert results[0].mean_shift.shape == (2, 2, 5) and results[0].times == [0, 1 / 3, 2 / 3]
-    with pytest.raises(ValueError, match="have no logits"):
-        token_margins(make_trace(logits, means))
-    with pytest.raises(ValueError, match="all 3 calls of the trace, not of 2"):
-        token_margins(make_trace(logits, means), list(logits[:2]))
+    refused("have no logits", token_margins, make_trace(logits, means))
+    refused("all 3 calls of the trace, not of 2", token_margins, make_trace(logits, means), list(logits[:2]))
 
 
-def test_padding_does_not_change_the_summary() -> None:
+def test_the_summary_ignores_padding_and_covers_latents_that_are_not_one_per_token() -> None:
     """At padding the margin is 0, tokens disagree and means move."""
     logits = logits_of([[0, 1, 0], [1, 1, 1]], margin=3.0)
     logits[:, :, 2] = 0.0
@@ -75,9 +74,6 @@ def test_padding_does_not_change_the_summary() -> None:
     summary = {name: value.tolist() for name, value in result.summary().items()}
     expected = {"mean": [3, 3], "p10": [3, 3], "agreement": [0.5, 1], "settled_fraction": [0.5, 1], "mean_shift": [2]}
     assert summary == {name: pytest.approx(value) for name, value in expected.items()}
-
-
-def test_mean_shift_covers_latents_that_are_not_one_per_token() -> None:
     logits = logits_of([[0, 1, 0], [1, 1, 1]])
     result = token_margins(make_trace(logits, torch.stack([torch.zeros(1, 2, 4), torch.ones(1, 2, 4)])), list(logits))
     assert_close(result.summary()["mean_shift"], torch.tensor([2.0]).double(), rtol=1e-12, atol=0)

@@ -22,15 +22,12 @@ def summary(response: Response) -> dict[str, float]:
     }
 
 
-def test_batches_add_up_to_one_large_batch() -> None:
+def test_batches_add_up_to_one_large_batch_and_a_reset_removes_them() -> None:
     response = random_response(6, 0)
     metric = DiagnosticMetric(Response, summary)
     for rows in (slice(0, 2), slice(2, 6)):
         metric.update(Response(*(part[rows] for part in response)))
     assert metric.compute() == summary(response) and summary(response)["sequences"] == 6
-
-
-def test_reset_removes_earlier_batches() -> None:
     metric = DiagnosticMetric(FlipCounts, lambda counts: {"flips": rollin_rates(counts, 0.5).flip_rate})
     for flips in (4.0, 1.0):
         metric.update(FlipCounts(*(torch.tensor([value]).double() for value in (10.0, flips, 0.0, 0.0))))

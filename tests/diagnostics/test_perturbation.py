@@ -45,14 +45,11 @@ def test_the_loss_is_accurate_where_the_decoder_is_almost_sure() -> None:
     assert float(unlikely) == 900
 
 
-def test_the_residual_covers_latents_that_are_not_one_per_token() -> None:
+def test_the_residual_covers_any_number_of_latents_and_both_passes() -> None:
     task = pair(2.0, 4, scale=3.0)
     x, mask = task.draw(2, 8)[1], torch.zeros(2, 4, dtype=torch.bool)  # eight latents for four tokens
     terminal = terminal_posterior(task.denoise, task.path, x, mask, 0.5, Noise([0, 1]))
     assert_close(terminal.residual, terminal.x0_pred - x)
-
-
-def test_the_second_pass_is_conditioned_on_the_first_prediction() -> None:
     task, conditions = pair(2.0, 4, scale=3.0), []
 
     def denoise(z: Tensor, t: float, self_cond: Tensor | None = None, *_: object) -> Posterior:

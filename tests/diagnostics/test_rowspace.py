@@ -13,17 +13,13 @@ def weights(out: int, rank: int, d: int) -> torch.Tensor:
     return a @ b
 
 
-def test_the_row_space_of_a_linear_map_is_exact() -> None:
+def test_the_row_space_of_a_linear_map_is_exact_and_its_estimate_agrees() -> None:
     W = weights(50, 3, 12)
     basis = linear_row_space(W)
     assert basis.shape == (3, 12)
     assert_close(basis @ basis.T, torch.eye(3, dtype=torch.float64))
     assert_close(W @ basis.T @ basis, W)
     assert linear_row_space(W.float()).shape == (3, 12), "rounding adds no direction"
-
-
-def test_the_estimate_for_a_linear_readout_is_its_row_space() -> None:
-    W = weights(50, 3, 12)
     z = Noise(range(4)).normal(20, 12).double()
     result = estimate_row_space(lambda z: z @ W.T, z, torch.ones(4, 20, dtype=torch.bool), Noise(range(4)), 0.9999)
     centred = linear_row_space(W - W.mean(0))

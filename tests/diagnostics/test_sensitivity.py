@@ -71,10 +71,13 @@ def test_slopes_match_finite_differences_at_the_steepest_offset() -> None:
     assert (result[0] > result[1]).any() and (result[1] > result[0]).any()
 
 
-def test_a_direction_of_length_0_has_slope_0() -> None:
+def test_a_direction_of_length_0_has_slope_0_and_rows_do_not_depend_on_the_batch_size() -> None:
     result = sensitivity(linear, text(), torch.zeros(3, 5, 4).double(), Noise(range(3)))
     assert not result.slopes["residual"].any() and result.rho("residual").isinf().all()
     assert math.isinf(result.summary()["rho/residual"]) and result.summary()["slope/gradient"] > 0
+    together, chunks = (sensitivity(linear, text(), text().flip(0), Noise(range(3)), batch_size=n) for n in (8, 2))
+    for name, value in together.slopes.items():
+        assert_close(value, chunks.slopes[name], rtol=1e-9, atol=0)
 
 
 def test_padding_is_held_fixed() -> None:
@@ -91,12 +94,6 @@ def test_padding_is_held_fixed() -> None:
     own = speed.gather(-1, with_neighbour(text()).argmax(-1)[:, :1])
     assert_close(held[:, 0], (own - speed).abs().amax(-1), rtol=1e-9, atol=0)
     assert (free[:, 0] > 2 * held[:, 0]).any() and torch.equal(free[:, 1:4], held[:, 1:4])
-
-
-def test_rows_do_not_depend_on_the_batch_size() -> None:
-    together, chunks = (sensitivity(linear, text(), text().flip(0), Noise(range(3)), batch_size=n) for n in (8, 2))
-    for name, value in together.slopes.items():
-        assert_close(value, chunks.slopes[name], rtol=1e-9, atol=0)
 
 
 def test_the_readout_of_elf_can_be_measured_in_inference_mode() -> None:

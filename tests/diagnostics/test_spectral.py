@@ -35,7 +35,7 @@ def rotated_maps(sizes: Tensor) -> tuple[Callable[[Latents], Latents], Callable[
     return times(maps), times(maps.mT)
 
 
-def test_the_spectral_norm_is_the_largest_singular_value() -> None:
+def test_the_spectral_norm_is_the_largest_singular_value_and_beats_power_iteration() -> None:
     """Exact where the iterations exhaust the space, or the map has fewer directions; 0 of the map that is 0."""
     sizes = torch.tensor([[3.0, 2.0, 1.5, 1.0, 0.1, 0.0], [0.5, 0.1, 0.1, 0.0, 0.0, 0.0], [0.0] * 6, [2.0] * 6])
     push, pull = rotated_maps(sizes)
@@ -46,10 +46,6 @@ def test_the_spectral_norm_is_the_largest_singular_value() -> None:
     assert_close(row_norm(push(result.direction))[:2], sizes[:2, 0].double(), rtol=1e-9, atol=0)
     early = spectral_norm(push, pull, starts, num_iterations=2)
     assert early.value[0] < 3 and early.spread[0] > 1e-3, "from below, and the spread shows it"
-
-
-def test_the_best_vector_of_the_span_beats_the_last_iterate() -> None:
-    """48 singular values from .8 to 1 and one of 1.1: power iteration is 2 % off, the best of its span .2 %."""
     push, pull = rotated_maps(torch.cat([torch.linspace(0.8, 1, 47), torch.tensor([1.1])])[None])
     v = starts = Noise([0]).normal(6, 8).double()
     for _ in range(8):

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from tests.helpers.user_errors import refused
 from textflow.cli.app import main
 from textflow.eval.compare import collect_records, load_published
 from textflow.eval.measure import reference_records
@@ -23,24 +24,19 @@ def runs(tmp_path, scorer):
     return [tmp_path / "one", tmp_path / "two"]
 
 
-def test_common_real_text_of_several_runs_is_listed_once(runs):
+def test_real_text_of_several_runs_is_listed_once_and_other_weights_by_their_hash(runs):
     labels = [(r["text"], r["label"]) for r in collect_records(runs)]
     assert labels == [("real", ""), ("shuffled", ""), ("generated", "one"), ("generated", "two")]
-
-
-def test_records_of_different_weights_are_labelled_by_the_hash(runs):
     (path,) = (runs[0] / "eval").glob("generated*.json")
     write_record(json.loads(path.read_text()) | {"checkpoint_hash": "fedcba98"}, runs[0] / "eval")
     assert {r["label"] for r in collect_records(runs[:1]) if r["text"] == "generated"} == {"oneone", "fedcba"}
 
 
 def test_a_folder_without_records_and_a_damaged_record_are_refused(runs, tmp_path):
-    with pytest.raises(ValueError, match=r"no records in .*textflow eval"):
-        collect_records([tmp_path / "nothing"])
+    refused(r"no records in .*textflow eval", collect_records, [tmp_path / "nothing"])
     for content, message in (('{"text": "re', "is not a record"), ("[1]", "is not a record.*no text")):
         (runs[0] / "eval" / "torn.json").write_text(content)
-        with pytest.raises(ValueError, match=rf"torn\.json {message}"):
-            collect_records(runs)
+        refused(rf"torn\.json {message}", collect_records, runs)
 
 
 def test_published_numbers_equal_the_papers_and_are_marked(runs):

@@ -39,14 +39,11 @@ def test_recovery_is_the_share_of_tokens_that_the_codec_decodes_correctly():
     assert codec_token_recovery(model, Batch(ids, mask), batch_size=2).value == pytest.approx(7 / 9)
 
 
-def test_no_metric_is_measured_by_default(scorer):
-    assert ExtraMetrics(scorer=scorer)([[2, 3]], [[2, 3]]) == {} and ExtraMetrics()(None, []) == {}
-
-
-def test_mauve_counts_empty_samples_as_texts(scorer):
+def test_mauve_counts_empty_samples_as_texts_and_no_metric_is_measured_by_default(scorer):
     real = ["in the beginning God", "and the earth was", "", "heaven and earth"] * 5
     metrics = ExtraMetrics(None, scorer, real, 20)
     mauve = metrics([[0]] * 20, [[2, 3, 4]] * 18)["mauve"]
     assert 0 <= mauve.value <= 1 and metrics.real_features is not None and len(metrics.real_features) == 20
     with pytest.raises(ValueError, match="at least 20"):
         ExtraMetrics(None, scorer, ["God"] * 5, 20)
+    assert ExtraMetrics(scorer=scorer)([[2, 3]], [[2, 3]]) == {} and ExtraMetrics()(None, []) == {}

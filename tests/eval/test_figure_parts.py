@@ -34,15 +34,12 @@ def test_the_legend_is_outside_the_data_and_lists_a_name_once(tmp_path: Path) ->
     assert len(set(COLORS)) == 7 and len(set(MARKERS)) == 10
 
 
-def test_latents_of_an_oracle_task_are_drawn_from_their_clouds() -> None:
+def test_latents_of_a_task_are_its_clouds_and_positions_are_independent_without_context() -> None:
     source = fresh_oracle_input("text", 8, 0)
     (inputs, _), ids = next(source.diagnostic_inputs()), source.batches[0].ids
     assert float((inputs.x - source.model.codec.encode(ids)).std()) == pytest.approx(0.3, rel=0.1)
     same, other = (fresh_oracle_input("text", 8, seed).batches[0].ids for seed in (0, 1))
     assert torch.equal(same, ids) and not torch.equal(other, ids)
-
-
-def test_without_context_a_position_ignores_the_others() -> None:
     task = independent_task("two", torch.tensor([[[1.0], [-1.0]]]), 0.5)
     z, t = Noise([0]).normal(4, 1), torch.full((1, 4), 0.5, dtype=torch.float64)
     logits, changed = (task.denoiser.posterior(x, t).logits for x in (z, z + torch.eye(4)[0][None, :, None]))
@@ -58,13 +55,10 @@ def ranking_rows() -> list[dict[str, Any]]:
     return [*rows, base | {"method": "ODE, argmax gamma", "grid": "tuned", "nfe": 4, "xkl3": 0.08, "collapsed": True}]
 
 
-def test_the_figure_is_drawn(tmp_path: Path) -> None:
+def test_ranking_is_drawn_and_its_table_marks_collapsed_methods(tmp_path: Path) -> None:
     escapes.draw({"means": ranking_rows()}, tmp_path / "escapes")
     assert {path.suffix for path in tmp_path.iterdir()} == {".png", ".svg"}
     assert (tmp_path / "escapes.svg").stat().st_size > 9e3 and "[ours]" in escapes.CAPTION
-
-
-def test_the_table_has_intervals_and_marks_collapsed_methods() -> None:
     output = io.StringIO()
     Console(file=output, width=150).print(escapes.make_table(ranking_rows(), "xkl3"))
     text = output.getvalue()

@@ -115,12 +115,9 @@ def test_fig9_only_too_little_noise_helps_a_denoiser_that_forgets(results: dict[
     assert exact["code", 1.5]["h1"] < exact["code", 0.0]["h1"] - 0.3
 
 
-def test_the_figures_hold_all_numbers_of_the_claims(results: dict[str, Any]) -> None:
+def test_the_figures_hold_all_numbers_of_the_claims_and_commitment_is_less_stiff(results: dict[str, Any]) -> None:
     claims = check_claims(results, "run tiny")
     assert [claim.holds for claim in claims] == [True, True, True], "an exact denoiser confirms the paper"
-
-
-def test_a_commitment_is_less_stiff_than_the_ode(results: dict[str, Any]) -> None:
     ode, commit = results["tradeoff"]["rows"]
     assert (ode["method"], commit["method"]) == ("ODE, argmax gamma", "low-noise: mode")
     assert ode["peak"] > 1.5 * commit["peak"] and commit["total"] == 0 and ode["total"] > 1

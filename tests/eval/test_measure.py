@@ -55,39 +55,38 @@ class RepeatGenerator:
         return torch.tensor(ids).view(len(seeds), 6)
 
 
-def test_a_perplexity_is_recorded_with_entropy_repetition_and_protocol(scorer):
+def test_texts_are_recorded_with_all_metrics_and_the_protocol_and_empty_ones_without_nan(scorer):
     record = measure(REAL, scorer)
     metrics = ["perplexity", "entropy", "seq_rep_4", "human_repetition_share", "distinct_1", "distinct_2", "diversity"]
     protocol = ["scorer", "scorer_hash", "scorer_dtype", "scorer_tokenizer", "truncation", "weights", "aggregation"]
     assert all(record[key] is not None for key in [*metrics, *protocol, "n", "empty", "tokens", "textflow"])
     assert record["n"] == 3 and record["empty"] == 0 and record["tokens"] == 7 + 6 + 6
-
-
-def test_empty_texts_give_a_record_without_nan(scorer):
     record = measure(["", " "], scorer)
     assert record["perplexity"] is None and record["empty"] == record["n"] == 2
     assert not any(isinstance(value, float) and math.isnan(value) for value in record.values())
 
 
-def test_shuffling_preserves_the_words_of_each_text_and_depends_on_the_seed():
+def test_shuffling_preserves_the_words_of_each_text(scorer):
     assert [sorted(text.split()) for text in shuffle_words(REAL, 0)] == [sorted(text.split()) for text in REAL]
     assert shuffle_words(REAL, 0) == shuffle_words(REAL, 0) != shuffle_words(REAL, 1)
     assert shuffle_words(REAL[:1], 0)[0] != REAL[0] and shuffle_words(["", "one"], 0) == ["", "one"]
-
-
-def test_reference_records_are_of_real_text_and_of_its_shuffled_words(scorer):
     real, shuffled = reference_records(REAL, scorer, 3, facts={"checkpoint": "here"})
-    assert (real["text"], shuffled["text"]) == ("real", "shuffled") and real["checkpoint"] == shuffled[
-        "checkpoint"
-    ] == "here"
+    assert (real["text"], shuffled["text"]) == ("real", "shuffled")
+    assert real["checkpoint"] == shuffled["checkpoint"] == "here"
     assert real["perplexity"] == measure(REAL, scorer)["perplexity"] != shuffled["perplexity"]
     assert math.isclose(real["entropy"], shuffled["entropy"]) and real["distinct_1"] == shuffled["distinct_1"]
 
 
-def test_a_sampler_is_recorded_with_all_its_fields():
+def test_a_sampler_is_recorded_with_all_its_fields_and_counting_removes_its_hooks():
     law = {"class": "TimeLaw", "mean": -1.0}
     assert part_fields(WalkSampler()) == {"class": "WalkSampler", "gamma": 1.5, "law": law, "times": [0.0, 1.0]}
     assert part_fields(None) is None and part_fields(Net())["class"] == "Net"
+    net = Net()
+    with pytest.raises(KeyError), count_network_rows(net) as rows:
+        net(z=torch.zeros(3, 1), t=0.0)
+        raise KeyError
+    net(torch.zeros(2, 1), 0.0)
+    assert rows == [3]
 
 
 def test_there_is_one_record_for_each_sampler_and_number_of_steps(scorer):
@@ -98,15 +97,6 @@ def test_there_is_one_record_for_each_sampler_and_number_of_steps(scorer):
     assert [record["nfe"] for record in records] == [2, 5, 2, 5]  # in the incomplete batch too
     assert records[1]["time_grid"] == {"class": "EvenSchedule", "times": [0.0, 0.25, 0.5, 0.75, 1.0]}
     assert records[1]["self_cond_guidance"] == 2.0 and records[1]["entropy"] > records[0]["entropy"]
-
-
-def test_counting_removes_its_hooks_after_an_error():
-    net = Net()
-    with pytest.raises(KeyError), count_network_rows(net) as rows:
-        net(z=torch.zeros(3, 1), t=0.0)
-        raise KeyError
-    net(torch.zeros(2, 1), 0.0)
-    assert rows == [3]
 
 
 def test_records_are_strict_json_with_one_file_for_each_protocol(scorer, tmp_path):

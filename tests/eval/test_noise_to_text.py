@@ -38,15 +38,12 @@ def test_rows_show_the_tokens_of_the_readout_and_colours_follow_the_margins(tmp_
     assert {path.suffix for path in tmp_path.iterdir()} == {".png", ".svg"}
 
 
-def test_a_row_ends_before_its_limit_and_long_tokens_are_cut() -> None:
+def test_a_row_ends_before_its_limit_and_a_missing_run_is_named() -> None:
     texts = {"0": " short", "1": "x" * 40, "2": "\n", "3": " "}
     assert [token_label(i, texts) for i in (-1, 0, 1, 2, 3)] == ["", "short", "x" * 11 + "…", "⏎", "␣"]
     axis = Figure().subplots()
     draw_cells(axis, [{"ids": [1] * 30, "margin": [0.0] * 30}], texts)
     positions = [text.get_position()[0] for text in axis.texts]
     assert len(positions) == 8 and all(right - left >= 12 for left, right in pairwise(positions))
-
-
-def test_a_missing_run_is_named() -> None:
     with pytest.raises(ValueError, match="--run"):
         compute(16, 0)

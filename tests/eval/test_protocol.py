@@ -3,7 +3,8 @@ import hashlib
 import pytest
 import yaml
 
-from tests.helpers.tiny_scorer import save_judge
+from tests.helpers.tiny_scorer import save_scorer
+from tests.helpers.user_errors import refused
 from textflow.eval import protocol
 from textflow.eval.protocol import Protocol, load_protocol, protocol_names
 from textflow.metrics import TOKEN_WEIGHTINGS, Scorer
@@ -30,15 +31,16 @@ def test_the_protocols_equal_those_of_their_papers():
     assert papers == {("gpt2-large", 1024, 5000)}
 
 
-def test_a_protocol_can_be_a_users_file(tmp_path):
+def test_a_protocol_can_be_a_users_file_and_an_unknown_name_is_refused(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("{scorer: gpt2, token_weighting: elf, entropy_ids: scorer, n: 5}")
     assert load_protocol(str(path)) == Protocol("mine", "gpt2", "elf", "scorer", 5)
+    with pytest.raises(ValueError, match="known are elf, langflow, ld4lg, local, mdlm"):
+        load_protocol("gpt")
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
+def test_a_damaged_protocol_file_is_refused_with_the_reason(tmp_path):
+    for text, message in (
         ("{scorer: gpt2}", "first four needed"),
         ("{scorer: gpt2, token_weighting: elf, entropy_ids: scorer, n: 5, colour: red}", "colour"),
         ("{scorer: gpt2, token_weighting: gpt, entropy_ids: scorer, n: 5}", "known are local, elf"),
@@ -46,22 +48,15 @@ def test_a_protocol_can_be_a_users_file(tmp_path):
         ("{scorer: gpt2, token_weighting: elf, entropy_ids: scorer, n: 0}", "at least 1"),
         ("{scorer: [", "is not a protocol"),
         ("- 3", "is not a protocol"),
-    ],
-)
-def test_a_damaged_protocol_file_is_refused_with_the_reason(tmp_path, text, message):
-    (tmp_path / "mine.yaml").write_text(text)
-    with pytest.raises(ValueError, match=message):
-        load_protocol(str(tmp_path / "mine.yaml"))
-
-
-def test_an_unknown_protocol_is_refused_with_the_known_names():
-    with pytest.raises(ValueError, match="known are elf, langflow, ld4lg, local, mdlm"):
-        load_protocol("gpt")
+    ):
+        (tmp_path / "mine.yaml").write_text(text)
+        with pytest.raises(ValueError, match=message):
+            load_protocol(str(tmp_path / "mine.yaml"))
 
 
 def test_deviations_from_the_protocol_are_listed(tmp_path):
     options = {"max_length": 1024, "allow_shorter_context": True, "dtype": "bfloat16", "token_weighting": "elf"}
-    scorer = Scorer(save_judge(tmp_path), **options)
+    scorer = Scorer(save_scorer(tmp_path), **options)
     assert load_protocol("elf").deviations(scorer, "here", 12) == [
         *("scorer here for gpt2-large", "dtype bfloat16 for float32", "truncation 8 for 1024", "n 12 for 1000")
     ]
@@ -78,17 +73,13 @@ def test_the_packaged_scorer_recipe_equals_that_of_the_recipes():
     ).read_text()
 
 
-def test_real_text_is_validation_rows_without_padding(data):
+def test_real_text_is_validation_rows_without_padding_and_a_recipe_needs_some(data):
     text = protocol.validation_text(data, 6)
     assert len(text.token_ids) == 6 and all(0 < len(row) <= 16 for row in text.token_ids)
     assert protocol.validation_text(data, 3).token_ids == text.token_ids[:3]
     assert "was with God and" in " ".join(text.data_module.tokenizer.decode(text.token_ids))
-
-
-@pytest.mark.parametrize("read", [protocol.validation_text, protocol.validation_batch])
-def test_a_recipe_without_validation_is_refused(data, read):
-    with pytest.raises(ValueError, match=r"data\.val_fraction above 0"):
-        read(data | {"val_fraction": 0.0}, 3)
+    for read in (protocol.validation_text, protocol.validation_batch):
+        refused(r"data\.val_fraction above 0", read, data | {"val_fraction": 0.0}, 3)
 
 
 def test_a_scorer_is_disjoint_only_with_the_same_split_and_its_own_documents():
@@ -100,7 +91,12 @@ def test_a_scorer_is_disjoint_only_with_the_same_split_and_its_own_documents():
     assert protocol.is_disjoint({"data": data}, {}) is None
 
 
-def test_facts_hash_the_weights_and_carry_the_recipe(tmp_path):
+def test_facts_hash_the_weights_and_carry_the_recipe_of_a_fitted_run(tmp_path):
+    refused(r"no recipe\.yaml", protocol.run_facts, tmp_path)
+    (tmp_path / "recipe.yaml").write_text("seed: 3")
+    refused(r"no model\.safetensors", protocol.run_facts, tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    refused(r"recipe\.yaml is damaged: it has no data", protocol.run_facts, tmp_path)
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"data": {"seq_length": 32}}))
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     facts = protocol.run_facts(tmp_path)
@@ -108,31 +104,17 @@ def test_facts_hash_the_weights_and_carry_the_recipe(tmp_path):
     assert facts["seq_length"] == 32 and facts["recipe"] == {"data": {"seq_length": 32}}
 
 
-def test_a_folder_without_a_fitted_run_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"no recipe\.yaml"):
-        protocol.run_facts(tmp_path)
-    (tmp_path / "recipe.yaml").write_text("seed: 3")
-    with pytest.raises(ValueError, match=r"no model\.safetensors"):
-        protocol.run_facts(tmp_path)
-    (tmp_path / "model.safetensors").write_bytes(b"weights")
-    with pytest.raises(ValueError, match=r"recipe\.yaml is damaged: it has no data"):
-        protocol.run_facts(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
+def test_a_damaged_recipe_is_refused_with_the_reason(tmp_path):
+    for text, message in (
         *((text, "is damaged: it holds nothing") for text in ("", "[]", "null", "{}")),
         ("a: b: c", "is not YAML"),
         ("- 3", "holds list"),
         ("data: 3", "it holds data: 3"),
         ("data:", "it holds data: None"),
-    ],
-)
-def test_a_damaged_recipe_is_refused_with_the_reason(tmp_path, text, message):
-    (tmp_path / "recipe.yaml").write_text(text)
-    with pytest.raises(ValueError, match=rf"recipe\.yaml .*{message}"):
-        protocol.run_recipe(tmp_path)
+    ):
+        (tmp_path / "recipe.yaml").write_text(text)
+        with pytest.raises(ValueError, match=rf"recipe\.yaml .*{message}"):
+            protocol.run_recipe(tmp_path)
 
 
 def test_a_codec_is_not_a_generator(tmp_path):

@@ -91,15 +91,21 @@ def test_the_speed_table_shows_the_benchmark_records(folder: Path) -> None:
     assert [n for n, _ in enumerate(names, 70) if not re.search(rf"\| 98\.76 \[.*\| 1\.3e-03 \| {n} \|", text)] == []
 
 
-def test_each_benchmark_record_is_printed() -> None:
+def test_each_benchmark_record_is_printed_and_the_package_ships_all_records() -> None:
     template = (PUBLISHED / "results" / "RESULTS.template.md").read_text()
     names = [path.stem.removeprefix("bench_") for path in PUBLISHED.glob("bench_*.json")]
     assert [name for name in names if f'"{name}"' not in template and f"bench.{name}" not in template] == []
+    shipped = re.search(r'^"textflow\.eval" = \[(.*)\]', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert shipped
+    files = {path for pattern in re.findall(r'"([^"]+)"', shipped[1]) for path in PUBLISHED.parent.glob(pattern)}
+    needed = [*PUBLISHED.glob("results/*"), *PUBLISHED.glob("*.json"), PUBLISHED / "engines.md"]
+    assert [path.name for path in needed if path not in files] == []
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "where"),
-    [
+def test_a_mistake_in_a_record_is_refused_with_its_key(folder: Path) -> None:
+    path = folder / "results" / "quickstart.yaml"
+    original = path.read_text()
+    for old, new, where in (
         ("\nnumbers:", "\nnumber:", "quickstart.yaml: unknown key 'number'"),
         ("  dtype: float32", "  type: float32", "quickstart.yaml: protocol: unknown key 'type'"),
         ("perplexity: 75.7", "perplexty: 75.7", "quickstart.yaml: results: row commit_8: unknown key 'perplexty'"),
@@ -108,13 +114,12 @@ def test_each_benchmark_record_is_printed() -> None:
         ("      ode_8:", "      ode_9:", "unknown row 'ode_8'"),
         ("perplexity: 75.7", "perplexity: [75.7, 3]", "row 'commit_8', column 'perplexity': 2 values"),
         ("title: ", "# ", "quickstart.yaml: missing title"),
-    ],
-)
-def test_a_mistake_in_a_record_is_refused_with_its_key(folder: Path, old: str, new: str, where: str) -> None:
-    replace_in(folder / "results" / "quickstart.yaml", old, new)
-    with pytest.raises(ValueError, match=re.escape(where)):
-        render("RESULTS.template.md", folder)
-        render("README.template.md", folder)
+    ):
+        path.write_text(original)
+        replace_in(path, old, new)
+        with pytest.raises(ValueError, match=re.escape(where)):
+            render("RESULTS.template.md", folder)
+            render("README.template.md", folder)
 
 
 def test_the_readme_gets_eight_rows_between_its_markers(folder: Path, tmp_path: Path) -> None:
@@ -150,11 +155,3 @@ def test_recipe_headers_agree_with_the_record_of_earlier_fits() -> None:
         header = " ".join(line for line in recipe.read_text().splitlines() if line.startswith("#"))
         numbers = {float(number) for number in re.findall(r"\d*\.?\d+", header)}
         assert {float(str(row[key])) for key in ("n", "perplexity", "entropy", "real", "shuffled")} <= numbers
-
-
-def test_the_package_ships_the_records_and_templates() -> None:
-    shipped = re.search(r'^"textflow\.eval" = \[(.*)\]', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
-    assert shipped
-    files = {path for pattern in re.findall(r'"([^"]+)"', shipped[1]) for path in PUBLISHED.parent.glob(pattern)}
-    needed = [*PUBLISHED.glob("results/*"), *PUBLISHED.glob("*.json"), PUBLISHED / "engines.md"]
-    assert [path.name for path in needed if path not in files] == []

@@ -50,11 +50,14 @@ def test_an_interrupted_run_resumes_with_the_same_samples(tmp_path, max_batches)
     assert second.num_batches == 3 - max_batches and len(list(tmp_path.iterdir())) == 3
 
 
-def test_saved_samples_are_reused_and_fewer_samples_are_the_first(tmp_path):
+def test_saved_samples_and_the_shards_of_several_processes_are_reused(tmp_path):
     samples = draw(RandomGenerator(), 10, tmp_path)
     assert draw(RandomGenerator(0), 10, tmp_path, 3) == samples
     assert draw(RandomGenerator(0), 6, tmp_path) == samples[:6]
     assert ids(draw(RandomGenerator(), 13, tmp_path)) == ids(draw(RandomGenerator(), 13))
+    for rank in range(3):
+        draw(RandomGenerator(), 20, tmp_path / "shards", shard=(rank, 3))
+    assert ids(draw(RandomGenerator(0), 20, tmp_path / "shards")) == ids(draw(RandomGenerator(), 20))
 
 
 @pytest.mark.parametrize("damage", [b'{"index": 5, "ids": [1', b"\xff\xfe", b"", b"[]", b'{"index": "a"}'])
@@ -65,12 +68,6 @@ def test_a_damaged_line_is_generated_again(tmp_path, damage):
     path.write_bytes(b"\n".join([lines[0], damage, *lines[2:]]))
     assert set(range(10)) - set(read_samples(tmp_path, 10)) == {5}
     assert ids(draw(second, 10, tmp_path)) == ids(expected) and second.num_batches == 1
-
-
-def test_the_shards_of_several_processes_are_complete(tmp_path):
-    for rank in range(3):
-        draw(RandomGenerator(), 20, tmp_path, shard=(rank, 3))
-    assert ids(draw(RandomGenerator(0), 20, tmp_path)) == ids(draw(RandomGenerator(), 20))
 
 
 def test_batches_are_contiguous():

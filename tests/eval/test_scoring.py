@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 import textflow.run_folder
+from tests.helpers.user_errors import refused
 from textflow.cli.options import configure_sampling
 from textflow.cli.scorers import resolve_scorer
 from textflow.eval.parallel import SamplingConfig, SamplingJob
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.integration
 
 
 def scorer_config(text: Path, name: str, **changes: object) -> ScorerConfig:
-    config: ScorerConfig = resolve_scorer(text, name, str(text.parent / "judge"), None, None, False, "cpu")
+    config: ScorerConfig = resolve_scorer(text, name, str(text.parent / "tiny_scorer"), None, None, False, "cpu")
     return replace(config, **changes)  # type: ignore[arg-type]
 
 
@@ -35,9 +36,7 @@ def job(run: Path, n: int = 6, seed: int = 0, steps: tuple[int, ...] = (1,)) -> 
 
 
 @pytest.mark.parametrize("name", protocol_names())
-def test_each_protocol_writes_complete_records_with_one_load(
-    run: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_protocol_writes_records_with_one_load(run: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     loads, load = [], textflow.run_folder.load
     monkeypatch.setattr(textflow.run_folder, "load", lambda *args: loads.append(args) or load(*args))
     records = list(evaluate_run(job(run, steps=(1, 2)), scorer_config(run, name)))
@@ -112,15 +111,13 @@ def test_a_file_of_too_few_texts_needs_n_and_its_record_is_marked(run: Path) -> 
     file = run.parent / "made.jsonl"
     file.write_text('{"text": "in the beginning God"}\n{"text": ""}\n"earth"\n{"text": "torn')
     config = scorer_config(file, "elf")
-    with pytest.raises(ValueError, match="holds 3 readable texts, protocol elf needs 1000: .*-n 3"):
-        evaluate_file(file, config)
+    refused("holds 3 readable texts, protocol elf needs 1000: .*-n 3", evaluate_file, file, config)
     record = evaluate_file(file, config, 3)
     assert record["deviations"][-1] == "n 3 for 1000" and record["empty"] == 1 and record["unreadable"] == 1
     assert record["unreadable_lines"] == ["made.jsonl:4 is not JSON"] and record["perplexity"] > 1
     assert record["file_hash"] == hashlib.sha256(file.read_bytes()).hexdigest()[:16]
     assert len(list((run.parent / "made.eval").glob("file-*.json"))) == 1
-    with pytest.raises(ValueError, match="-n asks for 4"):
-        evaluate_file(file, config, 4)
+    refused("-n asks for 4", evaluate_file, file, config, 4)
 
 
 def test_the_generators_entropy_of_a_file_needs_ids_in_each_line(run: Path) -> None:
@@ -158,10 +155,8 @@ def test_a_missing_local_scorer_is_fitted(
 
 
 def test_a_folder_without_a_run_is_refused_before_fitting(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="there is no .*nowhere"):
-        resolve_scorer(tmp_path / "nowhere", "local", None, None, None, False, "cpu")
-    with pytest.raises(ValueError, match=r"no recipe\.yaml"):
-        resolve_scorer(tmp_path, "local", None, None, None, False, "cpu")
+    refused("there is no .*nowhere", resolve_scorer, tmp_path / "nowhere", "local", None, None, None, False, "cpu")
+    refused(r"no recipe\.yaml", resolve_scorer, tmp_path, "local", None, None, None, False, "cpu")
     assert not (tmp_path.parent / "scorer").exists()
 
 

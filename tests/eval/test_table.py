@@ -27,15 +27,12 @@ def test_the_table_prints_the_protocol_with_each_perplexity(records):
     assert "MAUVE" not in text and "MAUVE" in printed([records[0] | {"mauve": 0.5}])
 
 
-def test_each_number_has_the_farther_side_of_its_interval_below_and_a_missing_one_is_a_dash(records):
+def test_each_number_has_its_interval_below_and_is_complete_at_the_smallest_width(records):
     record = records[0] | {"perplexity": 40.0, "intervals": {"perplexity": [38.5, 42.25]}}
     lines = printed([record, record | {"perplexity": None}]).splitlines()
     row, undefined = (i for i, line in enumerate(lines) if " real " in line)
     assert "40.0" in lines[row] and lines[row + 1].split() == ["±2.2"]
     assert lines[undefined].split()[:2] == ["real", "-"]
-
-
-def test_numbers_are_complete_at_the_smallest_width(records):
     sampled = {"sampler": {"class": "Reinject"}, "steps": 32, "text": "generated", "nfe": 33.0, "seconds": 123.4}
     large = records[0] | sampled | {"perplexity": 12345.6, "tokens": 1024000, "seq_rep_4": 1.0, "n": 1000}
     text = printed([records[1], large], width=150)
@@ -43,7 +40,7 @@ def test_numbers_are_complete_at_the_smallest_width(records):
     assert [number for number in numbers if number not in text] == []
 
 
-def test_rows_are_labelled_by_their_settings_and_grid(records):
+def test_rows_are_labelled_by_their_settings_and_grid_without_markup(records):
     commit = {"class": "Commit", "choice": "mode", "gate": {"class": "Everywhere"}}
     escape = {"class": "LogitAdjustment", "escape": commit, "tau": 0.3}
     row = records[0] | {"text": "generated", "steps": 8, "escape": escape, "sampler": {"class": "Ancestral"}}
@@ -53,28 +50,30 @@ def test_rows_are_labelled_by_their_settings_and_grid(records):
     assert " real " in text
     assert "generated LogitAdjustment(tau 0.3, Commit) Ancestral 8" in text
     assert "generated LogitAdjustment(tau 0.3, Commit) Ancestral on FlipRate 8" in text
+    assert "[bold]x[/bold] real" in printed([records[0] | {"label": "[bold]x[/bold]"}])
 
 
-def test_mixed_protocols_are_listed_and_each_row_has_its_letter(records):
+def test_mixed_protocols_are_listed_and_each_difference_has_its_letter(records):
     mixed = [records[0], records[1] | {"scorer_dtype": "float16"}, records[1]]
     text = printed(mixed)
     assert "not comparable: scorer_dtype differ" in text
     assert protocol_marks(mixed) == ["a", "b", "a"] and "real (a)" in text and "shuffled (b)" in text
     assert "(a) protocol" in text and "(b) protocol" in text and protocol_marks(records) == ["", ""]
-
-
-def test_each_difference_in_the_protocol_is_marked_but_not_the_scorers_folder(records):
     keys = ("scorer_hash", "truncation", "aggregation", "entropy_ids", "special_tokens", "seq_length")
     marks = {key: protocol_marks([records[0], records[1] | {key: "another"}]) for key in keys}
     assert [key for key, mark in marks.items() if mark != ["a", "b"]] == []
     assert protocol_marks([records[0], records[1] | {"scorer": "elsewhere"}]) == ["", ""]
 
 
-def test_a_deviation_is_marked_and_listed_once(records):
+def test_deviations_unequal_n_and_a_scorer_that_is_not_disjoint_are_noted(records):
     few = [record | {"deviations": ["n 2 for 1000"]} for record in records]
     assert protocol_marks(few) == ["†", "†"] and "real (†)" in printed(few)
     assert [note for note in table_notes(few) if "n 2" in note] == ["† all rows: n 2 for 1000"]
     assert "† real: n 2 for 1000" in table_notes([few[0], records[1]])
+    assert any("n differs" in note for note in table_notes([records[0], records[1] | {"n": 9}]))
+    assert not any("n differs" in note for note in table_notes(records))
+    assert "are not disjoint" in printed([record | {"scorer_is_disjoint": False} for record in records])
+    assert "are not disjoint" not in printed([record | {"scorer_is_disjoint": None} for record in records])
 
 
 def test_lost_samples_are_counted_with_the_reason(records):
@@ -84,15 +83,3 @@ def test_lost_samples_are_counted_with_the_reason(records):
     for note in ("3 of 90 empty", "1 of 90 without a token", "2 of 90 of a perplexity", "5 of 90 cut"):
         assert f"! real: {note}" in notes
     assert "4 of 90 in an incomplete last batch" in notes and "2 unreadable lines: a.jsonl:7 is not JSON" in notes
-
-
-def test_unequal_n_and_a_scorer_that_is_not_disjoint_are_noted(records):
-    assert any("n differs" in note for note in table_notes([records[0], records[1] | {"n": 9}]))
-    assert not any("n differs" in note for note in table_notes(records))
-
-    assert "are not disjoint" in printed([record | {"scorer_is_disjoint": False} for record in records])
-    assert "are not disjoint" not in printed([record | {"scorer_is_disjoint": None} for record in records])
-
-
-def test_markup_in_a_label_is_printed_as_text(records):
-    assert "[bold]x[/bold] real" in printed([records[0] | {"label": "[bold]x[/bold]"}])

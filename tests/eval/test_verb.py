@@ -7,14 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.user_errors import Fails
 from textflow.cli.app import main
 from textflow.cli.eval import parse_steps
 
 
 def printed(capsys: pytest.CaptureFixture[str], text: Path, *options: str) -> str:
     """Standard output of the command."""
-    assert main(["eval", str(text), *options, "--scorer", str(text.parent / "judge"), "--device", "cpu"]) == 0
+    assert main(argv(text, *options)) == 0
     return capsys.readouterr().out
+
+
+def argv(text: Path, *options: str) -> list[str]:
+    return ["eval", str(text), "--scorer", str(text.parent / "tiny_scorer"), "--device", "cpu", *options]
 
 
 @pytest.mark.integration
@@ -64,8 +69,8 @@ def test_a_file_of_texts_is_scored_and_its_lost_lines_are_listed(run: Path, caps
 
 
 @pytest.mark.integration
-def test_a_mistake_is_refused_in_one_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    mistakes = [
+def test_a_mistake_is_refused_in_one_line(run: Path, fails: Fails) -> None:
+    for options, message in (
         (["--protocol", "gpt"], "no protocol 'gpt'; known are elf"),
         (["--steps", "0"], "whole numbers above 0"),
         (["-n", "0"], "at least 1"),
@@ -74,25 +79,17 @@ def test_a_mistake_is_refused_in_one_line(run: Path, capsys: pytest.CaptureFixtu
         (["--devices", "0"], "--devices is 0; needs 1 to"),
         (["--dtype", "int4", "-n", "2"], "known are float32"),
         (["--mauve", "-n", "2"], "needs 5000 samples"),
-    ]
-    for options, message in mistakes:
-        assert main(["eval", str(run), "--scorer", str(run.parent / "judge"), "--device", "cpu", *options]) == 2
-        assert message in capsys.readouterr().err.splitlines()[-1]
-    assert main(["eval", str(run / "codec"), "--scorer", str(run.parent / "judge"), "--device", "cpu"]) == 2
-    assert "an Autoencoder, which writes no texts; name a Generator" in capsys.readouterr().err
+    ):
+        fails(argv(run, *options), message)
+    fails(argv(run / "codec"), "an Autoencoder, which writes no texts; name a Generator")
     for subject, option in (([str(run)], "-n"), (["--oracle", "chain"], "--batch-size")):
-        assert main(["diagnose", *subject, option, "0"]) == 2
-        assert "at least 1 is needed" in capsys.readouterr().err
+        fails(["diagnose", *subject, option, "0"], "at least 1 is needed")
 
 
-@pytest.mark.parametrize(("verb", "text"), [("eval", ""), ("eval", "a: b: c"), ("diagnose", "[]")])
-def test_a_damaged_recipe_is_refused_in_one_line(
-    verb: str, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "recipe.yaml").write_text(text)
-    assert main([verb, str(tmp_path), "--device", "cpu"]) == 2
-    error, reason = capsys.readouterr().err, "not YAML" if ":" in text else "damaged"
-    assert error.count("\n") == 1 and f"{tmp_path}/recipe.yaml is {reason}" in error
+def test_a_damaged_recipe_is_refused_in_one_line(tmp_path: Path, fails: Fails) -> None:
+    for verb, text, reason in (("eval", "", "damaged"), ("eval", "a: b: c", "not YAML"), ("diagnose", "[]", "damaged")):
+        (tmp_path / "recipe.yaml").write_text(text)
+        fails([verb, str(tmp_path), "--device", "cpu"], f"{tmp_path}/recipe.yaml is {reason}")
 
 
 def test_steps_are_whole_numbers_above_zero() -> None:

@@ -7,33 +7,26 @@ import pytest
 
 from tests.helpers.processes import Commands
 from tests.helpers.tiny_recipe import write_recipe
-from textflow.cli import app
+from tests.helpers.user_errors import Fails
+
+TABLE = ["--codec=null", "--model.codec=EmbeddingTable"]
 
 
-@pytest.mark.parametrize(
-    ("argv", "message"),
-    [
+@pytest.mark.integration
+def test_a_value_that_no_part_can_take_is_named(tmp_path: Path, fails: Fails) -> None:
+    for argv, message in (
         (["--model.net.width=null"], "model.net.width is 'None', needs int"),
-        (["--codec=null", "--model.codec=EmbeddingTable", "--model.net.heads=0"], "heads=0"),
-        (
-            ["--codec=null", "--model.codec=EmbeddingTable", "--model.net.bottleneck=0"],
-            "ELF.bottleneck_down.weight is 0 x 8: a size",
-        ),
+        ([*TABLE, "--model.net.heads=0"], "heads=0"),
+        ([*TABLE, "--model.net.bottleneck=0"], "ELF.bottleneck_down.weight is 0 x 8: a size"),
         (["--trainer.val_check_interval=0"], "val_check_interval is 0: needs batches, >= 1"),
-    ],
-)
-def test_a_value_that_no_part_can_take_is_named(
-    tmp_path: Path, argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert app.main(["fit", str(write_recipe(tmp_path)), *argv]) == 2
-    error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("textflow fit: ") and message in error, error
-    assert not (tmp_path / "run" / "state").exists()
+    ):
+        assert fails(["fit", str(write_recipe(tmp_path)), *argv], message).startswith("textflow fit: ")
+        assert not (tmp_path / "run" / "state").exists()
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
+@pytest.mark.integration
+def test_a_value_in_a_file_that_is_none_is_named(tmp_path: Path, fails: Fails) -> None:
+    for text, message in (
         ("model: {init_args: {net: {init_args: {width: null}}}}", "model.net.width is null, needs int"),
         ("model: {init_args: {lr_scheduler: null}}", "model.lr_scheduler is null, needs a class"),
         ("model: {init_args: {optimizer: null}}", "model.optimizer is null, needs a class"),
@@ -44,15 +37,9 @@ def test_a_value_that_no_part_can_take_is_named(
         ("run: {num_samples: null}", "run.num_samples is null, needs int"),
         ("data: {batch_size: null}", "data.batch_size is null, needs int"),
         ("trainer: {num_sanity_val_steps: null}", "trainer.num_sanity_val_steps is null, needs int"),
-    ],
-)
-def test_a_value_in_a_file_that_is_none_is_named(
-    tmp_path: Path, text: str, message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "overlay.yaml").write_text(text)
-    assert app.main(["fit", str(write_recipe(tmp_path)), str(tmp_path / "overlay.yaml")]) == 2
-    error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1, error
+    ):
+        (tmp_path / "overlay.yaml").write_text(text)
+        fails(["fit", str(write_recipe(tmp_path)), str(tmp_path / "overlay.yaml")], message)
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +52,7 @@ def teacher(commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.mark.integration
 @pytest.mark.parametrize("text", ["", "[", "x", "\xff", "data: {seq_length: [1}", "trainer: {devices: 2}", "run: null"])
-def test_a_damaged_recipe_of_a_run_is_named(
-    commands: Commands, teacher: Path, tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_recipe_of_a_run_is_named(commands: Commands, teacher: Path, tmp_path: Path, text: str) -> None:
     run = shutil.copytree(teacher.parent / "run", tmp_path / "run")
     resume = ["fit", str(teacher), "--run.folder", str(run), "--trainer.max_steps", "5"]
     (run / "recipe.yaml").write_bytes(text.encode("latin-1"))

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
 from tests.helpers.processes import Commands, Done
 from tests.helpers.tiny_recipe import write_recipe
+from tests.training.test_resume import is_same
 from textflow.training import latest_state
 from textflow.training.checkpoint_io import find_damage, list_states
 from textflow.training.weights import read_weights
@@ -60,8 +60,7 @@ def untouched(run: Path, step: int) -> None:
 
 
 def same(run: Path, complete: Path) -> None:
-    ours, theirs = load_file(run / "model.safetensors"), load_file(complete / "model.safetensors")
-    assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert is_same(*(load_file(folder / "model.safetensors") for folder in (run, complete)))
 
 
 def remount(disk: Path, how: str) -> None:
@@ -92,9 +91,7 @@ def test_a_disk_that_is_full_from_the_start_is_named(commands: Commands, home: P
     same(run, home / "whole")
 
 
-def test_a_disk_that_fills_up_on_the_way_leaves_the_checkpoint_before(
-    commands: Commands, home: Path, disk: Path
-) -> None:
+def test_a_disk_that_fills_up_leaves_the_last_checkpoint(commands: Commands, home: Path, disk: Path) -> None:
     run, failed = disk / "run", 0
     assert commands.run(*fit_argv(home, run, 2)).code == 0
     size = sum(path.stat().st_size for path in (run / "state").rglob("*") if path.is_file())
@@ -112,9 +109,7 @@ def test_a_disk_that_fills_up_on_the_way_leaves_the_checkpoint_before(
     same(run, home / "whole")
 
 
-def test_a_full_disk_of_the_cache_leaves_no_half_of_it(
-    commands: Commands, home: Path, disk: Path, tmp_path: Path
-) -> None:
+def test_a_full_disk_leaves_no_half_of_a_cache(commands: Commands, home: Path, disk: Path, tmp_path: Path) -> None:
     cache = ["--data.cache", str(disk / "cache")]
     size = sum(path.stat().st_size for path in (home / "cache").rglob("*") if path.is_file())
     for share in (0.0, 0.1, 0.3, 0.5, 0.8):
@@ -127,9 +122,7 @@ def test_a_full_disk_of_the_cache_leaves_no_half_of_it(
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_a_folder_that_cannot_be_written_is_named_before_the_first_step(
-    commands: Commands, home: Path, disk: Path, begun: bool
-) -> None:
+def test_a_folder_that_cannot_be_written_is_named(commands: Commands, home: Path, disk: Path, begun: bool) -> None:
     run = disk / "run"
     if begun:
         assert commands.run(*fit_argv(home, run, 4)).code == 0

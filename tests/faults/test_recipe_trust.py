@@ -68,9 +68,7 @@ def test_no_name_of_code_is_parsed(run: Path, tmp_path: Path, value: Any) -> Non
 
 
 @pytest.mark.integration
-def test_code_beside_a_recipe_runs_only_where_it_is_trusted_by_name(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_code_beside_a_recipe_runs_only_if_trusted(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "beside.py").write_text(
         "from pathlib import Path\nfrom textflow.training import WarmupLR\nclass Slow(WarmupLR): pass\n"
         f"Path({str(tmp_path / 'ran')!r}).touch()\n"

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.helpers.tiny_recipe import write_recipe
-from textflow.cli.app import main
+from tests.helpers.user_errors import Fails
 from textflow.config import recipe
 from textflow.config.validation import outside_paths
 from textflow.data import News, Tokenizer
@@ -41,15 +41,11 @@ AWAY = {"class_path": "ModelCheckpoint", "init_args": {"dirpath": "ELSEWHERE"}}
         ["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=FOLDER", "--trainer.logger.version=ELSEWHERE"],
     ],
 )
-def test_a_recipe_writes_nothing_outside_its_runs_folder(
-    tmp_path: Path, argv: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_recipe_writes_nothing_outside_its_runs_folder(tmp_path: Path, argv: list[str], fails: Fails) -> None:
     folders = {"ELSEWHERE": str(tmp_path / "elsewhere"), "FOLDER": str(tmp_path / "run")}
     for name, path in folders.items():
-        argv = [verb_name.replace(name, path) for verb_name in argv]
-    assert main(["fit", str(write_recipe(tmp_path)), *argv]) == 2
-    error = capsys.readouterr().err
-    assert f"outside the run's folder {tmp_path / 'run'}" in error and error.count("\n") == 1, error
+        argv = [argument.replace(name, path) for argument in argv]
+    fails(["fit", str(write_recipe(tmp_path)), *argv], f"outside the run's folder {tmp_path / 'run'}")
     assert not (tmp_path / "elsewhere").exists() and not (tmp_path / "run" / "state").exists()
 
 
@@ -68,7 +64,7 @@ def test_a_key_of_a_path_is_recognized_by_its_ending(key: str, tmp_path: Path) -
 @pytest.mark.parametrize("where", ["teacher", "overlay", "options"])
 @pytest.mark.parametrize("requested", [{"default_root_dir": "ELSEWHERE"}, {"callbacks": [AWAY]}])
 def test_students_write_nothing_outside_their_folders(
-    run: Path, tmp_path: Path, where: str, requested: dict[str, Any], capsys: pytest.CaptureFixture[str]
+    run: Path, tmp_path: Path, where: str, requested: dict[str, Any], fails: Fails
 ) -> None:
     (tmp_path / "students.yaml").write_text(STUDENTS)
     tree = yaml.safe_load((run / "recipe.yaml").read_text())
@@ -80,9 +76,7 @@ def test_students_write_nothing_outside_their_folders(
     argv = [str(tmp_path / "students.yaml"), *([str(tmp_path / "overlay.yaml")] if where == "overlay" else [])]
     argv += ["--teacher", str(tmp_path / "teacher"), "--run.folder", str(tmp_path / "out")]
     argv += [f"--trainer.{key}={json.dumps(value)}" for key, value in message.items()] if where == "options" else []
-    assert main(["distill", *argv]) == 2
-    error = capsys.readouterr().err
-    assert f"outside the run's folder {tmp_path / 'out' / 'steps-4'}" in error and error.count("\n") == 1, error
+    fails(["distill", *argv], f"outside the run's folder {tmp_path / 'out' / 'steps-4'}")
     assert not (tmp_path / "elsewhere").exists() and not (tmp_path / "out").exists()
 
 

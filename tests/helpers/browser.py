@@ -1,4 +1,4 @@
-"""Chromium without a window, led by its DevTools pipe: opens a page, presses keys, hears what the console says."""
+"""Chromium without a window, driven by its DevTools pipe: opens a page, presses keys, collects console errors."""
 
 import base64
 import fcntl
@@ -37,27 +37,27 @@ KEYS = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Home
 
 
 class Browser:
-    """One page of a browser of its own; `errors` collects what the console and the page complain of.
+    """One page of a new browser; `errors` collects errors and warnings, `requests` the URLs that the page loads.
 
     Args:
-        width: of the window, pixels.
-        height: of the window, pixels.
-        dark: whether the reader prefers a dark page.
+        width: width of the window, pixels.
+        height: height of the window, pixels.
+        dark: whether the page is shown in its dark colours.
     """
 
     def __init__(self, width: int = 1280, height: int = 800, dark: bool = False) -> None:
         self.size, self.dark = (width, height), dark
-        self.errors, self.asked, self.loaded = list[str](), list[str](), False
-        self.count, self.held = 0, b""
+        self.errors, self.requests, self.loaded = list[str](), list[str](), False
+        self.count, self.buffer = 0, b""
 
     def __enter__(self) -> "Browser":
         self.folder = tempfile.TemporaryDirectory(prefix="chromium", ignore_cleanup_errors=True)
         pipes = [os.pipe() for _ in range(2)]
         (child_in, self.out), (self.into, child_out) = pipes
         high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 20) for fd in (child_in, child_out)]  # clear of 3 and 4
-        words = [sys.executable, "-c", CHILD, *map(str, high), str(PROGRAM), *FLAGS]
-        words += [f"--user-data-dir={self.folder.name}", "about:blank"]
-        self.process = subprocess.Popen(words, pass_fds=high, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        argv = [sys.executable, "-c", CHILD, *map(str, high), str(PROGRAM), *FLAGS]
+        argv += [f"--user-data-dir={self.folder.name}", "about:blank"]
+        self.process = subprocess.Popen(argv, pass_fds=high, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for fd in (child_in, child_out, *high):
             os.close(fd)
         targets = self.ask("Target.getTargets")["targetInfos"]
@@ -83,74 +83,74 @@ class Browser:
         self.folder.cleanup()
 
     def do(self, method: str, **params: Any) -> dict[str, Any]:
-        """A command to the page."""
+        """Send a command to the page."""
         return self.ask(method, self.session, **params)
 
     def ask(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
-        """A command and its answer; events that come before it are noted."""
+        """Send a command and return its result; events before it are recorded."""
         self.count += 1
         message: dict[str, Any] = {"id": self.count, "method": method, "params": params}
         message |= {"sessionId": session} if session else {}
         os.write(self.out, json.dumps(message).encode() + b"\0")
-        while (answer := self.hear()).get("id") != self.count:
-            self.note(answer)
+        while (answer := self.receive()).get("id") != self.count:
+            self.record_event(answer)
         if "error" in answer:
             raise RuntimeError(f"{method}: {answer['error']}")
         return dict(answer["result"])
 
-    def hear(self, seconds: float = 60) -> dict[str, Any]:
-        """The next message."""
-        until = time.monotonic() + seconds
-        while b"\0" not in self.held:
-            ready, _, _ = select.select([self.into], [], [], max(0.0, until - time.monotonic()))
+    def receive(self, seconds: float = 60) -> dict[str, Any]:
+        """Wait for the next message."""
+        deadline = time.monotonic() + seconds
+        while b"\0" not in self.buffer:
+            ready, _, _ = select.select([self.into], [], [], max(0.0, deadline - time.monotonic()))
             part = os.read(self.into, 1 << 20) if ready else b""
             if not part:
-                raise RuntimeError("chromium says nothing")
-            self.held += part
-        message, _, self.held = self.held.partition(b"\0")
+                raise RuntimeError("chromium sends no message")
+            self.buffer += part
+        message, _, self.buffer = self.buffer.partition(b"\0")
         return dict(json.loads(message))
 
-    def note(self, event: dict[str, Any]) -> None:
-        """Keeps complaints, and what was asked of the network or the disk."""
-        name, said = event.get("method"), event.get("params", {})
+    def record_event(self, event: dict[str, Any]) -> None:
+        """Record errors, warnings and requests."""
+        name, params = event.get("method"), event.get("params", {})
         if name == "Runtime.exceptionThrown":
-            self.errors.append(json.dumps(said["exceptionDetails"]))
-        elif name == "Runtime.consoleAPICalled" and said["type"] in ("error", "warning", "assert"):
-            self.errors.append(json.dumps(said["args"]))
-        elif name == "Log.entryAdded" and said["entry"]["level"] in ("error", "warning"):
-            self.errors.append(said["entry"]["text"])
+            self.errors.append(json.dumps(params["exceptionDetails"]))
+        elif name == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning", "assert"):
+            self.errors.append(json.dumps(params["args"]))
+        elif name == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
+            self.errors.append(params["entry"]["text"])
         elif name == "Network.requestWillBeSent":
-            self.asked.append(said["request"]["url"])
+            self.requests.append(params["request"]["url"])
         elif name == "Page.loadEventFired":
             self.loaded = True
 
     def open(self, path: Path) -> None:
-        """Opens a file as a reader would, and waits until it is there."""
+        """Open a file and wait until it is loaded."""
         self.loaded = False
         self.do("Page.navigate", url=path.absolute().as_uri())
         while not self.loaded:
-            self.note(self.hear())
+            self.record_event(self.receive())
 
     def run(self, script: str) -> Any:
         """The value of an expression in the page."""
-        found = self.do("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
-        if "exceptionDetails" in found:
-            raise RuntimeError(json.dumps(found["exceptionDetails"]))
-        return found["result"].get("value")
+        result = self.do("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        if "exceptionDetails" in result:
+            raise RuntimeError(json.dumps(result["exceptionDetails"]))
+        return result["result"].get("value")
 
     def press(self, key: str) -> None:
-        """A key, down and up."""
+        """Press and release a key."""
         for kind in ("rawKeyDown", "keyUp"):
             self.do("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=KEYS[key])
 
     def click(self, selector: str) -> None:
-        """A click in the middle of an element, once the page has come to rest."""
+        """Click in the middle of an element, once it no longer moves."""
         x, y = self.run(f"({MIDDLE})(document.querySelector({json.dumps(selector)}))")
         for kind in ("mousePressed", "mouseReleased"):
             self.do("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
-    def picture(self, path: Path, whole: bool = True) -> Path:
-        """The page as a PNG."""
-        found = self.do("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
-        path.write_bytes(base64.b64decode(found["data"]))
+    def picture(self, path: Path, complete: bool = True) -> Path:
+        """Save the page, or the part in the window, as a PNG."""
+        result = self.do("Page.captureScreenshot", format="png", captureBeyondViewport=complete)
+        path.write_bytes(base64.b64decode(result["data"]))
         return path

@@ -2,10 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
-from textflow.cli.app import main
-
 STUDENT = """\
 # tiny students
 rounds: [[4, 2], [2, 2]]
@@ -36,11 +32,3 @@ NO_LOGS = ["--trainer.callbacks", "[]", "--run.wandb", "false"]
 
 def distill_argv(teacher: Path, out: Path, recipe: str = "students") -> list[str]:
     return ["distill", str(teacher.parent / f"{recipe}.yaml"), "--teacher", str(teacher), "--run.folder", str(out)]
-
-
-def fails(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Require a user's error in one line that holds the message."""
-    capsys.readouterr()
-    assert main(argv) == 2
-    error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1, error

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 import yaml
@@ -21,17 +23,17 @@ WORK = {
 
 @st.composite
 def bytes_changes(draw: st.DrawFn) -> list[tuple[str, float, bytes]]:
-    """One to three changes of a file: what, where (share of its length), with what."""
+    """One to three changes of a file: kind, position (share of its length) and new bytes."""
     kinds = st.sampled_from(["flip", "cut", "insert", "remove", "repeat", "zero", "empty"])
-    spots = st.floats(0, 1, exclude_max=True)
-    return draw(st.lists(st.tuples(kinds, spots, st.binary(min_size=1, max_size=8)), min_size=1, max_size=3))
+    positions = st.floats(0, 1, exclude_max=True)
+    return draw(st.lists(st.tuples(kinds, positions, st.binary(min_size=1, max_size=8)), min_size=1, max_size=3))
 
 
 def changed(data: bytes, changes: list[tuple[str, float, bytes]]) -> bytes:
     """A file's bytes after the changes."""
-    for kind, where, new in changes:
-        at = int(where * len(data))
-        head, tail = data[:at], data[at:]
+    for kind, position, new in changes:
+        start = int(position * len(data))
+        head, tail = data[:start], data[start:]
         data = {
             "flip": head + bytes(a ^ b for a, b in zip(tail[:1], new, strict=False)) + tail[1:],
             "cut": head,
@@ -47,7 +49,7 @@ def changed(data: bytes, changes: list[tuple[str, float, bytes]]) -> bytes:
 def leaves(tree: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """The paths to everything in a tree but its root."""
     inner = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
-    return [found for key, value in inner for found in [(*path, key), *leaves(value, (*path, key))]]
+    return [leaf for key, value in inner for leaf in [(*path, key), *leaves(value, (*path, key))]]
 
 
 @st.composite
@@ -59,25 +61,19 @@ def trees(draw: st.DrawFn, text: str) -> str:
         if not paths:
             break
         *outer, key = draw(st.sampled_from(paths))
-        place = tree
-        for step in outer:
-            place = place[step]
-        how = draw(st.sampled_from(["set", "set", "set", "remove", "rename", "swap"]))
-        if how == "set":
+        parent = reduce(getitem, outer, tree)
+        kind = draw(st.sampled_from(["set", "set", "set", "remove", "rename", "swap"]))
+        if kind == "set":
             new = draw(st.sampled_from(WILD))
-            place[key] = 3 if new == 10**12 and key in WORK else deepcopy(new)
-        elif how == "remove":
-            del place[key]
-        elif how == "rename" and isinstance(place, dict):
-            place[draw(st.sampled_from([f"{key}s", str(key)[:-1], "", "x", "model", 3]))] = place.pop(key)
-        elif how == "swap":
+            parent[key] = 3 if new == 10**12 and key in WORK else deepcopy(new)
+        elif kind == "remove":
+            del parent[key]
+        elif kind == "rename" and isinstance(parent, dict):
+            parent[draw(st.sampled_from([f"{key}s", str(key)[:-1], "", "x", "model", 3]))] = parent.pop(key)
+        elif kind == "swap":
             *others, other = draw(st.sampled_from(paths))
-            there = tree
-            for step in others:
-                there = there[step]
-            if [*others, other][: len(outer) + 1] != [*outer, key] and [*outer, key][: len(others) + 1] != [
-                *others,
-                other,
-            ]:
-                place[key], there[other] = there[other], place[key]
+            other_parent = reduce(getitem, others, tree)
+            path, other_path = [*outer, key], [*others, other]
+            if other_path[: len(path)] != path and path[: len(other_path)] != other_path:
+                parent[key], other_parent[other] = other_parent[other], parent[key]
     return yaml.safe_dump(tree, allow_unicode=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 RECORD: dict[str, Any] = {
-    **{"text": "generated", "perplexity": 50.0, "entropy": 3.0, "n": 8, "steps": 4, "seed": 0, "scorer": "judge"},
+    **{"text": "generated", "perplexity": 50.0, "entropy": 3.0, "n": 8, "steps": 4, "seed": 0, "scorer": "gpt2"},
     **{"scorer_hash": "abc", "scorer_dtype": "float32", "scorer_tokenizer": "T", "scorer_vocab": 9, "truncation": 64},
     **{"token_weighting": "elf", "weights": "elf", "aggregation": "corpus", "entropy_ids": "scorer", "seq_length": 16},
     **{"sampler": {"class": "Euler"}, "escape": {"class": "NoEscape"}, "intervals": {"perplexity": [45.0, 55.0]}},

@@ -10,7 +10,7 @@ TEXT = "in the beginning God created heaven and earth was without form void"
 WORDS = ["<eos>", "<unk>", *TEXT.split()]
 
 
-def save_judge(folder: Path, length: int = 8) -> Path:
+def save_scorer(folder: Path, length: int = 8) -> Path:
     """Weights, config and tokenizer in `folder`."""
     words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -21,3 +21,6 @@ def save_judge(folder: Path, length: int = 8) -> Path:
     )
     GPT2LMHeadModel(config).save_pretrained(folder)
     return folder
+
+
+save_judge = save_scorer  # the name in tests/test_readme.py

@@ -5,8 +5,6 @@ from typing import Any
 
 import pytest
 
-from textflow.cli.app import main
-
 Fails = Callable[..., str]
 
 
@@ -15,6 +13,8 @@ def fails(capsys: pytest.CaptureFixture[str]) -> Fails:
     """Require that a command ends with 2 and an error in one line that holds these texts; return the line."""
 
     def check(argv: list[str], *texts: str) -> str:
+        from textflow.cli.app import main  # here, after jaxtyping has hooked the imports of textflow
+
         capsys.readouterr()
         assert main(argv) == 2, argv
         error = capsys.readouterr().err.strip()  # without the line of a progress bar

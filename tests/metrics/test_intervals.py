@@ -23,19 +23,17 @@ SCORED = ScorerOutput(
 )
 
 
-@pytest.mark.parametrize(
-    ("freedom", "t"), [(1, 12.706205), (2, 4.302653), (3, 3.182446), (10, 2.228139), (29, 2.04523), (5000, 1.960439)]
-)
-def test_the_quantiles_are_those_of_the_tables(freedom: int, t: float) -> None:
-    assert math.isclose(student_t_quantile(0.95, freedom), t, rel_tol=1e-6)
-
-
-def test_over_seeds_is_the_t_interval() -> None:
+def test_intervals_over_seeds_and_of_the_jackknife_are_t_intervals() -> None:
+    for freedom, t in ((1, 12.706205), (2, 4.302653), (3, 3.182446), (10, 2.228139), (29, 2.04523), (5000, 1.960439)):
+        assert math.isclose(student_t_quantile(0.95, freedom), t, rel_tol=1e-6)
     interval = mean_over_seeds([10.0, 12.0, 14.0])
     assert interval.value == 12 and math.isclose(interval.high - 12, 4.302653 * 2 / math.sqrt(3), rel_tol=1e-6)  # type: ignore
     assert mean_over_seeds([3.0]) == Interval(3.0, None, None)
     with pytest.raises(ValueError, match="at least one seed"):
         mean_over_seeds([])
+    x = torch.tensor([1.0, 4.0, 4.0, 7.0]).double()
+    interval = jackknife(float(x.mean()), (x.sum() - x) / 3)
+    assert math.isclose(interval.high - 4, 3.182446 * x.std() / 2, rel_tol=1e-6)  # type: ignore[operator]
 
 
 def test_the_bootstrap_of_a_mean_has_the_width_of_its_standard_error() -> None:
@@ -55,20 +53,11 @@ def test_the_bootstrap_covers_the_truth_as_often_as_its_level() -> None:
     assert abs(covered / 200 - 0.8) < 0.08  # 2.8 standard errors
 
 
-def test_a_number_of_one_sample_has_no_interval() -> None:
+def test_one_sample_has_no_interval_and_one_without_tokens_no_nan() -> None:
     assert bootstrap(ratio(torch.ones(1), torch.ones(1)), 1) == Interval(1.0, None, None)
     assert jackknife(2.0, torch.ones(1).double()) == Interval(2.0, None, None)
-
-
-def test_a_resample_without_tokens_gives_no_nan() -> None:
     interval = bootstrap(ratio(torch.tensor([1.0, 0.0]), torch.tensor([2.0, 0.0])), 2)
     assert interval.value == 0.5 and interval.low == 0 and interval.high == 0.5
-
-
-def test_the_jackknife_of_a_mean_is_its_t_interval() -> None:
-    x = torch.tensor([1.0, 4.0, 4.0, 7.0]).double()
-    interval = jackknife(float(x.mean()), (x.sum() - x) / 3)
-    assert math.isclose(interval.high - 4, 3.182446 * x.std() / 2, rel_tol=1e-6)  # type: ignore[operator]
 
 
 def test_every_number_lies_in_its_interval_and_is_the_plain_one() -> None:
@@ -80,22 +69,20 @@ def test_every_number_lies_in_its_interval_and_is_the_plain_one() -> None:
     for name, (value, low, high) in intervals.items():
         assert low is not None and high is not None and low <= value <= high, name
     assert math.isclose(intervals["perplexity"].value, SCORED.perplexity or 0) and intervals["nll"].value == 31 / 17
-    assert (
-        intervals["distinct_2"].value == distinct_n(SAMPLES, 2)
-        and intervals["perplexity"].low < intervals["perplexity"].high
-    )  # type: ignore
+    assert intervals["distinct_2"].value == distinct_n(SAMPLES, 2)
+    assert intervals["perplexity"].low < intervals["perplexity"].high  # type: ignore[operator]
+    entropy = mean_entropy([SAMPLES[0], SAMPLES[1], SAMPLES[3]])  # the third has no scored token
+    assert math.isclose(summarize(SCORED)["nll_minus_entropy"].value, 31 / 17 - entropy)
+    assert summarize(ScorerOutput([], torch.zeros(0).double(), torch.zeros(0).double(), 3)) == {}
+    interval = summarize(SCORED._replace(average_over="sample"))["perplexity"]
+    assert math.isclose(interval.value, SCORED._replace(average_over="sample").perplexity or 0)
+    assert interval.value != summarize(SCORED)["perplexity"].value
 
 
 def test_without_one_sample_its_own_ngrams_are_gone() -> None:
     interval = summarize(SCORED)["distinct_2"]
     without = torch.tensor([distinct_n([s for s in SAMPLES if s is not out], 2) for out in SAMPLES]).double()
     assert_close(torch.tensor(interval), torch.tensor(jackknife(distinct_n(SAMPLES, 2), without)), rtol=1e-6, atol=1e-6)
-
-
-def test_the_mean_over_samples_is_resampled_as_such() -> None:
-    interval = summarize(SCORED._replace(average_over="sample"))["perplexity"]
-    assert math.isclose(interval.value, SCORED._replace(average_over="sample").perplexity or 0)
-    assert interval.value != summarize(SCORED)["perplexity"].value
 
 
 def test_entropy_can_be_of_the_generators_tokens_and_ngrams_are_of_the_scorers() -> None:
@@ -105,12 +92,3 @@ def test_entropy_can_be_of_the_generators_tokens_and_ngrams_are_of_the_scorers()
     assert all(other[name] == plain[name] for name in plain if name != "entropy")
     assert "entropy" not in summarize(SCORED, None, "generator")
     assert summarize(SCORED, own)["entropy"] == plain["entropy"] == other["entropy_scorer"]
-
-
-def test_nll_minus_entropy_is_that_of_the_texts_that_are_scored() -> None:
-    entropy = mean_entropy([SAMPLES[0], SAMPLES[1], SAMPLES[3]])  # the third has no scored token
-    assert math.isclose(summarize(SCORED)["nll_minus_entropy"].value, 31 / 17 - entropy)
-
-
-def test_nothing_to_measure_gives_no_number() -> None:
-    assert summarize(ScorerOutput([], torch.zeros(0).double(), torch.zeros(0).double(), 3)) == {}

@@ -28,10 +28,14 @@ def config():
 
 
 @pytest.mark.parity
-def test_token_nll_equals_the_recorded_one(data):
+def test_token_nll_and_entropies_equal_the_recorded_ones(data):
     nll = token_nll(data["logits"], data["ids"])
     assert nll.dtype == torch.float64
     assert_close(nll.float(), data["nll"], rtol=1e-6, atol=1e-6)
+    rows = zip(data["ids"], data["attention_mask"].bool(), strict=True)
+    entropy = mean_entropy([ids[mask].tolist() for ids, mask in rows])
+    assert math.isclose(entropy, data["elf.mean_entropy"], rel_tol=1e-6)
+    assert math.isclose(mean_entropy(data["gen_ids"].tolist()), data["mdlm.entropy"], rel_tol=1e-6)
 
 
 @pytest.mark.parity
@@ -52,38 +56,23 @@ def test_a_named_weighting_gives_the_recorded_weights_from_the_lengths_alone(dat
         assert not math.isclose(corpus_perplexity(nll, weights), float(data["mdlm.ppl"]), rel_tol=1e-3)
 
 
-@pytest.mark.parity
-def test_entropies_equal_the_recorded_ones(data):
-    rows = zip(data["ids"], data["attention_mask"].bool(), strict=True)
-    assert math.isclose(
-        mean_entropy([ids[mask].tolist() for ids, mask in rows]), data["elf.mean_entropy"], rel_tol=1e-6
-    )
-    assert math.isclose(mean_entropy(data["gen_ids"].tolist()), data["mdlm.entropy"], rel_tol=1e-6)
-
-
 def test_corpus_perplexity_equals_that_of_torchmetrics():
     logits, ids = torch.randn(3, 6, 11), torch.randint(11, (3, 6))
     other = Perplexity()(logits[:, :-1], ids[:, 1:])
     assert_close(corpus_perplexity(token_nll(logits, ids), torch.ones(3, 5)).float(), other)
 
 
-def test_corpus_perplexity_weighs_tokens_and_not_samples():
+def test_corpus_perplexity_weighs_tokens_and_ignores_those_without_weight():
     nll, weights = torch.tensor([[math.log(2.0)] * 3, [math.log(16.0), 0, 0]]), torch.tensor([[1, 1, 1], [1, 0, 0]])
     assert math.isclose(corpus_perplexity(nll, weights), 2 ** ((3 + 4) / 4), rel_tol=1e-6)
     assert_close(sample_perplexity(nll, weights), torch.tensor([2.0, 16.0], dtype=torch.float64), rtol=1e-6, atol=0)
-
-
-def test_an_infinite_nll_without_weight_does_not_count():
     nll, weights = torch.tensor([[1.0, torch.inf]]), torch.tensor([[1, 0]])
     assert math.isclose(corpus_perplexity(nll, weights), math.e, rel_tol=1e-6)
+    ids = torch.full((1, 5), 9)
+    assert elf_weights(ids, 9).sum() == 0 and mdlm_weights(ids, 9).sum() == 0
 
 
 def test_no_scored_token_is_an_error_and_a_row_without_one_is_left_out():
     with pytest.raises(ValueError, match="found none"):
         corpus_perplexity(torch.ones(2, 3), torch.zeros(2, 3))
     assert len(sample_perplexity(torch.ones(2, 3), torch.tensor([[0, 0, 0], [1, 1, 1]]))) == 1
-
-
-def test_all_eos_counts_nothing_under_both_rules():
-    ids = torch.full((1, 5), 9)
-    assert elf_weights(ids, 9).sum() == 0 and mdlm_weights(ids, 9).sum() == 0

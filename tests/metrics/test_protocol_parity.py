@@ -12,7 +12,7 @@ from torch import Tensor
 from torchmetrics.text import Perplexity
 
 from tests.helpers.recordings import recorded
-from tests.helpers.tiny_scorer import save_judge
+from tests.helpers.tiny_scorer import save_scorer
 from textflow.metrics import Scorer, summarize
 
 
@@ -36,8 +36,8 @@ class Rows:
         return [self.ids[int(text)][self.mask[int(text)]].tolist() for text in texts]
 
 
-def judge(folder: Path, data: dict[str, Tensor], weighting: str, batch_size: int = 8) -> Scorer:
-    """A scorer that says what was recorded."""
+def recorded_scorer(folder: Path, data: dict[str, Tensor], weighting: str, batch_size: int = 8) -> Scorer:
+    """A scorer with the recorded logits."""
 
     def model(input_ids: Tensor, use_cache: bool) -> Any:
         width = input_ids.shape[1]
@@ -45,14 +45,14 @@ def judge(folder: Path, data: dict[str, Tensor], weighting: str, batch_size: int
         assert (same.sum(1) == 1).all()
         return SimpleNamespace(logits=data["logits"][same.int().argmax(1), :width])
 
-    made = Scorer(folder, token_weighting=weighting, batch_size=batch_size)
-    made.model, made.tokenizer, made.max_length = model, Rows(data), data["ids"].shape[1]
-    return made
+    scorer = Scorer(folder, token_weighting=weighting, batch_size=batch_size)
+    scorer.model, scorer.tokenizer, scorer.max_length = model, Rows(data), data["ids"].shape[1]
+    return scorer
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    yield save_judge(tmp_path_factory.mktemp("judge"))
+    yield save_scorer(tmp_path_factory.mktemp("scorer"))
 
 
 def texts(data: dict[str, Tensor]) -> list[str]:
@@ -61,7 +61,7 @@ def texts(data: dict[str, Tensor]) -> list[str]:
 
 @pytest.mark.parity
 def test_elf(folder: Path, data: dict[str, Tensor]) -> None:
-    scored = judge(folder, data, "elf").score(texts(data))
+    scored = recorded_scorer(folder, data, "elf").score(texts(data))
     assert math.isclose(scored.perplexity or 0, data["elf.ppl"], rel_tol=1e-6)
     each = zip(scored.sample_perplexities, data["elf.per_sample_ppl"].tolist(), strict=True)
     assert all(math.isclose(mine, theirs, rel_tol=1e-6) for mine, theirs in each)
@@ -70,7 +70,7 @@ def test_elf(folder: Path, data: dict[str, Tensor]) -> None:
 
 @pytest.mark.parity
 def test_mdlm_duo_and_flm(folder: Path, data: dict[str, Tensor], config: dict[str, Any]) -> None:
-    scored = judge(folder, data, "mdlm", batch_size=config["bs"]).score(texts(data))
+    scored = recorded_scorer(folder, data, "mdlm", batch_size=config["bs"]).score(texts(data))
     assert math.isclose(scored.perplexity or 0, data["mdlm.ppl"], rel_tol=1e-6)
     assert scored.dropped == config["B"] % config["bs"]
     found = summarize(scored, data["gen_ids"].tolist(), "generator")
@@ -79,7 +79,7 @@ def test_mdlm_duo_and_flm(folder: Path, data: dict[str, Tensor], config: dict[st
 
 @pytest.mark.parity
 def test_langflow_is_the_plain_perplexity_of_torchmetrics(folder: Path, data: dict[str, Tensor]) -> None:
-    scored = judge(folder, data, "langflow").score(texts(data))
+    scored = recorded_scorer(folder, data, "langflow").score(texts(data))
     target = data["ids"].masked_fill(data["attention_mask"] == 0, -100)[:, 1:]
     plain = Perplexity(ignore_index=-100)(data["logits"][:, :-1].double(), target)
     assert math.isclose(scored.perplexity or 0, plain, rel_tol=1e-6)

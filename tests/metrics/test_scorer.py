@@ -6,7 +6,8 @@ import torch
 from torch.testing import assert_close
 from transformers import GPT2LMHeadModel
 
-from tests.helpers.tiny_scorer import WORDS, save_judge
+from tests.helpers.tiny_scorer import WORDS, save_scorer
+from tests.helpers.user_errors import refused
 from textflow.metrics import EOS_TEXT, Scorer
 from textflow.metrics.pretrained import weights_hash
 
@@ -15,7 +16,7 @@ TEXTS = ["in the beginning God", "", "the", "  \n", "and the earth was without f
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return save_judge(tmp_path_factory.mktemp("judge"))
+    return save_scorer(tmp_path_factory.mktemp("scorer"))
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +46,6 @@ def test_the_nll_of_a_text_is_that_of_the_model(folder, scorer, text, ids, score
     assert math.isclose(scored.nll[0], by_hand(folder, scored_ids), rel_tol=1e-5)
 
 
-def test_empty_samples_are_skipped_and_counted(scorer):
-    scored = scorer.score(TEXTS)
-    assert scored.empty == 2 and len(scored.ids) == 4
-    assert scored.perplexity == scorer.score([text for text in TEXTS if text.strip()]).perplexity
-
-
 @pytest.mark.parametrize("texts", [[], [""], ["<eos>"], ["", "<eos> <eos> <eos>"]])
 def test_texts_without_a_scored_token_have_no_perplexity_rather_than_nan(scorer, texts):
     scored = scorer.score(texts)
@@ -67,20 +62,31 @@ def test_a_score_does_not_depend_on_its_batch(folder, scorer):
     assert sizes == [1, 1, 1, 1, 3, 1]
 
 
-def test_perplexity_is_over_tokens_and_sums_are_float64(scorer):
+def test_perplexity_is_over_tokens_in_float64_and_empty_samples_are_counted(scorer):
     scored = scorer.score(TEXTS)
     assert scored.nll.dtype == scored.tokens.dtype == torch.float64
     assert math.isclose(scored.perplexity, math.exp(scored.nll.sum() / scored.tokens.sum()))
     assert len(scored.sample_perplexities) == 4
+    scored = scorer.score(TEXTS)
+    assert scored.empty == 2 and len(scored.ids) == 4
+    assert scored.perplexity == scorer.score([text for text in TEXTS if text.strip()]).perplexity
 
 
-def test_an_eos_inside_a_text_counts_by_the_rule(folder, scorer):
+def test_special_tokens_of_a_text_count_by_the_rule(folder, scorer):
     text = "God <eos> the earth"
     assert scorer.score([text]).tokens.item() == 1 + 2 + 2  # EOS once, then twice each; the closing EOS is the second
     assert Scorer(folder, token_weighting="mdlm").score([text]).tokens.item() == 3
+    scored = Scorer(folder, token_weighting="langflow").score(
+        [f"God{EOS_TEXT}the earth{EOS_TEXT}", EOS_TEXT, f" {EOS_TEXT} {EOS_TEXT}"]
+    )
+    assert scored.ids == [[WORDS.index("God"), 0, WORDS.index("the"), WORDS.index("earth"), 0]] and scored.empty == 2
+    assert scored.tokens.tolist() == [4]
 
 
-def test_the_hash_follows_the_weights(folder, scorer):
+def test_the_protocol_names_all_that_a_comparison_needs_and_the_hash_follows_the_weights(scorer, folder):
+    protocol = scorer.protocol()
+    assert protocol["scorer_dtype"] == "float32" and protocol["truncation"] == 8 and protocol["scorer_vocab"] == 14
+    assert protocol["scorer_hash"] == scorer.weights_hash and protocol["weights"] == "elf"
     other = Scorer(folder)
     assert weights_hash(other.model) == scorer.weights_hash
     with torch.no_grad():
@@ -88,21 +94,14 @@ def test_the_hash_follows_the_weights(folder, scorer):
     assert other.weights_hash != scorer.weights_hash and len(scorer.weights_hash) == 16
 
 
-def test_the_protocol_names_all_that_a_comparison_needs(scorer):
-    protocol = scorer.protocol()
-    assert protocol["scorer_dtype"] == "float32" and protocol["truncation"] == 8 and protocol["scorer_vocab"] == 14
-    assert protocol["scorer_hash"] == scorer.weights_hash and protocol["weights"] == "elf"
-
-
-def test_mistakes_name_the_way_out(folder, tmp_path):
-    with pytest.raises(ValueError, match="known are local, elf, mdlm, langflow, ld4lg"):
-        Scorer(folder, token_weighting="duo")
-    with pytest.raises(ValueError, match="textflow fit recipes/scorer.yaml"):
-        Scorer(tmp_path / "missing")
-    with pytest.raises(ValueError, match="float32"):
-        Scorer(folder, dtype="double")
-    with pytest.raises(ValueError, match="at most 8"):
-        Scorer(folder, max_length=9)
+def test_mistakes_and_a_short_context_name_the_remedy(folder, tmp_path):
+    refused("known are local, elf, mdlm, langflow, ld4lg", Scorer, folder, token_weighting="duo")
+    refused("textflow fit recipes/scorer.yaml", Scorer, tmp_path / "missing")
+    refused("float32", Scorer, folder, dtype="double")
+    refused("at most 8", Scorer, folder, max_length=9)
+    assert Scorer(folder, max_length=1024, allow_shorter_context=True).max_length == 8
+    assert Scorer(folder, max_length=5, allow_shorter_context=True).max_length == 5
+    refused("at most 8", Scorer, folder, max_length=1024)
 
 
 class Evil:
@@ -111,7 +110,7 @@ class Evil:
 
 
 def test_weights_with_code_or_torn_are_not_opened_and_nothing_advises_to(folder, tmp_path):
-    scorer = shutil.copytree(folder, tmp_path / "judge")
+    scorer = shutil.copytree(folder, tmp_path / "scorer")
     (scorer / "model.safetensors").write_bytes(b"torn")
     with pytest.raises(ValueError, match="no scorer at .*header too small; give a Hub name"):
         Scorer(scorer)
@@ -137,20 +136,6 @@ def test_a_perplexity_that_is_not_finite_is_left_out_and_counted(folder):
     scored = broken.score([TEXTS[0], "without form void and"])
     assert scored.nonfinite == 1 and scored.unscored == 0 and scored.tokens.tolist() == [4, 0]
     assert math.isclose(scored.perplexity, whole.perplexity, rel_tol=1e-6)
-
-
-def test_a_scorer_that_reads_less_than_the_protocol_wants_is_taken_where_asked(folder):
-    assert Scorer(folder, max_length=1024, allow_shorter_context=True).max_length == 8
-    assert Scorer(folder, max_length=5, allow_shorter_context=True).max_length == 5
-    with pytest.raises(ValueError, match="at most 8"):
-        Scorer(folder, max_length=1024)
-
-
-def test_kept_special_tokens_are_the_scorers_eos(folder):
-    scorer = Scorer(folder, token_weighting="langflow")
-    scored = scorer.score([f"God{EOS_TEXT}the earth{EOS_TEXT}", EOS_TEXT, f" {EOS_TEXT} {EOS_TEXT}"])
-    assert scored.ids == [[WORDS.index("God"), 0, WORDS.index("the"), WORDS.index("earth"), 0]] and scored.empty == 2
-    assert scored.tokens.tolist() == [4]
 
 
 def test_features_are_the_last_state_at_the_last_token_whatever_the_batch(folder, scorer):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.helpers.tiny_scorer import WORDS, save_judge
+from tests.helpers.tiny_scorer import WORDS, save_scorer
 from textflow.metrics import TOKEN_WEIGHTINGS, Scorer, TokenWeighting
 
 EOS, LONG = 0, "and the earth was without form and void and the heaven"
@@ -16,7 +16,7 @@ COUNTED = {"local": (4, 2, 7), "elf": (4, 2, 7), "mdlm": (4, 2, 7), "langflow": 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_judge(tmp_path_factory.mktemp("judge"))
+    return save_scorer(tmp_path_factory.mktemp("scorer"))
 
 
 def count_tokens(folder: Path, name: str, texts: list[str], size: int = 8) -> list[float]:
@@ -31,12 +31,9 @@ def test_tokens_that_count(folder: Path, name: str) -> None:
     assert counted[3] == inside  # God [EOS] the earth [EOS] void: ELF weighs 1 2 2 0 1, MDLM 1 1 1 0 1
 
 
-def test_padding_closes_all_texts_but_the_longest(folder: Path) -> None:
+def test_padding_closes_all_texts_but_the_longest_over_all_batches(folder: Path) -> None:
     assert count_tokens(folder, "elf", TEXTS[:2]) == [3, 2] and count_tokens(folder, "local", TEXTS[:2]) == [4, 2]
     assert count_tokens(folder, "elf", TEXTS[1:2]) == [1] and count_tokens(folder, "elf", ["the"]) == [0]
-
-
-def test_the_longest_is_over_all_texts_whatever_the_batch(folder: Path) -> None:
     assert count_tokens(folder, "elf", TEXTS, 1) == count_tokens(folder, "elf", TEXTS, 8)
 
 
@@ -47,10 +44,10 @@ def test_an_incomplete_last_batch_is_dropped_with_its_empty_texts(folder: Path) 
 
 
 def test_a_beginning_of_text_gives_the_first_token_a_score_and_takes_a_place(folder: Path) -> None:
-    judge = Scorer(folder, token_weighting="ld4lg")
-    scored = judge.score([TEXTS[0], LONG])
+    scorer = Scorer(folder, token_weighting="ld4lg")
+    scored = scorer.score([TEXTS[0], LONG])
     assert [len(ids) for ids in scored.ids] == [4, 7] and scored.ids[0] == [WORDS.index(w) for w in TEXTS[0].split()]
-    logits = judge.model(torch.tensor([[EOS, *scored.ids[0]]])).logits[0].double().log_softmax(-1)
+    logits = scorer.model(torch.tensor([[EOS, *scored.ids[0]]])).logits[0].double().log_softmax(-1)
     by_hand = -sum(logits[i, token].item() for i, token in enumerate(scored.ids[0]))
     assert math.isclose(scored.nll[0].item(), by_hand, rel_tol=1e-5)
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 import textflow
 from tests.helpers.tiny_recipe import write_recipe
-from tests.helpers.tiny_scorer import WORDS, save_judge
+from tests.helpers.tiny_scorer import WORDS, save_scorer
 from tests.helpers.word_tokenizer import Words
 from textflow.cli.app import main
 from textflow.metrics import Scorer
@@ -109,7 +109,7 @@ def test_a_fit_writes_the_scorer_to_the_folder_of_its_checkpoints(tmp_path):
 
 
 def test_a_hugging_face_folder_loads_as_a_scorer(tmp_path):
-    folder = save_judge(tmp_path)
+    folder = save_scorer(tmp_path)
     assert load_scorer(folder).score(["God created"]).perplexity == Scorer(folder).score(["God created"]).perplexity
 
 

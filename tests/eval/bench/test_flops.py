@@ -61,12 +61,9 @@ def test_the_number_of_passes_of_a_step_equals_the_published_one() -> None:
     assert published == pytest.approx((8 + 1 + 3) * t + (8 + 1 + 3) * g + 3 * d)
 
 
-def test_a_token_of_elf_b_costs_793_mflops() -> None:
+def test_a_token_of_elf_b_costs_793_mflops_and_the_peak_of_a_gpu_is_known() -> None:
     size = replace(SIZES["B"], rows=100, length=1024)
     assert Flops(size).training_step("optimized") / size.tokens == pytest.approx(793e6, rel=0.01)
-
-
-def test_the_peak_of_a_gpu_is_found_by_its_name() -> None:
     peaks = {
         **{"H100 80GB HBM3": 989, "H100 PCIe": 756, "H100 NVL": 836, "H200 NVL": 836, "GeForce RTX 4090": 165},
         **{"A100-SXM4-40GB": 312, "A100 80GB PCIe": 312, "L40S": 362, "L40": 181, "L4": 121, "T4": 65},

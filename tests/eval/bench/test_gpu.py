@@ -47,9 +47,7 @@ def test_the_most_important_jobs_are_the_first() -> None:
 
 
 @pytest.mark.integration
-def test_a_job_is_killed_with_its_children_at_the_timeout_and_the_others_continue(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_is_killed_with_its_children_at_the_timeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sleeps = f"import subprocess; subprocess.run(['sh', '-c', 'echo $$ > {tmp_path}/pid; sleep 60; true'])"
     monkeypatch.setattr(gpu, "make_jobs", lambda config, repeats: python_jobs(sleeps, PRINTS_RECORD))
     monkeypatch.setattr(gpu, "MAX_JOB_TIME", 2.0)
@@ -89,13 +87,10 @@ def test_compiled_variants_run_in_the_gpu_benchmark(monkeypatch: pytest.MonkeyPa
     assert skipped == {"train, optimized, bf16, graphs", "train, optimized, bf16, compiled, fused", "GPU tests"}
 
 
-@pytest.mark.parametrize("option", [{"compile": "graphs"}, {"kernels": "liger"}])
-def test_jobs_that_need_a_gpu_are_skipped_with_the_reason(option: dict[str, Any]) -> None:
-    record = worker.run_job("train", "optimized", replace(TINY, **option), 1)
-    assert "needs a GPU, but it runs on cpu" in record["skipped"]
-
-
-def test_no_job_starts_after_the_time_budget() -> None:
+def test_jobs_that_need_a_gpu_or_start_after_the_time_budget_are_skipped() -> None:
+    for option in ({"compile": "graphs"}, {"kernels": "liger"}):
+        record = worker.run_job("train", "optimized", replace(TINY, **option), 1)
+        assert "needs a GPU, but it runs on cpu" in record["skipped"]
     assert all("skipped" in one for one in run_gpu_benchmark(TINY, 1, budget=-1.0)["runs"])
 
 

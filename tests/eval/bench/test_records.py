@@ -56,10 +56,12 @@ def test_the_optimized_variant_is_measured_alone_on_request() -> None:
     assert "decode, size P" in format_record({"size": "P"} | record)
 
 
-def test_speedups_are_ratios_of_medians_with_the_range_of_pairs() -> None:
+def test_speedups_are_ratios_of_medians_and_a_config_survives_json() -> None:
     times = summarize_times({"optimized": [1.0, 2.0, 4.0], "reference": [2.0, 2.0, 6.0]})
     assert times["seconds"] == {"optimized": 2.0, "reference": 2.0} and times["speedup"] == {"reference": 1.0}
     assert times["speedup_spread"] == {"reference": [1.0, 2.0]} and times["spread"]["reference"] == [2.0, 6.0]
+    assert config_from_dict(json.loads(json.dumps(asdict(TINY)))) == TINY
+    assert make_config("P", {"rows": 3, "length": None}).size.rows == 3 and make_config("P").size.length == 128
 
 
 def test_mfu_is_recorded_for_known_gpus_and_checkpointed_gradients_agree(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,11 +78,6 @@ def test_decoding_a_few_tokens_at_a_time_needs_little_memory() -> None:
     wide = BenchConfig(ModelSize(16, 1, 2, 16, 8, 16_000, 1, 24, 4, 512))  # all logits are 131 MB
     assert measure_peak_memory("decode", "optimized", wide) < 60e6
     assert measure_peak_memory("decode", "reference", wide) > 120e6
-
-
-def test_a_config_survives_json() -> None:
-    assert config_from_dict(json.loads(json.dumps(asdict(TINY)))) == TINY
-    assert make_config("P", {"rows": 3, "length": None}).size.rows == 3 and make_config("P").size.length == 128
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -45,8 +45,9 @@ def point(method: str, nfe: int = 4, grid: str = "flip", corruption: str = "") -
     return EvalPoint("chain", fresh_seed(0), corruption, grid, method, nfe)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("num_calls", [2, 4])
-def test_each_method_has_its_number_of_calls_and_a_text_does_not_depend_on_its_batch(
+def test_each_method_has_its_calls_and_a_text_does_not_depend_on_its_batch(
     bench: OracleBenchmark, num_calls: int
 ) -> None:
     for name, method in METHODS_BY_NAME.items():
@@ -86,7 +87,7 @@ def test_a_fixed_grid_has_its_times_and_number_of_steps() -> None:
         grid.grid(3)
 
 
-def test_the_plan_has_each_method_on_its_grids_and_calls() -> None:
+def test_the_plan_has_each_method_on_its_grids_and_not_the_searched_tasks() -> None:
     points = plan_points(["chain"], [1, 2], methods.NFE_VALUES)
     assert len(set(points)) == len(points)
     assert {c.nfe for c in points if c.method == "masked, dilated"} == {2, 4, 8, 16}
@@ -97,9 +98,6 @@ def test_the_plan_has_each_method_on_its_grids_and_calls() -> None:
     assert len(exact) == 2 * sum(len(m.grids) * len(m.nfe_values) for m in methods.METHODS)
     with pytest.raises(ValueError, match=r"not for \[5\]"):
         plan_points(["chain"], [1], [4, 5])
-
-
-def test_the_ranked_tasks_are_not_those_of_the_grid_search() -> None:
     assert all(methods.SEARCH_SEED not in range(fresh_seed(seed), fresh_seed(seed) + 100) for seed in range(10_000))
 
 
@@ -135,14 +133,7 @@ def test_the_verdict_compares_best_grids_and_requires_the_entropy() -> None:
     assert commitment_verdict([*rows[:-1], row("mode commit", -0.002)])["ratio"]["ode"] == pytest.approx(90)
 
 
-def test_a_collapsed_sample_is_not_ranked() -> None:
-    rows = [row("mode commit", -1.0, collapsed=True), row("mode commit", 0.3)]
-    assert best_row(rows, ["mode commit"])["xkl3"] == 0.3
-    with pytest.raises(ValueError, match="nothing was measured"):
-        best_row(rows[:1], ["mode commit"])
-
-
-def test_means_are_over_tasks_with_the_interval_of_the_mean() -> None:
+def test_means_are_over_tasks_and_a_collapsed_sample_is_not_ranked() -> None:
     base = point("mode commit")._asdict() | {"n": 8, "collapsed": False}
     records = [
         base | dict.fromkeys(RANKING_MEASURES, x) | {"std_error": dict.fromkeys(RANKING_MEASURES, 0.03)}
@@ -157,8 +148,13 @@ def test_means_are_over_tasks_with_the_interval_of_the_mean() -> None:
     several = [exact | {"task": kind, "xkl3": x} for kind, x in zip("aabb", (1, 3, 7, 7), strict=True)]
     (mean,) = mean_records(several)
     assert mean["xkl3_side"] == pytest.approx(1.96 * 0.5)  # kind a: 2 +- 1, kind b: 7 +- 0; their mean: +- 1 / 2
+    rows = [row("mode commit", -1.0, collapsed=True), row("mode commit", 0.3)]
+    assert best_row(rows, ["mode commit"])["xkl3"] == 0.3
+    with pytest.raises(ValueError, match="nothing was measured"):
+        best_row(rows[:1], ["mode commit"])
 
 
+@pytest.mark.integration
 def test_commitment_beats_the_ode_and_low_noise_resampling_beats_both() -> None:
     names = ("ODE, argmax gamma", "mode commit", "low-noise: mode")
     points = [EvalPoint("chain", fresh_seed(1), "", "flip", name, 4) for name in names]

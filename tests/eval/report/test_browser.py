@@ -42,7 +42,7 @@ def contrast(one: float, other: float) -> float:
 
 def test_it_opens_from_disk_and_loads_nothing(browser: Browser, page: Path) -> None:
     assert browser.run("document.readyState") == "complete"
-    assert [url for url in browser.asked if not url.startswith("data:")] == [page.absolute().as_uri()]
+    assert [url for url in browser.requests if not url.startswith("data:")] == [page.absolute().as_uri()]
     assert browser.run("document.querySelectorAll('.panel').length") == 4
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.helpers.report_page import RECORD, page_section, table_rows, write_run
+from tests.helpers.user_errors import Fails
 from textflow.cli.app import main
 from textflow.eval.report.page import render_page
 
@@ -59,13 +60,11 @@ def test_a_record_with_strange_calls_is_named(runs: dict[str, Path], page: Path,
         assert html.count("sample 1") >= 1
 
 
-def test_an_invalid_record_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_record_is_refused_in_one_line(tmp_path: Path, fails: Fails) -> None:
     path = tmp_path / "bad.json"
     for text in ("", "{", "[]", '{"format": "other"}', '{"format": "textflow trajectory 1"}'):
         path.write_text(text)
-        assert main(["sample", "--replay", str(path)]) == 2
-        error = capsys.readouterr().err
-        assert str(path) in error and error.count("\n") == 1, text
+        fails(["sample", "--replay", str(path)], str(path))
 
 
 def test_folders_of_one_name_get_longer_names(tmp_path: Path) -> None:
@@ -73,23 +72,22 @@ def test_folders_of_one_name_get_longer_names(tmp_path: Path) -> None:
     assert [row[0] for row in table_rows(page_section(html, "runs"))] == ["a/run", "b/run"]
 
 
-def test_folders_without_a_run_are_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folders_without_a_run_are_refused_in_one_line(tmp_path: Path, fails: Fails) -> None:
     (tmp_path / "empty").mkdir()
     out = ["--out", str(tmp_path / "r.html")]
     for folders, problem in ((["gone"], "no folder"), (["empty", "."], "found no recipe.yaml")):
-        assert main(["report", *(str(tmp_path / folder) for folder in folders), *out]) == 2
-        error = capsys.readouterr().err
-        assert problem in error and error.count("\n") == 1 and not (tmp_path / "r.html").exists()
+        fails(["report", *(str(tmp_path / folder) for folder in folders), *out], problem)
+        assert not (tmp_path / "r.html").exists()
     assert main(["report", str(tmp_path / "empty"), str(write_run(tmp_path / "run")), *out]) == 0
 
 
 @pytest.mark.parametrize("content", [b"weights", b"<", b"<!doctype html>\n<p>a page of mine", b"\xff\0"])
-def test_a_file_that_is_not_a_report_is_not_overwritten(content: bytes, tmp_path: Path, capsys: Any) -> None:
+def test_a_file_that_is_not_a_report_is_not_overwritten(content: bytes, tmp_path: Path, fails: Fails) -> None:
     out = write_run(tmp_path / "run") / "model.safetensors"
     out.write_bytes(content)
-    assert main(["report", str(tmp_path / "run"), "--samples", "0", "--out", str(out)]) == 2
-    error = capsys.readouterr().err
-    assert "not a page of textflow report" in error and "--out" in error and out.read_bytes() == content
+    argv = ["report", str(tmp_path / "run"), "--samples", "0", "--out", str(out)]
+    fails(argv, "not a page of textflow report", "--out")
+    assert out.read_bytes() == content
 
 
 def test_a_truncated_report_is_replaced_through_a_link(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.helpers.user_errors import Fails
 from textflow import run_folder
 from textflow.cli.app import main
 from textflow.diagnostics.margins import token_margins
@@ -115,24 +116,21 @@ def write_changed(path: Path, folder: Path, **entries: Any) -> Path:
     return out
 
 
-def test_a_different_replay_names_the_first_difference(files: Any, tmp_path: Path, capsys: Any) -> None:
+def test_a_different_replay_names_the_first_difference(files: Any, tmp_path: Path, fails: Fails) -> None:
     calls = read_trajectory(files["flow"][0])["calls"]
     calls[1]["ids"][2] += 1
     calls[3]["margin"][5] += 0.5
     path = write_changed(files["flow"][0], tmp_path, calls=calls, torch="1.0")
-    assert main(["sample", "--replay", str(path)]) == 2
-    error = capsys.readouterr().err
-    assert "ids first at call 2, position 3" in error and "margin first at call 4, position 6" in error
-    assert "torch 1.0 -> " in error and "Traceback" not in error
+    error = fails(["sample", "--replay", str(path)], "ids first at call 2, position 3", "torch 1.0 -> ")
+    assert "margin first at call 4, position 6" in error and "Traceback" not in error
 
 
-def test_other_or_missing_weights_are_refused(files: Any, tmp_path: Path, capsys: Any) -> None:
+def test_other_or_missing_weights_are_refused(files: Any, tmp_path: Path, fails: Fails) -> None:
     for entries, problem in (
         ({"checkpoint_hash": "0" * 16}, "was made with weights 0000000000000000"),
         ({"checkpoint": str(tmp_path / "gone")}, "weights were not found; name a RUN"),
     ):
-        assert main(["sample", "--replay", str(write_changed(files["flow"][0], tmp_path, **entries))]) == 2
-        assert problem in capsys.readouterr().err
+        fails(["sample", "--replay", str(write_changed(files["flow"][0], tmp_path, **entries))], problem)
 
 
 def test_records_are_reused_until_weights_or_settings_change(runs: Any, files: Any, tmp_path: Path) -> None:
