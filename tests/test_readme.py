@@ -15,7 +15,7 @@ import yaml
 
 from tests.convert.test_elf import official
 from tests.helpers.tiny_recipe import write_recipe
-from tests.helpers.tiny_scorer import save_judge
+from tests.helpers.tiny_scorer import save_scorer
 from textflow.cli.app import VERBS, main
 
 ROOT = Path(__file__).parents[1]
@@ -27,7 +27,7 @@ SMALLER = {  # options that make a command of each verb small; every verb of REA
     "check": "",
     "fit": "",
     "sample": "--length 64 --steps 2",
-    "eval": "--scorer judge --steps 1,2 -n 4",
+    "eval": "--scorer tiny_scorer --steps 1,2 -n 4",
     "diagnose": "--measures dabi,cci -n 4",
     "distill": "--rounds [[2,2]] --trainer.max_steps 2 --trainer.val_check_interval 1 --run.wandb false",
     "compare": "",
@@ -89,7 +89,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tree = yaml.safe_load(write_recipe(folder / "recipes").read_text())
     tree["run"]["folder"] = "checkpoints/quickstart"
     (folder / "recipes" / "quickstart.yaml").write_text("# tiny quickstart\n" + yaml.safe_dump(tree))
-    save_judge(folder / "judge")
+    save_scorer(folder / "tiny_scorer")
     published = folder / "embedded-language-flows" / "ELF-B-owt-torch"
     published.mkdir(parents=True)
     official(published, "elf")

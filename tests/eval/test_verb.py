@@ -19,7 +19,7 @@ def printed(capsys: pytest.CaptureFixture[str], text: Path, *options: str) -> st
 
 
 def argv(text: Path, *options: str) -> list[str]:
-    return ["eval", str(text), "--scorer", str(text.parent / "tiny_scorer"), "--device", "cpu", *options]
+    return ["eval", str(text), *options, "--scorer", str(text.parent / "tiny_scorer"), "--device", "cpu"]
 
 
 @pytest.mark.integration

@@ -23,4 +23,3 @@ def save_scorer(folder: Path, length: int = 8) -> Path:
     return folder
 
 
-save_judge = save_scorer  # the name in tests/test_readme.py

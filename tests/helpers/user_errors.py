@@ -17,9 +17,10 @@ def fails(capsys: pytest.CaptureFixture[str]) -> Fails:
 
         capsys.readouterr()
         assert main(argv) == 2, argv
-        error = capsys.readouterr().err.strip()  # without the line of a progress bar
-        assert "\n" not in error and all(text in error for text in texts), error
-        return error
+        lines = capsys.readouterr().err.splitlines()
+        errors = [line for line in lines if line.strip() and "it/s]" not in line]  # without lines of progress bars
+        assert len(errors) == 1 and all(text in errors[0] for text in texts), lines
+        return errors[0]
 
     return check
 
