@@ -98,6 +98,7 @@ def test_a_recipe_and_its_codec_can_be_built(name: str) -> None:
         assert inner.data == config.data and inner.run.folder == "elsewhere"
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", ["recipes/quickstart.yaml", "recipes/mdlm.yaml", "recipes/scorer.yaml"])
 def test_a_saved_recipe_reads_back_equal(name: str, tmp_path: Path) -> None:
     text, saved = dump(name), tmp_path / "recipe.yaml"

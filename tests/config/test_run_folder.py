@@ -58,6 +58,7 @@ def overlay(folder: Path, text: str) -> str:
     return str(file)
 
 
+@pytest.mark.integration
 def test_an_overlay_changes_how_a_run_samples_and_no_weight(fitted: Path, tmp_path: Path) -> None:
     plain, text = textflow.load(fitted), "model: {init_args: {sampler: Heun, self_cond_guidance: 2.0}}"
     other = textflow.load(fitted, overlays=[overlay(tmp_path, text)])

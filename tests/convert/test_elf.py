@@ -23,6 +23,7 @@ def official(folder: Path, name: str) -> tuple[Path, dict, dict]:
     return file, tensors, meta
 
 
+@pytest.mark.integration
 @pytest.mark.parity
 @pytest.mark.parametrize(("name", "as_folder"), [("elf", False), ("elf_train", True)])
 def test_a_converted_checkpoint_is_the_published_network(tmp_path: Path, name: str, as_folder: bool) -> None:
@@ -47,6 +48,7 @@ def test_a_converted_checkpoint_is_the_published_network(tmp_path: Path, name: s
         assert error(g.net.lm_logits(hidden), data["mid.logits"]) < 1e-5
 
 
+@pytest.mark.integration
 def test_a_converted_generator_samples_latents_without_its_tokenizer(tmp_path: Path) -> None:
     file, data, meta = official(tmp_path, "elf")
     assert main(["convert", "elf", str(file), str(tmp_path / "run")]) == 0

@@ -55,6 +55,7 @@ def ranking_rows() -> list[dict[str, Any]]:
     return [*rows, base | {"method": "ODE, argmax gamma", "grid": "tuned", "nfe": 4, "xkl3": 0.08, "collapsed": True}]
 
 
+@pytest.mark.integration
 def test_ranking_is_drawn_and_its_table_marks_collapsed_methods(tmp_path: Path) -> None:
     escapes.draw({"means": ranking_rows()}, tmp_path / "escapes")
     assert {path.suffix for path in tmp_path.iterdir()} == {".png", ".svg"}

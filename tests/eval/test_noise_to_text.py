@@ -17,6 +17,7 @@ from textflow.eval.figures.source import FigureInput
 from textflow.noise import sample_seeds
 
 
+@pytest.mark.integration
 def test_rows_show_the_tokens_of_the_readout_and_colours_follow_the_margins(tmp_path: Path) -> None:
     model = untrained()
     model.tokenizer = Words([f"w{i}" for i in range(40)])

@@ -95,6 +95,7 @@ def test_training_makes_no_logits_of_the_head(dropout: float, monkeypatch: pytes
         net(X, torch.full((ROWS,), 0.5))
 
 
+@pytest.mark.integration
 def test_the_head_learns_the_tokens_near_text_and_not_near_noise() -> None:
     """Embeddings without context: the accuracy is high near t = 1 and low near t = 0."""
     torch.manual_seed(0)

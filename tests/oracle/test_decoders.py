@@ -39,6 +39,7 @@ def nll(task: OracleTask, ids: torch.Tensor) -> float:
     return float(task.prior.nll(ids).mean())
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", list(ORACLE_TASKS))
 def test_autoregressive_texts_have_the_true_likelihood(name: str) -> None:
     task = ORACLE_TASKS[name](0)
@@ -59,6 +60,7 @@ def test_fed_tokens_are_final_and_part_of_the_text(task: OracleTask) -> None:
     assert len(left) == 32 and torch.equal(left[5] >= 0, torch.arange(32).expand(2, -1) < 5)
 
 
+@pytest.mark.integration
 def test_more_calls_and_dilation_improve_masked_decoding(task: OracleTask) -> None:
     random = [nll(task, decode_masked(task, calls, noise()).ids) for calls in (1, 2, 4, 8, 32)]
     assert random == sorted(random, reverse=True) and random[0] > random[-1] + 5
