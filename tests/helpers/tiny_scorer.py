@@ -21,5 +21,3 @@ def save_scorer(folder: Path, length: int = 8) -> Path:
     )
     GPT2LMHeadModel(config).save_pretrained(folder)
     return folder
-
-
