@@ -8,6 +8,7 @@ from torch import Tensor
 
 from textflow.diagnostics.cci import cci
 from textflow.diagnostics.sample_callbacks import generator_cci
+from textflow.discrete import Absorbing
 from textflow.escapes import Escape
 from textflow.models.causal_lm import CausalLM
 from textflow.models.discrete_diffusion import DiscreteDiffusion
@@ -137,6 +138,9 @@ def trace_masked(
 ) -> Trajectory:
     """Sample of a masked model: each call after a token change; masked positions show their most likely token."""
     met = list[tuple[float, Ids, tuple[Tensor, Tensor]]]()
+    if not isinstance(model.objective.process, Absorbing):
+        kind = type(model.objective.process).__name__
+        raise ValueError(f"a trajectory shows masks that become tokens, but this model corrupts tokens by {kind}")
     denoise = model.denoise_fn()
     mask_id = denoise.net.vocab_size - 1
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from textflow.discrete.base import Process
+from textflow.discrete.process import Process
 from textflow.noise import Noise
 from textflow.types import Ids
 

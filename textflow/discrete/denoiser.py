@@ -1,5 +1,7 @@
-"""The network of MDLM and Duo: a DiT over corrupted tokens."""
+"""The network of MDLM and Duo, a DiT over corrupted tokens, and its call by a sampler."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
@@ -7,8 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from textflow.codecs import OneHot
+from textflow.discrete.process import Process
 from textflow.nets.dit import DiT
-from textflow.types import Ids, Logits, Times
+from textflow.types import Ids, Logits, RowMask, Times
 
 HiddenStates: TypeAlias = Float[Tensor, "B L width"]
 
@@ -55,3 +58,56 @@ class TokenDiT(nn.Module):
         """Logits over the token states, float32."""
         with torch.autocast(hidden.device.type, enabled=False):
             return self.backbone.out(hidden.to(self.backbone.out.weight.dtype))
+
+
+@dataclass
+class TokenDenoiseFn:
+    """The network and its noise levels, the only thing that a discrete sampler calls. Without time conditioning a row
+    is evaluated again only after one of its tokens has changed.
+
+    Args:
+        net: network over corrupted tokens.
+        sigma: time of each row -> noise level that the network is conditioned on.
+        process: corruption of the tokens.
+        time_conditioning: whether the hidden states depend on time.
+        observe: called with (ids, t, hidden states) of each network pass, for diagnostics.
+    """
+
+    net: TokenDiT
+    sigma: Callable[[Times], Times]
+    process: Process
+    time_conditioning: bool = False
+    observe: Callable[[Ids, float, HiddenStates], None] | None = None
+    ids: Ids | None = None
+    states: HiddenStates | None = None
+
+    def __call__(self, ids: Ids, t: float, rows: RowMask | None = None) -> HiddenStates:
+        """Hidden states [B, L, width].
+
+        Args:
+            ids: corrupted tokens [B, L].
+            t: time in [0, 1].
+            rows: rows whose states are needed [B]; default: all.
+        """
+        if self.ids is None or self.states is None:
+            stale = torch.ones_like(ids[:, 0], dtype=torch.bool)
+            self.ids, self.states = ids, self._evaluate(ids, t)
+            return self.states
+        stale = (ids != self.ids).any(1) | self.time_conditioning
+        if rows is not None:
+            stale &= rows
+        if bool(stale.any()):
+            states = self._evaluate(ids if bool(stale.all()) else ids[stale], t)
+            self.ids = torch.where(stale[:, None], ids, self.ids)
+            self.states = states if bool(stale.all()) else self.states.index_put((stale,), states)
+        return self.states
+
+    def logits(self, states: Tensor) -> Tensor:
+        """Logits of hidden states [..., N]."""
+        return self.net.lm_logits(states)
+
+    def _evaluate(self, ids: Ids, t: float) -> HiddenStates:
+        states = self.net(ids, self.sigma(torch.full((len(ids),), t, dtype=torch.float64, device=ids.device)))
+        if self.observe is not None:
+            self.observe(ids, t, states)
+        return states

@@ -1,7 +1,7 @@
 """MDLM (2406.07524): weighted cross-entropy of masked tokens, and sampling in which each mask becomes a token once."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -9,8 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from textflow.discrete.absorbing import Absorbing, reverse_transition
-from textflow.discrete.base import DiscreteObjective, DiscreteSampler, TokenDenoiseFn
-from textflow.discrete.denoiser import TokenDiT
+from textflow.discrete.base import DiscreteObjective, DiscreteSampler
+from textflow.discrete.denoiser import TokenDenoiseFn, TokenDiT
+from textflow.discrete.process import Process
 from textflow.noise import Noise
 from textflow.samplers.categorical import sample_by_gumbel, sample_by_inversion
 from textflow.types import Batch, Ids, Logits, Times
@@ -98,6 +99,8 @@ class MDLMSampler(DiscreteSampler):
         categorical: sampling rule: `inversion` takes one random number a token [ours], `gumbel` one a vocabulary entry
             (MDLM).
     """
+
+    process: ClassVar[type[Process]] = Absorbing
 
     categorical: Literal["inversion", "gumbel"] = "inversion"
 

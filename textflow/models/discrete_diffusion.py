@@ -1,4 +1,4 @@
-"""DiscreteDiffusion: diffusion over tokens (MDLM), the discrete baseline."""
+"""DiscreteDiffusion: diffusion over tokens (MDLM, Duo)."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -46,11 +46,23 @@ class DiscreteDiffusion(TextGenerator):
         ema_decay: float = 0.9999,
     ) -> None:
         super().__init__(optimizer, lr_scheduler, ema_decay)
+        refuse_mismatch(objective, sampler, sampling_schedule)
         self.set_net(net(objective.process.num_states(vocab_size)))
         self.objective, self.sampler, self.sampling_schedule = objective, sampler, sampling_schedule
 
     def losses(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
         return self.objective(cast(TokenDiT, net), batch, self.global_step)
+
+    def learn_from(self, teacher: "DiscreteDiffusion", init: "DiscreteDiffusion") -> None:
+        """Learn from a teacher, starting from the weights of another model.
+
+        Args:
+            teacher: model whose averaged net is the teacher.
+            init: model whose averaged weights are the initial ones.
+        """
+        self.objective.set_teacher(teacher.objective, teacher.ema_net)
+        for net in (self.net, self.ema_net):
+            net.load_state_dict(init.ema_net.state_dict())
 
     def denoise_fn(self) -> TokenDenoiseFn:
         """The averaged network as a sampler calls it."""
@@ -81,6 +93,7 @@ class DiscreteDiffusion(TextGenerator):
         length: int | None = None,
         sampling_schedule: TimeSchedule | None = None,
         ids: Ids | None = None,
+        prompt_mask: Mask | None = None,
     ) -> Ids:
         """Token ids [B, L], one sample a seed.
 
@@ -90,19 +103,24 @@ class DiscreteDiffusion(TextGenerator):
             sampler: sampling rule; default: the recipe's.
             length: number of tokens; default: that of training.
             sampling_schedule: schedule of the times; default: the recipe's.
-            ids: initial token ids [B, L], with a prompt that stays; default: noise.
+            ids: token ids of a prompt [B, L]; default: none.
+            prompt_mask: True on the prompt [B, L].
         """
         self.eval()
-        sampler, times = sampler or self.sampler, (sampling_schedule or self.sampling_schedule).grid(num_steps)
+        sampler, schedule = sampler or self.sampler, sampling_schedule or self.sampling_schedule
+        times = schedule.grid(num_steps, t_min=0.0, t_max=1.0)
         if not isinstance(sampler, type(self.sampler)):
             raise ValueError(
                 f"this model samples by {type(self.sampler).__name__}, not by {type(sampler).__name__}; use --sampler "
                 "recipe"
             )
+        if ids is not None:
+            length = ids.shape[1]
         noise = Noise(seeds)
-        if ids is None:
-            ids = self.initial_ids(self.seq_length if length is None else length, noise)
-        return sampler.sample(self.denoise_fn(), ids, times, noise)
+        start = self.initial_ids(self.seq_length if length is None else length, noise)
+        if ids is not None and prompt_mask is not None:
+            start = torch.where(prompt_mask.to(start.device), ids.to(start.device), start)
+        return sampler.sample(self.denoise_fn(), start, times, noise, prompt_mask)
 
     def sample_ids(
         self, seeds: list[int], num_steps: int, self_cond_guidance: float | None = None, **options: Any
@@ -131,5 +149,18 @@ class DiscreteDiffusion(TextGenerator):
         The other arguments are those of `TextGenerator.complete` and `sample`.
         """
         refuse_guidance("a discrete diffusion model", self_cond_guidance, cfg_scale)
-        start = torch.where(prompt_mask, ids, self.initial_ids(ids.shape[1], Noise(seeds)).to(ids.device))
-        return self.sample(seeds, num_steps, sampler, None, sampling_schedule, start.to(self.device))
+        return self.sample(seeds, num_steps, sampler, None, sampling_schedule, ids, prompt_mask)
+
+
+def refuse_mismatch(objective: DiscreteObjective, sampler: DiscreteSampler, schedule: TimeSchedule) -> None:
+    """Raise if the sampler undoes another process than the objective's, or if the schedule is measured on latents."""
+    if not isinstance(objective.process, sampler.process):
+        raise ValueError(
+            f"{type(sampler).__name__} undoes the process {sampler.process.__name__}, but {type(objective).__name__} "
+            f"corrupts tokens by {type(objective.process).__name__}; set model.sampler to its own"
+        )
+    if any(isinstance(part, TimeSchedule) and not part.fitted for part in schedule.modules()):
+        raise ValueError(
+            f"the schedule {type(schedule).__name__} is measured on latents, and a discrete diffusion model has none; "
+            "use Uniform or LogitNormal"
+        )

@@ -1,0 +1,218 @@
+"""Duo: published bounds, posteriors and curriculum; its sampler and its discrete consistency distillation."""
+
+import math
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tests.helpers.recordings import error, recorded
+from textflow.discrete import (
+    DiscreteConsistency,
+    DuoObjective,
+    DuoSampler,
+    MDLMObjective,
+    TokenDenoiseFn,
+    TokenDiT,
+    UniformProcess,
+)
+from textflow.discrete.duo import diffuse
+from textflow.discrete.uniform import gaussian_survival, nelbo, posterior
+from textflow.models.discrete_diffusion import DiscreteDiffusion
+from textflow.noise import Noise
+from textflow.samplers.categorical import sample_by_gumbel
+from textflow.types import Batch
+
+V, L = 7, 10
+
+
+@cache
+def data() -> dict[str, Tensor]:
+    return recorded("duo")[0]
+
+
+def model(objective: Any = None) -> DiscreteDiffusion:
+    torch.manual_seed(0)
+    made = DiscreteDiffusion(
+        V,
+        lambda states: TokenDiT(states, 16, depth=1, heads=2, cond_width=8, dropout=0.0),
+        objective or DuoObjective(curriculum_steps=5),
+        DuoSampler(),
+    )
+    for net in (made.net, made.ema_net):
+        torch.manual_seed(1)
+        for p in net.parameters():
+            p.data.add_(0.3 * torch.randn_like(p))
+    made.seq_length = L
+    return made
+
+
+@pytest.mark.parity
+def test_the_process_is_the_published_one() -> None:
+    t = 1 - data()["t"].double()
+    process = UniformProcess()
+    assert error(process.survival(t).float(), data()["alpha"]) < 1e-6
+    assert error(-(process.rate(t) * process.survival(t)).float(), data()["dalpha"].expand(len(t))) < 1e-6
+    noisy = process.corrupt(data()["x0"], data()["draw.tokens"], data()["draw.uniform"], t)
+    assert torch.equal(noisy, data()["xt"])
+
+
+@pytest.mark.parity
+def test_the_bound_and_its_gradient_are_the_published_ones() -> None:
+    log_p = data()["log_p"].clone().requires_grad_()
+    times = data()["alpha"], -data()["dalpha"].expand(len(data()["alpha"]))
+    bound = nelbo(log_p, data()["x0"], data()["xt"], *times)
+    bound.mean().backward()  # type: ignore[no-untyped-call]
+    assert error(bound, data()["nll_per_token"]) < 1e-4
+    assert log_p.grad is not None and error(log_p.grad, data()["grad_log_p"]) < 1e-4
+    exact = nelbo(data()["log_p"].double(), data()["x0"], data()["xt"], *(each.double() for each in times))
+    assert error(exact, data()["nll_per_token64"]) < 1e-10
+
+
+@pytest.mark.parity
+def test_the_posterior_and_its_samples_are_the_published_ones() -> None:
+    for row, (alpha, alpha_s) in enumerate(zip(data()["alpha"].tolist(), data()["alpha_s"].tolist(), strict=True)):
+        one = slice(row, row + 1)
+        law = posterior(data()["log_p"][one].double().exp(), data()["xt"][one], alpha, alpha_s)
+        assert error(law, data()["posterior"][one]) < 1e-6
+        torch.testing.assert_close(law.sum(-1), torch.ones(law.shape[:-1]).double(), rtol=0, atol=1e-6)
+        assert torch.equal(sample_by_gumbel(law, data()["draw.gumbel_uniform"][one]), data()["x_s"][one])
+
+
+@pytest.mark.parity
+def test_the_curriculum_is_the_published_one() -> None:
+    for key, gamma in data().items():
+        if key.startswith("transform.") and key.endswith(".gamma"):
+            survival = gaussian_survival(gamma, int(key.split(".")[1]))
+            assert error(survival, data()[key.replace("gamma", "alpha")]) < 1e-9
+    eps = data()["curriculum.eps"]
+    latents = diffuse(F.one_hot(data()["x0"], eps.shape[-1]).to(eps), data()["curriculum.gamma"], eps)
+    assert error(latents, data()["curriculum.w"]) < 1e-5
+    assert torch.equal(latents.argmax(-1), data()["curriculum.argmax"])
+
+
+def test_argmax_of_gaussian_latents_is_a_token_of_the_uniform_process() -> None:
+    ids, gamma = torch.zeros(1, 40_000, dtype=torch.long), torch.tensor([-0.5])
+    eps = torch.randn(1, 40_000, V, generator=torch.Generator().manual_seed(0))
+    drawn = diffuse(F.one_hot(ids, V).float(), gamma, eps).argmax(-1)
+    alpha = float(gaussian_survival(gamma, V))
+    share = torch.bincount(drawn[0], minlength=V) / drawn.numel()
+    law = torch.full((V,), (1 - alpha) / V).index_add(0, torch.tensor([0]), torch.tensor([alpha]))
+    assert bool(((share - law).abs() < 4 * (law * (1 - law) / drawn.numel()).sqrt()).all())
+
+
+def test_the_bound_of_the_true_law_is_its_entropy() -> None:
+    """Independent tokens: with p(x | the other tokens) the bound is tight."""
+    law = torch.tensor([0.6, 0.3, 0.1]).double()
+    torch.manual_seed(0)
+    ids = torch.multinomial(law.float(), 400 * 400, replacement=True).view(400, 400)
+    objective = DuoObjective(curriculum_steps=0)
+    t = objective.sample_times(torch.rand(400, dtype=torch.float64))
+    noisy = objective.corrupt(ids, t, torch.rand(ids.shape, dtype=torch.float64), torch.randint_like(ids, 3))
+    log_p = law.log().expand(400, 400, 3)
+    bound = nelbo(log_p, ids, noisy.ids, noisy.alpha, noisy.rate).mean()
+    assert math.isclose(float(bound), float(torch.special.entr(law).sum()) * 0.999, rel_tol=0.02)
+
+
+def test_the_network_reads_a_softmax_during_the_curriculum_and_tokens_afterwards() -> None:
+    inputs: list[Tensor] = []
+    made = model()
+    made.net.register_forward_pre_hook(lambda net, args: inputs.append(args[0]))
+    batch = Batch(torch.arange(L).remainder(V).repeat(4, 1), torch.ones(4, L, dtype=torch.bool))
+    prompts = batch._replace(prompt_mask=torch.arange(L)[None].expand(4, -1) < 3)
+    for step in (5, 6):
+        losses = made.objective(made.net, prompts, step)
+        assert losses["loss"].isfinite() and int(losses["tokens"]) == 4 * (L - 3)
+    soft, hard = inputs
+    assert soft.shape == (4, L, V) and torch.equal(soft.argmax(-1)[:, :3], batch.ids[:, :3])
+    assert hard.shape == (4, L) and torch.equal(hard[:, :3], batch.ids[:, :3])
+
+
+@pytest.mark.parametrize(
+    "sampler", [DuoSampler(), DuoSampler(tail="greedy"), DuoSampler(categorical="gumbel")], ids=str
+)
+def test_a_batch_gives_the_samples_one_by_one(sampler: DuoSampler) -> None:
+    made, seeds = model(), [4, 9, 4]
+    together = made.sample(seeds, 4, sampler)
+    assert torch.equal(together, torch.cat([made.sample([seed], 4, sampler) for seed in seeds]))
+    assert torch.equal(together[0], together[2])
+    assert sampler.tail == "greedy" or not torch.equal(together[0], together[1])
+    ids = torch.arange(L).remainder(V).repeat(3, 1)
+    prompt = torch.arange(L)[None].expand(3, -1) % 2 == 0
+    assert torch.equal(made.complete(ids, prompt, seeds, 4, sampler)[prompt], ids[prompt])
+
+
+def test_samples_of_the_true_law_have_its_frequencies() -> None:
+    law = torch.tensor([0.6, 0.3, 0.1])
+
+    class KnownLaw(TokenDiT):
+        def lm_logits(self, hidden: Tensor) -> Tensor:
+            return law.log().expand(*hidden.shape[:-1], 3)
+
+    objective = DuoObjective()
+    denoise = TokenDenoiseFn(KnownLaw(3, 8, 1, 2, 4), objective.network_sigma, objective.process, True)
+    noise = Noise(range(40))
+    start = objective.process.stationary(torch.zeros(40, 500, dtype=torch.long), 3, noise)
+    ids = DuoSampler().sample(denoise, start, [i / 8 for i in range(9)], noise)
+    share = torch.bincount(ids.flatten(), minlength=3) / ids.numel()
+    assert bool(((share - law).abs() < 4 * (law * (1 - law) / ids.numel()).sqrt()).all()), share
+
+
+def test_a_student_equal_to_its_teacher_loses_only_what_the_step_costs() -> None:
+    teacher = model()
+    student = model(DiscreteConsistency(DuoObjective(), steps=4))
+    student.learn_from(teacher, teacher)
+    batch = Batch(torch.arange(L).remainder(V).repeat(8, 1), torch.ones(8, L, dtype=torch.bool))
+    eps, t = torch.randn(8, L, V, generator=torch.Generator().manual_seed(0)), torch.rand(8).double() * 0.7
+    objective = student.objective
+    assert isinstance(objective, DiscreteConsistency)
+    apart = objective.loss(student.net, batch, t, eps)["loss"].detach()
+    objective.steps = 10**9
+    together = objective.loss(student.net, batch, t, eps)["loss"].detach()
+    assert float(apart) > 0 and abs(float(together)) < 1e-5
+    assert all(not p.requires_grad for p in teacher.ema_net.parameters())
+    with pytest.raises(ValueError, match="MDLMObjective"):
+        objective.set_teacher(MDLMObjective(), teacher.ema_net)
+    with pytest.raises(ValueError, match="textflow distill"):
+        DiscreteConsistency()(student.net, batch, 0)
+
+
+def test_a_student_nears_its_teacher() -> None:
+    teacher = model()
+    student = model(DiscreteConsistency(DuoObjective(), steps=4))
+    student.learn_from(teacher, teacher)
+    optimizer = torch.optim.Adam(student.net.parameters(), lr=1e-2)
+    batch = Batch(torch.randint(V, (16, L), generator=torch.Generator().manual_seed(0)), torch.ones(16, L) > 0)
+    torch.manual_seed(0)
+    losses = []
+    for step in range(40):
+        optimizer.zero_grad()
+        loss = student.objective(student.net, batch, step)["loss"]
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert sum(losses[-10:]) < 0.7 * sum(losses[:10]), losses
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: DuoObjective(gamma_min=1.0, gamma_max=0.0), "gamma_min"),
+        (lambda: DuoObjective(temperature=0.0), "temperature"),
+        (lambda: DiscreteConsistency(steps=1), "at least 2 steps"),
+        (lambda: DuoSampler(temperature=0.0), "temperature above 0"),
+        (lambda: MDLMObjective().set_teacher(MDLMObjective(), TokenDiT(3, 8, 1, 2, 4)), "learns from data"),
+    ],
+)
+def test_wrong_settings_are_refused(make: Any, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        make()
+
+
+def test_the_parameter_count_is_the_published_one() -> None:
+    with torch.device("meta"):
+        net = TokenDiT(50_258)
+    assert sum(p.numel() for p in net.parameters()) == 169_627_218
