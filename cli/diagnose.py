@@ -1,6 +1,5 @@
 """textflow diagnose RUN | --oracle chain"""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -149,8 +148,7 @@ def format_value(value: Any) -> str:
 def write_results(folder: Path, results: dict[str, Any]) -> None:
     """Write the results measured so far."""
     from textflow.eval.record import replace_nonfinite
-    from textflow.runtime.atomic import atomic_write_text
+    from textflow.runtime.atomic import atomic_write_json
 
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(replace_nonfinite(results), indent=1, allow_nan=False)
-    atomic_write_text(folder / "diagnose.json", f"{text}\n")
+    atomic_write_json(folder / "diagnose.json", replace_nonfinite(results))

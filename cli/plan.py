@@ -34,7 +34,6 @@ class Plan:
     vocab_size: int | None
     config: Any = None
     model: Any = None
-    optimizer: Any = None
     engine: Engine | None = None
     sizes: dict[str, int] = field(default_factory=dict)  # bytes by kind, before sharding
     flops: int = 0  # FLOPs of a forward pass over TRACE_ROWS rows

@@ -71,12 +71,12 @@ def check_overwrite(out: Path) -> None:
 def record_trajectories(run: Path, num_samples: int, steps: int, seed: int, device: str) -> str | None:
     """Record the missing trajectories of a run; return the reason if that is impossible."""
     from textflow.eval.report.folder import load_recipe
-    from textflow.eval.report.trajectory_files import is_complete, weights_hash
+    from textflow.eval.report.trajectory_files import is_complete
 
     recipe = load_recipe(run / "recipe.yaml", [])
-    if is_complete(run, num_samples, steps, seed) or not recipe or weights_hash(run) is None:
+    if not recipe or "Autoencoder" in str(recipe.get("model")) or not (run / "model.safetensors").is_file():
         return None
-    if "Autoencoder" in str(recipe.get("model")):
+    if is_complete(run, num_samples, steps, seed):
         return None
     print(f"{run}: recording {num_samples} trajectories", file=sys.stderr)
     from textflow.eval.trajectory.record import record_run

@@ -13,7 +13,7 @@ from textflow.runtime.atomic import sha256
 from .extra_metrics import ExtraMetrics, codec_token_recovery
 from .measure import cumulative_progress, evaluate, measure, reference_records
 from .parallel import OnProgress, SamplingJob, sample_on_devices
-from .protocol import Protocol, is_disjoint, run_facts, run_recipe, validation_batch, validation_text
+from .protocol import Protocol, is_disjoint, run_facts, run_recipe, validation_text
 from .record import Record, replace_nonfinite, write_record
 from .samples import decode_texts
 from .text_file import read_texts
@@ -82,7 +82,7 @@ def evaluate_run(
     options: dict[str, Any] = {"entropy_ids": config.protocol.entropy_ids, "extra_metrics": extra_metrics}
     recovery = dict[str, Interval]()
     if hasattr(generator, "codec"):
-        recovery["recovery"] = codec_token_recovery(generator, validation_batch(common["recipe"]["data"], 64))
+        recovery["recovery"] = codec_token_recovery(generator, data.first_rows(64, held_out=True))
     references = reference_records(texts, scorer, job.seed, common, token_ids, data.tokenizer.encode, **options)
     for record in chain(references, evaluate_points(job, generator, scorer, common, on_progress, **options)):
         full_record = config.annotate(add_metrics(record, recovery), scorer)

@@ -37,6 +37,11 @@ class Batch(NamedTuple):
     prompt_mask: Mask | None = None
     dropped: RowMask | None = None
 
+    def loss_mask(self, on_padding: bool = False) -> Mask:
+        """True on tokens in the loss [B, L]: those after a prompt, with or without padding."""
+        valid = self.mask | on_padding
+        return valid if self.prompt_mask is None else valid & ~self.prompt_mask
+
     def map(self, fn: Callable[[Tensor], Tensor]) -> "Batch":
         """The batch with a function applied to each of its tensors."""
         return Batch(*(None if part is None else fn(part) for part in self))  # type: ignore[arg-type]

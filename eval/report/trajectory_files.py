@@ -80,9 +80,11 @@ def is_complete(run: Path, num_samples: int, steps: int, seed: int) -> bool:
         steps: number of sampling steps.
         seed: random seed for sampling.
     """
+    if num_samples == 0:
+        return True
     key = weights_hash(run), steps, seed
     records, _ = read_trajectories(run)
     records = [each for each in records if (each["checkpoint_hash"], each["steps"], each["seed"]) == key]
     recorded = {(record["method"], record["index"]) for record in records}
     needed = {(method, i) for record in records for method in record["methods"] for i in range(num_samples)}
-    return num_samples == 0 or (bool(needed) and needed <= recorded)
+    return bool(needed) and needed <= recorded

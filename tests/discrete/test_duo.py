@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from tests.helpers.recordings import error, recorded
@@ -89,7 +88,7 @@ def test_the_curriculum_is_the_published_one() -> None:
             survival = gaussian_survival(gamma, int(key.split(".")[1]))
             assert error(survival, data()[key.replace("gamma", "alpha")]) < 1e-9
     eps = data()["curriculum.eps"]
-    latents = diffuse(F.one_hot(data()["x0"], eps.shape[-1]).to(eps), data()["curriculum.gamma"], eps)
+    latents = diffuse(data()["x0"], data()["curriculum.gamma"], eps)
     assert error(latents, data()["curriculum.w"]) < 1e-5
     assert torch.equal(latents.argmax(-1), data()["curriculum.argmax"])
 
@@ -97,7 +96,7 @@ def test_the_curriculum_is_the_published_one() -> None:
 def test_argmax_of_gaussian_latents_is_a_token_of_the_uniform_process() -> None:
     ids, gamma = torch.zeros(1, 40_000, dtype=torch.long), torch.tensor([-0.5])
     eps = torch.randn(1, 40_000, V, generator=torch.Generator().manual_seed(0))
-    drawn = diffuse(F.one_hot(ids, V).float(), gamma, eps).argmax(-1)
+    drawn = diffuse(ids, gamma, eps).argmax(-1)
     alpha = float(gaussian_survival(gamma, V))
     share = torch.bincount(drawn[0], minlength=V) / drawn.numel()
     law = torch.full((V,), (1 - alpha) / V).index_add(0, torch.tensor([0]), torch.tensor([alpha]))

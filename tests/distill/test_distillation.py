@@ -78,13 +78,15 @@ def case(request: pytest.FixtureRequest) -> Case:
     times = interior_times(times[:, 0], times[:, -1], schedule.time_of(own["draw.substep_normal"]).sort(1).values)
     prompt_mask = own["batch.cond_seq_mask"] > 0
     path = LinearPath(train["denoiser_noise_scale"], train["t_eps"])
-    arguments = (path, own["mid.x0"], batch, draws, times, prompt_mask if bool(prompt_mask.any()) else None)
+    batch = batch._replace(prompt_mask=prompt_mask if bool(prompt_mask.any()) else None)
+    arguments = path, own["mid.x0"], batch, draws, times
     return Case(own, objective, load(data, "student."), arguments, config["lr"], train["ema_decay1"])
 
 
 @pytest.mark.parity
 def test_times_targets_and_self_conditions_are_the_published_ones(case: Case) -> None:
-    path, x, _, draws, times, prompt_mask = case.arguments
+    path, x, batch, draws, times = case.arguments
+    prompt_mask = batch.prompt_mask
     rows, z = ~draws.decode, case.data["mid.z_t_s"]
     assert error(times[rows], case.data["mid.sub_step_times"][rows]) < 1e-6
     assert error(times[rows, -1], case.data["mid.t_t"][rows]) < 1e-6

@@ -49,11 +49,12 @@ class Setup:
         self.times = self.objective.step_times(made.t)
 
     def losses(self, net: ELF, prompt_mask: Tensor | None = None, rows: slice = slice(None)) -> dict[str, Tensor]:
-        batch, draws = self.batch.map(lambda part: part[rows]), ELFDraws(*(part[rows] for part in self.draws))
-        return self.objective.loss(net, PATH, self.x[rows], batch, draws, self.times[rows], prompt_mask)
+        batch = self.batch._replace(prompt_mask=prompt_mask).map(lambda part: part[rows])
+        draws = ELFDraws(*(part[rows] for part in self.draws))
+        return self.objective.loss(net, PATH, self.x[rows], batch, draws, self.times[rows])
 
     def reference_losses(self, net: ELF, teacher: Any, prompt_mask: Tensor | None = None) -> dict[str, Tensor]:
-        arguments = self.x, self.batch, self.draws, self.times, prompt_mask
+        arguments = self.x, self.batch._replace(prompt_mask=prompt_mask), self.draws, self.times
         return reference_distill_loss(self.objective, net, teacher, PATH, *arguments)
 
 

@@ -7,8 +7,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from textflow.data.fingerprint import files_under, staged_folder
-from textflow.runtime.atomic import sha256
+from textflow.data.fingerprint import staged_folder
+from textflow.runtime.atomic import checksums, sha256
 
 MANIFEST = "textflow_tokenizer.json"  # names the class in a saved tokenizer's folder
 
@@ -140,8 +140,7 @@ class Tokenizer(ABC):
         folder.mkdir(parents=True, exist_ok=True)
         with staged_folder(folder) as staging:
             options = self.write(staging)
-            sums = {path.relative_to(staging).as_posix(): sha256(path) for path in files_under(staging)}
-            manifest = {"class": type(self).__name__, "options": options, "sha256": sums}
+            manifest = {"class": type(self).__name__, "options": options, "sha256": checksums(staging)}
             (staging / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
     @staticmethod

@@ -12,11 +12,11 @@ from filelock import FileLock
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from textflow.data.base import Document, Source, Tokenizer
-from textflow.data.fingerprint import files_under, fingerprint
+from textflow.data.fingerprint import fingerprint
 from textflow.data.packing import RowFormat, RowPacker
 from textflow.data.shards import skip_empty, tokenized_shards
 from textflow.data.stats import DataStats
-from textflow.runtime.atomic import fsync
+from textflow.runtime.atomic import files_under, fsync
 
 CACHE_VERSION = 2  # format version of the cache
 FRACTION_SPLITS = ("train", "validation", "scorer_holdout")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from textflow.runtime.atomic import fsync
+from textflow.runtime.atomic import files_under, fsync
 
 
 def fingerprint(*parts: object) -> str:
@@ -26,11 +26,6 @@ def stamp(path: Path) -> tuple[str, int, int]:
 def folder_stamp(folder: Path) -> list[tuple[str, int, int]]:
     """Stamps of all files under a folder, sorted by name."""
     return [stamp(path) for path in files_under(folder)]
-
-
-def files_under(folder: Path) -> list[Path]:
-    """All files under a folder, sorted by name."""
-    return [path for path in sorted(folder.rglob("*")) if path.is_file()]
 
 
 @contextmanager

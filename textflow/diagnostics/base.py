@@ -81,7 +81,7 @@ def channel_denoiser(path: ProbPath) -> Denoise:
     def denoise(
         z: Latents, t: float, self_cond: Latents | None = None, t_next: float | None = None, carry: object = None
     ) -> Posterior:
-        alpha = float(path.alpha(torch.tensor(t, dtype=torch.float64)))
+        alpha, _ = path.alpha_sigma(t)
         return Posterior(z / alpha if alpha > 0 else torch.zeros_like(z))
 
     return denoise

@@ -19,7 +19,7 @@ from textflow.diagnostics.perturbation import DecodeFn
 from textflow.diagnostics.residual import TerminalPosterior, channel_blur, latent_mask, token_errors
 from textflow.noise import Noise
 from textflow.paths.base import ProbPath
-from textflow.types import Latents, Logits, Mask
+from textflow.types import Latents, Mask
 
 
 class TubePositions(NamedTuple):
@@ -132,7 +132,6 @@ def tube_positions(
     path: ProbPath,
     facet: Facet,
     noise: Noise,
-    logits: Logits | None = None,
     num_draws: int = 8,
 ) -> TubePositions:
     """Inputs of the law for a batch.
@@ -140,14 +139,12 @@ def tube_positions(
     Args:
         terminal: posterior on noised real text at a time in (0, 1).
         facet: nearest boundary of the readout at x, with the prediction's residual.
-        logits: logits of p(token | z_t); default: the belief's, if any.
         num_draws: number of surrogate draws.
     """
     x, mask, clean_ids = terminal.x, terminal.mask, decode(terminal.x).argmax(-1)
-    logits = terminal.belief.logits if logits is None else logits
     flip = decode(torch.where(latent_mask(mask, x)[..., None], terminal.x0_pred, x)).argmax(-1) != clean_ids
     noisy = surrogate_flips(decode, x, mask, channel_blur(path, terminal.t), noise, num_draws)
-    wrong, doubt = token_errors(logits, clean_ids)
+    wrong, doubt = token_errors(terminal.belief.logits, clean_ids)
     square, spread = (values.double().square().mean(-1) for values in (terminal.residual, x))
     columns = (facet.distance, facet.normal_component, square, spread, flip.double(), noisy, wrong, doubt)
     return TubePositions(*(values[mask] for values in columns))

@@ -68,9 +68,9 @@ class DiscreteObjective(nn.Module, ABC):
             step: number of optimizer steps taken, for curricula.
         """
 
-    @abstractmethod
     def log_probs(self, logits: Logits, ids: Ids) -> Logits:
-        """log p(clean token | corrupted tokens) [B, L, N] from the network's logits."""
+        """log p(clean token | corrupted tokens ids) [B, L, N] from the network's logits, float32."""
+        return logits.float().log_softmax(-1)
 
 
 @dataclass(frozen=True)

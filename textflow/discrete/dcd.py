@@ -3,7 +3,6 @@
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from textflow.discrete.base import DiscreteObjective
@@ -11,7 +10,7 @@ from textflow.discrete.denoiser import TokenDiT
 from textflow.discrete.duo import DuoObjective, diffuse
 from textflow.discrete.uniform import gaussian_survival
 from textflow.layers.frozen import Frozen
-from textflow.types import Batch, Ids, Logits
+from textflow.types import Batch, Logits
 
 
 class DiscreteConsistency(DiscreteObjective):
@@ -75,20 +74,17 @@ class DiscreteConsistency(DiscreteObjective):
         with torch.no_grad():
             teacher = self.log_law(self.teacher.module, batch, t + 1 / self.steps, eps)  # type: ignore[arg-type]
         of, to = (student, teacher) if self.divergence == "backward" else (teacher, student)
-        valid = batch.mask if batch.prompt_mask is None else batch.mask & ~batch.prompt_mask
+        valid = batch.loss_mask()
         kl = (of.exp() * (of - to)).sum(-1)
         return {"loss": (kl * valid).sum() / valid.sum().clamp_min(1), "tokens": valid.sum()}
 
     def log_law(self, net: TokenDiT, batch: Batch, t: Tensor, eps: Tensor) -> Logits:
         """A network's law of clean tokens at t on the trajectory of eps [B, L, N]."""
         gamma = self.gamma_min + (1 - t) * (self.gamma_max - self.gamma_min)
-        ids = diffuse(F.one_hot(batch.ids, net.vocab_size).to(eps), gamma, eps).argmax(-1)
+        ids = diffuse(batch.ids, gamma, eps).argmax(-1)
         if batch.prompt_mask is not None:
             ids = torch.where(batch.prompt_mask, batch.ids, ids)
         return self.log_probs(net.lm_logits(net(ids, -gaussian_survival(gamma, net.vocab_size).log())), ids)
-
-    def log_probs(self, logits: Logits, ids: Ids) -> Logits:
-        return logits.float().log_softmax(-1)
 
 
 def require_uniform_diffusion(objective: DiscreteObjective) -> None:

@@ -106,29 +106,26 @@ class DuoObjective(DiscreteObjective):
         """
         n, span = eps.shape[-1], self.gamma_max - self.gamma_min
         gamma = self.gamma_min + (1 - t) * span
-        one_hot = F.one_hot(ids, n).to(eps)
-        latents = diffuse(one_hot, gamma, eps)
+        latents = diffuse(ids, gamma, eps)
         tokens, noisy = (latents / self.temperature).softmax(-1), latents.argmax(-1)
         if fixed is not None:
-            tokens, noisy = torch.where(fixed[..., None], one_hot, tokens), torch.where(fixed, ids, noisy)
+            tokens = torch.where(fixed[..., None], F.one_hot(ids, n).to(eps), tokens)
+            noisy = torch.where(fixed, ids, noisy)
         alpha, ahead = gaussian_survival(gamma, n), gaussian_survival(gamma + 1e-3, n)  # the published difference
         return Corrupted(noisy, tokens, alpha, -span * 1000 * (ahead - alpha))
 
     def loss(self, net: TokenDiT, batch: Batch, noisy: Corrupted) -> dict[str, Tensor]:
         """The bound for a noised batch, a mean over the tokens of text."""
-        valid = batch.mask if batch.prompt_mask is None else batch.mask & ~batch.prompt_mask
+        valid = batch.loss_mask()
         logits = net.lm_logits(net(noisy.tokens, -noisy.alpha.log()))
         bound = nelbo(self.log_probs(logits, noisy.ids), batch.ids, noisy.ids, noisy.alpha, noisy.rate)
         return {"loss": (bound * valid).sum() / valid.sum().clamp_min(1), "tokens": valid.sum()}
 
-    def log_probs(self, logits: Logits, ids: Ids) -> Logits:
-        return logits.float().log_softmax(-1)
 
-
-def diffuse(one_hot: Latents, gamma: Times, eps: Latents) -> Latents:
-    """sqrt(sigmoid(-gamma)) one_hot + sqrt(sigmoid(gamma)) eps [B, L, N], gamma a row [B]."""
+def diffuse(ids: Ids, gamma: Times, eps: Latents) -> Latents:
+    """sqrt(sigmoid(-gamma)) onehot(ids) + sqrt(sigmoid(gamma)) eps [B, L, N], gamma a row [B]; no one-hot is made."""
     alpha, sigma = (torch.sigmoid(g).sqrt()[:, None, None].to(eps) for g in (-gamma, gamma))
-    return alpha * one_hot + sigma * eps
+    return (sigma * eps).scatter_add(-1, ids[..., None], alpha.expand(*ids.shape, 1))
 
 
 @dataclass(frozen=True)

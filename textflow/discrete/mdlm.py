@@ -67,9 +67,9 @@ class MDLMObjective(DiscreteObjective):
         """
         t, masks = draws.t.double(), self.process.stationary(batch.ids, net.vocab_size)
         ids = self.process.corrupt(batch.ids, masks, draws.uniform, t)
-        valid = batch.mask
         if batch.prompt_mask is not None:  # a prompt is never masked
-            ids, valid = torch.where(batch.prompt_mask, batch.ids, ids), valid & ~batch.prompt_mask
+            ids = torch.where(batch.prompt_mask, batch.ids, ids)
+        valid = batch.loss_mask()
         masked = (ids == masks) & valid
         logits = net.lm_logits(net(ids, self.network_sigma(t))[masked])[:, :-1]  # [n, V]
         nll = F.cross_entropy(logits.float(), batch.ids[masked], reduction="none")

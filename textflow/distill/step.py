@@ -19,7 +19,7 @@ from textflow.objectives.base import Draws, Objective
 from textflow.objectives.elf import ELFDraws, decode_input
 from textflow.objectives.row_indices import RowIndices, row_indices
 from textflow.paths.base import ProbPath
-from textflow.types import Batch, Conditioning, Ids, Latents, PositionMask, Times
+from textflow.types import Batch, Conditioning, Ids, Latents, Times
 
 
 class StepDistillation(StudentObjective):
@@ -75,7 +75,7 @@ class StepDistillation(StudentObjective):
                 "StepDistillation of this teacher trains a net with a decode mode (such as ELF); "
                 f"{type(net).__name__} has none"
             )
-        return self.loss(net, path, x, batch, draws, self.step_times(draws.t), batch.prompt_mask)
+        return self.loss(net, path, x, batch, draws, self.step_times(draws.t))
 
     def step_times(self, t: Times) -> TimeGrid:
         """The times of a step that starts at t (1 - 1 / steps), and of the teacher's substeps within it."""
@@ -90,7 +90,6 @@ class StepDistillation(StudentObjective):
         batch: Batch,
         draws: Draws | ELFDraws,
         times: TimeGrid,
-        prompt_mask: PositionMask | None = None,
     ) -> dict[str, Tensor]:
         """The losses for given draws. The teacher evaluates denoising rows alone, and its blind prediction is the first
         one of rows without self-conditioning; the student makes one pass, with logits for valid decoding tokens.
@@ -99,10 +98,9 @@ class StepDistillation(StudentObjective):
             net: student.
             path: probability path that the latents follow.
             x: clean latents [B, S, d].
-            batch: token ids and masks.
+            batch: token ids and masks; a prompt is clean in z and in the self-condition, and not in the loss.
             draws: random numbers of the teacher's objective; their t is not used.
             times: times of each row's step.
-            prompt_mask: True on a prompt [B, S], which is clean in z and in the self-condition, and not in the loss.
         """
         no_row = x.new_zeros(len(x), dtype=torch.bool)
         decode = draws.decode if isinstance(draws, ELFDraws) else no_row
@@ -111,8 +109,9 @@ class StepDistillation(StudentObjective):
         decode_idx = row_indices(decode, counts and counts.decode)
         denoise_idx = row_indices(denoise, counts and len(x) - counts.decode)
         self_cond_pos = row_indices(use_self_cond[denoise_idx], counts and counts.self_cond)
-        cond = Conditioning(guidance=draws.guidance, prompt=None if prompt_mask is None else x, prompt_mask=prompt_mask)
-        valid = batch.mask if prompt_mask is None else batch.mask & ~prompt_mask
+        prompt = None if batch.prompt_mask is None else x
+        cond = Conditioning(guidance=draws.guidance, prompt=prompt, prompt_mask=batch.prompt_mask)
+        valid = batch.loss_mask()
         z = cond.restore_prompt(path.mix(x, draws.eps, s))
         rows = denoise_idx
         output = self.target_output(net, path, z[rows], times[rows], cond.rows(rows), self_cond_pos)

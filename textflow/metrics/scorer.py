@@ -122,8 +122,9 @@ class Scorer:
     def weighted_nlls(self, ids: list[list[int]], on_batch: Callable[[int], None]) -> tuple[Tensor, Tensor]:
         """Weighted NLL and weights of texts, float64 [N] each."""
         nll, tokens = torch.zeros(len(ids), dtype=torch.float64), torch.zeros(len(ids), dtype=torch.float64)
+        longest = max(map(len, ids), default=0)
         for rows in self.batches(ids):
-            nll[rows], tokens[rows] = self.batch_nlls([ids[row] for row in rows], max(map(len, ids)))
+            nll[rows], tokens[rows] = self.batch_nlls([ids[row] for row in rows], longest)
             on_batch(len(rows))
         return nll, tokens
 

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from textflow.metrics.diversity import HUMAN_REPETITION, Samples, distinct_n, ngrams, sequence_repetition
+from textflow.metrics.diversity import HUMAN_REPETITION, Samples, ngrams, sequence_repetition
 from textflow.metrics.entropy import unigram_entropy
 from textflow.metrics.intervals import Interval, Statistic, bootstrap, jackknife, ratio
 from textflow.metrics.scorer_output import ScorerOutput
@@ -108,7 +108,7 @@ def distinct_interval(samples: Samples, n: int, level: float) -> Interval:
     own = torch.tensor([sum(holders[gram] == 1 for gram in set(each)) for each in grams], dtype=torch.float64)
     sizes = torch.tensor([len(each) for each in grams], dtype=torch.float64)
     without = (len(holders) - own) / (sizes.sum() - sizes).clamp_min(1)
-    return jackknife(distinct_n(samples, n), without, level)
+    return jackknife(len(holders) / max(sum(map(len, grams)), 1), without, level)
 
 
 def per_sample(metric: Callable[[Sequence[int]], float], samples: Samples) -> Tensor:

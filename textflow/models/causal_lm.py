@@ -83,7 +83,7 @@ class CausalLM(TextGenerator):
             batch: token ids, padded on the right, and masks.
         """
         logits = net(input_ids=batch.ids).logits[:, :-1]
-        valid = (batch.mask if batch.prompt_mask is None else batch.mask & ~batch.prompt_mask)[:, 1:]
+        valid = batch.loss_mask()[:, 1:]
         nll = F.cross_entropy(logits[valid].float(), batch.ids[:, 1:][valid], reduction="sum")
         total = valid.sum()
         return {"loss": nll / total.clamp_min(1), "tokens": total}  # [valid, V] -> scalar; one-token rows give 0

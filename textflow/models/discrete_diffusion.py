@@ -114,6 +114,8 @@ class DiscreteDiffusion(TextGenerator):
                 f"this model samples by {type(self.sampler).__name__}, not by {type(sampler).__name__}; use --sampler "
                 "recipe"
             )
+        if (ids is None) != (prompt_mask is None):
+            raise ValueError("a prompt needs both ids and prompt_mask; give the missing one, or leave both out")
         if ids is not None:
             length = ids.shape[1]
         noise = Noise(seeds)

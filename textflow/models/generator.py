@@ -181,7 +181,7 @@ class Generator(GeneratorSampling):
             x, prompt = encode_batch(self.codec, batch), None
             if batch.prompt_mask is not None:
                 prompt = Prompt(x, batch.prompt_mask)
-                batch = Batch(batch.ids, batch.mask & ~batch.prompt_mask)
+                batch = Batch(batch.ids, batch.loss_mask())
             torch.manual_seed(0)
             for schedule in schedules:  # predictions hold the prompt
                 decode = self.decode_logits if schedule.needs_denoiser else self.codec.decode_logits

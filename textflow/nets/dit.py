@@ -83,10 +83,10 @@ class DiT(Denoiser):
 
     def forward_logits(self, z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Logits:
         """Token logits before the softmax [B, S, V]."""
-        t_emb = self.t_embed(self._schedule_time(t))
-        if self.end_t_embed is not None:
-            end = t if cond.end_time is None else cond.end_time  # no end: length 0
-            t_emb = t_emb + self.end_t_embed(self._schedule_time(end))
+        time = self._schedule_time(t)
+        t_emb = self.t_embed(time)
+        if self.end_t_embed is not None:  # no end: length 0
+            t_emb = t_emb + self.end_t_embed(time if cond.end_time is None else self._schedule_time(cond.end_time))
         hidden = self.run_blocks(z @ self.embed, t_emb)
         with torch.autocast(z.device.type, enabled=False):  # the output layer stays in float32
             logits = self.out(hidden.to(self.out.weight.dtype))

@@ -41,12 +41,6 @@ class RowCounts(NamedTuple):
     self_cond: int
 
 
-def loss_mask(batch: Batch, on_padding: bool) -> Mask:
-    """True on tokens in the loss [B, L]: those after a prompt, with or without padding."""
-    valid = batch.mask | on_padding
-    return valid if batch.prompt_mask is None else valid & ~batch.prompt_mask
-
-
 def combine_losses(
     squared: Tensor, nll: Tensor, valid: Mask, decode: RowMask, head_nll: Tensor | None, head_loss_weight: float
 ) -> dict[str, Tensor]:

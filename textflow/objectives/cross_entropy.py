@@ -6,7 +6,7 @@ from torch import Tensor
 
 from textflow.codecs.base import Codec, encode_batch
 from textflow.nets.base import Denoiser
-from textflow.objectives.base import Draws, Objective, loss_mask
+from textflow.objectives.base import Draws, Objective
 from textflow.objectives.row_indices import row_indices
 from textflow.objectives.self_conditioning import self_condition
 from textflow.paths.base import ProbPath
@@ -61,7 +61,7 @@ class CrossEntropy(Objective):
                 f"CrossEntropy needs a net that gives token logits; {type(net).__name__} gives only a mean: use the "
                 "net DiT"
             )
-        valid = loss_mask(batch, self.loss_on_padding)
+        valid = batch.loss_mask(self.loss_on_padding)
         nll = F.cross_entropy(logits[valid].float(), batch.ids[valid], reduction="sum")  # [n, V] -> scalar
         total = valid.sum()
         return {"loss": nll / total.clamp_min(1), "tokens": total}

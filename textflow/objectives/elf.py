@@ -9,7 +9,7 @@ from torch import Tensor
 
 from textflow.codecs.base import Codec, encode_batch
 from textflow.nets.base import DecodingDenoiser, Denoiser
-from textflow.objectives.base import Objective, RowCounts, combine_losses, loss_mask
+from textflow.objectives.base import Objective, RowCounts, combine_losses
 from textflow.objectives.row_indices import RowIndices, row_indices, select_tokens
 from textflow.objectives.self_conditioning import self_condition
 from textflow.paths.base import ProbPath
@@ -154,7 +154,7 @@ class ELFObjective(Objective):
         t, w, decode = draws.t, draws.guidance, draws.decode
         prompt = None if batch.prompt_mask is None else x
         cond = Conditioning(guidance=w, prompt=prompt, prompt_mask=batch.prompt_mask)
-        valid = loss_mask(batch, self.loss_on_padding)
+        valid = batch.loss_mask(self.loss_on_padding)
         counts, denoise = self.row_counts(len(x)), ~decode
         denoise_idx = row_indices(denoise, counts and len(x) - counts.decode)
         decode_idx = row_indices(decode, counts and counts.decode)

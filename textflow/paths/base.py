@@ -56,6 +56,11 @@ class ProbPath(ABC):
         fresh = self.sigma(s) ** 2 - (a * self.sigma(t)) ** 2
         return a * z + fresh.clamp_min(0).sqrt() * eps
 
+    def alpha_sigma(self, t: float) -> tuple[float, float]:
+        """alpha and sigma at t, in float64."""
+        time = torch.tensor(t, dtype=torch.float64)
+        return float(self.alpha(time)), float(self.sigma(time))
+
     def fraction(self, t: float) -> float:
         """Fraction of [t_min, t_max] that lies before t, in [0, 1]."""
-        return t if (self.t_min, self.t_max) == (0.0, 1.0) else (t - self.t_min) / (self.t_max - self.t_min)
+        return (t - self.t_min) / (self.t_max - self.t_min)

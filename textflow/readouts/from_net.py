@@ -56,5 +56,5 @@ class MatchedFromNet(FromNet):
 
     def latents(self, view: View) -> Latents:
         """p z_t / alpha: z_t at the scale of a decoding row."""
-        time, scale = torch.tensor(view.t, dtype=torch.float64), self.decode_noise_scale
-        return view.z * (scale / (scale * float(view.path.alpha(time)) + float(view.path.sigma(time))))
+        (alpha, sigma), scale = view.path.alpha_sigma(view.t), self.decode_noise_scale
+        return view.z * (scale / (scale * alpha + sigma))

@@ -11,7 +11,7 @@ from textflow.nets.base import DecodingDenoiser
 from textflow.objectives.elf import ELFDraws
 from textflow.paths.base import ProbPath
 from textflow.reference.elf import token_nll_of
-from textflow.types import Batch, Conditioning, Latents, PositionMask
+from textflow.types import Batch, Conditioning, Latents
 
 
 @torch.no_grad()
@@ -36,13 +36,13 @@ def reference_distill_loss(
     batch: Batch,
     draws: ELFDraws,
     times: TimeGrid,
-    prompt_mask: PositionMask | None = None,
 ) -> dict[str, Tensor]:
     """`StepDistillation.loss` for `Progressive`, with a blind prediction and a teacher rollout on all rows and logits
     of all tokens."""
     s, decode = times[:, 0], draws.decode
-    cond = Conditioning(guidance=draws.guidance, prompt=None if prompt_mask is None else x, prompt_mask=prompt_mask)
-    valid = batch.mask if prompt_mask is None else batch.mask & ~prompt_mask
+    prompt = None if batch.prompt_mask is None else x
+    cond = Conditioning(guidance=draws.guidance, prompt=prompt, prompt_mask=batch.prompt_mask)
+    valid = batch.loss_mask()
     z, blank = cond.restore_prompt(path.mix(x, draws.eps, s)), cond.restore_prompt(torch.zeros_like(x))
     with torch.no_grad():
         blind = cond.restore_prompt(teacher(z, s, cond._replace(self_cond=blank)).mean)

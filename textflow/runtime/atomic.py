@@ -100,6 +100,16 @@ def fsync(path: Path) -> None:
         os.close(descriptor)
 
 
+def files_under(folder: Path) -> list[Path]:
+    """All files under a folder, sorted by name."""
+    return [path for path in sorted(folder.rglob("*")) if path.is_file()]
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file under a folder, by its relative path."""
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in files_under(folder)}
+
+
 def sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from textflow.noise import Noise
 from textflow.paths.base import ProbPath
-from textflow.samplers.base import Sampler, State, alpha_sigma, ask
+from textflow.samplers.base import Sampler, State, ask
 from textflow.types import Denoise, Posterior
 
 
@@ -44,7 +44,7 @@ class Ancestral(Sampler):
         if t_next >= path.t_max:
             return state.next(belief.mean, t_next, belief)
         fresh = noise.normal_like(z)  # for all positions: the streams are used alike whatever was committed
-        (alpha, sigma), (alpha_next, sigma_next) = alpha_sigma(path, t), alpha_sigma(path, t_next)
+        (alpha, sigma), (alpha_next, sigma_next) = path.alpha_sigma(t), path.alpha_sigma(t_next)
         rho = self.correlation(belief, alpha * sigma_next / (alpha_next * sigma))[..., None]
         old = (z - alpha * belief.mean) / sigma
         mixed = rho.to(z) * old + (1 - rho**2).sqrt().to(z) * fresh
@@ -87,7 +87,7 @@ class LowNoiseResample(Sampler):
         x = belief.mean
         if t_next >= path.t_max:
             return state.next(x, t_next, belief)
-        fresh, (alpha, sigma) = noise.normal_like(state.z), alpha_sigma(path, t_next)
+        fresh, (alpha, sigma) = noise.normal_like(state.z), path.alpha_sigma(t_next)
         if state.t <= path.t_min:
             spread = (sigma**2 + alpha**2 * (1 - x**2).clamp_min(0)).sqrt()
             return state.next(alpha * x + spread * fresh, t_next, belief)

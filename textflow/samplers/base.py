@@ -57,12 +57,6 @@ def ask(denoise: Denoise, state: State, t_next: float) -> Posterior:
     return denoise(state.z, state.t, state.self_cond, t_next, carry)
 
 
-def alpha_sigma(path: ProbPath, t: float) -> tuple[float, float]:
-    """alpha and sigma of a path at t, in float64."""
-    time = torch.tensor(t, dtype=torch.float64)
-    return float(path.alpha(time)), float(path.sigma(time))
-
-
 class Trace(NamedTuple):
     """A sampling run: final latents, and the time, the state before and the belief of each step.
 

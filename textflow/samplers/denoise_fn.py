@@ -1,6 +1,7 @@
 """DenoiseFn: a network with its conditioning, prompt, early exit and escape; the only thing that a sampler calls."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -115,8 +116,8 @@ class DenoiseFn:
             mask = mask_until_eos(ids, self.prompt.mask, *self.special)
         return self.codec.encode(ids, prefix_attention_mask(mask, self.prompt.mask))
 
-    @property
+    @cached_property
     def eps(self) -> Latents:
         """Standard normal noise of the samples, for the replacement method."""
         assert self.start is not None, "the replacement method needs the samples' noise"
-        return self.start / float(self.path.sigma(torch.tensor(self.path.t_min, dtype=torch.float64)))
+        return self.start / self.path.alpha_sigma(self.path.t_min)[1]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from textflow.noise import Noise
 from textflow.paths.base import ProbPath
-from textflow.samplers.base import Sampler, State, alpha_sigma, ask
+from textflow.samplers.base import Sampler, State, ask
 from textflow.types import Denoise
 
 
@@ -30,5 +30,5 @@ class FlowMapChurn(Sampler):
         z = path.step(state.z, belief.mean, state.t, ahead)
         if t_next >= path.t_max or self.gamma == 0:
             return state.next(z, t_next, belief)
-        fresh = self.gamma * alpha_sigma(path, t_next)[1] * noise.normal_like(z)
+        fresh = self.gamma * path.alpha_sigma(t_next)[1] * noise.normal_like(z)
         return state.next(z + (t_next - ahead) * belief.mean + fresh, t_next, belief)

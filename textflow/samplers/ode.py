@@ -7,7 +7,7 @@ import torch
 
 from textflow.noise import Noise
 from textflow.paths.base import ProbPath
-from textflow.samplers.base import Sampler, State, alpha_sigma, ask
+from textflow.samplers.base import Sampler, State, ask
 from textflow.types import Denoise
 
 
@@ -49,7 +49,7 @@ class DPMSolverPP2M(Sampler):
         z, t, prev_t, belief = state.z, state.t, state.prev_t, ask(denoise, state, t_next)
         x = belief.mean
         if state.self_cond is not None and prev_t is not None and prev_t > path.t_min and t_next < path.t_max:
-            scales = (alpha_sigma(path, time) for time in (prev_t, t, t_next))
+            scales = (path.alpha_sigma(time) for time in (prev_t, t, t_next))
             before, now, then = (math.log(alpha / sigma) for alpha, sigma in scales)
             x = x + (then - now) / (2 * (now - before)) * (x - state.self_cond)
             if belief.committed is not None:

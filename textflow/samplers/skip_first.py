@@ -6,7 +6,7 @@ import torch
 
 from textflow.noise import Noise
 from textflow.paths.base import ProbPath
-from textflow.samplers.base import Sampler, State, alpha_sigma
+from textflow.samplers.base import Sampler, State
 from textflow.samplers.ode import Euler
 from textflow.types import Denoise, Posterior
 
@@ -29,5 +29,5 @@ class SkipFirstCall(Sampler):
         z, t = state.z, state.t
         if t > path.t_min or t_next >= path.t_max:
             return self.sampler.step(denoise, path, state, t_next, noise)
-        scaled = z * (alpha_sigma(path, t_next)[1] / alpha_sigma(path, t)[1])
+        scaled = z * (path.alpha_sigma(t_next)[1] / path.alpha_sigma(t)[1])
         return state.next(scaled, t_next, Posterior(torch.zeros_like(z)))

@@ -12,7 +12,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning_utilities.core.rank_zero import rank_zero_warn
 
-from textflow.runtime.atomic import fsync, sha256
+from textflow.runtime.atomic import checksums, files_under, fsync, sha256
 
 STATE_FILE, CHECKSUM_FILE = "state.pt", "sha256.json"
 
@@ -108,11 +108,8 @@ def finish_state(run: Path, step: int) -> Path:
     """Write checksums, fsync, rename the folder into place and verify it."""
     tmp, final = unfinished_folder(run, step), state_folder(run, step)
     _check_readable(tmp)
-    files = [path for path in sorted(tmp.rglob("*")) if path.is_file()]
-    (tmp / CHECKSUM_FILE).write_text(
-        json.dumps({path.relative_to(tmp).as_posix(): sha256(path) for path in files}, indent=1)
-    )
-    for path in (*files, tmp / CHECKSUM_FILE, tmp):
+    (tmp / CHECKSUM_FILE).write_text(json.dumps(checksums(tmp), indent=1))
+    for path in (*files_under(tmp), tmp):
         fsync(path)
     if final.exists():
         shutil.rmtree(final)  # the same step, damaged or from before the run was reset to an earlier step
