@@ -1,4 +1,4 @@
-"""Self-conditioning: a network sees its own prediction of a pass before (2208.04202)."""
+"""Self-conditioning: a network is conditioned on its own prediction of an earlier pass (2208.04202)."""
 
 from collections.abc import Callable
 from typing import TypeAlias
