@@ -23,7 +23,7 @@ VERBS = {
     "report": "write an HTML page of results, curves and trajectories: report RUN [RUN ...] --out report.html",
     "reproduce": "draw the paper's figures, or rank samplers and escapes: reproduce escapes|fig2|...|all [--run RUN]",
     "recipes": "list the recipes and overlays",
-    "convert": "convert another repository's checkpoint into a textflow run: convert elf SOURCE TARGET",
+    "convert": "convert a published checkpoint into a run, or a run for transformers: convert elf SOURCE TARGET",
     "bench": "measure speed and memory against the reference implementation",
 }
 RECIPE_VERBS = ("fit", "distill", "check")  # these parse recipes from their arguments

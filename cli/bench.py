@@ -9,6 +9,7 @@ from .options import require_positive
 def bench(
     what: Literal["step", "train", "distill", "optimizer", "sample", "decode", "dataloader", "scaling", "gpu"],
     size: Literal["P", "R", "B"] = "R",
+    system: Literal["elf", "flm"] = "elf",
     baseline: Literal["reference", "none"] = "reference",
     repeats: int = 5,
     device: Literal["cpu", "cuda"] | None = None,
@@ -36,6 +37,8 @@ def bench(
             length, vocabulary, width and depth, against the FLOP formula), or gpu (tokens per second, MFU and memory of
             ELF-B at 1,024 tokens on one GPU, all of the above and the GPU tests, in under eight minutes).
         size: model size: P (small), R (small, with ELF's vocabulary) or B (ELF-B).
+        system: system whose step or sample is measured: elf, or flm, on 50,258 tokens and by default in rows of 256,
+            whose reference has states and noise as wide as the vocabulary.
         baseline: variant to compare with: reference (the algorithm as published: three passes over all rows, logits of
             all tokens, matrices updated one by one) or none (measure the optimized variant alone).
         repeats: number of repetitions per variant.
@@ -57,15 +60,25 @@ def bench(
     require_positive(threads=threads, repeats=repeats, rows=rows, length=length, depth=depth, steps=steps)
     torch.set_num_threads(threads)
     device = device or ("cuda" if what == "gpu" else "cpu")
-    size_changes = {"rows": rows, "length": length, "depth": depth}
+    size_changes: dict[str, int | None] = {"rows": rows, "length": length, "depth": depth}
     options = {"device": device, "bf16": bf16, "compile": compile, "kernels": kernels, "steps": steps}
     options["activation_checkpointing"] = activation_checkpointing
-    if what == "gpu":
+    part: str = what
+    if system == "flm":
+        part, size_changes = flm_benchmark(what, size_changes)
+    if part == "gpu":
         return bench_gpu(device, repeats, size_changes, steps, out)
-    if what == "scaling":
+    if part == "scaling":
         return write_record(run_scaling(device, repeats), [what], bf16, device, out)
-    record = run_benchmark(what, size, size_changes, options, repeats, peak_memory, baseline == "none")
-    return write_record(record, [what, size], bf16, device, out)
+    record = run_benchmark(part, size, size_changes, options, repeats, peak_memory, baseline == "none")
+    return write_record(record, [part, size], bf16, device, out)
+
+
+def flm_benchmark(what: str, size_changes: dict[str, int | None]) -> tuple[str, dict[str, int | None]]:
+    """Benchmark and sizes of FLM in place of ELF's."""
+    if what not in ("step", "sample"):
+        raise ValueError(f"bench {what} measures ELF; for flm there are step and sample")
+    return f"flm_{what}", size_changes | {"vocab": 50_258, "length": size_changes["length"] or 256}
 
 
 def write_record(record: dict[str, Any], names: list[str], bf16: bool, device: str, out: Path | None) -> None:

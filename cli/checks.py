@@ -10,8 +10,14 @@ from torch import Tensor, nn
 from textflow.models.autoencoder import Autoencoder
 from textflow.models.discrete_diffusion import DiscreteDiffusion
 from textflow.models.generator import Generator
-from textflow.training.engines.compatibility import refuse_optimizer, refuse_precision, refuse_tangents
-from textflow.types import Batch, Conditioning
+from textflow.readouts import View
+from textflow.training.engines.compatibility import (
+    refuse_optimizer,
+    refuse_precision,
+    refuse_tangents,
+    refuse_weights_outside_net,
+)
+from textflow.types import Batch, Conditioning, Latents, Logits, Times
 
 from .estimate import Engine, count_saved_bytes, num_bytes, optimizer_bytes
 
@@ -57,6 +63,7 @@ def check_engine(engine: Engine, model: Any, precision: str) -> None:
     if engine.name == "ddp":
         return
     refuse_optimizer(model.configure_optimizers()["optimizer"], engine.title)
+    refuse_weights_outside_net(model, engine.title)
     refuse_precision("bf16-mixed" if precision == "auto" else precision, engine.title)
     if engine.name == "zero3":
         refuse_tangents(model, engine.title)
@@ -65,10 +72,10 @@ def check_engine(engine: Engine, model: Any, precision: str) -> None:
 def check_forward(model: Any, rows: int, length: int) -> str:
     """Run one forward pass over zeros and compare its shapes with the expected ones."""
     if isinstance(model, Generator):
-        z, t = torch.zeros(rows, length, model.codec.dim), torch.ones(rows)
+        z, t = torch.zeros(rows, length, model.codec_of(model.net).dim), torch.ones(rows)
         mean = model.net(z, t, Conditioning(self_cond=z, guidance=t)).mean
         with torch.no_grad():  # decoding is not part of the backward pass
-            logits = model.decode_logits(z)
+            logits = last_logits(model, torch.zeros(rows, length, model.codec.dim), t)
         expected = [list(z.shape), [rows, length, model.codec.vocab_size]]
         if (shapes := [list(mean.shape), list(logits.shape)]) != expected:
             raise ValueError(f"mean and logits have shapes {shapes}, need {expected}: correct the net or the readout")
@@ -84,9 +91,15 @@ def check_forward(model: Any, rows: int, length: int) -> str:
     return f"ids {[rows, length]} -> logits {list(logits.shape)}"
 
 
+def last_logits(model: Generator, z: Latents, t: Times) -> Logits:
+    """The readout's logits of the belief of a last step [B, L, V]."""
+    net, cond = model.sampling_net, Conditioning(self_cond=z, guidance=t)
+    return model.readout.logits(View(z, model.path.t_max, net(z, t, cond), model.path, model.codec, net, cond))
+
+
 def fit_time_schedules(model: Generator, config: Any, batch: Batch) -> str:
     """Fit the time schedules, or make them uniform while the codec is untrained; return a note on it."""
-    if model.codec.is_trained:
+    if model.codec.is_trained or model.codec.trainable:
         model.fit_schedules(batch, [schedule for schedule in model.unfitted_schedules() if not schedule.needs_denoiser])
         return ""
     if not config.codec:

@@ -1,14 +1,14 @@
-"""textflow convert elf SOURCE TARGET"""
+"""textflow convert SYSTEM SOURCE TARGET, or textflow convert run RUN hf FOLDER"""
 
 from pathlib import Path
 from typing import Literal
 
 
 def convert(
-    system: Literal["elf"],
+    system: Literal["elf", "flm", "fmlm", "mdlm", "duo", "langflow", "cola", "run"],
     source: str,
     target: Path,
-    tokenizer: str = "t5-small",
+    tokenizer: str | None = None,
     encoder: str = "t5-small",
     seq_length: int = 1024,
     noise_scale: float = 2.0,
@@ -17,15 +17,20 @@ def convert(
     latent_std: float = 0.2,
     guidance_min: float = 0.5,
     guidance_max: float = 5.0,
+    logit_softcap: float | None = None,
     force: bool = False,
+    to: Literal["hf"] | None = None,
 ) -> None:
-    """Convert another repository's checkpoint into a textflow run.
+    """Convert another repository's checkpoint into a textflow run, or a run into files that other libraries read:
+    textflow convert run RUN hf FOLDER.
 
     Args:
-        system: repository that wrote the checkpoint.
-        source: checkpoint file, folder with files checkpoint_<step> (uses the last), or Hugging Face Hub name.
-        target: folder for the new run.
-        tokenizer: Hub name or folder of the checkpoint's tokenizer.
+        system: system whose published checkpoint it is; run for a run of textflow.
+        source: checkpoint file, folder of one (of files checkpoint_<step> the last), or Hugging Face Hub name; for
+            cola, the folder of cola_vae and cola_dit; for run, the run folder.
+        target: folder for the new run, or for the files.
+        tokenizer: Hub name or folder of the checkpoint's tokenizer; default: t5-small for elf, OLMo 2's for
+            cola, else gpt2.
         encoder: Hub name or folder of the checkpoint's frozen encoder, which is loaded only to encode.
         seq_length: number of tokens in a text.
         noise_scale: standard deviation of the noise that the checkpoint was trained with.
@@ -34,11 +39,30 @@ def convert(
         latent_std: standard deviation that the encoder's hidden states are divided by.
         guidance_min: smallest self-conditioning guidance scale in training.
         guidance_max: largest self-conditioning guidance scale in training.
+        logit_softcap: soft limit of the token logits that an flm or fmlm checkpoint was trained with; default: none.
         force: overwrite the target folder if it is not empty.
+        to: layout of an exported run; usually written before its folder.
     """
+    from textflow.convert.cola import convert_cola
+    from textflow.convert.discrete import convert_discrete
     from textflow.convert.elf import ELFSettings, convert_elf
+    from textflow.convert.flm import convert_flm
+    from textflow.convert.hf import export_run
+    from textflow.convert.langflow import convert_langflow
 
     if target.exists() and any(target.iterdir()) and not force:
         raise ValueError(f"{target} is not empty; choose another folder or give --force true")
+    if (system == "run") != (to == "hf"):
+        raise ValueError(f"convert {system} got {to or 'no layout'}; a run is written by: convert run RUN hf FOLDER")
+    if system == "run":
+        return print(export_run(Path(source), target))
+    if system == "cola":
+        return print(convert_cola(source, target, tokenizer, seq_length))
+    if system == "langflow":
+        return print(convert_langflow(source, target, tokenizer, seq_length))
+    if system in ("flm", "fmlm"):
+        return print(convert_flm(system, source, target, tokenizer, seq_length, logit_softcap))
+    if system in ("mdlm", "duo"):
+        return print(convert_discrete(system, source, target, tokenizer or "gpt2", seq_length))
     settings = ELFSettings(noise_scale, t_eps, latent_mean, latent_std, guidance_min, guidance_max)
-    print(convert_elf(source, target, tokenizer, encoder, seq_length, settings))
+    print(convert_elf(source, target, tokenizer or "t5-small", encoder, seq_length, settings))

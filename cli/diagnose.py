@@ -90,7 +90,10 @@ def load_run(run: Path, overlays: Sequence[str], n: int, batch_size: int, device
 
     facts, model = run_facts(run, overlays), run_folder.load(run, resolve_device(device), overlays)
     if not isinstance(model, Generator):
-        raise ValueError(f"{run} holds a {type(model).__name__}; diagnose needs the run of a Generator")
+        raise ValueError(
+            f"{run} holds a {type(model).__name__}, which has no latents: no measure of diagnose applies to it; it "
+            "needs the run of a Generator, and textflow eval scores any run"
+        )
     rows = validation_batch(run_recipe(run)["data"], n)
     starts = range(0, len(rows.ids), batch_size)
     batches = [rows.map(lambda part, i=i: part[i : i + batch_size].to(model.device)) for i in starts]

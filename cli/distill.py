@@ -82,14 +82,17 @@ def initialize_student(load_run: Callable[[Path], Any], run: Path, sources: dict
 def compare_students(folder: Path, n: int = 128) -> None:
     """Compare each student with its teacher under a scorer, if there is one, on n samples per row.
 
-    Writes RUN/rounds_scored.json row by row, and resumes an incomplete file. Runs of pairs have no scorer: for these,
-    prints the commands that evaluate them.
+    Writes RUN/rounds_scored.json row by row, and resumes an incomplete file. For runs of pairs, which have no
+    scorer, and for models over tokens it prints the commands that evaluate them.
     """
     from textflow.eval.conditional import is_conditional
+    from textflow.eval.protocol import has_latents
 
     rounds = json.loads((folder / "rounds.json").read_text())
-    if is_conditional(Path(rounds["teacher"])):
-        print("Compare the answers with the targets of the test split, for each student and for the teacher:")
+    teacher = Path(rounds["teacher"])
+    if is_conditional(teacher) or not has_latents(teacher):
+        what = "their answers with the targets of the test split" if is_conditional(teacher) else "their perplexities"
+        print(f"Compare {what}, for each student and for the teacher:")
         for student in rounds["rounds"]:
             print(f"  textflow eval {folder / student['run']} --steps {student['steps']}")
         return
@@ -112,7 +115,7 @@ def compare_students(folder: Path, n: int = 128) -> None:
         errors = target_errors(folder, batch)
         for record in evaluate_rounds(folder, config):
             records.append(record)
-            atomic_write_json(path, records + config.previous_records[len(records) :])
+            atomic_write_json(path, [*records, *config.previous_records[len(records) :]])
             status.update(f"scored {len(records)} rows")
     atomic_write_json(path, records)
     print_tables(console, records, errors, f"n = {n}, seed 0, scorer {scorers[0]} {scorer.weights_hash} {scorer.dtype}")

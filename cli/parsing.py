@@ -69,6 +69,8 @@ def normalize_argv(verb: str, argv: list[str], command: Callable[..., Any]) -> l
         argv = expand_overlays(["", *argv], "runs")[1:]
     if verb in OPTIONAL_RUN_VERBS and argv and not argv[0].startswith("-"):
         argv = ["--run", *argv]
+    if verb == "convert" and argv[:1] == ["run"] and argv[2:3] == ["hf"]:  # run RUN hf FOLDER
+        argv = [*argv[:2], *argv[3:], "--to", "hf"]
     argv = [to_underscores(token) for token in argv]
     if "n" in parameters_of(command):
         argv = [re.sub("^--num_samples(?==|$)", "--n", token) for token in argv]

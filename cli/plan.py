@@ -15,7 +15,7 @@ from textflow.eval.bench.flops import PEAK_FLOPS
 
 from .checks import check_engine, check_forward, persistent_bytes
 from .duration import flops_per_batch, format_duration, tokens_per_epoch
-from .estimate import Engine, count_saved_bytes, format_bytes, largest_block_bytes, num_parameters, tokens_per_step
+from .estimate import Engine, count_saved_bytes, format_bytes, largest_block_bytes, tokens_per_step
 
 VOCAB_SIZES = {"t5-small": 32_100, "t5-base": 32_100, "gpt2": 50_257}  # known without loading the tokenizer
 TRACE_ROWS = 2  # rows in a forward pass of fake tensors
@@ -75,7 +75,7 @@ def vocab_size_of(tokenizer: Any) -> int:
     from jsonargparse import ArgumentParser, Namespace
 
     name = getattr(tokenizer.init_args, "name", None)
-    if name in VOCAB_SIZES:
+    if name in VOCAB_SIZES and "vocab_size" not in tokenizer.init_args:
         return VOCAB_SIZES[name]
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(Tokenizer, "tokenizer")
@@ -96,7 +96,8 @@ def check_shapes(plan: Plan) -> str:
     if (precision := str(config.trainer.precision)) not in PRECISIONS:
         raise ValueError(f"precision {precision}: a plan needs float32 weights; use one of {', '.join(PRECISIONS)}")
     bf16, length = PRECISIONS[precision], config.data.seq_length
-    parameters, plan.block_bytes = num_parameters(plan.model.net), largest_block_bytes(plan.model.net)
+    plan.block_bytes, trained = largest_block_bytes(plan.model.net), dict(plan.model.trained_parameters())
+    parameters = sum(p.numel() for p in {*plan.model.net.parameters(), *trained.values()})  # a learned schedule's too
     with FakeTensorMode(allow_non_fake_inputs=True):
         plan.model = plan.model.to_empty(device="cpu")
         shapes, _, plan.flops = trace_forward(plan.model, TRACE_ROWS, length, bf16)

@@ -77,4 +77,4 @@ def format_sample(record: Record) -> str:
 
 def uses_replacement(model: Any, rows: Sequence[TokenRow]) -> bool:
     """True if prompts use the replacement method, as for a flow that was not trained with prompts."""
-    return bool(rows) and model.max_source_length is None and hasattr(model, "make_prompt")
+    return bool(rows) and model.max_source_length is None and hasattr(model, "order") and not model.order.reads_prompts

@@ -91,6 +91,11 @@ def protocol_names() -> list[str]:
     return sorted(path.stem for path in PROTOCOL_FOLDER.glob("*.yaml"))
 
 
+def has_latents(run: Path) -> bool:
+    """Whether a run's model is a generator on latents, with the samplers and escapes of these."""
+    return str(run_recipe(run)["model"]["class_path"]).rpartition(".")[2] == "Generator"
+
+
 def run_recipe(run: Path) -> Record:
     """Resolved recipe of a run; empty if the path is not a run folder. RUN/hf counts as RUN."""
     path = (run.parent if run.name == "hf" else run) / "recipe.yaml"

@@ -17,6 +17,12 @@ class Noise:
     def __init__(self, seeds: Sequence[int]) -> None:
         self.streams = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
 
+    def rows(self, index: Sequence[int]) -> "Noise":
+        """The streams of some rows, which go on from here in both."""
+        part = Noise([])
+        part.streams = [self.streams[i] for i in index]
+        return part
+
     def normal(self, *shape: int) -> Tensor:
         """Standard normal [B, *shape], float32."""
         try:

@@ -20,6 +20,7 @@ RowMask: TypeAlias = Bool[Tensor, " B"]
 Times: TypeAlias = Float[Tensor, "B ..."]  # one time a row [B], or one a position [B, S]
 Latents: TypeAlias = Float[Tensor, "B S d"]
 Logits: TypeAlias = Float[Tensor, "B L V"]
+KeyValues: TypeAlias = tuple[Tensor, ...]  # keys and values of the positions so far [B, 2, heads, S, w], one a layer
 
 
 class Batch(NamedTuple):
@@ -56,6 +57,7 @@ class Conditioning(NamedTuple):
         end_time: end of the step, for flow maps [B].
         prompt: clean latents of a prompt [B, S, d].
         prompt_mask: True where the prompt stands [B, S].
+        past: keys and values of the clean latents before z, for a net that is causal over blocks.
     """
 
     self_cond: Latents | None = None
@@ -63,10 +65,13 @@ class Conditioning(NamedTuple):
     end_time: Times | None = None
     prompt: Latents | None = None
     prompt_mask: PositionMask | None = None
+    past: KeyValues | None = None
 
     def rows(self, index: Tensor | slice) -> "Conditioning":
         """The conditioning of some rows, by their indices, a mask or a slice."""
-        return Conditioning(*(None if part is None else part[index] for part in self))
+        parts = (None if part is None else part[index] for part in self[:-1])
+        past = None if self.past is None else tuple(layer[index] for layer in self.past)
+        return Conditioning(*parts)._replace(past=past)  # type: ignore[arg-type]
 
     def restore_prompt(self, z: Latents) -> Latents:
         """z with the prompt's clean latents in their place."""

@@ -22,7 +22,10 @@ BENCHMARKS = {
     "sample": "SamplingBenchmark",
     "decode": "DecodingBenchmark",
     "dataloader": "DataLoaderBenchmark",
+    "flm_step": "FLMStepBenchmark",
+    "flm_sample": "FLMSamplingBenchmark",
 }
+MODULES = {"decode": "sample", "flm_step": "flm", "flm_sample": "flm"}  # others have the benchmark's name
 
 
 class Benchmark(ABC):
@@ -58,7 +61,7 @@ class Benchmark(ABC):
 
 def make_benchmark(name: str, config: BenchConfig) -> Benchmark:
     """Benchmark with the given name; its module is imported on demand, since some need more than torch."""
-    module = import_module("." + {"decode": "sample"}.get(name, name), __package__)
+    module = import_module("." + MODULES.get(name, name), __package__)
     return getattr(module, BENCHMARKS[name])(config)
 
 

@@ -29,7 +29,8 @@ MAX_JOB_TIME = 100.0  # seconds per job, compilation included
 OTHER_REPEATS = 3  # repeats of the other benchmarks
 OTHER_BENCHMARKS = (  # benchmark, size, bf16; each variant against the other
     ("optimizer", "B", False), ("distill", "B", True), ("decode", "B", True), ("step", "B", True),
-    ("sample", "B", True), ("dataloader", "R", False), ("scaling", "P", False),
+    ("sample", "B", True), ("flm_step", "R", False), ("flm_sample", "R", False), ("dataloader", "R", False),
+    ("scaling", "P", False),
 )  # fmt: skip
 
 

@@ -121,7 +121,7 @@ def trace_flow(
         top = tops[k] if k < last else None
         if top is None:
             final = belief._replace(mean=trace.z) if k == last else belief
-            view = View(z, t, final, model.path, model.codec, model.ema_net, settings)
+            view = View(z, t, final, model.path, model.codec, model.sampling_net, settings)
             top = argmax_and_margin(model.readout.logits(view))
         ids, margin = top
         fed = torch.full_like(ids, -1)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from textflow.codecs.prefix_mask import prefix_attention_mask, zero_prompt
-from textflow.types import AttentionMask, Batch, Ids, LatentMask, Latents, Logits, Mask
+from textflow.types import AttentionMask, Batch, Ids, KeyValues, LatentMask, Latents, Logits, Mask
 
 
 class Codec(nn.Module, ABC):
@@ -38,9 +38,18 @@ class Codec(nn.Module, ABC):
             mask: True on text [B, L] (default: all), or where a query (row) attends to a key (column) [B, L, L].
         """
 
+    def draw(self, ids: Ids, mask: Mask | AttentionMask | None = None) -> Latents:
+        """Latents as a denoiser is trained on them: a draw of a stochastic encoder; otherwise those of `encode`."""
+        return self.encode(ids, mask)
+
     @abstractmethod
     def decode_logits(self, z: Latents) -> Logits:
         """Logits of the tokens [B, L, V] from clean or noisy latents [B, S, d]."""
+
+    def decode_next(self, z: Latents, past: KeyValues | None = None) -> tuple[Logits, KeyValues | None]:
+        """Logits of the tokens of latents that follow those of `past`, and the keys and values of all, for a decoder
+        that is causal over blocks; by default latents are decoded without those before."""
+        return self.decode_logits(z), None
 
     def expected_latents(self, probs: Logits) -> Latents:
         """E[x] under probabilities of tokens, position by position; only for codecs with one embedding a token."""
@@ -75,12 +84,13 @@ class LatentSpace(Codec):
         raise ValueError("LatentSpace only holds sizes; give the generator a codec")
 
 
-def encode_batch(codec: Codec, batch: Batch) -> Latents:
-    """Clean latents of a batch; a prompt attends to itself alone, and is 0 in rows that drop it. A frozen codec has no
-    gradient."""
+def encode_batch(codec: Codec, batch: Batch, draw: bool = False) -> Latents:
+    """Clean latents of a batch, or a draw of them; a prompt attends to itself alone, and is 0 in rows that drop it. A
+    frozen codec has no gradient."""
+    encode = codec.draw if draw else codec.encode
     with torch.set_grad_enabled(torch.is_grad_enabled() and codec.trainable):
         if batch.prompt_mask is None:
-            return codec.encode(batch.ids, batch.mask)
+            return encode(batch.ids, batch.mask)
         dropped = torch.zeros_like(batch.mask[:, 0]) if batch.dropped is None else batch.dropped
-        x = codec.encode(batch.ids, prefix_attention_mask(batch.mask, batch.prompt_mask, dropped))
+        x = encode(batch.ids, prefix_attention_mask(batch.mask, batch.prompt_mask, dropped))
         return zero_prompt(x, batch.prompt_mask, dropped)

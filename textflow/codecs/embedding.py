@@ -1,5 +1,7 @@
 """Codecs with one latent a token: an embedding table, or one-hot tokens."""
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -15,14 +17,24 @@ class EmbeddingTable(Codec):
         vocab_size: number of tokens (from the tokenizer).
         dim: width of the latents.
         trainable: whether E is trained, by an Autoencoder or with the denoiser; otherwise it stays random.
+        init: initial law of the table before its rows are normalised: standard normal, or `uniform` up to
+            1 / sqrt(dim), where a step of the optimizer turns rows further (LangFlow).
     """
 
     steps: torch.Tensor
 
-    def __init__(self, vocab_size: int, dim: int = 64, trainable: bool = False) -> None:
+    def __init__(
+        self,
+        vocab_size: int,
+        dim: int = 64,
+        trainable: bool = False,
+        init: Literal["normal", "uniform"] = "normal",
+    ) -> None:
         super().__init__()
         self.vocab_size, self.dim, self.trainable = vocab_size, dim, trainable
-        self.table = nn.Parameter(torch.randn(vocab_size, dim), requires_grad=trainable)
+        uniform = init == "uniform"
+        table = (2 * torch.rand(vocab_size, dim) - 1) / dim**0.5 if uniform else torch.randn(vocab_size, dim)
+        self.table = nn.Parameter(table, requires_grad=trainable)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     @property
@@ -65,3 +77,28 @@ class OneHot(Codec):
 
     def expected_latents(self, probs: Logits) -> Latents:
         return probs
+
+
+class ProjectedOneHot(Codec):
+    """One-hot latents in k orthonormal directions, x = Q[token]: their noise stays white [ours]. Decoding takes the
+    nearest token.
+
+    Args:
+        basis: orthonormal columns Q [V, k].
+    """
+
+    basis: torch.Tensor
+
+    def __init__(self, basis: torch.Tensor) -> None:
+        super().__init__()
+        self.vocab_size, self.dim = basis.shape
+        self.register_buffer("basis", basis)
+
+    def encode(self, ids: Ids, mask: Mask | AttentionMask | None = None) -> Latents:
+        return self.basis[ids]
+
+    def decode_logits(self, z: Latents) -> Logits:
+        return z @ self.basis.T - self.basis.square().sum(1) / 2
+
+    def expected_latents(self, probs: Logits) -> Latents:
+        return probs.to(self.basis.dtype) @ self.basis

@@ -63,8 +63,8 @@ def round_recipes(config: Namespace) -> Iterator[tuple[int, int, Namespace]]:
         objective = own.model.init_args.objective.init_args
         if "steps" in objective:
             objective.steps = steps
-        if "target" in objective and "substeps" in objective.target.get("init_args", {}):
-            objective.target.init_args.substeps = substeps
+        if (target := objective.get("target")) and "substeps" in target.get("init_args", {}):
+            target.init_args.substeps = substeps
         for callback in own.trainer.callbacks or []:
             if "num_steps" in callback.get("init_args", {}):  # diagnose at the student's steps; at least 2 are needed
                 callback.init_args.num_steps = max(steps, 2)

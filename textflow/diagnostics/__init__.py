@@ -12,3 +12,4 @@ from textflow.diagnostics.callbacks import Tube as Tube
 from textflow.diagnostics.sample_callbacks import CCI as CCI
 from textflow.diagnostics.sample_callbacks import Margins as Margins
 from textflow.diagnostics.sample_callbacks import Stiffness as Stiffness
+from textflow.diagnostics.likelihood import TextLikelihood as TextLikelihood

@@ -57,6 +57,7 @@ def diagnostic_inputs(model: Generator | Autoencoder, batch: Batch) -> Diagnosti
         model: generator or autoencoder; its EMA weights are measured.
         batch: real text; in pairs the source is the prompt and the target is measured.
     """
+    require_latents(model)
     if isinstance(model, Generator):
         codec, prompt, x = model.codec, prompt_of(model, batch), encode_batch(model.codec, batch)
         decode, mask = model.logits_fn(prompt), batch.mask if prompt is None else batch.mask & ~prompt.mask
@@ -68,6 +69,12 @@ def diagnostic_inputs(model: Generator | Autoencoder, batch: Batch) -> Diagnosti
     mask = batch.mask if batch.prompt_mask is None else prefix_attention_mask(batch.mask, batch.prompt_mask)
     x, readouts = codec.encode(batch.ids, mask), (codec.decode_logits, codec.decode_logits)
     return DiagnosticInputs(x, batch.mask, path, channel_denoiser(path), *readouts, model.time_schedule.grid)
+
+
+def require_latents(model: object) -> None:
+    """Raise an error for a model over tokens, which has no latents to measure."""
+    if not isinstance(model, Generator | Autoencoder):
+        raise ValueError(f"a {type(model).__name__} has no latents, and diagnostics measure these; leave them out")
 
 
 def prompt_of(model: Generator, batch: Batch) -> Prompt | None:
@@ -115,6 +122,7 @@ class Diagnostic(PeriodicCallback):
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
         """Load the held-out slice."""
+        require_latents(module)
         super().on_train_start(trainer, module)
         batch = trainer.datamodule.first_rows(self.num_rows, held_out=True)
         self.batch = batch.map(lambda part: part.to(module.device))

@@ -79,14 +79,14 @@ def collect_fed_ids(trace: Trace) -> list[Ids]:
 
 @torch.no_grad()
 def evidence_strength(decode: DecodeFn, x: Latents, mask: Mask, path: ProbPath, t: float, noise: Noise) -> float:
-    """(acc - 1 / V) / (1 - 1 / V), acc the share of codes decoded correctly under noise at t; 0 at t = 0.
+    """(acc - 1 / V) / (1 - 1 / V), acc the share of codes decoded correctly under noise at t; 0 at the noisy end.
 
     Args:
         decode: latents -> logits; the nearest code has the largest.
         x: latents of tokens (codes).
-        t: time of the call, in [0, 1].
+        t: time of the call.
     """
-    if t <= 0:
+    if path.fraction(t) <= 0:
         return 0.0
     clean = decode(x)
     blurred = torch.where(latent_mask(mask, x)[..., None], x + channel_blur(path, t) * noise.normal_like(x), 0)

@@ -5,16 +5,15 @@ from collections.abc import Mapping
 
 import torch
 
-from textflow.diagnostics.base import Diagnostic, prompt_of
+from textflow.diagnostics.base import Diagnostic, prompt_of, require_latents
 from textflow.diagnostics.cci import cci, collect_fed_ids, evidence_strength
 from textflow.diagnostics.margins import token_margins
 from textflow.diagnostics.residual import stream_seeds
 from textflow.diagnostics.stiffness import StiffnessResult, sampler_stiffness
 from textflow.models.autoencoder import Autoencoder
 from textflow.models.generator import Generator
-from textflow.models.sampling import Sample
 from textflow.noise import Noise
-from textflow.samplers.prompt import Prompt
+from textflow.samplers import Prompt, Sample
 from textflow.types import Batch, Ids, Mask
 
 
@@ -104,7 +103,7 @@ def generator_stiffness(
         lambda streams: model.denoiser(escape=model.escape, noise=streams, prompt=prompt, start=z),
         model.sampler,
         model.path,
-        model.sampling_schedule.grid(num_steps),
+        model.sampling_schedule.grid(num_steps, t_min=model.path.t_min, t_max=model.path.t_max),
         z,
         noise,
         probes=Noise([seed + 1 for seed in seeds]),
@@ -141,6 +140,7 @@ def generated_mask(ids: Ids, prompt: Prompt | None) -> Mask:
 
 def require_generator(diagnostic: Diagnostic, model: Generator | Autoencoder) -> Generator:
     """Return the model if it draws samples; raise for an autoencoder."""
+    require_latents(model)
     if isinstance(model, Autoencoder):
         name = type(diagnostic).__name__
         raise ValueError(f"{name} measures samples, and an autoencoder draws none: remove {name} from this recipe")

@@ -12,7 +12,7 @@ from textflow.distill.targets.flow_map import SemiGroup
 from textflow.nets.base import Denoiser
 from textflow.objectives.row_indices import is_distributed, no_rows, row_indices
 from textflow.paths.base import ProbPath
-from textflow.schedules.base import TimeSchedule
+from textflow.schedules.base import TimeSchedule, stratified_uniform
 from textflow.schedules.uniform import Uniform
 from textflow.types import Batch, Conditioning, Latents, Posterior, RowMask, Times
 
@@ -148,12 +148,6 @@ def sample_time_pairs(
     s, u = (time_schedule.icdf(torch.where(diagonal, start, q)).float() for q in (low, high))
     count = diagonal_prob * len(x) if num_diagonal is None else num_diagonal
     return TimePairs(s, u, torch.randn_like(x), diagonal, int(count) if count == int(count) else None)
-
-
-def stratified_uniform(rows: int, device: torch.device) -> Times:
-    """One uniform number in each of `rows` equal parts of [0, 1), in random order, float64."""
-    order = torch.randperm(rows, device=device)
-    return ((torch.arange(rows, device=device) + torch.rand(rows, device=device, dtype=torch.float64)) / rows)[order]
 
 
 def regression_loss(belief: Posterior, x0_target: Latents, loss: LossName) -> Tensor:

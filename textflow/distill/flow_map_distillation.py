@@ -10,7 +10,7 @@ from textflow.distill.row_losses import combine_row_losses, row_mean, row_nll
 from textflow.distill.targets.base import Target, TargetInput, TargetOutput
 from textflow.distill.targets.flow_map import SemiGroup
 from textflow.nets.base import DecodingDenoiser, Denoiser
-from textflow.objectives.base import Objective
+from textflow.objectives.base import Draws, Objective
 from textflow.objectives.elf import ELFDraws, decode_input
 from textflow.objectives.row_indices import RowIndices, is_distributed, no_rows, row_indices
 from textflow.paths.base import ProbPath
@@ -19,7 +19,7 @@ from textflow.types import Batch, Conditioning, Latents
 
 class FlowMapDistillation(StudentObjective):
     """Diagonal rows (steps of length 0) regress the teacher's prediction, the others `target`, decoding rows the
-    tokens [ours].
+    tokens [ours]. If the teacher's objective has no decoding rows, all rows denoise.
 
     The targets are those of flow maps and mean flows; rows, guidance and decoding are ELF's. The self-condition is the
     teacher's blind prediction at the start of the step, and is constant along it.
@@ -48,22 +48,22 @@ class FlowMapDistillation(StudentObjective):
         self.adaptive_weight_power, self.eps = adaptive_weight_power, eps
 
     def forward(self, net: Denoiser, codec: Codec, path: ProbPath, batch: Batch, step: int) -> dict[str, Tensor]:
-        two_time = getattr(net, "end_t_embed", None) is not None
-        if not isinstance(net, DecodingDenoiser) or not two_time or net.commitment_head is not None:
+        if getattr(net, "end_t_embed", None) is None or getattr(net, "commitment_head", None) is not None:
             raise ValueError(
-                "FlowMapDistillation trains a net with a decode mode that is conditioned on the end of a step, "
-                f"without a commitment head; {type(net).__name__} as configured is not: use ELF with two_time: true"
+                "FlowMapDistillation trains a net that is conditioned on the end of a step, without a commitment head; "
+                f"{type(net).__name__} as configured is not: use ELF or DiT with two_time: true"
             )
         self.require_teacher()
         x = encode_batch(codec, batch)
         draws = self.teacher_objective.sample_draws(x)
-        if not isinstance(draws, ELFDraws):
+        if isinstance(draws, ELFDraws) and not isinstance(net, DecodingDenoiser):
             raise ValueError(
-                "FlowMapDistillation needs a teacher trained by ELFObjective; use the objective FlowMap for another"
+                "FlowMapDistillation of this teacher trains a net with a decode mode (such as ELF); "
+                f"{type(net).__name__} has none"
             )
         return self.loss(net, path, x, batch, draws, self.sample_pairs(x, draws))
 
-    def sample_pairs(self, x: Latents, draws: ELFDraws) -> TimePairs:
+    def sample_pairs(self, x: Latents, draws: Draws | ELFDraws) -> TimePairs:
         """Start, end and noise of each row. With stratified rows the number of diagonal rows is drawn on the host (its
         expectation, rounded up or down), so that no step waits for a GPU.
 
@@ -73,7 +73,7 @@ class FlowMapDistillation(StudentObjective):
         """
         schedule, full = self.time_schedule, self.full_interval_prob
         counts = self.teacher_objective.row_counts(len(x))
-        if counts is None:  # the number of diagonal denoising rows is unknown, too
+        if counts is None or not isinstance(draws, ELFDraws):  # the number of diagonal rows is unknown, too
             return sample_time_pairs(x, schedule, self.diagonal_prob, full)._replace(num_diagonal=None)
         count = len(x) - counts.decode
         rows = row_indices(~draws.decode, count)
@@ -84,7 +84,13 @@ class FlowMapDistillation(StudentObjective):
         return TimePairs(s, u, eps, diagonal, pairs.num_diagonal)
 
     def loss(
-        self, net: DecodingDenoiser, path: ProbPath, x: Latents, batch: Batch, draws: ELFDraws, pairs: TimePairs
+        self,
+        net: Denoiser,
+        path: ProbPath,
+        x: Latents,
+        batch: Batch,
+        draws: Draws | ELFDraws,
+        pairs: TimePairs,
     ) -> dict[str, Tensor]:
         """The losses for given draws; rows have equal weights.
 
@@ -97,15 +103,22 @@ class FlowMapDistillation(StudentObjective):
             pairs: start, end and noise of each row, as `sample_pairs` draws them.
         """
         counts, z = self.teacher_objective.row_counts(len(x)), path.mix(x, pairs.eps, pairs.s)
-        rows = row_indices(~draws.decode, counts and len(x) - counts.decode)
-        decode_idx = row_indices(draws.decode, counts and counts.decode)
-        self_cond_pos = row_indices(draws.self_cond[rows], counts and counts.self_cond)
+        no_row = x.new_zeros(len(x), dtype=torch.bool)
+        decode = draws.decode if isinstance(draws, ELFDraws) else no_row
+        rows = row_indices(~decode, counts and len(x) - counts.decode)
+        self_cond_pos = row_indices(
+            (no_row if draws.self_cond is None else draws.self_cond)[rows], counts and counts.self_cond
+        )
         subset = TimePairs(pairs.s[rows], pairs.u[rows], pairs.eps[rows], pairs.diagonal[rows], pairs.num_diagonal)
-        error = self.error(net, path, z[rows], subset, draws.guidance[rows], self_cond_pos)
+        cond = Conditioning(guidance=draws.guidance).rows(rows)
+        error = self.error(net, path, z[rows], subset, cond, self_cond_pos)
         squared = row_mean(error.square().mean(-1), batch.mask[rows])
         power = self.adaptive_weight_power
         weight = (squared.detach() + self.eps) ** -power if power else None
 
+        if not isinstance(draws, ELFDraws) or not isinstance(net, DecodingDenoiser):
+            return combine_row_losses(squared, weight, squared.new_zeros(()), decode)
+        decode_idx = row_indices(decode, counts and counts.decode)
         noisy = decode_input(x, draws, self.teacher_objective.decode_noise_scale, decode_idx)
         ones, cond = torch.ones_like(pairs.s[decode_idx]), Conditioning(guidance=draws.guidance[decode_idx])
         hidden = net.forward_hidden(noisy, ones, cond, draws.decode[decode_idx])
@@ -114,32 +127,32 @@ class FlowMapDistillation(StudentObjective):
 
     def error(
         self,
-        net: DecodingDenoiser,
+        net: Denoiser,
         path: ProbPath,
         z: Latents,
         pairs: TimePairs,
-        guidance: Tensor,
+        cond: Conditioning,
         self_cond_rows: RowIndices,
     ) -> Latents:
         """The student's prediction less its target, of denoising rows; on rows of length 0 (the diagonal) the target is
         the teacher's prediction."""
         teacher, student, self_cond = mean_only(self.require_teacher()), mean_only(net), torch.zeros_like(z)
         with torch.no_grad():
-            cond = Conditioning(guidance=guidance[self_cond_rows])
-            self_cond[self_cond_rows] = teacher(z[self_cond_rows], pairs.s[self_cond_rows], cond).mean
+            first = z[self_cond_rows], pairs.s[self_cond_rows], cond.rows(self_cond_rows)
+            self_cond[self_cond_rows] = teacher(*first).mean
         errors = torch.zeros_like(z)
         diagonal = row_indices(pairs.diagonal, pairs.num_diagonal)
         others = row_indices(~pairs.diagonal, len(z) - len(diagonal))
         for rows, end in ((diagonal, pairs.s), (others, pairs.u)):
             if not len(rows) and not is_distributed():
                 continue
-            z_s, s, u, cond = z[rows], pairs.s[rows], end[rows], Conditioning(self_cond[rows], guidance[rows])
+            z_s, s, u, own = z[rows], pairs.s[rows], end[rows], cond._replace(self_cond=self_cond).rows(rows)
             if rows is diagonal:
                 with torch.no_grad():
-                    output = TargetOutput(teacher(z_s, s, cond).mean)
+                    output = TargetOutput(teacher(z_s, s, own).mean)
             else:
                 times = self.target.times(s, u, self.time_schedule)
-                output = self.target(TargetInput(teacher, student, path, z_s, times, cond, no_rows(z)))
-            prediction = output.prediction or student(z_s, s, cond._replace(end_time=u))
+                output = self.target(TargetInput(teacher, student, path, z_s, times, own, no_rows(z)))
+            prediction = output.prediction or student(z_s, s, own._replace(end_time=u))
             errors = errors.index_put((rows,), prediction.mean - output.x0_target.detach())
         return errors

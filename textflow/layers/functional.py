@@ -113,28 +113,36 @@ class _LinearNLL(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, h: Tensor, weight: Tensor, bias: Tensor, ids: Tensor, each: Tensor | None, rows: int, train: bool
-    ) -> Tensor:
-        total = h.new_zeros(())
+        ctx: Any, h: Tensor, weight: Tensor, bias: Tensor, ids: Tensor, each: Tensor | None, cap: float | None,
+        rows: int, train: bool,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        total, terms = h.new_zeros(()), h.new_empty(len(h))
         grads = [torch.zeros_like(p) for p in (h, weight, bias)] if train else []
         for i in range(0, len(h), rows):
             part, at = h[i : i + rows], ids[i : i + rows, None]
             logits = torch.addmm(bias, part, weight.T)
+            if cap is not None:
+                logits = logits.div_(cap).tanh_().mul_(cap)
+                steepness = 1 - (logits / cap) ** 2 if train else logits
             lse = logits.logsumexp(-1, keepdim=True)
             counts = None if each is None else each[i : i + rows, None]
-            total += weighted(lse - logits.gather(1, at), counts).sum()
+            nll = lse - logits.gather(1, at)
+            terms[i : i + rows] = nll[:, 0]
+            total += weighted(nll, counts).sum()
             if train:
                 slope = logits.sub_(lse).exp_().scatter_add_(1, at, -torch.ones_like(lse))  # softmax - one-hot
+                slope = slope if cap is None else slope.mul_(steepness)
                 grads[0][i : i + rows] = weighted(slope @ weight, counts)  # d numbers a row, slope has V
                 grads[1].addmm_(slope.T, weighted(part, counts))
                 grads[2].add_(slope.sum(0) if counts is None else slope.T @ counts[:, 0])
         ctx.grads = grads
-        return total
+        ctx.mark_non_differentiable(terms)
+        return total, terms
 
     @staticmethod
     def backward(ctx: Any, *outer: Any) -> Any:
         grads, ctx.grads = ctx.grads, None  # scaled in place, without a second copy of [V, d]
-        return *(grad.mul_(outer[0]) for grad in grads), None, None, None, None
+        return *(grad.mul_(outer[0]) for grad in grads), None, None, None, None, None
 
 
 def weighted(values: Tensor, weights: Tensor | None) -> Tensor:
@@ -143,8 +151,9 @@ def weighted(values: Tensor, weights: Tensor | None) -> Tensor:
 
 
 def linear_nll(
-    h: Tensor, weight: Tensor, bias: Tensor, ids: Tensor, budget: int = 2**22, weights: Tensor | None = None
-) -> Float[Tensor, ""]:
+    h: Tensor, weight: Tensor, bias: Tensor, ids: Tensor, budget: int = 2**22, weights: Tensor | None = None,
+    cap: float | None = None,
+) -> Float[Tensor, ""]:  # fmt: skip
     """Sum of -log softmax(h W^T + b)[ids] with at most `budget` logits in memory at once.
 
     Args:
@@ -154,6 +163,16 @@ def linear_nll(
         ids: target token ids [n].
         budget: most logits in a chunk.
         weights: weight of each row in the sum [n]; default: 1.
+        cap: soft limit of the logits, which become cap tanh(logits / cap), > 0; default: none.
     """
+    return linear_nll_each(h, weight, bias, ids, budget, weights, cap)[0]
+
+
+def linear_nll_each(
+    h: Tensor, weight: Tensor, bias: Tensor, ids: Tensor, budget: int = 2**22, weights: Tensor | None = None,
+    cap: float | None = None,
+) -> tuple[Float[Tensor, ""], Float[Tensor, " n"]]:  # fmt: skip
+    """The sum of `linear_nll`, and -log softmax(h W^T + b)[ids] of each row without weight and gradient [n]. Arguments
+    as in `linear_nll`."""
     rows = max(budget // len(weight), 1)
-    return _LinearNLL.apply(h, weight, bias, ids, weights, rows, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
+    return _LinearNLL.apply(h, weight, bias, ids, weights, cap, rows, torch.is_grad_enabled())  # type: ignore[no-untyped-call]

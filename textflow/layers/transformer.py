@@ -37,6 +37,13 @@ def apply_rope_interleaved(x: Tensor, freqs: Tensor) -> Tensor:
     return torch.cat([x[..., :free, :], torch.view_as_real(pairs * freqs).flatten(-2).to(x.dtype)], -2)
 
 
+def apply_rope_halves(x: Tensor, freqs: Complex[Tensor, "S half"]) -> Tensor:
+    """Rotate the pairs (i, i + w / 2) of the last axis, of queries or keys [..., S, w]."""
+    a, b = x.chunk(2, -1)
+    cos, sin = freqs.real, freqs.imag
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1).to(x.dtype)
+
+
 class Attention(nn.Module):
     """Bidirectional attention; queries and keys are RMS-normalised per head and then rotated."""
 

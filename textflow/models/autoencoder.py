@@ -1,4 +1,4 @@
-"""Autoencoder: trains a codec whose readout withstands noise."""
+"""Autoencoder: trains a codec whose readout withstands noise, the path's or that of its own posterior."""
 
 from collections.abc import Callable
 from typing import cast
@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from textflow.codecs import Codec
+from textflow.codecs import Codec, TextVAE
 from textflow.codecs.prefix_mask import prefix_attention_mask
 from textflow.models.base import LRSchedulerFn, OptimizerFn, Trainable
 from textflow.paths import LinearPath, ProbPath
 from textflow.schedules import LogitNormal, TimeSchedule
 from textflow.training import MuonAdam, WarmupLR
-from textflow.types import Batch
+from textflow.types import AttentionMask, Batch, Mask
 
 
 class Autoencoder(Trainable):
@@ -53,3 +53,65 @@ class Autoencoder(Trainable):
         hits = logits.detach().argmax(-1) == batch.ids[batch.mask]
         loss = F.cross_entropy(logits, batch.ids[batch.mask])
         return {"loss": loss, "tokens": batch.mask.sum(), "accuracy": hits.float().mean()}
+
+
+class VariationalAutoencoder(Autoencoder):
+    """-log p(text | z) + beta KL(q || N(0, I)) + lambda L_mask, z drawn from q(z | text); L_mask is the cross-entropy
+    of tokens that the encoder does not see (Cola-DLM, 2605.06548, stage 1).
+
+    Both cross-entropies are means over tokens, the divergence is one over latents, each in nats.
+
+    Args:
+        vocab_size: number of tokens (from the tokenizer).
+        codec: makes the text VAE from vocab_size.
+        kl_weight: beta, >= 0.
+        mask_weight: lambda, >= 0.
+        mask_prob: probability that a token is hidden from the encoder in L_mask, in [0, 1).
+        path: probability path by which diagnostics noise the latents; take the generator's.
+        optimizer: makes the optimizer from pairs (name, parameter).
+        lr_scheduler: makes the learning-rate schedule, stepped after every optimizer step.
+        ema_decay: decay of the moving average, in [0, 1).
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        codec: Callable[[int], Codec],
+        kl_weight: float = 1e-3,
+        mask_weight: float = 1.0,
+        mask_prob: float = 0.3,
+        path: ProbPath = LinearPath(noise_scale=1.0),
+        optimizer: OptimizerFn = lambda params: MuonAdam(params, lr=1e-2, adam_names="embed"),
+        lr_scheduler: LRSchedulerFn = lambda optimizer: WarmupLR(optimizer, warmup_steps=30),
+        ema_decay: float = 0.99,
+    ) -> None:
+        super().__init__(vocab_size, codec, path, None, optimizer, lr_scheduler, ema_decay)
+        if not 0 <= mask_prob < 1 or min(kl_weight, mask_weight) < 0:
+            raise ValueError(
+                f"mask_prob is {mask_prob}, kl_weight {kl_weight}, mask_weight {mask_weight}; needs a probability in "
+                "[0, 1) and weights of at least 0"
+            )
+        if not isinstance(self.net, TextVAE):
+            raise ValueError(f"VariationalAutoencoder trains a TextVAE, not {type(self.net).__name__}; use Autoencoder")
+        self.kl_weight, self.mask_weight, self.mask_prob = kl_weight, mask_weight, mask_prob
+
+    def losses(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        codec, text = cast(TextVAE, net), batch.mask
+        mask = text if batch.prompt_mask is None else prefix_attention_mask(text, batch.prompt_mask)
+        q, valid = codec.posterior(batch.ids, mask), codec.latent_mask(text)
+        logits = codec.decode_logits(q.at(torch.randn_like(q.mean)))[text].float()  # [B, L, V] -> [n, V]
+        nll, kl = F.cross_entropy(logits, batch.ids[text]), q.kl()[valid].mean()
+        hits = logits.detach().argmax(-1) == batch.ids[text]
+        loss, values = nll + self.kl_weight * kl, {"nll": nll, "kl": kl, "log_snr": q.log_snr(valid)}
+        if self.mask_weight and self.mask_prob:
+            values["hidden_nll"] = self.hidden_nll(codec, batch, mask)
+            loss = loss + self.mask_weight * values["hidden_nll"]
+        values = {name: value.detach() for name, value in values.items()}
+        return {"loss": loss, "tokens": text.sum(), "accuracy": hits.float().mean(), **values}
+
+    def hidden_nll(self, codec: TextVAE, batch: Batch, mask: Mask | AttentionMask) -> Tensor:
+        """L_mask: -log p of tokens that the encoder does not see, from latents of the others."""
+        hidden = batch.mask & (torch.rand(batch.mask.shape, device=batch.mask.device) < self.mask_prob)
+        q = codec.posterior(batch.ids, mask, hidden)
+        logits = codec.decode_logits(q.at(torch.randn_like(q.mean)))[hidden].float()
+        return F.cross_entropy(logits, batch.ids[hidden], reduction="sum") / hidden.sum().clamp_min(1)

@@ -94,9 +94,13 @@ class Trainable(L.LightningModule, ABC):
         logs = {f"{stage}/{name}": value.detach() for name, value in values.items() if name != "tokens"}
         self.log_dict(logs, prog_bar=True, batch_size=len(batch.ids), sync_dist=stage == "val")
 
+    def trained_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """Parameters that the optimizer trains, by name: those of the net that require a gradient."""
+        return [(name, p) for name, p in self.net.named_parameters() if p.requires_grad]
+
     def configure_optimizers(self) -> Any:
         """The optimizer over trainable parameters, and its schedule by steps."""
-        params = [(name, p) for name, p in self.net.named_parameters() if p.requires_grad]
+        params = self.trained_parameters()
         if not params:
             raise ValueError(f"{type(self.net).__name__} has no parameter that requires a gradient: nothing to train")
         optimizer = self.optimizer(params)

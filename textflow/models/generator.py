@@ -19,7 +19,7 @@ from textflow.objectives import Objective
 from textflow.paths import LinearPath, ProbPath
 from textflow.readouts import FromNet, MatchedFromNet, Readout, View
 from textflow.runtime.device import bf16_warning
-from textflow.samplers import EarlyExit, Euler, Prompt, Sampler
+from textflow.samplers import AllAtOnce, EarlyExit, Euler, Order, Prompt, Sampler
 from textflow.schedules import TimeSchedule
 from textflow.training import MuonAdam, WarmupLR
 from textflow.types import Batch, Posterior
@@ -47,6 +47,7 @@ class Generator(GeneratorSampling):
         lr_scheduler: learning-rate schedule, stepped after every optimizer step.
         ema_decay: decay of the moving average of the weights, in [0, 1).
         cfg_scale: scale of classifier-free guidance by prompts; default: 1, none. Others need prompt_dropout above 0.
+        order: which latents are denoised together in sampling, all at once or block after block.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Generator(GeneratorSampling):
         lr_scheduler: LRSchedulerFn = lambda optimizer: WarmupLR(optimizer, warmup_steps=100),
         ema_decay: float = 0.999,
         cfg_scale: float | None = None,
+        order: Order = AllAtOnce(),
     ) -> None:
         super().__init__(optimizer, lr_scheduler, ema_decay)
         if not 0 <= prompt_dropout < 1 or not math.isfinite(self_cond_guidance):
@@ -87,13 +89,18 @@ class Generator(GeneratorSampling):
         self.set_net(denoiser)
         self.objective, self.path, self.token_readout, self.escape = objective, path, token_readout, escape
         self.sampler, self.own_sampling_schedule, self.early_exit = sampler, sampling_schedule, early_exit
+        self.order = order
         self.self_cond_guidance, self.cfg_scale, self.prompt_dropout = self_cond_guidance, cfg_scale, prompt_dropout
         self.train()
 
     @property
     def codec(self) -> Codec:
-        """Codec of the samples: the frozen one, or the moving average of the one that is trained."""
-        return self.codec_of(self.ema_net)
+        """Codec of the samples: of the moving average, in the space that it samples in."""
+        return self.ema_net.sampling_space(self.codec_of(self.ema_net))[1]
+
+    @property
+    def sampling_net(self) -> Denoiser:
+        return self.ema_net.sampling_space(self.codec_of(self.ema_net))[0]
 
     def codec_of(self, net: nn.Module) -> Codec:
         """Codec of the net or of its moving average."""
@@ -141,11 +148,17 @@ class Generator(GeneratorSampling):
         except RuntimeError as error:
             raise ValueError(f"the trained codec does not fit model.codec of this recipe: {error}") from error
 
+    def trained_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """Parameters that the optimizer trains, by name: the net's, and those of a schedule that is learned with it,
+        which are not averaged."""
+        own = [(f"objective.{name}", p) for name, p in self.objective.named_parameters() if p.requires_grad]
+        return super().trained_parameters() + own
+
     def learn_from(self, teacher: "Generator", init: "Generator") -> None:
         """Learn from the averaged net, the codec (then frozen) and the fitted schedules of a teacher, starting from the
         averaged weights of another generator."""
         if self.frozen_codec is not None:
-            self.frozen_codec.load_state_dict(teacher.codec.state_dict())
+            self.frozen_codec.load_state_dict(teacher.codec_of(teacher.ema_net).state_dict())
         self.ema_net.init_from(init.ema_net.state_dict())
         self.net.load_state_dict(self.ema_net.state_dict())
         for net in (self.net, self.ema_net):
@@ -154,6 +167,7 @@ class Generator(GeneratorSampling):
             codec.trainable = False  # its latents are the teacher's
         teacher.ema_net.use_backend_of(self.net)
         self.objective.set_teacher(teacher.objective, teacher.ema_net)
+        self.objective.requires_grad_(False)  # a learned schedule is the teacher's
         if isinstance(self.objective, StepDistillation):
             self.objective.ema_net, self.objective.embed = Frozen(self.ema_net), self.embed
 

@@ -2,8 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -15,16 +14,9 @@ from textflow.nets import Denoiser
 from textflow.noise import Noise
 from textflow.paths import ProbPath
 from textflow.readouts import Readout, View
-from textflow.samplers import DenoiseFn, EarlyExit, Prompt, Sampler, Trace, sample
+from textflow.samplers import DenoiseFn, EarlyExit, Order, Prompt, Sample, Sampler
 from textflow.schedules import TimeSchedule
 from textflow.types import Conditioning, Ids, Latents, Logits, Mask, Posterior
-
-
-class Sample(NamedTuple):
-    """Token ids [B, L], and the trace of the sampling run."""
-
-    ids: Ids
-    trace: Trace
 
 
 class GeneratorSampling(TextGenerator, ABC):
@@ -35,6 +27,7 @@ class GeneratorSampling(TextGenerator, ABC):
     token_readout: Readout
     escape: Escape
     sampler: Sampler
+    order: Order
     self_cond_guidance: float
     early_exit: EarlyExit | None
     cfg_scale: float | None
@@ -43,6 +36,11 @@ class GeneratorSampling(TextGenerator, ABC):
     @abstractmethod
     def codec(self) -> Codec:
         """Codec of the samples."""
+
+    @property
+    @abstractmethod
+    def sampling_net(self) -> Denoiser:
+        """Averaged net of the samples, on the latents of `codec`."""
 
     @property
     @abstractmethod
@@ -74,9 +72,10 @@ class GeneratorSampling(TextGenerator, ABC):
         if prompt is not None and self.early_exit is not None:
             raise ValueError("an early exit skips rows, but a prompt needs all of them; leave model.early_exit out")
         scale = self.self_cond_guidance if self_cond_guidance is None else self_cond_guidance
-        known = prompt is not None and self.tokenizer is not None  # a tokenizer of the Hub loads where it is used
+        reads = prompt is not None or self.order.reads_prompts
+        known = reads and self.tokenizer is not None  # a tokenizer of the Hub loads where it is used
         special = (self.tokenizer.eos, self.tokenizer.pad) if known else None
-        parts = self.ema_net, self.codec, self.path, self.token_readout
+        parts = self.sampling_net, self.codec, self.path, self.token_readout
         return DenoiseFn(*parts, scale, prompt, start, escape, noise, self.early_exit, special)
 
     def embed(self, ids: Ids) -> Latents:
@@ -91,7 +90,8 @@ class GeneratorSampling(TextGenerator, ABC):
             cond: guidance and prompt; default: the recipe's guidance.
         """
         cond = self.denoiser().conditioning(z) if cond is None else cond
-        return self.readout.logits(View(z, self.path.t_max, Posterior(z), self.path, self.codec, self.ema_net, cond))
+        view = View(z, self.path.t_max, Posterior(z), self.path, self.codec, self.sampling_net, cond)
+        return self.readout.latent_logits(view)
 
     def logits_fn(self, prompt: Prompt | None) -> Callable[[Latents], Logits]:
         """`decode_logits` after a prompt of as many rows as are decoded."""
@@ -139,12 +139,7 @@ class GeneratorSampling(TextGenerator, ABC):
         schedule = sampling_schedule or self.sampling_schedule
         times = schedule.grid(num_steps, t_min=self.path.t_min, t_max=self.path.t_max)
         denoise = self.denoiser(self_cond_guidance, escape or self.escape, noise, prompt, z)
-        cond, last = denoise.conditioning(z), replace(denoise, escape=None)
-        known = cond.prompt, cond.prompt_mask
-        trace = sample(denoise, sampler or self.sampler, self.path, times, z, noise, *known, last, keep_logits=False)
-        final = trace.beliefs[-1]._replace(mean=trace.z)
-        view = View(trace.states[-1], trace.times[-1], final, self.path, self.codec, self.ema_net, cond)
-        ids = self.readout.decode(view, noise)
+        ids, trace = self.order.sample(denoise, self.readout, sampler or self.sampler, times, z, noise)
         return Sample(ids if prompt is None else prompt.restore_prompt_ids(ids), trace)
 
     def sample_ids(self, seeds: list[int], num_steps: int, **options: Any) -> Ids:
@@ -160,6 +155,7 @@ class GeneratorSampling(TextGenerator, ABC):
             cfg_scale: scale of classifier-free guidance; default: the recipe's. 1 is none.
         """
         trained = self.max_source_length is not None
+        read = trained or self.order.reads_prompts
         if self.codec.num_latents(ids.shape[1]) != ids.shape[1]:
             raise ValueError(
                 f"the codec {type(self.codec).__name__} has no latent of a single token, so a text cannot be "
@@ -172,7 +168,7 @@ class GeneratorSampling(TextGenerator, ABC):
             )
         scale = (self.cfg_scale or 1.0) if cfg_scale is None else cfg_scale
         latents = self.codec.encode(ids, prefix_attention_mask(prompt_mask, prompt_mask))
-        return Prompt(latents, prompt_mask, scale if trained else 1.0, ids, trained)
+        return Prompt(latents, prompt_mask, scale if trained else 1.0, ids, read)
 
     def complete(
         self,

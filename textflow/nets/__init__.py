@@ -2,7 +2,9 @@
 
 from textflow.nets.base import Denoiser as Denoiser
 from textflow.nets.base import DecodingDenoiser as DecodingDenoiser
+from textflow.nets.cola import ColaDiT as ColaDiT
 from textflow.nets.elf import ELF as ELF
 from textflow.layers.frozen import Frozen as Frozen
 from textflow.nets.dit import DiT as DiT
 from textflow.nets.dit import ResidualFlowMap as ResidualFlowMap
+from textflow.nets.langflow import LangFlow as LangFlow

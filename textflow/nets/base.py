@@ -7,14 +7,20 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from textflow.codecs.base import Codec
 from textflow.layers.transformer import LMHead
-from textflow.types import Conditioning, Latents, Logits, Posterior, RowMask, Times
+from textflow.types import Conditioning, Ids, Latents, Logits, Posterior, RowMask, Times
 
 
 class Denoiser(nn.Module, ABC):
-    """z_t, t -> belief about the text. `dim` is the width of its latents."""
+    """z_t, t -> belief about the text. `dim` is the width of its latents.
+
+    A net that is causal over blocks sets `block_size`, the number of latents that it denoises together: its belief
+    carries their keys and values, which `Conditioning.past` gives to the next block.
+    """
 
     dim: int
+    block_size: int | None = None
     optional_prefixes: tuple[str, ...] = ("commitment_head.", "end_t_embed.")  # what a student may add to its teacher
 
     def init_from(self, weights: Mapping[str, Tensor]) -> None:
@@ -32,6 +38,20 @@ class Denoiser(nn.Module, ABC):
 
     def use_backend_of(self, other: nn.Module) -> None:  # noqa: B027  most have one backend
         """Use the backend of another net (compilation, fused kernels): a teacher runs as its student does."""
+
+    def sampling_space(self, codec: Codec) -> tuple["Denoiser", Codec]:
+        """Net and codec of the latents that samples are drawn in: by default this net, and the codec of its latents. A
+        net that sees its latents only through a narrow projection may give the same flow in fewer dimensions."""
+        return self, codec
+
+    def belief_logits(self, belief: Posterior) -> Logits | None:
+        """Token logits of one of its beliefs [B, L, V]; None where it gives only a mean."""
+        return belief.logits
+
+    def belief_ids(self, belief: Posterior) -> Ids | None:
+        """The likeliest tokens of one of its beliefs [B, L]; None where it gives only a mean."""
+        logits = self.belief_logits(belief)
+        return None if logits is None else logits.argmax(-1)
 
     @abstractmethod
     def forward(self, z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior: ...

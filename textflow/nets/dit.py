@@ -4,16 +4,18 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Complex, Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from textflow.codecs.base import Codec
+from textflow.codecs import Codec, OneHot, ProjectedOneHot
 from textflow.layers.frozen import Frozen
-from textflow.layers.transformer import ScalarEmbedding, rope
+from textflow.layers.functional import linear_nll
+from textflow.layers.gelu import gelu_out
+from textflow.layers.transformer import ScalarEmbedding, apply_rope_halves, rope
 from textflow.nets.base import Denoiser
 from textflow.paths.base import ProbPath, broadcast_time
 from textflow.schedules.base import TimeSchedule
-from textflow.types import Conditioning, Latents, Logits, Posterior, Times
+from textflow.types import Conditioning, Ids, Latents, Logits, Posterior, Times
 
 
 class DiT(Denoiser):
@@ -53,6 +55,7 @@ class DiT(Denoiser):
         self.dim, self.vocab_size, self.head_width = codec.dim, codec.vocab_size, width // heads
         self.logit_softcap, self.time_schedule = logit_softcap, time_schedule
         self.codec = codec if codec.trainable else Frozen(codec)
+        self._space: tuple[object, TableSpaceDiT] | None = None
         self.embed = nn.Parameter(torch.empty(codec.dim, width))
         self.t_embed = ScalarEmbedding(cond_width)
         self.end_t_embed = ScalarEmbedding(cond_width) if two_time else None
@@ -76,21 +79,51 @@ class DiT(Denoiser):
         logits = self.forward_logits(z, t, cond)
         return Posterior(self.expected(logits.softmax(-1)), logits.log_softmax(-1))
 
+    @property
+    def token_codec(self) -> Codec:
+        """The codec of its latents."""
+        codec = self.codec.module if isinstance(self.codec, Frozen) else self.codec
+        assert isinstance(codec, Codec)
+        return codec
+
     def expected(self, probs: Logits) -> Latents:
         """E[x] under the probabilities of tokens."""
-        codec = self.codec.module if isinstance(self.codec, Frozen) else self.codec
-        return codec.expected_latents(probs)  # type: ignore[operator]
+        return self.token_codec.expected_latents(probs)
 
     def forward_logits(self, z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Logits:
         """Token logits before the softmax [B, S, V]."""
+        return self.token_logits(self.forward_hidden(z @ self.embed, t, cond))
+
+    def forward_hidden(
+        self, x: Float[Tensor, "B S width"], t: Times, cond: Conditioning = Conditioning()
+    ) -> Float[Tensor, "B S width"]:
+        """Hidden states for the output layer, of embedded latents, z @ embed."""
         time = self._schedule_time(t)
         t_emb = self.t_embed(time)
         if self.end_t_embed is not None:  # no end: length 0
             t_emb = t_emb + self.end_t_embed(time if cond.end_time is None else self._schedule_time(cond.end_time))
-        hidden = self.run_blocks(z @ self.embed, t_emb)
-        with torch.autocast(z.device.type, enabled=False):  # the output layer stays in float32
+        return self.run_blocks(x, t_emb)
+
+    def token_logits(self, hidden: Float[Tensor, "... width"]) -> Float[Tensor, "... V"]:
+        """Token logits of hidden states, float32."""
+        with torch.autocast(hidden.device.type, enabled=False):
             logits = self.out(hidden.to(self.out.weight.dtype))
         return logits if self.logit_softcap is None else softcap(logits, self.logit_softcap)
+
+    def decode_nll(self, hidden: Float[Tensor, "n width"], ids: Int[Tensor, " n"]) -> Float[Tensor, ""]:
+        """Sum of -log p(ids), without an n x V tensor in memory."""
+        with torch.autocast(hidden.device.type, enabled=False):
+            out = self.out
+            return linear_nll(hidden.to(out.weight.dtype), out.weight, out.bias, ids, cap=self.logit_softcap)
+
+    def sampling_space(self, codec: Codec) -> tuple[Denoiser, Codec]:
+        """The table's space for one-hot latents that are wider; it is kept until the weights change."""
+        if not isinstance(codec, OneHot) or codec.dim <= self.embed.shape[1]:
+            return self, codec
+        state = (id(self.embed), self.embed._version, self.embed.device)
+        if self._space is None or self._space[0] != state:
+            self._space = state, TableSpaceDiT(self)
+        return self._space[1], self._space[1].codec
 
     def log_expected_error(self, t: Times) -> Times | None:
         """Logarithm of the expected error at t; None without loss_weighting."""
@@ -109,6 +142,44 @@ class DiT(Denoiser):
 
     def _schedule_time(self, t: Times) -> Times:
         return t if self.time_schedule is None else schedule_cdf(self.time_schedule, t)
+
+
+class TableSpaceDiT(Denoiser):
+    """A DiT of one-hot latents z that is given z Q, where its table is E = Q R: z E = (z Q) R, noise stays white, and
+    steps along straight lines close, so that no state is as wide as the vocabulary.
+
+    The belief carries hidden states in place of logits.
+
+    Args:
+        net: DiT whose codec is OneHot.
+    """
+
+    def __init__(self, net: DiT) -> None:
+        super().__init__()
+        basis, factor = torch.linalg.qr(net.embed.detach())
+        self._net, self.factor, self.codec, self.dim = (net,), factor, ProjectedOneHot(basis), basis.shape[1]
+
+    def forward(self, z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior:
+        net = self._net[0]
+        with torch.autocast(z.device.type, enabled=False):
+            x = z @ self.factor
+        hidden = net.forward_hidden(x, t, cond)
+        parts = [net.token_logits(part).softmax(-1) @ self.codec.basis for part in self._chunks(hidden)]
+        return Posterior(torch.cat(parts).view(*z.shape[:-1], -1), carry=hidden)
+
+    def belief_logits(self, belief: Posterior) -> Logits | None:
+        return self._net[0].token_logits(belief.carry) if isinstance(belief.carry, Tensor) else None
+
+    def belief_ids(self, belief: Posterior) -> Ids | None:
+        """The likeliest tokens, in chunks of positions."""
+        if not isinstance(belief.carry, Tensor):
+            return None
+        parts = [self._net[0].token_logits(part).argmax(-1) for part in self._chunks(belief.carry)]
+        return torch.cat(parts).view(belief.carry.shape[:-1])
+
+    def _chunks(self, hidden: Tensor, budget: int = 2**22) -> tuple[Tensor, ...]:
+        """Hidden states of as many positions as have `budget` logits."""
+        return hidden.flatten(0, -2).split(max(budget // self.codec.vocab_size, 1))  # type: ignore[no-untyped-call]
 
 
 class ResidualFlowMap(Denoiser):
@@ -156,12 +227,13 @@ class DiTBlock(nn.Module):
     def forward(self, x: Tensor, t_emb: Tensor, freqs: Tensor) -> Tensor:
         shift1, scale1, gate1, shift2, scale2, gate2 = per_position(self.adaLN_modulation(t_emb)).chunk(6, -1)
         x = x + gate1 * self.drop(self.attention(self.norm1(x) * (1 + scale1) + shift1, freqs))
-        return x + gate2 * self.drop(self.mlp(self.norm2(x) * (1 + scale2) + shift2))
+        hidden = gelu_out(self.mlp[0](self.norm2(x) * (1 + scale2) + shift2), self.mlp[2])
+        return x + gate2 * self.drop(hidden)
 
     def attention(self, x: Tensor, freqs: Tensor) -> Tensor:
         """Bidirectional attention with rotary positions."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # 3 of [B, h, S, w / h]
-        q, k = apply_rope(q, freqs), apply_rope(k, freqs)
+        q, k = apply_rope_halves(q, freqs), apply_rope_halves(k, freqs)
         if self.softcap is None:
             x = F.scaled_dot_product_attention(q, k, v)
         else:
@@ -203,10 +275,3 @@ def schedule_cdf(schedule: TimeSchedule, t: Tensor) -> Tensor:
 def softcap(logits: Tensor, limit: float) -> Tensor:
     """limit tanh(logits / limit)."""
     return limit * torch.tanh(logits / limit)
-
-
-def apply_rope(x: Tensor, freqs: Complex[Tensor, "S half"]) -> Tensor:
-    """Rotate the pairs (i, i + w / 2) of the last axis."""
-    a, b = x.chunk(2, -1)
-    cos, sin = freqs.real, freqs.imag
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1).to(x.dtype)

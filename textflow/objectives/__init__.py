@@ -3,5 +3,8 @@
 from textflow.objectives.base import Draws as Draws
 from textflow.objectives.base import Objective as Objective
 from textflow.objectives.cross_entropy import CrossEntropy as CrossEntropy
+from textflow.objectives.langflow import LangFlowObjective as LangFlowObjective
 from textflow.objectives.elf import ELFDraws as ELFDraws
 from textflow.objectives.elf import ELFObjective as ELFObjective
+from textflow.objectives.cola import ColaObjective as ColaObjective
+from textflow.objectives.flm import FLMObjective as FLMObjective

@@ -2,3 +2,4 @@
 
 from textflow.paths.base import ProbPath as ProbPath
 from textflow.paths.linear import LinearPath as LinearPath
+from textflow.paths.variance_preserving import VariancePreserving as VariancePreserving

@@ -23,6 +23,7 @@ class View(NamedTuple):
         codec: may decode latents.
         net: may decode latents.
         cond: guidance and prompt.
+        before: tokens read out before these, block after block [B, P], -1 where none; None where all are read at once.
     """
 
     z: Latents
@@ -32,6 +33,7 @@ class View(NamedTuple):
     codec: Codec
     net: Denoiser
     cond: Conditioning = Conditioning()
+    before: Ids | None = None
 
 
 class Readout(nn.Module, ABC):
@@ -46,6 +48,10 @@ class Readout(nn.Module, ABC):
     @abstractmethod
     def logits(self, view: View) -> Logits:
         """Logits over tokens [B, L, V]; readouts that are not position-wise raise an error."""
+
+    def latent_logits(self, view: View) -> Logits:
+        """Logits of final latents that no network pass belongs to, the mean of the view's belief [B, L, V]."""
+        return self.logits(view)
 
     def decode(self, view: View, noise: Noise | None = None) -> Ids:
         """Token ids [B, L]: the likeliest ones, unless the readout draws them, by random streams, one a sample."""

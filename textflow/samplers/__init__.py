@@ -5,6 +5,10 @@ from textflow.samplers.base import State as State
 from textflow.samplers.base import Trace as Trace
 from textflow.samplers.base import sample as sample
 from textflow.samplers.denoise_fn import DenoiseFn as DenoiseFn
+from textflow.samplers.order import AllAtOnce as AllAtOnce
+from textflow.samplers.order import Order as Order
+from textflow.samplers.order import Sample as Sample
+from textflow.samplers.blockwise import Blockwise as Blockwise
 from textflow.samplers.early_exit import EarlyExit as EarlyExit
 from textflow.samplers.skip_first import SkipFirstCall as SkipFirstCall
 from textflow.samplers.flow_map_churn import FlowMapChurn as FlowMapChurn

@@ -112,6 +112,7 @@ def sample(
         state = sampler.step(final_denoise or denoise if last else denoise, path, state, t_next, noise)
         belief = state.belief
         assert belief is not None
-        beliefs.append(belief._replace(carry=None) if keep_logits or last else belief._replace(logits=None, carry=None))
+        kept = belief.logits if keep_logits or last else None
+        beliefs.append(belief._replace(logits=kept, carry=belief.carry if last else None))  # the readout's
         state = state._replace(z=restore(state.z), belief=belief._replace(mean=restore(belief.mean)))
     return Trace(state.z, times[:-1], states, beliefs)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from textflow.noise import Noise
-from textflow.paths.base import ProbPath
+from textflow.paths import LinearPath, ProbPath
 from textflow.samplers.base import Sampler, State, ask
 from textflow.types import Denoise
 
@@ -13,11 +13,13 @@ from textflow.types import Denoise
 class Reinject(Sampler):
     """Back from t to a t, a = clip(1 - gamma (t_next - t), 0, 1), then forward. The last step is deterministic.
 
+    On other paths than the straight one, times count from the noisy end, in units of the path's length [ours].
+
     Args:
         gamma: strength, >= 0; 0 is the ODE.
         form: `code` adds (1 - a) sigma(0) noise, less than the path has at a t (ELF, released code); `paper` evaluates
-            the network there but moves the old z (ELF, Alg. 6); `marginal_preserving` adds the noise that keeps the
-            path's marginal [ours].
+            the network there but moves the old z (ELF, Alg. 6); both need the straight path. `marginal_preserving` adds
+            the noise that keeps the path's marginal [ours].
     """
 
     gamma: float = 1.5
@@ -25,11 +27,14 @@ class Reinject(Sampler):
 
     def step(self, denoise: Denoise, path: ProbPath, state: State, t_next: float, noise: Noise) -> State:
         z, t = state.z, state.t
-        keep = 1.0 if t_next >= path.t_max else min(max(1 - self.gamma * (t_next - t), 0.0), 1.0)
+        first, length = (0.0, 1.0) if isinstance(path, LinearPath) else (path.t_min, path.t_max - path.t_min)
+        keep = 1.0 if t_next >= path.t_max else min(max(1 - self.gamma * (t_next - t) / length, 0.0), 1.0)
         if keep == 1:
             belief = ask(denoise, state, t_next)
             return state.next(path.step(z, belief.mean, t, t_next), t_next, belief)
-        eps, back = noise.normal_like(z), keep * t
+        if self.form != "marginal_preserving" and not isinstance(path, LinearPath):
+            raise ValueError(f"{type(path).__name__} is not straight: Reinject needs form marginal_preserving on it")
+        eps, back = noise.normal_like(z), first + keep * (t - first)
         if self.form == "marginal_preserving":
             noisy = path.rewind(z, eps, t, back)
         else:

@@ -7,3 +7,4 @@ from textflow.schedules.flip_rate import FlipRate as FlipRate
 from textflow.schedules.logit_normal import LogitNormal as LogitNormal
 from textflow.schedules.decode_error import OneHotDecodeError as OneHotDecodeError
 from textflow.schedules.uniform import Uniform as Uniform
+from textflow.schedules.gumbel import Gumbel as Gumbel

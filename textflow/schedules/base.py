@@ -43,6 +43,12 @@ def interpolate_inverse(table: Tensor, values: Tensor) -> Tensor:
     return ((right - 1 + (values - low) / (high - low).clamp_min(1e-300)) / (len(table) - 1)).clamp(0, 1)
 
 
+def stratified_uniform(rows: int, device: torch.device | None = None) -> Tensor:
+    """One uniform number in each of `rows` equal parts of [0, 1), in random order, float64."""
+    order = torch.randperm(rows, device=device)
+    return ((torch.arange(rows, device=device) + torch.rand(rows, device=device, dtype=torch.float64)) / rows)[order]
+
+
 class TimeSchedule(nn.Module, ABC):
     """A distribution over time, given by its quantiles. A module, so that weights include a fitted schedule."""
 
@@ -79,6 +85,10 @@ class TimeSchedule(nn.Module, ABC):
     def sample(self, *shape: int, device: torch.device | None = None) -> Tensor:
         """Random times [*shape], float32, from torch's global generator."""
         return self.icdf(torch.rand(shape, dtype=torch.float64, device=device)).float()
+
+    def sample_stratified(self, rows: int, device: torch.device | None = None) -> Tensor:
+        """A time a row [rows], float32, one in each of as many equal parts of the law, in random order."""
+        return self.icdf(stratified_uniform(rows, device)).float()
 
     def grid(self, steps: int, noise: Noise | None = None, t_min: float = 0.0, t_max: float = 1.0) -> list[float]:
         """steps + 1 increasing times from t_min to t_max.

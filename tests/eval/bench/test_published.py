@@ -18,6 +18,8 @@ ROWS = {
     "distillation step, R": "distill_R",
     "optimizer, P": "optimizer_P",
     "optimizer, R": "optimizer_R",
+    "FLM, training step, R": "flm_step_R",
+    "FLM, sampling, R": "flm_sample_R",
 }
 
 
@@ -42,6 +44,13 @@ def test_the_optimized_variants_are_fast_enough_and_agree_with_the_reference() -
 def test_the_optimized_variants_need_little_memory(name: str, most: float) -> None:
     peaks, ratio = record(name)["peak_mb"], record(name)["memory_ratio"]
     assert peaks["optimized"] / peaks["reference"] == pytest.approx(ratio, rel=1e-3) and ratio <= most
+
+
+@pytest.mark.parametrize("name", ["flm_step_R", "flm_sample_R"])
+def test_flm_has_no_state_as_wide_as_its_vocabulary(name: str) -> None:
+    one = record(name)
+    assert (one["vocab"], one["length"]) == (50_258, 256) and one["difference"] <= TOLERANCE
+    assert one["memory_ratio"] <= 0.2 and one["seconds"]["optimized"] <= 0.7 * one["seconds"]["reference"]
 
 
 def test_64_rows_of_1024_tokens_are_loaded_and_decoded_with_little_memory() -> None:

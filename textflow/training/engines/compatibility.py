@@ -47,6 +47,13 @@ def refuse_clipping(trainer: Any, engine: str) -> None:
         raise ValueError(f"gradient_clip_algorithm {trainer.gradient_clip_algorithm} under {engine}: needs norm")
 
 
+def refuse_weights_outside_net(module: Any, engine: str) -> None:
+    """Reject weights that are trained but are not the net's, such as a schedule's, which the engine does not share."""
+    inside = {name for name, _ in module.net.named_parameters()}
+    if outside := next((name for name, _ in module.trained_parameters() if name not in inside), None):
+        raise ValueError(f"{outside} under {engine} is not shared by the processes; use recipes/strategy/ddp.yaml")
+
+
 def refuse_tangents(module: nn.Module, engine: str) -> None:
     """Reject targets with forward-mode derivatives, which the hooks that gather parameters do not support."""
     for part in module.modules():

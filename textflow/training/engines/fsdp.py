@@ -11,7 +11,12 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 
 from textflow.training.engines.collectives import broadcast_buffers
-from textflow.training.engines.compatibility import refuse_clipping, refuse_optimizer, refuse_precision
+from textflow.training.engines.compatibility import (
+    refuse_clipping,
+    refuse_optimizer,
+    refuse_precision,
+    refuse_weights_outside_net,
+)
 from textflow.training.engines.consolidated_checkpoint import ConsolidatedCheckpointMixin
 from textflow.training.engines.layout import fsdp_shard
 from textflow.training.engines.shards import ShardOwner
@@ -30,6 +35,7 @@ class FSDP(ConsolidatedCheckpointMixin, ModelParallelStrategy):
     def setup(self, trainer: Any) -> None:
         refuse_precision(trainer.precision, "FSDP")
         refuse_clipping(trainer, "FSDP")
+        refuse_weights_outside_net(self.trainable, "FSDP")
         trainer.accelerator.setup(trainer)
         self.model = self.precision_plugin.convert_module(self.trainable)
         self.model_to_device()

@@ -14,7 +14,13 @@ from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy
 from torch import Tensor, nn
 
 from textflow.training.engines.collectives import broadcast_buffers
-from textflow.training.engines.compatibility import refuse_clipping, refuse_optimizer, refuse_precision, refuse_tangents
+from textflow.training.engines.compatibility import (
+    refuse_clipping,
+    refuse_optimizer,
+    refuse_precision,
+    refuse_tangents,
+    refuse_weights_outside_net,
+)
 from textflow.training.engines.consolidated_checkpoint import ConsolidatedCheckpointMixin
 from textflow.training.engines.deepspeed_module import DeepSpeedWrapper, EMASnapshot
 from textflow.training.engines.layout import zero_shard_groups
@@ -93,6 +99,7 @@ class Zero(ConsolidatedCheckpointMixin, DeepSpeedStrategy):
 
     def init_deepspeed(self) -> None:
         refuse_clipping(self.trainable.trainer, self.title)
+        refuse_weights_outside_net(self.trainable, self.title)
         if self.stage == 3:
             refuse_tangents(self.trainable, self.title)
         super().init_deepspeed()

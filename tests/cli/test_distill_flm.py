@@ -1,0 +1,73 @@
+"""`textflow distill` of a teacher of one-hot tokens (FLM): students of every kind, from the command line."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+import textflow
+from tests.helpers.tiny_recipe import write_recipe
+from textflow.cli.app import main
+from textflow.models.generator import Generator
+
+pytestmark = pytest.mark.integration
+
+SCHEDULE = {"class_path": "OneHotDecodeError", "init_args": {"vocab_size": 320}}
+NET = {"width": 16, "depth": 1, "heads": 2, "cond_width": 8, "time_schedule": SCHEDULE}
+MODEL = {
+    "codec": "OneHot",
+    "net": {"class_path": "DiT", "init_args": NET},
+    "objective": {"class_path": "FLMObjective", "init_args": {"time_schedule": SCHEDULE}},
+    "path": {"class_path": "LinearPath", "init_args": {"noise_scale": 1.0, "min_one_minus_t": 0.0, "eps": 1e-5}},
+    "readout": "FromPosterior",
+    "token_readout": "FromPosterior",
+    "ema_decay": 0.9,
+}
+FLOW = {"class_path": "FlowMap", "init_args": {"time_schedule": SCHEDULE}}
+STUDENTS = {
+    "step": {"class_path": "StepDistillation", "init_args": {"target": "Progressive"}},
+    "flow": {"class_path": "FlowMapDistillation", "init_args": {"target": "SemiGroup"}},
+    "fmlm": FLOW,
+    "mean": {"class_path": "FlowMapDistillation", "init_args": {"target": "MeanFlow"}},
+    "mean_flow": {"class_path": "MeanFlowObjective"},
+}
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fitted FLM of 320 tokens."""
+    folder = tmp_path_factory.mktemp("flm")
+    recipe = yaml.safe_load(write_recipe(folder).read_text())
+    del recipe["codec"]
+    recipe["model"]["init_args"] = MODEL
+    recipe["trainer"]["max_steps"] = 4
+    (folder / "flm.yaml").write_text("# tiny FLM\n" + yaml.safe_dump(recipe))
+    assert main(["fit", str(folder / "flm.yaml")]) == 0
+    return folder / "run"
+
+
+def test_a_teacher_of_one_hot_tokens_is_fitted_and_samples(teacher: Path) -> None:
+    model = textflow.load(teacher)
+    assert isinstance(model, Generator) and len(model.generate(num_samples=2, num_steps=3)) == 2
+    assert "val/loss" in (teacher / "metrics.csv").read_text()
+    assert model.sample([1], 2).trace.z.shape == (1, 16, 16), "as wide as the table, not as the vocabulary"
+
+
+@pytest.mark.parametrize("kind", STUDENTS)
+def test_its_students_are_trained_and_sample(teacher: Path, tmp_path: Path, kind: str) -> None:
+    two_time = {} if kind == "step" else {"net": {"init_args": {"two_time": True}}}
+    overlay = {
+        "rounds": [[2, 2]],
+        "model": {"init_args": {"objective": STUDENTS[kind]} | two_time},
+        "run": {"folder": str(tmp_path / "students"), "save_every": 2, "sample_every": 2},
+        "trainer": {"max_steps": 2, "val_check_interval": 2},
+    }
+    (tmp_path / "student.yaml").write_text("# student\n" + yaml.safe_dump(overlay))
+    assert main(["distill", str(tmp_path / "student.yaml"), "--teacher", str(teacher)]) == 0
+    run = tmp_path / "students" / ("steps-2" if kind == "step" else "all-steps")
+    before, after = (load_file(folder / "model.safetensors") for folder in (teacher, run))
+    moved = [float((before[name] - after[name]).norm()) for name in before if name.startswith("net.")]
+    assert max(moved) > 0 and all(bool(torch.isfinite(tensor).all()) for tensor in after.values())
+    assert len(textflow.load(run).generate(num_samples=2, num_steps=2)) == 2

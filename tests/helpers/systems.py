@@ -1,0 +1,154 @@
+"""Published systems at a tiny size, of which any part can be replaced. A new system is one function and one entry."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from tests.helpers.word_tokenizer import Words
+from textflow.codecs import EmbeddingTable, OneHot, TextVAE
+from textflow.discrete import DuoObjective, DuoSampler, MDLMObjective, MDLMSampler, TokenDiT
+from textflow.models.base import Trainable
+from textflow.models.discrete_diffusion import DiscreteDiffusion
+from textflow.models.generation import TextGenerator
+from textflow.models.generator import Generator
+from textflow.nets import ELF, DiT, LangFlow
+from textflow.nets.cola import ColaDiT
+from textflow.objectives import ELFObjective, FLMObjective, LangFlowObjective
+from textflow.objectives.cola import ColaObjective
+from textflow.paths import LinearPath
+from textflow.paths.variance_preserving import VariancePreserving
+from textflow.readouts import FromCodec, FromPosterior
+from textflow.samplers import Blockwise
+from textflow.schedules import Gumbel, LogitNormal, OneHotDecodeError
+from textflow.types import Batch
+
+VOCAB, LENGTH, ROWS = 11, 8, 4
+WIDTHS: dict[str, Any] = {"width": 16, "depth": 1, "heads": 2}
+BLOCKS: dict[str, Any] = {"width": 16, "heads": 2, "mlp_width": 16, "block_size": 4}
+
+
+def texts() -> Batch:
+    """Random text."""
+    ids = torch.randint(1, VOCAB, (ROWS, LENGTH), generator=torch.Generator().manual_seed(0))
+    return Batch(ids, ids >= 0)
+
+
+def elf(two_time: bool = False, **parts: Any) -> Generator:
+    """ELF (2605.10938) on frozen embeddings."""
+    own: dict[str, Any] = {
+        "codec": lambda vocab: EmbeddingTable(vocab, 8),
+        "net": lambda codec: ELF(codec, **WIDTHS, bottleneck=8, two_time=two_time),
+        "objective": ELFObjective(LogitNormal()),
+    }
+    return Generator(VOCAB, **(own | parts))
+
+
+def langflow(two_time: bool = False, **parts: Any) -> Generator:
+    """LangFlow (2604.11748): embeddings that are learned with the net, noise levels that are learned too."""
+    if two_time:
+        raise ValueError("the net LangFlow has no `two_time`: it is not conditioned on the end of a step")
+    own: dict[str, Any] = {
+        "codec": lambda vocab: EmbeddingTable(vocab, WIDTHS["width"], trainable=True),
+        "net": lambda codec: LangFlow(codec, WIDTHS["depth"], WIDTHS["heads"], cond_width=8, dropout=0.0),
+        "objective": LangFlowObjective(Gumbel(trainable=True), ramp_steps=0),
+        "path": VariancePreserving(),
+        "readout": FromPosterior(),
+        "token_readout": FromPosterior(),
+    }
+    return Generator(VOCAB, **(own | parts))
+
+
+def flm(two_time: bool = False, **parts: Any) -> Generator:
+    """FLM (2602.16813): one-hot latents, cross-entropy, the clock of decode errors."""
+    own: dict[str, Any] = {
+        "codec": OneHot,
+        "net": lambda codec: DiT(
+            codec, **WIDTHS, cond_width=8, two_time=two_time, time_schedule=OneHotDecodeError(VOCAB)
+        ),
+        "objective": FLMObjective(OneHotDecodeError(VOCAB)),
+        "path": LinearPath(noise_scale=1.0, min_one_minus_t=0.0, eps=1e-5),
+        "readout": FromPosterior(),
+        "token_readout": FromPosterior(),
+    }
+    return Generator(VOCAB, **(own | parts))
+
+
+@cache
+def trained_vae() -> TextVAE:
+    """A text autoencoder that reads its own latents."""
+    torch.manual_seed(0)
+    vae, ids = TextVAE(VOCAB, 8, encoder_depth=1, decoder_depth=1, **BLOCKS), torch.randint(VOCAB, (16, LENGTH))
+    optimizer = torch.optim.Adam(vae.parameters(), 1e-2)
+    for _ in range(40):
+        optimizer.zero_grad()
+        F.cross_entropy(vae.decode_logits(vae.encode(ids)).flatten(0, 1), ids.flatten()).backward()
+        optimizer.step()
+    return vae.eval()
+
+
+def cola(two_time: bool = False, **parts: Any) -> Generator:
+    """Cola-DLM (2605.06548): latents of a text autoencoder, block after block."""
+    if two_time:
+        raise ValueError("the net ColaDiT has no `two_time`: it is not conditioned on the end of a step")
+    own: dict[str, Any] = {
+        "codec": lambda vocab: deepcopy(trained_vae()),
+        "net": lambda codec: ColaDiT(codec, **BLOCKS, depth=1),
+        "objective": ColaObjective(),
+        "path": LinearPath(noise_scale=1.0),
+        "readout": FromCodec(),
+        "token_readout": FromCodec(),
+        "order": Blockwise(),
+    }
+    return Generator(VOCAB, **(own | parts))
+
+
+def discrete(own: dict[str, Any], two_time: bool = False, **parts: Any) -> DiscreteDiffusion:
+    """Diffusion over tokens, whose network is not conditioned on the end of a step."""
+    return DiscreteDiffusion(VOCAB, lambda states: TokenDiT(states, **WIDTHS, cond_width=8), **(own | parts))
+
+
+def mdlm(**options: Any) -> DiscreteDiffusion:
+    """MDLM (2406.07524)."""
+    return discrete({"objective": MDLMObjective(), "sampler": MDLMSampler()}, **options)
+
+
+def duo(**options: Any) -> DiscreteDiffusion:
+    """Duo (2506.10892)."""
+    return discrete({"objective": DuoObjective(), "sampler": DuoSampler()}, **options)
+
+
+SYSTEMS: dict[str, Callable[..., TextGenerator]] = {
+    "ELF": elf,
+    "LangFlow": langflow,
+    "FLM": flm,
+    "Cola": cola,
+    "MDLM": mdlm,
+    "Duo": duo,
+}
+
+
+def make(system: str, **options: Any) -> Any:
+    """A system with random weights.
+
+    Args:
+        system: its name.
+        options: parts to replace, by argument of the model; `two_time` conditions the net on the end of a step.
+    """
+    torch.manual_seed(0)
+    model = SYSTEMS[system](**options)
+    for p in model.net.parameters():
+        p.data.add_(torch.randn_like(p))  # many a last layer starts at 0
+    model.ema_net.load_state_dict(model.net.state_dict())
+    model.seq_length, model.tokenizer = LENGTH, Words([f"w{i}" for i in range(VOCAB)])
+    return ready(model).eval()
+
+
+def ready(model: Trainable) -> Trainable:
+    """The model with its schedules fitted, as a fit does before its first step."""
+    if isinstance(model, Generator):
+        model.fit_schedules(texts(), model.unfitted_schedules())
+    return model

@@ -1,0 +1,219 @@
+"""Block after block: the published generation, caches, prompts of any length, the end of a row."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.helpers.cola_parts import cola_recording, recorded_generator
+from tests.helpers.recordings import error
+from tests.helpers.tiny_generator import untrained
+from tests.helpers.word_tokenizer import Words
+from textflow.codecs import LatentSpace, TextVAE
+from textflow.escapes import Commit
+from textflow.models.generator import Generator
+from textflow.nets import ColaDiT
+from textflow.noise import Noise
+from textflow.objectives import ColaObjective
+from textflow.paths import LinearPath
+from textflow.readouts import FromCodec, View
+from textflow.samplers import Ancestral, Blockwise, EarlyExit, Euler, Sample, Sampler
+from textflow.schedules import Uniform
+from textflow.types import Conditioning, Posterior
+
+
+def published_run(
+    tensors: dict[str, Tensor], config: dict[str, Any], model: Generator, restore: bool = True
+) -> tuple[Sample, list[int]]:
+    """The recorded prompts continued by the recorded noise, and the first block that each row generates; without
+    `restore` the ids of a prompt's last block are those that were read out."""
+    prompts = [tensors[f"gen.prompt.{i}"] for i in range(len(config["prompt_lens"]))]
+    size, blocks, dim = config["dit"]["block_size"], len(tensors["gen.noise"]), config["vae"]["latent_dim"]
+    first = [len(prompt) // size for prompt in prompts]
+    length = size * (max(first) + blocks)
+    noise = tensors["gen.noise"].view(blocks, len(prompts), size, dim)
+    z = torch.zeros(len(prompts), length, dim)
+    ids = torch.full((len(prompts), length), model.codec.pad_id)
+    mask = torch.zeros(ids.shape, dtype=torch.bool)
+    for i, prompt in enumerate(prompts):
+        z[i, size * first[i] : size * (first[i] + blocks)] = noise[:, i].flatten(0, 1)
+        ids[i, : len(prompt)], mask[i, : len(prompt)] = prompt, True
+    times = (1 - tensors["gen.timesteps"] / 1000).tolist()
+    noise_streams, prompt = Noise(range(len(prompts))), model.make_prompt(ids, mask)
+    prompt = prompt if restore else prompt._replace(ids=None)
+    denoise = model.denoiser(prompt=prompt, noise=noise_streams)
+    with torch.no_grad():
+        return model.order.sample(denoise, model.readout, Euler(), times, z, noise_streams), first
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("cache", [True, False])
+def test_generated_blocks_are_the_published_ones_with_and_without_a_cache(cache: bool) -> None:
+    tensors, config = cola_recording()
+    model = recorded_generator(tensors, config, order=Blockwise(config["guidance"], cache))
+    sample, first = published_run(tensors, config, model)
+    read = published_run(tensors, config, model, restore=False)[0].ids
+    size, blocks = config["dit"]["block_size"], len(tensors["gen.noise"])
+    latents = tensors["gen.block_latents"].view(blocks, len(first), size, -1)
+    for i, start in enumerate(first):
+        span = slice(size * start, size * (start + blocks))
+        assert error(sample.trace.z[i, span], latents[:, i].flatten(0, 1)) < 1e-3
+        kept = slice(int(tensors["gen.trim"][i]), None)
+        assert torch.equal(read[i, span], tensors["gen.ids"][i])
+        assert torch.equal(sample.ids[i, span][kept], tensors["gen.ids"][i][kept])
+        assert torch.equal(sample.ids[i, : config["prompt_lens"][i]], tensors[f"gen.prompt.{i}"])
+
+
+@pytest.mark.parity
+def test_prompts_and_the_first_call_are_the_published_ones() -> None:
+    tensors, config = cola_recording()
+    model, size = recorded_generator(tensors, config), config["dit"]["block_size"]
+    for i, length in enumerate(config["prompt_lens"]):
+        prompt = tensors[f"gen.prompt.{i}"]
+        ids = torch.full((1, size * (length // size + 1)), model.codec.pad_id)
+        ids[0, :length] = prompt
+        known = torch.arange(ids.shape[1])[None] < length
+        latents = model.make_prompt(ids, known).latents[0]
+        whole = size * (length // size)
+        if whole:
+            assert error(latents[:whole], tensors[f"gen.prefix_latents.{i}"]) < 2e-5
+        pinned = tensors[f"gen.first_block_labels.{i}"] == 1
+        assert torch.equal(pinned, known[0, whole:])
+        assert error(latents[whole:][pinned], tensors[f"gen.first_block_latents.{i}"][pinned]) < 2e-5
+        rows = slice(size * i, size * (i + 1))
+        z = torch.where(pinned[:, None], latents[whole:], tensors["gen.noise"][0, rows])[None]
+        assert error(z[0], tensors["gen.first_step.txt"][rows]) < 2e-5
+        past = model.net(latents[None, :whole], torch.ones(1)).carry if whole else None
+        t = (1 - tensors["gen.first_step.timestep"][rows] / 1000)[None]
+        for name, kept in (("cond", past), ("uncond", None)):
+            v = (z - model.net(z, t, Conditioning(past=kept)).mean)[0, ~pinned] / (1 - t[0, ~pinned, None])
+            assert error(v, tensors[f"gen.first_step.{name}"][rows][~pinned]) < 2e-5
+
+
+@pytest.mark.parity
+def test_logits_of_generated_blocks_are_the_published_ones() -> None:
+    tensors, config = cola_recording()
+    model = recorded_generator(tensors, config)
+    sample, first = published_run(tensors, config, model)
+    size, blocks = config["dit"]["block_size"], len(tensors["gen.noise"])
+    expected = tensors["gen.block_logits"].view(blocks, len(first), -1, config["vae"]["vocab_size"])
+    logits = model.codec.decode_logits(sample.trace.z)
+    for i, start in enumerate(first):
+        own = logits[i, model.codec.num_tokens(size * start) : model.codec.num_tokens(size * (start + blocks))]
+        assert error(own, expected[:, i].flatten(0, 1)) < 1e-3
+
+
+VOCAB, SIZE, LENGTH = 11, 3, 12
+
+
+def small(patch_size: int = 1, **options: Any) -> Generator:
+    """A Cola-DLM with random weights."""
+    torch.manual_seed(0)
+    vae: dict[str, Any] = {"dim": 4, "width": 16, "mlp_width": 16, "encoder_depth": 1, "decoder_depth": 1, "heads": 2}
+    own: dict[str, Any] = {
+        "codec": lambda vocab: TextVAE(vocab, **vae, block_size=SIZE, patch_size=patch_size),
+        "net": lambda codec: ColaDiT(codec, width=16, depth=1, heads=2, block_size=SIZE),
+        "objective": ColaObjective(),
+        "path": LinearPath(noise_scale=1.0, min_one_minus_t=0.0),
+        "readout": FromCodec(repetition_penalty=1.1),
+        "token_readout": FromCodec(),
+        "sampling_schedule": Uniform(),
+        "order": Blockwise(),
+    }
+    model = Generator(VOCAB, **(own | options))
+    for p in [*model.net.parameters(), *model.codec.parameters()]:
+        p.data.add_(0.3 * torch.randn_like(p))
+    model.ema_net.load_state_dict(model.net.state_dict())
+    model.seq_length = LENGTH
+    return model.eval()
+
+
+def prompts(*lengths: int) -> tuple[Tensor, Tensor]:
+    ids = torch.randint(1, VOCAB, (len(lengths), LENGTH), generator=torch.Generator().manual_seed(3))
+    return ids, torch.arange(LENGTH)[None] < torch.tensor(lengths)[:, None]
+
+
+@pytest.mark.parametrize("sampler", [Euler(), Ancestral()])
+def test_a_text_depends_on_its_seed_and_prompt_and_not_on_its_batch(sampler: Sampler) -> None:
+    model, (ids, mask) = small(), prompts(0, 1, 3, 7, 11)
+    together = model.complete(ids, mask, [1, 2, 3, 4, 5], 3, sampler)
+    assert torch.equal(together[mask], ids[mask])
+    for i in range(len(ids)):
+        assert torch.equal(model.complete(ids[i : i + 1], mask[i : i + 1], [i + 1], 3, sampler)[0], together[i])
+    others = model.complete(ids, mask, [6, 7, 8, 9, 10], 3, sampler)
+    assert not torch.equal(others, together)
+
+
+def test_the_answer_that_a_prompt_row_holds_is_not_looked_at() -> None:
+    model, (ids, mask) = small(), prompts(4, 5)
+    other = torch.where(mask, ids, (ids + 1) % VOCAB)
+    assert torch.equal(model.complete(ids, mask, [1, 2], 3), model.complete(other, mask, [1, 2], 3))
+
+
+@pytest.mark.parametrize("patch_size", [1, 2])
+def test_the_cache_changes_no_token_and_the_trace_is_of_whole_rows(patch_size: int) -> None:
+    cached = small(patch_size).sample([1, 2], 3, length=LENGTH)
+    plain = small(patch_size, order=Blockwise(cache=False)).sample([1, 2], 3, length=LENGTH)
+    assert torch.equal(cached.ids, plain.ids) and cached.ids.shape == (2, LENGTH)
+    torch.testing.assert_close(cached.trace.z, plain.trace.z, atol=1e-4, rtol=1e-4)
+    assert len(cached.trace.times) == len(cached.trace.states) == len(cached.trace.beliefs) == 3
+    assert all(z.shape == cached.trace.z.shape == b.mean.shape for z, b in zip(*cached.trace[2:], strict=True))
+
+
+def test_guidance_acts_after_the_first_block() -> None:
+    one, seven = (small(order=Blockwise(guidance)).sample([1], 3).trace.z for guidance in (1.0, 7.0))
+    torch.testing.assert_close(one[:, :SIZE], seven[:, :SIZE])
+    assert not torch.allclose(one[:, SIZE:], seven[:, SIZE:])
+
+
+def test_a_row_ends_with_the_block_of_its_first_eos() -> None:
+    model = small()
+    free = model.sample([1, 2, 3], 3).ids
+    eos = int(free[0, 1])
+    model.tokenizer = Words([f"w{i}" for i in range(VOCAB)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Words, "eos", eos)
+        patch.setattr(Words, "pad", VOCAB - 1)
+        ended = model.sample([1, 2, 3], 3).ids
+        longer = model.sample([1, 2, 3], 3, length=2 * LENGTH).ids
+    for row, whole, doubled in zip(ended, free, longer, strict=True):
+        found = (whole == eos).nonzero()
+        end = LENGTH if not len(found) else SIZE * (int(found[0]) // SIZE + 1)
+        assert torch.equal(row[:end], whole[:end]) and bool((row[end:] == VOCAB - 1).all())
+        assert torch.equal(doubled[:end], whole[:end])
+
+
+def test_an_escape_commits_inside_a_block() -> None:
+    model = small(escape=Commit())
+    trace = model.sample([1, 2], 3).trace
+    chosen, mean = trace.beliefs[1].committed, trace.beliefs[1].mean
+    assert chosen is not None and bool((chosen[:, :SIZE] >= 0).all())
+    torch.testing.assert_close(mean[:, :SIZE], model.codec.encode(chosen[:, :SIZE]))
+    assert len(trace.beliefs) == 3 and trace.beliefs[-1].committed is not None
+
+
+def test_what_cannot_be_written_block_after_block_is_refused_in_one_line() -> None:
+    ids, mask = prompts(4, 5)
+    for call, expected in (
+        (lambda: small().complete(ids, ~mask, [1, 2], 3), "from left to right"),
+        (lambda: small(early_exit=EarlyExit(margin=1.0)).sample([1], 3), "early exit"),
+        (lambda: untrained(order=Blockwise()).sample([1], 3), "causal over blocks"),
+    ):
+        with pytest.raises(ValueError, match=expected) as refused:
+            call()
+        assert "\n" not in str(refused.value)
+
+
+def test_the_penalty_lowers_tokens_that_were_read_out_before() -> None:
+    model = small()
+    z, logits = torch.zeros(1, 1, 4), torch.tensor([[[2.0, 1.9, -1.0]]])
+    codec = LatentSpace(4, 3)
+    codec.decode_logits = lambda z: logits  # type: ignore[method-assign]
+    view = View(z, 1.0, Posterior(z), model.path, codec, model.net)
+    readout = FromCodec(repetition_penalty=1.1)
+    assert readout.decode(view).item() == 0
+    assert readout.decode(view._replace(before=torch.tensor([[-1, 2]]))).item() == 0
+    assert readout.decode(view._replace(before=torch.tensor([[-1, 0]]))).item() == 1
+    with pytest.raises(ValueError, match="repetition_penalty is 0"):
+        FromCodec(0.0)
