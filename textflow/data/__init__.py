@@ -6,9 +6,11 @@ from textflow.data.sources.files import TextFiles as TextFiles
 from textflow.data.sources.hub import HubDataset as HubDataset, SavedDataset as SavedDataset
 from textflow.data.sources.mixture import Mixture as Mixture
 from textflow.data.sources.news import News as News
+from textflow.data.sources.stories import Stories as Stories
 from textflow.data.tokenizers.hosted import LazyHFTokenizer as LazyHFTokenizer
 from textflow.data.tokenizers.huggingface import HFTokenizer as HFTokenizer
 from textflow.data.tokenizers.sentencepiece import SentencePiece as SentencePiece
+from textflow.data.tokenizers.word_level import WordLevel as WordLevel
 from textflow.data.stats import DataStats as DataStats
 from textflow.data.build import SplitFractions as SplitFractions
 from textflow.data.sources.pairs import PairSource as PairSource, JsonlPairs as JsonlPairs, HubPairs as HubPairs

@@ -13,3 +13,5 @@ from textflow.diagnostics.sample_callbacks import CCI as CCI
 from textflow.diagnostics.sample_callbacks import Margins as Margins
 from textflow.diagnostics.sample_callbacks import Stiffness as Stiffness
 from textflow.diagnostics.likelihood import TextLikelihood as TextLikelihood
+from textflow.diagnostics.stories import StoryAgreement as StoryAgreement
+from textflow.diagnostics.stories import StoryCurves as StoryCurves

@@ -1,0 +1,95 @@
+"""Agreements of generated stories, as a metric and as curves of a fit."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from torch import Tensor, tensor
+from torchmetrics import Metric
+
+from textflow.data.stories import GRAMMARS
+from textflow.training.callbacks.periodic import PeriodicCallback
+from textflow.training.eval_mode import temporary_eval_mode
+
+KINDS = ("articles", "pronouns", "names", "persons", "objects", "adjectives", "places")
+
+
+class StoryAgreement(Metric):
+    """Shares of generated stories and of their agreements that hold [ours].
+
+    `valid` is the share of texts of the language; `in_grammar` of texts that some order fits whatever its agreements;
+    `bound` is the share of agreements that hold in those, and each kind (pronouns, objects, ...) likewise, NaN if there
+    is none.
+
+    Args:
+        grammar: sentences or stories, as the source `Stories` has it.
+    """
+
+    full_state_update = False
+    counts: Tensor
+
+    def __init__(self, grammar: Literal["sentences", "stories"] = "stories") -> None:
+        super().__init__()
+        self.grammar = GRAMMARS[grammar]
+        self.add_state("counts", tensor([0] * (3 + 2 * len(KINDS))), dist_reduce_fx="sum")
+
+    def update(self, texts: Sequence[str]) -> None:
+        """Add generated texts."""
+        checks = [self.grammar.check(text) for text in texts]
+        kept, total = Counter[str](), Counter[str]()
+        for check in checks:
+            kept.update(check.kept)
+            total.update(check.total)
+        heads = [len(checks), sum(c.in_grammar for c in checks), sum(c.valid for c in checks)]
+        self.counts += tensor([*heads, *(kept[k] for k in KINDS), *(total[k] for k in KINDS)]).to(self.counts)
+
+    def compute(self) -> dict[str, float]:
+        """Shares by name."""
+        (n, in_grammar, valid), agreements = self.counts[:3].tolist(), self.counts[3:].tolist()
+        kept, total = agreements[: len(KINDS)], agreements[len(KINDS) :]
+        shares = {"valid": share(valid, n), "in_grammar": share(in_grammar, n), "bound": share(sum(kept), sum(total))}
+        return shares | {kind: share(a, b) for kind, a, b in zip(KINDS, kept, total, strict=True)}
+
+
+def share(part: int, whole: int) -> float:
+    """part / whole; NaN of nothing."""
+    return part / whole if whole else float("nan")
+
+
+class StoryCurves(PeriodicCallback):
+    """Log the agreements of texts that the model samples, as stories/NAME/K for each number of steps K.
+
+    Args:
+        grammar: sentences or stories, as the source `Stories` has it.
+        every_n_steps: optimizer steps between two measurements; one more follows at the end of the fit.
+        num_samples: number of texts for each number of steps.
+        steps: numbers of sampling steps.
+        seed: random seed for sampling.
+    """
+
+    def __init__(
+        self,
+        grammar: Literal["sentences", "stories"] = "stories",
+        every_n_steps: int = 200,
+        num_samples: int = 64,
+        steps: tuple[int, ...] = (4, 32),
+        seed: int = 0,
+    ) -> None:
+        super().__init__(every_n_steps)
+        if num_samples < 1 or not steps or min(steps) < 1:
+            raise ValueError(f"StoryCurves got {num_samples} samples at {steps} steps; both need to be at least 1")
+        self.metric, self.num_samples = StoryAgreement(grammar), num_samples
+        self.steps, self.seed = tuple(steps), seed
+
+    def act(self, trainer: Any, module: Any) -> None:
+        """Sample and log."""
+        values = dict[str, float]()
+        for steps in self.steps:
+            with temporary_eval_mode(module):
+                texts = module.generate(self.num_samples, num_steps=steps, seed=self.seed)
+            self.metric.reset()
+            self.metric.update(texts)
+            values |= {f"stories/{name}/{steps}": value for name, value in self.metric.compute().items()}
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.log_metrics(values, trainer.global_step - 1)
