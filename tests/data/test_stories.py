@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from textflow.data import Stories, Tokenizer, WordLevel
-from textflow.data.stories import GRAMMARS, Check, Grammar, join_words, split_words
+from textflow.data.grammar import Check, Grammar, join_words, split_words
+from textflow.data.stories import GRAMMARS
 
 TINY = Grammar(
     {"hero": ("Anna", "Adam"), "friend": ("Anna", "Adam", "Ida"), "adj": ("old", "new"), "noun": ("cup", "hat")},

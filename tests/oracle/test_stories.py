@@ -5,7 +5,8 @@ import math
 import pytest
 
 from tests.data.test_stories import TINY
-from textflow.data.stories import GRAMMARS, Grammar, split_words
+from textflow.data.grammar import Grammar, split_words
+from textflow.data.stories import GRAMMARS
 from textflow.oracle.stories import entropy, log_prob, mean_length, require_unambiguous
 
 

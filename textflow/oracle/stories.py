@@ -2,7 +2,7 @@
 
 import math
 
-from textflow.data.stories import Grammar
+from textflow.data.grammar import Grammar
 
 
 def log_prob(grammar: Grammar, text: str) -> float:

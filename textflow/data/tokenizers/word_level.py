@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from textflow.data.base import Tokenizer
 from textflow.data.fingerprint import fingerprint
-from textflow.data.stories import join_words, split_words
+from textflow.data.grammar import join_words, split_words
 from textflow.runtime.atomic import atomic_write_json
 
 SPECIAL = ["<pad>", "<eos>", "<unk>"]
