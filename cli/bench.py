@@ -9,7 +9,7 @@ from .options import require_positive
 def bench(
     what: Literal["step", "train", "distill", "optimizer", "sample", "decode", "dataloader", "scaling", "gpu"],
     size: Literal["P", "R", "B"] = "R",
-    system: Literal["elf", "flm"] = "elf",
+    system: Literal["elf", "flm", "langflow", "cola", "mdlm", "duo"] = "elf",
     baseline: Literal["reference", "none"] = "reference",
     repeats: int = 5,
     device: Literal["cpu", "cuda"] | None = None,
@@ -37,8 +37,8 @@ def bench(
             length, vocabulary, width and depth, against the FLOP formula), or gpu (tokens per second, MFU and memory of
             ELF-B at 1,024 tokens on one GPU, all of the above and the GPU tests, in under eight minutes).
         size: model size: P (small), R (small, with ELF's vocabulary) or B (ELF-B).
-        system: system whose step or sample is measured: elf, or flm, on 50,258 tokens and by default in rows of 256,
-            whose reference has states and noise as wide as the vocabulary.
+        system: system whose step or sample is measured: elf, flm, langflow, cola (sample alone) or mdlm (step alone),
+            each at a size of its own, against its form in textflow/reference.
         baseline: variant to compare with: reference (the algorithm as published: three passes over all rows, logits of
             all tokens, matrices updated one by one) or none (measure the optimized variant alone).
         repeats: number of repetitions per variant.
@@ -55,30 +55,40 @@ def bench(
         peak_memory: measure peak memory as well.
         out: JSON file; default: checkpoints/bench/NAME.json; for gpu in a checkout eval/published/bench_gpu_NAME.json.
     """
-    import torch
-
     require_positive(threads=threads, repeats=repeats, rows=rows, length=length, depth=depth, steps=steps)
-    torch.set_num_threads(threads)
     device = device or ("cuda" if what == "gpu" else "cpu")
-    size_changes: dict[str, int | None] = {"rows": rows, "length": length, "depth": depth}
+    changes: dict[str, int | None] = {"rows": rows, "length": length, "depth": depth}
     options = {"device": device, "bf16": bf16, "compile": compile, "kernels": kernels, "steps": steps}
     options["activation_checkpointing"] = activation_checkpointing
-    part: str = what
-    if system == "flm":
-        part, size_changes = flm_benchmark(what, size_changes)
-    if part == "gpu":
-        return bench_gpu(device, repeats, size_changes, steps, out)
-    if part == "scaling":
+    measure(system, what, size, changes, options, repeats, threads, peak_memory, baseline == "none", out)
+
+
+def measure(
+    system: str,
+    what: str,
+    size: str,
+    size_changes: dict[str, int | None],
+    options: dict[str, Any],
+    repeats: int,
+    threads: int,
+    peak_memory: bool,
+    optimized_only: bool,
+    out: Path | None,
+) -> None:
+    """Run one benchmark, and write its record."""
+    import torch
+
+    from textflow.eval.bench.systems import find_benchmark
+
+    torch.set_num_threads(threads)
+    device, bf16 = options["device"], options["bf16"]
+    if system == "elf" and what == "gpu":
+        return bench_gpu(device, repeats, size_changes, options["steps"], out)
+    if system == "elf" and what == "scaling":
         return write_record(run_scaling(device, repeats), [what], bf16, device, out)
-    record = run_benchmark(part, size, size_changes, options, repeats, peak_memory, baseline == "none")
+    part = find_benchmark(system, what)
+    record = run_benchmark(part, size, size_changes, options, repeats, peak_memory, optimized_only)
     return write_record(record, [part, size], bf16, device, out)
-
-
-def flm_benchmark(what: str, size_changes: dict[str, int | None]) -> tuple[str, dict[str, int | None]]:
-    """Benchmark and sizes of FLM in place of ELF's."""
-    if what not in ("step", "sample"):
-        raise ValueError(f"bench {what} measures ELF; for flm there are step and sample")
-    return f"flm_{what}", size_changes | {"vocab": 50_258, "length": size_changes["length"] or 256}
 
 
 def write_record(record: dict[str, Any], names: list[str], bf16: bool, device: str, out: Path | None) -> None:
@@ -106,7 +116,7 @@ def run_benchmark(
     from textflow.eval.bench.timing import measure_benchmark
     from textflow.runtime.device import bf16_warning
 
-    config = make_config(size, size_changes, **options)
+    config = make_config(size, size_changes, part, **options)
     if config.bf16 and (slow := bf16_warning(config.device)):
         print(f"{slow}; ratios differ on hardware with bf16 support")
     record = {"size": size} | measure_benchmark(part, config, repeats, peak_memory, optimized_only)

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,19 +13,9 @@ from textflow.nets import ELF, Frozen
 from textflow.types import Batch
 
 from .sizes import BenchConfig
+from .systems import BENCHMARKS
 
-BENCHMARKS = {
-    "step": "LossStepBenchmark",
-    "train": "TrainStepBenchmark",
-    "distill": "DistillationBenchmark",
-    "optimizer": "OptimizerBenchmark",
-    "sample": "SamplingBenchmark",
-    "decode": "DecodingBenchmark",
-    "dataloader": "DataLoaderBenchmark",
-    "flm_step": "FLMStepBenchmark",
-    "flm_sample": "FLMSamplingBenchmark",
-}
-MODULES = {"decode": "sample", "flm_step": "flm", "flm_sample": "flm"}  # others have the benchmark's name
+Module = TypeVar("Module", bound=torch.nn.Module)
 
 
 class Benchmark(ABC):
@@ -61,8 +51,9 @@ class Benchmark(ABC):
 
 def make_benchmark(name: str, config: BenchConfig) -> Benchmark:
     """Benchmark with the given name; its module is imported on demand, since some need more than torch."""
-    module = import_module("." + MODULES.get(name, name), __package__)
-    return getattr(module, BENCHMARKS[name])(config)
+    module, kind = BENCHMARKS[name].benchmark.split(".")
+    benchmark: Benchmark = getattr(import_module(f".{module}", __package__), kind)(config)
+    return benchmark
 
 
 def make_network(config: BenchConfig, variant: str = "reference") -> ELF:
@@ -108,6 +99,14 @@ def random_batch(config: BenchConfig) -> Batch:
     s = config.size
     ids = torch.randint(s.vocab, (s.rows, s.length), device=config.device)
     return Batch(ids, torch.ones_like(ids, dtype=torch.bool))
+
+
+def fill_zero_weights(net: Module) -> Module:
+    """The net with small random numbers for weights that begin at zero, as if it were trained."""
+    for p in net.parameters():
+        if not p.any():
+            torch.nn.init.normal_(p, std=0.02)
+    return net
 
 
 def flat_gradients(net: torch.nn.Module) -> Tensor:

@@ -15,8 +15,9 @@ from textflow.samplers import Euler, Trace, sample
 from textflow.schedules import OneHotDecodeError
 from textflow.types import Conditioning, Latents, Posterior
 
-from .benchmark import Benchmark, flat_gradients, random_batch
-from .sizes import BenchConfig, ModelSize
+from .benchmark import Benchmark, fill_zero_weights, flat_gradients, random_batch
+from .flops import transformer_blocks, vocabulary_product
+from .sizes import BenchConfig
 
 PATH = LinearPath(1.0, 0.0, 1e-5)
 
@@ -27,10 +28,7 @@ def make_flm(config: BenchConfig) -> tuple[DiT, OneHotDecodeError]:
     torch.manual_seed(1)
     schedule = OneHotDecodeError(s.vocab)
     net = DiT(OneHot(s.vocab), s.width, s.depth, s.heads, time_schedule=schedule)
-    for p in net.parameters():
-        if not p.any():
-            torch.nn.init.normal_(p, std=0.02)
-    return net.to(config.device), schedule.to(config.device)
+    return fill_zero_weights(net).to(config.device), schedule.to(config.device)
 
 
 class FLMStepBenchmark(Benchmark):
@@ -71,7 +69,7 @@ class FLMStepBenchmark(Benchmark):
         s = self.config.size
         covariance = 4 * s.vocab * s.width**2 + 6 * s.tokens * s.width**2
         table = covariance if variant == "optimized" else 2 * vocabulary_product(s)  # its gradient needs one product
-        return float(3 * (forward_blocks(s) + vocabulary_product(s)) + table)
+        return float(3 * (transformer_blocks(s) + vocabulary_product(s)) + table)
 
 
 class FLMSamplingBenchmark(Benchmark):
@@ -127,14 +125,4 @@ class FLMSamplingBenchmark(Benchmark):
     def flops(self, variant: str) -> float:
         s, steps = self.config.size, self.config.steps
         readout = vocabulary_product(s) if variant == "optimized" else 0.0
-        return steps * (forward_blocks(s) + 2 * vocabulary_product(s)) + readout
-
-
-def forward_blocks(size: ModelSize) -> float:
-    """FLOPs of the blocks for all tokens."""
-    return float(size.depth * size.tokens * (24 * size.width**2 + 4 * size.length * size.width))
-
-
-def vocabulary_product(size: ModelSize) -> float:
-    """FLOPs of a product of all tokens with a table of the vocabulary."""
-    return float(2 * size.tokens * size.width * size.vocab)
+        return steps * (transformer_blocks(s) + 2 * vocabulary_product(s)) + readout

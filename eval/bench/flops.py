@@ -76,6 +76,16 @@ class Flops:
         return steps * (self.forward_hidden + self.predict_x0) + self.forward_hidden + self.decode_logits
 
 
+def transformer_blocks(size: ModelSize) -> float:
+    """FLOPs of the blocks of a DiT for all tokens."""
+    return float(size.depth * size.tokens * (24 * size.width**2 + 4 * size.length * size.width))
+
+
+def vocabulary_product(size: ModelSize) -> float:
+    """FLOPs of a product of all tokens with a table of the vocabulary."""
+    return float(2 * size.tokens * size.width * size.vocab)
+
+
 def peak_flops(hardware: str) -> float | None:
     """Peak bf16 FLOPs per second of a GPU, matched by the words of its name; None if unknown."""
     words = set(re.findall(r"\w+", hardware.lower()))

@@ -18,7 +18,7 @@ import torch
 
 from textflow.runtime.atomic import atomic_write_json
 
-from .sizes import SIZES, BenchConfig, ModelSize
+from .sizes import BenchConfig, ModelSize, make_config
 from .subprocess import parse_record, run_command, run_gpu_tests
 from .timing import bench_facts
 
@@ -29,8 +29,9 @@ MAX_JOB_TIME = 100.0  # seconds per job, compilation included
 OTHER_REPEATS = 3  # repeats of the other benchmarks
 OTHER_BENCHMARKS = (  # benchmark, size, bf16; each variant against the other
     ("optimizer", "B", False), ("distill", "B", True), ("decode", "B", True), ("step", "B", True),
-    ("sample", "B", True), ("flm_step", "R", False), ("flm_sample", "R", False), ("dataloader", "R", False),
-    ("scaling", "P", False),
+    ("sample", "B", True), ("dataloader", "R", False), ("scaling", "P", False),
+    ("flm_step", "R", False), ("flm_sample", "R", False), ("langflow_step", "R", False),
+    ("langflow_sample", "R", False), ("cola_sample", "R", False), ("mdlm_step", "R", False),
 )  # fmt: skip
 
 
@@ -59,7 +60,13 @@ def make_jobs(config: BenchConfig, repeats: int) -> list[BenchJob]:
     """All jobs, the most important first."""
     jobs = [BenchJob(*variant, repeats) for variant in training_variants(config)]
     others = (
-        BenchJob(f"{bench}, {size}", bench, None, BenchConfig(SIZES[size], config.device, bf16=bf16), OTHER_REPEATS)
+        BenchJob(
+            f"{bench}, {size}",
+            bench,
+            None,
+            make_config(size, None, bench, device=config.device, bf16=bf16),
+            OTHER_REPEATS,
+        )
         for bench, size, bf16 in OTHER_BENCHMARKS
     )
     return [*jobs, *others]

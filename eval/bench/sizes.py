@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 import torch
 
+from .systems import BENCHMARKS
+
 
 @dataclass(frozen=True)
 class ModelSize:
@@ -70,14 +72,18 @@ class BenchConfig:
             raise ValueError("device cuda: no GPU is available; measure with --device cpu")
 
 
-def make_config(size_name: str, size_changes: dict[str, int | None] | None = None, **options: Any) -> BenchConfig:
+def make_config(
+    size_name: str, size_changes: dict[str, int | None] | None = None, benchmark: str = "", **options: Any
+) -> BenchConfig:
     """Config with a named size, optionally with some fields changed.
 
     Args:
         size_name: P, R or B.
         size_changes: changed size fields; None leaves a field unchanged.
+        benchmark: name in BENCHMARKS, whose system may set fields too; default: none.
     """
-    changes = {key: value for key, value in (size_changes or {}).items() if value is not None}
+    own = BENCHMARKS[benchmark].size if benchmark in BENCHMARKS else {}
+    changes = own | {key: value for key, value in (size_changes or {}).items() if value is not None}
     return BenchConfig(replace(SIZES[size_name], **changes), **options)
 
 

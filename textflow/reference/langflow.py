@@ -1,4 +1,8 @@
-"""LangFlow's training step with logits of all tokens: the oracle for tests and the baseline for memory."""
+"""LangFlow's training step and sampler with logits of all tokens: the oracle for tests and the baseline for
+benchmarks."""
+
+from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -33,3 +37,24 @@ def reference_langflow_loss(
     nll = token_nll_of(net.forward_logits(z, t, cond), batch.ids) * valid
     ce, row_ce = nll.sum() / valid.sum().clamp_min(1), nll.detach().sum(1) / valid.sum(1)
     return {"loss": ce, "tokens": valid.sum()} | objective.schedule_losses(ce, row_ce, t)
+
+
+@torch.no_grad()
+def reference_langflow_sample(
+    net: LangFlow, path: ProbPath, z: Latents, times: list[float]
+) -> Iterator[tuple[Latents, Tensor]]:
+    """Euler's state before each step, and the predicted probabilities, whose last are the sample (LangFlow, released
+    code).
+
+    Args:
+        net: denoiser.
+        path: how latents are noised.
+        z: noise at times[0] [B, L, d].
+        times: increasing grid.
+    """
+    previous = None
+    for t, t_next in pairwise(times):
+        p = net.forward_logits(z, z.new_full((len(z),), t), Conditioning(self_cond=previous)).softmax(-1)
+        yield z, p
+        previous = p @ net.table
+        z = path.step(z, previous, t, t_next)

@@ -9,11 +9,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.helpers.tiny_bench import TINY
-from textflow.eval.bench.benchmark import Benchmark, make_network, make_t5, random_batch
+from textflow.eval.bench.benchmark import Benchmark, make_benchmark, make_network, make_t5, random_batch
 from textflow.eval.bench.distill import DistillationBenchmark
 from textflow.eval.bench.flops import Flops, peak_flops
 from textflow.eval.bench.sizes import SIZES, BenchConfig, ModelSize
 from textflow.eval.bench.step import LossStepBenchmark
+from textflow.eval.bench.timing import max_difference
 from textflow.types import Conditioning
 
 WIDE = BenchConfig(ModelSize(64, 3, 4, 40, 16, 120, 2, 48, 10, 40), steps=3)
@@ -48,6 +49,18 @@ def test_steps_have_the_counted_flops_without_gradients_of_the_latents(benchmark
     scalars = 2 * 2 * s.rows * 256 * s.width  # nor do the sinusoids
     for form in ("optimized", "reference"):
         assert counted(step.run, form) == pytest.approx(step.flops(form) - unused - scalars, rel=1e-9), form
+
+
+@pytest.mark.parametrize(
+    ("name", "tolerance"),
+    [("langflow_step", 0.05), ("langflow_sample", 0.05), ("mdlm_step", 0.05), ("cola_sample", 1e-9)],
+)
+def test_each_system_has_the_counted_flops(name: str, tolerance: float) -> None:
+    """To the products of the time embedding in a DiT, which its formula leaves out."""
+    work = make_benchmark(name, replace(WIDE, size=replace(WIDE.size, rows=4, depth=1), steps=1))
+    for form in ("optimized", "reference"):
+        assert counted(work.run, form) == pytest.approx(work.flops(form), rel=tolerance), form
+    assert max_difference(work) <= 5e-6
 
 
 def test_the_number_of_passes_of_a_step_equals_the_published_one() -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from tests.helpers.tiny_bench import TINY
 from textflow.eval.bench import gpu, subprocess, timing, worker
-from textflow.eval.bench.benchmark import BENCHMARKS
 from textflow.eval.bench.gpu import TEST_TIME, TIME_BUDGET, main, make_jobs, record_path, run_gpu_benchmark
+from textflow.eval.bench.systems import BENCHMARKS
 
 
 def python_jobs(*sources: str) -> list[Any]:

@@ -20,6 +20,10 @@ ROWS = {
     "optimizer, R": "optimizer_R",
     "FLM, training step, R": "flm_step_R",
     "FLM, sampling, R": "flm_sample_R",
+    "LangFlow, training step, R": "langflow_step_R",
+    "LangFlow, sampling, R": "langflow_sample_R",
+    "Cola-DLM, sampling, R": "cola_sample_R",
+    "MDLM, training step, R": "mdlm_step_R",
 }
 
 
@@ -51,6 +55,25 @@ def test_flm_has_no_state_as_wide_as_its_vocabulary(name: str) -> None:
     one = record(name)
     assert (one["vocab"], one["length"]) == (50_258, 256) and one["difference"] <= TOLERANCE
     assert one["memory_ratio"] <= 0.2 and one["seconds"]["optimized"] <= 0.7 * one["seconds"]["reference"]
+
+
+@pytest.mark.parametrize("name", ["langflow_step_R", "langflow_sample_R"])
+def test_langflow_needs_at_most_half_of_the_memory_of_all_logits(name: str) -> None:
+    one = record(name)
+    assert (one["vocab"], one["width"]) == (50_258, 256) and one["difference"] <= TOLERANCE
+    assert one["memory_ratio"] <= 0.5
+
+
+def test_kept_keys_and_values_write_the_same_1024_tokens_three_times_as_fast() -> None:
+    one = record("cola_sample_R")
+    assert one["length"] == 1024 and one["difference"] == 0.0
+    assert one["speedup"]["reference"] >= 3
+
+
+def test_logits_of_masked_positions_alone_take_less_time_and_memory() -> None:
+    one = record("mdlm_step_R")
+    assert one["vocab"] == 50_258 and one["difference"] <= 2 * TOLERANCE  # weights up to 500
+    assert one["memory_ratio"] <= 0.75 and one["speedup"]["reference"] >= 0.8 * one["flops_ratio"]
 
 
 def test_64_rows_of_1024_tokens_are_loaded_and_decoded_with_little_memory() -> None:

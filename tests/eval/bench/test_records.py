@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Literal, get_type_hints
 
 import pytest
 import torch
@@ -11,10 +12,10 @@ from tests.helpers.bf16_cpu import SLOW, half
 from tests.helpers.tiny_bench import TINY
 from textflow.cli.bench import bench, format_record
 from textflow.eval.bench import timing
-from textflow.eval.bench.benchmark import BENCHMARKS
 from textflow.eval.bench.memory import measure_peak_memory
 from textflow.eval.bench.scaling import measure_scaling
 from textflow.eval.bench.sizes import BenchConfig, ModelSize, config_from_dict, make_config
+from textflow.eval.bench.systems import BENCHMARKS, SYSTEMS, find_benchmark
 from textflow.eval.bench.timing import measure_benchmark, summarize_times
 
 AGREE = {"optimizer": 1e-5, "sample": 1e-5, "decode": 0.0, "dataloader": 0.0}
@@ -78,6 +79,19 @@ def test_decoding_a_few_tokens_at_a_time_needs_little_memory() -> None:
     wide = BenchConfig(ModelSize(16, 1, 2, 16, 8, 16_000, 1, 24, 4, 512))  # all logits are 131 MB
     assert measure_peak_memory("decode", "optimized", wide) < 60e6
     assert measure_peak_memory("decode", "reference", wide) > 120e6
+
+
+def test_a_system_is_an_entry_of_the_table_and_what_it_lacks_is_refused_in_one_line() -> None:
+    assert get_type_hints(bench)["system"] == Literal[tuple(SYSTEMS)]
+    for system, what, expected in (
+        ("duo", "step", "sums over all positions"),
+        ("mdlm", "sample", "for mdlm there is step"),
+    ):
+        with pytest.raises(ValueError, match=expected) as refused:
+            find_benchmark(system, what)
+        assert "\n" not in str(refused.value)
+    size = make_config("R", {"rows": 3, "length": None}, find_benchmark("mdlm", "step")).size
+    assert (size.vocab, size.rows, size.length, size.width) == (50_258, 3, 256, 256)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
