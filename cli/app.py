@@ -21,7 +21,7 @@ VERBS = {
     "compare": "print the evaluation records of runs in one table: compare RUN [RUN ...] [--published few_step]",
     "diagnose": "measure where and why sampling fails: diagnose RUN [OVERLAY ...], or diagnose --oracle chain",
     "report": "write an HTML page of results, curves and trajectories: report RUN [RUN ...] --out report.html",
-    "reproduce": "draw the paper's figures, or rank samplers and escapes: reproduce escapes|fig2|...|all [--run RUN]",
+    "reproduce": "draw the paper's figures, rank escapes, tabulate runs: reproduce fig2|...|escapes|systems [RUN ...]",
     "recipes": "list the recipes and overlays",
     "convert": "convert a published checkpoint into a run, or a run for transformers: convert elf SOURCE TARGET",
     "bench": "measure speed and memory against the reference implementation",

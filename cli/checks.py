@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from textflow.models.autoencoder import Autoencoder
 from textflow.models.discrete_diffusion import DiscreteDiffusion
+from textflow.models.fitted_schedules import fit_schedules
 from textflow.models.generator import Generator
 from textflow.readouts import View
 from textflow.training.engines.compatibility import (
@@ -100,7 +101,9 @@ def last_logits(model: Generator, z: Latents, t: Times) -> Logits:
 def fit_time_schedules(model: Generator, config: Any, batch: Batch) -> str:
     """Fit the time schedules, or make them uniform while the codec is untrained; return a note on it."""
     if model.codec.is_trained or model.codec.trainable:
-        model.fit_schedules(batch, [schedule for schedule in model.unfitted_schedules() if not schedule.needs_denoiser])
+        fit_schedules(
+            model, batch, [schedule for schedule in model.unfitted_schedules() if not schedule.needs_denoiser]
+        )
         return ""
     if not config.codec:
         kind = type(model.codec).__name__

@@ -21,16 +21,14 @@ def convert(
     force: bool = False,
     to: Literal["hf"] | None = None,
 ) -> None:
-    """Convert another repository's checkpoint into a textflow run, or a run into files that other libraries read:
-    textflow convert run RUN hf FOLDER.
+    """Convert a published checkpoint into a run, or a run for other libraries: textflow convert run RUN hf FOLDER.
 
     Args:
         system: system whose published checkpoint it is; run for a run of textflow.
         source: checkpoint file, folder of one (of files checkpoint_<step> the last), or Hugging Face Hub name; for
             cola, the folder of cola_vae and cola_dit; for run, the run folder.
         target: folder for the new run, or for the files.
-        tokenizer: Hub name or folder of the checkpoint's tokenizer; default: t5-small for elf, OLMo 2's for
-            cola, else gpt2.
+        tokenizer: Hub name or folder of its tokenizer; default: t5-small for elf, OLMo 2's for cola, else gpt2.
         encoder: Hub name or folder of the checkpoint's frozen encoder, which is loaded only to encode.
         seq_length: number of tokens in a text.
         noise_scale: standard deviation of the noise that the checkpoint was trained with.

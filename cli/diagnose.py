@@ -15,6 +15,7 @@ DESCRIPTIONS = {
     "stiffness": "stiffness [ours]: |dz'/dz| of each step, its peak, and of the full map; lower bounds",
     "decoder_temperature": "decoder temperature [ours]: temperature and uniform mixing change the loss but no flip",
     "rowspace": "row space [ours]: energy fraction of the residual in the row space of the codec's readout",
+    "likelihood": "likelihood: variational bound of real text in nats a token, and its parts (LangFlow)",
 }
 
 
@@ -38,7 +39,7 @@ def diagnose(
         overlays: recipes that change sampling settings, such as recipes/escape/commit.yaml; usually written after RUN.
         oracle: oracle task to measure instead of a run.
         measures: measures to compute, separated by commas: dabi, tube, rollin, cci, margins, stiffness,
-            decoder_temperature, rowspace; default: all.
+            decoder_temperature, rowspace, likelihood; default: all that apply to the run.
         n: number of rows of text.
         batch_size: number of rows processed at a time.
         seed: random seed for sampling noise and for building the oracle task.
@@ -55,12 +56,15 @@ def diagnose(
         raise ValueError(f"diagnose needs a run or an oracle task: {advice}")
     from rich.console import Console
 
+    from textflow.diagnostics.likelihood import gumbel_law
     from textflow.eval.diagnose import MEASURES, DiagnosticCase
     from textflow.eval.figures.curves import draw_curves
     from textflow.eval.figures.diagnose import FIGURES
 
     folder = out or (run / "diagnostics" if run else Path("checkpoints/oracle") / str(oracle))
     model, batches, facts = load_run(run, overlays, n, batch_size, device) if run else load_oracle(str(oracle), n, seed)
+    if measures is None and gumbel_law(model) is None:
+        names.remove("likelihood")
     console = Console(width=max(150, Console().width), markup=False)
     results: dict[str, Any] = {"run": facts | {"n": n, "seed": seed}}
     for name in names:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 OPTIONAL_RUN_VERBS = ("diagnose", "sample")  # RUN is optional here, so the parser receives it as --run
-MULTI_RUN_VERBS = ("compare", "report")  # RUN RUN ...
+MULTI_RUN_VERBS = ("compare", "report")  # RUN RUN ...; reproduce takes them after FIGURE
 OVERLAY_VERBS = ("sample", "eval", "diagnose")  # RUN OVERLAY ...: overlays follow the run
 NEGATIVE_NUMBER = re.compile(r"-(\.?\d.*|inf|nan)")
 TYPE_NAMES: dict[Any, list[str]] = {int: ["a whole number"], float: ["a number"], bool: ["true", "false"]}
@@ -33,6 +33,7 @@ def usage_line(verb: str, command: Callable[..., Any]) -> str:
     """Usage of a verb, such as `textflow sample RUN [OVERLAY ...] [--key value ...]`."""
     needed = [name.upper() for name, part in parameters_of(command).items() if part.default is Parameter.empty]
     form = "RUN [RUN ...]" if verb in MULTI_RUN_VERBS else "RUN [OVERLAY ...]" if verb in OVERLAY_VERBS else None
+    form = "FIGURE [RUN ...]" if verb == "reproduce" else form
     return " ".join(["textflow", verb, *([form] if form else needed), "[--key value ...]"])
 
 
@@ -67,6 +68,8 @@ def normalize_argv(verb: str, argv: list[str], command: Callable[..., Any]) -> l
         argv = expand_overlays(argv)
     if verb in MULTI_RUN_VERBS:
         argv = expand_overlays(["", *argv], "runs")[1:]
+    if verb == "reproduce":
+        argv = expand_overlays(argv, "runs")
     if verb in OPTIONAL_RUN_VERBS and argv and not argv[0].startswith("-"):
         argv = ["--run", *argv]
     if verb == "convert" and argv[:1] == ["run"] and argv[2:3] == ["hf"]:  # run RUN hf FOLDER

@@ -1,4 +1,4 @@
-"""textflow reproduce fig2|fig3|fig5|fig6|fig8|fig9|escapes|tradeoff|judged|noise_to_text|all|results"""
+"""textflow reproduce fig2|fig3|fig5|fig6|fig8|fig9|escapes|tradeoff|judged|noise_to_text|all|systems|results"""
 
 import importlib
 import json
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from .diagnose import load_run
 from .ranking import ranking_config, run_ranking
+from .results import results
+from .systems import systems
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,10 +27,12 @@ PAPER = "arXiv 2606.30705 (abstract and captions; its constructions are rebuilt)
 
 
 def reproduce(
-    figure: Literal[FigureName, "all", "results"],
+    figure: Literal[FigureName, "all", "systems", "results"],
+    runs: list[Path] = [],  # noqa: B006  jsonargparse appends to a copy
     run: Path | None = None,
-    out: Path = Path("checkpoints/reproduce"),
+    out: Path | None = None,
     n: int | None = None,
+    steps: str = "1,2,4,8,32",
     seed: int = 0,
     tasks_per_kind: int = 1,
     verdict_tasks_per_kind: int = 5,
@@ -47,12 +51,15 @@ def reproduce(
         figure: figure or table: fig2 (DABI), fig3 (flips), fig5 (separated modes), fig6 (tube law), fig8 (CCI), fig9
             (re-injection), tradeoff (stiffness), escapes (ranking of samplers and escapes, about ten minutes), judged
             (escapes of a run under its scorer), noise_to_text (a text of a run while it is sampled), or all (with --run
-            also the paper's claims, checked on the run); or results, which rewrites eval/published/RESULTS.md and
-            README's results table from the committed records.
+            also the paper's claims, checked on the run); systems (one table of every RUN); or results (RESULTS.md and
+            README's results table, from the committed records).
+        runs: folders of trained runs, for systems only; usually written after systems.
         run: folder of a trained generator to add to fig2, fig3, fig6, fig8 and tradeoff; required for noise_to_text
             and for judged, which needs a run named scorer in the same parent folder.
-        out: folder for the figures and their records.
-        n: number of texts per measurement; default: 512, for escapes 1024.
+        out: folder for the figures and their records; default: checkpoints/reproduce, for systems that of the published
+            records.
+        n: number of texts per measurement; default: 512, for escapes 1024, for systems the protocol's 256.
+        steps: numbers of sampling steps of systems, separated by commas.
         seed: random seed for oracle tasks and sampling, >= 0; sampling grids are tuned on other tasks.
         tasks_per_kind: number of oracle tasks of each of the three kinds in the tables of escapes.
         verdict_tasks_per_kind: number of oracle tasks of each kind for the verdict of escapes at NFE 4; 0 reuses the
@@ -65,16 +72,29 @@ def reproduce(
         check: with results only: print how the files differ from the records without writing; exit with 1 if they do.
     """
     if figure == "results":
-        from .results import results
-
         return results(check)
+    refuse_options(figure, runs, check)
+    if figure == "systems":
+        return systems([*runs, *([run] if run else [])], steps, n, seed, out, device)
+    check_sizes(n, tasks_per_kind, verdict_tasks_per_kind, bootstrap_samples, jobs)
+    sizes = (n, seed, tasks_per_kind, verdict_tasks_per_kind, nfe, bootstrap_samples, jobs, quick)
+    draw_figures(figure, run, sizes, out or Path("checkpoints/reproduce"), device)
+    return None
+
+
+def refuse_options(figure: str, runs: "Sequence[Path]", check: bool) -> None:
+    """Raise a ValueError for options of another figure."""
     if check:
         raise ValueError(f"--check needs results, not {figure}: textflow reproduce results --check")
-    check_sizes(n, tasks_per_kind, verdict_tasks_per_kind, bootstrap_samples, jobs)
+    if runs and figure != "systems":
+        raise ValueError(f"{figure} takes one run, as an option: textflow reproduce {figure} --run {runs[0]}")
+
+
+def draw_figures(figure: str, run: Path | None, sizes: tuple[Any, ...], out: Path, device: str) -> None:
+    """Draw one figure or all; `sizes` are those of `ranking_config`."""
     from rich.console import Console
 
-    console = Console(markup=False, highlight=False)
-    sizes = (n, seed, tasks_per_kind, verdict_tasks_per_kind, nfe, bootstrap_samples, jobs, quick)
+    console, (n, seed, *_, quick) = Console(markup=False, highlight=False), sizes
     settings = {"seed": seed, "quick": quick, "run": None if run is None else str(run)}
     num_texts = n or (64 if quick else 512)
     uses_run = run is not None and figure not in ("fig5", "fig9", "escapes")
@@ -83,7 +103,6 @@ def reproduce(
     measured = {name: draw_figure(name, num_texts, run, runs, sizes, settings, out, console) for name in names}
     if runs:
         print_claims(measured, runs[0].name, out, console)
-    return None
 
 
 def check_sizes(n: int | None, tasks: int, verdict_tasks: int, bootstrap_samples: int, jobs: int) -> None:

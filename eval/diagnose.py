@@ -1,6 +1,6 @@
 """Diagnostics of a trained run or an oracle task, as rows for printing, saving and plotting."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -11,18 +11,18 @@ from textflow.diagnostics.bootstrap import Ratio, concat_batches
 from textflow.diagnostics.dabi import RESIDUAL_SCALES, measure_response, summarise_response
 from textflow.diagnostics.decoder_temperature import sweep_decoder
 from textflow.diagnostics.facets import nearest_facets
+from textflow.diagnostics.likelihood import likelihood_row
 from textflow.diagnostics.margins import token_margins
 from textflow.diagnostics.residual import TerminalPosterior, channel_blur, stream_seeds
 from textflow.diagnostics.rollin import cumulative_flips, rollin_curves, rollin_flips
 from textflow.diagnostics.rowspace import estimate_row_space, row_energy_fraction
 from textflow.diagnostics.sample_callbacks import generated_mask, generator_cci, generator_stiffness
-from textflow.diagnostics.tube import evaluate_tube_law, tube_positions
+from textflow.diagnostics.tube import evaluate_tube_law, mean, tube_positions
 from textflow.escapes import Commit, Escape, NoEscape
 from textflow.metrics import mean_entropy
 from textflow.models.generator import Generator
 from textflow.noise import Noise, sample_seeds
-from textflow.samplers import Euler
-from textflow.samplers.prompt import Prompt
+from textflow.samplers import Euler, Prompt
 from textflow.types import Batch
 
 Row = dict[str, Any]
@@ -37,8 +37,8 @@ class DiagnosticCase(NamedTuple):
     seed: int = 0
 
     def first_rows(self, n: int | None = None) -> tuple[list[int], Prompt | None]:
-        """Sample seeds and prompts, one per row, for the first n rows."""
-        ids, mask = torch.cat([batch.ids for batch in self.batches]), torch.cat([batch.mask for batch in self.batches])
+        """Sample seeds and prompts of the first n rows."""
+        ids, mask = (torch.cat([getattr(batch, name) for batch in self.batches]) for name in ("ids", "mask"))
         fixed = [batch.prompt_mask for batch in self.batches if batch.prompt_mask is not None]
         batch = Batch(ids, mask, torch.cat(fixed) if fixed else None).map(lambda part: part[:n])
         return sample_seeds(self.seed, 0, len(batch.ids)), prompt_of(self.model, batch)
@@ -81,33 +81,35 @@ def with_interval(name: str, ratio: Ratio) -> Row:
     return {name: value, f"{name}_low": ratio.low, f"{name}_high": high}
 
 
-def measure_tube(case: DiagnosticCase) -> list[Row]:
+def measure_tube(case: DiagnosticCase, step_counts: Sequence[int] = STEP_COUNTS) -> list[Row]:
     """Tube law against observed flips at the last time of several grids, with blurs in latent standard deviations;
-    boundaries of the codec's readout."""
+    boundaries of the codec's readout. Inside: share of positions nearer to a boundary than the blur [ours]."""
     rows = []
-    for steps in STEP_COUNTS:
+    for steps in step_counts:
         parts, s_ch, t = [], 0.0, 0.0
         for inputs, posterior, noise in case.terminals(steps):
             facet = nearest_facets(inputs.decode_positionwise, inputs.x, posterior.residual)
             parts.append(tube_positions(inputs.decode_positionwise, posterior, inputs.path, facet, noise))
             s_ch, t = channel_blur(inputs.path, posterior.t), posterior.t
-        law = evaluate_tube_law(concat_batches(parts), t, s_ch, sum(len(batch.ids) for batch in case.batches))
+        positions = concat_batches(parts)
+        law = evaluate_tube_law(positions, t, s_ch, sum(len(batch.ids) for batch in case.batches))
         unit, ratio = max(law.latent_rms, 1e-12), None if law.predicted == 0 else law.ratio
         rows.append(
             {"K": steps, "t": t, "channel_blur": s_ch / unit, "blur": law.posterior_blur / unit}
             | {"normal_blur": law.normal_blur / unit, "density": law.density.value * unit}
             | {"separated": law.density.is_separated, "predicted": law.predicted, "any_law": law.predicted_any_law}
             | {"surrogate": law.surrogate, "observed": law.observed, "ratio": ratio, "valid": law.is_valid}
-            | {"n": law.size.num_positions}
+            | {"inside": mean(positions.distance < law.posterior_blur), "n": law.size.num_positions}
         )
     return rows
 
 
-def measure_rollin(case: DiagnosticCase) -> list[Row]:
+def measure_rollin(case: DiagnosticCase, step_counts: Sequence[int] = STEP_COUNTS) -> list[Row]:
     """Flips of one step from noised real text (last: terminal), and of sampler states from the first interior time."""
     rows = []
-    for steps in STEP_COUNTS:
-        single, cumulative, times = [], [], case.model.sampling_schedule.grid(steps)
+    for steps in step_counts:
+        path, single, cumulative = case.model.path, [], []
+        times = case.model.sampling_schedule.grid(steps, t_min=path.t_min, t_max=path.t_max)
         for inputs, noise in case.diagnostic_inputs():
             seeds, tokens = stream_seeds(noise), inputs.token_logits
             real = (inputs.decode, inputs.path, inputs.x, inputs.mask, times)
@@ -121,8 +123,8 @@ def measure_rollin(case: DiagnosticCase) -> list[Row]:
             | {"cumulative": driven.flip_rate, "n": step.size.num_positions}
             for step, driven in zip(curves.rollin, curves.cumulative, strict=True)
         ]
-        last = curves.final
-        rows.append({"K": steps, "t": 1.0, "cumulative": last.flip_rate, "n": last.size.num_positions})
+        final = {"cumulative": curves.final.flip_rate, "n": curves.final.size.num_positions}
+        rows.append({"K": steps, "t": path.t_max} | final)
     return rows
 
 
@@ -138,8 +140,7 @@ def cci_row(model: Generator, name: str, escape: Escape, seeds: list[int], promp
     """Row of CCI, entropy, and the share of tokens that change without feedback."""
     hard = model.sample(seeds, steps, escape=escape, prompt=prompt)
     soft = model.sample(seeds, steps, escape=SoftFeedback(escape), prompt=prompt)
-    mask = generated_mask(hard.ids, prompt)
-    tokens = hard.ids[mask]
+    tokens = hard.ids[mask := generated_mask(hard.ids, prompt)]
     law = torch.bincount(tokens).double() / len(tokens)
     entropy, ablated_entropy = (
         mean_entropy([row[own].tolist() for row, own in zip(ids, mask, strict=True)]) for ids in (hard.ids, soft.ids)
@@ -151,13 +152,12 @@ def cci_row(model: Generator, name: str, escape: Escape, seeds: list[int], promp
 
 def measure_stiffness(case: DiagnosticCase, rows: int = 4) -> list[Row]:
     """Stiffness of each step, its peak, and that of the whole map."""
-    result, length = [], case.batches[0].ids.shape[1]
-    seeds, prompt = case.first_rows(rows)
+    result, (seeds, prompt) = list[Row](), case.first_rows(rows)
     for steps in STEP_COUNTS[:3]:
-        stiff = generator_stiffness(case.model, seeds, steps, length, prompt=prompt)
+        stiff = generator_stiffness(case.model, seeds, steps, case.batches[0].ids.shape[1], prompt=prompt)
         means = {name: value.tolist() for name, value in stiff.summary().items()}
-        size = {"rows": len(seeds), "starts": stiff.num_starts, "iterations": stiff.num_iterations}
-        result.append({"K": steps, **means, **size})
+        sizes = {"rows": len(seeds), "starts": stiff.num_starts, "iterations": stiff.num_iterations}
+        result.append({"K": steps, **means, **sizes})
     return result
 
 
@@ -166,12 +166,11 @@ def measure_margins(case: DiagnosticCase, steps: int = 8, rows: int = 64) -> lis
     model, (seeds, prompt) = case.model, case.first_rows(rows)
     sample = model.sample(seeds, steps, prompt=prompt)
     trace, mask = sample.trace, generated_mask(sample.ids, prompt)
-    result = token_margins(trace, model.logits_fn(prompt), sample.ids, mask).summary()
-    columns = {name: result[name].tolist() for name in ("mean", "p10", "agreement", "settled_fraction")}
+    result = token_margins(trace, model.logits_fn(prompt, trace.z), sample.ids, mask).summary()
+    columns: dict[str, Sequence[Any]] = {"call": range(len(trace.times)), "t": trace.times}
+    columns |= {name: result[name].tolist() for name in ("mean", "p10", "agreement", "settled_fraction")}
     columns |= {"mean_shift": [None, *result["mean_shift"].tolist()], "rows": [len(seeds)] * len(trace.times)}
-    return [
-        {"call": k, "t": t} | {name: column[k] for name, column in columns.items()} for k, t in enumerate(trace.times)
-    ]
+    return [{name: column[k] for name, column in columns.items()} for k in range(len(trace.times))]
 
 
 def measure_decoder_temperature(case: DiagnosticCase) -> list[Row]:
@@ -197,4 +196,5 @@ MEASURES: dict[str, Callable[[DiagnosticCase], list[Row]]] = {
     **{"dabi": measure_dabi, "tube": measure_tube, "rollin": measure_rollin, "cci": measure_cci},
     **{"margins": measure_margins, "stiffness": measure_stiffness},
     **{"decoder_temperature": measure_decoder_temperature, "rowspace": measure_rowspace},
+    "likelihood": lambda case: [likelihood_row(case.model, case.batches[0], case.seed)],
 }

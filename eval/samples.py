@@ -87,7 +87,8 @@ def contiguous_batches(indices: Sequence[int], size: int) -> Iterator[list[int]]
 def sample_batch(generator: Any, steps: int, seed: int, sampler: Any, indices: Sequence[int]) -> list[GeneratedSample]:
     """Samples of consecutive indices."""
     seeds = sample_seeds(seed, indices[0], len(indices))
-    nets = {id(net): net for net in (generator.net, getattr(generator, "ema_net", None)) if net is not None}
+    parts = (getattr(generator, name, None) for name in ("net", "ema_net", "sampling_net"))
+    nets = {id(net): net for net in parts if net is not None}
     start = time.perf_counter()
     with count_network_rows(*nets.values()) as rows:
         made = generator.sample(seeds, *([] if hasattr(generator, "max_calls") else [steps]), sampler=sampler)

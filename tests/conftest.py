@@ -13,10 +13,11 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 from tests.helpers import recordings  # noqa: E402
-from tests.helpers.processes import Commands  # noqa: E402
+from tests.helpers.processes import Commands, skip_fsync  # noqa: E402
 from tests.helpers.user_errors import fails  # noqa: E402, F401
 
 torch.set_num_threads(1)
+os.fsync = skip_fsync
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

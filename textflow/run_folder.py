@@ -12,6 +12,7 @@ from textflow.config import recipe
 from textflow.config.overlays import with_sampling_overlays
 from textflow.data import Tokenizer
 from textflow.models.base import Trainable
+from textflow.models.fitted_schedules import fit_schedules
 from textflow.models.generator import Generator
 from textflow.runtime.atomic import atomic_write_text, sha256
 from textflow.schedules import TimeSchedule
@@ -91,7 +92,7 @@ def fit_or_load_schedules(model: Generator, schedules: list[TimeSchedule], folde
     cache = folder / "schedules" / f"{name}-{weights}.safetensors"
     if not cache.is_file():
         batch = recipe.open_data(data).first_rows(64, held_out=True)
-        model.fit_schedules(batch.map(lambda part: part.to(model.device)), schedules)
+        fit_schedules(model, batch.map(lambda part: part.to(model.device)), schedules)
         cache.parent.mkdir(parents=True, exist_ok=True)
         named = ((f"{i}.{name}", b) for i, schedule in enumerate(schedules) for name, b in schedule.named_buffers())
         write_weights(cache, {name: buffer.cpu() for name, buffer in named}, {})

@@ -56,7 +56,8 @@ def flips_by_steps(source: FigureInput, steps: int) -> Record:
     ends = [grid[1], grid[-2]]
     for inputs, noise in source.diagnostic_inputs():
         seeds, real = stream_seeds(noise), (inputs.decode, inputs.path, inputs.x, inputs.mask)
-        one_step.append(rollin_flips(inputs.denoise, *real, ends, Noise(seeds), inputs.token_logits))
+        around = [grid[0], *ends, grid[-1]]
+        one_step.append(rollin_flips(inputs.denoise, *real, around, Noise(seeds), inputs.token_logits))
         flips = cumulative_flips(inputs.denoise, Euler(), *real, grid, Noise(seeds), inputs.token_logits)
         own_states.append(flips[-1])
     by_time = zip(zip(*one_step, strict=True), ends, strict=True)

@@ -116,13 +116,13 @@ def trace_flow(
     sample = model.sample([seed], steps, length=length, escape=recorder, sampling_schedule=grid, prompt=prompt)
     trace, last = sample.trace, len(sample.trace.times) - 1
     tops = recorder.recorded if len(recorder.recorded) == last else [None] * last  # a sampler that asks twice a step
-    calls, settings = list[ModelCall](), model.denoiser(prompt=prompt).conditioning(trace.z)
+    calls, denoise = list[ModelCall](), model.denoiser(prompt=prompt, text=trace.z)
+    parts = denoise.path, denoise.codec, denoise.net, denoise.conditioning(trace.z)
     for k, (t, z, belief) in enumerate(zip(trace.times, trace.states, trace.beliefs, strict=True)):
         top = tops[k] if k < last else None
         if top is None:
             final = belief._replace(mean=trace.z) if k == last else belief
-            view = View(z, t, final, model.path, model.codec, model.sampling_net, settings)
-            top = argmax_and_margin(model.readout.logits(view))
+            top = argmax_and_margin(model.readout.logits(View(z, t, final, *parts)))
         ids, margin = top
         fed = torch.full_like(ids, -1)
         if belief.committed is not None and belief.committed.shape == ids.shape:

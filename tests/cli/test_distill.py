@@ -22,6 +22,7 @@ from textflow.nets import ELF
 
 pytestmark = pytest.mark.integration
 CHANGED_TARGET = ["commit_gate=Everywhere", "logit_adjustment=0.2", "target.gamma=1.5", "teacher_precision=bf16"]
+SHORT = ["--trainer.max_steps", "2", "--trainer.val_check_interval", "2"]
 CURVES = {"dabi/structured_flip_rate": ["3", "6"], "cci/value": ["3", "6"], "stiffness/peak": ["6"]}
 
 
@@ -80,8 +81,7 @@ def test_a_teacher_is_loaded_once_and_stays_in_eval_mode(teacher: Path, monkeypa
     monkeypatch.setattr(run_folder, "load", record_load)
     monkeypatch.setattr(StepDistillation, "target_output", record_teacher)
     monkeypatch.setattr(ELF, "use_backend_of", lambda own, other: backends.append(own))
-    argv = [*distill_argv(teacher, teacher.parent / "once"), *NO_LOGS, "--trainer.max_steps", "2"]
-    assert main([*argv, "--trainer.val_check_interval", "2"]) == 0
+    assert main([*distill_argv(teacher, teacher.parent / "once"), *NO_LOGS, *SHORT]) == 0
     assert [name for name, _ in loaded] == ["run", "steps-4"]
     assert {id(net) for net in teachers} == {id(net) for net in backends} == {id(loaded[0][1].ema_net)}
     weights = {name: tensor for name, tensor in load_file(teacher / "model.safetensors").items() if name[:4] == "net."}
@@ -95,7 +95,7 @@ def test_a_changed_target_is_labelled_with_its_error(teacher: Path, monkeypatch:
     changes = [f"--model.objective.{change}" for change in CHANGED_TARGET]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        assert main([*distill_argv(teacher, out), *changes, *NO_LOGS, "--rounds", "[[2,2]]"]) == 0
+        assert main([*distill_argv(teacher, out), *changes, *NO_LOGS, *SHORT, "--rounds", "[[2,2]]"]) == 0
     messages = [str(warning.message) for warning in caught if "bf16" in str(warning.message)]
     assert messages == [f"objective.teacher_precision bf16: {SLOW}; same is not"]
     (cost,) = target_errors(out, validation_batch(run_recipe(out / "steps-2")["data"], 8))

@@ -1,6 +1,8 @@
 """`textflow distill` and `textflow compare`: scores of students and their teacher."""
 
 import json
+import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,10 @@ import textflow
 from tests.helpers.distillation import distill_argv
 from tests.helpers.tiny_scorer import save_scorer
 from tests.helpers.user_errors import Fails
+from textflow.cli import distill
 from textflow.cli.app import main
 from textflow.cli.distill import compare_students
+from textflow.diagnostics.sample_callbacks import generator_stiffness
 from textflow.eval.distillation import measure
 from textflow.eval.measure import evaluate
 
@@ -24,10 +28,18 @@ def row(**changes: Any) -> dict[str, Any]:
     return FIXED | STUDENT_ROW | changes
 
 
+@pytest.fixture(autouse=True)
+def rough_stiffness(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One iteration for each stiffness in place of four."""
+    measured = lambda *args, **options: generator_stiffness(*args, **options | {"num_iterations": 1})  # noqa: E731
+    monkeypatch.setattr(measure, "generator_stiffness", measured)
+
+
 def test_students_are_scored_with_their_teacher_and_an_incomplete_file_is_resumed(
-    students: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    students: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save_scorer(students.parent / "scorer")
+    students = Path(shutil.copytree(students, tmp_path / "students"))
+    save_scorer(tmp_path / "scorer")
     capsys.readouterr()
     compare_students(students, n=4)
     output = capsys.readouterr().out
@@ -49,15 +61,17 @@ def test_students_are_scored_with_their_teacher_and_an_incomplete_file_is_resume
     assert [r["perplexity"] for r in resumed] == [r["perplexity"] for r in records]
 
 
-def test_a_flow_map_is_one_run_for_all_steps(teacher: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = teacher.parent / "separate" / "flow"
+def test_a_flow_map_is_one_run_for_all_steps(
+    teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "flow"
+    save_scorer(tmp_path / "scorer")
+    monkeypatch.setattr(distill, "compare_students", partial(compare_students, n=4))
+    capsys.readouterr()
     assert main(distill_argv(teacher, out, "flow")) == 0
+    assert "Reduction of perplexity" in (output := capsys.readouterr().out) and "recipe's" in output
     student = textflow.load(out / "all-steps")
     assert student.ema_net.end_t_embed is not None and len(student.generate(num_samples=2, num_steps=3)) == 2
-    save_scorer(out.parent / "scorer")
-    capsys.readouterr()
-    compare_students(out, n=4)
-    assert "recipe's" in capsys.readouterr().out
     records = json.loads((out / "rounds_scored.json").read_text())
     runs_of_roles = (("teacher", "run"), ("student", "all-steps"))
     expected = {(steps, *role) for steps in (2, 1) for role in runs_of_roles}

@@ -31,14 +31,14 @@ COMMIT = "model: {init_args: {escape: Commit, sampler: Ancestral}}\n"
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def runs(tmp_path_factory: pytest.TempPathFactory, trained_run: Path) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("diagnosed")
     for name, text in (("diagnostics", DIAGNOSTICS), ("commit", COMMIT)):
         (folder / f"{name}.yaml").write_text(text)
     plain, diagnosed = folder / "plain", folder / "diagnosed"
-    argv = ["fit", str(write_recipe(folder)), str(folder / "commit.yaml")]
-    assert main([*argv, "--run.folder", str(plain)]) == 0
-    options = ["--run.folder", str(diagnosed), "--run.wandb", "true", "--codec", str(plain / "codec")]
+    argv, codec = ["fit", str(write_recipe(folder)), str(folder / "commit.yaml")], str(trained_run / "codec")
+    assert main([*argv, "--codec", codec, "--run.folder", str(plain)]) == 0
+    options = ["--codec", codec, "--run.folder", str(diagnosed), "--run.wandb", "true"]
     assert main([*argv, str(folder / "diagnostics.yaml"), *options]) == 0
     return {"plain": plain, "diagnosed": diagnosed}
 

@@ -27,12 +27,18 @@ SCHEDULE = ROOT / "recipes" / "schedule" / "decode_error.yaml"
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def codec(trained_run: Path) -> list[str]:
+    """The option of a codec that is trained already, on the same text."""
+    return ["--codec", str(trained_run / "codec")]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, codec: list[str]) -> Path:
     """Trained with a time schedule that needs no fitting."""
     folder = tmp_path_factory.mktemp("overlaid")
     teacher = tiny.write_recipe(folder)
     teacher.write_text(teacher.read_text().replace("time_schedule: DecodeError", "time_schedule: LogitNormal"))
-    assert main(["fit", str(teacher), "--trainer.max_steps", "4"]) == 0
+    assert main(["fit", str(teacher), *codec, "--trainer.max_steps", "4"]) == 0
     return folder / "run"
 
 
@@ -72,10 +78,10 @@ def test_another_uniform_mix_is_another_schedule(run: Path, tmp_path: Path) -> N
     assert one.sampling_schedule.grid(8) != other.sampling_schedule.grid(8)
 
 
-def test_a_fitted_schedule_can_be_replaced_by_one_without_a_fit(tmp_path: Path) -> None:
+def test_a_fitted_schedule_can_be_replaced_by_one_without_a_fit(tmp_path: Path, codec: list[str]) -> None:
     (tmp_path / "own.yaml").write_text("model: {init_args: {sampling_schedule: DecodeError}}")
     recipe = str(tiny.write_recipe(tmp_path))
-    assert main(["fit", recipe, str(tmp_path / "own.yaml"), "--trainer.max_steps", "2"]) == 0
+    assert main(["fit", recipe, str(tmp_path / "own.yaml"), *codec, "--trainer.max_steps", "2"]) == 0
     own: Any = textflow.load(tmp_path / "run")
     other: Any = textflow.load(tmp_path / "run", overlays=[str(ROOT / "recipes" / "schedule" / "uniform.yaml")])
     assert own.sampling_schedule.fitted and isinstance(other.sampling_schedule, Uniform)

@@ -14,6 +14,7 @@ from tests.helpers.user_errors import Fails
 from textflow.cli.app import main
 from textflow.cli.prompts import build_rows
 from textflow.eval.bleu_rouge import score_answers
+from textflow.eval.figures import curves, diagnose
 from textflow.eval.protocol import validation_batch
 
 SOURCE = "bana kole"
@@ -50,7 +51,9 @@ def test_distill_prints_the_commands_that_evaluate_students(run: Path, capsys: p
 
 
 @pytest.mark.integration
-def test_diagnose_measures_only_the_targets(run: Path, tmp_path: Path) -> None:
+def test_diagnose_measures_only_the_targets(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnose, "FIGURES", {})
+    monkeypatch.setattr(curves, "draw_curves", lambda log, path: None)
     assert main(["diagnose", str(run), "-n", "6", "--out", str(tmp_path), "--measures", "dabi,rollin,cci,margins"]) == 0
     results = json.loads((tmp_path / "diagnose.json").read_text())
     rows = validation_batch(yaml.safe_load((run / "recipe.yaml").read_text())["data"], 6)
@@ -164,11 +167,13 @@ def test_a_run_of_pairs_samples_answers_with_a_trained_prompt(run: Path, trained
 
 
 @pytest.mark.integration
-def test_a_run_of_pairs_resumes_to_the_same_bits(run: Path, tmp_path: Path) -> None:
-    teacher = tiny.pairs(tmp_path)
-    assert main(["fit", str(teacher), "--trainer.max_steps", "8"]) == 0
-    assert main(["fit", str(teacher)]) == 0
-    ours, theirs = (textflow.load(folder).state_dict() for folder in (tmp_path / "run", run))
+def test_a_run_of_pairs_resumes_to_the_same_bits(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    again = Path(shutil.copytree(run, tmp_path / "run"))
+    shutil.rmtree(again / "state" / "step-00000012")
+    (again / "model.safetensors").unlink()
+    assert main(["fit", str(run.parent / "teacher.yaml"), "--run.folder", str(again)]) == 0
+    assert "continued from step-00000008" in capsys.readouterr().out
+    ours, theirs = (textflow.load(folder).state_dict() for folder in (again, run))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 

@@ -11,11 +11,25 @@ from rich.console import Console
 from tests.helpers.user_errors import refused
 from textflow.cli import reproduce as module
 from textflow.cli.reproduce import FIGURES, reproduce, write_record
-from textflow.eval.figures import fig9
+from textflow.eval.figures import fig2, fig5, fig9
 from textflow.eval.figures.source import oracle_input
+from textflow.eval.oracle import benchmark
 from textflow.eval.oracle.benchmark import RankingConfig
-from textflow.eval.oracle.methods import COMPARED_METHODS, MODE_METHODS, fresh_seed
+from textflow.eval.oracle.methods import COMPARED_METHODS, METHODS_BY_NAME, MODE_METHODS, fresh_seed
 from textflow.oracle.tasks import chain_task
+
+
+@pytest.fixture
+def few_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compared methods, and three of the others."""
+    names = (*COMPARED_METHODS, "joint readout (zero line)", "masked, dilated", "tube commit, staggered")
+    monkeypatch.setattr(benchmark, "METHODS", [METHODS_BY_NAME[name] for name in names])
+
+
+def draw_nothing(monkeypatch: pytest.MonkeyPatch, *figures: Any) -> None:
+    """Measure and record figures without drawing them, which takes most of their time."""
+    for figure in figures:
+        monkeypatch.setattr(figure, "draw", lambda numbers, path: None)
 
 
 @pytest.mark.integration
@@ -31,6 +45,7 @@ def test_a_figure_is_written_as_png_svg_and_json(tmp_path: Path, capsys: pytest.
 
 
 @pytest.mark.integration
+@pytest.mark.usefixtures("few_methods")
 def test_the_ranking_prints_every_measure_and_the_verdicts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reproduce("escapes", out=tmp_path, n=16, bootstrap_samples=2, quick=True)
     message = capsys.readouterr().out
@@ -47,7 +62,8 @@ def test_the_ranking_prints_every_measure_and_the_verdicts(tmp_path: Path, capsy
 
 
 @pytest.mark.integration
-def test_the_verdict_uses_more_tasks_than_the_tables() -> None:
+@pytest.mark.usefixtures("few_methods")
+def test_the_verdict_uses_more_tasks_than_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(file=io.StringIO())
     results = module.run_ranking(RankingConfig(["chain"], 1, 2, [4], 16, 0, 2, with_corruptions=False), console)
     verdict_records = results["verdict_records"]
@@ -62,6 +78,7 @@ def test_the_verdict_uses_more_tasks_than_the_tables() -> None:
     assert all(row["xkl3"] == tabled[row["grid"], row["method"]] for row in shared)
     message = console.file.getvalue()  # type: ignore[attr-defined]
     assert message.count("mean of 2 tasks, ± over tasks") == 2 and "K = 4, mean of 2 tasks, mode commit" in message
+    monkeypatch.setattr(benchmark, "METHODS", benchmark.METHODS[:2])
     assert "verdict_records" not in module.run_ranking(
         RankingConfig(["chain"], 1, 2, [2], 16, 0, 0, with_corruptions=False), console
     )
@@ -69,7 +86,8 @@ def test_the_verdict_uses_more_tasks_than_the_tables() -> None:
 
 @pytest.mark.integration
 def test_numbers_depend_on_the_seed_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fig9, "STRENGTHS", (0.0, 1.5))
+    monkeypatch.setattr(fig9, "STRENGTHS", (1.5,))
+    draw_nothing(monkeypatch, fig9)
     for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
         reproduce("fig9", out=tmp_path / folder, n=16, seed=seed)
     outputs = [json.loads((tmp_path / folder / "fig9.json").read_text())["exact"]["rows"] for folder in "abc"]
@@ -86,6 +104,7 @@ def test_a_run_is_drawn_with_the_oracle_tasks(tmp_path: Path, monkeypatch: pytes
         return source.model, source.batches, {}
 
     monkeypatch.setattr(module, "load_run", of_run)
+    draw_nothing(monkeypatch, fig2, fig5)
     reproduce("fig2", run=Path("checkpoints/mine"), out=tmp_path, n=16)
     assert requested == [Path("checkpoints/mine")]
     assert set(json.loads((tmp_path / "fig2.json").read_text())["sweep"]) == {"world text", "run mine"}

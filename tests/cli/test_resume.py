@@ -52,7 +52,7 @@ def test_a_run_is_not_resumed_with_another_tokenizer(copy: list[str], tmp_path: 
 
 
 def test_max_time_ends_a_run_and_each_resumption_of_it(copy: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    argv = [*copy, "--trainer.max_steps", "100000", "--trainer.max_time", "00:00:00:01"]
+    argv = [*copy, "--trainer.max_steps", "100000", "--trainer.max_time", '{"milliseconds": 300}']
     assert main(argv) == main(argv) == 130
     first, second = (line for line in capsys.readouterr().out.splitlines() if line.startswith("max_time is over"))
     assert 4 < int(first.split()[5]) < int(second.split()[5]) and second.endswith("the same command resumes it")

@@ -126,7 +126,7 @@ def test_the_help_of_a_verb_has_its_usage_and_is_complete(verb_name: str, capsys
     with pytest.raises(SystemExit) as caught:
         main([verb_name, "--help"])
     message = capsys.readouterr().out
-    arguments = {"bench": "WHAT ", "recipes": "", "reproduce": "FIGURE ", "convert": "SYSTEM SOURCE TARGET "}
+    arguments = {"bench": "WHAT ", "recipes": "", "reproduce": "FIGURE [RUN ...] ", "convert": "SYSTEM SOURCE TARGET "}
     arguments |= {"compare": "RUN [RUN ...] ", "report": "RUN [RUN ...] "}
     form = f"textflow {verb_name} {arguments.get(verb_name, 'RUN [OVERLAY ...] ')}[--key value ...]"
     assert caught.value.code == 0 and message.startswith(f"usage: {form}\n") and "<class" not in message

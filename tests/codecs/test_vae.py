@@ -90,6 +90,10 @@ def test_the_divergence_is_that_of_torch() -> None:
     normal = torch.distributions.Normal(q.mean, (q.log_var / 2).exp())
     expected = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0)).sum(-1)
     torch.testing.assert_close(q.kl(), expected)
+    torch.testing.assert_close(q.negative_entropy(), -normal.entropy().sum(-1))
+    p = Gaussian(torch.randn(2, 3, 4), torch.randn(2, 3, 4))
+    other = torch.distributions.Normal(p.mean, (p.log_var / 2).exp())
+    torch.testing.assert_close(q.kl_to(p), torch.distributions.kl_divergence(normal, other).sum(-1))
 
 
 def test_wrong_sizes_are_refused() -> None:

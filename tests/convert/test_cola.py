@@ -55,7 +55,8 @@ def load(run: Path) -> Generator:
 def test_a_converted_checkpoint_is_the_published_vae_and_prior(tmp_path: Path) -> None:
     tensors, config = cola_recording()
     source = write_checkpoint(tmp_path / "hub" / "cola_dlm")
-    assert main(["convert", "cola", str(source.parent), str(tmp_path / "run"), "--seq-length", "20"]) == 0
+    block = config["vae"]["patch_size"] * config["vae"]["block_size"]
+    assert main(["convert", "cola", str(source.parent), str(tmp_path / "run"), "--seq-length", str(5 * block)]) == 0
     model = load(tmp_path / "run")
     assert isinstance(model.order, Blockwise) and model.codec.is_trained
     assert model.ema_net.block_size == config["dit"]["block_size"]
@@ -67,8 +68,8 @@ def test_a_converted_checkpoint_is_the_published_vae_and_prior(tmp_path: Path) -
         assert state.keys() == own.state_dict().keys()
         assert all(torch.equal(tensor, state[name]) for name, tensor in own.state_dict().items())
     assert error(model.codec.encode(tensors["enc.ids.0"][None])[0], tensors["enc.mean.0"]) < 2e-5
-    ids = model.sample([1, 2], 3, length=12).ids
-    assert ids.shape == (2, 12) and int(ids.min()) >= 0 and int(ids.max()) < config["vae"]["vocab_size"]
+    ids = model.sample([1, 2], 3, length=3 * block).ids
+    assert ids.shape == (2, 3 * block) and int(ids.min()) >= 0 and int(ids.max()) < config["vae"]["vocab_size"]
 
 
 @pytest.mark.parity

@@ -22,7 +22,7 @@ from textflow.samplers import FlowMapChurn
 from textflow.types import Conditioning
 
 Weights = dict[str, Tensor]
-ORDER = ("vocab_embed", "sigma_map.", "sigma_map_prime.", "rotary_emb", "blocks", "output_layer")
+ORDER = ("vocab_embed", "sigma_map.", "sigma_map_prime.", "learnable", "rotary_emb", "blocks", "output_layer")
 
 
 def published(name: str) -> tuple[Weights, Weights]:

@@ -37,7 +37,7 @@ def test_a_converted_checkpoint_samples_what_the_published_code_samples(tmp_path
         z0 = data[f"sample.{steps}.z0"]
         with torch.no_grad():
             trace = sample(g.denoiser(), g.sampler, g.path, times, z0, Noise(range(len(z0))))
-        assert error(torch.stack(trace.states[1:]), data[f"sample.{steps}.z"]) < 1e-5
+        assert error(torch.stack(trace.states)[1:], data[f"sample.{steps}.z"]) < 1e-5
         assert torch.equal(g.net.belief_ids(trace.beliefs[-1]), data[f"sample.{steps}.ids"])
 
 

@@ -119,3 +119,10 @@ def test_cci_info_is_1_for_tokens_decided_in_turn_and_0_for_tokens_decided_at_on
     assert cci_info(math.log(V), at_once, math.log(V) / 2) == pytest.approx(0, abs=1e-6)
     with pytest.raises(ValueError, match="no correlation"):
         cci_info(1.0, 1.0, 1.0)
+
+
+def test_pairs_of_two_blocks_that_are_sampled_apart_count_0() -> None:
+    final = text(2, 5)
+    fed = schedule(final, [[0, 3], [1, 2], [4]])
+    # 0 before 1 and 2, 3 before 4: three of ten pairs
+    assert cci(fed, final, [0.0, 1.0, 1.0], full(final), block_size=3).value == pytest.approx(0.3)

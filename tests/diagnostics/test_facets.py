@@ -65,3 +65,9 @@ def test_tokens_of_one_code_share_no_boundary_and_inference_mode_is_allowed() ->
         x = task.draw(2, 5)[1]
         result = nearest_facets(task.read, x, torch.zeros_like(x))
     assert result.distance.isfinite().all() and not result.distance.requires_grad
+
+
+def test_latents_of_several_tokens_have_no_boundary_of_a_token() -> None:
+    with pytest.raises(ValueError, match="6 tokens have 3 latents") as refused:
+        nearest_facets(lambda z: z.repeat_interleave(2, 1), torch.randn(1, 3, 4), torch.zeros(1, 3, 4))
+    assert "\n" not in str(refused.value)

@@ -69,7 +69,7 @@ def test_the_z_score_of_a_calibrated_posterior_has_unit_spread() -> None:
 def test_one_step_or_no_token_posterior_gives_no_bayes_error() -> None:
     x, mask = text_and_mask(TWO_CODES, 3, 20)
     bare = lambda z, t, *_: Posterior(TWO_CODES.denoise(z, t).mean)  # noqa: E731
-    (counts,) = rollin_flips(bare, TWO_CODES.read, TWO_CODES.path, x, mask, [0.5], fresh_noise(3))
+    (counts,) = rollin_flips(bare, TWO_CODES.read, TWO_CODES.path, x, mask, [0.0, 0.5, 1.0], fresh_noise(3))
     rates = rollin_rates(counts, 0.5)
     assert math.isnan(rates.bayes_error) and math.isnan(rates.z_score) and 0 < rates.flip_rate < 1
     assert interior_times([0.0, 1.0]) == [] == rollin(TWO_CODES, 2, 5, [0.0, 1.0])

@@ -8,10 +8,10 @@ from torch import nn
 
 from tests.helpers.sampling import GivenLatents
 from textflow.codecs import LatentSpace
-from textflow.distill import FlowMapDistillation
+from textflow.distill import FlowMap, FlowMapDistillation
 from textflow.distill.base import mean_only
 from textflow.distill.flow_map import sample_time_pairs
-from textflow.distill.targets import Eulerian, Lagrangian, MeanFlow, SemiGroup, Target
+from textflow.distill.targets import Eulerian, Lagrangian, MeanFlow, SemiGroup, Target, TeacherFlowMap
 from textflow.distill.targets.base import TargetInput
 from textflow.nets import ELF
 from textflow.objectives import ELFObjective
@@ -118,14 +118,14 @@ def test_training_moves_the_students_map_towards_its_teachers(target: Target) ->
     objective, student = student_of_elf(target, diagonal_prob=0.3)
     x, batch = text()
     before = map_error(student, objective)
-    optimizer = torch.optim.Adam(student.parameters(), lr=4e-3)
-    for step in range(50):
+    optimizer = torch.optim.Adam(student.parameters(), lr=8e-3)
+    for step in range(25):
         torch.manual_seed(step)
         optimizer.zero_grad()
         objective(student, GivenLatents(x), PATH, batch, step)["loss"].backward()
         nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         optimizer.step()
-    assert map_error(student, objective) < 0.8 * before  # measured: .72, .71, .49, .62
+    assert map_error(student, objective) < 0.8 * before  # measured: .71, .67, .53, .66
 
 
 def test_a_net_that_cannot_be_a_student_is_an_error() -> None:
@@ -137,3 +137,10 @@ def test_a_net_that_cannot_be_a_student_is_an_error() -> None:
         objective(elf(2, two_time=True, commitment_head=True), GivenLatents(x), PATH, batch, 0)
     with pytest.raises(ValueError, match="no teacher"):
         FlowMapDistillation()(elf(2, two_time=True), GivenLatents(x), PATH, batch, 0)
+
+
+def test_the_flow_map_of_a_teacher_without_ends_is_no_target() -> None:
+    for objective in (FlowMapDistillation(TeacherFlowMap(), ELFObjective()), FlowMap(TeacherFlowMap())):
+        with pytest.raises(ValueError, match=r"TeacherFlowMap needs a teacher .* and this ELF is not; use SemiGroup"):
+            objective.set_teacher(ELFObjective(), elf(1))
+        objective.set_teacher(ELFObjective(), elf(1, two_time=True))

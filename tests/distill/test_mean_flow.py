@@ -58,7 +58,9 @@ def rows(image: Tensor) -> Tensor:
 
 
 def read(name: str) -> Case:
+    """A recorded step, in float64: (z - x) / t rounds badly where t is small."""
     data, meta = recorded("meanflow")
+    data = {key: tensor.double() for key, tensor in data.items()}
     config, own, x = meta["config"], part(data, f"{name}."), rows(data["x"])
     start = LogitNormal(-config["P_mean_t"], config["P_std_t"])
     end = LogitNormal(-config["P_mean_r"], config["P_std_r"])
@@ -67,7 +69,7 @@ def read(name: str) -> Case:
     diagonal = own["draw.uniform"] < 1 - config["ratio"]
     times = start.time_of(-own["draw.t_normal"]), end.time_of(-own["draw.r_normal"])
     pairs = TimePairs(*objective.pair_times(*times, diagonal), rows(own["draw.eps"]), diagonal)
-    net = Toy(part(data, "weights."), x.shape[-1])
+    net = Toy(part(data, "weights."), x.shape[-1]).double()
     return Case(own, net, objective, pairs, x, PATH.mix(x, pairs.eps, pairs.s))
 
 

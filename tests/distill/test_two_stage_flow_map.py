@@ -91,7 +91,8 @@ def test_stage_one_is_the_semigroup_of_a_teacher_with_a_learned_bend(data: Data)
     assert error(output.x0_target, reference["x_boot"]) < 1e-5
     losses = objective.loss(student, path, data.x, data.batch, data.pairs("stage1", own["t"]), times)
     assert error(losses["loss"], reference["loss"]) < 1e-5
-    assert error(losses["loss"], own["loss"]) < 1e-3
+    share = 1e-5 / float((1 - own["u"]).min())  # of eps in the smallest 1 - u
+    assert error(losses["loss"], own["loss"]) < max(1e-3, 4 * share)
     reference["loss"].backward()
     losses["loss"].backward()
     for (name, expected), ours in zip(nets[0].named_parameters(), nets[1].parameters(), strict=True):

@@ -44,6 +44,7 @@ def test_a_figure_is_drawn_with_its_caption(
     name: str, results: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(RC_PARAMS, "svg.fonttype", "none")  # text stays text
+    monkeypatch.setitem(RC_PARAMS, "savefig.dpi", 40)
     module = import_module(f"textflow.eval.figures.{name}")
     module.draw(results[name], tmp_path / name)
     svg = (tmp_path / f"{name}.svg").read_text()
@@ -127,5 +128,6 @@ def test_the_number_of_jumps_is_written_at_its_marker(results: dict[str, Any], t
     rows = [row | {"num_jumps": 7.5} for row in results["tradeoff"]["rows"]]
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(RC_PARAMS, "svg.fonttype", "none")
+        patch.setitem(RC_PARAMS, "savefig.dpi", 40)
         tradeoff.draw({"rows": rows, "runs": []}, tmp_path / "jumps")
     assert (tmp_path / "jumps.svg").read_text().count(">7.5<") == len(rows)

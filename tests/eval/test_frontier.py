@@ -11,6 +11,7 @@ def records(scorer):
     return [real, shuffled, *swept]
 
 
+@pytest.mark.integration
 def test_a_frontier_shows_the_values_of_a_sweep_and_leaves_out_undefined_perplexities(records, tmp_path):
     path = draw_frontier(records, "gamma", tmp_path)
     assert path.name.startswith("frontier-gamma-") and path.with_suffix(".png").read_bytes()[:4] == b"\x89PNG"

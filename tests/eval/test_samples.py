@@ -5,10 +5,12 @@ import pytest
 import torch
 from torch import nn
 
+from tests.helpers.systems import WIDTHS, make
 from tests.helpers.tiny_scorer import WORDS
 from tests.helpers.word_tokenizer import Words
 from textflow.eval.samples import contiguous_batches, decode_texts, draw_samples, read_samples, samples_folder
 from textflow.metrics import EOS_TEXT
+from textflow.nets import DiT
 from textflow.noise import Noise
 
 
@@ -91,3 +93,9 @@ def test_special_tokens_are_optional_in_texts():
     assert decode_texts(Words(WORDS), rows) == ["beginning", "", "beginning God"]
     texts = decode_texts(Words(WORDS), rows, keep_special=True)
     assert texts == [f"beginning{EOS_TEXT}God created{EOS_TEXT}{EOS_TEXT}", EOS_TEXT * 3, "beginning God"]
+
+
+def test_calls_of_a_net_in_its_tables_space_are_counted():
+    flow = make("FLM", net=lambda codec: DiT(codec, **(WIDTHS | {"width": 8}), cond_width=8))
+    assert flow.sampling_net is not flow.ema_net
+    assert [line.nfe for line in draw(flow, 2)] == [3, 3]

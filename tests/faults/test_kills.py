@@ -19,6 +19,10 @@ pytestmark = pytest.mark.integration
 
 STEPS, EVERY, KILLS = 480, 4, 20
 LONG = ["--trainer.max_steps", str(STEPS), "--run.save_every", str(EVERY), "--run.sample_every", "60"]
+NO_CODEC = [
+    *("--codec=null", "--model.codec=EmbeddingTable", "--model.codec.dim=8"),
+    "--model.objective.time_schedule=LogitNormal",
+]
 
 
 def job(folder: Path) -> list[str]:
@@ -87,7 +91,7 @@ def test_a_state_cut_in_half_is_named_and_the_one_before_it_goes_on(commands: Co
 
 
 def test_a_kill_between_the_last_state_and_the_weights_loses_no_weights(commands: Commands, tmp_path: Path) -> None:
-    argv, run = [*job(tmp_path / "job"), "--trainer.max_steps", "8"], tmp_path / "job" / "run"
+    argv, run = [*job(tmp_path / "job"), *NO_CODEC, "--trainer.max_steps", "8"], tmp_path / "job" / "run"
     assert commands.run(*argv).code == 0
     complete = (run / "model.safetensors").read_bytes()
     weights, note = read_weights(run / "model.safetensors")
@@ -102,7 +106,7 @@ def test_a_kill_between_the_last_state_and_the_weights_loses_no_weights(commands
 
 
 def test_a_killed_run_goes_on_under_the_same_id_of_wandb(commands: Commands, tmp_path: Path) -> None:
-    argv, run = [*job(tmp_path / "job"), "--run.wandb", "true"], tmp_path / "job" / "run"
+    argv, run = [*job(tmp_path / "job"), *NO_CODEC, "--run.wandb", "true"], tmp_path / "job" / "run"
     done = commands.run(*argv, kill=0.0, watch=str(run / "state" / "step-00000004"))
     assert done.code == -9, done.err
     assert commands.run(*argv, "--trainer.max_steps", "12", limit=600).code == 0

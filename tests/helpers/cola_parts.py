@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tests.helpers.recordings import part, recorded
 from textflow.codecs import LatentSpace, TextVAE
-from textflow.convert.cola_layout import FREQUENCIES, Published, dit_sizes, map_name, vae_sizes
+from textflow.convert.cola_layout import FREQUENCIES, SavedFolder, dit_sizes, map_name, vae_sizes
 from textflow.models.generator import Generator
 from textflow.nets import ColaDiT
 from textflow.objectives import ColaObjective
@@ -29,7 +29,11 @@ def cola_recording() -> tuple[dict[str, Tensor], dict[str, Any]]:
 def recorded_vae(tensors: dict[str, Tensor], config: dict[str, Any]) -> TextVAE:
     """The published VAE."""
     weights = {name: t for name, t in part(tensors, "vae.").items() if name != "recon_loss"}
-    vae = TextVAE(config["vae"]["vocab_size"], **vae_sizes(Published(Path("vae"), weights, config["vae"])))
+    sizes, pad_id = (
+        vae_sizes(SavedFolder(Path("vae"), weights, config["vae"])),
+        config.get("pad_id"),
+    )  # default: the last
+    vae = TextVAE(config["vae"]["vocab_size"], **sizes, pad_id=pad_id)
     vae.load_state_dict(weights | {"updates": torch.ones((), dtype=torch.int64)})
     return vae.eval()
 
@@ -37,7 +41,7 @@ def recorded_vae(tensors: dict[str, Tensor], config: dict[str, Any]) -> TextVAE:
 def recorded_dit(tensors: dict[str, Tensor], config: dict[str, Any]) -> ColaDiT:
     """The published prior."""
     weights, space = part(tensors, "dit."), LatentSpace(config["vae"]["latent_dim"], config["vae"]["vocab_size"])
-    net = ColaDiT(space, **dit_sizes(Published(Path("dit"), weights, config["dit"])))
+    net = ColaDiT(space, **dit_sizes(SavedFolder(Path("dit"), weights, config["dit"])))
     assert net.rope_width == config["dit"]["rope_dim"]
     net.load_state_dict({map_name(n): t for n, t in weights.items() if not n.endswith(FREQUENCIES)})
     return net.eval()
@@ -51,7 +55,7 @@ def recorded_generator(tensors: dict[str, Tensor], config: dict[str, Any], **opt
         "net": lambda codec: net,
         "objective": ColaObjective(),
         "path": PATH,
-        "readout": FromCodec(repetition_penalty=1.1),
+        "readout": FromCodec(repetition_penalty=config.get("repetition_penalty", 1.1)),
         "token_readout": FromCodec(),
         "sampling_schedule": Uniform(),
         "order": Blockwise(guidance=config["guidance"]),

@@ -137,6 +137,7 @@ def fit(folder: Path, case: dict[str, Any], world_size: int) -> None:
     trainer = training.Trainer(
         max_steps=10, strategy=ENGINES[case["engine"]](), devices=world_size, accelerator="cpu",
         logger=[training.MetricsCSVLogger(run)], log_every_n_steps=1, val_check_interval=5 * accumulate,
+        limit_val_batches=2,
         precision=case.get("precision", "32-true"), gradient_clip_val=case.get("clip", 1.0),
         callbacks=[training.ReseedEachBatch(3), training.CheckpointCallback(run, every_n_steps=5)],
         accumulate_grad_batches=accumulate, enable_progress_bar=False, enable_model_summary=False,
@@ -178,9 +179,12 @@ def persistent_bytes(model: Model, trainer: training.Trainer) -> dict[str, int]:
 def main(words: list[str]) -> int:
     """Train all cases of FOLDER/cases-WORLD.json, one after another, with one fork per rank; words: FOLDER WORLD."""
     folder, world_size = Path(words[0]), int(words[1])
+    cases = json.loads((folder / f"cases-{world_size}.json").read_text())
+    if any(isinstance(ENGINES[case["engine"]](), training.Zero) for case in cases):
+        import deepspeed  # noqa: F401  once, in place of once a rank
 
     def train(rank: int) -> None:
-        for case in json.loads((folder / f"cases-{world_size}.json").read_text()):
+        for case in cases:
             state = Path("state") / "step-00000005"
             if "start" in case and rank == 0:
                 shutil.copytree(folder / case["start"] / state, folder / case["run"] / state)

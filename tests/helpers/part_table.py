@@ -98,9 +98,16 @@ def teach(system: str, objective: Any) -> None:
     assert bool(loss.isfinite())
 
 
-SCHEDULE_ARGUMENTS: dict[type, Callable[[], TimeSchedule]] = {
-    RandomGrid: lambda: RandomGrid(Uniform()),
-    OneHotDecodeError: lambda: OneHotDecodeError(VOCAB),
+def even_law(system: str) -> Uniform:
+    """Uniform times of a system's path."""
+    path = getattr(make(system), "path", None)
+    return Uniform(path.t_min, path.t_max) if path else Uniform()
+
+
+SCHEDULE_ARGUMENTS: dict[type, Callable[[str], TimeSchedule]] = {
+    RandomGrid: lambda system: RandomGrid(even_law(system)),
+    Uniform: even_law,
+    OneHotDecodeError: lambda system: OneHotDecodeError(VOCAB),
 }
 SMALLER: dict[type, dict[str, int]] = {Stiffness: {"num_steps": 2, "num_iterations": 1}}
 METRICS: dict[str, Callable[[list[list[int]]], float]] = {
@@ -131,8 +138,8 @@ def parts() -> Iterator[Part]:
     for order in classes(samplers, Order):
         yield Part("order", order.__name__, lambda system, own=order: use(system, order=own()))
     for law in classes(schedules, TimeSchedule):
-        made = SCHEDULE_ARGUMENTS.get(law, law)
-        yield Part("schedule", law.__name__, lambda system, own=made: use(system, sampling_schedule=own()))
+        made = SCHEDULE_ARGUMENTS.get(law, lambda system, own=law: own())
+        yield Part("schedule", law.__name__, lambda system, own=made: use(system, sampling_schedule=own(system)))
     for diagnostic in classes(diagnostics, Diagnostic):
         yield Part(
             "diagnostic",
@@ -153,13 +160,25 @@ def students() -> Iterator[Part]:
             lambda system, own=rule: teach(system, StepDistillation(own(), 4)),
         )
     square = partial(FlowMap, offdiagonal_loss="square", diagonal_loss="square")  # of means, which every net gives
-    for kind, objective in (("FlowMapDistillation", FlowMapDistillation), ("FlowMap", square)):
+    objectives: dict[str, Callable[[str, Any], Any]] = {
+        "FlowMapDistillation": lambda system, target: FlowMapDistillation(target),
+        "FlowMap": lambda system, target: square(target, even_law(system)),
+    }
+    for kind, objective in objectives.items():
         for name, made in OF_FLOW_MAPS.items():
-            yield Part(f"target of {kind}", name, lambda system, own=made, to=objective: teach(system, to(own())))
-    yield Part("objective of a student", "MeanFlowObjective", lambda system: teach(system, MeanFlowObjective()))
+            yield Part(
+                f"target of {kind}", name, lambda system, own=made, to=objective: teach(system, to(system, own()))
+            )
+    yield Part("objective of a student", "MeanFlowObjective", lambda system: teach(system, mean_flow(system)))
     yield Part(
         "objective of a student", "DiscreteConsistency", lambda system: teach(system, DiscreteConsistency(steps=4))
     )
+
+
+def mean_flow(system: str) -> MeanFlowObjective:
+    """A mean flow over the times of the system's path."""
+    law = even_law(system)
+    return MeanFlowObjective(law, law) if law.log_snr else MeanFlowObjective()
 
 
 @cache

@@ -51,9 +51,14 @@ class Commands:
         self.process.communicate()
 
 
+def skip_fsync(descriptor: int) -> None:
+    """In the place of os.fsync: what a killed process wrote stays, so that only the loss of power needs the disk."""
+
+
 def serve() -> None:
     """Answer requests until the input ends."""
-    import pyarrow  # noqa: F401
+    import pandas  # noqa: F401  which pyarrow imports with the first rows
+    import pyarrow.compute  # noqa: F401
     import torch
 
     import textflow.cli.check
@@ -65,6 +70,7 @@ def serve() -> None:
     import textflow.training  # noqa: F401
 
     torch.set_num_threads(1)
+    os.fsync = skip_fsync
     textflow.config.recipe.load_recipe(["recipes/quickstart.yaml"])  # later recipes are parsed faster
     answers = os.dup(1)
     os.dup2(2, 1)
@@ -74,7 +80,7 @@ def serve() -> None:
 
 def answer(
     words: list[str], limit: float = 600.0, kill: float | None = None, watch: str = "", script: str = "",
-    folder: str = str(ROOT),
+    folder: str = str(ROOT), interrupt: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Run a command in a fork.
 
@@ -85,6 +91,7 @@ def answer(
         watch: path whose appearance starts the seconds of `kill`.
         script: module whose main(words) is run instead of textflow's.
         folder: working directory.
+        interrupt: whether a command that is due gets Ctrl-C in place of SIGKILL, and may end by itself.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         child = os.fork()
@@ -93,15 +100,15 @@ def answer(
             run_and_exit(words, script, out.fileno(), err.fileno())
         with suppress(PermissionError, ProcessLookupError):
             os.setpgid(child, child)  # so that it can be killed with all its children from the first moment
-        code, late = wait(child, limit, kill, watch)
+        code, late = wait(child, limit, kill, watch, interrupt)
         for file in (out, err):
             file.seek(0)
         texts = {name: file.read().decode(errors="replace") for name, file in (("out", out), ("err", err))}
         return {"code": code, **texts, "late": late}
 
 
-def wait(child: int, limit: float, kill: float | None, watch: str) -> tuple[int, bool]:
-    """Wait for a process and kill its group when due; return its exit code and whether it reached the limit."""
+def wait(child: int, limit: float, kill: float | None, watch: str, interrupt: bool) -> tuple[int, bool]:
+    """Wait for a process, and kill or interrupt its group when due; return its exit code, and whether it was late."""
     start = time.monotonic()
     kill_start = None if watch else start
     while True:
@@ -111,7 +118,11 @@ def wait(child: int, limit: float, kill: float | None, watch: str) -> tuple[int,
             return os.waitstatus_to_exitcode(status), False
         if kill_start is None and os.path.exists(watch):
             kill_start = now
-        if (due := kill is not None and kill_start is not None and now - kill_start >= kill) or now - start >= limit:
+        due = kill is not None and kill_start is not None and now - kill_start >= kill
+        if due and interrupt:
+            os.killpg(child, signal.SIGINT)
+            kill = None
+        elif due or now - start >= limit:
             os.killpg(child, signal.SIGKILL)
             _, status = os.waitpid(child, 0)
             return os.waitstatus_to_exitcode(status), not due
@@ -123,6 +134,7 @@ def run_and_exit(words: list[str], script: str, out: int, err: int) -> None:
     os.setpgid(0, 0)
     os.dup2(out, 1)
     os.dup2(err, 2)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, resource.RLIM_INFINITY))
     code = 99

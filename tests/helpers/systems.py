@@ -13,6 +13,7 @@ from textflow.codecs import EmbeddingTable, OneHot, TextVAE
 from textflow.discrete import DuoObjective, DuoSampler, MDLMObjective, MDLMSampler, TokenDiT
 from textflow.models.base import Trainable
 from textflow.models.discrete_diffusion import DiscreteDiffusion
+from textflow.models.fitted_schedules import fit_schedules
 from textflow.models.generation import TextGenerator
 from textflow.models.generator import Generator
 from textflow.nets import ELF, DiT, LangFlow
@@ -49,11 +50,11 @@ def elf(two_time: bool = False, **parts: Any) -> Generator:
 
 def langflow(two_time: bool = False, **parts: Any) -> Generator:
     """LangFlow (2604.11748): embeddings that are learned with the net, noise levels that are learned too."""
-    if two_time:
-        raise ValueError("the net LangFlow has no `two_time`: it is not conditioned on the end of a step")
     own: dict[str, Any] = {
         "codec": lambda vocab: EmbeddingTable(vocab, WIDTHS["width"], trainable=True),
-        "net": lambda codec: LangFlow(codec, WIDTHS["depth"], WIDTHS["heads"], cond_width=8, dropout=0.0),
+        "net": lambda codec: LangFlow(
+            codec, WIDTHS["depth"], WIDTHS["heads"], cond_width=8, dropout=0.0, two_time=two_time
+        ),
         "objective": LangFlowObjective(Gumbel(trainable=True), ramp_steps=0),
         "path": VariancePreserving(),
         "readout": FromPosterior(),
@@ -150,5 +151,5 @@ def make(system: str, **options: Any) -> Any:
 def ready(model: Trainable) -> Trainable:
     """The model with its schedules fitted, as a fit does before its first step."""
     if isinstance(model, Generator):
-        model.fit_schedules(texts(), model.unfitted_schedules())
+        fit_schedules(model, texts(), model.unfitted_schedules())
     return model

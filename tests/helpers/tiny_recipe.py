@@ -13,6 +13,7 @@ model:
   init_args:
     optimizer: {class_path: MuonAdam, init_args: {lr: 0.05, adam_names: [embed]}}
     lr_scheduler: {class_path: WarmupLR, init_args: {warmup_steps: 2}}
+run: {save_every: 20, sample_every: 20}
 trainer: {max_steps: 40, val_check_interval: 20, limit_val_batches: 4}
 """
 TEACHER = """\

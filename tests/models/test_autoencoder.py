@@ -22,6 +22,7 @@ def batch(rows: int = 16, length: int = 10) -> Batch:
     return Batch(ids, torch.arange(length)[None].expand(rows, length) < torch.arange(rows)[:, None] % length + 1)
 
 
+@pytest.mark.integration
 def test_training_lowers_the_loss_and_raises_the_accuracy() -> None:
     torch.manual_seed(0)
     model = Autoencoder(

@@ -130,7 +130,7 @@ data:
   val_fraction: 0.2
   cache: {tmp_path}/cache
 model: {{class_path: CausalLM, init_args: {{width: 16, depth: 1, heads: 2, max_length: 8}}}}
-run: {{folder: {tmp_path}/run, save_every: 2, sample_every: 2, num_samples: 2}}
+run: {{folder: {tmp_path}/run, save_every: 2, sample_every: 2, num_samples: 2, wandb: false}}
 trainer: {{max_steps: 2, val_check_interval: 2, accelerator: cpu}}
 """)
     assert main(["fit", str(tmp_path / "ar.yaml")]) == 0

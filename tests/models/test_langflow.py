@@ -9,7 +9,7 @@ from tests.models.test_every_system import LENGTH, VOCAB, fit, texts
 from textflow.codecs import EmbeddingTable
 from textflow.diagnostics import TextLikelihood
 from textflow.diagnostics.base import diagnostic_inputs
-from textflow.diagnostics.callbacks import DABI, Tube
+from textflow.diagnostics.callbacks import DABI, RollIn, Tube
 from textflow.diagnostics.sample_callbacks import CCI, Margins, Stiffness
 from textflow.escapes import Commit
 from textflow.models.generator import Generator
@@ -18,8 +18,8 @@ from textflow.noise import Noise
 from textflow.objectives import LangFlowObjective
 from textflow.paths import VariancePreserving
 from textflow.readouts import FromPosterior
-from textflow.samplers import Ancestral, EarlyExit, Euler, Heun, Reinject
-from textflow.schedules import Gumbel
+from textflow.samplers import Ancestral, EarlyExit, Euler, FlowMapChurn, Heun, Reinject
+from textflow.schedules import Gumbel, Uniform
 
 pytestmark = pytest.mark.integration
 
@@ -58,6 +58,12 @@ def test_escapes_and_samplers_compose(model: Generator) -> None:
     assert torch.allclose(model.sample([1, 2], 6, sampler=Reinject(0.0)).trace.z, plain.trace.z)
     with pytest.raises(ValueError, match="VariancePreserving is not straight: Reinject needs form marginal_preserving"):
         model.sample([1], 4, sampler=Reinject())
+    with pytest.raises(ValueError, match="VariancePreserving is not straight: FlowMapChurn needs LinearPath"):
+        model.sample([1], 4, sampler=FlowMapChurn())
+    with pytest.raises(
+        ValueError, match=r"Uniform draws times in \[0, 1\], but the path VariancePreserving runs from -6"
+    ):
+        model.sample([1], 4, sampling_schedule=Uniform())
     committed = model.sample([1, 2], 6, sampler=Euler(), escape=Commit()).trace.beliefs
     assert committed[0].committed is None  # pure noise
     codes, rows = model.codec.embeddings, committed[2]
@@ -73,9 +79,10 @@ def test_diagnostics_measure_it(model: Generator) -> None:
     assert torch.equal(inputs.decode(inputs.x).argmax(-1), batch.ids)  # clean embeddings are their tokens
     values: dict[str, float] = {}
     stiffness = Stiffness(num_steps=3, num_iterations=1)
-    for diagnostic in (DABI(), Tube(), CCI(num_steps=4), Margins(num_steps=4), stiffness):
+    for diagnostic in (DABI(), Tube(), RollIn(), CCI(num_steps=4), Margins(num_steps=4), stiffness):
         values |= diagnostic.measure(model, batch, noise)
     assert values["cci/value"] == 0  # one readout
+    assert values["rollin/bayes_error"] > 0.5 > values["rollin/terminal"]  # its first time is nearly noise
     model.escape = Commit("sample")
     assert 0 < CCI(num_steps=4).measure(model, batch, noise)["cci/value"] <= 1
     values |= TextLikelihood(num_draws=8).measure(model, batch, noise)

@@ -5,7 +5,8 @@ import pytest
 from tests.helpers.part_table import every_part, outcome, table, written
 from tests.helpers.systems import SYSTEMS, make
 from textflow.discrete import DuoSampler, MDLMSampler
-from textflow.schedules import DecodeError
+from textflow.distill import FlowMap
+from textflow.schedules import DecodeError, Gumbel, LogitNormal, RandomGrid, Uniform
 
 pytestmark = pytest.mark.integration
 KINDS = list(dict.fromkeys(part.kind for part in every_part()))
@@ -34,3 +35,15 @@ def test_a_sampler_of_another_process_and_a_schedule_of_latents_are_refused() ->
         make("MDLM", sampler=DuoSampler())
     with pytest.raises(ValueError, match="DecodeError is measured on latents"):
         make("MDLM", sampling_schedule=DecodeError())
+
+
+def test_a_schedule_of_other_times_than_the_paths_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match="Gumbel draws log signal-to-noise ratios, but the path LinearPath runs from 0"
+    ):
+        make("ELF", sampling_schedule=Gumbel())
+    with pytest.raises(ValueError, match=r"LogitNormal draws times in \[0, 1\], but the path VariancePreserving"):
+        make("LangFlow", objective=FlowMap(time_schedule=LogitNormal()))
+    with pytest.raises(ValueError, match="RandomGrid draws log signal-to-noise .* discrete diffusion model run from 0"):
+        make("Duo", sampling_schedule=RandomGrid(Uniform(-5.0, 5.0)))
+    make("LangFlow", sampling_schedule=RandomGrid(Uniform(-5.0, 5.0)))

@@ -33,6 +33,7 @@ def trained(steps: int, **options: Any) -> tuple[VariationalAutoencoder, list[di
     return model, history
 
 
+@pytest.mark.integration
 def test_training_lowers_both_cross_entropies_and_marks_the_codec_as_trained() -> None:
     model, history = trained(60)
     assert model.net.is_trained and not TextVAE(VOCAB, **SIZES).is_trained
@@ -48,6 +49,7 @@ def test_the_loss_is_the_weighted_sum_of_its_parts() -> None:
     assert "hidden_nll" not in trained(1, mask_weight=0.0)[1][0]
 
 
+@pytest.mark.integration
 def test_a_larger_divergence_weight_leaves_more_noise_in_the_latents() -> None:
     little, much = (trained(60, kl_weight=weight)[1][-1]["log_snr"] for weight in (0.0, 0.3))
     assert much < little - 1

@@ -29,15 +29,17 @@ def noise_velocity(z: Tensor, mean: Tensor, t: Tensor) -> Tensor:
 
 @pytest.mark.parity
 def test_velocities_of_a_block_after_and_without_others_are_the_published_ones() -> None:
+    """In float64: (z - mean) / (1 - t) rounds badly where t is close to 1."""
     tensors, config = cola_recording()
-    net, size, guidance = recorded_dit(tensors, config), config["dit"]["block_size"], config["guidance"]
+    tensors = {name: tensor.double() for name, tensor in tensors.items()}
+    net, size, guidance = recorded_dit(tensors, config).double(), config["dit"]["block_size"], config["guidance"]
     for i, t in enumerate((1 - tensors["dit_in.timestep"] / 1000).view(-1, 1, size)):
         prefix, z = tensors[f"dit_in.prefix.{i}"][None], tensors[f"dit_in.block.{i}"][None]
-        past = net(prefix, torch.ones(1)).carry
+        past = net(prefix, torch.ones(1).double()).carry
         assert isinstance(past, tuple) and past_length(past) == prefix.shape[1]
         given, alone, noisy = net(z, t, Conditioning(past=past)).mean, net(z, t).mean, t[0] < 1
         whole = net(torch.cat([prefix, z], 1), torch.cat([torch.ones_like(prefix[..., 0]), t], 1)).mean
-        torch.testing.assert_close(whole[:, -size:], given)
+        torch.testing.assert_close(whole[:, -size:], given, rtol=1e-5, atol=1e-6)
         rows = slice(size * i, size * (i + 1))
         expected = {name: tensors[f"dit_out.{name}"][rows][noisy] for name in ("cond", "uncond", "guided", "step")}
         for name, mean in (("cond", given), ("uncond", alone), ("guided", alone + guidance * (given - alone))):

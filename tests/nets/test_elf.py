@@ -51,7 +51,8 @@ def test_rollouts_are_the_published_ones(name: str) -> None:
     trace = sample(denoise, sampler, path, data["sample.times"].tolist(), data["sample.z0"], noise)
     assert error(trace.z, data[f"sample.{name}.z1"]) < 1e-4
     codec = EmbeddingTable(net.vocab_size, net.dim)
-    view = View(trace.z, 1.0, trace.beliefs[-1], path, codec, net, Conditioning(guidance=w))
+    # the published code decodes the end state: the last belief where no floor of 1 - t acts
+    view = View(trace.z, 1.0, Posterior(trace.z), path, codec, net, Conditioning(guidance=w))
     assert torch.equal(FromNet().logits(view).argmax(-1), data[f"sample.{name}.ids"])
 
 

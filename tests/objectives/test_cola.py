@@ -1,14 +1,17 @@
 """The objective of Cola-DLM's prior: the published loss and gradients, simulated prompts, masks."""
 
+from typing import Any
+
 import pytest
 import torch
 
 from tests.helpers.cola_parts import PATH, cola_recording, recorded_dit
 from tests.helpers.recordings import error, part
-from textflow.codecs import LatentSpace
+from textflow.codecs import LatentSpace, TextVAE
 from textflow.convert.cola_layout import map_name
+from textflow.models.generator import Generator
 from textflow.nets import ELF, ColaDiT
-from textflow.objectives import ColaObjective, Draws
+from textflow.objectives import ColaJoint, ColaObjective, Draws
 from textflow.schedules import LogitNormal
 from textflow.types import Batch
 
@@ -74,3 +77,55 @@ def test_other_nets_and_impossible_chances_are_refused() -> None:
         ColaObjective()(ELF(codec, width=16, depth=1, heads=2), codec, PATH, Batch(ids, ids == 0), 0)
     with pytest.raises(ValueError, match="prompt_prob is 2.0"):
         ColaObjective(prompt_prob=2.0)
+
+
+SIZES: dict[str, Any] = {"dim": 4, "width": 16, "mlp_width": 16, "encoder_depth": 1, "decoder_depth": 1, "heads": 2}
+
+
+def joint(trainable: bool = True, **options: float) -> Generator:
+    """A prior and its text VAE, trained together."""
+    torch.manual_seed(0)
+    model = Generator(
+        11,
+        codec=lambda vocab: TextVAE(vocab, **SIZES, block_size=3, trainable=trainable),
+        net=lambda codec: ColaDiT(codec, width=16, depth=1, heads=2, block_size=3),
+        objective=ColaJoint(**options),
+        path=PATH,
+    )
+    for p in model.net.parameters():
+        p.data.add_(0.3 * torch.randn_like(p))
+    return model
+
+
+def test_prior_and_vae_are_trained_together_near_the_encoder_of_stage_1() -> None:
+    model, text = joint(entropy_weight=0.5, reference_weight=2.0), torch.arange(6).expand(2, 6) < 5
+    batch = Batch(torch.arange(12).view(2, 6) % 11, text)
+    model.load_codec({f"net.{name}": tensor.clone() for name, tensor in model.net.codec.state_dict().items()})
+    losses = model.losses(model.net, batch)
+    assert float(losses["reference_kl"]) < 1e-6
+    losses["loss"].backward()
+    for name in ("codec.encoder.wte.weight", "codec.decoder.final_layer.weight", "out.weight"):
+        grad = model.net.get_parameter(name).grad
+        assert grad is not None and bool(grad.abs().sum() > 0), name
+    model.net.codec.encoder.final_layer.bias.data.add_(0.5)
+    losses = model.losses(model.net, batch)
+    expected = losses["nll"] + losses["hidden_nll"] + 0.5 * losses["negative_entropy"] + losses["flow"]
+    assert float(losses["reference_kl"]) > 0.1
+    torch.testing.assert_close(losses["loss"].detach(), expected + 2 * losses["reference_kl"])
+    assert not [name for name, _ in model.trained_parameters() if "reference" in name]
+
+
+def test_clean_blocks_before_have_no_gradient() -> None:
+    model, x = joint(), torch.randn(1, 6, 4, requires_grad=True)
+    valid = torch.arange(6)[None] >= 3
+    draws = Draws(torch.full((1, 6), 0.4), torch.randn(1, 6, 4))
+    model.objective.loss(model.net, PATH, x, valid, draws)["loss"].backward()
+    assert x.grad is not None and not x.grad[:, :3].any() and bool(x.grad[:, 3:].any())
+
+
+def test_a_frozen_vae_and_impossible_weights_are_refused_in_one_line() -> None:
+    frozen, negative = (lambda: joint(False), "trainable: true"), (lambda: joint(flow_weight=-1.0), "flow_weight -1")
+    for call, expected in (frozen, negative):
+        with pytest.raises(ValueError, match=expected) as refused:
+            call()
+        assert "\n" not in str(refused.value)

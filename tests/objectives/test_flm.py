@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.helpers.flm_nets import dit, dit_name
+from tests.helpers.flm_nets import clock, dit, dit_name
 from tests.helpers.recordings import error, part, recorded
 from textflow.codecs import EmbeddingTable, OneHot
 from textflow.nets import DiT
@@ -24,8 +24,7 @@ SIZES: dict[str, Any] = {"width": 8, "depth": 1, "heads": 2, "cond_width": 4}
 def recorded_step() -> tuple[dict[str, torch.Tensor], DiT, Batch]:
     data, meta = recorded("flm")
     own = part(data, "flm.")
-    schedule = OneHotDecodeError(meta["config"]["V"], 16_385)
-    net = dit(part(own, "weights."), time_schedule=schedule)
+    net = dit(part(own, "weights."), time_schedule=clock(meta["config"]["V"]))
     return own, net, Batch(data["ids"], data["valid"] > 0)
 
 
@@ -48,7 +47,7 @@ def test_times_are_the_published_ones() -> None:
     count = len(own["draw.uniform"])
     shares = (own["draw.uniform"].double() / count + torch.arange(count) / count) % 1
     torch.testing.assert_close(shares[own["draw.perm"]].float(), own["tau"], rtol=1e-5, atol=1e-6)
-    schedule = OneHotDecodeError(recorded("flm")[1]["config"]["V"], 16_385)
+    schedule = clock(recorded("flm")[1]["config"]["V"])
     torch.testing.assert_close(schedule.icdf(own["tau"].double()).float(), own["t"], rtol=0, atol=2e-6)
 
 

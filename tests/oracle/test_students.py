@@ -182,7 +182,7 @@ def last_step(start: float) -> dict[str, Any]:
         _, z, target_mean = sample_targets(rows, 2 * step)
         return student(z, torch.full((rows,), start).double()).mean, target_mean
 
-    fit(student, sample_batch, 350)
+    fit(student, sample_batch, 175, lr=1.2e-2)
     x, z, target_mean = sample_targets(8000, 10**6)
     with torch.no_grad():
         prediction = student(z, torch.full((len(z),), start).double()).mean

@@ -19,8 +19,14 @@ from textflow.objectives import ColaObjective
 from textflow.paths import LinearPath
 from textflow.readouts import FromCodec, View
 from textflow.samplers import Ancestral, Blockwise, EarlyExit, Euler, Sample, Sampler
+from textflow.samplers.after_blocks import CodecAfterText
 from textflow.schedules import Uniform
 from textflow.types import Conditioning, Posterior
+
+
+def tokens_of(config: dict[str, Any]) -> int:
+    """Tokens of a block."""
+    return config["dit"]["block_size"] * config["vae"]["patch_size"]
 
 
 def published_run(
@@ -30,11 +36,11 @@ def published_run(
     `restore` the ids of a prompt's last block are those that were read out."""
     prompts = [tensors[f"gen.prompt.{i}"] for i in range(len(config["prompt_lens"]))]
     size, blocks, dim = config["dit"]["block_size"], len(tensors["gen.noise"]), config["vae"]["latent_dim"]
-    first = [len(prompt) // size for prompt in prompts]
+    first = [len(prompt) // tokens_of(config) for prompt in prompts]
     length = size * (max(first) + blocks)
     noise = tensors["gen.noise"].view(blocks, len(prompts), size, dim)
     z = torch.zeros(len(prompts), length, dim)
-    ids = torch.full((len(prompts), length), model.codec.pad_id)
+    ids = torch.full((len(prompts), model.codec.num_tokens(length)), model.codec.pad_id)
     mask = torch.zeros(ids.shape, dtype=torch.bool)
     for i, prompt in enumerate(prompts):
         z[i, size * first[i] : size * (first[i] + blocks)] = noise[:, i].flatten(0, 1)
@@ -59,6 +65,7 @@ def test_generated_blocks_are_the_published_ones_with_and_without_a_cache(cache:
     for i, start in enumerate(first):
         span = slice(size * start, size * (start + blocks))
         assert error(sample.trace.z[i, span], latents[:, i].flatten(0, 1)) < 1e-3
+        span = slice(tokens_of(config) * start, tokens_of(config) * (start + blocks))
         kept = slice(int(tensors["gen.trim"][i]), None)
         assert torch.equal(read[i, span], tensors["gen.ids"][i])
         assert torch.equal(sample.ids[i, span][kept], tensors["gen.ids"][i][kept])
@@ -70,12 +77,10 @@ def test_prompts_and_the_first_call_are_the_published_ones() -> None:
     tensors, config = cola_recording()
     model, size = recorded_generator(tensors, config), config["dit"]["block_size"]
     for i, length in enumerate(config["prompt_lens"]):
-        prompt = tensors[f"gen.prompt.{i}"]
-        ids = torch.full((1, size * (length // size + 1)), model.codec.pad_id)
-        ids[0, :length] = prompt
-        known = torch.arange(ids.shape[1])[None] < length
-        latents = model.make_prompt(ids, known).latents[0]
-        whole = size * (length // size)
+        ids = torch.full((1, tokens_of(config) * (length // tokens_of(config) + 1)), model.codec.pad_id)
+        ids[0, :length] = tensors[f"gen.prompt.{i}"]
+        prompt = model.make_prompt(ids, torch.arange(ids.shape[1])[None] < length)
+        latents, known, whole = prompt.latents[0], prompt.mask, size * (length // tokens_of(config))
         if whole:
             assert error(latents[:whole], tensors[f"gen.prefix_latents.{i}"]) < 2e-5
         pinned = tensors[f"gen.first_block_labels.{i}"] == 1
@@ -134,9 +139,10 @@ def prompts(*lengths: int) -> tuple[Tensor, Tensor]:
     return ids, torch.arange(LENGTH)[None] < torch.tensor(lengths)[:, None]
 
 
-@pytest.mark.parametrize("sampler", [Euler(), Ancestral()])
-def test_a_text_depends_on_its_seed_and_prompt_and_not_on_its_batch(sampler: Sampler) -> None:
-    model, (ids, mask) = small(), prompts(0, 1, 3, 7, 11)
+@pytest.mark.parametrize(("sampler", "patch_size"), [(Euler(), 1), (Ancestral(), 2)])
+def test_a_text_depends_on_its_seed_and_prompt_and_not_on_its_batch(sampler: Sampler, patch_size: int) -> None:
+    drawn = FromCodec(repetition_penalty=1.1, temperature=0.7)
+    model, (ids, mask) = small(patch_size, readout=drawn), prompts(0, 1, 3, 7, 11)
     together = model.complete(ids, mask, [1, 2, 3, 4, 5], 3, sampler)
     assert torch.equal(together[mask], ids[mask])
     for i in range(len(ids)):
@@ -149,6 +155,18 @@ def test_the_answer_that_a_prompt_row_holds_is_not_looked_at() -> None:
     model, (ids, mask) = small(), prompts(4, 5)
     other = torch.where(mask, ids, (ids + 1) % VOCAB)
     assert torch.equal(model.complete(ids, mask, [1, 2], 3), model.complete(other, mask, [1, 2], 3))
+
+
+def test_a_patch_that_a_prompt_ends_in_is_clean_with_padding_behind_the_prompt() -> None:
+    model, (ids, mask) = small(patch_size=2), prompts(3, 8)
+    prompt = model.make_prompt(ids, mask)
+    assert prompt.mask.sum(1).tolist() == [2, 4]
+    padded = model.codec.encode(ids.masked_fill(~mask, model.codec.pad_id))
+    sample = model.sample([1, 2], 3, prompt=prompt)
+    torch.testing.assert_close(sample.trace.z[prompt.mask], padded[prompt.mask])
+    assert torch.equal(sample.ids[mask], ids[mask]) and sample.ids.shape == ids.shape
+    with pytest.raises(ValueError, match="7 tokens has no whole number of patches of 2"):
+        model.sample([1], 3, length=7)
 
 
 @pytest.mark.parametrize("patch_size", [1, 2])
@@ -217,3 +235,42 @@ def test_the_penalty_lowers_tokens_that_were_read_out_before() -> None:
     assert readout.decode(view._replace(before=torch.tensor([[-1, 0]]))).item() == 1
     with pytest.raises(ValueError, match="repetition_penalty is 0"):
         FromCodec(0.0)
+
+
+def test_tokens_are_drawn_from_the_likeliest() -> None:
+    model, z = small(), torch.zeros(300, 1, 4)
+    codec = LatentSpace(4, 4)
+    codec.decode_logits = lambda z: torch.tensor([0.5, 0.3, 0.15, 0.05]).log().expand(300, 1, 4)  # type: ignore[method-assign]
+    view = View(z, 1.0, Posterior(z), model.path, codec, model.net)
+
+    def shares(**options: float) -> list[float]:
+        ids = FromCodec(**options).decode(view, Noise(range(300)))
+        return (ids.flatten().bincount(minlength=4) / 300).tolist()
+
+    assert shares(temperature=1.0, top_p=1.0) == pytest.approx([0.5, 0.3, 0.15, 0.05], abs=0.08)
+    assert shares(temperature=1.0, top_p=0.7) == pytest.approx([0.625, 0.375, 0, 0], abs=0.08)
+    assert shares(temperature=1.0, top_k=3, top_p=1.0)[3] == 0
+    assert shares(temperature=1.0, top_k=1)[0] == shares()[0] == shares(temperature=0.05)[0] == 1
+    with pytest.raises(ValueError, match="top_k 0"):
+        FromCodec(top_k=0)
+
+
+def test_noised_text_is_denoised_and_read_after_its_own_clean_blocks() -> None:
+    model, (ids, _) = small(order=Blockwise(guidance=1.0)), prompts(0, 0)
+    x = model.codec.encode(ids)
+    z, t = torch.randn_like(x), torch.full((2, LENGTH), 0.4)
+    denoise, net = model.denoiser(text=x), model.sampling_net
+    assert isinstance(net, ColaDiT) and isinstance(denoise.codec, CodecAfterText)
+    torch.testing.assert_close(denoise(z, 0.4).mean, z + 0.6 * net.velocity_after(x, z, t), atol=1e-5, rtol=1e-5)
+    logits = denoise.codec.decode_logits(z)
+    for start in range(0, LENGTH, SIZE):
+        row = torch.cat([x[:, :start], z[:, start : start + SIZE]], 1)
+        torch.testing.assert_close(logits[:, start : start + SIZE], model.codec.decode_logits(row)[:, start:])
+    one = x.clone()
+    one[:, 4] = z[:, 4]
+    alone = denoise.codec.decode_alone(z)
+    torch.testing.assert_close(alone[:, 4], model.codec.decode_logits(one)[:, 4])
+    assert model.denoiser().net is net, "samples have their own context"
+    guided = small().denoiser(text=x)(z, 0.4).mean
+    torch.testing.assert_close(guided[:, :SIZE], denoise(z, 0.4).mean[:, :SIZE])
+    assert not torch.allclose(guided[:, SIZE:], denoise(z, 0.4).mean[:, SIZE:])

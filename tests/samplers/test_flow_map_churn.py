@@ -3,12 +3,11 @@
 import pytest
 import torch
 
-from tests.helpers.flm_nets import dit
+from tests.helpers.flm_nets import clock, dit
 from tests.helpers.recordings import error, part, recorded
 from tests.helpers.sampling import ReplayedNoise
 from textflow.paths import LinearPath
 from textflow.samplers import FlowMapChurn, sample
-from textflow.schedules import OneHotDecodeError
 from textflow.types import Conditioning, Latents, Posterior
 
 DATA, META = recorded("fmlm")
@@ -19,7 +18,7 @@ CASES = [(gamma, steps) for gamma in META["config"]["gammas"] for steps in META[
 @torch.no_grad()
 @pytest.mark.parametrize(("gamma", "steps"), CASES)
 def test_samples_are_the_published_ones(gamma: float, steps: int) -> None:
-    schedule = OneHotDecodeError(META["config"]["V"], 8193)
+    schedule = clock(META["config"]["V"])
     net = dit(part(DATA, "weights."), logit_softcap=30.0, time_schedule=schedule).eval()
     name = f"sample.g{gamma}.k{steps}"
 

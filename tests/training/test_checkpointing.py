@@ -16,6 +16,8 @@ from tests.helpers.toy_run import Data, Toy, fit, trainer
 from textflow.training import CheckpointCallback, checkpoint_io, latest_state
 from textflow.training.checkpoint_io import SafeCheckpointIO, begin_state, finish_state, prune_states, unfinished_folder
 
+pytestmark = pytest.mark.integration  # fits runs
+
 
 def state_names(run: Path) -> list[str]:
     return sorted(p.name for p in (run / "state").iterdir())

@@ -9,6 +9,8 @@ from tests.helpers.toy_run import Toy, fit, send_signal
 from textflow.training import latest_state
 from textflow.training.interrupt import Interrupt
 
+pytestmark = pytest.mark.integration  # fits runs
+
 
 def test_sigterm_saves_stops_and_restores_the_signal_handlers(tmp_path: Path) -> None:
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]

@@ -12,6 +12,8 @@ from tests.helpers.processes import Commands, Done
 from tests.helpers.toy_run import Toy, fit
 from textflow.training import latest_state
 
+pytestmark = pytest.mark.integration  # fits runs
+
 Reference = tuple[Toy, dict[str, Any], list[list[str]]]  # model, state and log of an uninterrupted run
 
 
@@ -66,14 +68,12 @@ def test_the_toy_depends_on_its_random_streams(reference: Reference, tmp_path: P
     assert len(set(reference[0].train_losses)) == 12
 
 
-@pytest.mark.integration
 def test_a_run_killed_in_training_resumes(commands: Commands, reference: Reference, tmp_path: Path) -> None:
     assert toy_run(commands, tmp_path, "kill").code == -9
     assert [p.name for p in (tmp_path / "state").iterdir()] == ["step-00000004"]
     check_resumed(tmp_path, reference, step=4)
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize("fault", ["save", "rename"])
 def test_a_run_killed_while_it_writes_a_state_resumes_from_the_previous_one(
     commands: Commands, reference: Reference, tmp_path: Path, fault: str
@@ -86,7 +86,6 @@ def test_a_run_killed_while_it_writes_a_state_resumes_from_the_previous_one(
     assert not list((tmp_path / "state").glob(".*"))
 
 
-@pytest.mark.integration
 def test_ctrl_c_finishes_the_step_saves_and_shows_the_command_that_resumes(
     commands: Commands, reference: Reference, tmp_path: Path
 ) -> None:

@@ -93,4 +93,4 @@ def encode_batch(codec: Codec, batch: Batch, draw: bool = False) -> Latents:
             return encode(batch.ids, batch.mask)
         dropped = torch.zeros_like(batch.mask[:, 0]) if batch.dropped is None else batch.dropped
         x = encode(batch.ids, prefix_attention_mask(batch.mask, batch.prompt_mask, dropped))
-        return zero_prompt(x, batch.prompt_mask, dropped)
+        return zero_prompt(x, codec.latent_mask(batch.prompt_mask), dropped)

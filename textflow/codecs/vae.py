@@ -1,5 +1,6 @@
 """The text VAE of Cola-DLM: a latent a patch of tokens, by transformers that are causal over blocks (2605.06548)."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -32,6 +33,15 @@ class Gaussian(NamedTuple):
         """KL(q || N(0, I)) of each latent, summed over its coordinates [B, S], nats."""
         return (self.mean**2 + self.log_var.exp() - 1 - self.log_var).sum(-1) / 2
 
+    def kl_to(self, other: "Gaussian") -> Tensor:
+        """KL(q || other) of each latent, summed over its coordinates [B, S], nats."""
+        ratio, distance = self.log_var - other.log_var, (self.mean - other.mean) ** 2 / other.log_var.exp()
+        return (distance + ratio.exp() - 1 - ratio).sum(-1) / 2
+
+    def negative_entropy(self) -> Tensor:
+        """E_q log q of each latent, summed over its coordinates [B, S], nats."""
+        return -(self.log_var + 1 + math.log(2 * math.pi)).sum(-1) / 2
+
     def log_snr(self, valid: LatentMask) -> Tensor:
         """ln(E mu^2 / E sigma^2) over valid latents."""
         return self.mean[valid].square().mean().log() - self.log_var[valid].exp().mean().log()
@@ -55,6 +65,7 @@ class TextVAE(Codec):
         patch_size: tokens a latent; divides the number of tokens in a row.
         block_size: latents in a block.
         pad_id: token that stands for padding; default: the last one.
+        trainable: whether it is trained further with the denoiser (ColaJoint); otherwise it is frozen there.
     """
 
     updates: Tensor
@@ -71,6 +82,7 @@ class TextVAE(Codec):
         patch_size: int = 1,
         block_size: int = 16,
         pad_id: int | None = None,
+        trainable: bool = False,
     ) -> None:
         super().__init__()
         if width % heads or width // heads % 2 or min(patch_size, block_size) < 1:
@@ -79,7 +91,7 @@ class TextVAE(Codec):
                 " needs an even whole number of channels, a patch and a block at least 1"
             )
         self.vocab_size, self.dim, self.patch_size, self.block_size = vocab_size, dim, patch_size, block_size
-        self.pad_id = vocab_size - 1 if pad_id is None else pad_id
+        self.pad_id, self.trainable = vocab_size - 1 if pad_id is None else pad_id, trainable
         sizes = width, mlp_width, heads, block_size
         self.encoder = Encoder(vocab_size + 1, dim, patch_size, encoder_depth, *sizes)  # the last row is the mask token
         self.decoder = Decoder(vocab_size, dim, patch_size, decoder_depth, *sizes)
@@ -108,16 +120,23 @@ class TextVAE(Codec):
         q = self.posterior(ids, mask)
         return q.at(torch.randn_like(q.mean))
 
-    def posterior(self, ids: Ids, mask: Mask | AttentionMask | None = None, hidden: Mask | None = None) -> Gaussian:
+    def posterior(
+        self,
+        ids: Ids,
+        mask: Mask | AttentionMask | None = None,
+        hidden: Mask | None = None,
+        encoder: nn.Module | None = None,
+    ) -> Gaussian:
         """q(z0 | text).
 
         Args:
             ids: token ids [B, L].
             mask: as in `encode`; one of [B, L, L] has the queries of a prompt first, then those of the rest.
             hidden: True where the mask token replaces a token [B, L].
+            encoder: another encoder of the same sizes; default: its own.
         """
         if mask is not None and mask.ndim == 3:
-            prompt, rest = self.posterior(ids, mask[:, 0], hidden), self.posterior(ids, mask[:, -1], hidden)
+            prompt, rest = (self.posterior(ids, mask[:, row], hidden, encoder) for row in (0, -1))
             own = self.latent_mask(mask[:, 0] & mask.diagonal(dim1=1, dim2=2))[..., None]
             return Gaussian(*(torch.where(own, a, b) for a, b in zip(prompt, rest, strict=True)))
         self.num_latents(ids.shape[1])
@@ -125,7 +144,7 @@ class TextVAE(Codec):
         ids = ids if hidden is None else ids.masked_fill(hidden, self.vocab_size)
         if self.training:
             self.updates += 1
-        mean, log_var = self.encoder(ids).float().chunk(2, -1)
+        mean, log_var = (encoder or self.encoder)(ids).float().chunk(2, -1)
         return Gaussian(F.layer_norm(mean, mean.shape[-1:], eps=EPS), log_var.clamp(*LOG_VAR_RANGE))
 
     def decode_logits(self, z: Latents) -> Logits:

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ SAMPLING_KEYS += ("self_cond_guidance", "cfg_scale", "early_exit")
 
 def with_sampling_overlays(recipe_file: Path, overlays: Sequence[str]) -> str:
     """The resolved recipe of a run's recipe.yaml with overlays, which may set only SAMPLING_KEYS."""
-    before, after = (recipe.dump(recipe.parse([str(recipe_file), *files])) for files in ([], overlays))
+    before, after = (resolve([str(recipe_file), *files]) for files in ([], overlays))
     keys = [change.split(": ")[0].split(".") for change in differences(before, after)]
     if any(key[0] != "model" or key[1] not in SAMPLING_KEYS for key in keys):
         raise ValueError(
@@ -31,6 +32,17 @@ def with_sampling_overlays(recipe_file: Path, overlays: Sequence[str]) -> str:
             f"overlay of a finished run may set {', '.join(SAMPLING_KEYS)} below model.init_args"
         )
     return after
+
+
+def resolve(files: Sequence[str]) -> str:
+    """The resolved recipe of a recipe file and its overlays."""
+    return resolve_contents(tuple(files), tuple(recipe.find_recipe(file).read_bytes() for file in files))
+
+
+@lru_cache(maxsize=16)
+def resolve_contents(files: tuple[str, ...], contents: tuple[bytes, ...]) -> str:
+    """The resolved recipe of files with these contents. Cached, since parsing is slow and is repeated for a run."""
+    return recipe.dump(recipe.parse(files))
 
 
 def differences(old: str, new: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -150,17 +151,22 @@ def load_model(recipe_yaml: str, vocab_size: int, origin: str = "the recipe") ->
         vocab_size: number of token ids.
         origin: source of the recipe, for error messages.
     """
-    checker = recipe_parser()
     refuse_code(recipe_yaml, origin)
     try:
-        config = checker.parse_string(recipe_yaml)
+        config = parse_resolved(recipe_yaml).clone()
     except ArgumentError as error:
-        raise ValueError(f"{origin}: {explain_parser_error(str(error), checker)}") from error
+        raise ValueError(f"{origin}: {explain_parser_error(str(error), recipe_parser())}") from error
     only = Namespace(model=config.model)  # type: ignore[no-untyped-call]
     small = ArgumentParser(exit_on_error=False)
     small.add_argument("--model", type=Callable[[int], Trainable])
     with part_errors():
         return small.instantiate(only).model(vocab_size), config
+
+
+@lru_cache(maxsize=16)
+def parse_resolved(recipe_yaml: str) -> Namespace:
+    """Parse a resolved recipe. Cached, since parsing is slow and a command may load the same run several times."""
+    return recipe_parser().parse_string(recipe_yaml)
 
 
 def codec_recipe(config: Namespace, folder: Path) -> Namespace:

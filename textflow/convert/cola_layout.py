@@ -34,7 +34,7 @@ IN_BLOCKS = {
 FREQUENCIES = ".rope.rope.freqs"  # computed, not learned
 
 
-class Published(NamedTuple):
+class SavedFolder(NamedTuple):
     """A `save_pretrained` folder.
 
     Args:
@@ -69,7 +69,7 @@ class Published(NamedTuple):
         return 1 + max((int(match[1]) for match in found), default=-1)
 
 
-def read_folder(folder: Path) -> Published:
+def read_folder(folder: Path) -> SavedFolder:
     """Tensors (of one file or of shards) and configuration; code in the folder is not run."""
     files, config = sorted(folder.glob("*.safetensors")), folder / "config.json"
     if not files or not config.is_file():
@@ -86,7 +86,7 @@ def read_folder(folder: Path) -> Published:
             tensors |= read_weights(file)[0]
         except ValueError as error:
             raise ValueError(f"{file}: {error}; download it again") from error
-    return Published(folder, tensors, content)
+    return SavedFolder(folder, tensors, content)
 
 
 def map_name(official: str) -> str:
@@ -99,7 +99,7 @@ def map_name(official: str) -> str:
     return re.sub(r"attn\.([qk])\.", r"attn.\1_norm.", official)
 
 
-def vae_sizes(vae: Published) -> dict[str, int]:
+def vae_sizes(vae: SavedFolder) -> dict[str, int]:
     """Arguments of `TextVAE`, from the shapes of the tensors; heads and blocks, which these do not tell, from the
     configuration."""
     return {
@@ -114,7 +114,7 @@ def vae_sizes(vae: Published) -> dict[str, int]:
     }
 
 
-def dit_sizes(dit: Published) -> dict[str, int]:
+def dit_sizes(dit: SavedFolder) -> dict[str, int]:
     """Arguments of `ColaDiT`, from the shapes of the tensors, and the block size from the configuration."""
     head, freqs = dit.shape("blocks.0.msa.norm_q.weight", 1)[0], f"blocks.0.msa{FREQUENCIES}"
     return {
@@ -130,7 +130,7 @@ def dit_sizes(dit: Published) -> dict[str, int]:
     }
 
 
-def load_folder(net: nn.Module, part: Published, rename: Callable[[str], str]) -> None:
+def load_folder(net: nn.Module, part: SavedFolder, rename: Callable[[str], str]) -> None:
     """Copy a folder's tensors into a net; an error names the folder, the tensor and both shapes."""
     learned = {n: t for n, t in part.tensors.items() if not n.endswith(FREQUENCIES)}
     try:

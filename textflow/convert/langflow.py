@@ -23,7 +23,7 @@ TABLE, LAW = "vocab_embed.embedding", "proposal."
 TOKENIZERS = {50_257: "gpt2", 30_522: "bert-base-uncased"}
 
 
-class Published(NamedTuple):
+class LangFlowWeights(NamedTuple):
     """Weights of a published LangFlow.
 
     Args:
@@ -73,14 +73,14 @@ def textflow_name(official: str) -> str:
     return "codec.table" if official == TABLE else map_name(official)
 
 
-def read_published(path: Path) -> Published:
+def read_published(path: Path) -> LangFlowWeights:
     """The tensors of a published file, split into network and noise levels."""
     tensors = read_weights(path)[0]
     net = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items() if not name.startswith(LAW)}
     law = {name: read_number(tensors, LAW + name) for name in ("loc", "scale", "entropy")}
     if law["scale"] <= 0:
         raise ValueError(f"{LAW}scale is {law['scale']:g}; a scale is above 0")
-    return Published(net, law, read_config(path))
+    return LangFlowWeights(net, law, read_config(path))
 
 
 def read_number(tensors: Mapping[str, Tensor], name: str) -> float:

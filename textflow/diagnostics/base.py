@@ -16,6 +16,7 @@ from textflow.models.autoencoder import Autoencoder
 from textflow.models.generator import Generator
 from textflow.noise import Noise, sample_seeds
 from textflow.paths import ProbPath
+from textflow.samplers.after_blocks import CodecAfterText
 from textflow.samplers.prompt import Prompt
 from textflow.training import PeriodicCallback
 from textflow.training.eval_mode import temporary_eval_mode
@@ -53,6 +54,9 @@ class DiagnosticInputs(NamedTuple):
 def diagnostic_inputs(model: Generator | Autoencoder, batch: Batch) -> DiagnosticInputs:
     """Diagnostic inputs of a teacher, a student or a codec.
 
+    With the order Blockwise (Cola-DLM) each block of noised latents is denoised and read after the text's own clean
+    blocks before it, guided as in sampling.
+
     Args:
         model: generator or autoencoder; its EMA weights are measured.
         batch: real text; in pairs the source is the prompt and the target is measured.
@@ -60,15 +64,20 @@ def diagnostic_inputs(model: Generator | Autoencoder, batch: Batch) -> Diagnosti
     require_latents(model)
     if isinstance(model, Generator):
         codec, prompt, x = model.codec, prompt_of(model, batch), encode_batch(model.codec, batch)
-        decode, mask = model.logits_fn(prompt), batch.mask if prompt is None else batch.mask & ~prompt.mask
-        positionwise = codec.decode_logits if codec.has_decoder else decode
-        denoise = model.denoiser(prompt=prompt)
+        decode, mask = model.logits_fn(prompt, x), batch.mask if prompt is None else batch.mask & ~prompt.known
+        denoise = model.denoiser(prompt=prompt, text=x)
+        positionwise = decode_positionwise(denoise.codec) if codec.has_decoder else decode
         grid = partial(model.sampling_schedule.grid, t_min=model.path.t_min, t_max=model.path.t_max)
         return DiagnosticInputs(x, mask, model.path, denoise, decode, positionwise, grid, denoise.token_logits)
     codec, path = cast(Codec, model.ema_net), model.path
     mask = batch.mask if batch.prompt_mask is None else prefix_attention_mask(batch.mask, batch.prompt_mask)
     x, readouts = codec.encode(batch.ids, mask), (codec.decode_logits, codec.decode_logits)
     return DiagnosticInputs(x, batch.mask, path, channel_denoiser(path), *readouts, model.time_schedule.grid)
+
+
+def decode_positionwise(codec: Codec) -> Callable[[Latents], Logits]:
+    """The codec's readout, position by position."""
+    return codec.decode_alone if isinstance(codec, CodecAfterText) else codec.decode_logits
 
 
 def require_latents(model: object) -> None:

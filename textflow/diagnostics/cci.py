@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -35,7 +36,9 @@ class CCIResult:
     size: SampleSize
 
 
-def cci(fed_ids: list[Ids], final_ids: Ids, weights: list[float], mask: Mask) -> CCIResult:
+def cci(
+    fed_ids: list[Ids], final_ids: Ids, weights: list[float], mask: Mask, block_size: int | None = None
+) -> CCIResult:
     """2 / (L (L - 1)) sum_k w_k n_k N_k: n_k tokens decided at call k, N_k before it [ours].
 
     One-shot readouts have 0, autoregression 1, K equal batches (1 - 1 / K) L / (L - 1). Soft feedback counts 0.
@@ -45,17 +48,21 @@ def cci(fed_ids: list[Ids], final_ids: Ids, weights: list[float], mask: Mask) ->
         final_ids: final tokens of the text.
         weights: strength of the evidence in each call's input, in [0, 1]: 1 for clean codes, else `evidence_strength`.
         mask: True where a token was generated; a prompt is left out.
+        block_size: tokens that are sampled together; default: all. Pairs of two blocks count 0, for a block sees the
+            latents of those before it, not their tokens.
     """
     if len(fed_ids) != len(weights):
         raise ValueError(f"cci got inputs of {len(fed_ids)} calls and {len(weights)} weights; it needs one per call")
     decided = find_decision_calls(fed_ids, final_ids)
     at = torch.arange(len(fed_ids), device=final_ids.device)[:, None, None] == decided  # [K, B, L]
-    now = (at & mask).double().sum(-1)  # [K, B]
+    size = block_size or max(mask.shape[1], 1)
+    padded = F.pad((at & mask).double(), (0, -mask.shape[1] % size))
+    now = padded.view(*padded.shape[:2], padded.shape[2] // size, size).sum(-1)  # [K, B, blocks]
     before = now.cumsum(0) - now
     strength = torch.tensor(weights, dtype=torch.float64, device=final_ids.device)
     length = mask.double().sum(1)
     pairs = length * (length - 1) / 2
-    shares = strength @ (now * before) / pairs.clamp_min(1)
+    shares = strength @ (now * before).sum(-1) / pairs.clamp_min(1)
     value = float(shares[pairs > 0].mean()) if (pairs > 0).any() else 0.0
     return CCIResult(value, shares, decided, len(fed_ids), SampleSize(int(mask.sum()), len(final_ids)))
 

@@ -45,6 +45,11 @@ def nearest_facets(
     with torch.inference_mode(False), torch.enable_grad():
         point = z.detach().clone().requires_grad_(weights is None)
         logits = decode(point)
+        if logits.shape[:2] != point.shape[:2]:
+            raise ValueError(
+                f"the nearest boundaries need a latent a token, but {logits.shape[1]} tokens have {point.shape[1]} "
+                "latents; leave Tube (and DABI of a codec alone) out"
+            )
         best, tokens = logits.topk(min(num_candidates + 1, logits.shape[-1]), dim=-1)
         nearest = no_facet(point.detach())
         for j in range(1, best.shape[-1]):

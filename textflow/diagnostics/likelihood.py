@@ -19,7 +19,7 @@ from textflow.diagnostics.sample_callbacks import require_generator
 from textflow.models.autoencoder import Autoencoder
 from textflow.models.generator import Generator
 from textflow.nets.base import Denoiser
-from textflow.noise import Noise
+from textflow.noise import Noise, sample_seeds
 from textflow.paths.variance_preserving import VariancePreserving
 from textflow.schedules.gumbel import Gumbel
 from textflow.types import Batch, Conditioning, Latents, Posterior
@@ -173,12 +173,24 @@ class TextLikelihood(Diagnostic):
         return values | {"likelihood/perplexity": math.exp(min(values["likelihood/nll"], 700.0))}
 
 
+def likelihood_row(model: Generator, batch: Batch, seed: int) -> dict[str, float]:
+    """The values of TextLikelihood for a batch, and its number of tokens n, as a row of a table."""
+    values = TextLikelihood().measure(model, batch, Noise(sample_seeds(seed, 0, len(batch.ids))))
+    return {name.split("/")[1]: value for name, value in values.items()} | {"n": int(batch.mask.sum())}
+
+
 def scored_text(model: Generator, batch: Batch) -> Scored:
     """The averaged net and codec of a generator with the schedule Gumbel, on the path VariancePreserving."""
-    law = model.objective.time_schedule
-    if not isinstance(law, Gumbel) or not isinstance(model.path, VariancePreserving):
+    law = gumbel_law(model)
+    if law is None:
         raise ValueError(
             f"a likelihood needs the path VariancePreserving and the schedule Gumbel; this model has "
-            f"{type(model.path).__name__} and {type(law).__name__}"
+            f"{type(model.path).__name__} and {type(model.objective.time_schedule).__name__}"
         )
     return Scored(model.ema_net, model.codec, law, batch)
+
+
+def gumbel_law(model: Generator) -> Gumbel | None:
+    """The schedule Gumbel of a model on the path VariancePreserving; other models have no likelihood."""
+    law = model.objective.time_schedule
+    return law if isinstance(law, Gumbel) and isinstance(model.path, VariancePreserving) else None

@@ -87,7 +87,7 @@ def rollin_flips(
     noise: Noise,
     token_logits: TokenLogitsFn | None = None,
 ) -> list[FlipCounts]:
-    """Flips of one belief from noised real text, at each time strictly between 0 and 1; the last is the terminal time.
+    """Flips of one belief from noised real text, at each time within the grid; the last is the terminal time.
 
     Args:
         denoise: (z, t, self_cond) -> belief, without an escape.
@@ -130,7 +130,7 @@ def cumulative_flips(
     clean_ids = decode(x).argmax(-1)
     z = path.mix(x, noise.normal_like(x), times[0])
     trace = sample(denoise, sampler, path, [*times, path.t_max], z, noise)
-    end = Posterior(trace.z, trace.beliefs[-1].logits)
+    end = trace.beliefs[-1]._replace(mean=trace.z)
     states, call_times = [*trace.states, trace.states[-1]], [*trace.times, trace.times[-1]]
     steps = zip(states, call_times, [*trace.beliefs, end], strict=True)
     return [count_flips(decode, clean_ids, mask, z, t, belief, token_logits) for z, t, belief in steps]
@@ -140,7 +140,7 @@ def rollin_curves(rollin: list[FlipCounts], cumulative: list[FlipCounts], times:
     """Rates from the sums of `rollin_flips` and `cumulative_flips` on one sampling grid."""
     inner = interior_times(times)
     single = [rollin_rates(flips, t) for flips, t in zip(rollin, inner, strict=True)]
-    trajectory = [rollin_rates(flips, t) for flips, t in zip(cumulative, [*inner, 1.0], strict=True)]
+    trajectory = [rollin_rates(flips, t) for flips, t in zip(cumulative, [*inner, times[-1]], strict=True)]
     return RollInCurves(single, trajectory[:-1], trajectory[-1])
 
 
@@ -172,4 +172,4 @@ def count_flips(
 
 def interior_times(times: list[float]) -> list[float]:
     """The times strictly between noise and text."""
-    return [t for t in times if 0 < t < 1]
+    return [t for t in times if times[0] < t < times[-1]]

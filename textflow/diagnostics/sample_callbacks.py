@@ -53,7 +53,7 @@ class Margins(SampleDiagnostic):
 
     def summarise(self, model: Generator, samples: Sample, noise: Noise, prompt: Prompt | None) -> Mapping[str, float]:
         mask = generated_mask(samples.ids, prompt)
-        result = token_margins(samples.trace, model.logits_fn(prompt), samples.ids, mask)
+        result = token_margins(samples.trace, model.logits_fn(prompt, samples.trace.z), samples.ids, mask)
         summary, half = result.summary(), self.num_steps // 2
         means = {f"margins/{name}": float(summary[name][half]) for name in ("mean", "p10", "agreement")}
         return means | {"margins/settled_time": float(result.settling_call[mask].double().mean()) / self.num_steps}
@@ -90,7 +90,8 @@ def generator_stiffness(
     num_iterations: int = 8,
     prompt: Prompt | None = None,
 ) -> StiffnessResult:
-    """Stiffness of a generator's sampling map, with its sampler, sampling schedule and escape.
+    """Stiffness of a generator's sampling map, with its sampler, sampling schedule and escape; with the order
+    Blockwise, of the map of each block after the sample's own blocks before it, which are held fixed.
 
     Args:
         seeds: random seeds, one per sample.
@@ -99,8 +100,11 @@ def generator_stiffness(
         prompt: prompt of the samples; its positions are held fixed.
     """
     z, noise = model.initial_noise(seeds, length)
+    text = None
+    if model.order.block_size(model.sampling_net):
+        text = model.sample(seeds, num_steps, length=length, prompt=prompt).trace.z
     return sampler_stiffness(
-        lambda streams: model.denoiser(escape=model.escape, noise=streams, prompt=prompt, start=z),
+        lambda streams: model.denoiser(escape=model.escape, noise=streams, prompt=prompt, start=z, text=text),
         model.sampler,
         model.path,
         model.sampling_schedule.grid(num_steps, t_min=model.path.t_min, t_max=model.path.t_max),
@@ -109,10 +113,10 @@ def generator_stiffness(
         probes=Noise([seed + 1 for seed in seeds]),
         prompt=None if prompt is None else prompt.latents,
         prompt_mask=None if prompt is None else prompt.mask,
-        final_denoise=model.denoiser(prompt=prompt, start=z),
+        final_denoise=model.denoiser(prompt=prompt, start=z, text=text),
         num_starts=num_starts,
         num_iterations=num_iterations,
-        batch_size=8 if prompt is None else len(z),
+        batch_size=8 if prompt is None and text is None else len(z),
     )
 
 
@@ -125,17 +129,18 @@ def generator_cci(model: Generator, sample: Sample, noise: Noise, prompt: Prompt
         prompt: prompt of the samples.
     """
     fed, mask = collect_fed_ids(sample.trace), generated_mask(sample.ids, prompt)
-    if not any(bool((ids >= 0)[mask].any()) for ids in fed):
+    if not any(bool((ids >= 0).any()) and bool((ids >= 0)[mask].any()) for ids in fed):
         return 0.0
     codes, seeds = model.denoiser(prompt=prompt).embed(sample.ids), stream_seeds(noise)
-    decode = model.codec.decode_logits if model.codec.has_decoder else model.logits_fn(prompt)
+    denoise = model.denoiser(prompt=prompt, text=codes)
+    decode = denoise.codec.decode_logits if model.codec.has_decoder else model.logits_fn(prompt)
     weights = [evidence_strength(decode, codes, mask, model.path, t, Noise(seeds)) for t in sample.trace.times]
-    return cci(fed, sample.ids, weights, mask).value
+    return cci(fed, sample.ids, weights, mask, model.order.block_size(model.sampling_net)).value
 
 
 def generated_mask(ids: Ids, prompt: Prompt | None) -> Mask:
     """True at sampled tokens, False at prompt tokens."""
-    return torch.ones_like(ids, dtype=torch.bool) if prompt is None else ~prompt.mask
+    return torch.ones_like(ids, dtype=torch.bool) if prompt is None else ~prompt.known
 
 
 def require_generator(diagnostic: Diagnostic, model: Generator | Autoencoder) -> Generator:

@@ -3,6 +3,7 @@
 from abc import ABC
 
 from textflow.distill.targets.base import DataTeacher, DenoiserFn, Target
+from textflow.distill.targets.flow_map import TeacherFlowMap
 from textflow.layers.frozen import Frozen
 from textflow.nets.base import DecodingDenoiser, Denoiser
 from textflow.objectives.base import Objective
@@ -27,6 +28,7 @@ class FlowObjective(Objective, ABC):
             objective: objective that the teacher was trained for; any.
             teacher: denoiser that was trained on the same latents and path.
         """
+        require_end(self.target, teacher)
         self.teacher = Frozen(teacher)
 
     def teacher_or_data(self, x: Latents) -> DenoiserFn:
@@ -63,6 +65,7 @@ class StudentObjective(Objective, ABC):
                 f"{type(self.teacher_objective).__name__}; leave teacher_objective out, it is taken from the "
                 "teacher's recipe"
             )
+        require_end(self.target, teacher)
         if learned.state_dict().keys() == self.teacher_objective.state_dict().keys():
             self.teacher_objective.load_state_dict(learned.state_dict())
         self.teacher = Frozen(teacher)
@@ -74,6 +77,15 @@ class StudentObjective(Objective, ABC):
                 f"{type(self).__name__} has no teacher: name its run, `textflow distill RECIPE --teacher RUN`"
             )
         return self.teacher.module
+
+
+def require_end(target: Target, teacher: Denoiser) -> None:
+    """Raise an error if the target is the flow map of a teacher that has none."""
+    if isinstance(target, TeacherFlowMap) and not teacher.two_time:
+        raise ValueError(
+            "the target TeacherFlowMap needs a teacher that is conditioned on the end of a step (two_time: true), and "
+            f"this {type(teacher).__name__} is not; use SemiGroup, which needs none"
+        )
 
 
 def mean_only(net: DenoiserFn) -> DenoiserFn:

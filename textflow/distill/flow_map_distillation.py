@@ -48,10 +48,10 @@ class FlowMapDistillation(StudentObjective):
         self.adaptive_weight_power, self.eps = adaptive_weight_power, eps
 
     def forward(self, net: Denoiser, codec: Codec, path: ProbPath, batch: Batch, step: int) -> dict[str, Tensor]:
-        if getattr(net, "end_t_embed", None) is None or getattr(net, "commitment_head", None) is not None:
+        if not net.two_time or getattr(net, "commitment_head", None) is not None:
             raise ValueError(
                 "FlowMapDistillation trains a net that is conditioned on the end of a step, without a commitment head; "
-                f"{type(net).__name__} as configured is not: use ELF or DiT with two_time: true"
+                f"{type(net).__name__} as configured is not: use ELF, DiT or LangFlow with two_time: true"
             )
         self.require_teacher()
         x = encode_batch(codec, batch)

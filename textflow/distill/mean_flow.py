@@ -9,10 +9,10 @@ from textflow.codecs.base import Codec, encode_batch
 from textflow.distill.base import FlowObjective
 from textflow.distill.flow_map import TimePairs
 from textflow.distill.targets.base import TargetInput
-from textflow.distill.targets.mean_flow import MeanFlow
+from textflow.distill.targets.mean_flow import MeanFlow, mean_velocity_gain
 from textflow.nets.base import Denoiser
 from textflow.objectives.row_indices import no_rows
-from textflow.paths.base import ProbPath
+from textflow.paths import LinearPath, ProbPath
 from textflow.schedules.base import TimeSchedule
 from textflow.schedules.logit_normal import LogitNormal
 from textflow.types import Batch, Conditioning, Latents, RowMask, Times
@@ -82,7 +82,11 @@ class MeanFlowObjective(FlowObjective):
         times = torch.stack([s, pairs.u], 1)
         output = self.target(TargetInput(self.teacher_or_data(x), net, path, z, times, Conditioning(), no_rows(z)))
         assert output.prediction is not None
-        error = path.velocity(z, output.prediction.mean, s) - path.velocity(z, output.x0_target, s)
+        if isinstance(path, LinearPath):
+            error = path.velocity(z, output.prediction.mean, s) - path.velocity(z, output.x0_target, s)
+        else:
+            gain = mean_velocity_gain(path, s, pairs.u).to(z.dtype)
+            error = gain * (output.prediction.mean - output.x0_target)
         square = ((error**2).sum(-1) * batch.mask).sum(1)
         weight = (square.detach() + self.eps) ** self.adaptive_weight_power
         return {"loss": (square / weight).mean(), "velocity_mse": square.detach().mean()}

@@ -18,7 +18,7 @@ from textflow.nets.base import DecodingDenoiser, Denoiser
 from textflow.objectives.base import Draws, Objective
 from textflow.objectives.elf import ELFDraws, decode_input
 from textflow.objectives.row_indices import RowIndices, row_indices
-from textflow.paths.base import ProbPath
+from textflow.paths import LinearPath, ProbPath
 from textflow.types import Batch, Conditioning, Ids, Latents, Times
 
 
@@ -68,6 +68,11 @@ class StepDistillation(StudentObjective):
 
     def forward(self, net: Denoiser, codec: Codec, path: ProbPath, batch: Batch, step: int) -> dict[str, Tensor]:
         self.require_teacher()
+        if not isinstance(path, LinearPath):
+            raise ValueError(
+                f"StepDistillation takes equal steps of a time from 0 to 1, and {type(path).__name__} has another; "
+                "use FlowMapDistillation, whose steps have any ends"
+            )
         x = encode_batch(codec, batch)
         draws = self.teacher_objective.sample_draws(x)
         if isinstance(draws, ELFDraws) and not isinstance(net, DecodingDenoiser):

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from textflow.codecs import Codec, TextVAE
 from textflow.codecs.prefix_mask import prefix_attention_mask
 from textflow.models.base import LRSchedulerFn, OptimizerFn, Trainable
+from textflow.objectives.text_vae import reconstruct, refuse_vae_weights
 from textflow.paths import LinearPath, ProbPath
 from textflow.schedules import LogitNormal, TimeSchedule
 from textflow.training import MuonAdam, WarmupLR
-from textflow.types import AttentionMask, Batch, Mask
+from textflow.types import Batch
 
 
 class Autoencoder(Trainable):
@@ -86,32 +87,21 @@ class VariationalAutoencoder(Autoencoder):
         ema_decay: float = 0.99,
     ) -> None:
         super().__init__(vocab_size, codec, path, None, optimizer, lr_scheduler, ema_decay)
-        if not 0 <= mask_prob < 1 or min(kl_weight, mask_weight) < 0:
-            raise ValueError(
-                f"mask_prob is {mask_prob}, kl_weight {kl_weight}, mask_weight {mask_weight}; needs a probability in "
-                "[0, 1) and weights of at least 0"
-            )
+        refuse_vae_weights(mask_prob, kl_weight=kl_weight, mask_weight=mask_weight)
         if not isinstance(self.net, TextVAE):
             raise ValueError(f"VariationalAutoencoder trains a TextVAE, not {type(self.net).__name__}; use Autoencoder")
         self.kl_weight, self.mask_weight, self.mask_prob = kl_weight, mask_weight, mask_prob
 
     def losses(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        codec, text = cast(TextVAE, net), batch.mask
-        mask = text if batch.prompt_mask is None else prefix_attention_mask(text, batch.prompt_mask)
-        q, valid = codec.posterior(batch.ids, mask), codec.latent_mask(text)
-        logits = codec.decode_logits(q.at(torch.randn_like(q.mean)))[text].float()  # [B, L, V] -> [n, V]
-        nll, kl = F.cross_entropy(logits, batch.ids[text]), q.kl()[valid].mean()
-        hits = logits.detach().argmax(-1) == batch.ids[text]
-        loss, values = nll + self.kl_weight * kl, {"nll": nll, "kl": kl, "log_snr": q.log_snr(valid)}
-        if self.mask_weight and self.mask_prob:
-            values["hidden_nll"] = self.hidden_nll(codec, batch, mask)
-            loss = loss + self.mask_weight * values["hidden_nll"]
+        codec = cast(TextVAE, net)
+        read, valid = (
+            reconstruct(codec, batch, self.mask_prob if self.mask_weight else 0.0),
+            codec.latent_mask(batch.mask),
+        )
+        kl = read.q.kl()[valid].mean()
+        loss = read.losses["nll"] + self.kl_weight * kl
+        if "hidden_nll" in read.losses:
+            loss = loss + self.mask_weight * read.losses["hidden_nll"]
+        values = read.losses | {"kl": kl, "log_snr": read.q.log_snr(valid)}
         values = {name: value.detach() for name, value in values.items()}
-        return {"loss": loss, "tokens": text.sum(), "accuracy": hits.float().mean(), **values}
-
-    def hidden_nll(self, codec: TextVAE, batch: Batch, mask: Mask | AttentionMask) -> Tensor:
-        """L_mask: -log p of tokens that the encoder does not see, from latents of the others."""
-        hidden = batch.mask & (torch.rand(batch.mask.shape, device=batch.mask.device) < self.mask_prob)
-        q = codec.posterior(batch.ids, mask, hidden)
-        logits = codec.decode_logits(q.at(torch.randn_like(q.mean)))[hidden].float()
-        return F.cross_entropy(logits, batch.ids[hidden], reduction="sum") / hidden.sum().clamp_min(1)
+        return {"loss": loss, "tokens": batch.mask.sum(), "accuracy": read.accuracy, **values}

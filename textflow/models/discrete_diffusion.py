@@ -155,7 +155,8 @@ class DiscreteDiffusion(TextGenerator):
 
 
 def refuse_mismatch(objective: DiscreteObjective, sampler: DiscreteSampler, schedule: TimeSchedule) -> None:
-    """Raise if the sampler undoes another process than the objective's, or if the schedule is measured on latents."""
+    """Raise if the sampler undoes another process than the objective's, or if the schedule is that of a path of
+    latents."""
     if not isinstance(objective.process, sampler.process):
         raise ValueError(
             f"{type(sampler).__name__} undoes the process {sampler.process.__name__}, but {type(objective).__name__} "
@@ -165,4 +166,9 @@ def refuse_mismatch(objective: DiscreteObjective, sampler: DiscreteSampler, sche
         raise ValueError(
             f"the schedule {type(schedule).__name__} is measured on latents, and a discrete diffusion model has none; "
             "use Uniform or LogitNormal"
+        )
+    if schedule.log_snr:
+        raise ValueError(
+            f"the schedule {type(schedule).__name__} draws log signal-to-noise ratios, but the times of a discrete "
+            "diffusion model run from 0 to 1; use Uniform or LogitNormal"
         )

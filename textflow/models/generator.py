@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import cast
 
 import torch
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from textflow.codecs import Codec, encode_batch
@@ -13,14 +13,16 @@ from textflow.distill import StepDistillation
 from textflow.escapes import Escape, NoEscape
 from textflow.layers.frozen import Frozen
 from textflow.models.base import LRSchedulerFn, OptimizerFn
+from textflow.models.fitted_schedules import fit_schedules, time_schedules
 from textflow.models.sampling import GeneratorSampling
 from textflow.nets import Denoiser
 from textflow.objectives import Objective
 from textflow.paths import LinearPath, ProbPath
 from textflow.readouts import FromNet, MatchedFromNet, Readout, View
 from textflow.runtime.device import bf16_warning
-from textflow.samplers import AllAtOnce, EarlyExit, Euler, Order, Prompt, Sampler
+from textflow.samplers import AllAtOnce, EarlyExit, Euler, Order, Sampler
 from textflow.schedules import TimeSchedule
+from textflow.schedules.base import require_times
 from textflow.training import MuonAdam, WarmupLR
 from textflow.types import Batch, Posterior
 
@@ -73,14 +75,13 @@ class Generator(GeneratorSampling):
     ) -> None:
         super().__init__(optimizer, lr_scheduler, ema_decay)
         if not 0 <= prompt_dropout < 1 or not math.isfinite(self_cond_guidance):
-            raise ValueError(
-                f"prompt_dropout is {prompt_dropout}, self_cond_guidance {self_cond_guidance}; needs a fraction in "
-                "[0, 1) and a finite scale"
-            )
+            found = f"prompt_dropout is {prompt_dropout}, self_cond_guidance {self_cond_guidance}"
+            raise ValueError(f"{found}; needs a fraction in [0, 1) and a finite scale")
         codec_module = codec(vocab_size)
         self.frozen_codec = None if codec_module.trainable else codec_module.requires_grad_(False)
         denoiser = net(codec_module)
         readout.build(codec_module)
+        objective.build(codec_module)
         if codec_module.trainable:
             denoiser.codec = codec_module
         if readout.trainable:
@@ -88,9 +89,10 @@ class Generator(GeneratorSampling):
         self.own_readout = None if readout.trainable else readout
         self.set_net(denoiser)
         self.objective, self.path, self.token_readout, self.escape = objective, path, token_readout, escape
-        self.sampler, self.own_sampling_schedule, self.early_exit = sampler, sampling_schedule, early_exit
-        self.order = order
+        self.sampler, self.order, self.early_exit = sampler, order, early_exit
+        self.own_sampling_schedule = sampling_schedule
         self.self_cond_guidance, self.cfg_scale, self.prompt_dropout = self_cond_guidance, cfg_scale, prompt_dropout
+        require_times(time_schedules(self), path)
         self.train()
 
     @property
@@ -147,10 +149,10 @@ class Generator(GeneratorSampling):
                 self.codec_of(net).load_state_dict(state)
         except RuntimeError as error:
             raise ValueError(f"the trained codec does not fit model.codec of this recipe: {error}") from error
+        self.objective.build(self.codec_of(self.net))
 
     def trained_parameters(self) -> list[tuple[str, nn.Parameter]]:
-        """Parameters that the optimizer trains, by name: the net's, and those of a schedule that is learned with it,
-        which are not averaged."""
+        """Trained parameters by name: the net's, and a learned schedule's, which are not averaged."""
         own = [(f"objective.{name}", p) for name, p in self.objective.named_parameters() if p.requires_grad]
         return super().trained_parameters() + own
 
@@ -179,36 +181,20 @@ class Generator(GeneratorSampling):
             rank_zero_warn(f"objective.teacher_precision bf16: {slow}; same is not")
         schedules = self.unfitted_schedules()
         if self.codec.is_trained or self.codec.trainable:
-            self.fit_schedules(self.data_batch(128), [s for s in schedules if not s.needs_denoiser])
+            fit_schedules(self, self.data_batch(128), [s for s in schedules if not s.needs_denoiser])
         elif self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             for schedule in schedules:
                 schedule.assume_uniform()
         else:
-            raise ValueError(
-                f"the codec {type(self.codec).__name__} is not trained: name its recipe or its run with --codec"
-            )
-
-    @torch.no_grad()
-    def fit_schedules(self, batch: Batch, schedules: list[TimeSchedule]) -> None:
-        """Fit time schedules of this generator to real text; of pairs only the targets count."""
-        with torch.random.fork_rng():
-            x, prompt = encode_batch(self.codec, batch), None
-            if batch.prompt_mask is not None:
-                prompt = Prompt(x, batch.prompt_mask)
-                batch = Batch(batch.ids, batch.loss_mask())
-            torch.manual_seed(0)
-            for schedule in schedules:  # predictions hold the prompt
-                decode = self.decode_logits if schedule.needs_denoiser else self.codec.decode_logits
-                schedule.fit(decode, self.path, x, batch, self.denoiser(prompt=prompt))
-                times = ", ".join(f"{t:.2f}" for t in schedule.grid(8, t_min=self.path.t_min, t_max=self.path.t_max))
-                rank_zero_info(f"Fitted the time schedule {type(schedule).__name__}: 8 steps fall on {times}")
+            codec = type(self.codec).__name__
+            raise ValueError(f"the codec {codec} is not trained: name its recipe or its run with --codec")
 
     def unfitted_schedules(self) -> list[TimeSchedule]:
         """Time schedules that are not fitted yet."""
-        return [m for m in self.modules() if isinstance(m, TimeSchedule) and not m.fitted]
+        return [schedule for schedule in time_schedules(self) if not schedule.fitted]
 
     def sample_texts(self, n: int) -> list[str]:
         """Texts for a preview during training; schedules that depend on the denoiser are fitted again first."""
-        if schedules := [m for m in self.modules() if isinstance(m, TimeSchedule) and m.needs_denoiser]:
-            self.fit_schedules(self.data_batch(32, held_out=True), schedules)
+        if schedules := [schedule for schedule in time_schedules(self) if schedule.needs_denoiser]:
+            fit_schedules(self, self.data_batch(32, held_out=True), schedules)
         return super().sample_texts(n)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 
+from textflow.codecs import Codec
 from textflow.data import Tokenizer
 from textflow.models.base import Trainable
 from textflow.samplers.prompt import extract_answer
@@ -146,3 +147,23 @@ def format_pairs(model: Trainable, ids: Ids, prompt_mask: Mask) -> list[str]:
     sources = model.tokenizer.decode(ids.masked_fill(~prompt_mask, model.tokenizer.pad).tolist())
     answers = decode_answers(model, ids, prompt_mask)
     return [f"{source} => {answer}" for source, answer in zip(sources, answers, strict=True)]
+
+
+def refuse_prompt(codec: Codec | None, length: int, cfg_scale: float | None) -> None:
+    """Raise an error for a prompt that a run cannot continue.
+
+    Args:
+        codec: codec whose latents are replaced by the prompt's, each by that of its token; None if none are.
+        length: number of tokens in a row.
+        cfg_scale: guidance by prompts that a run without training on them was given; None if none was.
+    """
+    if codec is not None and codec.num_latents(length) != length:
+        raise ValueError(
+            f"the codec {type(codec).__name__} has no latent of a single token, so a text cannot be continued or "
+            "filled in; leave the prompt out, or take a codec with a latent a token"
+        )
+    if cfg_scale is not None:
+        raise ValueError(
+            f"the prompt's guidance is {cfg_scale}, but this run was not trained on prompts "
+            "(data.max_source_length): leave it out"
+        )

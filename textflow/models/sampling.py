@@ -10,12 +10,15 @@ from textflow.codecs import Codec
 from textflow.codecs.prefix_mask import prefix_attention_mask
 from textflow.escapes import Escape
 from textflow.models.generation import TextGenerator
+from textflow.models.infilling import refuse_prompt
 from textflow.nets import Denoiser
 from textflow.noise import Noise
+from textflow.objectives import Objective
 from textflow.paths import ProbPath
 from textflow.readouts import Readout, View
 from textflow.samplers import DenoiseFn, EarlyExit, Order, Prompt, Sample, Sampler
 from textflow.schedules import TimeSchedule
+from textflow.schedules.base import require_times
 from textflow.types import Conditioning, Ids, Latents, Logits, Mask, Posterior
 
 
@@ -23,6 +26,7 @@ class GeneratorSampling(TextGenerator, ABC):
     """The half of a generator that samples; the parts are set by `Generator`."""
 
     ema_net: Denoiser
+    objective: Objective
     path: ProbPath
     token_readout: Readout
     escape: Escape
@@ -59,6 +63,7 @@ class GeneratorSampling(TextGenerator, ABC):
         noise: Noise | None = None,
         prompt: Prompt | None = None,
         start: Latents | None = None,
+        text: Latents | None = None,
     ) -> DenoiseFn:
         """The averaged net with guidance, prompt and escape: what samplers and diagnostics call.
 
@@ -68,6 +73,7 @@ class GeneratorSampling(TextGenerator, ABC):
             noise: random streams, one a sample; escapes need them.
             prompt: known tokens.
             start: latents at the noisy end, for a net that was not trained on prompts.
+            text: clean latents whose noised ones are denoised; with the order Blockwise each block follows its own.
         """
         if prompt is not None and self.early_exit is not None:
             raise ValueError("an early exit skips rows, but a prompt needs all of them; leave model.early_exit out")
@@ -76,7 +82,9 @@ class GeneratorSampling(TextGenerator, ABC):
         known = reads and self.tokenizer is not None  # a tokenizer of the Hub loads where it is used
         special = (self.tokenizer.eos, self.tokenizer.pad) if known else None
         parts = self.sampling_net, self.codec, self.path, self.token_readout
-        return DenoiseFn(*parts, scale, prompt, start, escape, noise, self.early_exit, special)
+        last = self.objective.time_schedule.t_last
+        denoise = DenoiseFn(*parts, scale, prompt, start, escape, noise, self.early_exit, special, last)
+        return denoise if text is None else self.order.after_text(denoise, text)
 
     def embed(self, ids: Ids) -> Latents:
         """Clean latents of rows of tokens."""
@@ -93,9 +101,15 @@ class GeneratorSampling(TextGenerator, ABC):
         view = View(z, self.path.t_max, Posterior(z), self.path, self.codec, self.sampling_net, cond)
         return self.readout.latent_logits(view)
 
-    def logits_fn(self, prompt: Prompt | None) -> Callable[[Latents], Logits]:
-        """`decode_logits` after a prompt of as many rows as are decoded."""
-        return lambda z: self.decode_logits(z, self.denoiser(prompt=prompt).conditioning(z))
+    def logits_fn(self, prompt: Prompt | None, text: Latents | None = None) -> Callable[[Latents], Logits]:
+        """`decode_logits` after a prompt, and in the context of a text as in `denoiser`, row by row."""
+        denoise = self.denoiser(prompt=prompt, text=text)
+
+        def logits(z: Latents) -> Logits:
+            parts = denoise.path, denoise.codec, denoise.net, denoise.conditioning(z)
+            return self.readout.latent_logits(View(z, self.path.t_max, Posterior(z), *parts))
+
+        return logits
 
     def initial_noise(self, seeds: list[int], length: int | None = None) -> tuple[Latents, Noise]:
         """Latents at the noisy end [B, S, d], and the random streams that continue from there.
@@ -131,12 +145,13 @@ class GeneratorSampling(TextGenerator, ABC):
             length: tokens of a text; default: the length of training, or of the prompt's rows.
             escape: categorical choice before the readout; default: the recipe's.
             sampling_schedule: schedule of the times; default: the recipe's.
-            prompt: known tokens, of as many latents as the sample; `extract_answer` cuts the ids after it.
+            prompt: known tokens, in rows of as many tokens as the sample; `extract_answer` cuts the ids after it.
         """
         self.eval()
-        length = length if prompt is None else prompt.latents.shape[1]
+        length = length if prompt is None else prompt.known.shape[1]
         z, noise = self.initial_noise(seeds, length)
         schedule = sampling_schedule or self.sampling_schedule
+        require_times([schedule], self.path)
         times = schedule.grid(num_steps, t_min=self.path.t_min, t_max=self.path.t_max)
         denoise = self.denoiser(self_cond_guidance, escape or self.escape, noise, prompt, z)
         ids, trace = self.order.sample(denoise, self.readout, sampler or self.sampler, times, z, noise)
@@ -156,19 +171,11 @@ class GeneratorSampling(TextGenerator, ABC):
         """
         trained = self.max_source_length is not None
         read = trained or self.order.reads_prompts
-        if self.codec.num_latents(ids.shape[1]) != ids.shape[1]:
-            raise ValueError(
-                f"the codec {type(self.codec).__name__} has no latent of a single token, so a text cannot be "
-                "continued or filled in; leave the prompt out, or take a codec with a latent a token"
-            )
-        if cfg_scale is not None and not trained:
-            raise ValueError(
-                f"the prompt's guidance is {cfg_scale}, but this run was not trained on prompts "
-                "(data.max_source_length): leave it out"
-            )
+        refuse_prompt(None if self.order.reads_prompts else self.codec, ids.shape[1], None if trained else cfg_scale)
         scale = (self.cfg_scale or 1.0) if cfg_scale is None else cfg_scale
         latents = self.codec.encode(ids, prefix_attention_mask(prompt_mask, prompt_mask))
-        return Prompt(latents, prompt_mask, scale if trained else 1.0, ids, read)
+        known = self.codec.latent_mask(prompt_mask)
+        return Prompt(latents, known, scale if trained else 1.0, ids, read, prompt_mask)
 
     def complete(
         self,

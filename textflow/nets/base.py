@@ -36,6 +36,11 @@ class Denoiser(nn.Module, ABC):
             )
         self.load_state_dict(weights, strict=False)
 
+    @property
+    def two_time(self) -> bool:
+        """True if it is conditioned on the end of a step."""
+        return getattr(self, "end_t_embed", None) is not None
+
     def use_backend_of(self, other: nn.Module) -> None:  # noqa: B027  most have one backend
         """Use the backend of another net (compilation, fused kernels): a teacher runs as its student does."""
 

@@ -196,6 +196,10 @@ class ResidualFlowMap(Denoiser):
         super().__init__()
         self.teacher, self.net, self.path, self.dim = Frozen(teacher), net, path, net.dim
 
+    @property
+    def two_time(self) -> bool:
+        return self.net.two_time
+
     def forward(self, z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior:
         with torch.no_grad():
             x0 = self.teacher(z, t, cond._replace(end_time=None)).mean

@@ -27,16 +27,23 @@ class LangFlow(DiT):
         heads: number of attention heads.
         cond_width: width of the time embedding that modulates the norms.
         dropout: dropout rate in each block's branches, in [0, 1).
+        two_time: whether the net is conditioned on the end of a step too (flow maps).
     """
 
     ramp: Tensor
 
     def __init__(
-        self, codec: Codec, depth: int = 12, heads: int = 12, cond_width: int = 128, dropout: float = 0.1
+        self,
+        codec: Codec,
+        depth: int = 12,
+        heads: int = 12,
+        cond_width: int = 128,
+        dropout: float = 0.1,
+        two_time: bool = False,
     ) -> None:
         if not isinstance(codec, EmbeddingTable):
             raise ValueError(f"the net LangFlow needs the codec EmbeddingTable, not {type(codec).__name__}")
-        super().__init__(codec, codec.dim, depth, heads, cond_width, attention_softcap=None, dropout=dropout)
+        super().__init__(codec, codec.dim, depth, heads, cond_width, two_time, attention_softcap=None, dropout=dropout)
         del self.embed  # latents are as wide as hidden states
         self.self_cond_proj = nn.Linear(2 * codec.dim, codec.dim, bias=False)
         nn.init.zeros_(self.self_cond_proj.weight)
@@ -56,7 +63,8 @@ class LangFlow(DiT):
             x = z + self.self_cond_proj(torch.cat([z, previous], -1))
             strength = torch.exp((t + F.softplus(t)) / 2)  # alpha / sigma^2
             evidence = self.ramp * broadcast_time(strength, z) * z
-        hidden = self.forward_hidden(x, -t, cond)
+        end = None if cond.end_time is None else -cond.end_time
+        hidden = self.forward_hidden(x, -t, cond._replace(end_time=end))
         return torch.cat([hidden.to(z.dtype), evidence], -1)
 
     def token_logits(

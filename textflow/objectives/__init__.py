@@ -6,5 +6,6 @@ from textflow.objectives.cross_entropy import CrossEntropy as CrossEntropy
 from textflow.objectives.langflow import LangFlowObjective as LangFlowObjective
 from textflow.objectives.elf import ELFDraws as ELFDraws
 from textflow.objectives.elf import ELFObjective as ELFObjective
+from textflow.objectives.cola import ColaJoint as ColaJoint
 from textflow.objectives.cola import ColaObjective as ColaObjective
 from textflow.objectives.flm import FLMObjective as FLMObjective

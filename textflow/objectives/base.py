@@ -72,6 +72,10 @@ class Objective(nn.Module, ABC):
     decode_noise_scale: float = 0.0  # noise of decoding rows, for objectives that have some
     head_loss_weight: float = 0.0  # weight of a commitment head's cross-entropy
 
+    def build(self, codec: Codec) -> None:  # noqa: B027  most have no such weights
+        """Take what depends on the codec's weights; a generator calls it when it is made, and when a trained codec is
+        loaded."""
+
     def set_teacher(self, objective: "Objective", teacher: Denoiser) -> None:
         """Take a trained teacher and the objective that it was trained for, where an objective needs one."""
         raise ValueError(

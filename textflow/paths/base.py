@@ -1,7 +1,7 @@
 """ProbPath: the path between text and noise, z_t = alpha(t) x + sigma(t) eps."""
 
 from abc import ABC, abstractmethod
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -27,6 +27,7 @@ class ProbPath(ABC):
 
     t_min: float = 0.0
     t_max: float = 1.0
+    log_snr: ClassVar[bool] = False  # whether t is a log signal-to-noise ratio, rather than a number in [0, 1]
 
     @abstractmethod
     def alpha(self, t: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """The variance-preserving path, with log signal-to-noise as its time."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,7 @@ class VariancePreserving(ProbPath):
 
     t_min: float = -14.5
     t_max: float = 14.5
+    log_snr: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not self.t_min < self.t_max:

@@ -1,6 +1,7 @@
 """Readouts of the belief alone: the codec's decoder, or the denoiser's own token logits."""
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from textflow.noise import Noise
@@ -14,25 +15,48 @@ class FromCodec(Readout):
     Args:
         repetition_penalty: divides the logits above 0 of tokens in the blocks before, and multiplies those below
             (1909.05858), where text is read block after block; 1 is none (Cola-DLM: 1.1).
+        temperature: temperature of the drawn tokens, after the penalty; 0 takes the likeliest (Cola-DLM, released code:
+            0, and the two numbers below).
+        top_k: number of likeliest tokens that are drawn from, >= 1.
+        top_p: probability of the likeliest of these that are drawn from, in (0, 1]; 1 is all (1904.09751).
     """
 
-    def __init__(self, repetition_penalty: float = 1.0) -> None:
+    def __init__(
+        self, repetition_penalty: float = 1.0, temperature: float = 0.0, top_k: int = 50, top_p: float = 0.9
+    ) -> None:
         super().__init__()
         if repetition_penalty <= 0:
             raise ValueError(f"repetition_penalty is {repetition_penalty}; needs a factor above 0, 1 for none")
-        self.repetition_penalty = repetition_penalty
+        if temperature < 0 or top_k < 1 or not 0 < top_p <= 1:
+            raise ValueError(
+                f"FromCodec got temperature {temperature}, top_k {top_k} and top_p {top_p}; it needs a temperature of "
+                "at least 0, top_k of at least 1, and top_p above 0 and at most 1"
+            )
+        self.repetition_penalty, self.temperature = repetition_penalty, temperature
+        self.top_k, self.top_p = top_k, top_p
 
     def logits(self, view: View) -> Logits:
         return view.codec.decode_logits(view.belief.mean)
 
     def decode(self, view: View, noise: Noise | None = None) -> Ids:
-        logits = self.logits(view)
-        if self.repetition_penalty == 1 or view.before is None or not view.before.numel():
+        logits = self.penalised(self.logits(view), view.before)
+        if not self.temperature or noise is None:
             return logits.argmax(-1)
+        likely, ids = (logits.double() / self.temperature).topk(min(self.top_k, logits.shape[-1]))
+        p = likely.softmax(-1)
+        outside = p.cumsum(-1) - p >= self.top_p  # likelier tokens hold that probability
+        uniform = noise.uniform(*likely.shape[1:]).to(likely.device)
+        drawn = (likely - (-uniform.log()).log()).masked_fill(outside, -torch.inf)  # Gumbel's rule
+        return ids.gather(-1, drawn.argmax(-1, keepdim=True))[..., 0]
+
+    def penalised(self, logits: Logits, before: Int[Tensor, "B P"] | None) -> Logits:
+        """Logits with the repetition penalty; `before` is that of `View`."""
+        if self.repetition_penalty == 1 or before is None or not before.numel():
+            return logits
         used = torch.zeros_like(logits[:, 0], dtype=torch.long)  # [B, V]
-        used = used.scatter_add(1, view.before.clamp_min(0), (view.before >= 0).long()) > 0
+        used = used.scatter_add(1, before.clamp_min(0), (before >= 0).long()) > 0
         factor = torch.where(logits < 0, self.repetition_penalty, 1 / self.repetition_penalty)
-        return torch.where(used[:, None], logits * factor, logits).argmax(-1)
+        return torch.where(used[:, None], logits * factor, logits)
 
 
 class FromPosterior(Readout):

@@ -1,4 +1,7 @@
-"""A net and a codec in the context of one block: the clean blocks before it (Cola-DLM, 2605.06548)."""
+"""A net and a codec in the context of one block, the clean blocks before it, or of every block of a text (Cola-DLM,
+2605.06548)."""
+
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -70,3 +73,83 @@ class CodecAfterBlocks(Codec):
 
     def decode_logits(self, z: Latents) -> Logits:
         return self.codec.decode_next(z, self.past)[0]
+
+
+class AfterText(Denoiser):
+    """A net's belief about every block of a text, each after the text's clean blocks before it, guided by them as in
+    sampling.
+
+    Args:
+        net: net that is causal over blocks.
+        path: probability path.
+        x: clean latents of the text [B, S, d].
+        guidance: scale of the guidance by the blocks before.
+    """
+
+    def __init__(self, net: Denoiser, path: ProbPath, x: Latents, guidance: float) -> None:
+        super().__init__()
+        self.net, self.path, self.dim, self.block_size, self.guidance = net, path, net.dim, net.block_size, guidance
+        with torch.inference_mode(False), torch.no_grad():  # a readout's gradient may be taken after them
+            x = x.detach().clone()
+            self.kept = cast(KeyValues, net(x, x.new_full((len(x),), path.t_max)).carry)
+
+    def forward(self, z: Latents, t: Tensor, cond: Conditioning = Conditioning()) -> Posterior:
+        z, times = cond.restore_prompt(z), t.reshape(len(t), -1).expand(z.shape[:2])
+        pinned = torch.zeros_like(z[..., 0], dtype=torch.bool) if cond.prompt_mask is None else cond.prompt_mask
+        means = list[Latents]()
+        for part in block_slices(z.shape[1], self.block_size):
+            guidance = self.guidance if part.start else 1.0
+            net = AfterBlocks(self.net, self.path, pinned[:, part], guidance, first_positions(self.kept, part.start))
+            means.append(net(z[:, part], times[:, part]).mean)
+        return Posterior(torch.cat(means, 1))
+
+
+class CodecAfterText(Codec):
+    """A codec that reads every block of a text's latents after the text's clean blocks before it.
+
+    Args:
+        codec: codec of whole rows.
+        x: clean latents of the text [B, S, d].
+        block_size: latents in a block.
+    """
+
+    def __init__(self, codec: Codec, x: Latents, block_size: int | None) -> None:
+        super().__init__()
+        self.codec, self.vocab_size, self.dim, self.has_decoder = codec, codec.vocab_size, codec.dim, codec.has_decoder
+        self.block_size = block_size
+        with torch.inference_mode(False), torch.no_grad():
+            self.x = x.detach().clone()
+            self.kept = codec.decode_next(self.x)[1]
+
+    def num_latents(self, length: int) -> int:
+        return self.codec.num_latents(length)
+
+    def encode(self, ids: Ids, mask: Mask | AttentionMask | None = None) -> Latents:
+        return self.codec.encode(ids, mask)
+
+    def decode_logits(self, z: Latents) -> Logits:
+        parts = block_slices(z.shape[1], self.block_size)
+        logits = (self.codec.decode_next(z[:, part], first_positions(self.kept, part.start))[0] for part in parts)
+        return torch.cat(list(logits), 1)
+
+    def decode_alone(self, z: Latents) -> Logits:
+        """Logits of each latent's tokens where all others of its block are the text's, too."""
+        place, logits = torch.arange(z.shape[1], device=z.device) % (self.block_size or z.shape[1]), None
+        for each in range(int(place.max()) + 1):
+            own = place == each
+            found = self.decode_logits(torch.where(own[:, None], z, self.x))
+            own = own.repeat_interleave(found.shape[1] // len(own))[:, None]
+            logits = found if logits is None else torch.where(own, found, logits)
+        assert logits is not None, "a row holds a latent"
+        return logits
+
+
+def block_slices(length: int, size: int | None) -> list[slice]:
+    """The blocks of a row of latents."""
+    step = size or length
+    return [slice(start, min(start + step, length)) for start in range(0, length, step)]
+
+
+def first_positions(past: KeyValues | None, count: int) -> KeyValues | None:
+    """Keys and values of the first positions of a row; None of none."""
+    return None if past is None or not count else tuple(layer[..., :count, :] for layer in past)

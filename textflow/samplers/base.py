@@ -98,7 +98,8 @@ def sample(
         prompt_mask: True where the prompt stands; its latents are restored after each step.
         final_denoise: denoiser of the last step (default: denoise); no later step would see what an escape commits
             there.
-        keep_logits: store the logits of all beliefs in the trace, [B, L, V] a step; otherwise of the last one alone.
+        keep_logits: store the logits of all beliefs in the trace, [B, L, V] a step, or what carries them; otherwise of
+            the last one alone.
     """
 
     def restore(x: Latents) -> Latents:
@@ -113,6 +114,6 @@ def sample(
         belief = state.belief
         assert belief is not None
         kept = belief.logits if keep_logits or last else None
-        beliefs.append(belief._replace(logits=kept, carry=belief.carry if last else None))  # the readout's
+        beliefs.append(belief._replace(logits=kept, carry=belief.carry if keep_logits or last else None))
         state = state._replace(z=restore(state.z), belief=belief._replace(mean=restore(belief.mean)))
     return Trace(state.z, times[:-1], states, beliefs)

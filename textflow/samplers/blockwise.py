@@ -7,9 +7,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from textflow.nets import Denoiser
 from textflow.noise import Noise
 from textflow.readouts import Readout
-from textflow.samplers.after_blocks import AfterBlocks, CodecAfterBlocks
+from textflow.samplers.after_blocks import AfterBlocks, AfterText, CodecAfterBlocks, CodecAfterText
 from textflow.samplers.base import Sampler, Trace
 from textflow.samplers.denoise_fn import DenoiseFn
 from textflow.samplers.order import Order, Sample, denoise_and_read
@@ -36,6 +37,14 @@ class Blockwise(Order):
     cache: bool = True
     stop_at_eos: bool = True
     reads_prompts = True
+
+    def block_size(self, net: Denoiser) -> int | None:
+        return causal_block(net)
+
+    def after_text(self, denoise: DenoiseFn, x: Latents) -> DenoiseFn:
+        size, prompt = causal_block(denoise.net), denoise.prompt
+        net, codec = AfterText(denoise.net, denoise.path, x, self.guidance), CodecAfterText(denoise.codec, x, size)
+        return replace(denoise, net=net, codec=codec, prompt=None if prompt is None else prompt._replace(cfg_scale=1.0))
 
     def sample(
         self, denoise: DenoiseFn, readout: Readout, sampler: Sampler, times: list[float], z: Latents, noise: Noise
@@ -72,14 +81,10 @@ class Row:
     """
 
     def __init__(self, order: Blockwise, denoise: DenoiseFn, z: Latents) -> None:
-        if denoise.net.block_size is None:
-            raise ValueError(
-                f"the order Blockwise needs a net that is causal over blocks (ColaDiT); {type(denoise.net).__name__} "
-                "denoises all latents at once: leave model.order out"
-            )
+        size = causal_block(denoise.net)
         if denoise.early_exit is not None:
             raise ValueError("an early exit skips rows of a block, but the order Blockwise needs all; leave it out")
-        self.order, self.denoise, self.size = order, denoise, denoise.net.block_size
+        self.order, self.denoise, self.size = order, denoise, size
         prompt, codec = denoise.prompt, denoise.codec
         self.known = torch.zeros_like(z[..., 0], dtype=torch.bool) if prompt is None else prompt.mask
         if bool((self.known.long().diff(dim=1) > 0).any()):
@@ -155,6 +160,16 @@ class Row:
         chose = any(belief.committed is not None for *_, trace in self.blocks for belief in trace.beliefs)
         beliefs = [Posterior(means[k], committed=committed[k] if chose else None) for k in steps]
         return Sample(self.tokens(), Trace(self.x, times[:-1], states, beliefs))
+
+
+def causal_block(net: Denoiser) -> int:
+    """Block size of a net that is causal over blocks."""
+    if net.block_size is None:
+        raise ValueError(
+            f"the order Blockwise needs a net that is causal over blocks (ColaDiT); {type(net).__name__} denoises all "
+            "latents at once: leave model.order out"
+        )
+    return net.block_size
 
 
 def take(past: KeyValues | None, rows: RowIds) -> KeyValues | None:

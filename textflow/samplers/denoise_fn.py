@@ -1,5 +1,6 @@
 """DenoiseFn: a network with its conditioning, prompt, early exit and escape; the only thing that a sampler calls."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -34,6 +35,7 @@ class DenoiseFn:
         noise: random streams, one a sample; without them neither the escape nor the early exit acts.
         early_exit: rule by which settled rows skip the network.
         special: ids of EOS and padding; None without a tokenizer.
+        t_last: last end of a step that a flow map has learned; steps beyond it are conditioned on it.
     """
 
     net: Denoiser
@@ -47,6 +49,7 @@ class DenoiseFn:
     noise: Noise | None = None
     early_exit: EarlyExit | None = None
     special: tuple[int, int] | None = None
+    t_last: float = math.inf
 
     def __call__(
         self, z: Latents, t: float, self_cond: Latents | None = None, t_next: float | None = None, carry: object = None
@@ -80,7 +83,7 @@ class DenoiseFn:
     ) -> Posterior:
         """One evaluation of the network, at one time t for all rows or at times t [B] or [B, S]."""
         times = t if isinstance(t, Tensor) else torch.full((len(z),), t, dtype=z.dtype, device=z.device)
-        end = None if t_next is None else z.new_full((len(z),), t_next)
+        end = None if t_next is None else z.new_full((len(z),), min(t_next, self.t_last))
         return self.net(z, times, self.conditioning(z)._replace(self_cond=self_cond, end_time=end))
 
     def conditioning(self, z: Latents) -> Conditioning:
@@ -113,8 +116,8 @@ class DenoiseFn:
         if self.prompt is None or self.prompt.ids is None or not self.prompt.trained:
             return self.codec.encode(ids, mask)
         if self.special is not None:
-            mask = mask_until_eos(ids, self.prompt.mask, *self.special)
-        return self.codec.encode(ids, prefix_attention_mask(mask, self.prompt.mask))
+            mask = mask_until_eos(ids, self.prompt.known, *self.special)
+        return self.codec.encode(ids, prefix_attention_mask(mask, self.prompt.known))
 
     @cached_property
     def eps(self) -> Latents:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from textflow.noise import Noise
-from textflow.paths.base import ProbPath
+from textflow.paths import LinearPath, ProbPath
 from textflow.samplers.base import Sampler, State, ask
 from textflow.types import Denoise
 
@@ -25,6 +25,8 @@ class FlowMapChurn(Sampler):
             raise ValueError(f"gamma = {self.gamma}: FlowMapChurn needs a number in [0, 1]")
 
     def step(self, denoise: Denoise, path: ProbPath, state: State, t_next: float, noise: Noise) -> State:
+        if not isinstance(path, LinearPath):
+            raise ValueError(f"{type(path).__name__} is not straight: FlowMapChurn needs LinearPath; use Ancestral")
         ahead = 1 - math.sqrt(1 - self.gamma**2) * (1 - t_next)
         belief = ask(denoise, state, ahead)
         z = path.step(state.z, belief.mean, state.t, ahead)

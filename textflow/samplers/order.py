@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from textflow.nets import Denoiser
 from textflow.noise import Noise
 from textflow.readouts import Readout, View
 from textflow.samplers.base import Sampler, Trace, sample
@@ -22,6 +23,19 @@ class Order(ABC):
     """Noise -> latents -> tokens, in some order of the latents."""
 
     reads_prompts: bool = False  # whether a prompt stands clean before what follows, so that none is replaced
+
+    def block_size(self, net: Denoiser) -> int | None:
+        """Number of latents that are denoised together; None is all."""
+        return None
+
+    def after_text(self, denoise: DenoiseFn, x: Latents) -> DenoiseFn:
+        """The denoiser of a text's noised latents, in the context that they have in sampling: by default the row.
+
+        Args:
+            denoise: network with conditioning and prompt.
+            x: clean latents of the text [B, S, d].
+        """
+        return denoise
 
     @abstractmethod
     def sample(

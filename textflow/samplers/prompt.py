@@ -7,7 +7,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from textflow.paths.base import ProbPath
-from textflow.types import Denoise, Ids, Latents, Logits, PositionMask, Posterior
+from textflow.types import Denoise, Ids, Latents, Logits, Mask, PositionMask, Posterior
 
 IMPOSSIBLE_LOGIT = -1e4  # of the tokens that a prompt position does not hold
 
@@ -21,6 +21,8 @@ class Prompt(NamedTuple):
         cfg_scale: scale of classifier-free guidance; 1 is none.
         ids: token ids of the prompt; elsewhere they are not read. They come back exactly, and escapes commit to them.
         trained: whether the network was trained on prompts; otherwise the replacement method fills them in.
+        token_mask: True on the prompt's tokens [B, L]; default: `mask`, for a latent a token. A latent of more tokens
+            is the prompt's if one of them is (Cola-DLM, released code).
     """
 
     latents: Latents
@@ -28,17 +30,23 @@ class Prompt(NamedTuple):
     cfg_scale: float = 1.0
     ids: Ids | None = None
     trained: bool = True
+    token_mask: Mask | None = None
+
+    @property
+    def known(self) -> Mask:
+        """True on the prompt's tokens [B, L]."""
+        return self.mask if self.token_mask is None else self.token_mask
 
     def restore_prompt_ids(self, ids: Ids) -> Ids:
         """ids with the prompt's own in their place."""
-        return ids if self.ids is None else torch.where(self.mask, self.ids, ids)
+        return ids if self.ids is None else torch.where(self.known, self.ids, ids)
 
     def force_prompt_logits(self, logits: Logits) -> Logits:
         """Logits that give the prompt's tokens probability 1."""
         if self.ids is None:
             return logits
         forced = torch.full_like(logits, IMPOSSIBLE_LOGIT).scatter(-1, self.ids[..., None], 0.0)
-        return torch.where(self.mask[..., None], forced, logits)
+        return torch.where(self.known[..., None], forced, logits)
 
 
 def classifier_free_guidance(

@@ -1,7 +1,8 @@
-"""TimeSchedule: a distribution over time on [0, 1], for training times and for the sampling grid."""
+"""TimeSchedule: a distribution over time, for training times and for the sampling grid."""
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 import torch
@@ -60,6 +61,16 @@ class TimeSchedule(nn.Module, ABC):
         return all(is_fitted(buffer) for buffer in self.buffers(recurse=False))
 
     @property
+    def log_snr(self) -> bool:
+        """True if its times are log signal-to-noise ratios, rather than numbers in [0, 1]; so are those of its path."""
+        return False
+
+    @property
+    def t_last(self) -> float:
+        """Last time of a law that ends before its path: a flow map has learned no step beyond it."""
+        return math.inf
+
+    @property
     def cache_key(self) -> str:
         """Key of the fitted schedule: for one model, schedules with equal keys are equal."""
         return "-".join([type(self).__name__, *(str(len(table)) for table in self.buffers(recurse=False))])
@@ -69,7 +80,7 @@ class TimeSchedule(nn.Module, ABC):
 
     @abstractmethod
     def icdf(self, q: Tensor) -> Tensor:
-        """Quantiles q in [0, 1], float64 -> times in [0, 1], increasing."""
+        """Quantiles q in [0, 1], float64 -> times, increasing; in [0, 1] unless `log_snr`."""
 
     def fit(self, decode: Decode, path: ProbPath, x: Latents, batch: Batch, denoise: Denoise | None = None) -> None:
         """Fit a schedule that depends on the codec or on the denoiser; the others need no fit.
@@ -108,6 +119,18 @@ class TimeSchedule(nn.Module, ABC):
         return [t_min, *self.icdf(q.to(device)).clamp(t_min, t_max).tolist(), t_max]
 
 
+def require_times(schedules: Iterable[TimeSchedule], path: ProbPath) -> None:
+    """Raise an error for a schedule whose times are not those of the path."""
+    if wrong := next((schedule for schedule in schedules if schedule.log_snr != path.log_snr), None):
+        own, other = type(wrong).__name__, f"{type(path).__name__} runs from {path.t_min:g} to {path.t_max:g}"
+        raise ValueError(
+            f"the schedule {own} draws log signal-to-noise ratios, but the path {other}; use Uniform or LogitNormal"
+            if wrong.log_snr
+            else f"the schedule {own} draws times in [0, 1], but the path {other} in log signal-to-noise ratio; use "
+            "Gumbel, or Uniform with t_min and t_max in that range"
+        )
+
+
 class RandomGrid(TimeSchedule):
     """A schedule whose grids are sorted random times instead of quantiles (ELF, released code).
 
@@ -121,6 +144,14 @@ class RandomGrid(TimeSchedule):
     def __init__(self, schedule: TimeSchedule, seed: int = 0) -> None:
         super().__init__()
         self.schedule, self.seed = schedule, seed
+
+    @property
+    def log_snr(self) -> bool:
+        return self.schedule.log_snr
+
+    @property
+    def t_last(self) -> float:
+        return self.schedule.t_last
 
     def icdf(self, q: Tensor) -> Tensor:
         return self.schedule.icdf(q)

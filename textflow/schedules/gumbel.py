@@ -48,6 +48,14 @@ class Gumbel(TimeSchedule):
         return float(self.loc.detach()), max(float(self.scale.detach()), MIN_SCALE)
 
     @property
+    def log_snr(self) -> bool:
+        return True
+
+    @property
+    def t_last(self) -> float:
+        return -self.gamma_min
+
+    @property
     def gamma_min(self) -> float:
         """Smallest gamma, the clean end: loc - scale ln(-ln cutoff)."""
         loc, scale = self.law

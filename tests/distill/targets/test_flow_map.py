@@ -1,66 +1,104 @@
-"""Flow-map targets of x ~ N(mu, tau^2), whose map is known: z_u = u mu + sqrt(var_u / var_s) (z_s - s mu)."""
+"""Flow-map targets of x ~ N(mu, tau^2), whose map is known: z_u = alpha_u mu + a (z_s - alpha_s mu)."""
 
 import pytest
 import torch
 from torch import Tensor
 
+from tests.helpers.sampling import GivenLatents
+from textflow.distill import FlowMap
 from textflow.distill.targets import DenoiserFn, Eulerian, Lagrangian, MeanFlow, SemiGroup, Target, TargetOutput
 from textflow.distill.targets.base import TargetInput, step_coefficients
 from textflow.distill.targets.flow_map import simplex_projection
+from textflow.nets import Denoiser
 from textflow.nets.dit import schedule_cdf
 from textflow.objectives.row_indices import no_rows
-from textflow.paths import LinearPath
-from textflow.schedules import LogitNormal, Uniform
-from textflow.types import Conditioning, Latents, Posterior, Times
+from textflow.paths import LinearPath, ProbPath, VariancePreserving
+from textflow.schedules import Gumbel, LogitNormal, Uniform
+from textflow.types import Batch, Conditioning, Latents, Posterior, Times
 
-PATH, MU, TAU, ROWS = LinearPath(2.0, 1e-9), 0.7, 0.4, 6
+STRAIGHT, CURVED, MU, TAU, ROWS = LinearPath(2.0, 1e-9), VariancePreserving(), 0.7, 0.4, 6
 TARGETS = [SemiGroup(), Eulerian(), Lagrangian(project_to_simplex=False), MeanFlow()]
+ON_PATHS = pytest.mark.parametrize("path", [STRAIGHT, CURVED], ids=lambda path: type(path).__name__)
 
 
-def variance(t: Tensor) -> Tensor:
-    return (t * TAU) ** 2 + (2 * (1 - t)) ** 2
+class Exact(Denoiser):
+    """The denoiser of x ~ N(MU, TAU^2), or with an end the prediction whose step is the map.
+
+    Args:
+        path: path from noise to x.
+        error: what is added to the map's prediction, times sin of z and of the step's length.
+    """
+
+    def __init__(self, path: ProbPath = STRAIGHT, error: float = 0.0) -> None:
+        super().__init__()
+        self.path, self.error, self.dim = path, error, 2
+
+    def forward(self, z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior:
+        alpha, variance = self.moments(t)
+        if cond.end_time is None:
+            return Posterior(MU + alpha * TAU**2 / variance * (z - alpha * MU))
+        alpha_end, variance_end = self.moments(cond.end_time)
+        end = alpha_end * MU + (variance_end / variance).sqrt() * (z - alpha * MU)
+        a, b = step_coefficients(self.path, t, cond.end_time)
+        return Posterior((end - a * z) / b + self.error * torch.sin(3 * (cond.end_time - t)[:, None, None] * z))
+
+    def moments(self, t: Times) -> tuple[Tensor, Tensor]:
+        """alpha, and the variance of z_t."""
+        t = t.double()[:, None, None]
+        return self.path.alpha(t), (self.path.alpha(t) * TAU) ** 2 + self.path.sigma(t) ** 2
 
 
-def exact(z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior:
-    """The denoiser, or with an end the prediction whose step is the map."""
-    s = t[:, None, None]
-    if cond.end_time is None:
-        return Posterior(MU + s * TAU**2 / variance(s) * (z - s * MU))
-    u = cond.end_time[:, None, None]
-    end = u * MU + (variance(u) / variance(s)).sqrt() * (z - s * MU)
-    return Posterior((end - (1 - u) / (1 - s) * z) * (1 - s) / (u - s))
-
-
-def wrong(z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior:
-    """The exact denoiser with another map."""
-    mean = exact(z, t, cond).mean
-    return Posterior(mean if cond.end_time is None else mean + torch.sin(3 * (cond.end_time - t)[:, None, None] * z))
-
-
-def start() -> tuple[Latents, Times, Times]:
+def start(path: ProbPath = STRAIGHT) -> tuple[Latents, Times, Times]:
     torch.manual_seed(0)
     s = 0.05 + 0.4 * torch.rand(ROWS, dtype=torch.float64)
     u = s + 0.1 + 0.3 * torch.rand(ROWS, dtype=torch.float64)
-    return torch.randn(ROWS, 3, 2, dtype=torch.float64), s, u
+    z = torch.randn(ROWS, 3, 2, dtype=torch.float64)
+    return (z, torch.logit(s) * 2, torch.logit(u) * 2) if path.log_snr else (z, s, u)
 
 
-def output_of(target: Target, student: DenoiserFn) -> TargetOutput:
-    z, s, u = start()
-    times = target.times(s, u, Uniform())
-    return target(TargetInput(exact, student, PATH, z, times, Conditioning(), no_rows(z)))
+def output_of(target: Target, student: DenoiserFn, path: ProbPath = STRAIGHT) -> TargetOutput:
+    z, s, u = start(path)
+    times = target.times(s, u, Uniform(-8.0, 8.0) if path.log_snr else Uniform())
+    return target(TargetInput(Exact(path), student, path, z, times, Conditioning(), no_rows(z)))
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: type(target).__name__)
-def test_the_exact_map_is_its_own_target_and_another_map_is_not(target: Target) -> None:
-    z, s, u = start()
+@ON_PATHS
+def test_the_exact_map_is_its_own_target_and_another_map_is_not(target: Target, path: ProbPath) -> None:
+    z, s, u = start(path)
+    exact, wrong = Exact(path), Exact(path, 1.0)
     own, other = (student(z, s, Conditioning(end_time=u)).mean for student in (exact, wrong))
-    torch.testing.assert_close(output_of(target, exact).x0_target, own, rtol=1e-8, atol=1e-8)
-    assert float((output_of(target, wrong).x0_target - other).abs().max()) > 0.02
+    torch.testing.assert_close(output_of(target, exact, path).x0_target, own, rtol=1e-8, atol=1e-8)
+    assert float((output_of(target, wrong, path).x0_target - other).abs().max()) > 0.02
+
+
+def test_a_flow_map_of_another_path_has_no_loss_off_the_diagonal_only_if_it_is_exact() -> None:
+    x, _, _ = start(CURVED)
+    batch = Batch(torch.zeros(ROWS, 3, dtype=torch.long), torch.ones(ROWS, 3, dtype=torch.bool))
+    law = Gumbel(1.0, 0.6).double()
+    objective = FlowMap(SemiGroup(), law, 0.0, 0.0, offdiagonal_loss="square")
+    losses = []
+    for error in (0.0, 1.0):
+        torch.manual_seed(0)
+        losses.append(float(objective(Exact(CURVED, error), GivenLatents(x), CURVED, batch, 0)["loss"]))
+    assert losses[0] < 1e-8 and losses[1] > 0.02
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: type(target).__name__)
+def test_a_step_whose_ends_are_one_time_has_the_target_of_the_teacher(target: Target) -> None:
+    z, s, _ = start(CURVED)
+    times = s[:, None].repeat(1, 3 if isinstance(target, SemiGroup) else 2)
+
+    def flat(z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior:
+        return Posterior(torch.full_like(z, 0.3))
+
+    output = target(TargetInput(flat, flat, CURVED, z, times, Conditioning(), no_rows(z)))
+    torch.testing.assert_close(output.x0_target, torch.full_like(z, 0.3))
 
 
 @pytest.mark.parametrize("target", [Eulerian(), Lagrangian(), MeanFlow()], ids=lambda target: type(target).__name__)
 def test_the_prediction_of_a_target_carries_the_gradient(target: Target) -> None:
-    z, s, u = start()
+    (z, s, u), exact = start(), Exact()
     scale = torch.ones((), dtype=torch.float64, requires_grad=True)
 
     def student(z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior:
@@ -90,7 +128,7 @@ def test_the_cdf_of_a_schedule_inverts_its_quantiles_and_has_their_density_as_sl
 def test_coefficients_of_a_step_sum_to_one_and_compose() -> None:
     _, s, u = start()
     m = (s + u) / 2
-    (a, b), (first, _), (second, _) = (step_coefficients(PATH, *ends) for ends in ((s, u), (s, m), (m, u)))
+    (a, b), (first, _), (second, _) = (step_coefficients(STRAIGHT, *ends) for ends in ((s, u), (s, m), (m, u)))
     torch.testing.assert_close(a + b, torch.ones_like(a))
     torch.testing.assert_close(first * second, a)
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import product
+from multiprocessing import get_context
 from typing import Any
 
 import pytest
@@ -9,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from textflow.eval.oracle import methods
-from textflow.eval.oracle.benchmark import EvalPoint, OracleBenchmark, measure_points, plan_points
+from textflow.eval.oracle import benchmark, methods
+from textflow.eval.oracle.benchmark import EvalPoint, OracleBenchmark, measure_points, oracle_benchmark, plan_points
 from textflow.eval.oracle.methods import METHODS_BY_NAME, FixedGrid, fresh_seed
 from textflow.eval.oracle.verdict import RANKING_MEASURES, best_row, commitment_verdict, mean_records
 from textflow.noise import sample_seeds
@@ -175,9 +176,13 @@ def test_commitment_at_four_calls_wins_by_the_required_ratios() -> None:
 
 
 @pytest.mark.integration
-def test_the_number_of_processes_does_not_change_the_records() -> None:
+def test_the_number_of_processes_does_not_change_the_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "get_context", lambda kind: get_context("fork"))  # a spawned one imports for seconds
     points = [point(name, 2, "tuned") for name in ("ODE, argmax gamma", "mode commit")]
-    assert list(measure_points(points, 16, 0, 2, jobs=2)) == list(measure_points(points, 16, 0, 2))
+    oracle_benchmark.cache_clear()
+    records = list(measure_points(points, 16, 0, 2, jobs=2))
+    assert oracle_benchmark.cache_info().misses == 0, "measured in this process"
+    assert records == list(measure_points(points, 16, 0, 2))
 
 
 def test_methods_run_the_sampling_loop_of_generators(bench: OracleBenchmark) -> None:

@@ -109,3 +109,9 @@ def step_coefficients(path: ProbPath, t: Times, u: Times) -> tuple[Tensor, Tenso
     """a, b of the step z_u = a z_t + b x, float64 [B, 1, 1]; on the straight path b = (u - t) / (1 - t), a = 1 - b."""
     one = torch.ones(len(t), 1, 1, dtype=torch.float64, device=t.device)
     return path.step(one, 0 * one, t, u), path.step(0 * one, one, t, u)
+
+
+def velocity_gain(path: ProbPath, t: Times) -> Tensor:
+    """dv / dx of the velocity v at t, float64 [B, 1, 1]; 1 / (1 - t) on the straight path."""
+    one = torch.ones(len(t), 1, 1, dtype=torch.float64, device=t.device)
+    return path.velocity(0 * one, one, t)

@@ -1,17 +1,26 @@
 """Flow-map targets for a student that is conditioned on the end of its step, from the consistency of its own steps.
 
-X(z; s, u) = a z + b D(z; s, u) on the straight path (FMLM, 2602.16813; 2505.18825). Without a teacher, the student's
-own diagonal prediction D(z; s, s) takes the role of the teacher's.
+X(z; s, u) = a z + b D(z; s, u), a and b the path's (FMLM, 2602.16813; 2505.18825, on the straight path). Without a
+teacher, the student's own diagonal prediction D(z; s, s) takes the role of the teacher's. Derivatives of a and b are
+those of the path: db/ds = -a c_s and z_u' = ... + c_u x, c the velocity's gain, 1 / (1 - t) on the straight path.
 """
 
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from textflow.distill.targets.base import Target, TargetInput, TargetOutput, TimeGrid, step_coefficients
+from textflow.distill.targets.base import (
+    Target,
+    TargetInput,
+    TargetOutput,
+    TimeGrid,
+    step_coefficients,
+    velocity_gain,
+)
 from textflow.distill.targets.jvp import denoiser_jvp
 from textflow.nets.dit import schedule_cdf
-from textflow.paths.base import broadcast_time
+from textflow.paths import LinearPath, ProbPath
 from textflow.schedules.base import TimeSchedule
 from textflow.types import Latents, Times
 
@@ -32,16 +41,18 @@ class SemiGroup(Target):
         near = student(z, s, cond._replace(end_time=m)).mean
         far = student(path.step(z, near, s, m), m, cond._replace(end_time=u)).mean
         (_, b_first), (a, b), (_, b_full) = (step_coefficients(path, *ends) for ends in ((s, m), (m, u), (s, u)))
-        return TargetOutput((a * b_first / b_full).to(z.dtype) * near + (b / b_full).to(z.dtype) * far)
+        whole = torch.where(b_full > 0, b_full, 1.0)  # both ends may round to one time
+        share = torch.where(b_full > 0, a * b_first / whole, 1.0)
+        return TargetOutput(share.to(z.dtype) * near + (b / whole).to(z.dtype) * far)
 
 
 @dataclass(frozen=True)
 class Eulerian(Target):
     """The end is constant along the flow: D = D_s + (1 - s) (u - s) / (1 - u) dD/ds along ((D_s - z) / (1 - s), 1),
-    D_s the teacher's prediction (ESD).
+    D_s the teacher's prediction (ESD); on another path D_s + b / (a c_s) dD/ds along its velocity [ours].
 
     Args:
-        min_one_minus_t: lower bound of the divisor 1 - u, > 0, since the formula has no limit at u = 1.
+        min_one_minus_t: lower bound of the divisor 1 - u, or a, > 0, since the formula has no limit at u = 1.
     """
 
     needs_jvp = True
@@ -54,14 +65,20 @@ class Eulerian(Target):
             x0 = teacher(z, s, cond).mean
         direction = (path.velocity(z, x0, s), torch.ones_like(s), torch.zeros_like(u))
         belief, _, rate = denoiser_jvp(student, z, s, u, cond, direction)
-        factor = (1 - s) * (u - s) / (1 - u).clamp_min(self.min_one_minus_t)
-        return TargetOutput(x0 + broadcast_time(factor, z) * rate, prediction=belief)
+        return TargetOutput(x0 + self.factor(path, s, u).to(z.dtype) * rate, prediction=belief)
+
+    def factor(self, path: ProbPath, s: Times, u: Times) -> Tensor:
+        """Weight of the derivative [B, 1, 1]."""
+        if isinstance(path, LinearPath):
+            return ((1 - s) * (u - s) / (1 - u).clamp_min(self.min_one_minus_t))[:, None, None]
+        a, b = step_coefficients(path, s, u)
+        return b / (a.clamp_min(self.min_one_minus_t) * velocity_gain(path, s))
 
 
 @dataclass(frozen=True)
 class Lagrangian(Target):
     """The end moves with the flow: D = D_u(X) - (u - s) (1 - u) / (1 - s) dD/du, D_u the teacher's prediction at X
-    (LSD).
+    (LSD); on another path D_u(X) - b / c_u dD/du [ours].
 
     Args:
         project_to_simplex: whether the target is projected to the simplex, for one-hot latents.
@@ -77,9 +94,15 @@ class Lagrangian(Target):
         belief, prediction, rate = denoiser_jvp(student, z, s, u, cond, direction)
         with torch.no_grad():
             x0 = teacher(path.step(z, prediction, s, u), u, cond).mean
-            x0_target = x0 - broadcast_time((u - s) * (1 - u) / (1 - s).clamp_min(1e-6), z) * rate
+            x0_target = x0 - self.factor(path, s, u).to(z.dtype) * rate
             x0_target = simplex_projection(x0_target) if self.project_to_simplex else x0_target
             return TargetOutput(x0_target, prediction=belief)
+
+    def factor(self, path: ProbPath, s: Times, u: Times) -> Tensor:
+        """Weight of the derivative [B, 1, 1]."""
+        if isinstance(path, LinearPath):
+            return ((u - s) * (1 - u) / (1 - s).clamp_min(1e-6))[:, None, None]
+        return step_coefficients(path, s, u)[1] / velocity_gain(path, u)
 
 
 @dataclass(frozen=True)
