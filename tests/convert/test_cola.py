@@ -17,6 +17,8 @@ from textflow.cli.app import main
 from textflow.models.generator import Generator
 from textflow.samplers import Blockwise
 
+pytestmark = pytest.mark.integration  # writes checkpoints and builds their recipes
+
 Weights = dict[str, Tensor]
 Parts = dict[str, Weights]
 

@@ -16,6 +16,8 @@ from textflow.cli.app import main
 from textflow.discrete import DuoObjective, DuoSampler, MDLMObjective
 from textflow.models.discrete_diffusion import DiscreteDiffusion
 
+pytestmark = pytest.mark.integration  # writes checkpoints and builds their recipes
+
 Weights = dict[str, Tensor]
 
 

@@ -21,6 +21,8 @@ from textflow.objectives import FLMObjective
 from textflow.samplers import FlowMapChurn
 from textflow.types import Conditioning
 
+pytestmark = pytest.mark.integration  # writes checkpoints and builds their recipes
+
 Weights = dict[str, Tensor]
 ORDER = ("vocab_embed", "sigma_map.", "sigma_map_prime.", "learnable", "rotary_emb", "blocks", "output_layer")
 

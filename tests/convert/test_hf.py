@@ -19,6 +19,8 @@ from textflow.data import HFTokenizer, Tokenizer
 from textflow.models.base import Trainable
 from textflow.training.weights import write_weights
 
+pytestmark = pytest.mark.integration  # writes checkpoints and builds their recipes
+
 CAUSAL = {"class_path": "CausalLM", "init_args": {"width": 16, "depth": 1, "heads": 2, "max_length": 8}}
 MDLM = {
     "class_path": "DiscreteDiffusion",

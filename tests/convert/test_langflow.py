@@ -15,6 +15,8 @@ from textflow.cli.app import main
 from textflow.noise import Noise
 from textflow.samplers import sample
 
+pytestmark = pytest.mark.integration  # writes checkpoints and builds their recipes
+
 
 def official(folder: Path) -> tuple[Path, dict[str, Tensor], dict]:
     """The recorded network in the layout of the Hub."""
