@@ -48,7 +48,7 @@ def dit(official: dict[str, Tensor], **options: Any) -> DiT:
     return net
 
 
-def clock(vocab: int) -> OneHotDecodeError:
+def decode_error_schedule(vocab: int) -> OneHotDecodeError:
     """The published decode error, of 100 quadrature points: more points move t by up to 5e-4 in large vocabularies."""
     return OneHotDecodeError(vocab, 16_385, order=100)
 

@@ -64,7 +64,7 @@ def langflow(two_time: bool = False, **parts: Any) -> Generator:
 
 
 def flm(two_time: bool = False, **parts: Any) -> Generator:
-    """FLM (2602.16813): one-hot latents, cross-entropy, the clock of decode errors."""
+    """FLM (2602.16813): one-hot latents, cross-entropy, the schedule of decode errors."""
     own: dict[str, Any] = {
         "codec": OneHot,
         "net": lambda codec: DiT(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.helpers.flm_nets import clock, dit
+from tests.helpers.flm_nets import decode_error_schedule, dit
 from tests.helpers.recordings import error, part, recorded
 from textflow.codecs import Codec, EmbeddingTable, OneHot, ProjectedOneHot
 from textflow.models.generator import Generator
@@ -26,7 +26,7 @@ SIZES: dict[str, Any] = {"width": 8, "depth": 1, "heads": 2, "cond_width": 4}
 
 
 def published() -> tuple[DiT, OneHotDecodeError]:
-    schedule = clock(META["config"]["V"])
+    schedule = decode_error_schedule(META["config"]["V"])
     return dit(part(DATA, "flm.weights."), time_schedule=schedule).eval(), schedule
 
 

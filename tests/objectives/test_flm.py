@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.helpers.flm_nets import clock, dit, dit_name
+from tests.helpers.flm_nets import decode_error_schedule, dit, dit_name
 from tests.helpers.recordings import error, part, recorded
 from textflow.codecs import EmbeddingTable, OneHot
 from textflow.nets import DiT
@@ -24,7 +24,7 @@ SIZES: dict[str, Any] = {"width": 8, "depth": 1, "heads": 2, "cond_width": 4}
 def recorded_step() -> tuple[dict[str, torch.Tensor], DiT, Batch]:
     data, meta = recorded("flm")
     own = part(data, "flm.")
-    net = dit(part(own, "weights."), time_schedule=clock(meta["config"]["V"]))
+    net = dit(part(own, "weights."), time_schedule=decode_error_schedule(meta["config"]["V"]))
     return own, net, Batch(data["ids"], data["valid"] > 0)
 
 
@@ -47,7 +47,7 @@ def test_times_are_the_published_ones() -> None:
     count = len(own["draw.uniform"])
     shares = (own["draw.uniform"].double() / count + torch.arange(count) / count) % 1
     torch.testing.assert_close(shares[own["draw.perm"]].float(), own["tau"], rtol=1e-5, atol=1e-6)
-    schedule = clock(recorded("flm")[1]["config"]["V"])
+    schedule = decode_error_schedule(recorded("flm")[1]["config"]["V"])
     torch.testing.assert_close(schedule.icdf(own["tau"].double()).float(), own["t"], rtol=0, atol=2e-6)
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.helpers.flm_nets import clock, dit
+from tests.helpers.flm_nets import decode_error_schedule, dit
 from tests.helpers.recordings import error, part, recorded
 from tests.helpers.sampling import ReplayedNoise
 from textflow.paths import LinearPath
@@ -18,7 +18,7 @@ CASES = [(gamma, steps) for gamma in META["config"]["gammas"] for steps in META[
 @torch.no_grad()
 @pytest.mark.parametrize(("gamma", "steps"), CASES)
 def test_samples_are_the_published_ones(gamma: float, steps: int) -> None:
-    schedule = clock(META["config"]["V"])
+    schedule = decode_error_schedule(META["config"]["V"])
     net = dit(part(DATA, "weights."), logit_softcap=30.0, time_schedule=schedule).eval()
     name = f"sample.g{gamma}.k{steps}"
 
