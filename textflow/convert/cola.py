@@ -3,14 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from textflow import run_folder
 from textflow.config import recipe
-from textflow.config.schema import recipe_parser
 from textflow.convert.cola_layout import dit_sizes, load_folder, map_name, read_folder, vae_sizes
-from textflow.convert.elf import fetch_tokenizer
+from textflow.convert.converted_run import converted_recipe, write_converted
 from textflow.data import LazyHFTokenizer
 from textflow.models.generator import Generator
-from textflow.training.weights import write_weights
 
 VAE, DIT = "cola_vae", "cola_dit"
 TOKENIZER = "allenai/dolma2-tokenizer"  # OLMo 2's
@@ -33,17 +30,15 @@ def convert_cola(checkpoint: str, target: Path, tokenizer: str | None = None, se
     vae, dit = read_folder(root / VAE), read_folder(root / DIT)
     vocab, codec_args, net_args = vae.shape("decoder.final_layer.weight", 2)[0], vae_sizes(vae), dit_sizes(dit)
     lazy = LazyHFTokenizer(tokenizer or TOKENIZER, vocab, eos_token=EOS, pad_token=PAD)
-    text = recipe.dump(recipe_parser().parse_object(cola_recipe(target, lazy, seq_length, codec_args, net_args)))
+    parts = cola_parts(codec_args, net_args)
+    text = converted_recipe(target, lazy, seq_length, "Generator", parts)  # its training text is not named
     model, _ = recipe.load_model(text, vocab)
     assert isinstance(model, Generator)
-    model.seq_length = seq_length
     load_folder(model.codec, vae, str)
     model.codec.updates.fill_(1)  # type: ignore[operator]  # it is trained
     for net in (model.net, model.ema_net):
         load_folder(net, dit, map_name)
-    note = fetch_tokenizer(lazy)
-    run_folder.write_run(target, text, lazy, model, f"Cola-DLM, converted from {checkpoint}")
-    write_weights(target / "model.safetensors", model.weights(), {})
+    note = write_converted(target, text, lazy, model, seq_length, f"Cola-DLM, converted from {checkpoint}")
     counts = (sum(p.numel() for p in part.parameters()) for part in (model.codec, model.net))
     return "{}: Cola-DLM, VAE of {:,} and prior of {:,} parameters, {}, from {}{}".format(
         target, *counts, net_args, root, note
@@ -68,31 +63,15 @@ def find_folders(source: str) -> Path:
     raise ValueError(f"{source} does not hold both folders {VAE} and {DIT}; give the folder that they lie in")
 
 
-def cola_recipe(
-    target: Path, tokenizer: LazyHFTokenizer, seq_length: int, codec_args: dict[str, int], net_args: dict[str, int]
-) -> dict[str, Any]:
-    """The recipe of a converted Cola-DLM, as nested dictionaries."""
-    tokenizer_args = {"name": tokenizer.name, "vocab_size": tokenizer.vocab_size, **tokenizer.options}
-    source = {"name": "Skylion007/openwebtext", "revision": "refs/convert/parquet"}  # the published corpus is not named
+def cola_parts(codec_args: dict[str, int], net_args: dict[str, int]) -> dict[str, Any]:
+    """Arguments of the model of a converted Cola-DLM."""
     return {
-        "run": {"folder": str(target)},
-        "data": {
-            "source": {"class_path": "HubDataset", "init_args": source},
-            "tokenizer": {"class_path": "LazyHFTokenizer", "init_args": tokenizer_args},
-            "seq_length": seq_length,
-        },
-        "model": {
-            "class_path": "Generator",
-            "init_args": {
-                "codec": {"class_path": "TextVAE", "init_args": codec_args},
-                "net": {"class_path": "ColaDiT", "init_args": net_args},
-                "objective": {"class_path": "ColaObjective"},
-                "path": {"class_path": "LinearPath", "init_args": {"noise_scale": 1.0, "min_one_minus_t": 0.0}},
-                "readout": {"class_path": "FromCodec", "init_args": {"repetition_penalty": 1.1}},
-                "token_readout": {"class_path": "FromCodec"},
-                "sampling_schedule": {"class_path": "Uniform"},
-                "order": {"class_path": "Blockwise"},
-            },
-        },
-        "trainer": {"max_steps": 1},
+        "codec": {"class_path": "TextVAE", "init_args": codec_args},
+        "net": {"class_path": "ColaDiT", "init_args": net_args},
+        "objective": {"class_path": "ColaObjective"},
+        "path": {"class_path": "LinearPath", "init_args": {"noise_scale": 1.0, "min_one_minus_t": 0.0}},
+        "readout": {"class_path": "FromCodec", "init_args": {"repetition_penalty": 1.1}},
+        "token_readout": {"class_path": "FromCodec"},
+        "sampling_schedule": {"class_path": "Uniform"},
+        "order": {"class_path": "Blockwise"},
     }

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from textflow.convert.dit_layout import load_official
+from textflow.convert.dit_layout import load_official, rename_parameter
 from textflow.training.weights import read_weights
 
 PREFIX_MAP = {
@@ -91,12 +91,7 @@ def read_folder(folder: Path) -> SavedFolder:
 
 def map_name(official: str) -> str:
     """The textflow name of a published parameter of the prior; those of the VAE are unchanged."""
-    for old, new in PREFIX_MAP.items():
-        if official.startswith(old):
-            return new + official[len(old) :]
-    for old, new in IN_BLOCKS.items():
-        official = official.replace(old, new)
-    return re.sub(r"attn\.([qk])\.", r"attn.\1_norm.", official)
+    return re.sub(r"attn\.([qk])\.", r"attn.\1_norm.", rename_parameter(official, PREFIX_MAP, IN_BLOCKS))
 
 
 def vae_sizes(vae: SavedFolder) -> dict[str, int]:

@@ -25,12 +25,17 @@ HEAD_WIDTH = 64  # published; used where a file lacks the frequencies
 
 def map_name(official: str) -> str:
     """The textflow name of a published parameter of FLM, MDLM or Duo."""
-    for old, new in PREFIX_MAP.items():
-        if official.startswith(old):
-            return new + official[len(old) :]
-    for old, new in IN_BLOCKS.items():
-        official = official.replace(old, new)
-    return official
+    return rename_parameter(official, PREFIX_MAP, IN_BLOCKS)
+
+
+def rename_parameter(name: str, prefixes: Mapping[str, str], inner: Mapping[str, str]) -> str:
+    """A name with the first prefix that it has replaced; without one, with every inner part replaced."""
+    for old, new in prefixes.items():
+        if name.startswith(old):
+            return new + name[len(old) :]
+    for old, new in inner.items():
+        name = name.replace(old, new)
+    return name
 
 
 def map_weights(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -54,6 +59,15 @@ def infer_sizes(official: Mapping[str, Tensor]) -> dict[str, Any]:
         raise ValueError(f"these tensors are not a published DiT: {error} is missing among {names} ...") from error
     except (ValueError, IndexError, ZeroDivisionError) as error:
         raise ValueError(f"these tensors do not have the shapes of a published DiT ({error})") from error
+
+
+def net_sizes(official: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Any]:
+    """`infer_sizes` with the number of heads of config.json, if it has it: shapes do not tell that number."""
+    sizes = infer_sizes(official)
+    heads = config.get("n_heads", sizes["heads"])
+    if not isinstance(heads, int) or heads < 1 or sizes["width"] % heads:
+        raise ValueError(f"config.json has n_heads {heads!r}; vocab_embed.embedding has width {sizes['width']}")
+    return sizes | {"heads": heads}
 
 
 def load_official(net: nn.Module, official: Mapping[str, Tensor], name_of: Callable[[str], str] = map_name) -> None:

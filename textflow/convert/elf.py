@@ -10,13 +10,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from textflow import run_folder
-from textflow.codecs import LatentSpace
 from textflow.config import recipe
-from textflow.config.schema import recipe_parser
+from textflow.convert.converted_run import converted_recipe, write_converted
 from textflow.convert.elf_layout import infer_config, map_weights
 from textflow.data import LazyHFTokenizer
-from textflow.training.weights import describe_mismatch, write_weights
+from textflow.training.weights import describe_mismatch
+
+TRAINING_TEXT = {"name": "embedded-language-flows/openwebtext-t5"}
 
 
 class ELFSettings(NamedTuple):
@@ -63,66 +63,33 @@ def convert_elf(
     space = config.pop("codec")
     dim, vocab = space.dim, space.vocab_size
     lazy_tokenizer = LazyHFTokenizer(tokenizer, vocab)
-    note = fetch_tokenizer(lazy_tokenizer)
-    tree = elf_recipe(target, tokenizer, encoder, seq_length, settings, space, config)
-    text = recipe.dump(recipe_parser().parse_object(tree))
+    parts = elf_parts(encoder, settings, dim, config)
+    text = converted_recipe(target, lazy_tokenizer, seq_length, "Generator", parts, TRAINING_TEXT)
     model, _ = recipe.load_model(text, vocab)
-    model.seq_length = seq_length
     try:
         model.net.load_state_dict(map_weights(official))
         model.ema_net.load_state_dict(map_weights(official))
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:400]
         raise ValueError(f"{path} does not hold a complete published ELF: {reason}") from error
-    run_folder.write_run(target, text, lazy_tokenizer, model, f"ELF, converted from {checkpoint}")
-    write_weights(target / "model.safetensors", model.weights(), {})
+    note = write_converted(target, text, lazy_tokenizer, model, seq_length, f"ELF, converted from {checkpoint}")
     count = sum(t.numel() for t in official.values())
     return f"{target}: ELF of {count:,} parameters, {config}, latents {dim} wide, {vocab} tokens, from {path}{note}"
 
 
-def elf_recipe(
-    target: Path,
-    tokenizer: str,
-    encoder: str,
-    seq_length: int,
-    settings: ELFSettings,
-    space: LatentSpace,
-    net_args: dict[str, Any],
-) -> dict[str, Any]:
-    """The recipe of a converted ELF, as nested dictionaries."""
-    tokenizer_args = {"name": tokenizer, "vocab_size": space.vocab_size}
+def elf_parts(encoder: str, settings: ELFSettings, dim: int, net_args: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of the model of a converted ELF."""
     latents = {"mean": settings.latent_mean, "std": settings.latent_std}
     guidance = {"guidance_min": settings.guidance_min, "guidance_max": settings.guidance_max}
     path_args = {"noise_scale": settings.noise_scale, "min_one_minus_t": settings.t_eps}
     return {
-        "run": {"folder": str(target)},
-        "data": {
-            "source": {"class_path": "HubDataset", "init_args": {"name": "embedded-language-flows/openwebtext-t5"}},
-            "tokenizer": {"class_path": "LazyHFTokenizer", "init_args": tokenizer_args},
-            "seq_length": seq_length,
-        },
-        "model": {
-            "class_path": "Generator",
-            "init_args": {
-                "codec": {"class_path": "T5Codec", "init_args": {"name": encoder, "dim": space.dim} | latents},
-                "net": {"class_path": "ELF", "init_args": net_args},
-                "objective": {"class_path": "ELFObjective", "init_args": guidance},
-                "path": {"class_path": "LinearPath", "init_args": path_args},
-                "self_cond_guidance": 3.0,
-                "sampler": {"class_path": "Reinject", "init_args": {"gamma": 1.5}},
-            },
-        },
-        "trainer": {"max_steps": 1},
+        "codec": {"class_path": "T5Codec", "init_args": {"name": encoder, "dim": dim} | latents},
+        "net": {"class_path": "ELF", "init_args": net_args},
+        "objective": {"class_path": "ELFObjective", "init_args": guidance},
+        "path": {"class_path": "LinearPath", "init_args": path_args},
+        "self_cond_guidance": 3.0,
+        "sampler": {"class_path": "Reinject", "init_args": {"gamma": 1.5}},
     }
-
-
-def fetch_tokenizer(tokenizer: LazyHFTokenizer) -> str:
-    """Fetch the tokenizer if it is available; otherwise return a note for the summary."""
-    try:
-        tokenizer.encode([""])
-    except ValueError as error:
-        return f"\nIts tokenizer is not in the folder yet, since {error}; it is fetched when text is first needed"
-    return ""
 
 
 def find_checkpoint(source: str) -> Path:

@@ -7,17 +7,14 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from textflow import run_folder
 from textflow.config import recipe
-from textflow.config.schema import recipe_parser
-from textflow.convert.discrete import lazy_tokenizer, net_sizes
-from textflow.convert.dit_layout import load_official, map_name
-from textflow.convert.elf import fetch_tokenizer
+from textflow.convert.converted_run import converted_recipe, write_converted
+from textflow.convert.discrete import lazy_tokenizer
+from textflow.convert.dit_layout import load_official, map_name, net_sizes
 from textflow.convert.lightning_checkpoint import PREFIX, find_weights, read_config
-from textflow.data import LazyHFTokenizer
 from textflow.models.generator import Generator
 from textflow.schedules import Gumbel
-from textflow.training.weights import describe_mismatch, read_weights, write_weights
+from textflow.training.weights import describe_mismatch, read_weights
 
 TABLE, LAW = "vocab_embed.embedding", "proposal."
 TOKENIZERS = {50_257: "gpt2", 30_522: "bert-base-uncased"}
@@ -54,16 +51,13 @@ def convert_langflow(checkpoint: str, target: Path, tokenizer: str | None = None
         if length < 1:
             raise ValueError(f"its texts have {length} tokens, needs at least 1, such as --seq-length 1024")
         lazy = lazy_tokenizer(tokenizer or TOKENIZERS.get(vocab, "gpt2"), vocab)
-        text = recipe.dump(recipe_parser().parse_object(langflow_recipe(target, lazy, length, sizes, published.law)))
+        text = converted_recipe(target, lazy, length, "Generator", langflow_parts(sizes, published.law))
         model = cast(Generator, recipe.load_model(text, vocab)[0])
         for net in (model.net, model.ema_net):
             load_official(net, published.net, textflow_name)
     except ValueError as error:
         raise ValueError(f"{path} is no published LangFlow: {' '.join(str(error).split())}") from error
-    note = fetch_tokenizer(lazy)
-    model.seq_length = length
-    run_folder.write_run(target, text, lazy, model, f"LangFlow, converted from {checkpoint}")
-    write_weights(target / "model.safetensors", model.weights(), {})
+    note = write_converted(target, text, lazy, model, length, f"LangFlow, converted from {checkpoint}")
     count = sum(p.numel() for p in model.net.parameters()) + len(published.law)
     return f"{target}: LangFlow of {count:,} parameters, {sizes}, {vocab:,} tokens, {published.law}, from {path}{note}"
 
@@ -94,33 +88,17 @@ def read_number(tensors: Mapping[str, Tensor], name: str) -> float:
     return float(tensors[name])
 
 
-def langflow_recipe(
-    target: Path, tokenizer: LazyHFTokenizer, seq_length: int, sizes: dict[str, Any], law: dict[str, float]
-) -> dict[str, Any]:
-    """The recipe of a converted LangFlow, as nested dictionaries; the first time of its grids counts as pure noise."""
+def langflow_parts(sizes: dict[str, Any], law: dict[str, float]) -> dict[str, Any]:
+    """Arguments of the model of a converted LangFlow; the first time of its grids counts as pure noise."""
     schedule = Gumbel(law["loc"], law["scale"], law["entropy"])
     ends = {"t_min": schedule.grid(2)[0], "t_max": max(14.5, 1 - schedule.gamma_min)}
     gumbel = {"class_path": "Gumbel", "init_args": law}
-    owt = {"name": "Skylion007/openwebtext", "revision": "refs/convert/parquet"}
-    tokenizer_args = {"name": tokenizer.name, "vocab_size": tokenizer.vocab_size, **tokenizer.options}
     codec = {"dim": sizes.pop("width"), "trainable": True, "init": "uniform"}
     return {
-        "run": {"folder": str(target)},
-        "data": {
-            "source": {"class_path": "HubDataset", "init_args": owt},
-            "tokenizer": {"class_path": "LazyHFTokenizer", "init_args": tokenizer_args},
-            "seq_length": seq_length,
-        },
-        "model": {
-            "class_path": "Generator",
-            "init_args": {
-                "codec": {"class_path": "EmbeddingTable", "init_args": codec},
-                "net": {"class_path": "LangFlow", "init_args": sizes},
-                "objective": {"class_path": "LangFlowObjective", "init_args": {"time_schedule": gumbel}},
-                "path": {"class_path": "VariancePreserving", "init_args": ends},
-                "readout": {"class_path": "FromPosterior"},
-                "token_readout": {"class_path": "FromPosterior"},
-            },
-        },
-        "trainer": {"max_steps": 1},
+        "codec": {"class_path": "EmbeddingTable", "init_args": codec},
+        "net": {"class_path": "LangFlow", "init_args": sizes},
+        "objective": {"class_path": "LangFlowObjective", "init_args": {"time_schedule": gumbel}},
+        "path": {"class_path": "VariancePreserving", "init_args": ends},
+        "readout": {"class_path": "FromPosterior"},
+        "token_readout": {"class_path": "FromPosterior"},
     }
