@@ -64,7 +64,7 @@ class ColaSamplingBenchmark(Benchmark):
         """FLOPs of the keys and values of the block before `start`, of the decoder and, if kept, of the prior."""
         if not start:
             return 0.0
-        return self.read(start - BLOCK, BLOCK) + (self.prior(BLOCK, start, 1) if variant == "optimized" else 0.0)
+        return self.decoder_blocks(start - BLOCK, BLOCK) + (self.prior(BLOCK, start, 1) if variant == "optimized" else 0.0)
 
     def prior(self, new: int, keys: int, times: int) -> float:
         """FLOPs of the prior on `new` latents that attend to `keys`, at a number of times that differ."""
@@ -74,7 +74,12 @@ class ColaSamplingBenchmark(Benchmark):
         return float(latents + times * modulation)
 
     def read(self, start: int, new: int) -> float:
-        """FLOPs of the decoder on `new` latents after `start`."""
+        """FLOPs of the token logits of `new` latents after `start`."""
+        s = self.config.size
+        return self.decoder_blocks(start, new) + float(new * (2 * s.width**2 + 2 * s.width * s.vocab))
+
+    def decoder_blocks(self, start: int, new: int) -> float:
+        """FLOPs of the decoder's blocks on `new` latents after `start`."""
         s = self.config.size
         block = 8 * s.width**2 + 12 * s.width**2 + 4 * (start + new) * s.width
-        return float(new * (block + 2 * s.dim * s.width + 2 * s.width**2 + 2 * s.width * s.vocab))
+        return float(new * (block + 2 * s.dim * s.width))

@@ -9,7 +9,7 @@ import yaml
 from safetensors.torch import load_file
 
 import textflow
-from tests.helpers.tiny_recipe import write_recipe
+from tests.helpers.tiny_recipe import write_model
 from textflow.cli.app import main
 from textflow.models.generator import Generator
 from textflow.nets import LangFlow
@@ -33,12 +33,7 @@ MODEL = {
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fitted LangFlow of 320 tokens."""
     folder = tmp_path_factory.mktemp("langflow")
-    recipe = yaml.safe_load(write_recipe(folder).read_text())
-    del recipe["codec"]
-    recipe["model"]["init_args"] = MODEL
-    recipe["trainer"]["max_steps"] = 4
-    (folder / "langflow.yaml").write_text("# tiny LangFlow\n" + yaml.safe_dump(recipe))
-    assert main(["fit", str(folder / "langflow.yaml")]) == 0
+    assert main(["fit", str(write_model(folder, MODEL, max_steps=4))]) == 0
     return folder / "run"
 
 

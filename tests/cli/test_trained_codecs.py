@@ -8,7 +8,7 @@ import yaml
 from safetensors.torch import load_file
 
 from tests.helpers.processes import Commands
-from tests.helpers.tiny_recipe import write_recipe
+from tests.helpers.tiny_recipe import write_model
 from tests.training.test_resume import is_same
 from textflow.cli.app import main
 
@@ -32,14 +32,10 @@ LANGFLOW = {
 
 def recipe(folder: Path, parts: dict[str, object], codec: str | None) -> str:
     """A recipe of six steps with these parts, and that of its codec."""
-    path = write_recipe(folder)
-    tree = yaml.safe_load(path.read_text())
-    tree["codec"], tree["model"]["init_args"] = codec, parts
-    tree["trainer"] |= {"max_steps": 6, "limit_val_batches": 1}
-    path.write_text("# tiny\n" + yaml.safe_dump(tree))
+    path = write_model(folder, parts, max_steps=6, codec=codec)
     inner = yaml.safe_load((folder / "codec.yaml").read_text())
     inner["model"] = {"class_path": "VariationalAutoencoder"}
-    inner |= {"run": {"save_every": 4}, "trainer": tree["trainer"]}
+    inner |= {"run": {"save_every": 4}, "trainer": yaml.safe_load(path.read_text())["trainer"]}
     (folder / "codec.yaml").write_text("# tiny VAE\n" + yaml.safe_dump(inner))
     return str(path)
 

@@ -47,8 +47,8 @@ def test_blocks_decoded_one_after_another_are_the_published_ones() -> None:
     tensors, config = cola_recording()
     codec, past, logits = recorded_vae(tensors, config), None, []
     for block in tensors["enc.sample.0"][None].split(config["vae"]["block_size"], 1):
-        part, past = codec.decode_next(block, past)
-        logits.append(part)
+        logits.append(codec.decode_after(block, past))
+        past = codec.extend_past(block, past)
     assert error(torch.cat(logits, 1)[0], tensors["dec.blockwise0"]) < 2e-5
 
 

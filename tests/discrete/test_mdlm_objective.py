@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.helpers.flm_nets import dit_name
 from tests.helpers.recordings import error, part, recorded
+from textflow.convert.dit_layout import map_name
 from textflow.discrete import Absorbing, MDLMObjective, TokenDiT
 from textflow.discrete.mdlm import MaskDraws
 from textflow.types import Batch
@@ -17,7 +17,7 @@ def published() -> tuple[TokenDiT, dict[str, torch.Tensor], dict[str, Any]]:
     data, meta = recorded("mdlm")
     size = meta["config"]["model"]
     net = TokenDiT(meta["config"]["V"] + 1, size["hidden_size"], size["n_blocks"], size["n_heads"], size["cond_dim"])
-    weights = {f"backbone.{dit_name(k)}": v for k, v in part(data, "weights.").items() if "inv_freq" not in k}
+    weights = {f"backbone.{map_name(k)}": v for k, v in part(data, "weights.").items() if "inv_freq" not in k}
     net.load_state_dict(weights)
     return net.eval(), data, meta["config"]
 
@@ -84,7 +84,7 @@ def test_loss_and_gradients_are_the_published_ones(step: dict[str, Any]) -> None
     losses["loss"].backward()
     ours = dict(net.named_parameters())
     for name, grad in part(data, "grad.").items():
-        assert error(ours[f"backbone.{dit_name(name)}"].grad, grad) < 1e-5, name
+        assert error(ours[f"backbone.{map_name(name)}"].grad, grad) < 1e-5, name
 
 
 @pytest.mark.parity

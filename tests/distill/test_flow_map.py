@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.helpers.flm_nets import Told, dit, dit_name
+from tests.helpers.flm_nets import AtRecordedTau, dit
 from tests.helpers.recordings import error, part, recorded
 from textflow.codecs import OneHot
+from textflow.convert.dit_layout import map_name
 from textflow.distill.flow_map import FlowMap, TimePairs
 from textflow.distill.mean_flow import MeanFlowObjective
 from textflow.distill.targets import Eulerian, Lagrangian, SemiGroup
@@ -28,7 +29,7 @@ class Case(NamedTuple):
     own: dict[str, Tensor]
     objective: FlowMap
     net: DiT
-    timed_net: Told  # with the recorded times of the schedule
+    timed_net: AtRecordedTau  # with the recorded times of the schedule
     arguments: tuple[Any, ...]  # of the loss, after the net
 
 
@@ -62,13 +63,13 @@ def case(request: pytest.FixtureRequest) -> Case:
     objective, net = objective_of(config), dit(part(data, "weights."), logit_softcap=30.0)
     if config.get("teacher"):
         ends = (torch.cat([own[start], own[end]]) for start, end in (("s", "t"), ("tau_s", "tau_t")))
-        objective.teacher = Frozen(Told(dit(part(data, "teacher."), logit_softcap=30.0), *ends))
+        objective.teacher = Frozen(AtRecordedTau(dit(part(data, "teacher."), logit_softcap=30.0), *ends))
     ids = data["ids"]
     x = F.one_hot(ids, meta["config"]["V"]).float()
     diagonal = torch.zeros(len(x), dtype=torch.bool).index_fill(0, own["idx_diag"], True)
     pairs = TimePairs(own["s"], own["t"], own["draw.eps"], diagonal)
     times = torch.stack([own[name] for name in ("s", "u", "t") if name in own], 1)
-    timed_net = Told(net, *network_times(config["distillation_method"], own))
+    timed_net = AtRecordedTau(net, *network_times(config["distillation_method"], own))
     return Case(own, objective, net, timed_net, (PATH, x, Batch(ids, ids >= 0), pairs, times))
 
 
@@ -91,7 +92,7 @@ def test_losses_and_gradients_are_the_recorded_ones(case: Case) -> None:
     assert error(losses["offdiagonal_loss"], own["loss_per_token"][own["idx_offdiag"]].mean()) < 2e-5
     losses["loss"].backward()
     for name, grad in part(own, "grad.").items():
-        assert error(case.net.get_parameter(dit_name(name)).grad, grad) < 2e-4, name
+        assert error(case.net.get_parameter(map_name(name)).grad, grad) < 2e-4, name
 
 
 def small_dit(seed: int, two_time: bool) -> DiT:

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tests.helpers.flm_nets import Knots, Shifted, dit, dit_name
+from tests.helpers.flm_nets import Knots, Shifted, dit
 from tests.helpers.recordings import error, part, recorded
+from textflow.convert.dit_layout import map_name
 from textflow.distill.flow_map import FlowMap, TimePairs
 from textflow.distill.targets import SemiGroup, TeacherFlowMap
 from textflow.nets import Frozen
@@ -48,7 +49,7 @@ def knots(own: dict[str, Tensor]) -> Knots:
 
 def assert_gradients(net: DiT, own: dict[str, Tensor]) -> None:
     for name, grad in part(own, "grad.").items():
-        assert error(net.get_parameter(dit_name(name)).grad, grad) < 2e-4, name
+        assert error(net.get_parameter(map_name(name)).grad, grad) < 2e-4, name
 
 
 def published(data: Data, own: dict[str, Tensor], net: DiT, flow: DiT, eps: float) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Nets of FLM's family from tensors of the published code, told the recorded tau in place of t."""
+"""Nets of FLM's family from tensors of the published code, at the recorded tau in place of t."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from textflow.codecs import OneHot
+from textflow.convert.dit_layout import infer_sizes, map_weights
 from textflow.nets.base import Denoiser
 from textflow.nets.dit import DiT
 from textflow.paths import ProbPath
@@ -13,38 +14,13 @@ from textflow.paths.base import broadcast_time
 from textflow.schedules import OneHotDecodeError, TimeSchedule
 from textflow.types import Conditioning, Latents, Posterior, Times
 
-NAMES = {
-    "vocab_embed.embedding": "embed",
-    "sigma_map_prime.": "end_t_embed.",
-    "sigma_map.": "t_embed.",
-    "learnable_loss_weighting.s_embed.": "loss_weighting.t_embed.",
-    "learnable_loss_weighting.": "loss_weighting.",
-    "output_layer.norm_final.": "norm.",
-    "output_layer.adaLN_modulation.": "out_modulation.",
-    "output_layer.linear.": "out.",
-}
-INNER = {"attn_qkv": "qkv", "attn_out": "proj"}
-
-
-def dit_name(official: str) -> str:
-    """Our name of a parameter of FLM, FMLM or MDLM."""
-    for old, new in NAMES.items():
-        if official.startswith(old):
-            return new + official[len(old) :]
-    for old, new in INNER.items():
-        official = official.replace(old, new)
-    return official
-
 
 def dit(official: dict[str, Tensor], **options: Any) -> DiT:
     """The published net."""
-    tokens, width = official["vocab_embed.embedding"].shape
-    heads = width // (2 * official["rotary_emb.inv_freq"].numel())
-    depth = 1 + max(int(name.split(".")[1]) for name in official if name.startswith("blocks."))
-    cond = official["sigma_map.mlp.0.bias"].numel()
+    sizes = infer_sizes(official)
     spans, weighting = (any(part in name for name in official) for part in ("_prime", "learnable"))
-    net = DiT(OneHot(tokens), width, depth, heads, cond, spans, loss_weighting=weighting, **options)
-    net.load_state_dict({dit_name(n): t for n, t in official.items() if "inv_freq" not in n})
+    net = DiT(OneHot(sizes.pop("vocab_size")), **sizes, two_time=spans, loss_weighting=weighting, **options)
+    net.load_state_dict(map_weights(official))
     return net
 
 
@@ -53,21 +29,21 @@ def decode_error_schedule(vocab: int) -> OneHotDecodeError:
     return OneHotDecodeError(vocab, 16_385, order=100)
 
 
-class Told(Denoiser):
-    """A net that is told tau_i + slope_i (t - t_i) at the nearest recorded t_i."""
+class AtRecordedTau(Denoiser):
+    """A net at tau_i + slope_i (t - t_i) at the nearest recorded t_i."""
 
     def __init__(self, net: Denoiser, t: Tensor, tau: Tensor, slope: Tensor | None = None) -> None:
         super().__init__()
         self.net, self.dim = net, net.dim
         self.t, self.tau, self.slope = t, tau, torch.zeros_like(t) if slope is None else slope
 
-    def tell(self, t: Times) -> Times:
+    def tau_at(self, t: Times) -> Times:
         near = (t[:, None] - self.t).abs().argmin(1)
         return self.tau[near] + self.slope[near] * (t - self.t[near])
 
     def forward(self, z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior:
-        until = None if cond.end_time is None else self.tell(cond.end_time)
-        return self.net(z, self.tell(t), cond._replace(end_time=until))
+        until = None if cond.end_time is None else self.tau_at(cond.end_time)
+        return self.net(z, self.tau_at(t), cond._replace(end_time=until))
 
 
 class Knots(TimeSchedule):

@@ -62,6 +62,23 @@ def write_recipe(folder: Path) -> Path:
     return teacher
 
 
+def write_model(folder: Path, parts: dict[str, object], max_steps: int, codec: str | None = None) -> Path:
+    """Write text and the recipe of a generator with these parts; returns the recipe.
+
+    Args:
+        folder: where to write.
+        parts: arguments of the generator.
+        max_steps: optimizer steps.
+        codec: recipe of its codec; None if it needs no fit.
+    """
+    path = write_recipe(folder)
+    recipe = yaml.safe_load(path.read_text())
+    recipe["codec"], recipe["model"]["init_args"] = codec, parts
+    recipe["trainer"]["max_steps"] = max_steps
+    path.write_text("# tiny\n" + yaml.safe_dump(recipe))
+    return path
+
+
 def pairs(folder: Path) -> Path:
     """Write pairs, whose target is the reversed source, and recipes into a folder; returns the teacher's recipe."""
     teacher, generator = write_recipe(folder), random.Random(1)

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 import torch
 
-from tests.helpers.flm_nets import decode_error_schedule, dit, dit_name
+from tests.helpers.flm_nets import decode_error_schedule, dit
 from tests.helpers.recordings import error, part, recorded
 from textflow.codecs import EmbeddingTable, OneHot
+from textflow.convert.dit_layout import map_name
 from textflow.nets import DiT
 from textflow.objectives import FLMObjective
 from textflow.objectives.base import Draws
@@ -58,7 +59,7 @@ def test_loss_and_gradients_are_the_published_ones() -> None:
     losses = FLMObjective().loss(net, PATH, batch, draws)
     assert error(losses["loss"], own["loss"]) < 1e-5
     expected = part(own, "grad.")
-    found = torch.autograd.grad(losses["loss"], [net.get_parameter(dit_name(name)) for name in expected])
+    found = torch.autograd.grad(losses["loss"], [net.get_parameter(map_name(name)) for name in expected])
     for grad, (name, recorded_grad) in zip(found, expected.items(), strict=True):
         assert error(grad, recorded_grad) < 2e-4, name
 

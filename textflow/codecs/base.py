@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import nn
 
-from textflow.codecs.prefix_mask import prefix_attention_mask, zero_prompt
+from textflow.codecs.prefix_mask import encoder_mask, zero_prompt
 from textflow.types import AttentionMask, Batch, Ids, KeyValues, LatentMask, Latents, Logits, Mask
 
 
@@ -46,10 +46,14 @@ class Codec(nn.Module, ABC):
     def decode_logits(self, z: Latents) -> Logits:
         """Logits of the tokens [B, L, V] from clean or noisy latents [B, S, d]."""
 
-    def decode_next(self, z: Latents, past: KeyValues | None = None) -> tuple[Logits, KeyValues | None]:
-        """Logits of the tokens of latents that follow those of `past`, and the keys and values of all, for a decoder
-        that is causal over blocks; by default latents are decoded without those before."""
-        return self.decode_logits(z), None
+    def decode_after(self, z: Latents, past: KeyValues | None) -> Logits:
+        """Logits of the tokens of latents that follow those of `past`, for a decoder that is causal over blocks; by
+        default latents are decoded without those before."""
+        return self.decode_logits(z)
+
+    def extend_past(self, z: Latents, past: KeyValues | None = None) -> KeyValues | None:
+        """Keys and values of a decoder that is causal over blocks, of latents and of those before; None for others."""
+        return None
 
     def expected_latents(self, probs: Logits) -> Latents:
         """E[x] under probabilities of tokens, position by position; only for codecs with one embedding a token."""
@@ -89,8 +93,7 @@ def encode_batch(codec: Codec, batch: Batch, draw: bool = False) -> Latents:
     frozen codec has no gradient."""
     encode = codec.draw if draw else codec.encode
     with torch.set_grad_enabled(torch.is_grad_enabled() and codec.trainable):
-        if batch.prompt_mask is None:
-            return encode(batch.ids, batch.mask)
-        dropped = torch.zeros_like(batch.mask[:, 0]) if batch.dropped is None else batch.dropped
-        x = encode(batch.ids, prefix_attention_mask(batch.mask, batch.prompt_mask, dropped))
-        return zero_prompt(x, codec.latent_mask(batch.prompt_mask), dropped)
+        x = encode(batch.ids, encoder_mask(batch))
+        if batch.prompt_mask is None or batch.dropped is None:
+            return x
+        return zero_prompt(x, codec.latent_mask(batch.prompt_mask), batch.dropped)

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from textflow.types import Ids, Latents, Mask, RowMask
+from textflow.types import AttentionMask, Batch, Ids, Latents, Mask, RowMask
 
 
 def prefix_attention_mask(mask: Mask, prompt_mask: Mask, dropped: RowMask | None = None) -> Bool[Tensor, "B L L"]:
@@ -13,6 +13,13 @@ def prefix_attention_mask(mask: Mask, prompt_mask: Mask, dropped: RowMask | None
     hidden = torch.zeros_like(mask[:, 0]) if dropped is None else dropped
     prompt, rest = prompt_mask & mask, mask & ~(prompt_mask & hidden[:, None])
     return torch.where(prompt_mask[:, :, None], prompt[:, None], rest[:, None])
+
+
+def encoder_mask(batch: Batch) -> Mask | AttentionMask:
+    """What an encoder attends to in a batch: text, and a prompt to itself alone."""
+    if batch.prompt_mask is None:
+        return batch.mask
+    return prefix_attention_mask(batch.mask, batch.prompt_mask, batch.dropped)
 
 
 def mask_until_eos(ids: Ids, prompt_mask: Mask, eos: int, pad: int) -> Mask:

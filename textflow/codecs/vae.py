@@ -148,10 +148,13 @@ class TextVAE(Codec):
         return Gaussian(F.layer_norm(mean, mean.shape[-1:], eps=EPS), log_var.clamp(*LOG_VAR_RANGE))
 
     def decode_logits(self, z: Latents) -> Logits:
-        return self.decode_next(z)[0]
+        return self.decode_after(z, None)
 
-    def decode_next(self, z: Latents, past: KeyValues | None = None) -> tuple[Logits, KeyValues]:
+    def decode_after(self, z: Latents, past: KeyValues | None) -> Logits:
         return self.decoder(z, past)
+
+    def extend_past(self, z: Latents, past: KeyValues | None = None) -> KeyValues | None:
+        return self.decoder.run_blocks(z, past)[1]
 
     @property
     def is_trained(self) -> bool:
@@ -177,7 +180,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents after those of `past` -> token logits [B, L, V], and the keys and values of all."""
+    """Latents after those of `past` -> token logits [B, L, V]."""
 
     def __init__(
         self, vocab: int, dim: int, patch: int, depth: int, width: int, mlp: int, heads: int, block: int
@@ -190,7 +193,11 @@ class Decoder(nn.Module):
         self.final_norm = nn.LayerNorm(width, EPS)
         self.final_layer = nn.Linear(width, vocab)
 
-    def forward(self, z: Latents, past: KeyValues | None = None) -> tuple[Logits, KeyValues]:
-        x, kept = run_blocks(self.blocks, self.in_layer(z), *self.sizes, past=past)
-        x = self.unpatch_layer(x).unflatten(-1, (self.patch_size, -1)).flatten(1, 2)  # [B, S, p width] -> [B, L, width]
-        return self.final_layer(self.final_norm(x)), kept
+    def forward(self, z: Latents, past: KeyValues | None = None) -> Logits:
+        x = self.unpatch_layer(self.run_blocks(z, past)[0])
+        x = x.unflatten(-1, (self.patch_size, -1)).flatten(1, 2)  # [B, S, p width] -> [B, L, width]
+        return self.final_layer(self.final_norm(x))
+
+    def run_blocks(self, z: Latents, past: KeyValues | None) -> tuple[Tensor, KeyValues]:
+        """Hidden states [B, S, width], and the keys and values of all latents."""
+        return run_blocks(self.blocks, self.in_layer(z), *self.sizes, past=past)

@@ -35,7 +35,7 @@ FORMS: dict[str, Callable[[str], str]] = {
 
 
 class Field(NamedTuple):
-    """A place in an order: a literal word (class empty), or a word of a class in some form."""
+    """A position in an order: a literal word (class empty), or a word of a class in some form."""
 
     name: str
     form: str
@@ -52,18 +52,18 @@ class Check(NamedTuple):
 
     Args:
         in_grammar: whether some order fits, whatever its agreements.
-        kept: number of agreements that hold, by kind.
+        correct: number of agreements that are correct, by kind.
         total: number of agreements in the order that fits best, by kind.
     """
 
     in_grammar: bool
-    kept: dict[str, int]
+    correct: dict[str, int]
     total: dict[str, int]
 
     @property
     def valid(self) -> bool:
         """Whether the text is one of the language."""
-        return self.in_grammar and self.kept == self.total
+        return self.in_grammar and self.correct == self.total
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Grammar:
 
     @cached_property
     def accepted(self) -> list[list[frozenset[str]]]:
-        """Words that may stand at each place of each order, whatever the others."""
+        """Words that may stand at each position of each order, whatever the others."""
         return [
             [frozenset(field.word(word) for word in self.classes.get(field.name, ("",))) for field in order]
             for order in self.orders
@@ -118,7 +118,7 @@ class Grammar:
         return sum(math.log(len(self.classes[name]) - (DISTINCT.get(name) in present)) for name in present)
 
     def fitting(self, text: str) -> list[tuple[Field, ...]]:
-        """Orders whose places accept the words of a text, whatever its agreements."""
+        """Orders whose positions accept the words of a text, whatever its agreements."""
         words = split_words(text)
         return [
             order
@@ -130,19 +130,19 @@ class Grammar:
         """Agreements of a text, in the order that fits it best; a text outside the grammar has none."""
         words = split_words(text)
         checks = [check_order(order, words) for order in self.fitting(text)]
-        return max(checks, key=lambda check: sum(check.kept.values()) - sum(check.total.values()), default=OUTSIDE)
+        return max(checks, key=lambda check: sum(check.correct.values()) - sum(check.total.values()), default=OUTSIDE)
 
 
 OUTSIDE = Check(False, {}, {})
 
 
 def check_order(order: Sequence[Field], words: Sequence[str]) -> Check:
-    """Agreements of the words at the places of an order: each class means its first full mention."""
+    """Agreements of the words at the positions of an order: each class means its first full mention."""
     chosen = {field.name: word for field, word in reversed(list(zip(order, words, strict=True))) if not field.form}
-    kept, total, first = dict[str, int](), dict[str, int](), set[str]()
+    correct, total, first = dict[str, int](), dict[str, int](), set[str]()
 
     def count(kind: str, holds: bool) -> None:
-        kept[kind], total[kind] = kept.get(kind, 0) + holds, total.get(kind, 0) + 1
+        correct[kind], total[kind] = correct.get(kind, 0) + holds, total.get(kind, 0) + 1
 
     for field, word in zip(order, words, strict=True):
         if field.name and (field.form or field.name in first):
@@ -154,7 +154,7 @@ def check_order(order: Sequence[Field], words: Sequence[str]) -> Check:
     for name, other in DISTINCT.items():
         if {name, other} <= chosen.keys():
             count("persons", chosen[name] != chosen[other])
-    return Check(True, kept, total)
+    return Check(True, correct, total)
 
 
 def names(order: Sequence[Field]) -> list[str]:
@@ -163,7 +163,7 @@ def names(order: Sequence[Field]) -> list[str]:
 
 
 def parse_order(text: str) -> Iterator[Field]:
-    """The places of an order as it is written."""
+    """The positions of an order as it is written."""
     starts = True
     for name, form, literal in re.findall(r"\{(\w+)(?:\.(\w+))?\}|([\w']+|[.,])", text):
         yield Field(name, literal or form, starts)

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 
 from textflow.codecs import Codec, encode_batch
-from textflow.codecs.prefix_mask import prefix_attention_mask
+from textflow.codecs.prefix_mask import encoder_mask
 from textflow.diagnostics.residual import TerminalPosterior, terminal_posterior
 from textflow.models.autoencoder import Autoencoder
 from textflow.models.generator import Generator
@@ -70,8 +70,7 @@ def diagnostic_inputs(model: Generator | Autoencoder, batch: Batch) -> Diagnosti
         grid = partial(model.sampling_schedule.grid, t_min=model.path.t_min, t_max=model.path.t_max)
         return DiagnosticInputs(x, mask, model.path, denoise, decode, positionwise, grid, denoise.token_logits)
     codec, path = cast(Codec, model.ema_net), model.path
-    mask = batch.mask if batch.prompt_mask is None else prefix_attention_mask(batch.mask, batch.prompt_mask)
-    x, readouts = codec.encode(batch.ids, mask), (codec.decode_logits, codec.decode_logits)
+    x, readouts = codec.encode(batch.ids, encoder_mask(batch)), (codec.decode_logits, codec.decode_logits)
     return DiagnosticInputs(x, batch.mask, path, channel_denoiser(path), *readouts, model.time_schedule.grid)
 
 

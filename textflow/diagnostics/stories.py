@@ -36,19 +36,23 @@ class StoryAgreement(Metric):
     def update(self, texts: Sequence[str]) -> None:
         """Add generated texts."""
         checks = [self.grammar.check(text) for text in texts]
-        kept, total = Counter[str](), Counter[str]()
+        correct, total = Counter[str](), Counter[str]()
         for check in checks:
-            kept.update(check.kept)
+            correct.update(check.correct)
             total.update(check.total)
         heads = [len(checks), sum(c.in_grammar for c in checks), sum(c.valid for c in checks)]
-        self.counts += tensor([*heads, *(kept[k] for k in KINDS), *(total[k] for k in KINDS)]).to(self.counts)
+        self.counts += tensor([*heads, *(correct[k] for k in KINDS), *(total[k] for k in KINDS)]).to(self.counts)
 
     def compute(self) -> dict[str, float]:
         """Shares by name."""
         (n, in_grammar, valid), agreements = self.counts[:3].tolist(), self.counts[3:].tolist()
-        kept, total = agreements[: len(KINDS)], agreements[len(KINDS) :]
-        shares = {"valid": share(valid, n), "in_grammar": share(in_grammar, n), "bound": share(sum(kept), sum(total))}
-        return shares | {kind: share(a, b) for kind, a, b in zip(KINDS, kept, total, strict=True)}
+        correct, total = agreements[: len(KINDS)], agreements[len(KINDS) :]
+        shares = {
+            "valid": share(valid, n),
+            "in_grammar": share(in_grammar, n),
+            "bound": share(sum(correct), sum(total)),
+        }
+        return shares | {kind: share(a, b) for kind, a, b in zip(KINDS, correct, total, strict=True)}
 
 
 def share(part: int, whole: int) -> float:

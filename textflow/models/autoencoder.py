@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from textflow.codecs import Codec, TextVAE
-from textflow.codecs.prefix_mask import prefix_attention_mask
+from textflow.codecs.prefix_mask import encoder_mask
 from textflow.models.base import LRSchedulerFn, OptimizerFn, Trainable
 from textflow.objectives.text_vae import reconstruct, refuse_vae_weights
 from textflow.paths import LinearPath, ProbPath
@@ -46,8 +46,7 @@ class Autoencoder(Trainable):
 
     def losses(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
         codec = cast(Codec, net)
-        mask = batch.mask if batch.prompt_mask is None else prefix_attention_mask(batch.mask, batch.prompt_mask)
-        x = codec.encode(batch.ids, mask)
+        x = codec.encode(batch.ids, encoder_mask(batch))
         p = self.time_schedule.sample(*x.shape[:2], device=x.device)[..., None]  # clean fraction of each latent
         noisy = p * x + (1 - p) * self.path.mix(torch.zeros_like(x), torch.randn_like(x), self.path.t_min)
         logits = codec.decode_logits(noisy)[batch.mask].float()  # [B, L, V] -> [n, V]

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from textflow.codecs.base import Codec, encode_batch
-from textflow.codecs.prefix_mask import zero_prompt
+from textflow.codecs.prefix_mask import encoder_mask, zero_prompt
 from textflow.codecs.vae import TextVAE
 from textflow.nets.base import Denoiser
 from textflow.nets.cola import ColaDiT
 from textflow.objectives.base import Draws, Objective
-from textflow.objectives.text_vae import encoder_mask, reconstruct, refuse_vae_weights
+from textflow.objectives.text_vae import reconstruct, refuse_vae_weights
 from textflow.paths.base import ProbPath
 from textflow.schedules.base import TimeSchedule
 from textflow.schedules.logit_normal import LogitNormal

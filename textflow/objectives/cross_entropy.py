@@ -47,14 +47,7 @@ class CrossEntropy(Objective):
 
     def loss(self, net: Denoiser, path: ProbPath, x: Latents, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """The losses for given draws and clean latents x; a prompt is clean in z and has no loss."""
-        cond = Conditioning(prompt=None if batch.prompt_mask is None else x, prompt_mask=batch.prompt_mask)
-        z, t = cond.restore_prompt(path.mix(x, draws.eps, draws.t)), draws.t
-        if draws.self_cond is not None and self.self_cond_prob:
-
-            def predict(z: Latents, t: Times, cond: Conditioning) -> Latents:
-                return net(z, t, cond).mean
-
-            cond = cond._replace(self_cond=self_condition(predict, z, t, cond, row_indices(draws.self_cond))[0])
+        z, t, cond = self.noisy_input(net, path, x, batch, draws)
         logits = net(z, t, cond).logits
         if logits is None:
             raise ValueError(
@@ -65,3 +58,17 @@ class CrossEntropy(Objective):
         nll = F.cross_entropy(logits[valid].float(), batch.ids[valid], reduction="sum")  # [n, V] -> scalar
         total = valid.sum()
         return {"loss": nll / total.clamp_min(1), "tokens": total}
+
+    def noisy_input(
+        self, net: Denoiser, path: ProbPath, x: Latents, batch: Batch, draws: Draws
+    ) -> tuple[Latents, Times, Conditioning]:
+        """Noisy latents with a clean prompt, their times, and the conditioning, in some rows on the net's own mean."""
+        cond = Conditioning(prompt=None if batch.prompt_mask is None else x, prompt_mask=batch.prompt_mask)
+        z, t = cond.restore_prompt(path.mix(x, draws.eps, draws.t)), draws.t
+        if draws.self_cond is not None and self.self_cond_prob:
+
+            def predict(z: Latents, t: Times, cond: Conditioning) -> Latents:
+                return net(z, t, cond).mean
+
+            cond = cond._replace(self_cond=self_condition(predict, z, t, cond, row_indices(draws.self_cond))[0])
+        return z, t, cond

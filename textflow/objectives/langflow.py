@@ -9,12 +9,10 @@ from textflow.nets.base import Denoiser
 from textflow.nets.langflow import LangFlow
 from textflow.objectives.base import Draws
 from textflow.objectives.cross_entropy import CrossEntropy
-from textflow.objectives.row_indices import row_indices
-from textflow.objectives.self_conditioning import self_condition
 from textflow.paths.base import ProbPath
 from textflow.schedules.base import TimeSchedule
 from textflow.schedules.gumbel import Gumbel
-from textflow.types import Batch, Conditioning, Latents, Mask, Times
+from textflow.types import Batch, Latents, Mask, Times
 
 
 class LangFlowObjective(CrossEntropy):
@@ -55,14 +53,7 @@ class LangFlowObjective(CrossEntropy):
 
     def loss(self, net: Denoiser, path: ProbPath, x: Latents, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         assert isinstance(net, LangFlow), "forward has checked it"
-        cond = Conditioning(prompt=None if batch.prompt_mask is None else x, prompt_mask=batch.prompt_mask)
-        z, t = cond.restore_prompt(path.mix(x, draws.eps, draws.t)), draws.t
-        if draws.self_cond is not None and self.self_cond_prob:
-
-            def predict(z: Latents, t: Times, cond: Conditioning) -> Latents:
-                return net(z, t, cond).mean
-
-            cond = cond._replace(self_cond=self_condition(predict, z, t, cond, row_indices(draws.self_cond))[0])
+        z, t, cond = self.noisy_input(net, path, x, batch, draws)
         valid = batch.loss_mask(self.loss_on_padding)
         nll, terms = net.token_nll(net.features(z, t, cond)[valid], batch.ids[valid])
         total = valid.sum()

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from textflow.codecs.prefix_mask import prefix_attention_mask
+from textflow.codecs.prefix_mask import encoder_mask
 from textflow.codecs.vae import Gaussian, TextVAE
 from textflow.types import AttentionMask, Batch, Latents, Mask
 
@@ -54,13 +54,6 @@ def hidden_nll(codec: TextVAE, batch: Batch, mask: Mask | AttentionMask, mask_pr
     q = codec.posterior(batch.ids, mask, hidden)
     logits = codec.decode_logits(q.at(torch.randn_like(q.mean)))[hidden].float()
     return F.cross_entropy(logits, batch.ids[hidden], reduction="sum") / hidden.sum().clamp_min(1)
-
-
-def encoder_mask(batch: Batch) -> Mask | AttentionMask:
-    """What the encoder sees of a batch: text, and a prompt itself alone."""
-    if batch.prompt_mask is None:
-        return batch.mask
-    return prefix_attention_mask(batch.mask, batch.prompt_mask, batch.dropped)
 
 
 def refuse_vae_weights(mask_prob: float, **weights: float) -> None:

@@ -36,10 +36,10 @@ class AfterBlocks(Denoiser):
     ) -> None:
         super().__init__()
         self.net, self.dim, self.t_max, self.pinned = net, net.dim, path.t_max, pinned
-        self.guidance, self.past, self.x = guidance, past, x
+        self.guidance, self.past, self.x, self.has_pinned = guidance, past, x, bool(pinned.any())
 
     def forward(self, z: Latents, t: Tensor, cond: Conditioning = Conditioning()) -> Posterior:
-        if bool(self.pinned.any()):
+        if self.has_pinned:
             t = t.reshape(len(t), -1).expand(z.shape[:2]).masked_fill(self.pinned, self.t_max)
         mean = self.given(z, t)
         if self.guidance != 1:
@@ -72,7 +72,7 @@ class CodecAfterBlocks(Codec):
         return self.codec.encode(torch.cat([self.ids, ids], 1))[:, -self.codec.num_latents(ids.shape[1]) :]
 
     def decode_logits(self, z: Latents) -> Logits:
-        return self.codec.decode_next(z, self.past)[0]
+        return self.codec.decode_after(z, self.past)
 
 
 class AfterText(Denoiser):
@@ -91,7 +91,7 @@ class AfterText(Denoiser):
         self.net, self.path, self.dim, self.block_size, self.guidance = net, path, net.dim, net.block_size, guidance
         with torch.inference_mode(False), torch.no_grad():  # a readout's gradient may be taken after them
             x = x.detach().clone()
-            self.kept = cast(KeyValues, net(x, x.new_full((len(x),), path.t_max)).carry)
+            self.past = cast(KeyValues, net(x, x.new_full((len(x),), path.t_max)).carry)
 
     def forward(self, z: Latents, t: Tensor, cond: Conditioning = Conditioning()) -> Posterior:
         z, times = cond.restore_prompt(z), t.reshape(len(t), -1).expand(z.shape[:2])
@@ -99,7 +99,7 @@ class AfterText(Denoiser):
         means = list[Latents]()
         for part in block_slices(z.shape[1], self.block_size):
             guidance = self.guidance if part.start else 1.0
-            net = AfterBlocks(self.net, self.path, pinned[:, part], guidance, first_positions(self.kept, part.start))
+            net = AfterBlocks(self.net, self.path, pinned[:, part], guidance, first_positions(self.past, part.start))
             means.append(net(z[:, part], times[:, part]).mean)
         return Posterior(torch.cat(means, 1))
 
@@ -119,7 +119,7 @@ class CodecAfterText(Codec):
         self.block_size = block_size
         with torch.inference_mode(False), torch.no_grad():
             self.x = x.detach().clone()
-            self.kept = codec.decode_next(self.x)[1]
+            self.past = codec.extend_past(self.x)
 
     def num_latents(self, length: int) -> int:
         return self.codec.num_latents(length)
@@ -129,7 +129,7 @@ class CodecAfterText(Codec):
 
     def decode_logits(self, z: Latents) -> Logits:
         parts = block_slices(z.shape[1], self.block_size)
-        logits = (self.codec.decode_next(z[:, part], first_positions(self.kept, part.start))[0] for part in parts)
+        logits = (self.codec.decode_after(z[:, part], first_positions(self.past, part.start)) for part in parts)
         return torch.cat(list(logits), 1)
 
     def decode_alone(self, z: Latents) -> Logits:

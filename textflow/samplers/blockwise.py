@@ -131,7 +131,7 @@ class Row:
             self.net_past = cast(KeyValues, net(x, clean, Conditioning(past=past)).carry), start
         past, count = self.codec_past
         if count < start:
-            self.codec_past = self.denoise.codec.decode_next(self.x[:, count:start], past)[1], start
+            self.codec_past = self.denoise.codec.extend_past(self.x[:, count:start], past), start
 
     def tokens(self) -> Ids:
         """Tokens so far: the prompt's, those read out, and padding."""
