@@ -38,7 +38,7 @@ def bench(
             ELF-B at 1,024 tokens on one GPU, all of the above and the GPU tests, in under eight minutes).
         size: model size: P (small), R (small, with ELF's vocabulary) or B (ELF-B).
         system: system whose step or sample is measured: elf, flm, langflow, cola (sample alone) or mdlm (step alone),
-            each at a size of its own, against its form in textflow/reference.
+            each at a size of its own, against a straightforward form.
         baseline: variant to compare with: reference (the algorithm as published: three passes over all rows, logits of
             all tokens, matrices updated one by one) or none (measure the optimized variant alone).
         repeats: number of repetitions per variant.

@@ -64,7 +64,9 @@ class ColaSamplingBenchmark(Benchmark):
         """FLOPs of the keys and values of the block before `start`, of the decoder and, if kept, of the prior."""
         if not start:
             return 0.0
-        return self.decoder_blocks(start - BLOCK, BLOCK) + (self.prior(BLOCK, start, 1) if variant == "optimized" else 0.0)
+        return self.decoder_blocks(start - BLOCK, BLOCK) + (
+            self.prior(BLOCK, start, 1) if variant == "optimized" else 0.0
+        )
 
     def prior(self, new: int, keys: int, times: int) -> float:
         """FLOPs of the prior on `new` latents that attend to `keys`, at a number of times that differ."""
