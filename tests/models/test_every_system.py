@@ -10,12 +10,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from tests.helpers.word_tokenizer import Words
-from textflow.codecs import EmbeddingTable, LatentSpace, OneHot, Resampler
+from textflow.codecs import EmbeddingTable, LatentSpace, OneHot, Resampler, TextVAE
 from textflow.diagnostics.base import diagnostic_inputs
 from textflow.diagnostics.dabi import dabi
 from textflow.distill import StepDistillation
 from textflow.distill.targets import Progressive
-from textflow.models.autoencoder import Autoencoder
+from textflow.models.autoencoder import Autoencoder, VariationalAutoencoder
 from textflow.models.generator import Generator
 from textflow.nets import ELF, DiT
 from textflow.noise import Noise
@@ -70,14 +70,20 @@ def resampler(vocab: int) -> Resampler:
     return Resampler(vocab, 8, latents=4, length=LENGTH, width=16, heads=2)
 
 
-def test_a_codec_of_four_latents_for_twelve_tokens_is_trained_sampled_and_diagnosed() -> None:
+def text_vae(vocab: int) -> TextVAE:
+    sizes: dict[str, Any] = {"width": 16, "mlp_width": 16, "heads": 2, "encoder_depth": 1, "decoder_depth": 1}
+    return TextVAE(vocab, 8, patch_size=3, block_size=2, **sizes)
+
+
+@pytest.mark.parametrize("codec", [resampler, text_vae])
+def test_a_codec_of_four_latents_for_twelve_tokens_is_trained_sampled_and_diagnosed(codec: Any) -> None:
     torch.manual_seed(0)
-    autoencoder = Autoencoder(VOCAB, resampler)
+    autoencoder = (VariationalAutoencoder if codec is text_vae else Autoencoder)(VOCAB, codec)
     fit(autoencoder)
     assert autoencoder.ema_net.is_trained
     model = Generator(
         VOCAB,
-        codec=resampler,
+        codec=codec,
         net=lambda codec: ELF(codec, **WIDTHS, bottleneck=8),
         objective=ELFObjective(decode_prob=0.0),
         readout=FromCodec(),
@@ -94,13 +100,13 @@ def test_a_codec_of_four_latents_for_twelve_tokens_is_trained_sampled_and_diagno
     result = dabi(inputs.decode, inputs.x, posterior.x0_pred, inputs.mask, noise)
     assert result.flip.size.num_positions == ROWS * LENGTH and math.isfinite(result.loss.value)
     batch = texts(2)
-    with pytest.raises(ValueError, match="Resampler has no latent of a single token") as error:
+    with pytest.raises(ValueError, match=f"{type(model.codec).__name__} has no latent of a single token") as error:
         model.complete(batch.ids, batch.mask, [1, 2])
     assert "\n" not in str(error.value)
 
 
 def test_each_position_may_have_its_own_time() -> None:
-    model = embedding_generator(objective=CrossEntropy(per_position=True))
+    model = embedding_generator(objective=CrossEntropy(per_position_prob=1.0))
     fit(model)
     z, net = torch.randn(2, LENGTH, 8), model.ema_net
     for p in net.parameters():
