@@ -8,6 +8,7 @@ from tests.helpers.recordings import error, recorded
 from textflow.codecs import EmbeddingTable, OneHot
 from textflow.nets import LangFlow
 from textflow.nets import langflow as module
+from textflow.nets.dit import DiTBlock
 from textflow.noise import Noise
 from textflow.paths import VariancePreserving
 from textflow.samplers import Euler, Trace, sample
@@ -108,3 +109,29 @@ def test_chunks_move_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_another_codec_is_refused() -> None:
     with pytest.raises(ValueError, match="needs the codec EmbeddingTable, not OneHot"):
         LangFlow(OneHot(7))
+
+
+@torch.no_grad()
+def test_normalised_queries_do_not_depend_on_their_length() -> None:
+    z, t = torch.randn(2, 5, 8), torch.zeros(2)
+    for qk_norm in (False, True):
+        net = tiny_langflow(qk_norm=qk_norm)
+        before = net(z, t).mean
+        block = net.blocks[0]
+        assert isinstance(block, DiTBlock)
+        block.qkv.weight[:8] *= 50  # the queries'
+        assert torch.allclose(net(z, t).mean, before, atol=1e-5) is qk_norm
+
+
+@torch.no_grad()
+def test_a_net_wider_than_its_latents_adds_their_likelihood_alike() -> None:
+    net, z, t = tiny_langflow(width=12), torch.randn(2, 5, 8), torch.zeros(2)
+    features = net.features(z, t)
+    assert features.shape == (2, 5, 12 + 8) and net.self_cond_proj.weight.shape == (12, 16)
+    net.out.weight.zero_()
+    net.out.bias.zero_()
+    strength = torch.exp((t + torch.nn.functional.softplus(t)) / 2)[0]  # alpha / sigma^2
+    torch.testing.assert_close(net.token_logits(features), strength * z @ net.table.T)
+    terms = net.token_nll(features.flatten(0, 1), torch.arange(10))[1]
+    expected = -net.token_logits(features).log_softmax(-1).flatten(0, 1)[range(10), range(10)]
+    torch.testing.assert_close(terms, expected)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from textflow.codecs import Codec, OneHot, ProjectedOneHot
 from textflow.layers.frozen import Frozen
-from textflow.layers.functional import linear_nll
+from textflow.layers.functional import RMSNorm, linear_nll
 from textflow.layers.gelu import gelu_out
 from textflow.layers.transformer import ScalarEmbedding, apply_rope_halves, rope
 from textflow.nets.base import Denoiser
@@ -35,6 +35,8 @@ class DiT(Denoiser):
         dropout: dropout rate in each block's branches, in [0, 1).
         loss_weighting: whether the net learns the loss weight of each time (FLM, stage 1).
         time_schedule: schedule whose CDF at t is the input time (FLM: DecodeError); default: t itself.
+        qk_norm: whether queries and keys are RMS-normalised per head, as in ELF (2302.05442). A small net learns much
+            earlier which word of a text another one repeats [ours].
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class DiT(Denoiser):
         dropout: float = 0.0,
         loss_weighting: bool = False,
         time_schedule: TimeSchedule | None = None,
+        qk_norm: bool = False,
     ) -> None:
         super().__init__()
         self.dim, self.vocab_size, self.head_width = codec.dim, codec.vocab_size, width // heads
@@ -60,7 +63,7 @@ class DiT(Denoiser):
         self.t_embed = ScalarEmbedding(cond_width)
         self.end_t_embed = ScalarEmbedding(cond_width) if two_time else None
         self.loss_weighting = LossWeighting(cond_width) if loss_weighting else None
-        block = (width, heads, cond_width, attention_softcap, dropout)
+        block = (width, heads, cond_width, attention_softcap, dropout, qk_norm)
         self.blocks = nn.ModuleList(DiTBlock(*block) for _ in range(depth))
         self.norm = nn.LayerNorm(width, bias=False)
         self.out_modulation = nn.Linear(cond_width, 2 * width)
@@ -217,7 +220,9 @@ class ResidualFlowMap(Denoiser):
 class DiTBlock(nn.Module):
     """x + gate attention(modulated norm x), then x + gate MLP(modulated norm x); the modulation depends on time."""
 
-    def __init__(self, width: int, heads: int, cond_width: int, softcap: float | None, dropout: float) -> None:
+    def __init__(
+        self, width: int, heads: int, cond_width: int, softcap: float | None, dropout: float, qk_norm: bool = False
+    ) -> None:
         super().__init__()
         if width % heads or width // heads % 2:
             raise ValueError(f"width {width} and {heads} heads: each head needs an even whole number of channels")
@@ -227,6 +232,7 @@ class DiTBlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Linear(4 * width, width))
         self.adaLN_modulation = nn.Linear(cond_width, 6 * width)
         self.drop = nn.Dropout(dropout)
+        self.q_norm, self.k_norm = (RMSNorm(width // heads, eps=1e-6) if qk_norm else nn.Identity() for _ in range(2))
 
     def forward(self, x: Tensor, t_emb: Tensor, freqs: Tensor) -> Tensor:
         shift1, scale1, gate1, shift2, scale2, gate2 = per_position(self.adaLN_modulation(t_emb)).chunk(6, -1)
@@ -237,7 +243,7 @@ class DiTBlock(nn.Module):
     def attention(self, x: Tensor, freqs: Tensor) -> Tensor:
         """Bidirectional attention with rotary positions."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # 3 of [B, h, S, w / h]
-        q, k = apply_rope_halves(q, freqs), apply_rope_halves(k, freqs)
+        q, k = apply_rope_halves(self.q_norm(q), freqs), apply_rope_halves(self.k_norm(k), freqs)
         if self.softcap is None:
             x = F.scaled_dot_product_attention(q, k, v)
         else:

@@ -22,12 +22,15 @@ class LangFlow(DiT):
     place of logits, and means and losses are computed in chunks of positions.
 
     Args:
-        codec: codec of the latents, EmbeddingTable; its dim is the width of the hidden states.
+        codec: codec of the latents, EmbeddingTable.
         depth: number of blocks.
         heads: number of attention heads.
         cond_width: width of the time embedding that modulates the norms.
         dropout: dropout rate in each block's branches, in [0, 1).
         two_time: whether the net is conditioned on the end of a step too (flow maps).
+        width: width of the hidden states; default: that of the latents, which they are added to (LangFlow). A wider
+            net has room beside the noise [ours].
+        qk_norm: whether queries and keys are RMS-normalised per head, as in DiT [ours].
     """
 
     ramp: Tensor
@@ -40,12 +43,17 @@ class LangFlow(DiT):
         cond_width: int = 128,
         dropout: float = 0.1,
         two_time: bool = False,
+        width: int | None = None,
+        qk_norm: bool = False,
     ) -> None:
         if not isinstance(codec, EmbeddingTable):
             raise ValueError(f"the net LangFlow needs the codec EmbeddingTable, not {type(codec).__name__}")
-        super().__init__(codec, codec.dim, depth, heads, cond_width, two_time, attention_softcap=None, dropout=dropout)
-        del self.embed  # latents are as wide as hidden states
-        self.self_cond_proj = nn.Linear(2 * codec.dim, codec.dim, bias=False)
+        own = width or codec.dim
+        super().__init__(codec, own, depth, heads, cond_width, two_time, None, dropout=dropout, qk_norm=qk_norm)
+        self.wider = width is not None
+        if not self.wider:
+            del self.embed  # latents are hidden states
+        self.self_cond_proj = nn.Linear(2 * codec.dim, own, bias=False)
         nn.init.zeros_(self.self_cond_proj.weight)
         self.register_buffer("ramp", torch.ones(()))  # weight of the likelihood, which the objective raises from 0
 
@@ -60,7 +68,7 @@ class LangFlow(DiT):
         """Hidden states, and z alpha / sigma^2 beside them; token logits are linear in both."""
         previous = torch.zeros_like(z) if cond.self_cond is None else cond.self_cond
         with torch.autocast(z.device.type, enabled=False):
-            x = z + self.self_cond_proj(torch.cat([z, previous], -1))
+            x = (z @ self.embed if self.wider else z) + self.self_cond_proj(torch.cat([z, previous], -1))
             strength = torch.exp((t + F.softplus(t)) / 2)  # alpha / sigma^2
             evidence = self.ramp * broadcast_time(strength, z) * z
         end = None if cond.end_time is None else -cond.end_time
@@ -72,7 +80,7 @@ class LangFlow(DiT):
     ) -> Float[Tensor, "... V"]:
         """Token logits of `features`, float32; the table is E, computed once for many calls."""
         with torch.autocast(hidden.device.type, enabled=False):
-            inner, evidence = hidden.chunk(2, -1)
+            inner, evidence = hidden[..., : -self.dim], hidden[..., -self.dim :]
             return self.out(inner) + evidence @ (self.table if table is None else table).T
 
     def mean(self, features: Float[Tensor, "B S features"]) -> Latents:
