@@ -14,7 +14,7 @@ from .record import Record
 from .results import Cell
 from .systems import DIAGNOSTIC_STEPS, System, percent
 
-TITLE = "Systems at the quickstart's size"
+TITLE = "Systems at the small size"
 TEXT_FORMAT = "{} / {} / {}%"  # perplexity, entropy, repetition
 
 

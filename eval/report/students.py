@@ -38,7 +38,7 @@ def make_section(runs: Sequence[RunReport]) -> ReportSection:
     if not any(run.rounds or run.scored_rounds for run in runs):
         teacher = next((run.folder for run in runs if run.kind == "continuous"), "RUN")
         reason = "no distillation among these runs; give its folder as one more RUN"
-        command = f"textflow distill recipes/quickstart_pd.yaml --teacher {teacher}"
+        command = f"textflow distill recipes/small/elf_pd.yaml --teacher {teacher}"
         section.missing.append(MissingResult("", reason, command))
     return section
 

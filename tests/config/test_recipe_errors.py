@@ -6,7 +6,7 @@ import pytest
 
 from textflow.cli.app import main
 
-QUICKSTART = "recipes/quickstart.yaml"
+SMALL = "recipes/small/elf.yaml"
 
 
 @pytest.fixture(autouse=True)
@@ -25,14 +25,14 @@ def error_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize(
     ("arguments", "wrong", "meant"),
     [
-        (["recipes/quickstar.yaml"], "recipes/quickstar.yaml", QUICKSTART),
-        ([QUICKSTART, "recipes/hardware/gpus.yaml"], "recipes/hardware/gpus.yaml", "recipes/hardware/gpu"),
-        ([QUICKSTART, "--data.seq_lenght", "9"], "seq_lenght", "seq_length"),
-        ([QUICKSTART, "--model.net.widht", "9"], "widht", "width"),
-        ([QUICKSTART, "--trainer.max_step", "9"], "max_step", "max_steps"),
-        ([QUICKSTART, "--model.net", "ELV"], "ELV", "ELF"),
-        ([QUICKSTART, "--model.sampler", "Reinjekt"], "Reinjekt", "Reinject"),
-        ([QUICKSTART, "--data.tokenizer", "SentencePeace"], "SentencePeace", "SentencePiece"),
+        (["recipes/quickstar.yaml"], "recipes/quickstar.yaml", "recipes/quickstart.yaml"),
+        ([SMALL, "recipes/hardware/gpus.yaml"], "recipes/hardware/gpus.yaml", "recipes/hardware/gpu"),
+        ([SMALL, "--data.seq_lenght", "9"], "seq_lenght", "seq_length"),
+        ([SMALL, "--model.net.widht", "9"], "widht", "width"),
+        ([SMALL, "--trainer.max_step", "9"], "max_step", "max_steps"),
+        ([SMALL, "--model.net", "ELV"], "ELV", "ELF"),
+        ([SMALL, "--model.sampler", "Reinjekt"], "Reinjekt", "Reinject"),
+        ([SMALL, "--data.tokenizer", "SentencePeace"], "SentencePeace", "SentencePiece"),
         ("data: {seq_lenght: 9}", "seq_lenght", "seq_length"),
         ("dta: {seq_length: 9}", "dta", "data"),
         ("model: {init_args: {objective: {init_args: {decode_prb: 0.1}}}}", "decode_prb", "decode_prob"),
@@ -44,7 +44,7 @@ def test_a_misspelt_name_is_explained_in_one_line(
 ) -> None:
     if isinstance(arguments, str):  # the text of an overlay
         (tmp_path / "mine.yaml").write_text(arguments)
-        arguments = [QUICKSTART, str(tmp_path / "mine.yaml")]
+        arguments = [SMALL, str(tmp_path / "mine.yaml")]
     before, _, after = error_line(arguments, capsys).partition("did you mean ")
     assert wrong in before and meant in after
 
@@ -52,10 +52,10 @@ def test_a_misspelt_name_is_explained_in_one_line(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([QUICKSTART, "recipes/sampler/reinject.yaml", "--model.sampler.form", "papr"], "did you mean 'paper'?"),
-        ([QUICKSTART, "--data.split", "trian"], "did you mean 'train'?"),
-        ([QUICKSTART, "--data.seq_length", "long"], "data.seq_length is 'long', needs int"),
-        (["recipes/quickstart_codec.yaml"], "model needs codec, which the recipe does not give"),
+        ([SMALL, "recipes/sampler/reinject.yaml", "--model.sampler.form", "papr"], "did you mean 'paper'?"),
+        ([SMALL, "--data.split", "trian"], "did you mean 'train'?"),
+        ([SMALL, "--data.seq_length", "long"], "data.seq_length is 'long', needs int"),
+        (["recipes/small/elf_codec.yaml"], "model needs codec, which the recipe does not give"),
     ],
 )
 def test_a_wrong_value_is_named_with_the_values_allowed(

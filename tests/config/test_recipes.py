@@ -77,8 +77,8 @@ def together() -> list[tuple[str, ...]]:
 
 
 @cache
-def quickstart_values() -> dict[str, Any]:
-    return flatten(load("recipes/quickstart.yaml", options=()))
+def elf_values() -> dict[str, Any]:
+    return flatten(load("recipes/small/elf.yaml", options=()))
 
 
 def changed_keys(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
@@ -86,8 +86,8 @@ def changed_keys(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
 
 
 def test_there_are_recipes_of_every_kind() -> None:
-    assert {"recipes/quickstart.yaml", "recipes/elf_b.yaml", "recipes/scorer.yaml"} <= set(BASES)
-    assert "recipes/quickstart_codec.yaml" in CODECS and "recipes/hardware/cpu.yaml" in OVERLAYS
+    assert {"recipes/small/elf.yaml", "recipes/elf_b.yaml", "recipes/scorer.yaml"} <= set(BASES)
+    assert "recipes/small/elf_codec.yaml" in CODECS and "recipes/hardware/cpu.yaml" in OVERLAYS
 
 
 def test_each_recipe_starts_with_its_title() -> None:
@@ -112,7 +112,7 @@ def test_a_recipe_and_its_codec_can_be_built(name: str) -> None:
 
 @pytest.mark.integration
 def test_a_saved_recipe_reads_back_equal(tmp_path: Path) -> None:
-    text, saved = dump("recipes/quickstart.yaml"), tmp_path / "recipe.yaml"
+    text, saved = dump("recipes/small/elf.yaml"), tmp_path / "recipe.yaml"
     saved.write_text(text)
     assert recipe.dump(recipe.load_recipe([str(saved)])) == text
     assert overlays.differences(text, text) == [] and yaml.safe_load(text)["seed"] == 7
@@ -121,7 +121,7 @@ def test_a_saved_recipe_reads_back_equal(tmp_path: Path) -> None:
 @pytest.mark.integration
 @pytest.mark.parametrize("names", together(), ids=" ".join)
 def test_overlays_change_only_the_keys_that_they_name(names: tuple[str, ...]) -> None:
-    before, after = quickstart_values(), flatten(load("recipes/quickstart.yaml", *names, options=()))
+    before, after = elf_values(), flatten(load("recipes/small/elf.yaml", *names, options=()))
     values = {key: value for name in names for key, value in overlays.flatten(TREES[name])}
     assert [key for key, value in values.items() if not str(after[key]).endswith(str(value))] == []
     # a new source or tokenizer brings its own arguments
@@ -162,7 +162,7 @@ def student(teacher_folders: dict[str, Path]) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def student_values(student: Any) -> dict[str, Any]:
-    return flatten(student("recipes/quickstart_pd.yaml")[-1])
+    return flatten(student("recipes/small/elf_pd.yaml")[-1])
 
 
 @cache
@@ -189,7 +189,7 @@ def test_a_students_recipe_can_be_built_over_its_teachers(name: str, student: An
 def test_an_overlay_of_students_changes_only_the_keys_that_it_names(
     name: str, student: Any, student_values: dict[str, Any]
 ) -> None:
-    changed = student("recipes/quickstart_pd.yaml", name)[-1]
+    changed = student("recipes/small/elf_pd.yaml", name)[-1]
     before, after, values = student_values, flatten(changed), dict(overlays.flatten(TREES[name]))
     for key, value in values.items():
         assert key == "rounds" or str(after.get(key)).endswith(str(value)), key  # null is not written

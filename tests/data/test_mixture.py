@@ -91,6 +91,6 @@ def test_unsuitable_weights_no_sources_and_a_fault_in_one_are_refused(mixture: A
 
 def test_a_recipe_names_the_sources(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    config = load_recipe(["recipes/quickstart.yaml", "recipes/data/mixture.yaml", "--data.source.weights.bible", "2"])
+    config = load_recipe(["recipes/small/elf.yaml", "recipes/data/mixture.yaml", "--data.source.weights.bible", "2"])
     made = config.data.source.init_args
     assert made.sources["bible"].class_path.endswith("Bible") and made.weights == {"bible": 2.0, "stories": 3.0}

@@ -62,9 +62,9 @@ def test_each_cell_and_number_of_each_record_is_printed(folder: Path) -> None:
 
 
 CHANGES = [  # file, old text, new text, text of the page
-    ("results/quickstart.yaml", "perplexity: 75.7", "perplexity: 12.30", "| 15 | 12.30 | 3.03 |"),
-    ("results/quickstart.yaml", "seq_rep_4: 43.8", "seq_rep_4: 40", "| 40% |"),
-    ("results/quickstart.yaml", "n: 256", "n: 17", "; n: 17; "),
+    ("results/elf.yaml", "perplexity: 75.7", "perplexity: 12.30", "| 15 | 12.30 | 3.03 |"),
+    ("results/elf.yaml", "seq_rep_4: 43.8", "seq_rep_4: 40", "| 40% |"),
+    ("results/elf.yaml", "n: 256", "n: 17", "; n: 17; "),
     ("results/students.yaml", "[56.6, 2.81]", "[1.5, 2.81]", "| 1.5 / 2.81 |"),
     ("results/escape_students.yaml", "[1530, 1.90, 3]", "[1, 2, 3]", "| 1 / 2 (3) |"),
     ("results/oracle.yaml", "[+0.007, 0.014]", "[-1, 2]", "| -1 ± 2 |"),
@@ -103,17 +103,17 @@ def test_each_benchmark_record_is_printed_and_the_package_ships_all_records() ->
 
 
 def test_a_mistake_in_a_record_is_refused_with_its_key(folder: Path) -> None:
-    path = folder / "results" / "quickstart.yaml"
+    path = folder / "results" / "elf.yaml"
     original = path.read_text()
     for old, new, where in (
-        ("\nnumbers:", "\nnumber:", "quickstart.yaml: unknown key 'number'"),
-        ("  dtype: float32", "  type: float32", "quickstart.yaml: protocol: unknown key 'type'"),
-        ("perplexity: 75.7", "perplexty: 75.7", "quickstart.yaml: results: row commit_8: unknown key 'perplexty'"),
+        ("\nnumbers:", "\nnumber:", "elf.yaml: unknown key 'number'"),
+        ("  dtype: float32", "  type: float32", "elf.yaml: protocol: unknown key 'type'"),
+        ("perplexity: 75.7", "perplexty: 75.7", "elf.yaml: results: row commit_8: unknown key 'perplexty'"),
         ("{heading: seq-rep-4,", "{head: seq-rep-4,", "results: column seq_rep_4: unknown key 'head'"),
         ("  minutes: 20", "  hours: 20", "has no attribute 'minutes'"),
         ("      ode_8:", "      ode_9:", "unknown row 'ode_8'"),
         ("perplexity: 75.7", "perplexity: [75.7, 3]", "row 'commit_8', column 'perplexity': 2 values"),
-        ("title: ", "# ", "quickstart.yaml: missing title"),
+        ("title: ", "# ", "elf.yaml: missing title"),
     ):
         path.write_text(original)
         replace_in(path, old, new)
@@ -139,7 +139,7 @@ def test_the_command_checks_and_writes_results_only(
 ) -> None:
     page = folder / "RESULTS.md"
     monkeypatch.setattr(results, "pages", lambda: pages(folder, tmp_path / "README.md"))
-    replace_in(folder / "results" / "quickstart.yaml", "perplexity: 75.7", "perplexity: 12.3")
+    replace_in(folder / "results" / "elf.yaml", "perplexity: 75.7", "perplexity: 12.3")
     before = page.read_text()
     assert main(["reproduce", "results", "--check"]) == 1 and page.read_text() == before
     output = capsys.readouterr().out

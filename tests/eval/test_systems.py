@@ -69,7 +69,7 @@ def test_a_run_that_is_missing_or_does_not_compare_is_refused_with_the_way_out(
         return tmp_path / name
 
     monkeypatch.chdir(ROOT)
-    for name, recipe in (("duo", "recipes/small/duo.yaml"), ("quickstart", "recipes/quickstart.yaml"), ("x", "RECIPE")):
+    for name, recipe in (("duo", "recipes/small/duo.yaml"), ("elf", "recipes/small/elf.yaml"), ("x", "RECIPE")):
         run = tmp_path / "none" / name
         fails(["reproduce", "systems", str(run)], f"no trained run at {run}: textflow fit {recipe} --run.folder {run}")
     first = write("a")

@@ -71,7 +71,7 @@ def serve() -> None:
 
     torch.set_num_threads(1)
     os.fsync = skip_fsync
-    textflow.config.recipe.load_recipe(["recipes/quickstart.yaml"])  # later recipes are parsed faster
+    textflow.config.recipe.load_recipe(["recipes/small/elf.yaml"])  # later recipes are parsed faster
     answers = os.dup(1)
     os.dup2(2, 1)
     for line in sys.stdin:

@@ -15,7 +15,7 @@ def student_recipe(arguments: Sequence[str]) -> Namespace:
     """The distillation recipe: the teacher's recipe overlaid with the student's.
 
     Args:
-        arguments: command-line arguments, e.g. ["recipes/quickstart_pd.yaml", "--teacher", "checkpoints/quickstart"].
+        arguments: command-line arguments, e.g. ["recipes/small/elf_pd.yaml", "--teacher", "checkpoints/elf"].
     """
     names, rest = split_arguments(arguments)
     files = [str(find_recipe(name)) for name in names]

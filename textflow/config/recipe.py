@@ -24,11 +24,11 @@ def load_recipe(arguments: Sequence[str]) -> Namespace:
     """A validated recipe from command-line arguments: files first, then --key value.
 
     Args:
-        arguments: e.g. ["recipes/quickstart.yaml", "recipes/hardware/cpu.yaml", "--seed", "1"].
+        arguments: e.g. ["recipes/small/elf.yaml", "recipes/hardware/cpu.yaml", "--seed", "1"].
     """
     files, rest = split_arguments(arguments)
     if not files:
-        raise ValueError("no recipe: name one, such as recipes/quickstart.yaml (`textflow recipes` lists them)")
+        raise ValueError("no recipe: name one, such as recipes/small/elf.yaml (`textflow recipes` lists them)")
     if students := [file for file in files if {"rounds", "teacher"} & set(load_yaml(find_recipe(file)))]:
         raise ValueError(f"{students[0]} is a distillation recipe; use textflow distill {students[0]} --teacher RUN")
     config = parse(files, rest)

@@ -49,7 +49,7 @@ def test_missing_results_are_named_with_their_commands(tmp_path: Path) -> None:
         "results": f"textflow eval {tmp_path}/bare",
         "training": "textflow fit RECIPE",
         "flip_curves": f"textflow diagnose {tmp_path}/bare",
-        "rounds": f"textflow distill recipes/quickstart_pd.yaml --teacher {tmp_path}/bare",
+        "rounds": f"textflow distill recipes/small/elf_pd.yaml --teacher {tmp_path}/bare",
         "map": f"textflow diagnose {tmp_path}/bare --measures dabi,cci",
     }.items():
         assert f"<code>{command}</code>" in page_section(html, name), name

