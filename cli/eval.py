@@ -45,10 +45,11 @@ def eval(
             optionally, `ids`).
         overlays: recipes that change sampling settings, such as recipes/escape/commit.yaml; usually written after RUN.
         protocol: evaluation protocol, which sets the scorer and the token weighting: elf, mdlm, langflow, ld4lg, local,
-            or a YAML file with the same keys.
+            smollm, stories (of runs on the source Stories), or a YAML file with the same keys.
         steps: numbers of sampling steps, separated by commas.
         n: number of samples per row; default: as many as the protocol requires. Rows with fewer are marked.
-        scorer: Hub name or folder of a language model that replaces the protocol's scorer; such rows are marked.
+        scorer: Hub name or folder of a language model that replaces the protocol's scorer; such rows are marked. With
+            protocol stories, the grammar of a file of texts: sentences or stories.
         seed: random seed for sampling and for the shuffled baseline.
         batch_size: number of samples generated at a time; does not change the texts.
         sampler: sampler and escape to use; recipe means those of the run's recipe.

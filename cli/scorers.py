@@ -20,6 +20,7 @@ def resolve_scorer(
 ) -> "ScorerConfig":
     """Resolve the scorer for a run or a file of texts; `local` is the one in the parent folder of the run."""
     from textflow.eval import protocol as protocols
+    from textflow.eval.grammar_scorer import find_grammar
     from textflow.eval.scoring import ScorerConfig
     from textflow.metrics.divergence import import_mauve
 
@@ -33,7 +34,13 @@ def resolve_scorer(
         protocols.require_text_model(run)
     elif mauve or memorization:
         raise ValueError(f"{run} is a file: MAUVE and memorisation need the run's own text; give the run's folder")
+    if config.scorer == "grammar":
+        if mauve or dtype:
+            raise ValueError(f"protocol {protocol} has a grammar for a scorer: leave --mauve and --dtype out")
+        return ScorerConfig(config, find_grammar(run, scorer), "grammar", memorization=memorization, device=device)
     name = scorer or config.scorer
+    if config.download and name == config.scorer and not Path(name).is_dir():
+        raise ValueError(f"no scorer of protocol {protocol} at {name}; fetch it: {config.download}")
     folder = str(local_scorer(run)) if name == "local" else name
     return ScorerConfig(config, folder, name, dtype, memorization, mauve, device)
 
@@ -103,5 +110,5 @@ def print_records(records: Sequence[dict[str, Any]], output_format: str) -> None
     if output_format != "table":
         sys.stdout.write(FORMATS[output_format](records))
         return
-    width = max(150, Console().width)  # narrow terminals wrap lines instead of cutting numbers
+    width = max(180, Console().width)  # narrow terminals wrap lines instead of cutting numbers
     Console(width=width, highlight=False).print(make_table(records))

@@ -1,4 +1,4 @@
-"""Frontiers: perplexity against entropy over a swept setting, since a single perplexity does not rank runs."""
+"""Frontiers: perplexity or valid stories against entropy over a swept setting; one number does not rank runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,12 +6,13 @@ from typing import Any
 
 from .figures.style import COLORS, MARKERS, figure, shared_legend
 from .record import Record, protocol_hash
-from .table import protocol_line
+from .table import COLUMN_TITLES, frontier_key, protocol_line
 
 
 def draw_frontier(records: Sequence[Record], key: str, folder: Path) -> Path:
     """Draw FOLDER/frontier-KEY-<hash>.png and .svg; a star marks real text."""
-    swept = [record for record in records if record.get("sweep") and record["perplexity"] is not None]
+    y = frontier_key(records[0])
+    swept = [record for record in records if record.get("sweep") and record[y] is not None]
     if not swept:
         raise ValueError(f"no frontier over {key}: no cell has a perplexity, since no sample had a token to score")
     path = folder / f"frontier-{key}-{protocol_hash({'of': [protocol_hash(record) for record in records]})}"
@@ -19,21 +20,22 @@ def draw_frontier(records: Sequence[Record], key: str, folder: Path) -> Path:
     caption = f"Each point a value of {key}, n = {first['n']}, with 95% intervals. {protocol_line(first)}."
     with figure(path, caption, width=5.6, height=4.2) as axes:
         for i, steps in enumerate(dict.fromkeys(record["steps"] for record in swept)):
-            draw_line(axes, [r for r in swept if r["steps"] == steps], key, COLORS[i % 7], MARKERS[i % 10])
+            draw_line(axes, [r for r in swept if r["steps"] == steps], key, y, COLORS[i % 7], MARKERS[i % 10])
         for record in records:
-            if record["text"] == "real" and record["perplexity"] is not None:
-                axes.plot(record["entropy"], record["perplexity"], "*", color="black", markersize=12, label="real text")
-        axes.set(xlabel="unigram entropy (nats)", ylabel="perplexity", yscale="log")
+            if record["text"] == "real" and record[y] is not None:
+                axes.plot(record["entropy"], record[y], "*", color="black", markersize=12, label="real text")
+        scale = "log" if y == "perplexity" else "linear"
+        axes.set(xlabel="unigram entropy (nats)", ylabel=COLUMN_TITLES.get(y, y), yscale=scale)
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:g}")
         shared_legend(axes)
     return path.with_suffix(".svg")
 
 
-def draw_line(axes: Any, records: Sequence[Record], key: str, colour: str, mark: str) -> None:
+def draw_line(axes: Any, records: Sequence[Record], key: str, number: str, colour: str, mark: str) -> None:
     """Draw the points of one number of steps, each labelled with its value."""
-    x, y = [r["entropy"] for r in records], [r["perplexity"] for r in records]
-    bars = [interval_widths(records, "entropy"), interval_widths(records, "perplexity")]
+    x, y = [r["entropy"] for r in records], [r[number] for r in records]
+    bars = [interval_widths(records, "entropy"), interval_widths(records, number)]
     axes.errorbar(x, y, bars[1], bars[0], mark + "-", color=colour, label=f"{records[0]['steps']} steps", capsize=2)
     for record, point in zip(records, zip(x, y, strict=True), strict=True):
         axes.annotate(f"{record['sweep'][key]:g}", point, (4, 4), textcoords="offset points", fontsize=7)

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 
-from textflow.metrics import EOS_TEXT, Interval, Scorer, bootstrap, summarize
+from textflow.metrics import EOS_TEXT, Interval, TextScorer, bootstrap, summarize
 from textflow.metrics.summary import mean_statistic
 
 from .record import COUNT_KEYS, METRIC_KEYS, Record, part_fields
@@ -21,7 +21,7 @@ NO_NUMBERS: Mapping[str, Interval] = {}
 
 def measure(
     texts: Sequence[str],
-    scorer: Scorer,
+    scorer: TextScorer,
     ids: Ids | None = None,
     entropy_ids: Literal["scorer", "generator"] = "scorer",
     extra_metrics: ExtraNumbers = lambda own, scored: NO_NUMBERS,
@@ -35,7 +35,8 @@ def measure(
         on_progress: callback for the number of texts in each scored batch.
     """
     scored = scorer.score(texts, on_progress)
-    metrics = {**summarize(scored, ids, entropy_ids), **extra_metrics(ids, scored.ids)}
+    further = {**scorer.text_metrics(texts), **extra_metrics(ids, scored.ids)}
+    metrics = {**summarize(scored, ids, entropy_ids), **further}
     return {
         **dict.fromkeys(METRIC_KEYS),
         **{name: one.value for name, one in metrics.items()},
@@ -59,7 +60,7 @@ def shuffle_words(texts: Sequence[str], seed: int) -> list[str]:
 
 def reference_records(
     texts: Sequence[str],
-    scorer: Scorer,
+    scorer: TextScorer,
     seed: int = 0,
     facts: Mapping[str, Any] | None = None,
     ids: Ids | None = None,
@@ -106,7 +107,7 @@ def sampling_cost(samples: Sequence[GeneratedSample]) -> dict[str, Interval]:
 
 def evaluate(
     generator: Any,
-    scorer: Scorer,
+    scorer: TextScorer,
     steps: Sequence[int],
     num_samples: int = 256,
     seed: int = 0,

@@ -9,7 +9,7 @@ import yaml
 
 from textflow.config.overlays import with_sampling_overlays
 from textflow.config.recipe import load_yaml, open_data
-from textflow.metrics import Scorer
+from textflow.metrics import TextScorer
 from textflow.metrics.token_weights import find_weighting
 from textflow.runtime.atomic import sha256
 from textflow.types import Batch
@@ -24,16 +24,18 @@ class Protocol:
     """Measurement protocol. Two numbers are comparable only if all fields are equal.
 
     Args:
-        scorer: Hub name or folder of the scorer; `local`: the one next to the run, fitted if missing.
-        token_weighting: rule for which tokens count and how they add up: local, elf, mdlm, langflow or ld4lg.
+        scorer: Hub name or folder of the scorer; `local`: the one next to the run, fitted if missing; `grammar`: the
+            exact law of the run's source `Stories`.
+        token_weighting: rule for which tokens count and how they add up: local, elf, mdlm, langflow, ld4lg or whole.
         entropy_ids: tokens for the entropy: scorer or generator.
         n: number of samples.
-        dtype: scorer dtype: float32, float16 or bfloat16.
+        dtype: scorer dtype: float32, float16 or bfloat16; float64 of a grammar.
         truncation: maximum number of tokens per text.
         revision: scorer revision on the Hub: branch, tag or commit.
         batch_size: texts per batch; matters where an incomplete last batch is dropped.
         mauve_samples: number of samples, and of real texts, that MAUVE needs.
         memorization: measure the share of 4-grams found in training text; reads all training text once per cell.
+        download: commands that fetch a scorer that is a folder.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Protocol:
     batch_size: int = 8
     mauve_samples: int = 5000
     memorization: bool = False
+    download: str | None = None
 
     def __post_init__(self) -> None:
         find_weighting(self.token_weighting)
@@ -56,7 +59,7 @@ class Protocol:
                 f"batch_size {self.batch_size}; needs entropy_ids scorer or generator, the others at least 1"
             )
 
-    def deviations(self, scorer: Scorer, scorer_name: str, num_texts: int) -> list[str]:
+    def deviations(self, scorer: TextScorer, scorer_name: str, num_texts: int) -> list[str]:
         """Deviations of a measurement from this protocol; a record with any is marked."""
         used = {"scorer": scorer_name, "dtype": scorer.dtype, "truncation": scorer.max_length, "n": num_texts}
         diffs = [f"{key} {value} for {getattr(self, key)}" for key, value in used.items() if self.differs(key, value)]
@@ -72,7 +75,7 @@ def load_protocol(name: str) -> Protocol:
     """Load a protocol by name or from a YAML file.
 
     Args:
-        name: elf, mdlm, langflow, ld4lg, local, or a file with the same keys.
+        name: elf, mdlm, langflow, ld4lg, local, smollm, stories, or a file with the same keys.
     """
     path = PROTOCOL_FOLDER / f"{name}.yaml" if name in protocol_names() else Path(name)
     if not path.is_file():

@@ -15,6 +15,7 @@ A record is one JSON object in RUN/eval/*.json. Possible entries:
   unreadable_lines (of a file), tokens: counts
 - METRIC_KEYS, and recovery, memorized_4grams, mauve, nfe, seconds: metrics; None where a metric is
   undefined; `intervals` gives [low, high] at 95% for each
+- STORY_KEYS: shares and excess negative log-likelihood (protocol stories); one that is undefined is missing
 - textflow, code, torch: versions; code is a hash of the source that samples
 """
 
@@ -29,12 +30,17 @@ from textflow.runtime.atomic import atomic_write_text
 
 Record = dict[str, Any]
 METRIC_KEYS = (
-    *("perplexity", "nll", "entropy", "entropy_scorer", "entropy_generator", "nll_minus_entropy"),
+    *("perplexity", "bits_per_character", "nll", "entropy", "entropy_scorer", "entropy_generator", "nll_minus_entropy"),
     *("seq_rep_4", "human_repetition_share", "distinct_1", "distinct_2", "distinct_3", "diversity"),
+)
+STORY_KEYS = (
+    *("stories/valid", "stories/in_grammar", "stories/bound", "stories/articles", "stories/pronouns", "stories/names"),
+    *("stories/persons", "stories/objects", "stories/adjectives", "stories/places", "stories/excess_nll"),
 )
 COUNT_KEYS = ("empty", "unscored", "truncated", "dropped", "nonfinite", "tokens")
 RESULT_KEYS = (
     *METRIC_KEYS,
+    *STORY_KEYS,
     *COUNT_KEYS,
     *("memorized_4grams", "mauve", "recovery", "intervals", "nfe", "seconds", "unreadable"),
 )

@@ -6,11 +6,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from textflow.metrics import Interval, Scorer
+from textflow.metrics import Interval, Scorer, TextScorer
 from textflow.models.causal_lm import load_scorer
 from textflow.runtime.atomic import sha256
 
 from .extra_metrics import ExtraMetrics, codec_token_recovery
+from .grammar_scorer import GrammarScorer
 from .measure import cumulative_progress, evaluate, measure, reference_records
 from .parallel import OnProgress, SamplingJob, sample_on_devices
 from .protocol import Protocol, is_disjoint, run_facts, run_recipe, validation_text
@@ -24,7 +25,8 @@ class ScorerConfig:
     """Scorer and further metrics of an evaluation.
 
     Args:
-        scorer_name: name of the scorer for the protocol: `local`, a Hub name, or a folder given instead.
+        model: name or folder of the scorer, or name of the grammar.
+        scorer_name: name of the scorer for the protocol: `local`, `grammar`, a Hub name, or a folder given instead.
         dtype: scorer dtype; default: the protocol's.
         memorization: search the training text for 4-grams; default: the protocol's setting.
     """
@@ -37,9 +39,11 @@ class ScorerConfig:
     mauve: bool = False
     device: str = "cpu"
 
-    def load(self) -> Scorer:
+    def load(self) -> TextScorer:
         """Load the scorer with the protocol's truncation."""
         protocol = self.protocol
+        if protocol.scorer == "grammar":
+            return GrammarScorer(self.model, protocol)
         return load_scorer(
             self.model,
             max_length=protocol.truncation,
@@ -51,7 +55,7 @@ class ScorerConfig:
             revision=protocol.revision if self.scorer_name == protocol.scorer else None,
         )
 
-    def annotate(self, record: Record, scorer: Scorer) -> Record:
+    def annotate(self, record: Record, scorer: TextScorer) -> Record:
         """Record with its protocol and deviations."""
         deviations = self.protocol.deviations(scorer, self.scorer_name, record["n"])
         return replace_nonfinite({"protocol": self.protocol.name, "deviations": deviations, **record})
@@ -75,7 +79,8 @@ def evaluate_run(
     scorer, generator = config.load(), load(job.run, config.device, job.overlays)
     if len(devices) > 1:
         sample_on_devices(job, generator, common, devices, on_progress)
-    common |= {"scorer_is_disjoint": is_disjoint(common["recipe"], run_recipe(Path(config.model)))}
+    scorer_recipe = run_recipe(Path(config.model)) if isinstance(scorer, Scorer) else {}
+    common |= {"scorer_is_disjoint": is_disjoint(common["recipe"], scorer_recipe)}
     token_ids, data = validation_text(common["recipe"]["data"], job.num_samples)
     texts = decode_texts(data.tokenizer, token_ids, scorer.weighting.keep_special_tokens)
     extra_metrics = make_extra_metrics(config, scorer, data, texts)
@@ -117,7 +122,7 @@ def evaluate_file(
 
 
 def evaluate_points(
-    job: SamplingJob, generator: Any, scorer: Scorer, common: Record, on_progress: OnProgress, **options: Any
+    job: SamplingJob, generator: Any, scorer: TextScorer, common: Record, on_progress: OnProgress, **options: Any
 ) -> Iterator[Record]:
     """Records of every sampling config at every number of steps."""
     options |= {"batch_size": job.batch_size, "run": job.run, "on_progress": on_progress}
@@ -127,11 +132,12 @@ def evaluate_points(
         yield from evaluate(generator, scorer, job.steps, job.num_samples, job.seed, facts=facts, **options)
 
 
-def make_extra_metrics(config: ScorerConfig, scorer: Scorer, data: Any, real_texts: Sequence[str]) -> ExtraMetrics:
+def make_extra_metrics(config: ScorerConfig, scorer: TextScorer, data: Any, real_texts: Sequence[str]) -> ExtraMetrics:
     """Further metrics of the config: memorisation, MAUVE."""
     memorize = config.protocol.memorization if config.memorization is None else config.memorization
     texts = real_texts if config.mauve else None
-    return ExtraMetrics(data if memorize else None, scorer, texts, config.protocol.mauve_samples)
+    features = scorer if isinstance(scorer, Scorer) else None
+    return ExtraMetrics(data if memorize else None, features, texts, config.protocol.mauve_samples)
 
 
 def add_metrics(record: Record, metrics: Mapping[str, Interval]) -> Record:

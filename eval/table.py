@@ -8,6 +8,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from .record import STORY_KEYS
+
 Record = dict[str, Any]
 PROTOCOL_KEYS = (
     *("scorer_hash", "scorer_dtype", "scorer_tokenizer", "truncation", "token_weighting", "weights", "scored_eos"),
@@ -15,6 +17,7 @@ PROTOCOL_KEYS = (
 )
 COLUMNS = {
     "perplexity": "{:.1f}",
+    "bits_per_character": "{:.2f}",
     "entropy": "{:.2f}",
     "nll_minus_entropy": "{:.2f}",
     "seq_rep_4": "{:.2%}",
@@ -28,9 +31,14 @@ COLUMNS = {
     "seconds": "{:.1f}",
 }
 OPTIONAL_COLUMNS = {"memorized_4grams": "{:.1%}", "mauve": "{:.3f}"}
+STORY_COLUMNS = (
+    dict.fromkeys(STORY_KEYS[:3], "{:.1%}") | dict.fromkeys(STORY_KEYS[3:-1], "{:.0%}") | {STORY_KEYS[-1]: "{:.2f}"}
+)
+STORY_TABLE_COLUMNS = ("entropy", "seq_rep_4", "distinct_2", "n", "nfe")  # a perplexity of valid texts says little
 COLUMN_TITLES = {
     **{"seq_rep_4": "seq-rep-4", "distinct_2": "distinct-2", "nfe": "NFE", "nll_minus_entropy": "nll - H"},
-    **{"mauve": "MAUVE", "memorized_4grams": "seen 4-grams"},
+    **{"mauve": "MAUVE", "memorized_4grams": "seen 4-grams", "bits_per_character": "bits/char"},
+    **{key: key.removeprefix("stories/").replace("_", " ") for key in STORY_KEYS},
 }
 LOST_REASONS = {
     "empty": "empty",
@@ -129,8 +137,9 @@ def table_notes(records: Sequence[Record]) -> list[str]:
 
 
 def lost_samples(record: Record) -> list[str]:
-    """Counts of samples that were not scored normally."""
-    counts = [f"{record[key]} of {record['n']} {why}" for key, why in LOST_REASONS.items() if record.get(key)]
+    """Counts of samples that were not scored normally; stories that are not valid are counted in their columns."""
+    lost = [key for key in LOST_REASONS if record.get(key) and (key != "nonfinite" or STORY_KEYS[0] not in record)]
+    counts = [f"{record[key]} of {record['n']} {LOST_REASONS[key]}" for key in lost]
     lines = record.get("unreadable_lines")
     return counts + ([f"{record['unreadable']} unreadable lines: {'; '.join(lines)}"] if lines else [])
 
@@ -151,9 +160,19 @@ def comparison_warnings(records: Sequence[Record]) -> list[str]:
 
 
 def table_columns(records: Sequence[Record]) -> dict[str, str]:
-    """Columns with their number formats."""
-    present = {key for key in OPTIONAL_COLUMNS if any(record.get(key) is not None for record in records)}
-    return COLUMNS | {key: form for key, form in OPTIONAL_COLUMNS.items() if key in present}
+    """Columns with their number formats; records of protocol stories alone have their own."""
+    stories, optional = (
+        {key: form for key, form in columns.items() if any(record.get(key) is not None for record in records)}
+        for columns in (STORY_COLUMNS, OPTIONAL_COLUMNS)
+    )
+    if all(STORY_KEYS[0] in record for record in records):
+        return stories | {key: COLUMNS[key] for key in STORY_TABLE_COLUMNS} | optional
+    return COLUMNS | optional | stories
+
+
+def frontier_key(record: Record) -> str:
+    """Number that is drawn against entropy: the share of valid stories, else the perplexity."""
+    return STORY_KEYS[0] if STORY_KEYS[0] in record else "perplexity"
 
 
 def format_cell(record: Record, key: str, format_spec: str) -> FormattedValue:

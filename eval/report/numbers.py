@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from ..table import COLUMNS, OPTIONAL_COLUMNS
+from ..table import COLUMNS, OPTIONAL_COLUMNS, STORY_COLUMNS
 
 Record = dict[str, Any]
 REQUIRED_KEYS = (
@@ -11,7 +11,7 @@ REQUIRED_KEYS = (
     *("scorer_vocab", "truncation", "token_weighting", "weights", "aggregation", "entropy_ids"),
 )
 DICT_KEYS = ("sampler", "escape", "sweep", "intervals")
-NUMBER_KEYS = (*COLUMNS, *OPTIONAL_COLUMNS, "steps")
+NUMBER_KEYS = (*COLUMNS, *OPTIONAL_COLUMNS, *STORY_COLUMNS, "steps")
 
 
 def finite_number(value: Any) -> float | None:

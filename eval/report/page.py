@@ -10,7 +10,7 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from . import dabi_cci_map, flip_curves, results, students, training, trajectories
+from . import dabi_cci_map, flip_curves, results, stories, students, training, trajectories
 from .folder import RunReport, load_runs
 from .section import MissingResult, ReportSection, ReportTable, load_copy, paragraph
 
@@ -27,8 +27,9 @@ def render_page(folders: Sequence[Path], reasons: Mapping[str, str] | None = Non
     reports = load_runs(folders)
     why = {run.name: reasons[str(run.folder)] for run in reports if reasons and str(run.folder) in reasons}
     section, data = trajectories.make_section(reports, why)
-    parts = [results, training, flip_curves, students, dabi_cci_map]
-    sections = [overview_section(reports), section, *(part.make_section(reports) for part in parts)]
+    parts = [results, stories, training, flip_curves, students, dabi_cci_map]
+    made = [part.make_section(reports) for part in parts]
+    sections = [overview_section(reports), section, *(one for one in made if one.name != "stories" or one.figures)]
     script, style = read_asset("page.js"), read_asset("page.css")
     jinja = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return jinja.from_string(read_asset("page.html")).render(

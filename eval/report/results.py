@@ -10,7 +10,7 @@ from .folder import Record, RunReport
 from .numbers import finite_number
 from .section import MissingResult, ReportFigure, ReportSection, ReportTable, paragraph
 
-INTERVAL_COLUMNS = ("perplexity", "entropy")  # shown with their intervals
+INTERVAL_COLUMNS = ("perplexity", "entropy", "stories/valid", "stories/bound")  # shown with their intervals
 
 
 def make_section(runs: Sequence[RunReport]) -> ReportSection:
@@ -82,20 +82,23 @@ def format_value(cell: table.FormattedValue, key: str) -> str:
 
 
 def frontier_figures(title: str, records: list[Record]) -> list[ReportFigure]:
-    """Figure of perplexity against entropy, if there are points."""
+    """Figure of perplexity, or of valid stories, against entropy, if there are points."""
     lines: list[Series] = []
+    key = table.frontier_key(records[0])
+    measure = table.COLUMN_TITLES.get(key, key)
     for name, group, labels in group_series(records):
-        pairs = [(finite_number(record["entropy"]), finite_number(record["perplexity"])) for record in group]
+        pairs = [(finite_number(record["entropy"]), finite_number(record.get(key))) for record in group]
         rows = [(x, y, label) for (x, y), label in zip(pairs, labels, strict=True) if x is not None and y is not None]
         if rows:
-            tooltips = [f"{name} {label}: perplexity {format_number(y)}, entropy {x:.2f}" for x, y, label in rows]
+            tooltips = [f"{name} {label}: {measure} {format_number(y)}, entropy {x:.2f}" for x, y, label in rows]
             points, labels = [(x, y) for x, y, _ in rows], [label for *_, label in rows]
             lines.append(Series(name, points, len(lines), tooltips, labels, connected=len(rows) > 1))
     if not lines:
         return []
-    across, up = Axis("unigram entropy, nats"), Axis("perplexity", "log")
-    svg = render_chart(f"{title}: perplexity against entropy", across, up, lines)
-    return [ReportFigure(f"Perplexity against entropy ({title.lower()})", svg, paragraph("frontier"))]
+    up = Axis(measure, "log") if key == "perplexity" else Axis("share of valid texts", low=0.0)
+    svg = render_chart(f"{title}: {measure} against entropy", Axis("unigram entropy, nats"), up, lines)
+    caption = paragraph("frontier" if key == "perplexity" else "story_frontier")
+    return [ReportFigure(f"{measure.capitalize()} against entropy ({title.lower()})", svg, caption)]
 
 
 def group_series(records: list[Record]) -> list[tuple[str, list[Record], list[str]]]:

@@ -11,6 +11,7 @@ from .section import MissingResult, ReportFigure, ReportSection, ReportTable, pa
 
 COLUMNS = {
     "perplexity": "perplexity",
+    "bits_per_character": "bits per character",
     "entropy": "entropy, nats",
     "seq_rep_4": "seq-rep-4",
     "human_repetition_share": "human repetition share",

@@ -18,6 +18,7 @@ TINY = Grammar(
         ("{hero.he} gave the {noun} to {friend}.", "{friend} took the {adj} one."),
     ),
 )
+UNEVEN = Grammar(TINY.classes, (("{hero} saw {adj.a} {adj} {noun}.", "{friend} hid."),))
 STORY = "Ruth the baker found an old coin at the mill. She gave the coin to Mark and Mark thanked her. "
 STORY += "Mark took the old coin home from the mill."
 
@@ -53,15 +54,20 @@ def test_the_texts_of_a_tiny_grammar_are_the_valid_ones_and_no_others() -> None:
     texts = {text for text, _ in TINY.enumerate()}
     words = sorted({word for text in texts for word in split_words(text)})
     draw = random.Random(0)
-    mutants = set[str]()
-    for text in sorted(texts):
-        for _ in range(30):
-            mutant = split_words(text)
-            for _ in range(draw.choice([1, 1, 2])):
-                mutant[draw.randrange(len(mutant))] = draw.choice(words)
-            mutants.add(join_words(mutant))
+    mutants = {mutate(text, words, draw) for text in sorted(texts) for _ in range(30)}
     assert len(mutants - texts) > 500 and len(mutants & texts) > 10
     assert [text for text in texts | mutants if TINY.check(text).valid != (text in texts)] == []
+
+
+def mutate(text: str, words: list[str], draw: random.Random) -> str:
+    """The text after one or two edits: a word replaced, inserted, removed, or exchanged with its neighbour."""
+    mutant = split_words(text)
+    for _ in range(draw.choice([1, 1, 2])):
+        at, word = draw.randrange(len(mutant)), draw.choice(words)
+        pair = mutant[at : at + 2]
+        replaced = [word, *pair[1:]]
+        mutant[at : at + 2] = draw.choice([replaced, replaced, [word, *pair], pair[1:], pair[::-1]])
+    return join_words(mutant)
 
 
 def test_stories_resume_at_any_document_and_change_their_key_with_every_option() -> None:

@@ -36,5 +36,8 @@ def test_curves_are_logged_at_each_number_of_steps() -> None:
     trainer = SimpleNamespace(is_global_zero=True, loggers=[logger], global_step=5)
     StoryCurves(num_samples=8, steps=(2, 8)).act(trainer, Model())
     assert logged["stories/valid/2"] == 0.25 and logged["stories/valid/8"] == 1.0
+    logged.clear()
+    StoryCurves("sentences", num_samples=2, steps=(2,)).act(trainer, Model())
+    assert logged == {"stories/valid/2": 0.0, "stories/in_grammar/2": 0.0}, "no agreement was counted"
     with pytest.raises(ValueError, match="at least 1"):
         StoryCurves(steps=(0,))

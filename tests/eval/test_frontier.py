@@ -20,6 +20,8 @@ def test_a_frontier_shows_the_values_of_a_sweep_and_leaves_out_undefined_perplex
     undefined = [record | {"perplexity": None} for record in records]
     other = draw_frontier([*records[:4], undefined[4]], "gamma", tmp_path)
     assert other != path and "4 steps" not in other.read_text()
+    stories = [record | {"stories/valid": 0.5} for record in undefined]
+    assert "valid" in draw_frontier(stories, "gamma", tmp_path).read_text()
     with pytest.raises(ValueError, match="no frontier over gamma"):
         draw_frontier(undefined, "gamma", tmp_path)
 

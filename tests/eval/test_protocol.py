@@ -22,7 +22,10 @@ def data(tmp_path_factory):
 
 def test_the_protocols_equal_those_of_their_papers():
     protocols = {name: load_protocol(name) for name in protocol_names()}
-    assert list(protocols) == sorted(TOKEN_WEIGHTINGS) == ["elf", "langflow", "ld4lg", "local", "mdlm"]
+    assert list(protocols) == ["elf", "langflow", "ld4lg", "local", "mdlm", "smollm", "stories"]
+    assert {one.token_weighting for one in protocols.values()} == set(TOKEN_WEIGHTINGS)
+    own = [(one.scorer, one.token_weighting, one.n) for one in map(protocols.pop, ("smollm", "stories"))]
+    assert own == [("checkpoints/smollm2", "whole", 256), ("grammar", "whole", 1024)]
     assert all(one.token_weighting == name == one.name for name, one in protocols.items())
     assert {name for name, one in protocols.items() if one.entropy_ids == "generator"} == {"mdlm", "langflow"}
     assert {name for name, one in protocols.items() if one.dtype == "float16"} == {"langflow"}
@@ -35,7 +38,7 @@ def test_a_protocol_can_be_a_users_file_and_an_unknown_name_is_refused(tmp_path)
     path = tmp_path / "mine.yaml"
     path.write_text("{scorer: gpt2, token_weighting: elf, entropy_ids: scorer, n: 5}")
     assert load_protocol(str(path)) == Protocol("mine", "gpt2", "elf", "scorer", 5)
-    with pytest.raises(ValueError, match="known are elf, langflow, ld4lg, local, mdlm"):
+    with pytest.raises(ValueError, match="known are elf, langflow, ld4lg, local, mdlm, smollm, stories"):
         load_protocol("gpt")
 
 

@@ -21,7 +21,17 @@ def printed(records, width: int = 200) -> str:
 
 def test_the_table_prints_the_protocol_with_each_perplexity(records):
     text = " ".join(printed(records).split())  # a long folder's name wraps
-    columns = ("perplexity", "entropy", "nll - H", "seq-rep-4", "human_repetition_share", "empty", "float32", "seed 0")
+    columns = (
+        "perplexity",
+        "bits/char",
+        "entropy",
+        "nll - H",
+        "seq-rep-4",
+        "human_repetition_share",
+        "empty",
+        "float32",
+        "seed 0",
+    )
     assert [w for w in (*columns, records[0]["scorer_hash"], "entropy over the scorer's ids") if w not in text] == []
     assert f"{records[0]['perplexity']:.1f}" in text and "shuffled" in text and "not comparable" not in text
     assert "MAUVE" not in text and "MAUVE" in printed([records[0] | {"mauve": 0.5}])

@@ -14,6 +14,7 @@ from textflow.metrics import (
     mean_over_seeds,
     ratio,
     summarize,
+    wilson,
 )
 from textflow.metrics.intervals import student_t_quantile
 
@@ -58,6 +59,28 @@ def test_one_sample_has_no_interval_and_one_without_tokens_no_nan() -> None:
     assert jackknife(2.0, torch.ones(1).double()) == Interval(2.0, None, None)
     interval = bootstrap(ratio(torch.tensor([1.0, 0.0]), torch.tensor([2.0, 0.0])), 2)
     assert interval.value == 0.5 and interval.low == 0 and interval.high == 0.5
+
+
+def test_wilson_is_the_known_interval_and_counts_equal_trials_of_a_sample_once() -> None:
+    ones = torch.ones(10).double()
+    value, low, high = wilson(torch.tensor([1] * 8 + [0, 0]), ones)
+    assert value == 0.8 and (low, high) == (pytest.approx(0.490162, abs=1e-6), pytest.approx(0.943318, abs=1e-6))
+    assert wilson(0 * ones, ones) == Interval(0.0, 0.0, pytest.approx(0.277533, abs=1e-6))
+    repeated = wilson(torch.tensor([5] * 8 + [0, 0]), 5 * ones)
+    assert repeated == pytest.approx((value, low, high))
+    independent = wilson(torch.tensor([4] * 10), 5 * ones)
+    assert independent.low is not None and low is not None and independent.low > low - 1e-12
+    assert wilson(5 * ones, 5 * ones).low == pytest.approx(wilson(ones, ones).low or 0)
+
+
+def test_the_wilson_interval_covers_the_truth_where_the_trials_of_a_sample_depend_on_each_other() -> None:
+    draw, covered = torch.Generator().manual_seed(0), 0
+    for _ in range(400):
+        rate = 0.9 + 0.1 * (torch.rand(60, 1, generator=draw) - 0.5).sign()  # 0.8 or 1 of a sample's trials hold
+        held = (torch.rand(60, 8, generator=draw) < rate).sum(1)
+        _, low, high = wilson(held, torch.full((60,), 8))
+        covered += low is not None and high is not None and low <= 0.9 <= high
+    assert 0.92 < covered / 400 < 0.98
 
 
 def test_every_number_lies_in_its_interval_and_is_the_plain_one() -> None:

@@ -35,6 +35,9 @@ class Rows:
     def encode(self, texts: list[str]) -> list[list[int]]:
         return [self.ids[int(text)][self.mask[int(text)]].tolist() for text in texts]
 
+    def decode_ids(self, ids: list[list[int]]) -> list[str]:
+        return ["" for _ in ids]
+
 
 def recorded_scorer(folder: Path, data: dict[str, Tensor], weighting: str, batch_size: int = 8) -> Scorer:
     """A scorer with the recorded logits."""

@@ -8,8 +8,8 @@ from transformers import GPT2LMHeadModel
 
 from tests.helpers.tiny_scorer import WORDS, save_scorer
 from tests.helpers.user_errors import refused
-from textflow.metrics import EOS_TEXT, Scorer
-from textflow.metrics.pretrained import weights_hash
+from textflow.metrics import EOS_TEXT, TOKEN_WEIGHTINGS, Scorer, summarize
+from textflow.metrics.pretrained import load_pretrained, weights_hash
 
 TEXTS = ["in the beginning God", "", "the", "  \n", "and the earth was without form and void and the heaven", "God God"]
 
@@ -83,6 +83,30 @@ def test_special_tokens_of_a_text_count_by_the_rule(folder, scorer):
     assert scored.tokens.tolist() == [4]
 
 
+def test_bits_per_character_are_those_of_the_characters_that_scored_tokens_spell(folder):
+    texts = ["in the beginning God", "God <eos> earth", TEXTS[4], ""]
+    for weighting in TOKEN_WEIGHTINGS:
+        scored = Scorer(folder, token_weighting=weighting).score(texts)
+        skipped = 0 if weighting in ("ld4lg", "whole") else 1  # the first token, which has no context
+        room = 8 if skipped else 7
+        spelled = [texts[0], texts[1], " ".join(texts[2].replace("heaven", "<unk>").split()[:room])]
+        lengths = [len(text) - len(text.split()[0]) * skipped for text in spelled]
+        assert scored.characters.tolist() == lengths, weighting
+        bits = scored.text_nll.sum() / math.log(2) / sum(lengths)
+        assert math.isclose(summarize(scored)["bits_per_character"].value, bits, rel_tol=1e-12)
+        assert scored.truncated == 1 and scored.text_nll[0] == scored.nll[0]
+
+
+def test_a_token_that_counts_twice_has_its_bits_once_and_a_lost_text_has_no_characters(folder):
+    elf, mdlm = (
+        Scorer(folder, token_weighting=name).score(["God <eos> the earth", "void"]) for name in ("elf", "mdlm")
+    )
+    assert elf.nll[0] > elf.text_nll[0] and torch.equal(elf.text_nll, mdlm.text_nll)
+    scored = Scorer(folder, token_weighting="mdlm", batch_size=2).score(["God void", "", "void God God"])
+    assert scored.dropped == 1 and scored.characters.tolist() == [len(" void"), 0]
+    assert "bits_per_character" not in summarize(Scorer(folder).score(["the"])), "an EOS spells nothing"
+
+
 def test_the_protocol_names_all_that_a_comparison_needs_and_the_hash_follows_the_weights(scorer, folder):
     protocol = scorer.protocol()
     assert protocol["scorer_dtype"] == "float32" and protocol["truncation"] == 8 and protocol["scorer_vocab"] == 14
@@ -95,7 +119,7 @@ def test_the_protocol_names_all_that_a_comparison_needs_and_the_hash_follows_the
 
 
 def test_mistakes_and_a_short_context_name_the_remedy(folder, tmp_path):
-    refused("known are local, elf, mdlm, langflow, ld4lg", Scorer, folder, token_weighting="duo")
+    refused("known are local, elf, mdlm, langflow, ld4lg, whole", Scorer, folder, token_weighting="duo")
     refused("textflow fit recipes/scorer.yaml", Scorer, tmp_path / "missing")
     refused("float32", Scorer, folder, dtype="double")
     refused("at most 8", Scorer, folder, max_length=9)
@@ -119,6 +143,23 @@ def test_weights_with_code_or_torn_are_not_opened_and_nothing_advises_to(folder,
     with pytest.raises(ValueError, match="no scorer at .*a pickle with code, which is not run") as e:
         Scorer(scorer)
     assert "weights_only" not in str(e.value) and "\n" not in str(e.value)
+
+
+def test_a_folder_with_a_gguf_file_is_read_by_it_and_the_error_names_the_extra(tmp_path):
+    asked = []
+
+    class Auto:
+        @staticmethod
+        def from_pretrained(folder, **options):
+            asked.append((folder, options))
+            raise OSError("cut in half")
+
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "model.gguf").write_bytes(b"GGUF")
+    refused(r"no scorer at .*: cut in half; a GGUF file needs .*'textflow\[gguf\]'", load_pretrained, Auto, tmp_path)
+    assert asked == [(tmp_path / "inner", {"trust_remote_code": False, "gguf_file": "model.gguf"})]
+    (tmp_path / "other.gguf").write_bytes(b"GGUF")
+    refused("holds 2 GGUF files", load_pretrained, Auto, tmp_path)
 
 
 def test_what_counts_otherwise_is_counted(folder):

@@ -11,7 +11,14 @@ from textflow.metrics import TOKEN_WEIGHTINGS, Scorer, TokenWeighting
 
 EOS, LONG = 0, "and the earth was without form and void and the heaven"
 TEXTS = ["in the beginning God", "the earth", LONG, "God <eos> the earth <eos> void"]
-COUNTED = {"local": (4, 2, 7), "elf": (4, 2, 7), "mdlm": (4, 2, 7), "langflow": (3, 1, 7), "ld4lg": (4, 2, 7)}
+COUNTED = {
+    "local": (4, 2, 7),
+    "elf": (4, 2, 7),
+    "mdlm": (4, 2, 7),
+    "langflow": (3, 1, 7),
+    "ld4lg": (4, 2, 7),
+    "whole": (4, 2, 7),
+}
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +34,7 @@ def count_tokens(folder: Path, name: str, texts: list[str], size: int = 8) -> li
 def test_tokens_that_count(folder: Path, name: str) -> None:
     counted = count_tokens(folder, name, TEXTS)
     assert tuple(counted[:3]) == COUNTED[name]
-    inside = {"local": 1 + 2 + 2 + 1, "elf": 1 + 2 + 2 + 1, "mdlm": 4, "langflow": 5, "ld4lg": 6}[name]
+    inside = {"local": 1 + 2 + 2 + 1, "elf": 1 + 2 + 2 + 1, "mdlm": 4, "langflow": 5, "ld4lg": 6, "whole": 6}[name]
     assert counted[3] == inside  # God [EOS] the earth [EOS] void: ELF weighs 1 2 2 0 1, MDLM 1 1 1 0 1
 
 

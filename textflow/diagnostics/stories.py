@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from math import isnan
 from typing import Any, Literal
 
 from torch import Tensor, tensor
@@ -61,7 +62,8 @@ def share(part: int, whole: int) -> float:
 
 
 class StoryCurves(PeriodicCallback):
-    """Log the agreements of texts that the model samples, as stories/NAME/K for each number of steps K.
+    """Log the agreements of texts that the model samples, as stories/NAME/K for each number of steps K; a share of
+    nothing is left out.
 
     Args:
         grammar: sentences or stories, as the source `Stories` has it.
@@ -93,7 +95,8 @@ class StoryCurves(PeriodicCallback):
                 texts = module.generate(self.num_samples, num_steps=steps, seed=self.seed)
             self.metric.reset()
             self.metric.update(texts)
-            values |= {f"stories/{name}/{steps}": value for name, value in self.metric.compute().items()}
+            shares = {name: value for name, value in self.metric.compute().items() if not isnan(value)}
+            values |= {f"stories/{name}/{steps}": value for name, value in shares.items()}
         if trainer.is_global_zero:
             for logger in trainer.loggers:
                 logger.log_metrics(values, trainer.global_step - 1)

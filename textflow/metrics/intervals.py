@@ -1,7 +1,9 @@
-"""Confidence intervals: bootstrap over samples, jackknife for distinct counts, Student's t over seeds."""
+"""Confidence intervals: bootstrap over samples, Wilson for shares, jackknife for distinct counts, Student's t over
+seeds."""
 
 import math
 from collections.abc import Callable, Sequence
+from statistics import NormalDist
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -55,6 +57,26 @@ def bootstrap(statistic: Statistic, n: int, level: float = 0.95, num_resamples: 
     edges = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
     low, high = statistic(counts).quantile(edges).tolist()
     return Interval(value, low, high)
+
+
+def wilson(successes: Num[Tensor, " n"], trials: Num[Tensor, " n"], level: float = 0.95) -> Interval:
+    """Share sum successes / sum trials +- the interval of Wilson (1927), which is never empty, not even at 0 or 1.
+
+    The trials of a sample may depend on each other: the interval is that of as many independent trials as have the
+    variance found between samples (Dean & Pagano, 2015), or of one trial a sample where the samples do not vary.
+
+    Args:
+        successes: number of successes of each sample, at most its trials.
+        trials: number of trials of each sample, at least 0, with a sum of at least 1.
+        level: confidence, in (0, 1).
+    """
+    total = float(trials.sum())
+    share = float(successes.sum()) / total
+    variance = float(((successes - share * trials.double()) ** 2).sum()) / total**2
+    size = share * (1 - share) / variance if variance else float((trials > 0).sum())
+    z2 = NormalDist().inv_cdf((1 + level) / 2) ** 2 / min(size, total)
+    middle, half = share + z2 / 2, math.sqrt(z2 * share * (1 - share) + z2**2 / 4)
+    return Interval(share, max((middle - half) / (1 + z2), 0.0), min((middle + half) / (1 + z2), 1.0))
 
 
 def jackknife(value: float, leave_one_out: Float[Tensor, " n"], level: float = 0.95) -> Interval:

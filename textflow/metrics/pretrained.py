@@ -13,12 +13,14 @@ from textflow.runtime.atomic import describe_error
 
 @runtime_checkable
 class ScorerTokenizer(Protocol):
-    """Tokenizer interface of a scorer: ids without an EOS, and the EOS id."""
+    """Tokenizer interface of a scorer: ids without an EOS, texts of such ids, and the EOS id."""
 
     @property
     def eos(self) -> int: ...
 
     def encode(self, texts: list[str]) -> list[list[int]]: ...
+
+    def decode_ids(self, ids: list[list[int]]) -> list[str]: ...
 
 
 class HFScorerTokenizer:
@@ -48,16 +50,37 @@ class HFScorerTokenizer:
         """Token ids of each text."""
         return self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
 
+    def decode_ids(self, ids: list[list[int]]) -> list[str]:
+        """Texts of rows of ids."""
+        return [str(self.tokenizer.decode(row, clean_up_tokenization_spaces=False)) for row in ids]
+
 
 def load_pretrained(auto_class: Any, name: str | Path, **options: Any) -> Any:
-    """`auto_class.from_pretrained` without remote code; any failure raises a ValueError."""
+    """`auto_class.from_pretrained` without remote code; any failure raises a ValueError.
+
+    Args:
+        auto_class: AutoModelForCausalLM or AutoTokenizer.
+        name: Hub name, folder of `save_pretrained`, or folder with one GGUF file, at any depth.
+        options: further arguments of `from_pretrained`.
+    """
+    gguf = find_gguf(name)
+    place, options = (name, options) if gguf is None else (gguf.parent, options | {"gguf_file": gguf.name})
     try:
-        return auto_class.from_pretrained(name, trust_remote_code=False, **options)
+        return auto_class.from_pretrained(place, trust_remote_code=False, **options)
     except Exception as error:  # damaged files raise many error types
-        raise ValueError(
-            f"no scorer at {name}: {describe_error(error)}; give a Hub name such as gpt2-large, a folder with "
-            "config.json and model.safetensors, or fit one: textflow fit recipes/scorer.yaml"
-        ) from error
+        kinds = "a Hub name such as gpt2-large, a folder with config.json and model.safetensors"
+        advice = f"give {kinds}, or fit one: textflow fit recipes/scorer.yaml"
+        if gguf is not None:
+            advice = "a GGUF file needs pip install 'textflow[gguf]', and to be whole"
+        raise ValueError(f"no scorer at {name}: {describe_error(error)}; {advice}") from error
+
+
+def find_gguf(name: str | Path) -> Path | None:
+    """The GGUF file of a folder without config.json; None if there is none, an error if there are several."""
+    files = [] if (Path(name) / "config.json").is_file() else sorted(Path(name).rglob("*.gguf"))
+    if len(files) > 1:
+        raise ValueError(f"{name} holds {len(files)} GGUF files, and a scorer is one; give the folder of one")
+    return files[0] if files else None
 
 
 def weights_hash(model: nn.Module) -> str:

@@ -12,14 +12,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from textflow.metrics.perplexity import token_nll
 from textflow.metrics.pretrained import HFScorerTokenizer, ScorerTokenizer, load_pretrained, weights_hash
-from textflow.metrics.scorer_output import ScorerOutput
+from textflow.metrics.scorer_output import ScorerOutput, TextScorer
 from textflow.metrics.token_weights import find_weighting
 
 EOS_TEXT = "<|endoftext|>"  # an EOS inside a text, where a protocol keeps special tokens
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-class Scorer:
+class Scorer(TextScorer):
     """Scorer of decoded texts by a causal language model; a protocol fixes their tokens, truncation and weights.
 
     Args:
@@ -27,7 +27,7 @@ class Scorer:
         tokenizer: tokenizer of the scorer; default: the tokenizer in the model's folder.
         max_length: maximum number of tokens of a text; default: 1,024 or the model's context, if shorter.
         dtype: float32, float16 or bfloat16.
-        token_weighting: weights of tokens and their aggregation: local, elf, mdlm, langflow or ld4lg.
+        token_weighting: weights of tokens and their aggregation: local, elf, mdlm, langflow, ld4lg or whole.
         batch_size: number of texts in a batch; affects results only if the token weighting drops the last one (mdlm).
         device: cpu or cuda.
         revision: branch, tag or commit on the Hub.
@@ -71,23 +71,12 @@ class Scorer:
         """Ids put before each text: none, or the beginning-of-text token."""
         return [getattr(self.tokenizer, "bos", self.tokenizer.eos)] if self.weighting.prepend_bos else []
 
-    def protocol(self) -> dict[str, Any]:
-        """Settings that two perplexities must share to be comparable."""
+    def identity(self) -> dict[str, Any]:
         kind = getattr(self.tokenizer, "tokenizer", self.tokenizer)
         return {
-            "scorer": self.name,
-            "scorer_revision": self.revision,
             "scorer_hash": self.weights_hash,
-            "scorer_dtype": self.dtype,
             "scorer_tokenizer": type(kind).__name__,
             "scorer_vocab": int(self.model.config.vocab_size),
-            "truncation": self.max_length,
-            "token_weighting": self.token_weighting,
-            "weights": self.weighting.rule,
-            "scored_eos": self.weighting.eos_scoring,
-            "scored_first": self.weighting.prepend_bos,
-            "special_tokens": self.weighting.keep_special_tokens,
-            "aggregation": self.weighting.aggregation,
         }
 
     def score(self, texts: Sequence[str], on_batch: Callable[[int], None] = lambda texts: None) -> ScorerOutput:
@@ -105,10 +94,11 @@ class Scorer:
         counted = self.weighting.num_counted(len(texts), self.batch_size)
         dropped = torch.tensor([i >= counted for i in ids], dtype=torch.bool)
         broken = ~sums[0].isfinite() & ~dropped
-        nll, tokens = (part.masked_fill(dropped | broken, 0) for part in sums)
+        nll, tokens, text_nll = sums.masked_fill(dropped | broken, 0)
+        characters = self.spelled_characters(texts, encoded, ids).masked_fill(dropped | broken, 0)
         truncated, lost = sum(len(row) > room for row in encoded.values()), (int(dropped.sum()), int(broken.sum()))
         counts = (len(texts) - len(ids), self.weighting.average_over, truncated, *lost)
-        return ScorerOutput(list(ids.values()), nll, tokens, *counts)
+        return ScorerOutput(list(ids.values()), nll, tokens, *counts, text_nll, characters)
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """Ids of texts, with the EOS inside them where the token weighting keeps special tokens."""
@@ -119,14 +109,29 @@ class Scorer:
         joined = [[id for _ in each for id in [self.tokenizer.eos, *next(rows)]] for each in parts]
         return [row[1:] for row in joined]
 
-    def weighted_nlls(self, ids: list[list[int]], on_batch: Callable[[int], None]) -> tuple[Tensor, Tensor]:
-        """Weighted NLL and weights of texts, float64 [N] each."""
-        nll, tokens = torch.zeros(len(ids), dtype=torch.float64), torch.zeros(len(ids), dtype=torch.float64)
+    def spelled_characters(
+        self, texts: Sequence[str], encoded: dict[int, list[int]], kept: dict[int, list[int]]
+    ) -> Tensor:
+        """Characters that the scored tokens of each text spell: all but those of a cut end and of a first token without
+        context, float64 [N]."""
+        cut = {i: row if len(row) < len(encoded[i]) else [] for i, row in kept.items()}
+        whole = [0 if cut[i] else len(texts[i].replace(EOS_TEXT, "")) for i in kept]
+        first = [[] if self.weighting.prepend_bos else row[:1] for row in kept.values()]
+        lengths = [torch.tensor([len(text) for text in self.spell(rows)]) for rows in (list(cut.values()), first)]
+        return (torch.tensor(whole) + lengths[0] - lengths[1]).double()
+
+    def spell(self, ids: list[list[int]]) -> list[str]:
+        """Texts of rows of ids, without EOS."""
+        return self.tokenizer.decode_ids([[id for id in row if id != self.tokenizer.eos] for row in ids])
+
+    def weighted_nlls(self, ids: list[list[int]], on_batch: Callable[[int], None]) -> Float[Tensor, "3 N"]:
+        """Weighted NLL, weights, and NLL of the scored tokens of texts, float64."""
+        sums = torch.zeros(3, len(ids), dtype=torch.float64)
         longest = max(map(len, ids), default=0)
         for rows in self.batches(ids):
-            nll[rows], tokens[rows] = self.batch_nlls([ids[row] for row in rows], longest)
+            sums[:, rows] = self.batch_nlls([ids[row] for row in rows], longest)
             on_batch(len(rows))
-        return nll, tokens
+        return sums
 
     @torch.no_grad()
     def features(self, ids: list[list[int]]) -> Float[Tensor, "N d"]:
@@ -146,8 +151,8 @@ class Scorer:
             yield order[start : start + self.batch_size]
 
     @torch.no_grad()
-    def batch_nlls(self, rows: list[list[int]], longest: int) -> tuple[Tensor, Tensor]:
-        """Weighted NLL and weights of each row; a causal model needs no mask where the padding is on the right."""
+    def batch_nlls(self, rows: list[list[int]], longest: int) -> Float[Tensor, "3 B"]:
+        """As `weighted_nlls`, of a batch; a causal model needs no mask where the padding is on the right."""
         rows, longest = [self.prefix_ids + row for row in rows], longest + len(self.prefix_ids)
         lengths = torch.tensor([len(row) for row in rows])
         width = min(int(lengths.max()) + 1, self.max_length)
@@ -155,7 +160,8 @@ class Scorer:
         mask = self.weighting.scored_mask(lengths, width, longest, self.max_length)
         weights = self.weighting.weights(ids, mask, self.tokenizer.eos).double()
         nll = token_nll(self.model(input_ids=ids.to(self.device), use_cache=False).logits, ids.to(self.device)).cpu()
-        return (torch.where(weights > 0, nll, 0) * weights).sum(1), weights.sum(1)
+        nll = torch.where(weights > 0, nll, 0)
+        return torch.stack([(nll * weights).sum(1), weights.sum(1), nll.sum(1)])
 
     def pad_rows(self, rows: list[list[int]], width: int) -> Tensor:
         """Rows as [B, width], EOS on the right."""

@@ -1,5 +1,6 @@
 """Summary statistics of a set of texts, each with its confidence interval."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -25,10 +26,10 @@ def summarize(
 ) -> dict[str, Interval]:
     """All metrics of a set of samples, with intervals; metrics that cannot be computed are absent.
 
-    perplexity and nll (nats a token) by the scorer's token weighting; entropy_scorer over its ids, entropy_generator
-    over the generator's, entropy the one of the protocol; nll_minus_entropy = nll - entropy_scorer, on the same ids
-    (2604.02718); seq_rep_4, human_repetition_share, distinct_1 .. 3 and diversity over the scorer's ids, which hold no
-    padding.
+    perplexity and nll (nats a token) by the scorer's token weighting; bits_per_character over the tokens that count;
+    entropy_scorer over its ids, entropy_generator over the generator's, entropy the one of the protocol;
+    nll_minus_entropy = nll - entropy_scorer, on the same ids (2604.02718); seq_rep_4, human_repetition_share,
+    distinct_1 .. 3 and diversity over the scorer's ids, which hold no padding.
 
     Args:
         scorer_output: likelihoods and tokens from the scorer.
@@ -49,7 +50,7 @@ def summarize(
 
 
 def likelihood_intervals(scorer_output: ScorerOutput, interval_of: IntervalFn) -> dict[str, Interval]:
-    """perplexity, nll and nll_minus_entropy; none where nothing was scored."""
+    """perplexity, nll, nll_minus_entropy and bits_per_character; none where nothing was scored."""
     if scorer_output.perplexity is None:
         return {}
     n, nll = len(scorer_output.tokens), ratio(scorer_output.nll, scorer_output.tokens)
@@ -59,7 +60,16 @@ def likelihood_intervals(scorer_output: ScorerOutput, interval_of: IntervalFn) -
         "perplexity": interval_of(perplexity_statistic(scorer_output), n),
         "nll": interval_of(nll, n),
         "nll_minus_entropy": interval_of(lambda counts: nll(counts) - entropy(counts), n),
-    }
+    } | bits_interval(scorer_output, interval_of)
+
+
+def bits_interval(scorer_output: ScorerOutput, interval_of: IntervalFn) -> dict[str, Interval]:
+    """bits_per_character: NLL of the scored tokens, each once, over ln 2 times the characters that they spell, which is
+    comparable across tokenizers; none without characters."""
+    nats, characters = scorer_output.text_nll, scorer_output.characters
+    if nats is None or characters is None or not characters.sum():
+        return {}
+    return {"bits_per_character": interval_of(ratio(nats / math.log(2), characters), len(nats))}
 
 
 def repetition_intervals(samples: Samples, interval_of: IntervalFn, level: float) -> dict[str, Interval]:

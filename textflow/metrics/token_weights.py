@@ -96,11 +96,12 @@ TOKEN_WEIGHTINGS: dict[str, TokenWeighting] = {
     "mdlm": TokenWeighting("mdlm", "pad", drop_last=True),  # Duo and FLM too
     "langflow": TokenWeighting("plain", "none", keep_special_tokens=True),
     "ld4lg": TokenWeighting("plain", "none", prepend_bos=True, average_over="sample"),
+    "whole": TokenWeighting("plain", "none", prepend_bos=True),  # [ours]: every token of the text once
 }
 
 
 def find_weighting(name: str) -> TokenWeighting:
-    """Look up a token weighting by name: local, elf, mdlm, langflow or ld4lg."""
+    """Look up a token weighting by name: local, elf, mdlm, langflow, ld4lg or whole."""
     if name not in TOKEN_WEIGHTINGS:
         raise ValueError(f"token_weighting is {name!r}; known are {', '.join(TOKEN_WEIGHTINGS)}")
     return TOKEN_WEIGHTINGS[name]

@@ -96,6 +96,22 @@ def test_a_sweep_is_one_line_in_order(tmp_path: Path) -> None:
     assert labels == ["4 steps gamma 0", "4 steps gamma 0.5", "4 steps gamma 1.5"]
 
 
+def test_stories_have_a_line_for_each_sampler_and_curves_of_training(tmp_path: Path) -> None:
+    assert 'id="stories"' not in render_page([write_run(tmp_path / "other", RECORD)])
+    shares = {"stories/valid": 0.5, "stories/bound": 0.75, "intervals": {"stories/valid": [0.4, 0.6]}}
+    records = [RECORD | shares | {"steps": k, "sampler": {"class": s}} for k in (4, 8) for s in ("Euler", "Ancestral")]
+    real = RECORD | shares | {"text": "real", "sampler": None, "escape": None, "stories/valid": 1.0}
+    metrics = {"metrics.csv": "step,name,value\n1,stories/bound/4,0.25\n"}
+    html = render_page([write_run(tmp_path / "run", *records, real, files=metrics)])
+    section = page_section(html, "stories")
+    titles = re.findall(r"<h3>(.*?)</h3>", section)
+    by_steps = ["Valid texts by steps (gpt2)", "Agreements that hold by steps (gpt2)"]
+    assert titles == [*by_steps, "Agreements that hold over training"]
+    assert "Ancestral, 8 steps: 50.0% [40.0%, 60.0%], n 8" in section and section.count("real text</li>") == 2
+    results = page_section(html, "results")
+    assert "<h3>Valid against entropy (protocol elf)</h3>" in results and "50.0% [40.0%, 60.0%]" in results
+
+
 def test_distillation_rounds_have_a_chart_and_all_numbers(tmp_path: Path) -> None:
     row = {"sampler_name": "ODE", "entropy": 3.0, "scorer": "gpt2", "cci": 0.0}
     rows = [row | {"steps": k, "role": r, "perplexity": 100 / k} for k in (2, 4, 8) for r in ("student", "teacher")]
