@@ -49,7 +49,7 @@ def eval(
         steps: numbers of sampling steps, separated by commas.
         n: number of samples per row; default: as many as the protocol requires. Rows with fewer are marked.
         scorer: Hub name or folder of a language model that replaces the protocol's scorer; such rows are marked. With
-            protocol stories, the grammar of a file of texts: sentences or stories.
+            protocol stories, the grammar of a file of texts: sentences, stories or tales.
         seed: random seed for sampling and for the shuffled baseline.
         batch_size: number of samples generated at a time; does not change the texts.
         sampler: sampler and escape to use; recipe means those of the run's recipe.

@@ -1,4 +1,4 @@
-"""textflow reproduce fig2|fig3|fig5|fig6|fig8|fig9|escapes|tradeoff|judged|noise_to_text|all|systems|results"""
+"""textflow reproduce fig2|fig3|fig5|fig6|fig8|fig9|escapes|tradeoff|judged|noise_to_text|stories|all|systems|results"""
 
 import importlib
 import json
@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from .diagnose import load_run
+from .figure_inputs import drawable, exact_scorer, load_figure_input, load_scorer
 from .ranking import ranking_config, run_ranking
 from .results import results
 from .systems import systems
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from textflow.eval.figures.source import FigureInput
-    from textflow.metrics import Scorer
 
-FigureName = Literal["fig2", "fig3", "fig5", "fig6", "fig8", "fig9", "tradeoff", "escapes", "judged", "noise_to_text"]
+FigureName = Literal[
+    "fig2", "fig3", "fig5", "fig6", "fig8", "fig9", "tradeoff", "escapes", "judged", "noise_to_text", "stories"
+]
 FIGURES = get_args(FigureName)
-RUN_FIGURES = ("judged", "noise_to_text")  # only for a trained run
 RANKING_KEYS = ("n", "tasks_per_kind", "verdict_tasks_per_kind", "nfe_values", "bootstrap_samples")
 PAPER = "arXiv 2606.30705 (abstract and captions; its constructions are rebuilt)"
 
@@ -50,12 +50,13 @@ def reproduce(
     Args:
         figure: figure or table: fig2 (DABI), fig3 (flips), fig5 (separated modes), fig6 (tube law), fig8 (CCI), fig9
             (re-injection), tradeoff (stiffness), escapes (ranking of samplers and escapes, about ten minutes), judged
-            (escapes of a run under its scorer), noise_to_text (a text of a run while it is sampled), or all (with --run
-            also the paper's claims, checked on the run); systems (one table of every RUN); or results (RESULTS.md and
+            (escapes of a run under its scorer), noise_to_text (a text of a run while it is sampled), stories (valid
+            stories of a run against the number of steps), or all (with --run also the paper's claims, checked on the
+            run); systems (one table of every RUN); or results (RESULTS.md and
             README's results table, from the committed records).
         runs: folders of trained runs, for systems only; usually written after systems.
-        run: folder of a trained generator to add to fig2, fig3, fig6, fig8 and tradeoff; required for noise_to_text
-            and for judged, which needs a run named scorer in the same parent folder.
+        run: folder of a trained generator to add to fig2, fig3, fig6, fig8 and tradeoff; required for noise_to_text,
+            for stories, and for judged, which needs a run named scorer in the same parent folder.
         out: folder for the figures and their records; default: checkpoints/reproduce, for systems that of the published
             records.
         n: number of texts per measurement; default: 512, for escapes 1024, for systems the protocol's 256.
@@ -99,7 +100,7 @@ def draw_figures(figure: str, run: Path | None, sizes: tuple[Any, ...], out: Pat
     num_texts = n or (64 if quick else 512)
     uses_run = run is not None and figure not in ("fig5", "fig9", "escapes")
     runs = [load_figure_input(run, num_texts, seed, device)] if run is not None and uses_run else []
-    names = [name for name in FIGURES if run or name not in RUN_FIGURES] if figure == "all" else [figure]
+    names = [name for name in FIGURES if drawable(name, run)] if figure == "all" else [figure]
     measured = {name: draw_figure(name, num_texts, run, runs, sizes, settings, out, console) for name in names}
     if runs:
         print_claims(measured, runs[0].name, out, console)
@@ -129,7 +130,8 @@ def draw_figure(
         config = ranking_config(*sizes)
         numbers, details = run_ranking(config, console), {key: getattr(config, key) for key in RANKING_KEYS}
     else:
-        extra = {"scorer": load_scorer(run)} if name == "judged" else {}
+        scorers = {"judged": load_scorer, "stories": exact_scorer}
+        extra = {"scorer": scorers[name](run)} if name in scorers else {}
         with console.status(f"measuring {name}"):
             numbers, details = module.compute(num_texts, settings["seed"], runs, **extra), {"n": num_texts}
     record = {"figure": name, "paper": PAPER, "caption": module.CAPTION, "published": vars(module).get("PUBLISHED")}
@@ -140,19 +142,6 @@ def draw_figure(
     seconds = f"{time.perf_counter() - start:.0f} s"
     console.print(f"Written: {out / name}.png, .svg and .json ({seconds})\n", soft_wrap=True)
     return numbers
-
-
-def load_scorer(run: Path | None) -> "Scorer":
-    """Load the scorer in the parent folder of a run."""
-    if run is None:
-        advice = "give it with --run, and fit a run `scorer` in the same folder"
-        raise ValueError(f"judged scores samples of a trained run: {advice}")
-    folder = run.parent / "scorer"
-    if not (folder / "model.safetensors").is_file():
-        raise ValueError(f"no scorer at {folder}: fit one: textflow fit recipes/scorer.yaml --run.folder {folder}")
-    from textflow.models.causal_lm import load_scorer
-
-    return load_scorer(str(folder))
 
 
 def print_claims(results: dict[str, Any], run: str, out: Path, console: "Console") -> None:
@@ -166,14 +155,6 @@ def print_claims(results: dict[str, Any], run: str, out: Path, console: "Console
         verdict = "holds" if claim.holds else "does NOT hold"
         console.print(f"  {verdict}: {claim.statement}: {claim.measured}", soft_wrap=True)
     write_record(out / "claims.json", {"run": run, "claims": [claim._asdict() for claim in claims]})
-
-
-def load_figure_input(run: Path, n: int, seed: int, device: str) -> "FigureInput":
-    """Load a run and its held-out text."""
-    from textflow.eval.figures.source import BATCH_SIZE, FigureInput
-
-    model, batches, _ = load_run(run, [], n, BATCH_SIZE, device)
-    return FigureInput(f"run {run.name}", model, batches, seed)
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:

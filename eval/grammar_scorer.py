@@ -28,7 +28,7 @@ class GrammarScorer(TextScorer):
     """Exact likelihood under a grammar, with words as tokens; a text outside the language has none and is counted.
 
     Args:
-        name: sentences or stories, the grammars of the source `Stories`.
+        name: sentences, stories or tales, the grammars of the source `Stories`.
         protocol: protocol of the measurement.
     """
 
@@ -82,7 +82,7 @@ def find_grammar(run: Path, given: str | None) -> str:
 
     Args:
         run: folder of a run, or a file of texts.
-        given: sentences or stories; None: that of the run.
+        given: sentences, stories or tales; None: that of the run.
     """
     names = " or ".join(GRAMMARS)
     if run.is_file():

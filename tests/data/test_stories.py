@@ -32,7 +32,7 @@ def test_samples_are_valid_and_change_with_the_seed_alone(grammar: str) -> None:
 
 
 def test_each_agreement_is_counted_by_itself() -> None:
-    grammar = GRAMMARS["stories"]
+    grammar = GRAMMARS["tales"]
     assert grammar.check(STORY).valid
     for kind, old, new in (
         ("articles", "an old", "a old"),
@@ -77,7 +77,7 @@ def test_stories_resume_at_any_document_and_change_their_key_with_every_option()
     assert first + list(source.resume(iterator.state_dict())) == list(source.documents())
     others = [Stories("stories", 20, 3), Stories("sentences", 21, 3), Stories("sentences", 20, 4)]
     assert len({one.key() for one in [source, *others]}) == 4 and source.count() == 20
-    with pytest.raises(ValueError, match="sentences or stories"):
+    with pytest.raises(ValueError, match="sentences or stories or tales"):
         Stories("novels")  # type: ignore[arg-type]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.helpers.user_errors import refused
-from textflow.cli.reproduce import load_scorer
+from textflow.cli.figure_inputs import load_scorer
 from textflow.eval.figures import judged
 from textflow.eval.figures.claims import check_claims
 from textflow.eval.figures.source import FigureInput

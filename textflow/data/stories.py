@@ -1,6 +1,10 @@
-"""Two small Englishes of stories: two sentences, or three and four [ours]."""
+"""Three small Englishes: of two sentences, of stories of three, and of longer tales [ours]."""
+
+from typing import Literal, TypeAlias
 
 from textflow.data.grammar import WOMEN, Grammar
+
+GrammarName: TypeAlias = Literal["sentences", "stories", "tales"]
 
 MEN = ("Adam", "Bruno", "Erik", "Hugo", "Lars", "Mark", "Otto", "Paul")
 CLASSES = {
@@ -22,6 +26,14 @@ SENTENCES = Grammar(
 STORIES = Grammar(
     CLASSES,
     (
+        ("{hero} {got} {adj.a} {adj} {noun} at the {place}.", "At the {place} {hero} {got} {adj.a} {adj} {noun}."),
+        ("{hero.he} gave the {noun} to {friend}.", "{friend} asked {hero.him} for the {noun}."),
+        ("{friend} took the {adj} {noun} from the {place}.", "At the {place} {friend} hid the {adj} {noun}."),
+    ),
+)
+TALES = Grammar(
+    CLASSES,
+    (
         (
             "{hero} the {job} {got} {adj.a} {adj} {noun} at the {place}.",
             "At the {place} {hero} the {job} {got} {adj.a} {adj} {noun}.",
@@ -39,4 +51,4 @@ STORIES = Grammar(
         ),
     ),
 )
-GRAMMARS = {"sentences": SENTENCES, "stories": STORIES}
+GRAMMARS = {"sentences": SENTENCES, "stories": STORIES, "tales": TALES}

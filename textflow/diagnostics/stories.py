@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Sequence
 from math import isnan
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, tensor
 from torchmetrics import Metric
 
-from textflow.data.stories import GRAMMARS
+from textflow.data.stories import GRAMMARS, GrammarName
 from textflow.training.callbacks.periodic import PeriodicCallback
 from textflow.training.eval_mode import temporary_eval_mode
 
@@ -23,13 +23,13 @@ class StoryAgreement(Metric):
     is none.
 
     Args:
-        grammar: sentences or stories, as the source `Stories` has it.
+        grammar: sentences, stories or tales, as the source `Stories` has it.
     """
 
     full_state_update = False
     counts: Tensor
 
-    def __init__(self, grammar: Literal["sentences", "stories"] = "stories") -> None:
+    def __init__(self, grammar: GrammarName = "stories") -> None:
         super().__init__()
         self.grammar = GRAMMARS[grammar]
         self.add_state("counts", tensor([0] * (3 + 2 * len(KINDS))), dist_reduce_fx="sum")
@@ -66,7 +66,7 @@ class StoryCurves(PeriodicCallback):
     nothing is left out.
 
     Args:
-        grammar: sentences or stories, as the source `Stories` has it.
+        grammar: sentences, stories or tales, as the source `Stories` has it.
         every_n_steps: optimizer steps between two measurements; one more follows at the end of the fit.
         num_samples: number of texts for each number of steps.
         steps: numbers of sampling steps.
@@ -75,7 +75,7 @@ class StoryCurves(PeriodicCallback):
 
     def __init__(
         self,
-        grammar: Literal["sentences", "stories"] = "stories",
+        grammar: GrammarName = "stories",
         every_n_steps: int = 200,
         num_samples: int = 64,
         steps: tuple[int, ...] = (4, 32),

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from textflow.data.base import Document, DocumentIterator, Source
 from textflow.data.fingerprint import fingerprint
-from textflow.data.stories import GRAMMARS
+from textflow.data.stories import GRAMMARS, GrammarName
 
 
 @dataclass(frozen=True)
@@ -14,12 +14,13 @@ class Stories(Source):
     """Texts of a grammar whose likelihood is exact, a story a document [ours].
 
     Args:
-        grammar: sentences (two sentences, 14 or 17 words with punctuation) or stories (three or four, 32 to 44).
+        grammar: sentences (two sentences, 14 to 17 words with punctuation), stories (three sentences, 25 words) or tales
+            (three or four, 32 to 44).
         num_documents: number of stories, at least 1.
         seed: random seed; story i depends on grammar, seed and i alone.
     """
 
-    grammar: Literal["sentences", "stories"] = "stories"
+    grammar: GrammarName = "stories"
     num_documents: int = 50_000
     seed: int = 0
 
