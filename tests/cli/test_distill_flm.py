@@ -30,7 +30,6 @@ STUDENTS = {
     "step": {"class_path": "StepDistillation", "init_args": {"target": "Progressive"}},
     "flow": {"class_path": "FlowMapDistillation", "init_args": {"target": "SemiGroup"}},
     "fmlm": FLOW,
-    "mean": {"class_path": "FlowMapDistillation", "init_args": {"target": "MeanFlow"}},
     "mean_flow": {"class_path": "MeanFlowObjective"},
 }
 

@@ -26,7 +26,7 @@ from tests.helpers.recordings import part, recorded
 
 pytestmark = pytest.mark.integration
 
-FAST, SLOW = 3, 1700  # mutations of each of the six kinds
+FAST, SLOW = 2, 1700  # mutations of each of the six kinds
 
 
 @pytest.fixture(scope="module")

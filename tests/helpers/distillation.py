@@ -45,7 +45,7 @@ model:
     lr_scheduler: {class_path: WarmupLR, init_args: {warmup_steps: 2}}
     ema_decay: 0.9
 run: {folder: FOLDER/duo, save_every: 4, sample_every: 8, num_samples: 2, wandb: false}
-trainer: {max_steps: 8, val_check_interval: 4, limit_val_batches: 4, accelerator: cpu, precision: 32-true}
+trainer: {max_steps: 8, val_check_interval: 4, limit_val_batches: 2, accelerator: cpu, precision: 32-true}
 """
 DCD = """\
 # tiny students of Duo

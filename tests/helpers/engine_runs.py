@@ -181,7 +181,7 @@ def main(words: list[str]) -> int:
     folder, world_size = Path(words[0]), int(words[1])
     cases = json.loads((folder / f"cases-{world_size}.json").read_text())
     if any(isinstance(ENGINES[case["engine"]](), training.Zero) for case in cases):
-        import deepspeed  # noqa: F401  once, in place of once a rank
+        import deepspeed.runtime.zero.muon.muon_optimizer  # noqa: F401  all of DeepSpeed once, not once a rank
 
     def train(rank: int) -> None:
         for case in cases:

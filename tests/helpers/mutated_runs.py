@@ -22,7 +22,7 @@ from textflow.data import Document, Source, shards, tokenize
 from textflow.training.checkpoint_io import find_damage, list_states
 from textflow.training.weights import read_weights
 
-STEPS = ["--run.save_every", "2", "--run.sample_every", "4", "--trainer.enable_progress_bar", "false"]
+STEPS = ["--run.save_every", "2", "--run.sample_every", "100", "--trainer.enable_progress_bar", "false"]
 LIMIT = 300.0  # seconds after which a command of a second hangs, however busy the machine is
 
 

@@ -5,29 +5,25 @@ fault of textflow. A new part of a kind below is found by itself; a new system i
 """
 
 import inspect
-import math
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import Any, NamedTuple
 
-from tests.helpers.systems import LENGTH, SYSTEMS, VOCAB, make, texts
+from tests.helpers.part_trials import even_law, measure, score, teach, use
+from tests.helpers.systems import SYSTEMS, VOCAB
 from textflow import diagnostics, discrete, escapes, samplers, schedules
 from textflow.diagnostics import Diagnostic, Stiffness
-from textflow.diagnostics.base import require_latents
-from textflow.discrete import DiscreteConsistency, DiscreteSampler, DuoSampler
+from textflow.discrete import DiscreteConsistency, DiscreteSampler
 from textflow.distill import FlowMap, FlowMapDistillation, MeanFlowObjective, StepDistillation
 from textflow.distill import targets as rules
-from textflow.distill.base import StudentObjective
 from textflow.escapes import Commit, Escape, Gate
 from textflow.metrics import NgramOverlap, distinct_n, mean_entropy, sequence_repetition
-from textflow.noise import Noise
 from textflow.samplers import EarlyExit, Order, Sampler
 from textflow.schedules import OneHotDecodeError, RandomGrid, TimeSchedule, Uniform
 
 README = Path(__file__).parents[2] / "textflow" / "README.md"
 BEGIN, END = "<!-- python -m tests.helpers.part_table -->\n", "<!-- end of the table -->\n"
-SEEDS = [1, 2]
 
 
 class Part(NamedTuple):
@@ -48,60 +44,6 @@ def classes(module: Any, base: type) -> list[type]:
     """The concrete subclasses of a noun that a room exports, in its order."""
     found = [each for each in vars(module).values() if inspect.isclass(each) and issubclass(each, base)]
     return [each for each in found if not inspect.isabstract(each)]
-
-
-def require_place(model: Any, name: str, part: Any) -> None:
-    """Refuse a part that a recipe could not name there: the model has no such argument, or one of another noun."""
-    hint = get_type_hints(type(model).__init__).get(name)
-    if hint is None:
-        raise ValueError(f"a {type(model).__name__} has no `model.{name}`")
-    nouns = [noun for noun in get_args(hint) or (hint,) if noun is not type(None)]
-    if not isinstance(part, tuple(nouns)):
-        raise ValueError(f"`model.{name}` of a {type(model).__name__} takes the noun {nouns[0].__name__}")
-
-
-def use(system: str, **part: Any) -> list[list[int]]:
-    """Samples of a system that has the part from the start, as its recipe would name it."""
-    for name, value in part.items():
-        require_place(make(system), name, value)
-    ids = make(system, **part).sample_ids(SEEDS, 3)
-    assert ids.shape == (len(SEEDS), LENGTH) and bool(((ids >= 0) & (ids < VOCAB)).all())
-    return ids.tolist()
-
-
-def measure(system: str, diagnostic: Diagnostic) -> None:
-    """A diagnostic of a system on random text."""
-    model, batch = make(system), texts()
-    require_latents(model)  # as at the start of a fit
-    values = diagnostic.measure(model, batch, Noise(range(len(batch.ids))))
-    assert values
-
-
-def score(system: str, metric: Callable[[list[list[int]]], float]) -> None:
-    """A metric of samples."""
-    assert math.isfinite(metric(use(system)))
-
-
-def teach(system: str, objective: Any) -> None:
-    """One training step of a student of the system."""
-    maps = isinstance(getattr(objective, "target", None), rules.TeacherFlowMap)
-    teacher, options = make(system, two_time=maps), dict[str, Any]()
-    require_place(teacher, "objective", objective)
-    if isinstance(objective, StudentObjective):
-        objective.teacher_objective = teacher.objective
-    if isinstance(objective, DiscreteConsistency):
-        options["sampler"] = DuoSampler()
-    student = make(system, objective=objective, two_time=not isinstance(objective, StepDistillation), **options)
-    student.learn_from(teacher, teacher)
-    loss = student.train().losses(student.net, texts())["loss"]
-    loss.backward()
-    assert bool(loss.isfinite())
-
-
-def even_law(system: str) -> Uniform:
-    """Uniform times of a system's path."""
-    path = getattr(make(system), "path", None)
-    return Uniform(path.t_min, path.t_max) if path else Uniform()
 
 
 SCHEDULE_ARGUMENTS: dict[type, Callable[[str], TimeSchedule]] = {

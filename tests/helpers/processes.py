@@ -1,12 +1,15 @@
 """Commands of textflow and scripts of tests in processes that can be killed, forked from one with all imports done.
 
-As a script it is that process: it reads a JSON request a line and answers with a JSON line.
+As a script it is that process: on each connection it reads a JSON request a line and answers with a JSON line.
 """
 
+import gc
 import json
 import os
 import resource
+import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +19,8 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
 MEMORY = 6 << 30  # bytes of address space beyond those of the imports
@@ -31,32 +36,52 @@ class Done(NamedTuple):
 
 
 class Commands:
-    """Client of the process that forks."""
+    """Client of the process that forks, whose imports take seconds: the first client starts it for all.
 
-    def __init__(self) -> None:
-        # W&B's service of the tests' own process would keep a killed child's run alive.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_SERVICE")}
-        argv, pipe = [sys.executable, "-m", "tests.helpers.processes"], subprocess.PIPE
-        self.process = subprocess.Popen(argv, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, text=True)
+    Args:
+        folder: where the clients of a test run meet.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.process: subprocess.Popen[str] | None = None
+        connection, address = socket.socket(socket.AF_UNIX), str(folder / "commands")
+        with FileLock(f"{address}.lock"):
+            try:
+                connection.connect(address)
+            except OSError:  # none was started, or it has ended with its client
+                self.process = start(address)
+                connection.connect(address)
+        self.lines = connection.makefile("rw")
 
     def run(self, *words: str, **options: Any) -> Done:
         """Run a command with arguments of `textflow` or of a script, and keyword arguments of `answer`."""
-        assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(json.dumps({"words": words, **options}, default=str) + "\n")
-        self.process.stdin.flush()
-        return Done(**json.loads(self.process.stdout.readline()))
+        self.lines.write(json.dumps({"words": words, **options}, default=str) + "\n")
+        self.lines.flush()
+        return Done(**json.loads(self.lines.readline()))
 
     def close(self) -> None:
-        self.process.kill()
-        self.process.communicate()
+        if self.process:
+            self.process.kill()
+            self.process.communicate()
+
+
+def start(address: str) -> "subprocess.Popen[str]":
+    """Start the process that forks, and wait until it listens."""
+    # W&B's service of the tests' own process would keep a killed child's run alive.
+    there = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_SERVICE")}
+    argv, pipe = [sys.executable, "-m", "tests.helpers.processes", address], subprocess.PIPE
+    process = subprocess.Popen(argv, cwd=ROOT, env=there, stdin=pipe, stdout=pipe, text=True)
+    assert process.stdout and process.stdout.readline() == "listening\n"
+    return process
 
 
 def skip_fsync(descriptor: int) -> None:
     """In the place of os.fsync: what a killed process wrote stays, so that only the loss of power needs the disk."""
 
 
-def serve() -> None:
-    """Answer requests until the input ends."""
+def serve(address: str) -> None:
+    """Answer the requests of each connection in a fork, until the standard input ends."""
+    gc.disable()  # until all is imported
     import pandas  # noqa: F401  which pyarrow imports with the first rows
     import pyarrow.compute  # noqa: F401
     import torch
@@ -72,10 +97,29 @@ def serve() -> None:
     torch.set_num_threads(1)
     os.fsync = skip_fsync
     textflow.config.recipe.load_recipe(["recipes/small/elf.yaml"])  # later recipes are parsed faster
-    answers = os.dup(1)
+    gc.freeze()
+    gc.enable()
+    Path(address).unlink(missing_ok=True)
+    listener = socket.create_server(address, family=socket.AF_UNIX)
+    print("listening", flush=True)
     os.dup2(2, 1)
-    for line in sys.stdin:
-        os.write(answers, (json.dumps(answer(**json.loads(line))) + "\n").encode())
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no fork is waited for
+    while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
+        connection, _ = listener.accept()
+        if not os.fork():
+            listener.close()
+            answer_all(connection)
+        connection.close()
+
+
+def answer_all(connection: socket.socket) -> None:
+    """Answer the requests of one client, and end this process."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    with connection.makefile("rw") as lines:
+        for line in lines:
+            lines.write(json.dumps(answer(**json.loads(line))) + "\n")
+            lines.flush()
+    os._exit(0)
 
 
 def answer(
@@ -152,4 +196,4 @@ def run_and_exit(words: list[str], script: str, out: int, err: int) -> None:
 
 
 if __name__ == "__main__":
-    serve()
+    serve(sys.argv[1])

@@ -1,12 +1,16 @@
 """Tensors recorded with the published code."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from safetensors import safe_open
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ASSETS = Path(__file__).parents[1] / "assets"
 FOLDER = ASSETS  # of the recordings; --recorded names another, before any test is collected

@@ -13,8 +13,8 @@ model:
   init_args:
     optimizer: {class_path: MuonAdam, init_args: {lr: 0.05, adam_names: [embed]}}
     lr_scheduler: {class_path: WarmupLR, init_args: {warmup_steps: 2}}
-run: {save_every: 20, sample_every: 20}
-trainer: {max_steps: 40, val_check_interval: 20, limit_val_batches: 4}
+run: {save_every: 20, sample_every: 40}
+trainer: {max_steps: 40, val_check_interval: 20, limit_val_batches: 2}
 """
 TEACHER = """\
 # tiny teacher
@@ -34,11 +34,11 @@ model:
     objective: {class_path: ELFObjective, init_args: {time_schedule: DecodeError}}
     lr_scheduler: {class_path: WarmupLR, init_args: {warmup_steps: 2}}
     ema_decay: 0.9
-run: {folder: FOLDER/run, save_every: 4, sample_every: 4, num_samples: 2, wandb: false}
+run: {folder: FOLDER/run, save_every: 4, sample_every: 12, num_samples: 2, wandb: false}
 trainer:
   max_steps: 12
   val_check_interval: 4
-  limit_val_batches: 4
+  limit_val_batches: 2
   log_every_n_steps: 1
   accelerator: cpu
   precision: 32-true
