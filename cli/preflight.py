@@ -89,9 +89,10 @@ def check_text(state: CheckState) -> str:
     data, trainer, name = state.data, state.config.trainer, type(state.data.source).__name__
     data.cache, data.num_proc = state.folder, 1
     is_complete = build_preview(data)
-    needed = data.batch_size * device_count(trainer.devices) * trainer.num_nodes
-    if is_complete and len(data.rows) < needed:
-        raise ValueError(too_few_rows_error(len(data.rows), needed, data.split, data.row_format.seq_length))
+    devices, num_rows = device_count(trainer.devices) * trainer.num_nodes, len(data.rows)
+    if is_complete and num_rows < data.batch_size * devices:
+        length = data.row_format.seq_length
+        raise ValueError(too_few_rows_error(num_rows, data.batch_size, devices, data.split, length))
     state.batch = data.first_rows(ROWS)
     documents, tokens = sum(data.stats.documents.values()), sum(data.stats.tokens.values())
     return f"{'all' if is_complete else 'the first'} {documents:,} documents of {name}, {tokens:,} tokens"

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from textflow.data.entries import read_entries
+from textflow.data.lines import text_of
 from textflow.models.infilling import TokenRow, decode_segments, infill_row, prompt_row, stack_rows
 from textflow.noise import sample_seeds
 
@@ -38,14 +40,17 @@ def build_rows(
 
 
 def read_prompts(file: Path) -> list[str]:
-    """Read the nonempty lines of a file."""
-    try:
-        lines = [line for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is not UTF-8 ({error.reason} at byte {error.start})") from error
-    if not lines:
+    """Read the prompts of a file, one a line or record; prompt i is line i, so a line between them may not be blank."""
+    entries = list(read_entries(file))
+    prompts = [text_of(entry) for entry in entries]
+    while prompts and not prompts[-1].strip():
+        prompts.pop()
+    if not prompts:
         raise ValueError(f"{file} holds no prompt; needs one per line")
-    return lines
+    pairs = zip(entries, prompts, strict=False)  # blank lines at the end have no prompt
+    if blank := next((entry.origin for entry, prompt in pairs if not prompt.strip()), None):
+        raise ValueError(f"{blank} is blank, but text i is made from prompt i: remove it, or write a prompt there")
+    return prompts
 
 
 def hash_rows(rows: Sequence[TokenRow]) -> str:

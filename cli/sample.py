@@ -45,7 +45,8 @@ def sample(
         out: .jsonl file to write, one text per line; an incomplete file is resumed; default: print to the terminal.
         device: device to run on: cpu, cuda, mps or auto.
         prompt: text to continue; for a run trained on pairs, the source to answer.
-        prompt_file: file with one prompt per line; text i uses prompt i and restarts at the first after the last.
+        prompt_file: file with one prompt per line, or records with a field `text` (.jsonl, .csv and others); text i
+            uses prompt i and restarts at the first after the last.
         infill: text with holes to fill, such as 'a [MASK:8] b' for eight tokens between a and b. A flow that was not
             trained with prompts fills them by the replacement method, an approximation.
         cfg_scale: scale of classifier-free guidance by the prompt; 1 turns it off; default: the recipe's.

@@ -28,7 +28,9 @@ def resolve_scorer(
     if mauve:
         import_mauve()
     if not run.exists():
-        raise ValueError(f"there is no {run}; eval needs the folder of a run, or a .jsonl or .txt file of texts")
+        raise ValueError(
+            f"there is no {run}; eval needs the folder of a run, or a file of texts, such as .txt or .jsonl"
+        )
     if not run.is_file():
         protocols.run_facts(run)  # report an invalid run before fitting a scorer
         protocols.require_text_model(run)
@@ -77,7 +79,8 @@ def split_hash(own: dict[str, Any]) -> str:
     """Hash of the documents that a run was trained on, 6 hex digits."""
     from textflow.eval.protocol import SPLIT_KEYS
 
-    split = {key: own.get("data", {}).get(key) for key in SPLIT_KEYS}
+    data = own.get("data", {})
+    split = {key: data.get(key) for key in SPLIT_KEYS if key != "skip" or data.get(key)}  # older recipes have no skip
     return hashlib.sha256(json.dumps(split, sort_keys=True).encode()).hexdigest()[:6]
 
 

@@ -13,7 +13,8 @@ from textflow.config.recipe import open_data
 from textflow.data import Document, PairSource
 from textflow.data.module import DataModule
 from textflow.data.row_file import RowFile
-from textflow.data.shards import skip_empty
+from textflow.data.sources.pairs import with_split
+from textflow.data.splits import Splitter
 from textflow.data.stats import DataStats
 from textflow.models import infilling
 from textflow.noise import sample_seeds
@@ -81,12 +82,14 @@ def test_pairs(data: DataModule, n: int | None) -> tuple[str, list[Document]]:
     the source defines no test split."""
     assert data.stats is not None
     part = "test" if data.stats.rows["test"] else "validation"
-    own = data.source.pairs(part) if isinstance(data.source, PairSource) else iter(())
-    if pairs := list(islice((pair for _, pair in skip_empty(own, DataStats())), n)):
-        return part, pairs
-    documents, split_of = skip_empty(data.source.documents(), DataStats()), data.split_fractions.split_of
-    if pairs := list(islice((pair for i, pair in documents if split_of(i, pair) == part), n)):
-        return part, pairs
+    source, rules = data.source, data.split_rules
+    own: Iterator[Document] = iter(())
+    if isinstance(source, PairSource) and rules.skip in (None, "bad"):  # no pair is left out for those before
+        own = (with_split(pair, part) for pair in source.pairs(part))
+    for documents in (own, source.documents()):
+        assigned = Splitter(rules, source, DataStats()).assign(documents)
+        if pairs := list(islice((pair for assignment, pair in assigned if assignment.split == part), n)):
+            return part, pairs
     raise ValueError("the run's data has no test or validation pairs; name a split or files for them in the recipe")
 
 

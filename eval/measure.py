@@ -13,6 +13,7 @@ from textflow.metrics.summary import mean_statistic
 
 from .record import COUNT_KEYS, METRIC_KEYS, Record, part_fields
 from .samples import GeneratedSample, code_hash, decode_texts, draw_samples, samples_folder
+from .words import has_words, split_characters
 
 Ids: TypeAlias = Sequence[Sequence[int]]
 ExtraNumbers: TypeAlias = Callable[[Ids | None, Ids], Mapping[str, Interval]]  # generator's and scorer's ids -> numbers
@@ -52,10 +53,11 @@ def measure(
     }
 
 
-def shuffle_words(texts: Sequence[str], seed: int) -> list[str]:
-    """Texts with their words in random order."""
-    rows = enumerate(map(str.split, texts))
-    return [" ".join(random.Random(seed + i).sample(words, len(words))) for i, words in rows]
+def shuffle_words(texts: Sequence[str], seed: int, by_characters: bool = False) -> list[str]:
+    """Texts with their words, or their characters, in random order."""
+    split, space = (split_characters, "") if by_characters else (str.split, " ")
+    rows = enumerate(map(split, texts))
+    return [space.join(random.Random(seed + i).sample(units, len(units))) for i, units in rows]
 
 
 def reference_records(
@@ -67,7 +69,7 @@ def reference_records(
     encode: Callable[[list[str]], Ids] | None = None,
     **measure_options: Any,
 ) -> Iterator[Record]:
-    """Reference records of real text and of real text with shuffled words.
+    """Reference records of real text and of real text with shuffled words, or characters where it has no words.
 
     Args:
         texts: real texts that neither generator nor scorer was trained on.
@@ -75,7 +77,9 @@ def reference_records(
     """
     common = {**(facts or {}), "seed": seed}
     yield {"text": "real", **common, **measure(texts, scorer, ids, **measure_options)}
-    shuffled = shuffle_words(texts, seed)
+    by_characters = not has_words(texts)
+    common |= {"shuffled_units": "characters"} if by_characters else {}
+    shuffled = shuffle_words(texts, seed, by_characters)
     shuffled_ids = encode([text.replace(EOS_TEXT, " ") for text in shuffled]) if encode else None
     yield {"text": "shuffled", **common, **measure(shuffled, scorer, shuffled_ids, **measure_options)}
 

@@ -16,7 +16,7 @@ from textflow.types import Batch
 
 Record = dict[str, Any]
 PROTOCOL_FOLDER = Path(__file__).parent / "protocols"
-SPLIT_KEYS = ("source", "files", "val_fraction", "scorer_holdout")  # data keys that determine the training documents
+SPLIT_KEYS = ("source", "files", "val_fraction", "scorer_holdout", "skip")  # data keys that determine the documents
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 A record is one JSON object in RUN/eval/*.json. Possible entries:
 
-- text: real, shuffled (its words in a random order), generated, or file (texts from a file)
+- text: real, shuffled (its words in a random order; its characters, where `shuffled_units` says so), generated, or
+  file (texts from a file)
 - checkpoint, checkpoint_hash, recipe, overlays, seq_length, tokenizer: the run; scorer_is_disjoint: whether the
   scorer's training documents are disjoint from the generator's
 - steps, sampler, escape, time_grid, self_cond_guidance, seed: sampling settings, each part as {"class": ...,
@@ -16,6 +17,7 @@ A record is one JSON object in RUN/eval/*.json. Possible entries:
 - METRIC_KEYS, and recovery, memorized_4grams, mauve, nfe, seconds: metrics; None where a metric is
   undefined; `intervals` gives [low, high] at 95% for each
 - STORY_KEYS: shares and excess negative log-likelihood (protocol stories); one that is undefined is missing
+- notes: what BLEU and ROUGE do not count
 - textflow, code, torch: versions; code is a hash of the source that samples
 """
 
@@ -44,7 +46,7 @@ RESULT_KEYS = (
     *COUNT_KEYS,
     *("memorized_4grams", "mauve", "recovery", "intervals", "nfe", "seconds", "unreadable"),
 )
-UNHASHED_KEYS = ("checkpoint", "code", "sweep", "samples", "unreadable_lines")  # entries that are not in the protocol
+UNHASHED_KEYS = ("checkpoint", "code", "sweep", "samples", "unreadable_lines", "notes")  # not in the protocol
 
 
 def part_fields(part: Any) -> Record | None:

@@ -154,6 +154,8 @@ def comparison_warnings(records: Sequence[Record]) -> list[str]:
             "the scorer's training documents are not disjoint from the generator's: give both recipes the same data,"
             " with data.scorer_holdout above 0"
         )
+    if any(record.get("shuffled_units") == "characters" for record in records):
+        warnings.append("the text has no words between spaces: the row `shuffled` has its characters in random order")
     if recovery := next((record for record in records if record.get("recovery") is not None), None):
         warnings.append(f"the codec reads {recovery['recovery']:.2%} of the tokens of real text back")
     return warnings

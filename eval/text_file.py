@@ -1,20 +1,22 @@
 """Texts from a file of any origin; unreadable lines are counted and listed, never scored."""
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from textflow.data.entries import read_entries
+from textflow.data.lines import TextEntry, text_of
+
 MAX_LISTED = 3  # unreadable lines listed
+PRINTED = "[0] "  # begins the output of `textflow sample` on a terminal
 
 
 class ParsedTexts(NamedTuple):
     """Parsed contents of a text file.
 
     Args:
-        texts: one text per readable line; an empty text is a sample too.
+        texts: one text per readable line or record; an empty text is a sample too.
         ids: generator tokens of each text, if every line has them.
-        errors: location and reason, one per unreadable line.
+        errors: location and reason, one per unreadable line or record.
     """
 
     texts: list[str]
@@ -33,55 +35,31 @@ class ParsedTexts(NamedTuple):
 
 
 def read_texts(path: Path) -> ParsedTexts:
-    """Read the texts of a file.
-
-    Args:
-        path: .jsonl with a string or an object {`text`, optional `ids`} per line; any other file: one text per line.
-    """
-    parse = parse_json if path.suffix == ".jsonl" else parse_text
-    parsed: list[ParsedLine] = []
+    """Read the texts of a file: the lines of plain text, or of records the field `text` and, if all have it, `ids`."""
+    texts: list[str] = []
+    ids: list[list[int]] = []
     errors: list[str] = []
-    for number, line in enumerate(path.read_bytes().removesuffix(b"\n").split(b"\n"), 1):
-        result = parse_line(parse, line)
-        if isinstance(result, str):
-            errors.append(f"{path.name}:{number} {result}")
-        else:
-            parsed.append(result)
-    if not parsed or not path.stat().st_size:
+    for entry in read_entries(path):
+        if not texts and entry.is_line and entry.value.startswith(PRINTED):
+            printed = "what `textflow sample` prints, with numbers and marks that are no part of the texts"
+            raise ValueError(f"{path} is {printed}: write the texts with --out FILE.jsonl, and score that file")
+        try:
+            text, own_ids = text_of(entry), token_ids(entry)
+        except ValueError as error:
+            errors.append(str(error))
+            continue
+        texts.append(text)
+        ids += [] if own_ids is None else [own_ids]
+    if not texts:
         reason = "; ".join(errors[:MAX_LISTED]) or "it is empty"
         raise ValueError(f"{path} holds no text that can be read ({reason}); give .jsonl with a `text` a line, or .txt")
-    ids = [row for _, row in parsed if row is not None]
-    return ParsedTexts([text for text, _ in parsed], ids if len(ids) == len(parsed) else None, errors)
+    return ParsedTexts(texts, ids if len(ids) == len(texts) else None, errors)
 
 
-ParsedLine = tuple[str, list[int] | None]
-
-
-def parse_line(parse: Callable[[str], ParsedLine], line: bytes) -> ParsedLine | str:
-    """Parsed line, or the reason why it is unreadable."""
+def token_ids(entry: TextEntry) -> list[int] | None:
+    """Tokens of a record; None if it has none."""
+    ids = entry.value.get("ids") if isinstance(entry.value, dict) else None
     try:
-        text, ids = parse(line.decode("utf-8"))
-        text.encode("utf-8")
-    except json.JSONDecodeError:
-        return "is not JSON"
-    except UnicodeError:
-        return "is not UTF-8"
-    except (KeyError, TypeError, ValueError):
-        return "has no text"
-    return text, ids
-
-
-def parse_text(line: str) -> ParsedLine:
-    """Parse a plain-text line."""
-    return line.removesuffix("\r"), None
-
-
-def parse_json(line: str) -> ParsedLine:
-    """Parse a JSON string, or an object with `text` and `ids`."""
-    data = json.loads(line)
-    if isinstance(data, str):
-        return data, None
-    if not isinstance(data, dict) or not isinstance(data["text"], str):
-        raise TypeError
-    ids = data.get("ids")
-    return data["text"], None if ids is None else [int(i) for i in ids]
+        return None if ids is None else [int(i) for i in ids]
+    except (TypeError, ValueError):
+        raise ValueError(f"{entry.origin}: `ids` are not a list of whole numbers") from None

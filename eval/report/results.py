@@ -72,7 +72,7 @@ def sweep_label(record: Record) -> str:
 
 def row_label(record: Record) -> str:
     """Label of a row."""
-    names = {"real": "real text", "shuffled": "real words, shuffled"}
+    names = {"real": "real text", "shuffled": f"real {record.get('shuffled_units', 'words')}, shuffled"}
     return names.get(record["text"], sampling_label(record, numbers=not sweep_label(record)))
 
 

@@ -79,7 +79,7 @@ def test_a_prompt_is_answered_in_each_sample(run: Path, tmp_path: Path, capsys: 
 @pytest.mark.integration
 def test_a_file_of_prompts_is_answered_line_by_line_and_resumed(run: Path, tmp_path: Path) -> None:
     file, out = tmp_path / "prompts.txt", tmp_path / "answers.jsonl"
-    file.write_text("bana\n\nkole bana\n")
+    file.write_bytes(b"\xef\xbb\xbfbana\r\nkole bana\r\n\r\n")
     argv = ["sample", str(run), "--steps", "2", "--prompt-file", str(file), "--out", str(out)]
     assert main([*argv, "-n", "1"]) == 0 and main(argv) == 0
     resumed = out.read_bytes()

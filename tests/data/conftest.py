@@ -10,7 +10,8 @@ import datasets
 import pytest
 
 from textflow.data import DataModule, Document, Source, Tokenizer, shards, tokenize
-from textflow.data.build import SPLITS
+from textflow.data.base import BAD
+from textflow.data.splits import SPLITS
 from textflow.data.stats import DataStats
 
 
@@ -32,6 +33,16 @@ class Made(Source):
 
     def key(self) -> str:
         return f"made {self.n} {self.longest}"
+
+
+def read_all(source: Source) -> list[Document]:
+    """The documents of a source; a record that cannot be read is an error, as in a fit."""
+    documents = []
+    for document in source.documents():
+        if document.skip == BAD:
+            raise ValueError(document.origin)
+        documents.append(document)
+    return documents
 
 
 def fail_at(index: int, error: Exception) -> Callable[[int], None]:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.data.conftest import read_all
 from tests.helpers.user_errors import refused
 from textflow.data import Bible, Document, HubDataset, News, SavedDataset, TextFiles
 from textflow.data.sources import bible
@@ -17,7 +18,7 @@ from textflow.data.sources.news import clean_text
 
 
 def texts(source):
-    return [document.text for document in source.documents()]
+    return [document.text for document in read_all(source)]
 
 
 @pytest.fixture
@@ -115,7 +116,7 @@ BAD = {
     "a.jsonl: half a character": ("a.jsonl", b'{"text": "\\ud800"}', r"a\.jsonl:1: column 'text' has no UTF-8 form"),
     "a.jsonl: NUL": ("a.jsonl", b'{"text": "a\\u0000"}', r"a\.jsonl:1: column 'text' holds a NUL"),
     "a.parquet: no Parquet": ("a.parquet", b"hello world, no parquet", r"a\.parquet is not a readable Parquet file"),
-    "a.docx: unknown kind": ("a.docx", b"PK", r"a\.docx: files end in \.txt, .*\.parquet"),
+    "a.docx: a ZIP archive": ("a.docx", b"PK\x03\x04", r"a\.docx is a ZIP archive, .*export its text$"),
 }
 
 

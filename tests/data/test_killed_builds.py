@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.data.conftest import Broken, Letters, Made, assert_equal_rows, fail_at
-from textflow.data import SplitFractions
+from textflow.data import SplitRules
 from textflow.data.build import RowFormat, build
 from textflow.data.stats import DataStats
 
-FRACTIONS, PACKED = SplitFractions(0.2, 0.1), RowFormat(16, True)
+FRACTIONS, PACKED = SplitRules(0.2, 0.1), RowFormat(16, True)
 pytestmark = pytest.mark.usefixtures("small_shards")
 
 

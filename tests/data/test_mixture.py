@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.data.conftest import read_all
 from tests.helpers.user_errors import refused
 from textflow.config.recipe import load_recipe
 from textflow.data import Mixture, Source, TextFiles
@@ -86,7 +87,7 @@ def test_unsuitable_weights_no_sources_and_a_fault_in_one_are_refused(mixture: A
     refused("no sources", Mixture, {})
     (tmp_path / "a.txt").write_bytes(b"fine\n\nna\xefve\n")
     damaged = Mixture({"a": TextFiles(str(tmp_path / "a.txt")), "b": made()})
-    refused(r"a\.txt:3: not UTF-8", list, damaged.documents())
+    refused(r"a\.txt:3: not UTF-8", read_all, damaged)
 
 
 def test_a_recipe_names_the_sources(monkeypatch: pytest.MonkeyPatch) -> None:

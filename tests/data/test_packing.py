@@ -7,13 +7,14 @@ import pytest
 
 from tests.data.conftest import fail_at
 from tests.helpers.user_errors import refused
-from textflow.data import SplitFractions, packing, tokenize
-from textflow.data.build import FRACTION_SPLITS, build, rows_key
+from textflow.data import SplitRules, packing, tokenize
+from textflow.data.build import build, rows_key
 from textflow.data.packing import RowFormat
 from textflow.data.row_file import RowFile
+from textflow.data.splits import FRACTION_SPLITS
 from textflow.data.stats import DataStats
 
-SPLIT = SplitFractions(0.2, 0.1)
+SPLIT = SplitRules(0.2, 0.1)
 
 
 def flat(folder, part):
@@ -50,7 +51,7 @@ def test_the_number_of_processes_does_not_change_rows(made, letters, tmp_path, m
 @pytest.mark.parametrize("flush_ids", [1, 1 << 18])
 def test_without_packing_a_row_is_a_document(made, letters, tmp_path, monkeypatch, flush_ids):
     monkeypatch.setattr(packing, "FLUSH_IDS", flush_ids)
-    report = build(made(), letters, RowFormat(30, False), SplitFractions(0.0, 0.0), tmp_path / "rows", 1)
+    report = build(made(), letters, RowFormat(30, False), SplitRules(0.0, 0.0), tmp_path / "rows", 1)
     rows = RowFile(tmp_path / "rows" / "train.arrow")
     texts = [document.text for document in made().documents()]
     assert len(rows) == len(texts)
@@ -59,7 +60,7 @@ def test_without_packing_a_row_is_a_document(made, letters, tmp_path, monkeypatc
         want = [*letters.encode([text])[0], letters.eos][:30]
         assert ids == want + [letters.pad] * (30 - len(want)) and length == len(want)
     assert report.truncated == sum(len(text) > 30 for text in texts) > 0
-    exact = build(made(1), letters, RowFormat(5, False), SplitFractions(0.0, 0.0), tmp_path / "exact", 1)
+    exact = build(made(1), letters, RowFormat(5, False), SplitRules(0.0, 0.0), tmp_path / "exact", 1)
     assert exact.truncated == 0 and exact.tokens["train"] == 6
 
 
@@ -68,17 +69,17 @@ def test_the_split_depends_on_the_index_alone():
     shares = {name: splits.count(name) / 20000 for name in FRACTION_SPLITS}
     assert shares["validation"] == pytest.approx(0.2, abs=0.01)
     assert shares["scorer_holdout"] == pytest.approx(0.1, abs=0.01)
-    other = [SplitFractions(0.2, 0.3).split_of_index(i) for i in range(999)]
+    other = [SplitRules(0.2, 0.3).split_of_index(i) for i in range(999)]
     assert [name == "validation" for name in other] == [name == "validation" for name in splits[:999]]
     for shares in ((-0.1, 0.0), (0.5, 0.5), (1.0, 0.0)):
-        refused("must leave some to train", SplitFractions, *shares)
+        refused("must leave some to train", SplitRules, *shares)
 
 
 def test_the_key_changes_with_every_input(made, letters):
     formats = [RowFormat(16, True), RowFormat(17, True), RowFormat(16, False)]
     keys = [rows_key(made(), letters, row_format, SPLIT) for row_format in formats]
     keys += [rows_key(made(201), letters, formats[0], SPLIT)]
-    keys += [rows_key(made(), letters, formats[0], SplitFractions(0.2, 0.0))]
+    keys += [rows_key(made(), letters, formats[0], SplitRules(0.2, 0.0))]
     assert len(set(keys)) == 5
 
 
@@ -106,6 +107,6 @@ def test_a_failed_build_leaves_nothing(made, letters, tmp_path):
 def test_empty_documents_are_skipped_counted_and_named_and_none_at_all_refused(made, letters, tmp_path):
     report = build(made(empty=(3, 9)), letters, RowFormat(16, True), SPLIT, tmp_path / "rows", 1)
     assert report.skipped == {"empty": 2} and report.documents.total() == 198
-    assert "skipped: 2 empty (first: made:3)" in str(report)
+    assert "skipped: 2 empty (first: made:3; made:9)" in str(report)
     assert json.loads((tmp_path / "rows" / "stats.json").read_text())["skipped"] == {"empty": 2}
     refused("gave no documents", build, made(0), letters, RowFormat(16, True), SPLIT, tmp_path / "none", 1)

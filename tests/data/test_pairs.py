@@ -11,8 +11,9 @@ import pytest
 import torch
 from datasets import Dataset, DatasetDict
 
+from tests.data.conftest import read_all
 from tests.helpers.user_errors import refused
-from textflow.data import DataModule, Document, HubPairs, JsonlPairs, PairSource, SplitFractions, Verses
+from textflow.data import DataModule, Document, HubPairs, JsonlPairs, PairSource, SplitRules, Verses
 from textflow.data.preview import FirstDocuments
 from textflow.data.row_file import RowFile
 
@@ -93,7 +94,7 @@ def test_an_eos_that_is_also_the_padding_is_masked(load: Make, letters: Any, mon
 
 def test_the_tokenizer_is_trained_on_sources_and_targets() -> None:
     source = PairList([("a", "b"), ("c", "d")], [("e", "f")])
-    assert list(SplitFractions(0.0, 0.0).texts(source)) == ["a", "b", "c", "d"]
+    assert list(SplitRules(0.0, 0.0).texts(source)) == ["a", "b", "c", "d"]
 
 
 def test_pairs_are_resumed_exactly_and_previewed(load: Make) -> None:
@@ -147,7 +148,7 @@ def test_a_missing_split_is_named_with_those_available(tmp_path: Path) -> None:
 def test_a_missing_field_is_named_with_the_others(tmp_path: Path, source: str, target: str, missing: str) -> None:
     file = jsonl(tmp_path / "a.jsonl", [{"source": "a", "target": "b", "meta": {"id": 1}}])
     with pytest.raises(ValueError, match="no field") as error:
-        list(JsonlPairs(str(file), source, target).documents())
+        read_all(JsonlPairs(str(file), source, target))
     message = str(error.value)
     assert missing in message and "--data.source.source_field" in message and f"{file}:1" in message
     assert all(name in message for name in ("source", "target", "meta.id"))
@@ -155,9 +156,9 @@ def test_a_missing_field_is_named_with_the_others(tmp_path: Path, source: str, t
 
 def test_a_field_or_file_of_another_kind_is_an_error(tmp_path: Path) -> None:
     file = jsonl(tmp_path / "a.jsonl", [{"source": "a", "target": 3}])
-    refused("'target' holds 3 .int., text is needed", list, JsonlPairs(str(file)).documents())
+    refused("'target' holds 3 .int., text is needed", read_all, JsonlPairs(str(file)))
     (tmp_path / "a.txt").write_text("x")
-    refused("from .jsonl files", lambda: list(JsonlPairs(str(tmp_path / "a.txt")).documents()))
+    refused("a.txt: pairs are read from records", read_all, JsonlPairs(str(tmp_path / "a.txt")))
 
 
 def test_verses_are_pairs_within_a_chapter_and_chapters_are_not_divided() -> None:

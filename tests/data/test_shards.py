@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.data.conftest import Broken, Letters, Made, assert_equal_rows
-from textflow.data import Document, HubDataset, HubPairs, SplitFractions, shards
+from textflow.data import Document, HubDataset, HubPairs, SplitRules, shards
 from textflow.data.build import RowFormat, build
 from textflow.data.sources import hub as hub_module
 from textflow.data.sources import pairs as pairs_module
 
-FRACTIONS, PACKED, PAIRS = SplitFractions(0.2, 0.1), RowFormat(16, True), RowFormat(16, False, 4)
+FRACTIONS, PACKED, PAIRS = SplitRules(0.2, 0.1), RowFormat(16, True), RowFormat(16, False, 4)
 PARTS = {"train-0": (0, 50), "train-1": (50, 100), "train-2": (100, 150), "validation": (150, 180), "test": (180, 200)}
 Patch = pytest.MonkeyPatch
 pytestmark = pytest.mark.usefixtures("small_shards")

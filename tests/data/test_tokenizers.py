@@ -82,10 +82,19 @@ def test_a_number_of_pieces_that_does_not_fit_the_text_is_named(tmp_path):
     text = "".join(chr(0x4E00 + i) for i in range(400)) * 3
     with pytest.raises(ValueError, match="310 pieces are too few for this text, [0-9]+ are needed"):
         SentencePiece(310).prepare(lambda: iter([text]), tmp_path / "few")
-    with pytest.raises(ValueError, match="at least 301"):
+    with pytest.raises(ValueError, match="at least 262"):
         SentencePiece(100)
     with pytest.raises(ValueError, match="not trained yet"):
         SentencePiece().encode(["a"])
+
+
+@pytest.mark.parametrize("text", ["x", "hello world", "".join(chr(0x4E00 + i) for i in range(90)) * 2])
+def test_the_advice_for_the_tokenizer_of_a_tiny_corpus_ends(tmp_path, text):
+    with pytest.raises(ValueError, match="--data.tokenizer.vocab_size [0-9]+$") as error:
+        SentencePiece(400 if len(text) < 99 else 310).prepare(lambda: iter([text]), tmp_path)
+    tokenizer = SentencePiece(int(str(error.value).rsplit(" ", 1)[1]))
+    tokenizer.prepare(lambda: iter([text]), tmp_path)
+    assert tokenizer.decode(tokenizer.encode([text])) == [text]
 
 
 def test_a_model_file_must_be_there_be_one_and_have_eos_and_pad(tmp_path):

@@ -115,7 +115,7 @@ def test_a_file_of_too_few_texts_needs_n_and_its_record_is_marked(run: Path) -> 
     refused("holds 3 readable texts, protocol elf needs 1000: .*-n 3", evaluate_file, file, config)
     record = evaluate_file(file, config, 3)
     assert record["deviations"][-1] == "n 3 for 1000" and record["empty"] == 1 and record["unreadable"] == 1
-    assert record["unreadable_lines"] == ["made.jsonl:4 is not JSON"] and record["perplexity"] > 1
+    assert record["unreadable_lines"][0].startswith(f"{file}:4: not JSON") and record["perplexity"] > 1
     assert record["file_hash"] == hashlib.sha256(file.read_bytes()).hexdigest()[:16]
     assert len(list((run.parent / "made.eval").glob("file-*.json"))) == 1
     refused("-n asks for 4", evaluate_file, file, config, 4)

@@ -65,7 +65,7 @@ def test_a_file_of_texts_is_scored_and_its_lost_lines_are_listed(run: Path, caps
     file = run.parent / "texts.txt"
     file.write_bytes(b"in the beginning God\n\nthe\n\xff\n")
     out = printed(capsys, file, "-n", "3")
-    assert "file (†)" in out and "1 of 3 empty" in out and "texts.txt:4 is not UTF-8" in out and "nan" not in out
+    assert "file (†)" in out and "1 of 3 empty" in out and "texts.txt:4: not UTF-8" in out and "nan" not in out
 
 
 @pytest.mark.integration

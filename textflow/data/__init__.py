@@ -12,7 +12,7 @@ from textflow.data.tokenizers.huggingface import HFTokenizer as HFTokenizer
 from textflow.data.tokenizers.sentencepiece import SentencePiece as SentencePiece
 from textflow.data.tokenizers.word_level import WordLevel as WordLevel
 from textflow.data.stats import DataStats as DataStats
-from textflow.data.build import SplitFractions as SplitFractions
+from textflow.data.splits import SplitRules as SplitRules
 from textflow.data.sources.pairs import PairSource as PairSource, JsonlPairs as JsonlPairs, HubPairs as HubPairs
 from textflow.data.sources.verses import Verses as Verses
 from textflow.data.module import DataModule as DataModule

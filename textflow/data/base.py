@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 from textflow.data.fingerprint import staged_folder
 from textflow.runtime.atomic import checksums, sha256
 
+BAD = "bad"  # reason to leave out a record that cannot be read
 MANIFEST = "textflow_tokenizer.json"  # names the class in a saved tokenizer's folder
 
 
@@ -20,18 +21,26 @@ class Document(NamedTuple):
         text: the text; for a pair, its target.
         origin: file or data set and position of the text.
         source: source of a pair, which precedes the text as its prompt; None for a single text.
-        split: validation or test, where the source fixes it; otherwise `SplitFractions` assigns the split.
+        split: validation or test, where the source fixes it; otherwise `SplitRules` assigns the split.
+        skip: reason to leave the document out, under which it is counted; None for one to use. A record that cannot
+            be read has the reason BAD and its error message as origin.
     """
 
     text: str
     origin: str
     source: str | None = None
     split: str | None = None
+    skip: str | None = None
 
     @property
     def num_characters(self) -> int:
         """Number of characters of the text and its source."""
         return len(self.text) + len(self.source or "")
+
+
+def bad_document(error: str) -> Document:
+    """Document in place of a record that cannot be read."""
+    return Document("", error, skip=BAD)
 
 
 class DocumentIterator(Iterator[Document]):
@@ -60,6 +69,8 @@ class DocumentIterator(Iterator[Document]):
 
 class Source(ABC):
     """A source of documents in a fixed order."""
+
+    draws_independently: ClassVar[bool] = False  # documents are draws of a law: equal ones are chance and no copies
 
     @abstractmethod
     def documents(self) -> Iterator[Document]:

@@ -2,6 +2,7 @@
 
 import os
 from copy import copy
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,13 +12,14 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader, DistributedSampler
 
 from textflow.data.base import Source, Tokenizer
-from textflow.data.build import SplitFractions, build, no_validation_error, rows_key, too_few_rows_error
+from textflow.data.build import CACHE_VERSION, build, no_validation_error, rows_key, too_few_rows_error
 from textflow.data.fingerprint import fingerprint
 from textflow.data.packing import RowFormat
 from textflow.data.row_file import PackedBatch, RowFile
 from textflow.data.samplers import InfiniteBatchSampler, SequentialBatchSampler, check_rows_per_step, rows_per_step
 from textflow.data.sources.bible import Bible
 from textflow.data.sources.files import source_from_files
+from textflow.data.splits import SplitRules
 from textflow.data.stats import DataStats
 from textflow.data.tokenizers.sentencepiece import SentencePiece
 from textflow.types import Batch
@@ -31,8 +33,8 @@ class DataModule(L.LightningDataModule):
         tokenizer: tokenizer of the texts; SentencePiece is trained on the training documents.
         seq_length: number of ids in a row, at least 2.
         batch_size: number of rows in a batch on each device.
-        files: text files that replace `source`: .txt, .jsonl or .parquet files, folders of them,
-            or a save_to_disk folder.
+        files: files that replace `source`: text, JSON lines, a JSON array, CSV, TSV or Parquet, also compressed
+            (.gz, .bz2, .xz, .zst); folders of them, or a save_to_disk folder.
         pack: fill each row with several documents, each ended by eos; otherwise, and for pairs, a row holds one.
         val_fraction: share of the documents used for validation, in [0, 1); 0 turns validation off.
         scorer_holdout: share of the documents reserved for training a scorer, in [0, 1).
@@ -42,6 +44,8 @@ class DataModule(L.LightningDataModule):
         num_proc: number of processes that tokenise; default: all cores.
         cache: folder for rows and tokenizers; default: $TEXTFLOW_CACHE or ~/.cache/textflow.
         max_source_length: maximum number of ids of a pair's source, in [1, seq_length); a row is source, target, eos.
+        skip: documents to leave out and count: records that cannot be read (bad), documents that equal an earlier one
+            (duplicates), or both. Default: the former are an error; the latter stay in the split of the first.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class DataModule(L.LightningDataModule):
         num_proc: int | None = None,
         cache: str | None = None,
         max_source_length: int | None = None,
+        skip: Literal["bad", "duplicates", "both"] | None = None,
     ) -> None:
         super().__init__()
         if seq_length < 2 or batch_size < 1:
@@ -70,7 +75,7 @@ class DataModule(L.LightningDataModule):
         self.source = source if files is None else source_from_files(files)
         self.tokenizer = copy(tokenizer)  # this copy is trained on this source alone
         self.row_format = RowFormat(seq_length, pack, max_source_length)
-        self.split_fractions = SplitFractions(val_fraction, scorer_holdout)
+        self.split_rules = SplitRules(val_fraction, scorer_holdout, skip)
         self.batch_size, self.split, self.seed = batch_size, split, seed
         self.num_workers, self.num_proc = num_workers, num_proc
         self.cache = Path(cache or os.environ.get("TEXTFLOW_CACHE") or "~/.cache/textflow").expanduser()
@@ -86,13 +91,13 @@ class DataModule(L.LightningDataModule):
     @property
     def rows_folder(self) -> Path:
         """Folder of the row cache."""
-        return self.cache / "rows" / rows_key(self.source, self.tokenizer, self.row_format, self.split_fractions)
+        return self.cache / "rows" / rows_key(self.source, self.tokenizer, self.row_format, self.split_rules)
 
     def prepare_data(self) -> None:
         """Train the tokenizer and build the rows unless they are cached."""
         try:
             self._prepare_tokenizer()
-            parts = (self.source, self.tokenizer, self.row_format, self.split_fractions)
+            parts = (self.source, self.tokenizer, self.row_format, self.split_rules)
             self.stats = build(*parts, self.rows_folder, self.num_proc)
         except OSError as error:
             reason = f"({error}); set --data.cache or TEXTFLOW_CACHE"
@@ -107,8 +112,8 @@ class DataModule(L.LightningDataModule):
         self.validation_rows = RowFile(self.rows_folder / "validation.arrow")
         if stage == "fit" and self.batches_before_fit is not None:  # a new fit, unless its state is loaded
             self.rows_before_fit, self.batches_before_fit = 0, None
-        if self.split_fractions.val_fraction and not len(self.validation_rows):
-            raise ValueError(no_validation_error(self.stats, self.split_fractions))
+        if self.split_rules.val_fraction and not len(self.validation_rows):
+            raise ValueError(no_validation_error(self.stats, self.split_rules))
 
     def describe(self) -> dict[str, Any]:
         """Summary counts of the data; call prepare_data() first."""
@@ -121,6 +126,7 @@ class DataModule(L.LightningDataModule):
             "vocab_size": self.vocab_size,
             "truncated": report.truncated,
             "skipped": dict(report.skipped),
+            "repeated": dict(report.repeated),
         }
 
     def first_rows(self, num_rows: int, held_out: bool = False) -> Batch:
@@ -130,9 +136,9 @@ class DataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[PackedBatch]:
         rank, world = self._rank_and_world_size()
-        size = self.batch_size * world
-        if len(self.rows) < size:
-            raise ValueError(too_few_rows_error(len(self.rows), size, self.split, self.row_format.seq_length))
+        if (num_rows := len(self.rows)) < self.batch_size * world:
+            length = self.row_format.seq_length
+            raise ValueError(too_few_rows_error(num_rows, self.batch_size, world, self.split, length))
         self.rows_before_fit, self.batches_before_fit = self.rows_consumed(), self._num_batches()
         sampler = InfiniteBatchSampler(len(self.rows), self.batch_size, self.seed, self.rows_consumed, rank, world)
         return self._loader(self.rows, sampler)
@@ -169,9 +175,8 @@ class DataModule(L.LightningDataModule):
             rank_zero_warn(f"the data has {now} rows, but {saved_rows} when the state was saved: the row order differs")
 
     def _prepare_tokenizer(self) -> None:
-        fractions = self.split_fractions
-        name = fingerprint(self.source.key(), self.tokenizer.key(), fractions.val_fraction, fractions.scorer_holdout)
-        self.tokenizer.prepare(lambda: fractions.texts(self.source), self.cache / "tokenizers" / name)
+        name = fingerprint(CACHE_VERSION, self.source.key(), self.tokenizer.key(), asdict(self.split_rules))
+        self.tokenizer.prepare(lambda: self.split_rules.texts(self.source), self.cache / "tokenizers" / name)
 
     def _num_batches(self) -> int:
         # `processed` grows between the optimizer's step and on_train_batch_end; checkpoints are written after that

@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 
 from textflow.data.base import Document, Source, Tokenizer
-from textflow.data.build import SplitFractions, too_few_rows_error
+from textflow.data.build import too_few_rows_error
 from textflow.data.fingerprint import fingerprint
 from textflow.data.module import DataModule
 from textflow.data.sources.hub import HubDataset
 from textflow.data.sources.mixture import Mixture
 from textflow.data.sources.pairs import HubPairs
+from textflow.data.splits import SplitRules
 from textflow.data.tokenizers.sentencepiece import SentencePiece
 
 MAX_CHARACTERS = 2_000_000  # maximum number of characters in a preview
@@ -79,16 +80,16 @@ def build_preview(data: DataModule) -> bool:
     """Build rows from the first documents, adding more while they are too few; True if all documents were used.
 
     Args:
-        data: data module, changed in place: its source, split_fractions and split, and its tokenizer where
+        data: data module, changed in place: its source, split_rules and split, and its tokenizer where
             MAX_CHARACTERS are too few to train it.
     """
-    source, split, part, first = data.source, data.split_fractions, data.split, 64
+    source, split, part, first = data.source, data.split_rules, data.split, 64
     while True:
         sizes = [len(document.text) for document in FirstDocuments(source, first + 1).documents()]
         at_limit = sum(sizes) >= MAX_CHARACTERS
         complete = len(sizes) <= first and not at_limit
         data.source = FirstDocuments(source, first)
-        data.split_fractions, data.split = (split, part) if complete else (SplitFractions(0.0, 0.0), "train")
+        data.split_rules, data.split = (split, part) if complete else (SplitRules(0.0, 0.0, split.skip), "train")
         smaller = smaller_tokenizer(data.tokenizer) if at_limit else None
         if try_build(data, last=complete or (at_limit and smaller is None)):
             return complete
@@ -111,7 +112,7 @@ def try_build(data: DataModule, last: bool) -> bool:
         data.prepare_data()
         data.setup()
         if not len(data.rows):
-            raise ValueError(too_few_rows_error(0, data.batch_size, data.split, data.row_format.seq_length))
+            raise ValueError(too_few_rows_error(0, data.batch_size, 1, data.split, data.row_format.seq_length))
         return True
     except ValueError:
         if last:

@@ -15,6 +15,7 @@ import numpy as np
 
 from textflow.data.base import Document, Tokenizer
 from textflow.data.row_file import Array, ids_dtype
+from textflow.data.splits import Assignment
 
 MAX_CHARACTERS = 1 << 20  # number of characters at which a chunk ends
 
@@ -27,20 +28,20 @@ class EncodedDocument(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Consecutive documents, each with its index, and the state to resume after them."""
+    """Consecutive documents, each with its split, and the state to resume after them."""
 
-    documents: list[tuple[int, Document]]
+    documents: list[tuple[Assignment, Document]]
     resume_state: Any = None
 
 
 def iter_chunks(
-    documents: Iterator[tuple[int, Document]], get_state: Callable[[], Any] = lambda: None
+    documents: Iterator[tuple[Assignment, Document]], get_state: Callable[[], Any] = lambda: None
 ) -> Iterator[Chunk]:
     """Group documents into chunks of about MAX_CHARACTERS; `get_state` is called before the next document is read."""
-    pending: list[tuple[int, Document]] = []
+    pending: list[tuple[Assignment, Document]] = []
     size = 0
-    for index, document in documents:
-        pending.append((index, document))
+    for assignment, document in documents:
+        pending.append((assignment, document))
         size += document.num_characters
         if size >= MAX_CHARACTERS:
             yield Chunk(pending, get_state())
@@ -59,7 +60,7 @@ def encode_documents(tokenizer: Tokenizer, documents: list[Document]) -> list[En
 
 
 def encode_chunks(
-    documents: Iterator[tuple[int, Document]],
+    documents: Iterator[tuple[Assignment, Document]],
     tokenizer: Tokenizer,
     num_proc: int | None,
     get_state: Callable[[], Any] = lambda: None,

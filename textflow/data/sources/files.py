@@ -1,38 +1,36 @@
-"""Local files: text, JSON lines and Parquet."""
+"""Local files: text, JSON lines, JSON arrays, CSV, TSV and Parquet, plain or compressed."""
 
 import glob
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
-from importlib import import_module
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Literal
 
-from textflow.data.base import Document, Source
+from textflow.data.base import Document, Source, bad_document
+from textflow.data.byte_stream import data_suffix
+from textflow.data.entries import JSON_SUFFIXES, TABLE_SUFFIXES, read_entries
 from textflow.data.fingerprint import fingerprint, stamp
-from textflow.data.jsonl import (
-    document_from_record,
-    document_from_value,
-    missing_column_error,
-    read_jsonl,
-    read_lines,
-    too_long_error,
-)
+from textflow.data.lines import LIMIT_HINT, TextEntry
+from textflow.data.records import document_from_record, document_from_value
 from textflow.data.sources.hub import SavedDataset, is_saved_dataset
 
-TEXT_EXTENSIONS = (".txt", ".text", ".md")
-EXTENSIONS = (*TEXT_EXTENSIONS, ".jsonl", ".parquet")
+SUFFIXES = (".txt", ".text", ".md", ".jsonl", ".parquet")  # read in a folder
+OTHER_SUFFIXES = (*JSON_SUFFIXES, *TABLE_SUFFIXES)  # read in a folder that holds none of the former
+HIDDEN = "hidden files"  # reason to leave a file out
 
 
 @dataclass(frozen=True)
 class TextFiles(Source):
-    """Local files: .txt (UTF-8), .jsonl and .parquet.
+    """Local files: UTF-8 text, JSON lines, a JSON array, CSV, TSV or Parquet; text also compressed.
 
     Args:
-        paths: files, folders (all such files below them) or patterns such as 'books/*.txt'.
-        column: column of the text in .jsonl and .parquet files.
-        separator: end of a document in .txt files: a blank line, the end of a line or the end of the file.
-        max_document_bytes: longest document (in .jsonl, line) in bytes; a longer one is an error, so memory stays
+        paths: files, patterns such as 'books/*.txt', or folders: their .txt, .text, .md, .jsonl and .parquet files, or
+            if there are none their .json, .ndjson, .csv and .tsv files. Names that begin with a dot are left out.
+        column: field of the text in records; dots lead into nested fields, e.g. meta.text.
+        separator: end of a document in plain text: a blank line, the end of a line or the end of the file.
+        max_document_bytes: longest document (or line of JSON) in bytes; a longer one is an error, so memory stays
             bounded.
     """
 
@@ -43,13 +41,15 @@ class TextFiles(Source):
 
     def documents(self) -> Iterator[Document]:
         for path in self.list_files():
-            try:
-                if not path.stat().st_size:
-                    yield Document("", str(path))
-                readers = {".jsonl": self._jsonl, ".parquet": self._parquet}
-                yield from readers.get(path.suffix.lower(), self._text)(path)
-            except OSError as error:
-                raise ValueError(f"cannot read {path}: {error.strerror or error}") from None
+            entries = read_entries(path, self.max_document_bytes, self.column)
+            if (first := next(entries, None)) is None:
+                yield Document("", str(path))
+            elif first.is_line:
+                for group in self._groups(chain([first], entries)):
+                    yield from join_lines(group, self.max_document_bytes)
+            else:
+                yield from map(self._document, chain([first], entries))
+        yield from hidden_documents(self.paths)
 
     def key(self) -> str:
         stamps = [stamp(path) for path in self.list_files()]
@@ -57,62 +57,63 @@ class TextFiles(Source):
 
     def list_files(self) -> list[Path]:
         """Files in the order given; those of folders and patterns are sorted by name."""
-        paths = [self.paths] if isinstance(self.paths, str) else self.paths
-        files = [path for name in paths for path in find_files(str(Path(name).expanduser()))]
+        files = [path for pattern in as_patterns(self.paths) for path in find_files(pattern)]
         if not files:
             raise ValueError("no files given; name at least one, e.g. --data.files mine.txt")
         return files
 
-    def _text(self, path: Path) -> Iterator[Document]:
-        lines: list[str] = []
-        size = first = 0
-        for number, line in read_lines(path, self.max_document_bytes):
-            if self.separator == "line" or (self.separator == "blank" and not line.strip()):
-                if lines:
-                    yield Document("\n".join(lines), f"{path}:{first}")
-                lines, size = [], 0
-                if self.separator == "blank":
-                    continue
-            first = number if not lines else first
-            lines.append(line)
-            size += len(line.encode()) + 1
-            if size > self.max_document_bytes + 1:
-                raise ValueError(too_long_error(f"{path}:{first}", self.max_document_bytes))
-        if lines:
-            yield Document("\n".join(lines), f"{path}:{first}")
+    def _groups(self, lines: Iterator[TextEntry]) -> Iterator[Iterable[TextEntry]]:
+        """Lines of each document."""
+        if self.separator == "file":
+            yield lines
+        elif self.separator == "line":
+            yield from ([line] for line in lines)
+        else:
+            groups = groupby(lines, lambda line: bool(line.error or line.value.strip()))
+            yield from (group for has_text, group in groups if has_text)
 
-    def _jsonl(self, path: Path) -> Iterator[Document]:
-        for origin, record in read_jsonl(path, self.max_document_bytes):
-            yield document_from_record(record, self.column, origin)
+    def _document(self, entry: TextEntry) -> Document:
+        """Document of a record."""
+        if entry.error:
+            return bad_document(f"{entry.origin}: {entry.error}")
+        read = document_from_record if isinstance(entry.value, dict) else document_from_value
+        document = read(entry.value, self.column, entry.origin)
+        if len(document.text) > self.max_document_bytes:
+            return bad_document(too_long_error(document.origin, self.max_document_bytes, LIMIT_HINT))
+        return document
 
-    def _parquet(self, path: Path) -> Iterator[Document]:
-        pa, pq = import_module("pyarrow"), import_module("pyarrow.parquet")
-        try:
-            with pq.ParquetFile(path) as file:
-                if self.column not in file.schema_arrow.names:
-                    raise ValueError(missing_column_error(self.column, file.schema_arrow.names, str(path)))
-                row = 0
-                for batch in file.iter_batches(batch_size=64, columns=[self.column]):
-                    for value in batch.column(0).to_pylist():
-                        row += 1
-                        document = document_from_value(value, self.column, f"{path}:row {row}")
-                        if len(document.text) > self.max_document_bytes:
-                            raise ValueError(too_long_error(document.origin, self.max_document_bytes))
-                        yield document
-        except (pa.ArrowException, OSError) as error:  # a damaged file raises either
-            if getattr(error, "errno", None):
-                raise
-            raise ValueError(f"{path} is not a readable Parquet file: {' '.join(str(error).split())[:300]}") from None
+
+def join_lines(lines: Iterable[TextEntry], max_bytes: int) -> Iterator[Document]:
+    """Yield the document of consecutive lines; a bad line, or too many bytes, make it a bad document."""
+    texts: list[str] = []
+    origin, size, error = "", 0, None
+    for line in lines:
+        origin, size = origin or line.origin, size + len(line.value.encode()) + 1
+        if not error and (line.error or size > max_bytes + 1):
+            advice = f"cut it up (--data.source.separator line), or {LIMIT_HINT}"
+            error = f"{line.origin}: {line.error}" if line.error else too_long_error(origin, max_bytes, advice)
+            yield bad_document(error)
+        elif not error:
+            texts.append(line.value)
+    if not error:
+        yield Document("\n".join(texts), origin)
+
+
+def too_long_error(origin: str, max_bytes: int, advice: str) -> str:
+    """Error message for a document over the size limit, which keeps memory bounded."""
+    return f"{origin}: the document is longer than {max_bytes:,} bytes; {advice}"
+
+
+def as_patterns(paths: str | list[str]) -> list[str]:
+    """List of names and patterns, with ~ expanded."""
+    return [str(Path(name).expanduser()) for name in ([paths] if isinstance(paths, str) else paths)]
 
 
 def find_files(pattern: str) -> list[Path]:
     """Files matched by a name, a folder or a pattern."""
     path = Path(pattern)
     if path.is_dir():
-        if files := [p for p in sorted(path.rglob("*")) if p.is_file() and p.suffix.lower() in EXTENSIONS]:
-            return files
-        hint = "for a save_to_disk folder use the source SavedDataset"
-        raise ValueError(f"folder {path} holds no {', '.join(EXTENSIONS)} file; {hint}")
+        return folder_files(path)
     matches = [path] if path.is_file() else map(Path, sorted(glob.glob(pattern, recursive=True)))
     files = [file for file in matches if file.is_file()]
     if not files:
@@ -120,9 +121,30 @@ def find_files(pattern: str) -> list[Path]:
         near = get_close_matches(path.name, siblings, n=1)
         looked = f" (looked in {path.parent.resolve()}); give an existing path"
         raise ValueError(f"no file {pattern}" + (f"; is it {path.parent / near[0]}?" if near else looked))
-    if other := [file for file in files if file.suffix.lower() not in EXTENSIONS]:
-        raise ValueError(f"{other[0]}: files end in {', '.join(EXTENSIONS)}; rename it, e.g. to .txt for plain text")
     return files
+
+
+def folder_files(folder: Path) -> list[Path]:
+    """Text files below a folder, sorted by name, without hidden ones."""
+    visible = [path for path in sorted(folder.rglob("*")) if path.is_file() and not is_hidden(path, folder)]
+    for suffixes in (SUFFIXES, OTHER_SUFFIXES):
+        if files := [path for path in visible if data_suffix(path) in suffixes]:
+            return files
+    hint = "for a save_to_disk folder use the source SavedDataset"
+    raise ValueError(f"folder {folder} holds no {', '.join((*SUFFIXES, *OTHER_SUFFIXES))} file; {hint}")
+
+
+def is_hidden(path: Path, folder: Path) -> bool:
+    """True if the name of a file, or of a folder above it and below `folder`, begins with a dot."""
+    return any(name.startswith(".") for name in path.relative_to(folder).parts)
+
+
+def hidden_documents(paths: str | list[str]) -> Iterator[Document]:
+    """Documents that count the hidden files of folders; they come last, so that they change no split."""
+    for folder in (Path(pattern) for pattern in as_patterns(paths) if Path(pattern).is_dir()):
+        for path in sorted(folder.rglob("*")):
+            if is_hidden(path, folder) and data_suffix(path) in (*SUFFIXES, *OTHER_SUFFIXES) and path.is_file():
+                yield Document("", str(path), skip=HIDDEN)
 
 
 def source_from_files(files: str | list[str]) -> Source:

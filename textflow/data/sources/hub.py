@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from textflow.data.base import Document, DocumentIterator, Source
 from textflow.data.fingerprint import fingerprint, folder_stamp
-from textflow.data.jsonl import document_from_record, missing_column_error
+from textflow.data.records import document_from_record, missing_column_error
 
 Row: TypeAlias = dict[str, Any]  # fields by name
 
@@ -20,7 +20,7 @@ class HubDataset(Source):
         name: Hub name, e.g. roneneldan/TinyStories, or a local folder.
         subset: configuration name, where a data set has several.
         split: split to read, e.g. train or train[:10%].
-        column: column of the text.
+        column: column of the text; dots lead into nested fields, e.g. meta.text.
         streaming: stream the data while tokenising, without downloading the full data set.
         revision: commit or tag that pins the text.
     """
@@ -42,9 +42,7 @@ class HubDataset(Source):
                 rows.load_state_dict(iterator_state["source_state"])  # resumes in the middle of a shard
             documents = documents_from_rows(rows, self.column, self.name, done)
             return DocumentIterator(explain_read_errors(documents, self.name, done), done, rows.state_dict)
-        if self.column not in rows.column_names:
-            raise ValueError(missing_column_error(self.column, rows.column_names, self.name))
-        rows = skip_rows(rows.select_columns(self.column), done)
+        rows = skip_rows(select_column(rows, self.column, self.name), done)
         return DocumentIterator(documents_from_rows(rows, self.column, self.name, done), done)
 
     def key(self) -> str:
@@ -69,7 +67,7 @@ class SavedDataset(Source):
 
     Args:
         folder: path of the folder.
-        column: column of the text.
+        column: column of the text; dots lead into nested fields.
         split: split to read, if the folder holds several.
     """
 
@@ -79,9 +77,7 @@ class SavedDataset(Source):
 
     def documents(self) -> Iterator[Document]:
         rows = self._rows()
-        if self.column not in rows.column_names:
-            raise ValueError(missing_column_error(self.column, rows.column_names, self.folder))
-        yield from documents_from_rows(rows.select_columns(self.column), self.column, self.folder)
+        yield from documents_from_rows(select_column(rows, self.column, self.folder), self.column, self.folder)
 
     def key(self) -> str:
         return fingerprint("SavedDataset 1", folder_stamp(Path(self.folder).expanduser()), self.column, self.split)
@@ -107,6 +103,14 @@ class SavedDataset(Source):
 def is_saved_dataset(path: Path) -> bool:
     """True if the folder was written by `save_to_disk`."""
     return (path / "dataset_dict.json").is_file() or (path / "dataset_info.json").is_file()
+
+
+def select_column(rows: Any, column: str, name: str) -> Any:
+    """Rows of a data set on disk with the column that holds a field; raises an error if there is none."""
+    holder = column if column in rows.column_names else column.partition(".")[0]
+    if holder not in rows.column_names:
+        raise ValueError(missing_column_error(column, rows.column_names, name))
+    return rows.select_columns(holder)
 
 
 def skip_rows(rows: Any, num_read: int) -> Iterable[Row]:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from textflow.data.base import Document, DocumentIterator, Source
+from textflow.data.base import Document, DocumentIterator, Source, bad_document
+from textflow.data.entries import read_entries
 from textflow.data.fingerprint import fingerprint, folder_stamp, stamp
-from textflow.data.jsonl import document_from_value, get_field, read_jsonl
-from textflow.data.sources.files import find_files
+from textflow.data.records import document_from_pair
+from textflow.data.sources.files import as_patterns, find_files, hidden_documents
 from textflow.data.sources.hub import HubDataset, SavedDataset, explain_read_errors, is_saved_dataset, skip_rows
 
 SPLITS = ("train", "validation", "test")  # in the order in which they are read
@@ -117,7 +118,7 @@ class PairsIterator(Iterator[Document]):
 
 @dataclass(frozen=True)
 class JsonlPairs(PairSource):
-    """Pairs from .jsonl files with one object a line.
+    """Pairs from files of records: JSON lines, a JSON array, CSV, TSV or Parquet; text also compressed.
 
     Args:
         paths: files, folders or patterns to train on.
@@ -137,29 +138,27 @@ class JsonlPairs(PairSource):
 
     def pairs(self, split_name: str) -> Iterator[Document]:
         for path in self._files(split_name):
-            for origin, record in read_jsonl(path, self.max_line_bytes):
-                yield document_from_pair(record, self.source_field, self.target_field, origin)
+            for entry in read_entries(path, self.max_line_bytes):
+                if entry.error:
+                    yield bad_document(f"{entry.origin}: {entry.error}")
+                elif not isinstance(entry.value, dict):
+                    advice = "give .jsonl or .csv, or for a data set the source HubPairs"
+                    raise ValueError(f"{path}: pairs are read from records with a source and a target; {advice}")
+                else:
+                    yield document_from_pair(entry.value, self.source_field, self.target_field, entry.origin)
+        yield from hidden_documents(self._paths(split_name))
 
     def key(self) -> str:
         stamps = [[stamp(path) for path in self._files(part)] for part in SPLITS]
         return fingerprint("JsonlPairs 1", stamps, self.source_field, self.target_field)
 
+    def _paths(self, split_name: str) -> str | list[str]:
+        return {"train": self.paths, "validation": self.val_paths, "test": self.test_paths}[split_name] or []
+
     def _files(self, split_name: str) -> list[Path]:
-        names = {"train": self.paths, "validation": self.val_paths, "test": self.test_paths}[split_name] or []
-        names = [names] if isinstance(names, str) else names
-        files = [path for name in names for path in find_files(str(Path(name).expanduser()))]
-        if other := [path for path in files if path.suffix.lower() != ".jsonl"]:
-            raise ValueError(f"{other[0]}: pairs are read from .jsonl files; for a data set use the source HubPairs")
-        return files
+        return [path for pattern in as_patterns(self._paths(split_name)) for path in find_files(pattern)]
 
 
 def with_split(pair: Document, split: str) -> Document:
-    """Fix the split of a pair; training pairs stay open to `SplitFractions`."""
+    """Fix the split of a pair; training pairs stay open to `SplitRules`."""
     return pair if split == "train" else pair._replace(split=split)
-
-
-def document_from_pair(record: dict[str, Any], source_field: str, target_field: str, origin: str) -> Document:
-    """Document with the source and target of a record, which may be nested fields; null gives an empty text."""
-    fields = (source_field, target_field)
-    source, target = (document_from_value(get_field(record, field, origin), field, origin).text for field in fields)
-    return Document(target, origin, source)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from textflow.data.base import Document, DocumentIterator, Source
 from textflow.data.fingerprint import fingerprint
@@ -23,6 +23,8 @@ class Stories(Source):
     grammar: GrammarName = "stories"
     num_documents: int = 50_000
     seed: int = 0
+
+    draws_independently: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.grammar not in GRAMMARS or self.num_documents < 1:

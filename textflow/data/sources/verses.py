@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from textflow.data.base import Document
-from textflow.data.build import SplitFractions
 from textflow.data.fingerprint import fingerprint, stamp
 from textflow.data.sources.bible import chapters, kjv_path
 from textflow.data.sources.pairs import PairSource
+from textflow.data.splits import SplitRules
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Verses(PairSource):
     test_fraction: float = 0.02
 
     def pairs(self, split_name: str) -> Iterator[Document]:
-        split = SplitFractions(self.val_fraction, self.test_fraction)  # its scorer_holdout serves as the test split
+        split = SplitRules(self.val_fraction, self.test_fraction)  # its scorer_holdout serves as the test split
         fraction_split = "scorer_holdout" if split_name == "test" else split_name
         for index, (name, verses) in enumerate(chapters()):
             if split.split_of_index(index) == fraction_split:

@@ -15,6 +15,7 @@ from textflow.data.fingerprint import fingerprint
 from textflow.runtime.atomic import atomic_write_text, fsync, sha256
 
 MAX_CHARACTERS = 50_000_000  # maximum size of the training text; more costs memory for little effect
+FIXED_PIECES = 261  # bytes, special pieces and the new line, which every model has
 MAX_SENTENCE_BYTES = 4000  # maximum length of a SentencePiece sentence
 
 
@@ -22,16 +23,17 @@ class SentencePiece(Tokenizer):
     """Unigram SentencePiece model with byte fallback; lossless, including new lines and repeated spaces.
 
     Args:
-        vocab_size: number of pieces, above 300 (256 of them are bytes); ignored if `model_file` is given.
+        vocab_size: number of pieces, above 261 (256 bytes, 4 special pieces, the new line); ignored if `model_file` is
+            given.
         model_file: trained .model file with </s> and <pad>; default: train one on the training documents.
     """
 
     def __init__(self, vocab_size: int = 4096, model_file: str | None = None) -> None:
         self.num_pieces, self.model_file = vocab_size, model_file
         self.processor: Any = None
-        if model_file is None and vocab_size <= 300:
-            reason = "but 256 are bytes and 4 are special; give at least 301"
-            raise ValueError(f"SentencePiece has {vocab_size} pieces, {reason}")
+        if model_file is None and vocab_size <= FIXED_PIECES:
+            reason = "but 256 are bytes, 4 are special and 1 is the new line"
+            raise ValueError(f"SentencePiece has {vocab_size} pieces, {reason}; give at least {FIXED_PIECES + 1}")
         if model_file is not None:
             self._load(Path(model_file))
 
