@@ -6,9 +6,11 @@ import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from .diagnose import load_run
+from .options import require_positive
 from .ranking import ranking_config, run_ranking
 from .results import results
 from .systems import systems
@@ -74,6 +76,7 @@ def reproduce(
     if figure == "results":
         return results(check)
     refuse_options(figure, runs, check)
+    require_positive(seed)
     if figure == "systems":
         return systems([*runs, *([run] if run else [])], steps, n, seed, out, device)
     check_sizes(n, tasks_per_kind, verdict_tasks_per_kind, bootstrap_samples, jobs)
@@ -87,7 +90,9 @@ def refuse_options(figure: str, runs: "Sequence[Path]", check: bool) -> None:
     if check:
         raise ValueError(f"--check needs results, not {figure}: textflow reproduce results --check")
     if runs and figure != "systems":
-        raise ValueError(f"{figure} takes one run, as an option: textflow reproduce {figure} --run {runs[0]}")
+        raise ValueError(
+            f"{figure} takes one run, as an option: textflow reproduce {figure} --run {quote(str(runs[0]))}"
+        )
 
 
 def draw_figures(figure: str, run: Path | None, sizes: tuple[Any, ...], out: Path, device: str) -> None:
@@ -149,7 +154,9 @@ def load_scorer(run: Path | None) -> "Scorer":
         raise ValueError(f"judged scores samples of a trained run: {advice}")
     folder = run.parent / "scorer"
     if not (folder / "model.safetensors").is_file():
-        raise ValueError(f"no scorer at {folder}: fit one: textflow fit recipes/scorer.yaml --run.folder {folder}")
+        raise ValueError(
+            f"no scorer at {folder}: fit one: textflow fit recipes/scorer.yaml --run.folder {quote(str(folder))}"
+        )
     from textflow.models.causal_lm import load_scorer
 
     return load_scorer(str(folder))

@@ -33,7 +33,7 @@ class DataStats:
         return ", ".join(f"{n} {reason} (first: {self.first_skipped[reason]})" for reason, n in self.skipped.items())
 
     def write(self, path: Path) -> None:
-        path.write_text(json.dumps(vars(self), indent=1) + "\n")
+        path.write_text(json.dumps(vars(self), indent=1) + "\n", encoding="utf-8")
 
     @staticmethod
     def read(path: Path) -> "DataStats":
