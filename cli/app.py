@@ -1,7 +1,9 @@
 """Entry point of textflow VERB ...: dispatch to the verb and report a user's mistake in one line."""
 
 import importlib
+import io
 import os
+import select
 import signal
 import sys
 from collections.abc import Iterator
@@ -9,6 +11,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from threading import current_thread, main_thread
 from types import FrameType
+from typing import TextIO
 
 from .parsing import normalize_recipe_argv, run_command
 
@@ -22,17 +25,51 @@ VERBS = {
     "diagnose": "measure where and why sampling fails: diagnose RUN [OVERLAY ...], or diagnose --oracle chain",
     "report": "write an HTML page of results, curves and trajectories: report RUN [RUN ...] --out report.html",
     "reproduce": "draw the paper's figures, rank escapes, tabulate runs: reproduce fig2|...|escapes|systems [RUN ...]",
-    "recipes": "list the recipes and overlays",
+    "recipes": "list the recipes and overlays, or copy one: recipes --copy quickstart my.yaml",
     "convert": "convert a published checkpoint into a run, or a run for transformers: convert elf SOURCE TARGET",
     "bench": "measure speed and memory against the reference implementation",
 }
 RECIPE_VERBS = ("fit", "distill", "check")  # these parse recipes from their arguments
+CLOSED_PIPE = 141  # exit code of a command whose output has no reader: 128 + SIGPIPE
 TOO_DEEP = "a file is nested too deeply, or holds itself through a YAML alias; TEXTFLOW_TRACEBACK=1 shows where"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command and return its exit code."""
-    argv = sys.argv[1:] if argv is None else argv
+    """Run one command and return its exit code; CLOSED_PIPE if its output has no reader, as before `| head`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 must not end a command
+    try:
+        try:
+            return run(sys.argv[1:] if argv is None else argv)
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+    except BrokenPipeError as error:
+        return CLOSED_PIPE if silence_closed_streams() else fail(f"textflow: {error}", 1)
+
+
+def silence_closed_streams() -> bool:
+    """Send the output of streams without a reader to nowhere, so that Python's own flush does not fail too."""
+    closed = [stream for stream in (sys.stdout, sys.stderr) if not has_reader(stream)]
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        for stream in closed:
+            os.dup2(nowhere.fileno(), stream.fileno())
+    return bool(closed)
+
+
+def has_reader(stream: TextIO) -> bool:
+    """False if a stream is a pipe or socket whose other end is closed."""
+    poll = select.poll()
+    try:
+        poll.register(stream.fileno(), 0)
+    except (OSError, ValueError):  # not a file of the system
+        return True
+    return not any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def run(argv: list[str]) -> int:
+    """Run one command, and report a user's mistake in one line."""
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(usage())
         return 0
@@ -44,6 +81,8 @@ def main(argv: list[str] | None = None) -> int:
     # Spinning threads are slow on busy cores (measured: 4 times slower), so waiting threads sleep.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     verb, rest = argv[0], argv[1:]
+    if wrong := next((word for word in argv if not is_utf8(word)), None):
+        return fail(f"textflow: the argument {os.fsencode(wrong)!r} is not UTF-8; give it in UTF-8")
     if verb not in VERBS:
         matches = get_close_matches(verb, VERBS, 1)
         return fail(
@@ -52,8 +91,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with handle_interrupts():
             return run_verb(verb, rest) or 0
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as interrupt:
+        return 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)
+    except BrokenPipeError:
+        raise
     except Exception as error:
         if os.environ.get("TEXTFLOW_TRACEBACK"):
             raise
@@ -62,6 +103,14 @@ def main(argv: list[str] | None = None) -> int:
         if isinstance(error, (ValueError, OSError, ImportError)):
             return fail(f"textflow {verb}: {error}")
         return fail(f"textflow {verb}: {describe_unexpected(error)}", 1)
+
+
+def is_utf8(word: str) -> bool:
+    """True if an argument was valid UTF-8: Python keeps other bytes as lone surrogates."""
+    try:
+        return bool(word.encode()) or True
+    except UnicodeEncodeError:
+        return False
 
 
 def describe_unexpected(error: Exception) -> str:
@@ -82,24 +131,35 @@ def run_verb(verb: str, argv: list[str]) -> int | None:
 
 @contextmanager
 def handle_interrupts() -> Iterator[None]:
-    """Handle Ctrl-C with `raise_interrupt`, unless SIGINT is ignored or has another handler."""
-    own = current_thread() is main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if own:
-        signal.signal(signal.SIGINT, raise_interrupt)
+    """Handle Ctrl-C and SIGTERM with `raise_interrupt`, unless they are ignored or have another handler."""
+    defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    is_main = current_thread() is main_thread()
+    own = {number: handler for number, handler in defaults.items() if is_main and signal.getsignal(number) is handler}
+    pid = os.getpid()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == pid:
+            raise_interrupt(number, frame)
+        signal.signal(number, signal.SIG_DFL)  # a process that this one forked
+        os.kill(os.getpid(), number)
+
+    for number in own:
+        signal.signal(number, handle)
     try:
         yield
     finally:
-        if own and signal.getsignal(signal.SIGINT) is raise_interrupt:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, handler in own.items():
+            if signal.getsignal(number) is handle:
+                signal.signal(number, handler)
 
 
 def raise_interrupt(number: int, frame: FrameType | None) -> None:
     """Raise KeyboardInterrupt; during an import exit at once, since libraries swallow exceptions there."""
     while frame is not None and frame.f_code is not main.__code__:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
-            os._exit(130)
+            os._exit(128 + number)
         frame = frame.f_back
-    raise KeyboardInterrupt
+    raise KeyboardInterrupt(number)
 
 
 def usage() -> str:

@@ -29,6 +29,7 @@ def diagnose(
     seed: int = 0,
     out: Path | None = None,
     device: str = "auto",
+    data_files: str | list[str] | None = None,
 ) -> None:
     """Measure where and why sampling fails, for a run on held-out text or for an oracle task with a known distribution.
 
@@ -45,24 +46,23 @@ def diagnose(
         seed: random seed for sampling noise and for building the oracle task.
         out: folder for diagnose.json and figures; default: RUN/diagnostics, or checkpoints/oracle/TASK.
         device: device to run on: cpu, cuda, mps or auto.
+        data_files: text files in place of those of the run, which may have been moved; also written --data.files.
     """
     names = parse_measures(measures)
-    require_positive(n=n, batch_size=batch_size)
-    if run is not None and oracle is not None:
-        advice = f"leave {run} or --oracle {oracle} out"
-        raise ValueError(f"diagnose takes either a run or an oracle task, not both: {advice}")
-    if run is None and oracle is None:
-        advice = "textflow diagnose RUN, or textflow diagnose --oracle chain"
-        raise ValueError(f"diagnose needs a run or an oracle task: {advice}")
+    require_positive(seed, n=n, batch_size=batch_size)
+    check_source(run, oracle, data_files)
     from rich.console import Console
 
+    from textflow.config.paths import replace_files
     from textflow.diagnostics.likelihood import gumbel_law
     from textflow.eval.diagnose import MEASURES, DiagnosticCase
     from textflow.eval.figures.curves import draw_curves
     from textflow.eval.figures.diagnose import FIGURES
 
     folder = out or (run / "diagnostics" if run else Path("checkpoints/oracle") / str(oracle))
-    model, batches, facts = load_run(run, overlays, n, batch_size, device) if run else load_oracle(str(oracle), n, seed)
+    with replace_files(data_files):
+        loaded = load_run(run, overlays, n, batch_size, device) if run else load_oracle(str(oracle), n, seed)
+    model, batches, facts = loaded
     if measures is None and gumbel_law(model) is None:
         names.remove("likelihood")
     console = Console(width=max(150, Console().width), markup=False)
@@ -76,6 +76,18 @@ def diagnose(
     if run and (run / "metrics.csv").is_file() and draw_curves(run / "metrics.csv", folder / "curves"):
         figures.append("curves")
     print(f"Written: {folder}/diagnose.json" + (f" and {', '.join(figures)} (.png, .svg)" if figures else ""))
+
+
+def check_source(run: Path | None, oracle: str | None, data_files: str | list[str] | None) -> None:
+    """Raise a ValueError unless either a run or an oracle task is given."""
+    if run is not None and oracle is not None:
+        advice = f"leave {run} or --oracle {oracle} out"
+        raise ValueError(f"diagnose takes either a run or an oracle task, not both: {advice}")
+    if run is None and data_files is not None:
+        raise ValueError(f"--data.files {data_files} is the text of a run; give the run, or leave it out")
+    if run is None and oracle is None:
+        advice = "textflow diagnose RUN, or textflow diagnose --oracle chain"
+        raise ValueError(f"diagnose needs a run or an oracle task: {advice}")
 
 
 def parse_measures(measures: str | None) -> list[str]:

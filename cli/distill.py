@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from .fit import fit_config, silence_warnings, use_temporary_folder
@@ -35,6 +36,7 @@ def distill(argv: list[str]) -> int:
         return 0
     silence_warnings()
     from textflow.config import distillation, recipe
+    from textflow.config.shipped import find_recipe
 
     config = distillation.student_recipe([argument for argument in argv if argument != "--print_config"])
     with use_temporary_folder(config):
@@ -42,7 +44,7 @@ def distill(argv: list[str]) -> int:
         if "--print_config" in argv:
             print(recipe.dump(config))
             return 0
-        return train_rounds(config, rounds, read_title(recipe.find_recipe(argv[0])))
+        return train_rounds(config, rounds, read_title(find_recipe(argv[0])))
 
 
 def train_rounds(config: Any, rounds: list[tuple[int, int, Any]], title: str) -> int:
@@ -88,17 +90,17 @@ def compare_students(folder: Path, n: int = 128) -> None:
     from textflow.eval.conditional import is_conditional
     from textflow.eval.protocol import has_latents
 
-    rounds = json.loads((folder / "rounds.json").read_text())
+    rounds = json.loads((folder / "rounds.json").read_text(encoding="utf-8"))
     teacher = Path(rounds["teacher"])
     if is_conditional(teacher) or not has_latents(teacher):
         what = "their answers with the targets of the test split" if is_conditional(teacher) else "their perplexities"
         print(f"Compare {what}, for each student and for the teacher:")
         for student in rounds["rounds"]:
-            print(f"  textflow eval {folder / student['run']} --steps {student['steps']}")
+            print(f"  textflow eval {quote(str(folder / student['run']))} --steps {student['steps']}")
         return
     candidates = [folder.parent / "scorer", Path(rounds["teacher"]).parent / "scorer"]
     if not (scorers := [candidate for candidate in candidates if candidate.is_dir()]):
-        advice = f"textflow eval {rounds['teacher']} fits a scorer; then run this again"
+        advice = f"textflow eval {quote(str(rounds['teacher']))} fits a scorer; then run this again"
         return print(f"To compare them with their teacher: {advice}")
     from rich.console import Console
 
@@ -110,7 +112,8 @@ def compare_students(folder: Path, n: int = 128) -> None:
     console, records = Console(width=max(150, Console().width), markup=False), []
     scorer, path = load_scorer(str(scorers[0])), folder / "rounds_scored.json"
     batch = validation_batch(run_recipe(folder / rounds["rounds"][0]["run"])["data"], 64)
-    config = EvalConfig(scorer, batch, n, previous_records=json.loads(path.read_text()) if path.is_file() else [])
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    config = EvalConfig(scorer, batch, n, previous_records=known)
     with console.status("scoring") as status:
         errors = target_errors(folder, batch)
         for record in evaluate_rounds(folder, config):

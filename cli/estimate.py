@@ -138,7 +138,7 @@ def format_bytes(amount: int) -> str:
 def free_memory() -> int:
     """Bytes of free main memory; sys.maxsize if the system does not report it."""
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration):
         return sys.maxsize

@@ -34,6 +34,7 @@ def eval(
     devices: int | None = None,
     format: Format = "table",
     cfg_scale: float | None = None,
+    data_files: str | list[str] | None = None,
 ) -> None:
     """Sample at several numbers of steps, score them with a language model, print a table and write RUN/eval/*.json.
 
@@ -63,17 +64,22 @@ def eval(
         devices: number of devices that sample in parallel; default: every GPU.
         format: output format: table, csv, markdown or latex.
         cfg_scale: scale of classifier-free guidance by the source, for runs of pairs only; default: the recipe's.
+        data_files: text files in place of those of the run, which may have been moved; also written --data.files.
     """
+    from textflow.config.paths import replace_files
+
     counts = parse_steps(steps)
-    require_positive(n=n, batch_size=batch_size)
+    require_positive(seed, n=n, batch_size=batch_size)
     key, values = parse_sweep(sweep) if sweep else ("", [])
-    if answers_sources(run, cfg_scale, bool(scorer or sweep or memorization or mauve or format != "table")):
+    has_text_options = bool(scorer or sweep or memorization or mauve or data_files or format != "table")
+    if answers_sources(run, cfg_scale, has_text_options):
         return evaluate_answers(run, counts, n, seed, batch_size, sampler, gamma, cfg_scale, overlays, device)
     device_names = resolve_devices(device, devices)
-    scoring = resolve_scorer(run, protocol, scorer, dtype, memorization, mauve, device_names[0])
     configure = partial(configure_sampling, name=sampler, gamma=gamma)
     sweeps = [{key: value} for value in values] or [{}]
-    records = evaluate_texts(run, counts, n, configure, sweeps, seed, batch_size, overlays, scoring, device_names)
+    with replace_files(data_files):
+        scoring = resolve_scorer(run, protocol, scorer, dtype, memorization, mauve, device_names[0])
+        records = evaluate_texts(run, counts, n, configure, sweeps, seed, batch_size, overlays, scoring, device_names)
     print_records(records, format)
     return draw_sweep(records, key, run)
 
@@ -84,7 +90,7 @@ def answers_sources(run: Path, cfg_scale: float | None, has_text_options: bool) 
 
     is_pairs = is_conditional(run)
     if is_pairs and has_text_options:
-        raise ValueError(f"{run} answers sources: leave scorer, sweep, memorization, mauve and format out")
+        raise ValueError(f"{run} answers sources: leave scorer, sweep, memorization, mauve, data.files and format out")
     if not is_pairs and cfg_scale is not None:
         raise ValueError(f"--cfg-scale {cfg_scale} applies to runs of pairs, and {run} is not one; leave it out")
     return is_pairs

@@ -1,6 +1,7 @@
 """Runs and scorers of the figures of `textflow reproduce`."""
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from .diagnose import load_run
@@ -41,7 +42,9 @@ def load_scorer(run: Path | None) -> "Scorer":
         raise ValueError(f"judged scores samples of a trained run: {advice}")
     folder = run.parent / "scorer"
     if not (folder / "model.safetensors").is_file():
-        raise ValueError(f"no scorer at {folder}: fit one: textflow fit recipes/scorer.yaml --run.folder {folder}")
+        raise ValueError(
+            f"no scorer at {folder}: fit one: textflow fit recipes/scorer.yaml --run.folder {quote(str(folder))}"
+        )
     from textflow.models.causal_lm import load_scorer
 
     return load_scorer(str(folder))

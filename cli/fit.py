@@ -1,6 +1,7 @@
 """textflow fit RECIPE [OVERLAY ...] [--key value]"""
 
 import logging
+import shlex
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -9,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from .recipes import read_title
-from .resume import check_same_tokenizer, lock_run, resume_point
+from .resume import check_max_steps, check_same_tokenizer, lock_run, resume_point
 
 HELP = """usage: textflow fit RECIPE [OVERLAY ...] [--key value ...]
 
 Train a model from a recipe and save it in a run folder (run.folder, by default checkpoints/<recipe>). Running the same
-command again resumes an unfinished run exactly (bit for bit). Ctrl-C saves the state and stops. Common keys:
+command again resumes an unfinished run exactly (bit for bit). Ctrl-C, SIGTERM and SIGUSR1 save the state and stop.
+RECIPE and OVERLAY are files, or names that textflow recipes lists. Common keys:
 
   --seed 1                        random seed for data order, noise and initial weights
   --data.files mine.txt           training text: .txt, .jsonl or .parquet files, or a save_to_disk folder
-  --trainer.max_steps 2000        number of optimizer steps; a larger number extends a finished run
+  --trainer.max_steps 2000        number of optimizer steps, where a cosine schedule ends; more extend a finished run
   --trainer.fast_dev_run true     test one training and one validation step; writes nothing
   --run.folder checkpoints/mine   folder for checkpoints, logs and samples
   --run.wandb false               disable logging to Weights & Biases
@@ -33,13 +35,14 @@ def fit(argv: list[str]) -> int:
         return 0
     silence_warnings()
     from textflow.config import recipe
+    from textflow.config.shipped import find_recipe
 
     config = recipe.load_recipe([argument for argument in argv if argument != "--print_config"])
     if "--print_config" in argv:
         print(recipe.dump(config))
         return 0
     with use_temporary_folder(config):
-        return fit_config(config, read_title(recipe.find_recipe(argv[0])))
+        return fit_config(config, read_title(find_recipe(argv[0])))
 
 
 @contextmanager
@@ -68,6 +71,9 @@ def fit_config(config: Any, title: str, prepare: Callable[[Any], None] = lambda 
     Args:
         prepare: function applied to the new model before a saved state is loaded.
     """
+    from textflow.config.paths import make_absolute
+
+    make_absolute(config)
     with lock_run(Path(config.run.folder)):
         return fit_locked(config, title, prepare)
 
@@ -81,9 +87,15 @@ def fit_locked(config: Any, title: str, prepare: Callable[[Any], None]) -> int:
     from textflow.models.generator import Generator
     from textflow.runtime.atomic import atomic_write_text
     from textflow.training import CheckpointCallback
+    from textflow.training.interrupt import StopRequested
+    from textflow.training.wandb_server import wandb_mode
 
     run, text = Path(config.run.folder), recipe.dump(config)
+    if config.run.wandb and not config.trainer.fast_dev_run:
+        wandb_mode()  # raises an error for an unknown mode, before the text is read
     state = resume_point(run, text)
+    if state:
+        check_max_steps(run, state, config.trainer.max_steps)
     codec = None if state or config.trainer.fast_dev_run else codec_run_folder(config, run)
     if codec and str(codec) != config.codec:
         print(f"Fitting the codec first: {config.codec}")
@@ -107,6 +119,8 @@ def fit_locked(config: Any, title: str, prepare: Callable[[Any], None]) -> int:
         run_folder.write_run(run, text, data.tokenizer, model, title)
     try:
         trainer.fit(model, data, ckpt_path=state)
+    except StopRequested:  # in the middle of a validation; the state is saved
+        return 130
     except Exception:
         if trainer.is_global_zero and not any(callback.has_started for callback in checkpoints):
             atomic_write_text(saved, previous)  # restore the recipe that the saved state belongs to
@@ -149,8 +163,9 @@ def print_summary(run: Path) -> None:
     """Print the last samples and the commands to use next."""
     texts = sorted((run / "samples").glob("step-*.txt"))
     if texts:
-        print(f"\nSamples ({texts[-1]}):\n\n{texts[-1].read_text()}")
-        print(f"More: textflow sample {run} -n 16    Score: textflow eval {run}")
+        print(f"\nSamples ({texts[-1]}):\n\n{texts[-1].read_text(encoding='utf-8')}")
+        name = shlex.quote(str(run))
+        print(f"More: textflow sample {name} -n 16    Score: textflow eval {name}")
     print(f"Trained: {run}")
 
 

@@ -27,8 +27,10 @@ def resolve_device(device: str = "auto") -> "torch.device":
         raise ValueError(f"no device {device!r} on this machine ({reason}); use --device cpu") from error
 
 
-def require_positive(**numbers: int | None) -> None:
-    """Raise a ValueError for an option below 1; None stands for its default."""
+def require_positive(seed: int = 0, **numbers: int | None) -> None:
+    """Raise a ValueError for a negative seed, or an option below 1; None stands for its default."""
+    if seed < 0:
+        raise ValueError(f"--seed is {seed}; at least 0 is needed")
     for name, number in numbers.items():
         if number is not None and number < 1:
             raise ValueError(f"{option_name(name)} is {number}; at least 1 is needed")

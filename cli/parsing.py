@@ -74,6 +74,8 @@ def normalize_argv(verb: str, argv: list[str], command: Callable[..., Any]) -> l
         argv = ["--run", *argv]
     if verb == "convert" and argv[:1] == ["run"] and argv[2:3] == ["hf"]:  # run RUN hf FOLDER
         argv = [*argv[:2], *argv[3:], "--to", "hf"]
+    if verb == "recipes":  # --copy NAME FILE
+        argv = expand_copy(argv)
     argv = [to_underscores(token) for token in argv]
     if "n" in parameters_of(command):
         argv = [re.sub("^--num_samples(?==|$)", "--n", token) for token in argv]
@@ -91,9 +93,16 @@ def expand_overlays(argv: list[str], option: str = "overlays") -> list[str]:
     return [*argv[:1], *(part for word in argv[1:count] for part in (f"--{option}+", word)), *argv[max(count, 1) :]]
 
 
+def expand_copy(argv: list[str]) -> list[str]:
+    """--copy NAME FILE -> --copy NAME --to FILE."""
+    at = argv.index("--copy") + 2 if "--copy" in argv else len(argv)
+    return [*argv[:at], "--to", *argv[at:]] if argv[at:] and not argv[at].startswith("-") else argv
+
+
 def to_underscores(token: str) -> str:
-    """--prompt-file -> --prompt_file and -n -> --n; -h and -1 are unchanged."""
+    """--prompt-file -> --prompt_file, --data.files -> --data_files and -n -> --n; -h and -1 are unchanged."""
     name, equals, value = token.partition("=")
+    name = "--data_files" if name == "--data.files" else name
     if re.fullmatch("-[a-zA-Z]", name) and name != "-h":
         name = "-" + name
     return (name[:2] + name[2:].replace("-", "_") if name.startswith("--") else name) + equals + value

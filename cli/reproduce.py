@@ -6,9 +6,11 @@ import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from .figure_inputs import drawable, exact_scorer, load_figure_input, load_scorer
+from .options import require_positive
 from .ranking import ranking_config, run_ranking
 from .results import results
 from .systems import systems
@@ -75,6 +77,7 @@ def reproduce(
     if figure == "results":
         return results(check)
     refuse_options(figure, runs, check)
+    require_positive(seed)
     if figure == "systems":
         return systems([*runs, *([run] if run else [])], steps, n, seed, out, device)
     check_sizes(n, tasks_per_kind, verdict_tasks_per_kind, bootstrap_samples, jobs)
@@ -88,7 +91,9 @@ def refuse_options(figure: str, runs: "Sequence[Path]", check: bool) -> None:
     if check:
         raise ValueError(f"--check needs results, not {figure}: textflow reproduce results --check")
     if runs and figure != "systems":
-        raise ValueError(f"{figure} takes one run, as an option: textflow reproduce {figure} --run {runs[0]}")
+        raise ValueError(
+            f"{figure} takes one run, as an option: textflow reproduce {figure} --run {quote(str(runs[0]))}"
+        )
 
 
 def draw_figures(figure: str, run: Path | None, sizes: tuple[Any, ...], out: Path, device: str) -> None:

@@ -41,6 +41,11 @@ def resume_point(run: Path, recipe_text: str) -> Path | None:
 
     state = latest_state(run) if run.is_dir() else None
     saved = run / "recipe.yaml"
+    if foreign := sorted(run.glob("hpc_ckpt_*.ckpt")):  # Lightning would load it in place of a state of textflow
+        raise ValueError(
+            f"{foreign[-1]} is a state that Lightning wrote when SLURM ended a job, and textflow continues from "
+            f"{run}/state only: remove it, or choose another --run.folder"
+        )
     if state and saved.is_file() and (changed := recipe_changes(saved, recipe_text)):
         more = f" and {len(changed) - 8} more keys" if len(changed) > 8 else ""
         raise ValueError(
@@ -55,14 +60,28 @@ def resume_point(run: Path, recipe_text: str) -> Path | None:
     return state
 
 
+def check_max_steps(run: Path, state: Path, max_steps: int) -> None:
+    """Raise a ValueError for a run that is trained beyond max_steps; print that a run is finished."""
+    from textflow.training.checkpoint_io import step_of
+
+    step = step_of(state.parent)
+    if step > max_steps:
+        raise ValueError(
+            f"{run} is trained to step {step} already, and trainer.max_steps is {max_steps}: give at least {step}, or "
+            "choose another --run.folder"
+        )
+    if step == max_steps and is_global_zero():
+        print(f"{run} is finished at step {step}; a larger --trainer.max_steps extends it")
+
+
 def recipe_changes(saved: Path, recipe_text: str) -> list[str]:
     """List the differences between a run's saved recipe and another; raise a ValueError if the saved one is damaged."""
-    from textflow.config import recipe
     from textflow.config.overlays import differences
+    from textflow.config.strict_yaml import load_yaml
     from textflow.config.trust import UntrustedCodeError
 
     try:
-        if not recipe.load_yaml(saved):
+        if not load_yaml(saved):
             raise ValueError("it is empty")
         return differences(saved.read_text(encoding="utf-8"), recipe_text)
     except UntrustedCodeError:

@@ -58,7 +58,7 @@ def sample(
         raise ValueError("sample needs a RUN, or --replay FILE; see textflow sample --help")
     from .prompts import build_rows, hash_rows, uses_replacement
 
-    require_positive(n=n, steps=steps, length=length, batch_size=batch_size)
+    require_positive(seed, n=n, steps=steps, length=length, batch_size=batch_size)
     if cfg_scale is not None and not any((prompt, prompt_file, infill)):
         raise ValueError(f"--cfg-scale {cfg_scale} needs a prompt: add one, such as --prompt TEXT")
     generator = load_text_model(run, device, overlays)

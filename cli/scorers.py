@@ -87,16 +87,21 @@ def split_hash(own: dict[str, Any]) -> str:
 def fit_scorer(folder: Path, data: dict[str, Any]) -> None:
     """Fit the scorer on the text and split of a run, or resume it: minutes on one core; its output goes to stderr."""
     from textflow.config import recipe
+    from textflow.config.paths import FILES
     from textflow.eval.protocol import PROTOCOL_FOLDER, SPLIT_KEYS
 
     from .fit import fit_config, silence_warnings
 
     section = {key: data[key] for key in (*SPLIT_KEYS, "cache", "num_proc") if data.get(key) is not None}
+    if FILES.get():
+        section = {key: value for key, value in section.items() if key != "source"} | {"files": FILES.get()}
     section["split"] = "scorer_holdout" if not data or data.get("scorer_holdout") else "train"
     print(f"no scorer at {folder}: fitting it once, which takes 2 to 4 minutes on one core", file=sys.stderr)
     with tempfile.TemporaryDirectory() as temporary, redirect_stdout(sys.stderr):
         overlay = Path(temporary) / "data.yaml"
-        overlay.write_text(yaml.safe_dump({"data": section, "run": {"folder": str(folder), "wandb": False}}))
+        overlay.write_text(
+            yaml.safe_dump({"data": section, "run": {"folder": str(folder), "wandb": False}}), encoding="utf-8"
+        )
         silence_warnings()
         config = recipe.load_recipe([str(PROTOCOL_FOLDER.parent / "scorer.yaml"), str(overlay)])
         if fit_config(config, "local scorer"):

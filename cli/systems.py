@@ -1,5 +1,6 @@
 """The table of trained systems (`textflow reproduce systems`)."""
 
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -41,7 +42,7 @@ def systems(runs: Sequence[Path], steps: str, n: int | None, seed: int, out: Pat
         print(f"{run.name}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
         for name, reason in measured[-1].refusals.items():
             print(f"{run.name}: no {name}: {reason}", file=sys.stderr)
-    command = f"textflow reproduce systems {' '.join(map(str, runs))} --steps {steps} -n {num_texts}"
+    command = f"textflow reproduce systems {shlex.join(map(str, runs))} --steps {steps} -n {num_texts}"
     published = PUBLISHED / "results"
     path = (out or published) / "systems.yaml"
     write_record(make_record(measured, counts, command, seed, describe_hardware(scoring.device)), path)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import yaml
@@ -36,7 +37,7 @@ def record_files(path: Path) -> list[Path]:
     inner = path / "eval" if (path / "eval").is_dir() else path
     files = sorted(inner.glob("*.json"))
     if not files:
-        raise ValueError(f"no records in {path}: make some with textflow eval {path}")
+        raise ValueError(f"no records in {path}: make some with textflow eval {quote(str(path))}")
     return files
 
 

@@ -8,7 +8,9 @@ from typing import Any, Literal, NamedTuple
 import yaml
 
 from textflow.config.overlays import with_sampling_overlays
-from textflow.config.recipe import load_yaml, open_data
+from textflow.config.paths import FILES
+from textflow.config.recipe import open_data
+from textflow.config.strict_yaml import load_yaml, refuse_duplicates
 from textflow.metrics import TextScorer
 from textflow.metrics.token_weights import find_weighting
 from textflow.runtime.atomic import sha256
@@ -82,7 +84,9 @@ def load_protocol(name: str) -> Protocol:
         known = ", ".join(protocol_names())
         raise ValueError(f"no protocol {name!r}; known are {known}, or name a YAML file with their keys")
     try:
-        return Protocol(path.stem, **yaml.safe_load(path.read_text(encoding="utf-8")))
+        text = path.read_text(encoding="utf-8")
+        refuse_duplicates(text, str(path))
+        return Protocol(path.stem, **yaml.safe_load(text))
     except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
         keys = ", ".join(field.name for field in fields(Protocol)[1:])
         reason = " ".join(str(error).split())
@@ -135,6 +139,7 @@ def run_facts(run: Path, overlays: Sequence[str] = ()) -> Record:
         "checkpoint_hash": sha256(run / "model.safetensors")[:16],
         "recipe": yaml.safe_load(with_sampling_overlays(run / "recipe.yaml", overlays)) if overlays else recipe,
         "overlays": list(overlays),
+        **({"data_files": FILES.get()} if FILES.get() else {}),
         "seq_length": data.get("seq_length", 128),
         "tokenizer": data.get("tokenizer"),
     }

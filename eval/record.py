@@ -28,6 +28,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from textflow.runtime.atomic import atomic_write_text
 
 Record = dict[str, Any]
@@ -58,7 +60,9 @@ def part_fields(part: Any) -> Record | None:
 
 
 def to_json_value(value: Any) -> Any:
-    """JSON-compatible value: numbers, strings and lists unchanged, parts by their fields."""
+    """JSON-compatible value: numbers, strings and lists unchanged, tensors as numbers, parts by their fields."""
+    if isinstance(value, torch.Tensor):
+        return value.tolist()
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return [to_json_value(each) for each in value] if isinstance(value, list | tuple) else part_fields(value)

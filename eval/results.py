@@ -131,7 +131,8 @@ def template_values(folder: Path) -> dict[str, Any]:
         "table": lambda record, name, rows=None: records[record].tables[name].markdown(rows),
         "protocol": lambda record: f"{records[record].protocol_line()} Record: [{record}.yaml](results/{record}.yaml).",
         "bench": {
-            path.stem.removeprefix("bench_"): json.loads(path.read_text()) for path in folder.glob("bench_*.json")
+            path.stem.removeprefix("bench_"): json.loads(path.read_text(encoding="utf-8"))
+            for path in folder.glob("bench_*.json")
         },
         "few_step": yaml.safe_load((folder / "few_step.yaml").read_text(encoding="utf-8")),
         "engine_table": (folder / "engines.md").read_text(encoding="utf-8"),

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
 
+from textflow.config.shipped import shipped_recipes
 from textflow.diagnostics.cci import cci
 from textflow.diagnostics.sample_callbacks import generator_cci
 from textflow.discrete import Absorbing
@@ -56,8 +58,8 @@ def check_runs(runs: Sequence[Path]) -> None:
     """Raise for a run that is not trained, and for runs that one table cannot compare."""
     for run in runs:
         if not all((run / name).is_file() for name in ("recipe.yaml", "model.safetensors")):
-            recipe = find_recipe(run) or "RECIPE"
-            raise ValueError(f"no trained run at {run}: textflow fit {recipe} --run.folder {run}")
+            recipe = recipe_of(run) or "RECIPE"
+            raise ValueError(f"no trained run at {run}: textflow fit {recipe} --run.folder {quote(str(run))}")
         require_text_model(run)
         if is_conditional(run):
             raise ValueError(f"{run} answers sources, and a table of systems scores free text; leave it out")
@@ -69,10 +71,10 @@ def check_runs(runs: Sequence[Path]) -> None:
             raise ValueError(f"{runs[0]} and {other} differ in data.{key}; one table needs one text and length")
 
 
-def find_recipe(run: Path) -> Path | None:
-    """The recipe of a run's name, if the working directory has it."""
-    paths = (Path("recipes") / folder / f"{run.name}.yaml" for folder in ("small", ""))
-    return next((path for path in paths if path.is_file()), None)
+def recipe_of(run: Path) -> str | None:
+    """The shipped recipe of a run's name, as recipes/NAME.yaml, if there is one."""
+    names = (name for name in (f"small/{run.name}", run.name) if name in shipped_recipes())
+    return next((f"recipes/{name}.yaml" for name in names), None)
 
 
 def measure_system(
@@ -98,7 +100,7 @@ def measure_system(
     model = load(run, scoring.device)
     objective = getattr(model, "objective", model)
     facts: dict[str, Cell] = {
-        "recipe": str(find_recipe(run) or ""),
+        "recipe": recipe_of(run) or "",
         "model": type(objective).__name__.removesuffix("Objective"),
         "parameters": f"{sum(p.numel() for p in model.net.parameters()):,}",
         "steps": str(read_weights(run / "model.safetensors")[1].get("step", "")),

@@ -192,7 +192,8 @@ def make_table(records: Sequence[Record]) -> Table:
     """Table of records, each number above the farther side of its 95% interval; protocols and marks below."""
     columns = table_columns(records)
     seeds = ", ".join(map(str, sorted({record["seed"] for record in records if "seed" in record})))
-    notes = [*table_notes(records), f"seed {seeds}; below each number the farther side of its 95% interval"]
+    below = "below each number the farther side of its 95% interval"
+    notes = [*table_notes(records), f"seed {seeds}; {below}" if seeds else below]
     table = Table(caption=Text("\n".join(notes)), caption_justify="left", box=SIMPLE_HEAD, collapse_padding=True)
     table.add_column("text", no_wrap=True)
     for key in columns:

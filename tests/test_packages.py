@@ -22,7 +22,10 @@ def package_folders() -> dict[str, Path]:
     return folders
 
 
+DATA = ["textflow.checkpoints", "textflow.recipes"]  # packages without code
+
+
 def test_pyproject_lists_the_packages_of_the_tree_and_each_has_an_init_file() -> None:
     folders = package_folders()
-    assert sorted(listed_packages()) == sorted(folders)
+    assert sorted(listed_packages()) == sorted([*folders, *DATA])
     assert [name for name, folder in folders.items() if not (folder / "__init__.py").is_file()] == []

@@ -54,7 +54,7 @@ def load(run: str | Path, device: str | torch.device = "cpu", overlays: Sequence
         if not (folder / name).is_file():
             raise ValueError(f"{folder} holds no trained run: {name} is missing; make one with `textflow fit RECIPE`")
     tokenizer = Tokenizer.load(folder / "tokenizer")
-    saved = (folder / "recipe.yaml").read_text()
+    saved = (folder / "recipe.yaml").read_text(encoding="utf-8")
     text = with_sampling_overlays(folder / "recipe.yaml", overlays) if overlays else saved
     model, config = recipe.load_model(text, tokenizer.vocab_size, str(folder / "recipe.yaml"))
     if config.data.seq_length < 1:

@@ -36,7 +36,7 @@ def peak_memory_here(benchmark: str, variant: str, config: BenchConfig) -> int:
         work.run(variant)
         return torch.cuda.max_memory_allocated() - before
     before = status_bytes("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # resets the high-water mark
     work.run(variant)
     return status_bytes("VmHWM") - before
 
@@ -50,7 +50,9 @@ def disable_heap_trim() -> bool:
 
 def status_bytes(field: str) -> int:
     """Memory field of this process in bytes (Linux)."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    line = next(
+        line for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if line.startswith(field)
+    )
     return int(line.split()[1]) * 1024
 
 

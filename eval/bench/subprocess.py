@@ -28,7 +28,10 @@ def run_command(
     if timeout <= 0:
         return {"skipped": "no time was left"}
     start = time.monotonic()
-    with TemporaryFile("w+") as stdout, TemporaryFile("w+") as stderr:  # no pipe that a grandchild could hold open
+    with (  # no pipe, which a grandchild could hold open
+        TemporaryFile("w+", encoding="utf-8", errors="replace") as stdout,
+        TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr,
+    ):
         child = subprocess.Popen(command, stdout=stdout, stderr=stderr, cwd=folder, start_new_session=True)
         try:
             code = child.wait(timeout)
@@ -69,7 +72,9 @@ def parse_record(output: str) -> dict[str, Any]:
 
 def run_gpu_tests(device: str, timeout: float) -> dict[str, Any]:
     """Summary line of pytest for the tests that need a GPU."""
-    files = [str(file) for file in sorted(ROOT.glob("tests/**/test_*.py")) if "mark.gpu" in file.read_text()]
+    files = [
+        str(file) for file in sorted(ROOT.glob("tests/**/test_*.py")) if "mark.gpu" in file.read_text(encoding="utf-8")
+    ]
     if device != "cuda" or not files:
         return {"skipped": "there is no GPU" if device != "cuda" else f"there are no tests in {ROOT}"}
     options = ["-q", "-o", "addopts=", "--import-mode=importlib", "-m", "gpu", "-p", "no:cacheprovider"]

@@ -106,6 +106,6 @@ def time_call(work: Callable[[], None], device: str) -> float:
 def cpu_name() -> str:
     """Name of the processor."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.processor())

@@ -59,7 +59,7 @@ class EvalConfig:
 
 def evaluate_rounds(folder: Path, config: EvalConfig) -> Iterator[Record]:
     """Records for every student and its teacher, number of steps and sampler."""
-    rounds, known = json.loads((folder / "rounds.json").read_text()), set()
+    rounds, known = json.loads((folder / "rounds.json").read_text(encoding="utf-8")), set()
     teacher_run = Path(rounds["teacher"])
     teacher = load_generator(teacher_run)
     own = recipe_sampler(load_generator(folder / rounds["rounds"][-1]["run"]))
@@ -125,7 +125,7 @@ def measure_dabi(model: Generator, steps: int, batch: Batch, seed: int) -> dict[
 
 def target_errors(folder: Path, batch: Batch) -> list[dict[str, Any]]:
     """Errors of the rounds' targets against the first teacher's Euler rollout, where they differ from it."""
-    rounds = json.loads((folder / "rounds.json").read_text())
+    rounds = json.loads((folder / "rounds.json").read_text(encoding="utf-8"))
     first_teacher, previous, results = load_generator(Path(rounds["teacher"])), None, []
     for distilled in rounds["rounds"]:
         student = load_generator(folder / distilled["run"])

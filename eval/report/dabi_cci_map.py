@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from shlex import quote
 from typing import NamedTuple
 
 from .axis import Axis, format_number
@@ -101,7 +102,15 @@ def run_cci(run: RunReport) -> list[tuple[str, float, str]]:
 def missing_results(run: RunReport) -> list[MissingResult]:
     """Missing results that keep a run off the map."""
     if run.kind == "continuous" and not (run_dabi(run) and run_cci(run)):
-        return [MissingResult(run.name, "no DABI or no CCI", f"textflow diagnose {run.folder} --measures dabi,cci")]
+        return [
+            MissingResult(
+                run.name, "no DABI or no CCI", f"textflow diagnose {quote(str(run.folder))} --measures dabi,cci"
+            )
+        ]
     if run.kind in DISCRETE_KINDS and not run_cci(run):
-        return [MissingResult(run.name, "no CCI: it comes with its trajectories", f"textflow report {run.folder}")]
+        return [
+            MissingResult(
+                run.name, "no CCI: it comes with its trajectories", f"textflow report {quote(str(run.folder))}"
+            )
+        ]
     return []

@@ -1,6 +1,7 @@
 """Flips against the blur s(t), from the results of textflow diagnose."""
 
 from collections.abc import Sequence
+from shlex import quote
 
 from .axis import Axis
 from .chart import Series, render_chart
@@ -20,7 +21,9 @@ def make_section(runs: Sequence[RunReport]) -> ReportSection:
         rollin += rollin_series(run.diagnostics.get("rollin") or [], prefix, len(rollin))
         tube += tube_series(run.diagnostics.get("tube") or [], prefix, len(tube))
         if run.kind == "continuous" and not (run.diagnostics.get("rollin") and run.diagnostics.get("tube")):
-            section.missing.append(MissingResult(run.name, "no measured flips", f"textflow diagnose {run.folder}"))
+            section.missing.append(
+                MissingResult(run.name, "no measured flips", f"textflow diagnose {quote(str(run.folder))}")
+            )
     share = Axis("share of tokens flipped", low=0.0)
     if rollin:
         svg = render_chart("Flips against s(t)", Axis("s(t), latent units", "log"), share, rollin)

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from shlex import quote
 
 from .. import table
 from .axis import Axis, format_number
@@ -19,7 +20,9 @@ def make_section(runs: Sequence[RunReport]) -> ReportSection:
     groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
     for run in runs:
         if not run.records and run.kind in ("continuous", "masked", "autoregressive"):
-            section.missing.append(MissingResult(run.name, "no scored samples", f"textflow eval {run.folder}"))
+            section.missing.append(
+                MissingResult(run.name, "no scored samples", f"textflow eval {quote(str(run.folder))}")
+            )
         for record in run.records:
             groups[table.protocol_key(record)].append(record)
     for number, records in enumerate(groups.values(), 1):

@@ -1,5 +1,6 @@
 """Distillation section: each student against its teacher at the same number of steps."""
 
+import shlex
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -34,12 +35,13 @@ def make_section(runs: Sequence[RunReport]) -> ReportSection:
             section.tables.append(rounds_table(run, rows))
         elif run.rounds:
             reason = "its rounds are not scored; with a scorer beside it (textflow fit recipes/scorer.yaml), repeat"
-            command = f"textflow distill RECIPE --teacher {run.rounds.get('teacher')} --run.folder {run.folder}"
+            options = ["--teacher", str(run.rounds.get("teacher")), "--run.folder", str(run.folder)]
+            command = f"textflow distill RECIPE {shlex.join(options)}"
             section.missing.append(MissingResult(run.name, reason, command))
     if not any(run.rounds or run.scored_rounds for run in runs):
         teacher = next((run.folder for run in runs if run.kind == "continuous"), "RUN")
         reason = "no distillation among these runs; give its folder as one more RUN"
-        command = f"textflow distill recipes/small/elf_pd.yaml --teacher {teacher}"
+        command = f"textflow distill recipes/small/elf_pd.yaml --teacher {shlex.quote(str(teacher))}"
         section.missing.append(MissingResult("", reason, command))
     return section
 

@@ -1,6 +1,7 @@
 """Curves over training, as logged by the callbacks."""
 
 from collections.abc import Sequence
+from shlex import quote
 from typing import NamedTuple
 
 from .axis import Axis, Scale
@@ -84,7 +85,7 @@ def missing_results(run: RunReport) -> list[MissingResult]:
         "no diagnostic was logged; name them in trainer.callbacks of the recipe (DABI, Tube, CCI, Stiffness, Margins,"
         " RollIn), or measure the finished run"
     )
-    return [MissingResult(run.name, reason, f"textflow diagnose {run.folder}")]
+    return [MissingResult(run.name, reason, f"textflow diagnose {quote(str(run.folder))}")]
 
 
 def run_series(run: RunReport, panel: Panel, prefix: str) -> list[Series]:

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from shlex import quote
 from typing import Any
 
 from .folder import Record, RunReport
@@ -43,7 +44,7 @@ def missing_result(run: RunReport, reasons: Mapping[str, str]) -> MissingResult:
     if run.weights_hash is None:
         return MissingResult(run.name, "no weights yet, so no trajectories", "textflow fit RECIPE")
     reason = reasons.get(run.name, "no trajectories")
-    return MissingResult(run.name, reason, f"textflow report {run.folder} --samples 3")
+    return MissingResult(run.name, reason, f"textflow report {quote(str(run.folder))} --samples 3")
 
 
 def run_data(run: RunReport, records: list[Record]) -> Record:
@@ -78,7 +79,7 @@ def trajectory_data(record: Record, run: RunReport) -> Record:
         "description": METHOD_DESCRIPTIONS.get(name, ""),
         "protocol": f"{' + '.join(names)}{schedule}, seed {record['seed']}, sample {record['index']},"
         f" weights {record['checkpoint_hash']}, {record.get('dtype')} on {record.get('device')}",
-        "replay_command": f"textflow sample --replay {record['file']}",
+        "replay_command": f"textflow sample --replay {quote(str(record['file']))}",
         "text": record["text"],
         "cci": finite_number(record.get("cci")),
         "hidden_positions": max(n - MAX_POSITIONS, 0),

@@ -37,6 +37,13 @@ def test_a_round_is_not_trained_further_after_the_next_one_started_from_it(
     assert all((out / name / "state" / "step-00000007").is_dir() for name in ("steps-4", "steps-2"))
 
 
+def test_a_number_of_steps_below_that_of_a_finished_round_is_refused(
+    teacher: Path, students: Path, fails: Fails
+) -> None:
+    argv = [*distill_argv(teacher, students), *NO_LOGS, "--trainer.max_steps", "3"]
+    fails(argv, f"{students / 'steps-4'} is trained to step 6 already, and trainer.max_steps is 3")
+
+
 def test_finished_rounds_only_record_a_missing_origin(teacher: Path, students: Path, tmp_path: Path) -> None:
     out, moved = (Path(shutil.copytree(run, tmp_path / run.name)) for run in (students, teacher))
     origin, weights = out / "steps-2" / "origin.json", (out / "steps-2" / "model.safetensors").read_bytes()

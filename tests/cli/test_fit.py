@@ -139,16 +139,6 @@ def test_two_machines_are_one_fit(start: Callable[[int, int], Start], tmp_path: 
 
 
 @pytest.mark.integration
-def test_the_logger_of_a_recipe_is_used_too(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    argv = ["--trainer.max_steps", "2", "--trainer.logger", "CSVLogger"]
-    argv += ["--trainer.logger.save_dir", str(run / "own")]
-    assert main(["fit", str(write_recipe(tmp_path)), *NO_CODEC, *argv]) == 0
-    (own,) = (run / "own").rglob("metrics.csv")
-    assert "train/loss" in own.read_text() and "train/loss" in (run / "metrics.csv").read_text()
-
-
-@pytest.mark.integration
 def test_weights_without_a_state_are_not_overwritten(trained_run: Path, tmp_path: Path, fails: Fails) -> None:
     teacher = write_recipe(tmp_path)
     (tmp_path / "run").mkdir()

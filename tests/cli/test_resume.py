@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.tiny_recipe import write_recipe
-from tests.helpers.user_errors import Fails
+from tests.helpers.user_errors import Fails, refused
 from textflow.cli.app import main
+from textflow.cli.resume import resume_point
 
 pytestmark = pytest.mark.integration
 
@@ -56,3 +57,18 @@ def test_max_time_ends_a_run_and_each_resumption_of_it(copy: list[str], capsys: 
     assert main(argv) == main(argv) == 130
     first, second = (line for line in capsys.readouterr().out.splitlines() if line.startswith("max_time is over"))
     assert 4 < int(first.split()[5]) < int(second.split()[5]) and second.endswith("the same command resumes it")
+
+
+@pytest.mark.integration
+def test_a_number_of_steps_below_the_state_is_refused_and_the_same_number_is_finished(
+    trained_run: Path, fails: Fails, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, argv = (trained_run / "recipe.yaml").read_bytes(), ["fit", str(trained_run.parent / "teacher.yaml")]
+    fails([*argv, "--trainer.max_steps", "6"], f"{trained_run} is trained to step 12 already", "max_steps is 6")
+    assert (trained_run / "recipe.yaml").read_bytes() == recipe
+    assert main(argv) == 0 and f"{trained_run} is finished at step 12" in capsys.readouterr().out
+
+
+def test_a_state_that_lightning_left_in_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "hpc_ckpt_1.ckpt").touch()
+    refused("hpc_ckpt_1.ckpt is a state that Lightning wrote", resume_point, tmp_path, "seed: 0")

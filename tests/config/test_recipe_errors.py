@@ -1,10 +1,12 @@
 """A mistake in a recipe or on the command line is explained in one line that names the value that was meant."""
 
+import io
 from pathlib import Path
 
 import pytest
 
 from textflow.cli.app import main
+from textflow.config import recipe
 
 SMALL = "recipes/small/elf.yaml"
 
@@ -62,3 +64,32 @@ def test_a_wrong_value_is_named_with_the_values_allowed(
     arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert expected in error_line(arguments, capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--max_steps", "5"], "unknown key or class 'max_steps'; did you mean 'trainer.max_steps'?"),
+        (["--batch_size", "5"], "did you mean 'data.batch_size'?"),
+        (["--model.width", "5"], "width is an argument of Autoregressor, CausalLM"),
+        (["--model.sampler", "Commit"], "Commit"),
+    ],
+)
+def test_a_known_name_in_a_wrong_place_is_answered_with_its_place(
+    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = error_line([QUICKSTART, *arguments], capsys)
+    assert expected in error
+    assert all(f"did you mean '{word.lstrip('-')}'?" not in error for word in arguments)
+
+
+@pytest.mark.parametrize("text", ["", "# a title alone\n", "---\n"])
+def test_an_empty_recipe_is_named(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    assert f"{tmp_path}/mine.yaml is empty; a recipe needs keys" in error_line([str(tmp_path / "mine.yaml")], capsys)
+
+
+def test_a_recipe_is_read_as_utf8_in_every_locale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(io, "text_encoding", lambda encoding, stacklevel=2: encoding or "ascii")
+    (tmp_path / "mine.yaml").write_text("# caf\u00e9\nseed: 5\n", encoding="utf-8")
+    assert recipe.parse([QUICKSTART, str(tmp_path / "mine.yaml")]).seed == 5

@@ -13,6 +13,7 @@ from textflow.eval.measure import evaluate, measure, reference_records, shuffle_
 from textflow.eval.record import METRIC_KEYS, part_fields, write_record
 from textflow.eval.samples import count_network_rows
 from textflow.noise import sample_seeds
+from textflow.schedules import Gumbel
 
 FIRST = sample_seeds(7, 0, 1)[0]
 REAL = ["in the beginning God created the heaven", "and the earth was without form", "the earth the earth the earth"]
@@ -81,6 +82,7 @@ def test_a_sampler_is_recorded_with_all_its_fields_and_counting_removes_its_hook
     law = {"class": "TimeLaw", "mean": -1.0}
     assert part_fields(WalkSampler()) == {"class": "WalkSampler", "gamma": 1.5, "law": law, "times": [0.0, 1.0]}
     assert part_fields(None) is None and part_fields(Net())["class"] == "Net"
+    assert (part_fields(Gumbel(1.5)) or {})["loc"] == 1.5, "a trained schedule holds tensors"
     net = Net()
     with pytest.raises(KeyError), count_network_rows(net) as rows:
         net(z=torch.zeros(3, 1), t=0.0)

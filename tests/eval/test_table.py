@@ -86,6 +86,11 @@ def test_deviations_unequal_n_and_a_scorer_that_is_not_disjoint_are_noted(record
     assert "are not disjoint" not in printed([record | {"scorer_is_disjoint": None} for record in records])
 
 
+def test_a_table_without_seeds_names_none(records):
+    seedless = [{key: value for key, value in record.items() if key != "seed"} for record in records]
+    assert "seed ;" not in printed(seedless) and "below each number the farther side" in printed(seedless)
+
+
 def test_lost_samples_are_counted_with_the_reason(records):
     lost = records[0] | {"empty": 3, "unscored": 1, "nonfinite": 2, "truncated": 5, "dropped": 4, "n": 90}
     lost |= {"unreadable": 2, "unreadable_lines": ["a.jsonl:7 is not JSON"]}

@@ -86,12 +86,12 @@ def serve(address: str) -> None:
     import pyarrow.compute  # noqa: F401
     import torch
 
-    import textflow.cli.check
-    import textflow.cli.fit
-    import textflow.cli.preflight
-    import textflow.cli.sample
+    import textflow.cli.check  # noqa: F401
+    import textflow.cli.fit  # noqa: F401
+    import textflow.cli.preflight  # noqa: F401
+    import textflow.cli.sample  # noqa: F401
     import textflow.config.recipe
-    import textflow.eval.measure
+    import textflow.eval.measure  # noqa: F401
     import textflow.training  # noqa: F401
 
     torch.set_num_threads(1)

@@ -84,12 +84,17 @@ class Toy(Trainable):
         return [f"text {i}" for i in range(n)]
 
 
-def trainer(run: Path, max_steps: int, every: int = 4, seed: int = 3, bar: bool = False, **kwargs: Any) -> L.Trainer:
-    """A quiet trainer over a run folder."""
+def trainer(
+    run: Path, max_steps: int, every: int = 4, seed: int = 3, bar: float | None = None, **kwargs: Any
+) -> L.Trainer:
+    """A quiet trainer over a run folder; `bar` is the seconds between two updates of a progress bar."""
     callbacks = [training.ReseedEachBatch(seed), training.Throughput(), training.SampleLogger(run, 5, num_samples=2)]
-    callbacks += [training.StepProgressBar(0.0)] * bar + [training.CheckpointCallback(run, every)]
+    bars = [] if bar is None else [training.StepProgressBar(bar)]
+    callbacks += [*bars, training.CheckpointCallback(run, every)]
     settings = dict(val_check_interval=3, log_every_n_steps=1, precision="32-true", accelerator="cpu", devices=1)
-    settings |= dict(enable_progress_bar=bar, enable_model_summary=False, logger=[training.MetricsCSVLogger(run)])
+    settings |= dict(
+        enable_progress_bar=bool(bars), enable_model_summary=False, logger=[training.MetricsCSVLogger(run)]
+    )
     return training.Trainer(max_steps=max_steps, callbacks=callbacks, **(settings | kwargs))
 
 

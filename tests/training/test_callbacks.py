@@ -32,6 +32,7 @@ def test_speed_counts_valid_tokens_and_excludes_validation_and_evaluation(monkey
     timer.seconds += 20
     module.eval_seconds += 20  # samples or a diagnostic
     for trainer.global_step in (1, 2):
+        speed.on_train_batch_start(trainer, module, batch, 0)
         timer.seconds += 5
         assert not logged
         speed.on_train_batch_end(trainer, module, None, batch, 0)
@@ -44,11 +45,28 @@ def test_the_bar_counts_all_steps_and_shows_loss_terms_and_speed(
 ) -> None:
     fit(tmp_path, 2)
     capsys.readouterr()
-    fit(tmp_path, 5, bar=True)
+    fit(tmp_path, 5, bar=0.0)
     bars = [line for line in capsys.readouterr().out.replace("\r", "\n").splitlines() if line.startswith("Toy:")]
     assert "2/5" in bars[0] or "3/5" in bars[0]
     assert all(part in bars[-1] for part in ("5/5", "loss=", "certainty=", "tok/s="))
     assert not any("/3" in line for line in bars)
+
+
+def test_a_log_file_gets_one_line_a_minute_and_nothing_of_validations(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timer = SimpleNamespace(seconds=1000.0)
+
+    def monotonic() -> float:
+        timer.seconds += 10.0  # every step takes ten seconds
+        return timer.seconds
+
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=monotonic, perf_counter=time.perf_counter))
+    assert progress.StepProgressBar().refresh_seconds == 60
+    fit(tmp_path, 15, num_sanity_val_steps=2, bar=60.0)
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.startswith("Toy: ") and "\r" not in line for line in lines)
+    assert [int(line.split()[2].split("/")[0]) for line in lines] == [1, 7, 13, 15]
 
 
 def test_samples_are_written_at_intervals_and_at_the_end(tmp_path: Path) -> None:

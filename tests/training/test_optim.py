@@ -116,9 +116,49 @@ def test_settings_out_of_range_are_refused(wrong: dict) -> None:
         MuonAdam([nn.Parameter(torch.ones(2, 2))], **wrong)
 
 
-def test_a_cosine_without_an_end_is_refused() -> None:
+def cosine(total: int | None = None, training: int | None = None, warmup: int = 2) -> WarmupLR:
+    """A cosine from 1 to 0."""
+    optimizer = MuonAdam([nn.Parameter(torch.ones(2, 2))], lr=1.0)
+    schedule = WarmupLR(optimizer, warmup_steps=warmup, decay="cosine", total_steps=total, min_lr_ratio=0.0)
+    if training is not None:
+        schedule.set_training_steps(training)
+    return schedule
+
+
+def rates(schedule: WarmupLR, steps: int) -> list[float]:
+    return [schedule.factor(step) for step in range(steps + 1)]
+
+
+def test_a_cosine_without_an_end_is_refused_outside_a_training() -> None:
+    schedule = cosine()
+    schedule.optimizer.step()
     with pytest.raises(ValueError, match="total_steps=None"):
-        WarmupLR(MuonAdam([nn.Parameter(torch.ones(2, 2))]), warmup_steps=3, decay="cosine")
+        [(schedule.optimizer.step(), schedule.step()) for _ in range(3)]
+
+
+def test_a_cosine_ends_with_the_training_unless_it_is_given_another_end() -> None:
+    assert rates(cosine(training=8), 8) == rates(cosine(8), 8) == rates(cosine(8, training=20), 8)
+    assert rates(cosine(training=12), 12)[8] > 0.2 and rates(cosine(training=12), 12)[12] == 0
+    assert rates(cosine(8, training=20), 20)[8:] == [0.0] * 13
+    assert rates(cosine(training=2, warmup=5), 2) == [0.0, 0.2, 0.4], "a training may end in the warmup"
+
+
+def test_the_ends_of_schedule_and_training_are_both_named() -> None:
+    assert cosine(training=8).describe() == "learning rate: warmup over 2 steps, then cosine to 0% at step 8"
+    assert "at step 8 (total_steps); the training ends at step 20, 12 steps more" in cosine(8, training=20).describe()
+    assert "the training ends at step 5, before the cosine does" in cosine(8, training=5).describe()
+    assert "ends at step 2, before the warmup does" in cosine(training=2, warmup=5).describe()
+
+
+@pytest.mark.parametrize(("total", "end"), [(None, 12), (10, 10)])
+def test_a_longer_training_resumes_on_its_own_schedule(total: int | None, end: int) -> None:
+    short, longer = cosine(total and 8, training=8), cosine(total, training=12)
+    for _ in range(6):
+        short.optimizer.step()
+        short.step()
+    longer.optimizer.load_state_dict(short.optimizer.state_dict())
+    longer.load_state_dict(short.state_dict())
+    assert longer.last_epoch == 6 and longer.optimizer.param_groups[0]["lr"] == cosine(end).factor(6) != short.factor(6)
 
 
 def test_the_update_equals_the_reference() -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from textflow.config.recipe import find_recipe, load_yaml, parse, split_arguments
+from textflow.config.recipe import parse, split_arguments
 from textflow.config.schema import SECTIONS
+from textflow.config.shipped import find_recipe
+from textflow.config.strict_yaml import load_yaml
 from textflow.config.validation import validate_recipe
 
 

@@ -46,8 +46,23 @@ def unknown_key_message(name: str, parser: ArgumentParser) -> str:
     known = sorted(set(known_keys(parser)))
     sections = sorted({action.dest.split(".")[0] for action in parser._actions})
     first, last = name.split(".")[0], name.split(".")[-1]
+    if place := misplaced(last, parser):
+        return f"unknown key or class {name!r}{place}"
     hint = "" if first in sections else suggestion(first, sections, 0.7)
     return f"unknown key or class {name!r}" + (hint or suggestion(name, known) or suggestion(last, known))
+
+
+def misplaced(name: str, parser: ArgumentParser) -> str:
+    """`; did you mean ...?` for a known name in a wrong place, or an empty string."""
+    keys = sorted(action.dest for action in parser._actions if action.dest.split(".")[-1] == name)
+    if keys:
+        return f"; did you mean {' or '.join(map(repr, keys))}?"
+    parts = {part.__name__: part for part in known_parts()}
+    if name in parts:
+        return f": the class {name} does not fit there"
+    owners = sorted(part.__name__ for part in parts.values() if name in inspect.signature(part).parameters)
+    others = " and others" if len(owners) > 3 else ""
+    return f": {name} is an argument of {', '.join(owners[:3])}{others}; write it below its part" if owners else ""
 
 
 def suggestion(name: str, candidates: Iterable[str], cutoff: float = 0.5) -> str:

@@ -10,11 +10,14 @@ from typing import Any
 import yaml
 
 from textflow.config import recipe
+from textflow.config.paths import is_same_place
+from textflow.config.shipped import find_recipe
 
 # Keys that a resumed run may change without invalidating completed steps; a teacher is identified by its weights.
 RESUMABLE = re.compile(
     r"run\.|codec$|teacher$|rounds|eval_steps|trainer\.(max_steps|max_time|matmul_precision|accelerator|devices|num_nodes|strategy|logger|log_every|enable|callbacks|profiler|val_)"
-    r"|trainer\.limit_val|data\.(num_workers|num_proc|cache)|model\.init_args\.net\.init_args\.(compile_blocks|activation_checkpointing|kernels)$"
+    r"|trainer\.limit_val|data\.(num_workers|num_proc|cache)|model\.net\.(compile_blocks|activation_checkpointing|kernels)$"
+    r"|model\.lr_scheduler\.total_steps$"
 )
 BATCH_KEYS = ("data.batch_size", "trainer.accumulate_grad_batches")  # may change if the rows per step stay equal
 # Model arguments that do not affect the weights.
@@ -36,7 +39,7 @@ def with_sampling_overlays(recipe_file: Path, overlays: Sequence[str]) -> str:
 
 def resolve(files: Sequence[str]) -> str:
     """The resolved recipe of a recipe file and its overlays."""
-    return resolve_contents(tuple(files), tuple(recipe.find_recipe(file).read_bytes() for file in files))
+    return resolve_contents(tuple(files), tuple(find_recipe(file).read_bytes() for file in files))
 
 
 @lru_cache(maxsize=16)
@@ -50,6 +53,7 @@ def differences(old: str, new: str) -> list[str]:
     before, after = dict(flatten(yaml.safe_load(old))), dict(flatten(yaml.safe_load(new)))
     changed = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
     changed = [key for key in changed if not RESUMABLE.match(key)]
+    changed = [key for key in changed if not is_same_place(key, before.get(key), after.get(key))]
     rows = {rows_per_step(before), rows_per_step(after)}
     if (None in rows and {*changed} <= {*BATCH_KEYS}) or (None not in rows and len(rows) == 1):
         changed = [key for key in changed if key not in BATCH_KEYS]  # the training state checks the actual rows

@@ -1,17 +1,20 @@
 """Recipes: read, check and write the YAML files that configure a run."""
 
-import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from textflow.config.errors import explain_parser_error, suggestion
+from textflow.config.paths import FILES
 from textflow.config.schema import SECTIONS, recipe_parser
-from textflow.config.trust import refuse_code
+from textflow.config.shipped import find_recipe
+from textflow.config.strict_yaml import load_yaml, refuse_duplicates
+from textflow.config.trust import join_key, refuse_code
 from textflow.config.validation import part_errors, validate_recipe
 from textflow.data import DataModule
 from textflow.models.base import Trainable
@@ -30,13 +33,16 @@ def load_recipe(arguments: Sequence[str]) -> Namespace:
     if not files:
         raise ValueError("no recipe: name one, such as recipes/small/elf.yaml (`textflow recipes` lists them)")
     if students := [file for file in files if {"rounds", "teacher"} & set(load_yaml(find_recipe(file)))]:
-        raise ValueError(f"{students[0]} is a distillation recipe; use textflow distill {students[0]} --teacher RUN")
+        raise ValueError(
+            f"{students[0]} is a distillation recipe; use textflow distill {quote(students[0])} --teacher RUN"
+        )
     config = parse(files, rest)
     if config.run.folder is None:
         config.run.folder = f"checkpoints/{Path(files[0]).stem}"
     validate_recipe(config, SECTIONS)
     if config.codec and config.codec.endswith((".yaml", ".yml")) and not Path(config.codec).is_file():
-        config.codec = str(find_recipe(str(Path(files[0]).parent / config.codec)))
+        beside = find_recipe(files[0]).parent / config.codec
+        config.codec = str(beside if beside.is_file() else find_recipe(config.codec))
     return config
 
 
@@ -54,7 +60,11 @@ def parse(files: Sequence[str], overrides: Sequence[str] = ()) -> Namespace:
         overrides: command-line overrides, --key value.
     """
     checker = recipe_parser()
-    refuse_code([word.partition("=")[2] or word for word in overrides], "the command line")
+    for key, value in split_overrides(overrides):
+        refuse_code(value, "the command line", key)
+        refuse_duplicates(value, f"--{key}")
+        if key == "config":
+            refuse_unknown_sections(find_recipe(value), checker)
     for file in files:
         refuse_unknown_sections(find_recipe(file), checker)
     arguments = [part for file in files for part in ("--config", str(find_recipe(file)))]
@@ -64,21 +74,23 @@ def parse(files: Sequence[str], overrides: Sequence[str] = ()) -> Namespace:
         raise ValueError(explain_parser_error(str(error), checker)) from error
 
 
-def load_yaml(file: Path) -> dict[str, Any]:
-    """The mapping in a recipe file, without defaults or overlays."""
-    try:
-        tree = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(tree, dict):
-        raise ValueError(f"{file} holds {type(tree).__name__}, a recipe is a mapping: data, model, trainer ...")
-    refuse_code(tree, str(file))
-    return tree
+def split_overrides(overrides: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Keys, without init_args, and values of options --key value and --key=value."""
+    key = ""
+    for word in overrides:
+        if word.startswith("--"):
+            name, equals, word = word[2:].partition("=")
+            key = join_key("", name.removesuffix("+"))
+            if not equals:
+                continue
+        yield key, word
 
 
 def refuse_unknown_sections(file: Path, checker: ArgumentParser) -> None:
     """Reject unknown top-level keys of a recipe, also those with an empty value."""
     tree = load_yaml(file)
+    if not tree:
+        raise ValueError(f"{file} is empty; a recipe needs keys, and `textflow recipes --copy quickstart` copies one")
     known = sorted({action.dest.split(".")[0] for action in checker._actions} - {"help", "config", "print_config"})
     for key in tree:
         if str(key).split(".")[0] not in known:
@@ -88,17 +100,6 @@ def refuse_unknown_sections(file: Path, checker: ArgumentParser) -> None:
             raise ValueError(f"{file}: {key} is empty; give its keys, each with a value, or leave it out")
         if key in SECTIONS and not isinstance(tree[key], dict):
             raise ValueError(f"{file}: {key} holds {str(tree[key])[:40]!r}; its keys are needed, each with a value")
-
-
-def find_recipe(file: str) -> Path:
-    """Path of a recipe; the error suggests the closest name."""
-    path = Path(file)
-    if path.is_file():
-        return path
-    known = {p.name: p for p in (*Path("recipes").rglob("*.yaml"), *path.parent.glob("*.yaml"))}
-    near = difflib.get_close_matches(path.name, known, 1, 0.5)
-    hint = f"; did you mean {known[near[0]]}?" if near else "; `textflow recipes` lists those in recipes"
-    raise ValueError(f"no recipe {file}{hint}")
 
 
 def instantiate(config: Namespace) -> tuple[DataModule, Trainable, Trainer]:
@@ -121,10 +122,11 @@ def instantiate(config: Namespace) -> tuple[DataModule, Trainable, Trainer]:
 
 def make_data(data: Namespace | Mapping[str, Any]) -> DataModule:
     """The data module of a `data` section. A missing cache folder is ignored: the run may be of another machine."""
-    refuse_code(data.as_dict() if isinstance(data, Namespace) else data, "the recipe's data")
+    refuse_code(data.as_dict() if isinstance(data, Namespace) else data, "the recipe's data", "data")
     small = ArgumentParser(exit_on_error=False)
     small.add_class_arguments(DataModule, "data")
     part = small.parse_object({"data": data})
+    part.data.files = FILES.get() or part.data.files
     if part.data.cache and not (Path(part.data.cache).expanduser() / "rows").is_dir():
         part.data.cache = None
     return small.instantiate_classes(part).data
@@ -152,6 +154,7 @@ def load_model(recipe_yaml: str, vocab_size: int, origin: str = "the recipe") ->
         origin: source of the recipe, for error messages.
     """
     refuse_code(recipe_yaml, origin)
+    refuse_duplicates(recipe_yaml, origin)
     try:
         config = parse_resolved(recipe_yaml).clone()
     except ArgumentError as error:

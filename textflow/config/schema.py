@@ -1,15 +1,18 @@
 """Sections and keys of a recipe, and the parser that checks them."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
+from typing import Any
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
-import textflow.diagnostics
-import textflow.models.autoencoder
-import textflow.models.causal_lm
-import textflow.models.discrete_diffusion  # noqa: F401  what a recipe may name by its short name
+import textflow.diagnostics  # noqa: F401  what a recipe may name by its short name, as the following
+import textflow.models.autoencoder  # noqa: F401
+import textflow.models.causal_lm  # noqa: F401
+import textflow.models.discrete_diffusion  # noqa: F401
 from textflow.data import DataModule
 from textflow.models.base import Trainable
 from textflow.training import Trainer
@@ -43,10 +46,18 @@ class RunConfig:
 SECTIONS = {"run": RunConfig, "data": DataModule, "trainer": Trainer}  # section: the class that takes its keys
 
 
+class RecipeParser(ArgumentParser):
+    """The parser of recipes, which reads files as UTF-8 in every locale."""
+
+    def parse_path(self, path: str | os.PathLike[str], **options: Any) -> Namespace:
+        """Parse a recipe file."""
+        return self.parse_string(Path(path).read_text(encoding="utf-8"), path, **options)
+
+
 @cache
 def recipe_parser() -> ArgumentParser:
     """The recipe parser: files by --config, keys by --key value. Cached, since building it is slow."""
-    parser = ArgumentParser(prog="textflow fit", exit_on_error=False, default_env=False, allow_abbrev=False)
+    parser = RecipeParser(prog="textflow fit", exit_on_error=False, default_env=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="recipe or overlay; later ones win")
     parser.add_argument("--seed", type=int, default=0, help="random seed for initial weights, data order and noise")
     parser.add_argument("--codec", type=str | None, help="codec recipe, fitted first, or run folder of a trained codec")

@@ -15,21 +15,28 @@ import yaml
 KNOWN_PACKAGES = ("textflow", "torch.optim", "lightning")
 TRUST_ENV = "TEXTFLOW_TRUST"  # packages, separated by commas
 DOTTED_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+# Keys, without init_args, whose values are paths or other text: the parser takes no class there, so imports nothing.
+TEXT_KEYS = re.compile(
+    r"codec|teacher|run\.\w+|data\.(files|cache)|data\.tokenizer\.(name|model_file)|trainer\.default_root_dir"
+    r"|data\.source(\.sources\.[^.]+)*\.(paths|val_paths|test_paths|folder|wheel|name|subset|revision|column"
+    r"|source_field|target_field|split|val_split|test_split)"
+)
 
 
 class UntrustedCodeError(ValueError):
     """A recipe refers to code that is not trusted."""
 
 
-def refuse_code(tree: Any, origin: str) -> None:
+def refuse_code(tree: Any, origin: str, key: str = "") -> None:
     """Reject names of untrusted packages before their import, and names that are not classes: the parser calls them.
 
     Args:
         tree: a recipe, or a part of one, before parsing.
         origin: source of the recipe, for error messages.
+        key: dotted key of the part, without init_args; empty for a whole recipe.
     """
     trusted = [name.strip() for name in os.environ.get(TRUST_ENV, "").split(",") if name.strip()]
-    for name in dotted_names(tree):
+    for name in dotted_names(tree, key):
         if in_packages(name, trusted):
             continue
         if not in_packages(name, KNOWN_PACKAGES):
@@ -47,19 +54,28 @@ def refuse_code(tree: Any, origin: str) -> None:
             )
 
 
-def dotted_names(tree: Any) -> Iterator[str]:
-    """All dotted names in a tree, including those in strings that parse as YAML."""
+def dotted_names(tree: Any, key: str = "") -> Iterator[str]:
+    """All dotted names in a tree below a key, also in strings that parse as YAML, except values of TEXT_KEYS."""
+    if TEXT_KEYS.fullmatch(key):
+        return
     if isinstance(tree, dict):
-        tree = [part for item in tree.items() for part in item]
-    if isinstance(tree, (list, tuple)):
+        for name, part in tree.items():
+            yield from dotted_names(name)
+            yield from dotted_names(part, join_key(key, str(name)))
+    elif isinstance(tree, (list, tuple)):
         for part in tree:
-            yield from dotted_names(part)
+            yield from dotted_names(part, key)
     elif isinstance(tree, str) and DOTTED_NAME.fullmatch(tree.strip()):
         yield tree.strip()
     elif isinstance(tree, str):
         with suppress(yaml.YAMLError, RecursionError):
             inner = yaml.safe_load(tree)
-            yield from dotted_names(inner if inner != tree else None)
+            yield from dotted_names(inner if inner != tree else None, key)
+
+
+def join_key(key: str, name: str) -> str:
+    """Dotted key of a part, without init_args."""
+    return ".".join(part for part in (*key.split("."), *name.split(".")) if part not in ("", "init_args"))
 
 
 def in_packages(name: str, packages: Iterable[str]) -> bool:

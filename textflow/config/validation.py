@@ -32,6 +32,8 @@ def validate_recipe(config: Namespace, owners: Mapping[str, type]) -> None:
         owners: classes that take the keys of a section as arguments, by section.
     """
     refuse_strategy(config.trainer.strategy)
+    if not 0 <= config.seed < 2**32:
+        raise ValueError(f"seed is {config.seed}, needs a whole number from 0 to {2**32 - 1}")
     tree = config.as_dict()
     errors = [line for key in [*owners, "model"] for line in missing_values(tree.get(key), owners.get(key), key)]
     folder = tree["run"]["folder"]

@@ -136,4 +136,4 @@ def ema_by_order(weights: Mapping[str, Tensor], shadow: Sequence[Tensor]) -> dic
 def read_config(path: Path) -> dict[str, Any]:
     """config.json beside a file of weights; empty if there is none."""
     file = path.with_name("config.json")
-    return json.loads(file.read_text()) if file.is_file() else {}
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}

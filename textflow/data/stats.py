@@ -69,7 +69,7 @@ class DataStats:
         self.first.update(state["first"])
 
     def write(self, path: Path) -> None:
-        path.write_text(json.dumps(vars(self), indent=1) + "\n")
+        path.write_text(json.dumps(vars(self), indent=1) + "\n", encoding="utf-8")
 
     @staticmethod
     def read(path: Path) -> "DataStats":

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import lightning as L
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -104,7 +105,11 @@ class Trainable(L.LightningModule, ABC):
         if not params:
             raise ValueError(f"{type(self.net).__name__} has no parameter that requires a gradient: nothing to train")
         optimizer = self.optimizer(params)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer), "interval": "step"}}
+        schedule = self.lr_scheduler(optimizer)
+        if isinstance(schedule, WarmupLR) and self._trainer is not None:
+            schedule.set_training_steps(self._trainer.max_steps)
+            rank_zero_info(schedule.describe())
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_callbacks(self) -> list[L.Callback]:
         """The moving average's and Muon's callbacks; Lightning runs checkpoint callbacks after them."""

@@ -12,7 +12,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning_utilities.core.rank_zero import rank_zero_warn
 
-from textflow.runtime.atomic import checksums, files_under, fsync, sha256
+from textflow.runtime.atomic import atomic_write, checksums, files_under, fsync, sha256
 
 STATE_FILE, CHECKSUM_FILE = "state.pt", "sha256.json"
 
@@ -77,7 +77,7 @@ def latest_state(run: Path) -> Path | None:
 def find_damage(state: Path) -> str | None:
     """Description of the damage to a state folder, or None if it is intact."""
     try:
-        checksums = json.loads((state / CHECKSUM_FILE).read_text())
+        checksums = json.loads((state / CHECKSUM_FILE).read_text(encoding="utf-8"))
         if not any(name.split("/")[0] == STATE_FILE for name in checksums):  # sharded strategies write a folder
             return f"{CHECKSUM_FILE} does not name {STATE_FILE}"
         for name, expected in checksums.items():
@@ -108,7 +108,7 @@ def finish_state(run: Path, step: int) -> Path:
     """Write checksums, fsync, rename the folder into place and verify it."""
     tmp, final = unfinished_folder(run, step), state_folder(run, step)
     _check_readable(tmp)
-    (tmp / CHECKSUM_FILE).write_text(json.dumps(checksums(tmp), indent=1))
+    (tmp / CHECKSUM_FILE).write_text(json.dumps(checksums(tmp), indent=1), encoding="utf-8")
     for path in (*files_under(tmp), tmp):
         fsync(path)
     if final.exists():
@@ -139,6 +139,25 @@ def prune_states(run: Path, step: int, keep_last_n: int) -> None:
                 shutil.rmtree(folder)
             except OSError as error:  # in use by another process on a shared disk
                 rank_zero_warn(f"{folder} is no longer needed and cannot be removed yet: {error}")
+
+
+def check_writable(run: Path) -> None:
+    """Raise an OSError if no state can be written to a run folder."""
+    try:
+        (run / "state").mkdir(parents=True, exist_ok=True)
+        atomic_write(run / "state" / "writable", lambda path: path.touch())
+        (run / "state" / "writable").unlink()
+    except OSError as error:
+        raise save_error(run, "in the run folder", error) from error
+
+
+def save_error(run: Path, what: str, error: OSError) -> OSError:
+    """The error of a failed save, with the states that are left."""
+    states = list_states(run) if run.is_dir() else []
+    intact = [state.name for state in states if find_damage(state) is None]
+    last = f"the checkpoint before it, {intact[-1]}, is untouched" if intact else "there is no checkpoint yet"
+    advice = "Free some space or make the folder writable, then run the same command again"
+    return OSError(error.errno, f"cannot save {what}: {error.strerror or error}; {last}. {advice}", str(run))
 
 
 def _check_readable(tmp: Path) -> None:

@@ -1,11 +1,20 @@
-"""Interrupt: the first Ctrl-C or SIGTERM requests save and stop, a second Ctrl-C stops at once."""
+"""Interrupt: the first Ctrl-C, SIGTERM or SIGUSR1 requests save and stop, a second Ctrl-C stops at once."""
 
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from lightning_utilities.core.rank_zero import rank_zero_info
+
+# Signals, besides Ctrl-C, by which a scheduler or a closed terminal announces the end of a job.
+STOP_SIGNALS = ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGHUP")
+
+
+class StopRequested(Exception):
+    """Raised to leave an evaluation in the middle of a training that was asked to save and stop."""
 
 
 class Interrupt:
@@ -26,6 +35,13 @@ class Interrupt:
         if threading.current_thread() is threading.main_thread():
             self.previous_handlers[number] = signal.signal(number, self)
 
+    def install_stop_signals(self) -> None:
+        """Install the handler for STOP_SIGNALS, except those that this process ignores, as under nohup."""
+        numbers = [getattr(signal, name) for name in STOP_SIGNALS if hasattr(signal, name)]
+        for number in numbers:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self.install(number)
+
     def restore(self) -> None:
         """Restore the previous handlers of signals that this handler still owns."""
         for number, handler in self.previous_handlers.items():
@@ -35,10 +51,10 @@ class Interrupt:
 
     def __call__(self, number: int, frame: Any) -> None:
         if os.getpid() != self.pid:
-            if number != signal.SIGINT:  # Ctrl-C reaches data workers too, but the run still needs them
+            if number == signal.SIGTERM:  # the others reach data workers too, but the run still needs them
                 signal.signal(number, signal.SIG_DFL)
                 os.kill(os.getpid(), number)
-        elif self.requested and number == signal.SIGTERM:
+        elif self.requested and number != signal.SIGINT:
             pass  # a launcher forwards a signal that its workers already received
         elif self.requested or not self.previous_handlers:
             self.restore()
@@ -46,3 +62,21 @@ class Interrupt:
         else:
             self.requested = True
             rank_zero_info(self.message)
+
+
+@contextmanager
+def leave_when_requested(trainer: Any, module: Any) -> Iterator[None]:
+    """Raise StopRequested in the next network call after a stop was requested; with several processes, never."""
+    interrupts = [callback.interrupt for callback in trainer.callbacks if hasattr(callback, "interrupt")]
+
+    def check(*args: Any) -> None:
+        if any(interrupt.requested for interrupt in interrupts):
+            raise StopRequested("a signal asked to save and stop")
+
+    nets = {id(net): net for net in (module.net, module.ema_net)} if trainer.world_size == 1 else {}
+    hooks = [net.register_forward_pre_hook(check) for net in nets.values()]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -2,19 +2,19 @@
 
 import csv
 import io
-import netrc
-import os
 import re
 import secrets
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import Logger, WandbLogger
-from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only, rank_zero_warn
 
 from textflow.runtime.atomic import atomic_write_text
+from textflow.training.wandb_server import WANDB_SECONDS, is_reachable, wandb_mode, wandb_url
 
 HEADER = "step,name,value\n"
 
@@ -49,7 +49,7 @@ class MetricsCSVLogger(Logger):
         csv.writer(rows, lineterminator="\n").writerows(values)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with open(self.path, "a") as file:
+            with open(self.path, "a", encoding="utf-8") as file:
                 file.write(("" if file.tell() else HEADER) + rows.getvalue())
         except OSError as error:
             error.filename = str(self.path)  # ENOSPC has no file name
@@ -79,6 +79,21 @@ class Wandb(WandbLogger):
         super().__init__(**settings)
         self._wandb_init.pop("anonymous", None)  # wandb warns about this argument for any value
 
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The W&B run; offline where W&B does not answer or refuses it, since a log must not end a training."""
+        import wandb
+
+        try:
+            return super().experiment
+        except wandb.Error as error:
+            if self._wandb_init["mode"] == "offline":
+                raise
+            rank_zero_warn(f"W&B cannot start ({' '.join(str(error).split())[:200]}): it is offline")
+            self._wandb_init["mode"] = "offline"
+            return super().experiment
+
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Log against the number of completed optimizer steps."""
@@ -107,32 +122,23 @@ def make_loggers(run: Path, wandb: bool = True, project: str = "textflow", group
 
 
 def make_wandb_logger(run: Path, project: str = "textflow", **settings: Any) -> Wandb:
-    """A W&B logger that continues the run's W&B run; offline where no key is configured.
+    """A W&B logger that continues the run's W&B run; offline where no key is configured or the server does not answer.
 
     Args:
         run: the run folder; its name names the W&B run, and RUN/wandb_id keeps the id.
         project: W&B project.
         settings: additional arguments of wandb.init, such as entity, tags or mode.
     """
-    mode = settings.pop("mode", None) or os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
+    mode, url = settings.pop("mode", None) or wandb_mode(), wandb_url()
+    reason = "W&B is offline"
+    if mode in ("online", "run") and not is_reachable(url):
+        mode, reason = "offline", f"{url} does not answer within {WANDB_SECONDS:.0f} s, so W&B is offline"
     if mode in ("offline", "dryrun"):
-        rank_zero_info(
-            f"W&B is offline: logs stay in {run}/wandb (after `wandb login`: wandb sync {run}/wandb/offline*)"
-        )
+        logs = shlex.quote(f"{run}/wandb")
+        rank_zero_info(f"{reason}: logs stay in {run}/wandb (after `wandb login`: wandb sync {logs}/offline*)")
     run.mkdir(parents=True, exist_ok=True)
     run_id = None if getattr(rank_zero_only, "rank", 0) else _identity(run)  # the other ranks log nothing there
     return Wandb(name=run.name, project=project, save_dir=run, id=run_id, mode=mode, **settings)
-
-
-def has_key() -> bool:
-    """True if a W&B key is configured, in WANDB_API_KEY or in the netrc file."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
 
 
 def _identity(run: Path) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import CheckpointIO
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
@@ -83,6 +84,9 @@ class Trainer(L.Trainer):
             plugins=plugins,
             **kwargs,
         )
+        environment = self._accelerator_connector.cluster_environment
+        if isinstance(environment, SLURMEnvironment):  # Lightning's handler writes states that textflow does not read
+            environment.auto_requeue = False
         if self.precision in ("bf16-true", "16-true"):
             refuse_precision(self.precision, type(self.strategy).__name__)
         if self.precision == "bf16-mixed" and (slow := bf16_warning(self.strategy.root_device.type)):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -27,6 +28,16 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
             raise OSError(_error_number(error), str(error), str(tmp)) from error
 
     atomic_write(path, write)
+
+
+def weights_are_current(path: Path, step: int) -> bool:
+    """True if a weights file is intact and belongs to an optimizer step; a damaged one is reported."""
+    try:
+        return read_weights(path)[1].get("step") == str(step)
+    except (OSError, ValueError) as error:
+        if not isinstance(error, FileNotFoundError):
+            rank_zero_warn(f"{path} is damaged ({error}); rewritten")
+        return False
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

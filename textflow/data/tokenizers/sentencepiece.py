@@ -61,7 +61,9 @@ class SentencePiece(Tokenizer):
             if not path.is_file():
                 train_sentencepiece(texts(), self.num_pieces, path)
                 atomic_write_text(checksum_path(path), sha256(path) + "\n")
-        if checksum_path(path).is_file() and checksum_path(path).read_text(errors="replace").strip() != sha256(path):
+        if checksum_path(path).is_file() and checksum_path(path).read_text(
+            encoding="utf-8", errors="replace"
+        ).strip() != sha256(path):
             raise ValueError(f"{path} is damaged; remove the folder {cache}, and the same command trains it again")
         self._load(path)
 

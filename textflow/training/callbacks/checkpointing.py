@@ -11,18 +11,17 @@ import lightning as L
 import torch
 import torch.distributed as dist
 from lightning.pytorch.callbacks import Checkpoint
-from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
+from lightning_utilities.core.rank_zero import rank_zero_info
 
-from textflow.runtime.atomic import atomic_write
 from textflow.training import checkpoint_io
 from textflow.training.engines.collectives import call_and_share_error
-from textflow.training.interrupt import Interrupt
+from textflow.training.interrupt import Interrupt, StopRequested
 from textflow.training.loggers import MetricsCSVLogger
-from textflow.training.weights import read_weights, write_weights
+from textflow.training.weights import weights_are_current, write_weights
 
 
 class CheckpointCallback(Checkpoint):
-    """Save training state and EMA weights at intervals, at the end, on Ctrl-C and on SIGTERM.
+    """Save training state and EMA weights at intervals, at the end, on Ctrl-C, SIGTERM and SIGUSR1.
 
     A state is written after all logs, diagnostics and samples of its step, so a kill during the write loses no row.
 
@@ -40,6 +39,7 @@ class CheckpointCallback(Checkpoint):
         self.last_step = 0  # the step of the last batch
         self.last_saved_step = -1  # the step of the last checkpoint
         self.pending_loop_state: dict[str, Any] | None = None  # loop progress of a checkpoint not written yet
+        self.step_loop_state: dict[str, Any] | None = None  # loop progress at the end of the last step
         self.stopped = False  # by a signal
         self.has_started = False  # training has started, so a loaded state has been restored
         self.cpu_group: Any = None  # gloo process group, for messages without GPU synchronisation
@@ -51,7 +51,7 @@ class CheckpointCallback(Checkpoint):
     def setup(self, trainer: Any, module: Any, stage: str) -> None:
         """Check before the first step that the folder is writable."""
         if stage == "fit" and not trainer.fast_dev_run:
-            call_and_share_error(trainer, self._check_writable)
+            call_and_share_error(trainer, checkpoint_io.check_writable, self.run)
 
     def on_fit_start(self, trainer: L.Trainer, module: Any) -> None:
         """Install the Ctrl-C handler before the data workers start, so that they ignore Ctrl-C."""
@@ -61,8 +61,8 @@ class CheckpointCallback(Checkpoint):
         self.cpu_group = dist.new_group(backend="gloo") if trainer.world_size > 1 else None
 
     def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
-        """Install the SIGTERM handler after Lightning's; rewind the log to the current step."""
-        self.interrupt.install(signal.SIGTERM)
+        """Install the handlers of stop signals after Lightning's; rewind the log to the current step."""
+        self.interrupt.install_stop_signals()
         self.last_step = step = trainer.global_step
         self.last_saved_step = step or -1
         if trainer.world_size > 1:
@@ -83,6 +83,7 @@ class CheckpointCallback(Checkpoint):
         if step == self.last_step:  # mid-accumulation: a checkpoint here could not be resumed
             return
         self.last_step = step
+        self.step_loop_state = deepcopy(trainer.fit_loop.state_dict())
         if self._stop_requested(trainer):
             self.save(trainer, module)
             if step != trainer.max_steps:  # stop without a final validation and regardless of min_steps
@@ -90,12 +91,25 @@ class CheckpointCallback(Checkpoint):
                 trainer.limit_val_batches = 0
                 trainer.fit_loop.min_epochs = trainer.fit_loop.epoch_loop.min_steps = None
         elif step % self.every_n_steps == 0 or step == trainer.max_steps:
-            self.pending_loop_state = deepcopy(trainer.fit_loop.state_dict())
+            self.pending_loop_state = self.step_loop_state
 
     def on_train_batch_start(self, trainer: L.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
         """Save the previous step if a checkpoint is pending."""
         if self.pending_loop_state is not None:
             self.save(trainer, module)
+
+    def on_validation_batch_start(
+        self, trainer: L.Trainer, module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Save the step before the validation and stop in the middle of it, if requested."""
+        if trainer.sanity_checking or self.step_loop_state is None or not self._stop_requested(trainer):
+            return
+        if trainer.global_step != self.last_saved_step:
+            self.pending_loop_state = self.step_loop_state
+            self.save(trainer, module)
+        self.stopped = True
+        self._report_stop(trainer)
+        raise StopRequested(f"the validation of step {trainer.global_step} is left out, to save and stop")
 
     def on_save_checkpoint(self, trainer: L.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
         """Store the loop progress at the end of the step's batch, from which Lightning resumes."""
@@ -118,14 +132,15 @@ class CheckpointCallback(Checkpoint):
         if trainer.global_step not in (0, self.last_saved_step):
             self.save(trainer, module)
         if self.stopped:
-            command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-            rank_zero_info(f"stopped at step {trainer.global_step} and saved in {self.run}; to continue: {command}")
+            self._report_stop(trainer)
 
     def on_fit_end(self, trainer: Any, module: Any) -> None:
         """Rewrite the weights if they are missing, damaged or older than the state."""
         if trainer.fast_dev_run or trainer.global_step == 0:
             return
-        missing = trainer.is_global_zero and not self._weights_are_current(trainer.global_step)
+        missing = trainer.is_global_zero and not weights_are_current(
+            self.run / "model.safetensors", trainer.global_step
+        )
         if trainer.strategy.reduce_boolean_decision(missing, all=False):
             self.save_weights(trainer, module)
 
@@ -158,7 +173,7 @@ class CheckpointCallback(Checkpoint):
             if trainer.is_global_zero:
                 checkpoint_io.discard_state(self.run, step)
             if isinstance(error, OSError):
-                raise self._save_error(f"step {step}", error) from error
+                raise checkpoint_io.save_error(self.run, f"step {step}", error) from error
             raise
         self.last_saved_step, self.pending_loop_state = step, None
 
@@ -167,15 +182,9 @@ class CheckpointCallback(Checkpoint):
         metadata = {"step": str(trainer.global_step)}
         call_and_share_error(trainer, write_weights, self.run / "model.safetensors", module.weights(), metadata)
 
-    def _weights_are_current(self, step: int) -> bool:
-        """True if the weights file is intact and belongs to this step."""
-        path = self.run / "model.safetensors"
-        try:
-            return read_weights(path)[1].get("step") == str(step)
-        except (OSError, ValueError) as error:
-            if not isinstance(error, FileNotFoundError):
-                rank_zero_warn(f"{path} is damaged ({error}); rewritten")
-            return False
+    def _report_stop(self, trainer: L.Trainer) -> None:
+        command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        rank_zero_info(f"stopped at step {trainer.global_step} and saved in {self.run}; to continue: {command}")
 
     def _stop_requested(self, trainer: L.Trainer) -> bool:
         if trainer.world_size == 1:
@@ -183,18 +192,3 @@ class CheckpointCallback(Checkpoint):
         requested = torch.tensor(int(self.interrupt.requested))
         dist.all_reduce(requested, dist.ReduceOp.MAX, self.cpu_group)
         return bool(requested)
-
-    def _check_writable(self) -> None:
-        try:
-            (self.run / "state").mkdir(parents=True, exist_ok=True)
-            atomic_write(self.run / "state" / "writable", lambda path: path.touch())
-            (self.run / "state" / "writable").unlink()
-        except OSError as error:
-            raise self._save_error("in the run folder", error) from error
-
-    def _save_error(self, what: str, error: OSError) -> OSError:
-        states = checkpoint_io.list_states(self.run) if self.run.is_dir() else []
-        intact = [state.name for state in states if checkpoint_io.find_damage(state) is None]
-        last = f"the checkpoint before it, {intact[-1]}, is untouched" if intact else "there is no checkpoint yet"
-        advice = "Free some space or make the folder writable, then run the same command again"
-        return OSError(error.errno, f"cannot save {what}: {error.strerror or error}; {last}. {advice}", str(self.run))

@@ -4,6 +4,9 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import lightning as L
+from lightning_utilities.core.rank_zero import rank_zero_info
+
+from textflow.training.interrupt import StopRequested, leave_when_requested
 
 
 class PeriodicCallback(L.Callback, ABC):
@@ -41,4 +44,8 @@ class PeriodicCallback(L.Callback, ABC):
 
     def _act(self, trainer: Any, module: Any) -> None:
         self.last_act_step = trainer.global_step
-        self.act(trainer, module)
+        try:
+            with leave_when_requested(trainer, module):
+                self.act(trainer, module)
+        except StopRequested:
+            rank_zero_info(f"{type(self).__name__} of step {trainer.global_step} is left out, to save and stop")

@@ -1,0 +1,39 @@
+"""Recipes by path or by name: those that ship with textflow are found from any folder."""
+
+from difflib import get_close_matches
+from pathlib import Path
+
+import textflow
+
+
+def shipped_folder() -> Path:
+    """Folder of the recipes that ship with textflow: inside an installed package, beside the package in a checkout."""
+    package = Path(textflow.__path__[0])
+    return package / "recipes" if (package / "recipes").is_dir() else package.parent / "recipes"
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Files of the recipes and overlays that ship with textflow by name, such as quickstart or escape/commit."""
+    folder = shipped_folder()
+    files = sorted(folder.rglob("*.yaml"), key=lambda path: (len(path.parts), path))
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in files}
+
+
+def find_recipe(file: str) -> Path:
+    """Path of a recipe: an existing file, or else one that ships with textflow; the error suggests the closest name.
+
+    Args:
+        file: path, or name with or without `recipes/` and `.yaml`, such as quickstart or recipes/escape/commit.yaml.
+    """
+    path = Path(file)
+    if path.is_file():
+        return path
+    shipped = shipped_recipes()
+    name = path.as_posix().removeprefix("recipes/").removesuffix(".yaml")
+    if name in shipped:
+        return shipped[name]
+    form = "recipes/{}.yaml" if file.endswith(".yaml") else "{}"
+    known = {name: form.format(name) for name in shipped} | {p.stem: str(p) for p in path.parent.glob("*.yaml")}
+    near = get_close_matches(name, known, 1, 0.6) or get_close_matches(path.stem, known, 1, 0.6)
+    hint = f"; did you mean {known[near[0]]}?" if near else "; `textflow recipes` lists those that ship with textflow"
+    raise ValueError(f"no recipe {file}{hint}")

@@ -1,0 +1,58 @@
+"""Read the mapping of a YAML file; duplicate keys, of which a parser silently takes the last, are errors."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from textflow.config.trust import refuse_code
+
+
+def load_yaml(file: Path) -> dict[str, Any]:
+    """The mapping in a recipe file, without defaults or overlays."""
+    try:
+        text = file.read_text(encoding="utf-8")
+        tree = yaml.safe_load(text) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise ValueError(f"{file} holds {type(tree).__name__}, a recipe is a mapping: data, model, trainer ...")
+    refuse_code(tree, str(file))
+    refuse_duplicates(text, str(file))
+    return tree
+
+
+def refuse_duplicates(text: str, origin: str) -> None:
+    """Raise a ValueError for a key that a mapping of a YAML text gives twice; other faults are left to the parser.
+
+    Args:
+        text: YAML text.
+        origin: source of the text, for error messages.
+    """
+    try:
+        root = yaml.compose(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (yaml.YAMLError, RecursionError):
+        return
+    for key, first, second in duplicates(root, set()):
+        lines = f"lines {first} and {second}" if first != second else f"line {first}, twice"
+        raise ValueError(f"{origin} gives {key} in {lines}: the second would replace the first; join them")
+
+
+def duplicates(node: yaml.Node | None, seen: set[int]) -> Iterator[tuple[str, int, int]]:
+    """Duplicate keys below a node, each with its two lines counted from 1; `seen` holds the nodes visited."""
+    if node is None or id(node) in seen or not isinstance(node, (yaml.MappingNode, yaml.SequenceNode)):
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for part in node.value:
+            yield from duplicates(part, seen)
+        return
+    lines: dict[tuple[str, str], int] = {}
+    for key, value in node.value:
+        if isinstance(key, yaml.ScalarNode) and not key.tag.endswith(":merge"):
+            line, known = key.start_mark.line + 1, (key.tag, key.value)
+            if known in lines:
+                yield key.value, lines[known], line
+            lines[known] = line
+        yield from duplicates(value, seen)
