@@ -100,7 +100,7 @@ def test_a_codec_of_four_latents_for_twelve_tokens_is_trained_sampled_and_diagno
 
 
 def test_each_position_may_have_its_own_time() -> None:
-    model = embedding_generator(objective=CrossEntropy(per_position=True))
+    model = embedding_generator(objective=CrossEntropy(per_position_prob=1.0))
     fit(model)
     z, net = torch.randn(2, LENGTH, 8), model.ema_net
     for p in net.parameters():

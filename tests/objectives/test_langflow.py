@@ -84,7 +84,11 @@ def test_the_schedule_and_the_net_do_not_see_each_others_gradient() -> None:
     objective = LangFlowObjective(Gumbel(1.0, 0.8, 2.0, trainable=True))  # its expected cross-entropy is H
     row_ce = objective.time_schedule.expected_nll(t := objective.time_schedule.sample(3)).detach()
     row_ce[1] = torch.nan  # a row without a token
-    assert float(objective.schedule_losses(torch.zeros(()), row_ce, t)["schedule_mse"]) == 0
+    valid = torch.ones(3, 5, dtype=torch.bool)
+    assert float(objective.schedule_losses(torch.zeros(()), row_ce, t, valid)["schedule_mse"]) == 0
+    each = objective.time_schedule.sample(3, 5)  # a time for each position: the row's mean is expected
+    row_ce = objective.time_schedule.expected_nll(each).mean(1).detach()
+    assert float(objective.schedule_losses(torch.zeros(()), row_ce, each, valid)["schedule_mse"]) == pytest.approx(0)
 
 
 def test_the_likelihood_is_raised_from_nothing_in_training_alone() -> None:

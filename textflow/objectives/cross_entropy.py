@@ -21,7 +21,8 @@ class CrossEntropy(Objective):
     Args:
         time_schedule: law of training times; default: uniform.
         self_cond_prob: probability that a row is conditioned on its own prediction.
-        per_position: draw a time for each position instead of one for each row (diffusion forcing, 2407.01392).
+        per_position_prob: probability that each position of a row has a time of its own, instead of one for the row
+            (diffusion forcing, 2407.01392, at 1; a share of the rows [ours]).
         loss_on_padding: whether padding counts in the loss.
     """
 
@@ -29,17 +30,28 @@ class CrossEntropy(Objective):
         self,
         time_schedule: TimeSchedule | None = None,
         self_cond_prob: float = 0.0,
-        per_position: bool = False,
+        per_position_prob: float = 0.0,
         loss_on_padding: bool = False,
     ) -> None:
         super().__init__()
         self.time_schedule = time_schedule or Uniform()
-        self.self_cond_prob, self.per_position, self.loss_on_padding = self_cond_prob, per_position, loss_on_padding
+        for name, value in {"self_cond_prob": self_cond_prob, "per_position_prob": per_position_prob}.items():
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} = {value}: {type(self).__name__} needs a probability in [0, 1]")
+        self.self_cond_prob, self.per_position_prob = self_cond_prob, per_position_prob
+        self.loss_on_padding = loss_on_padding
 
     def sample_draws(self, x: Latents) -> Draws:
-        shape = x.shape[:2] if self.per_position else x.shape[:1]
         rows = torch.rand(len(x), device=x.device) < self.self_cond_prob
-        return Draws(self.time_schedule.sample(*shape, device=x.device), torch.randn_like(x), self_cond=rows)
+        return Draws(self.sample_times(x), torch.randn_like(x), self_cond=rows)
+
+    def sample_times(self, x: Latents) -> Times:
+        """Times of the rows [B]; of their positions [B, S], if some rows have a time for each."""
+        t = self.time_schedule.sample(len(x), device=x.device)
+        if not self.per_position_prob:
+            return t
+        each = torch.rand(len(x), 1, device=x.device) < self.per_position_prob
+        return torch.where(each, self.time_schedule.sample(*x.shape[:2], device=x.device), t[:, None])
 
     def forward(self, net: Denoiser, codec: Codec, path: ProbPath, batch: Batch, step: int) -> dict[str, Tensor]:
         x = encode_batch(codec, batch)

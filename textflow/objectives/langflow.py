@@ -28,6 +28,7 @@ class LangFlowObjective(CrossEntropy):
         schedule_loss_weight: weight of the schedule's loss. Adam's steps do not depend on it; a small one keeps the
             large first errors out of the norm at which the net's gradient is clipped [ours] (LangFlow: 1).
         loss_on_padding: whether padding counts in the loss.
+        per_position_prob: probability that each position of a row has a time of its own, as in CrossEntropy.
     """
 
     def __init__(
@@ -37,8 +38,10 @@ class LangFlowObjective(CrossEntropy):
         ramp_steps: int = 5000,
         schedule_loss_weight: float = 1e-3,
         loss_on_padding: bool = False,
+        per_position_prob: float = 0.0,
     ) -> None:
-        super().__init__(time_schedule or Gumbel(4.723, 0.852, 7.02), self_cond_prob, False, loss_on_padding)
+        schedule = time_schedule or Gumbel(4.723, 0.852, 7.02)
+        super().__init__(schedule, self_cond_prob, per_position_prob, loss_on_padding)
         self.ramp_steps, self.schedule_loss_weight = ramp_steps, schedule_loss_weight
 
     def forward(self, net: Denoiser, codec: Codec, path: ProbPath, batch: Batch, step: int) -> dict[str, Tensor]:
@@ -58,20 +61,23 @@ class LangFlowObjective(CrossEntropy):
         nll, terms = net.token_nll(net.features(z, t, cond)[valid], batch.ids[valid])
         total = valid.sum()
         losses = {"loss": nll / total.clamp_min(1), "tokens": total}
-        return losses | self.schedule_losses(losses["loss"], row_means(terms, valid), t)
+        return losses | self.schedule_losses(losses["loss"], row_means(terms, valid), t, valid)
 
-    def schedule_losses(self, ce: Tensor, row_ce: Float[Tensor, " B"], t: Times) -> dict[str, Tensor]:
+    def schedule_losses(self, ce: Tensor, row_ce: Float[Tensor, " B"], t: Times, valid: Mask) -> dict[str, Tensor]:
         """The loss with that of a trainable schedule, and both by themselves.
 
         Args:
             ce: mean cross-entropy of the batch, nats a token.
             row_ce: mean cross-entropy of each row, without gradient; NaN without a token.
-            t: times of the rows.
+            t: times of the rows, or of their positions.
+            valid: positions that count in the cross-entropies.
         """
         schedule = self.time_schedule
         if not (isinstance(schedule, Gumbel) and schedule.trainable):
             return {}
-        square = (row_ce - schedule.expected_nll(t)).square()
+        expected = schedule.expected_nll(t)
+        expected = row_means(expected[valid], valid) if t.ndim == 2 else expected
+        square = (row_ce - expected).square()
         error = torch.where(row_ce.isfinite(), square, 0.0).sum() / row_ce.isfinite().sum().clamp_min(1)
         values = {"ce": ce.detach(), "schedule_mse": error.detach(), "gamma_loc": schedule.loc.detach()}
         return {"loss": ce + self.schedule_loss_weight * error, "gamma_scale": schedule.scale.detach()} | values

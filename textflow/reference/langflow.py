@@ -36,7 +36,7 @@ def reference_langflow_loss(
     valid = batch.loss_mask(objective.loss_on_padding)
     nll = token_nll_of(net.forward_logits(z, t, cond), batch.ids) * valid
     ce, row_ce = nll.sum() / valid.sum().clamp_min(1), nll.detach().sum(1) / valid.sum(1)
-    return {"loss": ce, "tokens": valid.sum()} | objective.schedule_losses(ce, row_ce, t)
+    return {"loss": ce, "tokens": valid.sum()} | objective.schedule_losses(ce, row_ce, t, valid)
 
 
 @torch.no_grad()
