@@ -25,6 +25,7 @@ VERBS = {
     "diagnose": "measure where and why sampling fails: diagnose RUN [OVERLAY ...], or diagnose --oracle chain",
     "report": "write an HTML page of results, curves and trajectories: report RUN [RUN ...] --out report.html",
     "reproduce": "draw the paper's figures, rank escapes, tabulate runs: reproduce fig2|...|escapes|systems [RUN ...]",
+    "league": "train systems in equal time on one text whose truth is known, and compare them: league --minutes 10",
     "recipes": "list the recipes and overlays, or copy one: recipes --copy quickstart my.yaml",
     "convert": "convert a published checkpoint into a run, or a run for transformers: convert elf SOURCE TARGET",
     "bench": "measure speed and memory against the reference implementation",

@@ -35,6 +35,7 @@ SMALLER = {  # options that make a command of each verb small; every verb of REA
     "reproduce": "--quick --jobs 1",
     "convert": "",
     "bench": "--rows 8 --length 16 --depth 1 --repeats 1",
+    "league": "--dry-run",
     "recipes": "",
 }
 SLOW = {"reproduce", "bench"}

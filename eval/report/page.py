@@ -30,10 +30,21 @@ def render_page(folders: Sequence[Path], reasons: Mapping[str, str] | None = Non
     parts = [results, stories, training, flip_curves, students, dabi_cci_map]
     made = [part.make_section(reports) for part in parts]
     sections = [overview_section(reports), section, *(one for one in made if one.name != "stories" or one.figures)]
+    return fill_page(", ".join(run.name for run in reports), sections, data)
+
+
+def fill_page(title: str, sections: Sequence[ReportSection], data: object) -> str:
+    """Fill the template of the page.
+
+    Args:
+        title: names of what is reported.
+        sections: sections in order.
+        data: trajectories for the section of that name; empty without one.
+    """
     script, style = read_asset("page.js"), read_asset("page.css")
     jinja = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return jinja.from_string(read_asset("page.html")).render(
-        title=", ".join(run.name for run in reports),
+        title=title,
         sections=sections,
         data=data,
         script=Markup(script),

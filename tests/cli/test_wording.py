@@ -19,7 +19,7 @@ from textflow.cli.parsing import (
     to_underscores,
 )
 
-WITH_NUM_SAMPLES = ("sample", "eval", "diagnose", "reproduce")  # they take -n N
+WITH_NUM_SAMPLES = ("sample", "eval", "diagnose", "reproduce", "league")  # they take -n N
 
 
 def verb(
@@ -119,14 +119,21 @@ def test_an_invalid_argument_of_any_verb_is_one_line(fails: Fails) -> None:
 
 
 @pytest.mark.parametrize(
-    "verb_name", ["sample", "eval", "compare", "diagnose", "report", "reproduce", "bench", "convert", "recipes"]
+    "verb_name",
+    ["sample", "eval", "compare", "diagnose", "report", "reproduce", "bench", "convert", "recipes", "league"],
 )
 def test_the_help_of_a_verb_has_its_usage_and_is_complete(verb_name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert verb_name in VERBS
     with pytest.raises(SystemExit) as caught:
         main([verb_name, "--help"])
     message = capsys.readouterr().out
-    arguments = {"bench": "WHAT ", "recipes": "", "reproduce": "FIGURE [RUN ...] ", "convert": "SYSTEM SOURCE TARGET "}
+    arguments = {
+        "bench": "WHAT ",
+        "recipes": "",
+        "league": "",
+        "reproduce": "FIGURE [RUN ...] ",
+        "convert": "SYSTEM SOURCE TARGET ",
+    }
     arguments |= {"compare": "RUN [RUN ...] ", "report": "RUN [RUN ...] "}
     form = f"textflow {verb_name} {arguments.get(verb_name, 'RUN [OVERLAY ...] ')}[--key value ...]"
     assert caught.value.code == 0 and message.startswith(f"usage: {form}\n") and "<class" not in message

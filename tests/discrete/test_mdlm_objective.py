@@ -8,7 +8,7 @@ import torch
 
 from tests.helpers.recordings import error, part, recorded
 from textflow.convert.dit_layout import map_name
-from textflow.discrete import Absorbing, MDLMObjective, TokenDiT
+from textflow.discrete import Absorbing, DuoObjective, MDLMObjective, TokenDiT
 from textflow.discrete.mdlm import MaskDraws
 from textflow.types import Batch
 
@@ -142,3 +142,13 @@ def test_the_parameter_count_is_the_published_one() -> None:
     with torch.device("meta"):
         net = TokenDiT(50_258)
     assert sum(p.numel() for p in net.parameters()) == 169_627_218
+
+
+@pytest.mark.parametrize("make", [MDLMObjective, DuoObjective])
+def test_padding_counts_where_it_is_asked_for(make: Any) -> None:
+    ids, mask = torch.zeros(2, 5, dtype=torch.long), torch.tensor([[True] * 5, [True] * 2 + [False] * 3])
+    for counts, expected in ((False, 7), (True, 10)):
+        objective = make(loss_on_padding=counts)
+        net = TokenDiT(objective.process.num_states(6), 8, 1, 1, 4)
+        losses = objective(net, Batch(ids, mask), 0)
+        assert losses["tokens"] == expected and losses["loss"].isfinite()

@@ -67,10 +67,8 @@ def flm(two_time: bool = False, **parts: Any) -> Generator:
     """FLM (2602.16813): one-hot latents, cross-entropy, the schedule of decode errors."""
     own: dict[str, Any] = {
         "codec": OneHot,
-        "net": lambda codec: DiT(
-            codec, **WIDTHS, cond_width=8, two_time=two_time, time_schedule=OneHotDecodeError(VOCAB)
-        ),
-        "objective": FLMObjective(OneHotDecodeError(VOCAB)),
+        "net": lambda codec: DiT(codec, **WIDTHS, cond_width=8, two_time=two_time, time_schedule=OneHotDecodeError()),
+        "objective": FLMObjective(OneHotDecodeError()),
         "path": LinearPath(noise_scale=1.0, min_one_minus_t=0.0, eps=1e-5),
         "readout": FromPosterior(),
         "token_readout": FromPosterior(),

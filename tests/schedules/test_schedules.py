@@ -156,6 +156,16 @@ def test_the_grid_for_one_hot_latents_lies_where_tokens_become_readable() -> Non
     assert OneHotDecodeError(2).grid(8)[1] < grid[1]
 
 
+def test_the_number_of_tokens_is_that_of_the_codec_unless_it_is_given() -> None:
+    own, given = OneHotDecodeError(), OneHotDecodeError(50_257)
+    with pytest.raises(ValueError, match="OneHotDecodeError has no vocab_size"):
+        own.grid(8)
+    for schedule in (own, given):
+        schedule.build(11)
+    assert own.fitted and own.grid(8) == OneHotDecodeError(11).grid(8)
+    assert given.grid(8) == OneHotDecodeError(50_257).grid(8)
+
+
 def test_a_single_token_has_no_schedule() -> None:
     with pytest.raises(ValueError, match="vocab_size 1"):
         OneHotDecodeError(1)

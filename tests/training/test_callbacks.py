@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.helpers.toy_run import Toy, fit
-from textflow.training import MuonAdam, SampleLogger, Throughput
+from textflow.training import CpuClock, MuonAdam, SampleLogger, Throughput
 from textflow.training.callbacks import progress
 from textflow.training.callbacks.reseed import mix_seed
 from textflow.training.eval_mode import temporary_eval_mode
@@ -38,6 +38,22 @@ def test_speed_counts_valid_tokens_and_excludes_validation_and_evaluation(monkey
         speed.on_train_batch_end(trainer, module, None, batch, 0)
     assert logged["train/tokens_per_second"] == pytest.approx(2 * 7 * 2 / 10)  # 2 batches of 7 tokens on 2 ranks
     assert logged["train/lr"] == 0.5
+
+
+def test_processor_time_is_that_of_the_steps_and_a_resumed_clock_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[float] = []
+    module: Any = SimpleNamespace(log=lambda name, value, **_: logged.append(value))
+    timer, batch = SimpleNamespace(seconds=100.0), Batch(torch.zeros(1, 1, dtype=torch.long), torch.ones(1, 1).bool())
+    monkeypatch.setattr(progress, "time", SimpleNamespace(process_time=lambda: timer.seconds))
+    first, second = CpuClock(), CpuClock()
+    for clock in (first, second):
+        if clock is second:
+            clock.load_state_dict(first.state_dict())
+        timer.seconds += 50  # between two steps
+        clock.on_train_batch_start(None, module, batch, 0)
+        timer.seconds += 5
+        clock.on_train_batch_end(None, module, None, batch, 0)
+    assert logged == [5, 10]
 
 
 def test_the_bar_counts_all_steps_and_shows_loss_terms_and_speed(

@@ -23,10 +23,16 @@ class DiscreteObjective(nn.Module, ABC):
         time_conditioning: whether the network is conditioned on the noise level; without it the sampler reuses states
             until a token changes.
         antithetic_sampling: whether the times of a batch are stratified over [0, 1] (MDLM) or independent.
+        loss_on_padding: whether padding counts in the loss.
     """
 
     def __init__(
-        self, process: Process, sampling_eps: float, time_conditioning: bool, antithetic_sampling: bool
+        self,
+        process: Process,
+        sampling_eps: float,
+        time_conditioning: bool,
+        antithetic_sampling: bool,
+        loss_on_padding: bool = False,
     ) -> None:
         super().__init__()
         if not 0 < sampling_eps < 1:
@@ -35,6 +41,7 @@ class DiscreteObjective(nn.Module, ABC):
             )
         self.process, self.sampling_eps = process, sampling_eps
         self.time_conditioning, self.antithetic_sampling = time_conditioning, antithetic_sampling
+        self.loss_on_padding = loss_on_padding
 
     def sample_times(self, uniform: Times) -> Times:
         """Times of rows from uniform numbers; antithetic sampling shifts row i of B by i / B, modulo 1."""

@@ -45,6 +45,7 @@ class DuoObjective(DiscreteObjective):
         gamma_max: log noise-to-signal ratio at t = 0 in the curriculum, above gamma_min.
         temperature: temperature of the softmax over the latents, above 0.
         antithetic_sampling: whether the times of a batch are stratified over [0, 1] or independent.
+        loss_on_padding: whether padding counts in the loss, so that a text learns to end.
     """
 
     process: UniformProcess
@@ -58,8 +59,9 @@ class DuoObjective(DiscreteObjective):
         gamma_max: float = -1.85,
         temperature: float = 1e-3,
         antithetic_sampling: bool = True,
+        loss_on_padding: bool = False,
     ) -> None:
-        super().__init__(process, sampling_eps, time_conditioning=True, antithetic_sampling=antithetic_sampling)
+        super().__init__(process, sampling_eps, True, antithetic_sampling, loss_on_padding)
         if not gamma_min < gamma_max or temperature <= 0:
             raise ValueError(
                 f"DuoObjective got gamma_min {gamma_min}, gamma_max {gamma_max} and temperature {temperature}; it "
@@ -116,7 +118,7 @@ class DuoObjective(DiscreteObjective):
 
     def loss(self, net: TokenDiT, batch: Batch, noisy: Corrupted) -> dict[str, Tensor]:
         """The bound for a noised batch, a mean over the tokens of text."""
-        valid = batch.loss_mask()
+        valid = batch.loss_mask(self.loss_on_padding)
         logits = net.lm_logits(net(noisy.tokens, -noisy.alpha.log()))
         bound = nelbo(self.log_probs(logits, noisy.ids), batch.ids, noisy.ids, noisy.alpha, noisy.rate)
         return {"loss": (bound * valid).sum() / valid.sum().clamp_min(1), "tokens": valid.sum()}

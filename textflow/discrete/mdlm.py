@@ -39,6 +39,7 @@ class MDLMObjective(DiscreteObjective):
         time_conditioning: whether the network is conditioned on the noise level; without it the sampler reuses states
             until a token changes.
         antithetic_sampling: whether the times of a batch are stratified over [0, 1] (MDLM) or independent.
+        loss_on_padding: whether padding counts in the loss, so that a text learns to end.
     """
 
     process: Absorbing
@@ -49,8 +50,9 @@ class MDLMObjective(DiscreteObjective):
         sampling_eps: float = 1e-3,
         time_conditioning: bool = False,
         antithetic_sampling: bool = True,
+        loss_on_padding: bool = False,
     ) -> None:
-        super().__init__(process, sampling_eps, time_conditioning, antithetic_sampling)
+        super().__init__(process, sampling_eps, time_conditioning, antithetic_sampling, loss_on_padding)
 
     def forward(self, net: TokenDiT, batch: Batch, step: int) -> dict[str, Tensor]:
         rows = torch.rand(len(batch.ids), dtype=torch.float64, device=batch.ids.device)
@@ -69,7 +71,7 @@ class MDLMObjective(DiscreteObjective):
         ids = self.process.corrupt(batch.ids, masks, draws.uniform, t)
         if batch.prompt_mask is not None:  # a prompt is never masked
             ids = torch.where(batch.prompt_mask, batch.ids, ids)
-        valid = batch.loss_mask()
+        valid = batch.loss_mask(self.loss_on_padding)
         masked = (ids == masks) & valid
         logits = net.lm_logits(net(ids, self.network_sigma(t))[masked])[:, :-1]  # [n, V]
         nll = F.cross_entropy(logits.float(), batch.ids[masked], reduction="none")

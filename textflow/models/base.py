@@ -18,7 +18,7 @@ from textflow.training.engines import DistributedMuonCallback
 from textflow.training.engines.collectives import all_reduce_min, global_token_mean
 from textflow.training.engines.gather import full_tensor, local_tensor
 from textflow.training.lr_schedule import WarmupLR
-from textflow.training.nan_guard import NonFiniteGuard
+from textflow.training.nan_guard import NonFiniteError, NonFiniteGuard
 from textflow.training.optim import MuonAdam
 from textflow.training.weights import describe_mismatch
 from textflow.types import Batch
@@ -121,7 +121,7 @@ class Trainable(L.LightningModule, ABC):
         names, parts = zip(*self.net.named_parameters(), strict=True)
         wrong = (i for i, p in enumerate(parts) if not bool(torch.isfinite(local_tensor(p)).all()))
         if (first := all_reduce_min(next(wrong, len(names)), self.device)) < len(names):
-            raise ValueError(
+            raise NonFiniteError(
                 f"net.{names[first]} is no longer finite at step {self.global_step}, so nothing was saved;"
                 " lower the learning rate and continue from the last checkpoint"
             )

@@ -8,8 +8,10 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from textflow.codecs import encode_batch
+from textflow.paths import ProbPath
 from textflow.samplers import Prompt
 from textflow.schedules import TimeSchedule
+from textflow.schedules.base import require_times
 from textflow.types import Batch
 
 if TYPE_CHECKING:
@@ -19,6 +21,14 @@ if TYPE_CHECKING:
 def time_schedules(module: nn.Module) -> list[TimeSchedule]:
     """All time schedules of a module."""
     return [part for part in module.modules() if isinstance(part, TimeSchedule)]
+
+
+def build_schedules(module: nn.Module, vocab_size: int, path: ProbPath) -> None:
+    """Give the time schedules of a module the number of tokens, and raise an error for one that is not of the path."""
+    schedules = time_schedules(module)
+    for schedule in schedules:
+        schedule.build(vocab_size)
+    require_times(schedules, path)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from textflow.distill import StepDistillation
 from textflow.escapes import Escape, NoEscape
 from textflow.layers.frozen import Frozen
 from textflow.models.base import LRSchedulerFn, OptimizerFn
-from textflow.models.fitted_schedules import fit_schedules, time_schedules
+from textflow.models.fitted_schedules import build_schedules, fit_schedules, time_schedules
 from textflow.models.sampling import GeneratorSampling
 from textflow.nets import Denoiser
 from textflow.objectives import Objective
@@ -22,7 +22,6 @@ from textflow.readouts import FromNet, MatchedFromNet, Readout, View
 from textflow.runtime.device import bf16_warning
 from textflow.samplers import AllAtOnce, EarlyExit, Euler, Order, Sampler
 from textflow.schedules import TimeSchedule
-from textflow.schedules.base import require_times
 from textflow.training import MuonAdam, WarmupLR
 from textflow.types import Batch, Posterior
 
@@ -92,7 +91,7 @@ class Generator(GeneratorSampling):
         self.sampler, self.order, self.early_exit = sampler, order, early_exit
         self.own_sampling_schedule = sampling_schedule
         self.self_cond_guidance, self.cfg_scale, self.prompt_dropout = self_cond_guidance, cfg_scale, prompt_dropout
-        require_times(time_schedules(self), path)
+        build_schedules(self, codec_module.vocab_size, path)
         self.train()
 
     @property

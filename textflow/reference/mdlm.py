@@ -22,7 +22,7 @@ def reference_mdlm_loss(objective: MDLMObjective, net: TokenDiT, batch: Batch, d
     ids = objective.process.corrupt(batch.ids, masks, draws.uniform, t)
     if batch.prompt_mask is not None:
         ids = torch.where(batch.prompt_mask, batch.ids, ids)
-    valid = batch.loss_mask()
+    valid = batch.loss_mask(objective.loss_on_padding)
     masked = (ids == masks) & valid
     logits = net.lm_logits(net(ids, objective.network_sigma(t)))[..., :-1].float()
     nll, weight = token_nll_of(logits, batch.ids) * masked, objective.process.elbo_weight(t)[:, None]

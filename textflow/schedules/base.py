@@ -75,6 +75,9 @@ class TimeSchedule(nn.Module, ABC):
         """Key of the fitted schedule: for one model, schedules with equal keys are equal."""
         return "-".join([type(self).__name__, *(str(len(table)) for table in self.buffers(recurse=False))])
 
+    def build(self, vocab_size: int) -> None:  # noqa: B027  most do not depend on it
+        """Take the number of tokens of the codec; a generator calls it once."""
+
     def assume_uniform(self) -> None:
         """Use the uniform schedule where nothing can be fitted yet: for a dry run."""
 

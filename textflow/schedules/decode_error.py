@@ -66,26 +66,37 @@ class OneHotDecodeError(TimeSchedule):
     interpolation. tau is the accuracy of decoding at t, rescaled to 0 for pure noise and 1 for clean latents.
 
     Args:
-        vocab_size: number of tokens V, at least 2.
+        vocab_size: number of tokens V, at least 2; default: that of the model's codec.
         num_points: number of times in the table.
         order: number of quadrature points (FLM: 100, which is 8e-5 from tau at 50,257 tokens).
     """
 
     cdf: Tensor
 
-    def __init__(self, vocab_size: int, num_points: int = 1025, order: int = 128) -> None:
+    def __init__(self, vocab_size: int | None = None, num_points: int = 1025, order: int = 128) -> None:
         super().__init__()
+        self.vocab_size: int | None = None
+        self.num_points, self.order = num_points, order
+        self.register_buffer("cdf", torch.full((num_points,), torch.nan, dtype=torch.float64), persistent=False)
+        if vocab_size is not None:
+            self.build(vocab_size)
+
+    def build(self, vocab_size: int) -> None:
+        if self.vocab_size is not None:  # a given number stays
+            return
         if vocab_size < 2:
             raise ValueError(f"OneHotDecodeError got vocab_size {vocab_size}; it needs at least 2 tokens")
         self.vocab_size = vocab_size
-        nodes, weights = (torch.from_numpy(part) for part in np.polynomial.hermite_e.hermegauss(order))
-        t = torch.linspace(0, 1, num_points, dtype=torch.float64, device="cpu")[:-1, None]  # the nodes are there
+        nodes, weights = (torch.from_numpy(part) for part in np.polynomial.hermite_e.hermegauss(self.order))
+        t = torch.linspace(0, 1, self.num_points, dtype=torch.float64, device="cpu")[:-1, None]  # the nodes are there
         log_phi = torch.special.log_ndtr(nodes + t / (1 - t))
         hit = (weights * torch.exp((vocab_size - 1) * log_phi)).sum(-1) / weights.sum()
         tau = vocab_size / (vocab_size - 1) * (hit - 1 / vocab_size)
         tau = torch.cat([tau, tau.new_ones(1)]).clamp(0, 1).cummax(0).values
         tau[0] = 0.0
-        self.register_buffer("cdf", tau, persistent=False)
+        self.cdf = tau
 
     def icdf(self, q: Tensor) -> Tensor:
+        if self.vocab_size is None:
+            raise ValueError("OneHotDecodeError has no vocab_size: give it, or make the schedule a part of a Generator")
         return interpolate_inverse(self.cdf.to(q.device), q)

@@ -6,6 +6,7 @@ from textflow.training.engines import Zero as Zero
 from textflow.training.callbacks.periodic import PeriodicCallback as PeriodicCallback
 from textflow.training.loggers import MetricsCSVLogger as MetricsCSVLogger
 from textflow.training.optim import MuonAdam as MuonAdam
+from textflow.training.callbacks.progress import CpuClock as CpuClock
 from textflow.training.callbacks.progress import StepProgressBar as StepProgressBar
 from textflow.training.callbacks.progress import Throughput as Throughput
 from textflow.training.callbacks.sample_logger import SampleLogger as SampleLogger

@@ -4,6 +4,10 @@ import torch
 from torch import Tensor
 
 
+class NonFiniteError(ValueError):
+    """Loss or weights that are not finite: the training has diverged."""
+
+
 class NonFiniteGuard:
     """Check that losses are finite; on a GPU each loss is checked when the next one arrives, through pinned memory."""
 
@@ -22,14 +26,14 @@ class NonFiniteGuard:
         self.pending = (step, value, event)
 
     def check(self) -> None:
-        """Raise ValueError if the pending loss is not finite."""
+        """Raise NonFiniteError if the pending loss is not finite."""
         if self.pending is None:
             return
         (step, value, event), self.pending = self.pending, None
         if event is not None:
             event.synchronize()
         if not bool(torch.isfinite(value)):
-            raise ValueError(
+            raise NonFiniteError(
                 f"the loss of step {step} is {float(value)}; needs a finite loss. Lower the learning rate, or clip"
                 " (trainer.gradient_clip_val); the last checkpoint in the run folder is from before this step"
             )

@@ -1,4 +1,4 @@
-"""Progress display: completed steps, time left, loss terms and tokens per second."""
+"""Progress of a fit: completed steps, time left, loss terms, tokens per second and processor time."""
 
 import sys
 import time
@@ -44,6 +44,28 @@ class Throughput(L.Callback):
             module.log("train/lr", self.learning_rate, batch_size=1)
             self.tokens, self.started_at, self.eval_seconds = 0, now, module.eval_seconds
         self.last_step = step
+
+
+class CpuClock(L.Callback):
+    """Log train/cpu_seconds: processor seconds of this process in the optimizer steps so far, without validation, the
+    loading of data, and the callbacks after this one. A resumed run continues the count."""
+
+    def __init__(self) -> None:
+        self.seconds = self.started_at = 0.0
+
+    def state_dict(self) -> dict[str, float]:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        self.seconds = state_dict["seconds"]
+
+    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+        self.started_at = time.process_time()
+
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Add the step's time."""
+        self.seconds += time.process_time() - self.started_at
+        module.log("train/cpu_seconds", self.seconds, batch_size=1)
 
 
 class StepProgressBar(TQDMProgressBar):

@@ -1,0 +1,174 @@
+"""Judgement of a trained system: its samples by the truth of the stories, and diagnostics of its sampling map."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from textflow.data.stories import GRAMMARS
+from textflow.diagnostics.sample_callbacks import generator_stiffness
+from textflow.escapes import Commit, Escape, NoEscape
+from textflow.models.base import Trainable
+from textflow.models.generator import Generator
+from textflow.noise import sample_seeds
+from textflow.oracle.stories import entropy, mean_length
+from textflow.paths import LinearPath
+from textflow.run_folder import load
+from textflow.runtime.atomic import atomic_write_json
+from textflow.samplers import Ancestral, Euler, Reinject, Sampler
+
+from ..diagnose import DiagnosticCase, dabi_row
+from ..measure import eval_point, sample_folder, step_counts
+from ..parallel import OnProgress
+from ..protocol import run_facts, validation_batch, validation_text
+from ..record import Record, replace_nonfinite
+from ..samples import code_hash, draw_samples, split_at_eos
+from ..systems import BATCH_SIZE, DIAGNOSTIC_STEPS, system_cci, take_rows
+from .plan import Entrant
+from .truth import GrammarName, score_texts
+
+SAMPLING_BATCH = 64  # texts sampled at a time
+DABI_ROWS, CCI_ROWS, STIFFNESS_ROWS = 64, 32, 2  # most rows of the diagnostics
+OWN = "own sampler"  # of a model without latents
+
+
+def judge(
+    entrant: Entrant,
+    facts: Record,
+    steps: Sequence[int],
+    n: int,
+    seed: int,
+    on_progress: OnProgress = lambda *done: None,
+) -> Record:
+    """Record of a system, written to its folder; one that was made with the same settings and code is read.
+
+    Args:
+        facts: facts of its fits.
+        steps: numbers of sampling steps.
+        n: number of texts of each sampler at each number of steps.
+        seed: random seed of the samples, >= 0.
+        on_progress: callback (stage, done, total).
+    """
+    run, path = Path(facts["run"]), entrant.folder / "record.json"
+    common = run_facts(run)
+    key: Record = {"checkpoint_hash": common["checkpoint_hash"], "steps": list(steps), "n": n, "seed": seed}
+    key |= {"grammar": entrant.grammar, "code": code_hash(), "textflow": version("textflow")}
+    known: Record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if known.get("protocol") == key:
+        return known
+    model: Any = load(run)
+    cells = [
+        {"sampler": name, **cell}
+        for name in sampling_ways(model)
+        for cell in judge_samples(model, name, run, common, key, on_progress)
+    ]
+    on_progress("diagnosing", 0, 1)
+    diagnostics, refusals = diagnose(model, common["recipe"]["data"], n, seed)
+    record: Record = {"name": entrant.name, "protocol": key, "fit": facts, "truth": truth(entrant.grammar)}
+    record |= {"model": describe(model), "real": real_text(common["recipe"]["data"], n, entrant.grammar)}
+    record |= {"cells": cells, "diagnostics": diagnostics, "refusals": refusals}
+    record |= {"torch": torch.__version__, "threads": torch.get_num_threads()}
+    record = replace_nonfinite(record)
+    atomic_write_json(path, record)
+    return record
+
+
+def sampling_ways(model: Trainable) -> Mapping[str, tuple[Escape, Sampler] | None]:
+    """Escape and sampler by name: the ODE, ELF's re-injection of noise and mode commit; without latents its own."""
+    if not isinstance(model, Generator):
+        return {OWN: None}
+    form: Any = "code" if isinstance(model.path, LinearPath) else "marginal_preserving"
+    return {
+        "ODE": (NoEscape(), Euler()),
+        "re-injection": (NoEscape(), Reinject(form=form)),
+        "mode commit": (Commit(), Ancestral()),
+    }
+
+
+def set_way(model: Any, name: str) -> None:
+    """Set the escape and the sampler of a model by name."""
+    if (way := sampling_ways(model)[name]) is not None:
+        model.escape, model.sampler = way
+
+
+def judge_samples(
+    model: Any, way: str, run: Path, facts: Record, protocol: Record, on_progress: OnProgress
+) -> Iterator[Record]:
+    """Numbers of the samples at each number of steps; saved samples are read."""
+    set_way(model, way)
+    n, seed = protocol["n"], protocol["seed"]
+    for count in step_counts(model, protocol["steps"]):
+        folder = sample_folder(run, facts, model, eval_point(model, count, seed))
+
+        def tick(done: int, count: int = count) -> None:
+            on_progress(f"{run.parent.name}, {way}, {count} steps", done, n)
+
+        lines = draw_samples(model, count, n, seed, None, SAMPLING_BATCH, folder, on_progress=tick)
+        ids = [split_at_eos(line.ids, model.tokenizer.eos)[0] for line in lines]
+        texts = model.tokenizer.decode([line.ids for line in lines])
+        cost = {name: sum(getattr(line, name) for line in lines) / n for name in ("nfe", "seconds")}
+        samples = {"samples": str(folder.relative_to(run)), "first_text": texts[0]}
+        yield {"steps": count, **cost, **score_texts(texts, ids, protocol["grammar"]), **samples}
+
+
+def diagnose(model: Any, data: Record, n: int, seed: int) -> tuple[Record, dict[str, str]]:
+    """DABI at the last time before the readout, CCI and stiffness of each way to sample, and the reasons for those that
+    do not apply."""
+    found: Record = {"steps": DIAGNOSTIC_STEPS, "cci": {}, "stiffness": {}}
+    refusals, seeds = dict[str, str](), sample_seeds(seed, 0, min(n, CCI_ROWS))
+
+    def attempt(name: str, measure: Callable[[], Any]) -> Any:
+        try:
+            return measure()
+        except ValueError as error:  # a part of the system that the measure does not fit
+            refusals[name] = str(error)
+            return None
+
+    for way in sampling_ways(model):
+        set_way(model, way)
+        found["cci"][way] = attempt(f"CCI of {way}", lambda: system_cci(model, seeds))
+        if isinstance(model, Generator):
+            found["stiffness"][way] = attempt(f"stiffness of {way}", lambda: stiffness(model, seeds))
+    if isinstance(model, Generator):
+        found["dabi"] = attempt("DABI", lambda: dabi(model, data, n, seed))
+    else:
+        refusals["DABI and stiffness"] = f"a {type(model).__name__} has no latents"
+    return found, refusals
+
+
+def dabi(model: Generator, data: Record, n: int, seed: int) -> Record:
+    """DABI of held-out text, with numerators, denominators and intervals."""
+    rows = validation_batch(data, min(n, DABI_ROWS))
+    batches = [take_rows(rows, start, model.device) for start in range(0, len(rows.ids), BATCH_SIZE)]
+    return dabi_row(DiagnosticCase(model, batches, seed), DIAGNOSTIC_STEPS, 1.0)
+
+
+def stiffness(model: Generator, seeds: list[int]) -> Record:
+    """Largest stiffness of a step and that of the whole map, means over a few samples."""
+    result = generator_stiffness(model, seeds[:STIFFNESS_ROWS], DIAGNOSTIC_STEPS, num_starts=1, num_iterations=4)
+    return {
+        "peak": float(result.peak.mean()),
+        "total": float(result.total_norm.mean()),
+        "rows": len(seeds[:STIFFNESS_ROWS]),
+    }
+
+
+def describe(model: Any) -> Record:
+    """Class of the model or of its objective, and the number of parameters of its net."""
+    name = type(getattr(model, "objective", model)).__name__.removesuffix("Objective")
+    return {"class": name, "parameters": sum(p.numel() for p in model.net.parameters())}
+
+
+def real_text(data: Record, n: int, grammar: GrammarName) -> Record:
+    """Numbers of held-out stories."""
+    ids, module = validation_text(data, n)
+    ids = [split_at_eos(row, module.tokenizer.eos)[0] for row in ids]
+    return score_texts(module.tokenizer.decode(ids), ids, grammar)
+
+
+def truth(grammar: str) -> Record:
+    """Exact entropy of a text in nats, and its mean number of words."""
+    return {"entropy": entropy(GRAMMARS[grammar]), "words": mean_length(GRAMMARS[grammar])}

@@ -1,0 +1,197 @@
+"""Tables of a league from the records of its systems."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..record import Record
+from ..results import Cell, Table
+from ..systems import DIAGNOSTIC_STEPS, percent
+from .plan import CODEC_SHARE, LEARNING_RATES, SEARCH_SHARE
+
+SINGLE = "single"  # column of a model that takes one call a token, for any number of steps
+CAPTIONS = {
+    "valid": "Valid texts, %, with Wilson's 95% interval: texts of the language, with all of their agreements.",
+    "bound": "Agreements that hold, % of those in texts that some order of the grammar fits / share of such texts, %.",
+    "excess": "Mean of -ln p over the valid texts minus the entropy of the language, nats a text, with a 95% interval.",
+    "variety": "Unigram entropy within a text, nats / 4-grams that a text repeats, % / texts that differ, %.",
+    "map": "DABI of flips with its 95% interval, CCI, and stiffness of the steepest step / of the whole map, at "
+    "K = {steps}; network evaluations and wall seconds a text at K = {timed}.",
+    "samples": "First text of each cell at K = {timed}.",
+    "fits": "Learning rates of the search with its criterion, the chosen one last; the criterion after the final fit, "
+    "which does not compare systems; optimizer steps and processor minutes of that fit, and of the codec before it.",
+}
+TITLES = {
+    "valid": "Valid texts",
+    "bound": "Constraints held",
+    "excess": "Excess negative log-likelihood",
+    "variety": "Variety",
+    "map": "Diagnostics and cost",
+    "samples": "Samples",
+    "fits": "Fits",
+}
+
+
+def make_tables(records: Sequence[Record], steps: Sequence[int]) -> dict[str, Table]:
+    """Tables by name.
+
+    Args:
+        records: records of the systems.
+        steps: numbers of sampling steps of the columns.
+    """
+    timed, tables = timed_steps(steps), {name: step_table(records, steps, cell) for name, cell in STEP_CELLS.items()}
+    return tables | {
+        "map": map_table(records, timed),
+        "samples": samples_table(records, timed),
+        "fits": fits_table(records),
+    }
+
+
+def step_table(records: Sequence[Record], steps: Sequence[int], cell: Any) -> Table:
+    """A row for each system and sampler, a column for each number of steps; real text first."""
+    columns = {"system": ("system", "{}"), "sampler": ("sampler", "{}")}
+    columns |= {f"k{count}": (f"K = {count}", "{}") for count in steps} | {SINGLE: ("without K", "{}")}
+    rows: dict[str, dict[str, Cell]] = {"real": {"system": "real text", SINGLE: cell(records[0]["real"])}}
+    for record in records:
+        for each in record["cells"]:
+            own = {"system": record["name"], "sampler": each["sampler"]}
+            row = rows.setdefault(f"{record['name']}, {each['sampler']}", own)
+            row[step_column(record, each)] = cell(each)
+    return Table(columns, rows)
+
+
+def step_column(record: Record, cell: Record) -> str:
+    """Column of a cell."""
+    return SINGLE if record["model"]["class"] == "CausalLM" else f"k{cell['steps']}"
+
+
+def timed_steps(steps: Sequence[int]) -> int:
+    """Number of steps at which the cost is shown."""
+    return 8 if 8 in steps else max(steps)
+
+
+def map_table(records: Sequence[Record], timed: int) -> Table:
+    """Diagnostics and cost: a row for each system and sampler."""
+    heads = ("system", "sampler", "DABI of flips", "CCI", "stiffness", "network evaluations", "seconds a text")
+    rows: dict[str, dict[str, Cell]] = {}
+    for record in records:
+        found = record["diagnostics"]
+        for way, cell in timed_cells(record, timed).items():
+            stiff = found["stiffness"].get(way)
+            values = [dabi_text(found.get("dabi")), number(found["cci"][way], "{:.2f}")]
+            values += ["{peak:.3g} / {total:.3g}".format(**stiff) if stiff else "–"]
+            values += [f"{cell['nfe']:.4g}", f"{cell['seconds']:.3g}"]
+            rows[f"{record['name']}, {way}"] = dict(zip(heads, [record["name"], way, *values], strict=True))
+    return Table({head: (head, "{}") for head in heads}, rows)
+
+
+def timed_cells(record: Record, timed: int) -> dict[str, Record]:
+    """Cell of each sampler at a number of steps; the last one of a sampler without it."""
+    cells: dict[str, Record] = {}
+    for cell in record["cells"]:
+        if cells.get(cell["sampler"], {}).get("steps") != timed:
+            cells[cell["sampler"]] = cell
+    return cells
+
+
+def samples_table(records: Sequence[Record], timed: int) -> Table:
+    """First text of each system and sampler."""
+    heads = ("system", "sampler", "text")
+    rows: dict[str, dict[str, Cell]] = {}
+    for record in records:
+        for way, cell in timed_cells(record, timed).items():
+            text = cell["first_text"].replace("|", "/")
+            rows[f"{record['name']}, {way}"] = dict(zip(heads, (record["name"], way, text), strict=True))
+    return Table({head: (head, "{}") for head in heads}, rows)
+
+
+def refusal_lines(records: Sequence[Record]) -> list[str]:
+    """Why a diagnostic does not apply to a system, a line each."""
+    return [f"{record['name']}: no {name}: {why}." for record in records for name, why in record["refusals"].items()]
+
+
+def dabi_text(row: Record | None) -> str:
+    """DABI of flips; a lower bound if random noise flips too few tokens, a dash if the residual flips none."""
+    if row is None or row["flips"] == 0:
+        return "–"
+    if row["flip"] is None:
+        return f">= {row['flip_low']:.2f}"
+    return with_interval(row["flip"], [row["flip_low"], row["flip_high"]], "{:.2f}")
+
+
+def fits_table(records: Sequence[Record]) -> Table:
+    """How each system was trained."""
+    heads = ("system", "recipe", "model", "parameters", "search", "criterion", "score", "steps", "minutes", "codec")
+    rows: dict[str, dict[str, Cell]] = {}
+    for record in records:
+        fit, model, codec = record["fit"], record["model"], record["fit"]["codec"]
+        tried = ", ".join(f"{each['learning_rate']:g}: {number(each['score'], '{:.3f}')}" for each in fit["search"])
+        values = [record["name"], fit["recipe"], model["class"], f"{model['parameters']:,}"]
+        values += [f"{tried}; {fit['learning_rate']:g}", fit["criterion"], f"{fit['score']:.3f}"]
+        values += [f"{fit['steps']:,}", f"{fit['cpu_seconds'] / 60:.2f}"]
+        values += ["{:,} steps, {:.2f}".format(codec["steps"], codec["cpu_seconds"] / 60) if codec else "–"]
+        rows[record["name"]] = dict(zip(heads, values, strict=True))
+    return Table({head: (head, "{}") for head in heads}, rows)
+
+
+def valid_cell(cell: Record) -> str:
+    """Share of valid texts, %, with its interval."""
+    return with_interval(100 * cell["valid"], [100 * end for end in cell["intervals"]["valid"]], "{:.0f}")
+
+
+def bound_cell(cell: Record) -> str:
+    """Share of the agreements that hold, and of the texts in the grammar, %."""
+    bound = "–" if cell["bound"] is None else f"{100 * cell['bound']:.0f}"
+    return f"{bound} / {100 * cell['in_grammar']:.0f}"
+
+
+def excess_cell(cell: Record) -> str:
+    """Excess negative log-likelihood of the valid texts, nats."""
+    if cell["excess_nll"] is None:
+        return "–"
+    return with_interval(cell["excess_nll"], cell["intervals"]["excess_nll"], "{:.2f}")
+
+
+def variety_cell(cell: Record) -> str:
+    """Entropy, repetition and share of texts that differ."""
+    return f"{cell['entropy']:.2f} / {percent(cell['seq_rep_4'])} / {100 * cell['distinct']:.0f}"
+
+
+STEP_CELLS = {"valid": valid_cell, "bound": bound_cell, "excess": excess_cell, "variety": variety_cell}
+
+
+def number(value: float | None, form: str) -> str:
+    """Number as text; a dash for None."""
+    return "–" if value is None else form.format(value)
+
+
+def with_interval(value: float, ends: Sequence[float | None], form: str) -> str:
+    """Number with its interval, if it has one."""
+    low, high = ends
+    return form.format(value) if low is None or high is None else f"{form} [{form}, {form}]".format(value, low, high)
+
+
+def captions_of(steps: Sequence[int]) -> dict[str, str]:
+    """Caption of each table."""
+    return {name: text.format(steps=DIAGNOSTIC_STEPS, timed=timed_steps(steps)) for name, text in CAPTIONS.items()}
+
+
+def summary(records: Sequence[Record]) -> str:
+    """Text, size and rules of the league in a few sentences."""
+    first, rates = records[0], ", ".join(f"{factor:g}" for factor in LEARNING_RATES)
+    protocol, truth = first["protocol"], first["truth"]
+    return (
+        f"Text: {protocol['grammar']} of a small English whose law is known, entropy {truth['entropy']:.2f} nats and "
+        f"{truth['words']:.1f} words a text. n = {protocol['n']} texts a cell, seed {protocol['seed']}. Each system "
+        f"had {first['fit']['minutes']:g} processor minutes of one thread for its optimizer steps ({CODEC_SHARE:.0%} "
+        f"for a codec that is fitted first), after fits of {SEARCH_SHARE:.0%} of that at {rates} times its recipe's "
+        f"learning rate. One training seed: differences between systems may be chance."
+    )
+
+
+def render_markdown(records: Sequence[Record], steps: Sequence[int]) -> str:
+    """All tables as a Markdown page."""
+    parts, captions = ["# League of systems", summary(records)], captions_of(steps)
+    for name, table in make_tables(records, steps).items():
+        parts += [f"## {TITLES[name]}", captions[name], table.markdown()]
+        parts += [f"- {line}" for line in refusal_lines(records)] if name == "map" else []
+    return "\n\n".join(parts) + "\n"

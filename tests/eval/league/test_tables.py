@@ -1,0 +1,64 @@
+"""Tables and page of a league from its records."""
+
+from typing import Any
+
+from textflow.eval.league.page import render_page, valid_points
+from textflow.eval.league.tables import make_tables, render_markdown
+
+
+def cell(sampler: str, steps: int, valid: float, **numbers: Any) -> dict[str, Any]:
+    own = {"sampler": sampler, "steps": steps, "n": 100, "valid": valid, "in_grammar": 0.5, "bound": None, "nfe": 3.0}
+    own |= {"excess_nll": None, "entropy": 3.2, "seq_rep_4": 0.01, "distinct": 1.0, "seconds": 0.5}
+    own |= {"first_text": f"a {sampler} | text of {steps}"}
+    return own | {"intervals": {"valid": [0.1, 0.3], "excess_nll": [None, None]}} | numbers
+
+
+def record(name: str, model: str, *cells: dict[str, Any], **diagnostics: Any) -> dict[str, Any]:
+    fit = {"recipe": f"{name}.yaml", "learning_rate": 0.02, "criterion": "val/loss", "score": 1.5, "steps": 1000}
+    fit |= {"search": [{"learning_rate": 0.01, "score": None}, {"learning_rate": 0.02, "score": 1.25}], "minutes": 10.0}
+    own = {"name": name, "fit": fit | {"cpu_seconds": 90.0, "codec": None}, "cells": list(cells)}
+    own |= {"protocol": {"grammar": "stories", "n": 100, "seed": 0}, "truth": {"entropy": 14.0, "words": 38.0}}
+    own |= {"model": {"class": model, "parameters": 1_400_000}, "diagnostics": diagnostics}
+    return own | {"real": cell("", 0, 1.0, bound=1.0, excess_nll=0.01), "refusals": {"DABI": "it has no | latents"}}
+
+
+FLOW = record(
+    "flow",
+    "LangFlow",
+    cell("ODE", 1, 0.0),
+    cell("ODE", 8, 0.2, bound=0.9, excess_nll=-0.5, intervals={"valid": [0.1, 0.3], "excess_nll": [-1.0, 0.0]}),
+    cell("mode commit", 8, 0.4),
+    cci={"ODE": 0.0, "mode commit": 0.75},
+    stiffness={"ODE": {"peak": 12.0, "total": 140.0}, "mode commit": None},
+    dabi={"flips": 5, "flip": 30.0, "flip_low": 20.0, "flip_high": 40.0},
+)
+LANGUAGE = record("ar", "CausalLM", cell("own sampler", 48, 0.3), cci={"own sampler": 1.0}, stiffness={})
+
+
+def test_each_sampler_is_a_row_and_each_number_of_steps_a_column() -> None:
+    tables = make_tables([FLOW, LANGUAGE], [1, 8])
+    assert tables["valid"].markdown().splitlines()[2:] == [
+        "| real text |  |  |  | 100 [10, 30] |",
+        "| flow | ODE | 0 [10, 30] | 20 [10, 30] |  |",
+        "| flow | mode commit |  | 40 [10, 30] |  |",
+        "| ar | own sampler |  |  | 30 [10, 30] |",
+    ]
+    assert tables["bound"].cell("flow, ODE", "k8") == "90 / 50" and tables["bound"].cell("flow, ODE", "k1") == "– / 50"
+    assert tables["excess"].cell("flow, ODE", "k8") == "-0.50 [-1.00, 0.00]"
+    assert tables["variety"].cell("real", "single") == "3.20 / 1.0 / 100"
+    assert tables["map"].markdown().splitlines()[2:] == [
+        "| flow | ODE | 30.00 [20.00, 40.00] | 0.00 | 12 / 140 | 3 | 0.5 |",
+        "| flow | mode commit | 30.00 [20.00, 40.00] | 0.75 | – | 3 | 0.5 |",
+        "| ar | own sampler | – | 1.00 | – | 3 | 0.5 |",
+    ]
+    assert tables["samples"].cell("flow, ODE", "text") == "a ODE / text of 8"
+    assert "- ar: no DABI: it has no | latents." in render_markdown([FLOW, LANGUAGE], [1, 8])
+    assert tables["fits"].cell("flow", "search") == "0.01: –, 0.02: 1.250; 0.02"
+    assert tables["fits"].cell("flow", "minutes") == "1.50"
+
+
+def test_the_page_draws_each_way_to_sample_with_the_models_without_latents_beside_it() -> None:
+    page = render_page([FLOW, LANGUAGE], [1, 8])
+    assert page.count('class="line dashed" d="M1') == 2 and "Valid texts by ODE" in page, "ar stands in both figures"
+    assert valid_points(LANGUAGE, "own sampler", [1, 8]) == [(1, 30), (8, 30)]
+    assert "n = 100 texts a cell" in render_markdown([FLOW], [1, 8])
