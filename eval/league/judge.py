@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from textflow.data.stories import GRAMMARS
+from textflow.data.stories import GRAMMARS, GrammarName
 from textflow.diagnostics.sample_callbacks import generator_stiffness
 from textflow.escapes import Commit, Escape, NoEscape
 from textflow.models.base import Trainable
@@ -28,7 +28,7 @@ from ..record import Record, replace_nonfinite
 from ..samples import code_hash, draw_samples, split_at_eos
 from ..systems import BATCH_SIZE, DIAGNOSTIC_STEPS, system_cci, take_rows
 from .plan import Entrant
-from .truth import GrammarName, score_texts
+from .truth import score_texts
 
 SAMPLING_BATCH = 64  # texts sampled at a time
 DABI_ROWS, CCI_ROWS, STIFFNESS_ROWS = 64, 32, 2  # most rows of the diagnostics

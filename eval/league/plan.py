@@ -12,16 +12,19 @@ import yaml
 
 from textflow.config import recipe as recipes
 from textflow.config.errors import suggestion
+from textflow.config.shipped import find_recipe
+from textflow.config.strict_yaml import load_yaml
 from textflow.config.validation import import_class
+from textflow.data.stories import GrammarName
 from textflow.runtime.atomic import atomic_write_json
 
-from .truth import GrammarName
 
 Tree = dict[str, Any]
 SYSTEMS = {
+    "quickstart": "recipes/quickstart.yaml",
     "langflow": "recipes/small/langflow.yaml",
     "flm": "recipes/small/flm.yaml",
-    "elf": "recipes/quickstart.yaml",
+    "elf": "recipes/small/elf.yaml",
     "cola": "recipes/small/cola.yaml",
     "mdlm": "recipes/small/mdlm.yaml",
     "duo": "recipes/small/duo.yaml",
@@ -55,12 +58,12 @@ class LeagueConfig:
     def overlay(self) -> str:
         """Path of the overlay."""
         is_file = self.data.endswith((".yaml", ".yml"))
-        return str(recipes.find_recipe(self.data if is_file else f"recipes/data/{self.data}.yaml"))
+        return str(find_recipe(self.data if is_file else f"recipes/data/{self.data}.yaml"))
 
     @property
     def split_options(self) -> list[str]:
         """Options that give every recipe one text and split, where the overlay leaves them open."""
-        own = recipes.load_yaml(Path(self.overlay)).get("data") or {}
+        own = load_yaml(Path(self.overlay)).get("data") or {}
         return [word for key, value in SPLIT.items() if key not in own for word in (f"--data.{key}", value)]
 
     def bind(self, folder: Path) -> None:

@@ -6,16 +6,10 @@ import pytest
 
 from textflow.data.grammar import split_words
 from textflow.data.stories import SENTENCES
-from textflow.eval.league.truth import score_texts, share_interval
+from textflow.eval.league.truth import score_texts
 
 
-def test_a_share_has_an_interval_at_its_ends_too() -> None:
-    assert share_interval(0, 100)[1:] == pytest.approx((0, 0.036994), abs=1e-6)
-    assert share_interval(100, 100)[1:] == pytest.approx((0.963006, 1), abs=1e-6)
-    assert share_interval(50, 100)[1:] == pytest.approx((0.403832, 0.596168), abs=1e-6)
-
-
-def test_valid_broken_and_foreign_texts_are_told_apart() -> None:
+def test_valid_broken_and_foreign_texts_have_their_numbers() -> None:
     valid = ["Ida saw a red bell. She gave the red bell to Otto."]
     valid += ["There was a red bell that Ida saw. Otto took the red bell from her."]
     broken = valid[0].replace("She", "He")
@@ -24,7 +18,8 @@ def test_valid_broken_and_foreign_texts_are_told_apart() -> None:
     assert (numbers["n"], numbers["valid"], numbers["in_grammar"], numbers["distinct"]) == (5, 0.6, 0.8, 0.8)
     assert 0.9 < numbers["bound"] < 1 and numbers["pronouns"] == 0.75
     assert numbers["seq_rep_4"] == pytest.approx((1 / 2) / 5), "one of two 4-grams of one text"
-    assert numbers["intervals"]["valid"] == pytest.approx(share_interval(3, 5)[1:])
+    low, high = numbers["intervals"]["valid"]
+    assert 0 < low < 0.6 < high < 1 and set(numbers["intervals"]) > {"bound", "entropy", "seq_rep_4"}
     assert numbers["excess_nll"] == pytest.approx(0, abs=1), "all texts of an order are as likely"
     assert math.isnan(score_texts(["bell"], [[1]], "sentences")["excess_nll"])
 

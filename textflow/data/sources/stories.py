@@ -14,8 +14,8 @@ class Stories(Source):
     """Texts of a grammar whose likelihood is exact, a story a document [ours].
 
     Args:
-        grammar: sentences (two sentences, 14 to 17 words with punctuation), stories (three, 25) or tales (three or four,
-            32 to 44).
+        grammar: sentences (two sentences, 14 to 17 words with punctuation), stories (three, 25) or tales (three or
+            four, 32 to 44).
         num_documents: number of stories, at least 1.
         seed: random seed; story i depends on grammar, seed and i alone.
     """
