@@ -18,7 +18,6 @@ from textflow.config.validation import import_class
 from textflow.data.stories import GrammarName
 from textflow.runtime.atomic import atomic_write_json
 
-
 Tree = dict[str, Any]
 SYSTEMS = {
     "quickstart": "recipes/quickstart.yaml",

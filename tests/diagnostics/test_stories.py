@@ -13,7 +13,7 @@ WRONG = STORY.replace("took the old", "took the new")
 
 
 def test_shares_are_those_of_texts_and_of_agreements() -> None:
-    metric = StoryAgreement()
+    metric = StoryAgreement("tales")
     metric.update([])
     assert math.isnan(metric.compute()["valid"])
     metric.update([STORY, WRONG])
@@ -34,7 +34,7 @@ def test_curves_are_logged_at_each_number_of_steps() -> None:
 
     logger = SimpleNamespace(log_metrics=lambda values, step: logged.update(values))
     trainer = SimpleNamespace(is_global_zero=True, loggers=[logger], global_step=5)
-    StoryCurves(num_samples=8, steps=(2, 8)).act(trainer, Model())
+    StoryCurves("tales", num_samples=8, steps=(2, 8)).act(trainer, Model())
     assert logged["stories/valid/2"] == 0.25 and logged["stories/valid/8"] == 1.0
     logged.clear()
     StoryCurves("sentences", num_samples=2, steps=(2,)).act(trainer, Model())

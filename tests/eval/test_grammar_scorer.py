@@ -12,7 +12,7 @@ from tests.helpers.report_page import page_section
 from tests.helpers.tiny_recipe import write_recipe
 from tests.helpers.user_errors import Fails, refused
 from textflow.cli.app import main
-from textflow.data.stories import GRAMMARS, STORIES
+from textflow.data.stories import GRAMMARS, TALES
 from textflow.diagnostics import StoryAgreement
 from textflow.eval.grammar_scorer import GrammarScorer, find_grammar
 from textflow.eval.measure import reference_records
@@ -26,12 +26,12 @@ BROKEN = STORY.replace("took the old", "took the new")
 
 @pytest.fixture(scope="module")
 def scorer() -> GrammarScorer:
-    return GrammarScorer("stories", load_protocol("stories"))
+    return GrammarScorer("tales", load_protocol("stories"))
 
 
 def test_a_text_has_its_exact_likelihood_and_one_outside_the_language_is_counted(scorer: GrammarScorer) -> None:
     scored = scorer.score([STORY, BROKEN, " ", "No story."])
-    assert scored.nll.tolist() == [-log_prob(STORIES, STORY), 0, 0] and scored.tokens.tolist()[1:] == [0, 0]
+    assert scored.nll.tolist() == [-log_prob(TALES, STORY), 0, 0] and scored.tokens.tolist()[1:] == [0, 0]
     assert (scored.empty, scored.nonfinite, scored.unscored, scored.truncated) == (1, 2, 0, 0)
     assert scored.characters is not None and scored.characters.tolist() == [len(STORY), 0, 0]
     assert scored.ids[0].count(scored.ids[0][-1]) == 3, "a full stop is a word"
@@ -39,7 +39,7 @@ def test_a_text_has_its_exact_likelihood_and_one_outside_the_language_is_counted
 
 
 def test_the_shares_are_those_of_the_metric_of_training_and_lie_in_their_intervals(scorer: GrammarScorer) -> None:
-    texts, metric = [STORY, STORY, BROKEN, "No story.", ""], StoryAgreement()
+    texts, metric = [STORY, STORY, BROKEN, "No story.", ""], StoryAgreement("tales")
     metric.update(texts)
     measured, expected = scorer.text_metrics(texts), metric.compute()
     assert {f"stories/{name}" for name in expected} | {"stories/excess_nll"} == set(measured) == set(STORY_KEYS)
@@ -76,7 +76,7 @@ def test_records_of_stories_have_their_own_table_and_another_grammar_another_pro
 def test_a_run_on_other_text_and_a_file_without_a_grammar_are_refused(tmp_path: Path) -> None:
     texts = tmp_path / "texts.txt"
     texts.write_text(STORY)
-    refused("no grammar is given; .*--scorer sentences or stories", find_grammar, texts, None)
+    refused("no grammar is given; .*--scorer sentences or stories or tales", find_grammar, texts, None)
     refused("'gpt2' is no grammar", find_grammar, texts, "gpt2")
     assert find_grammar(texts, "stories") == "stories"
     for data, given, message in (

@@ -18,7 +18,7 @@ def test_systems_are_named_or_are_recipes_and_mistakes_have_a_way_out(fails: Fai
     assert find_systems("ar, my/own.yaml") == {"ar": SYSTEMS["ar"], "own": "my/own.yaml"}
     refused("no system 'langflw'; did you mean 'langflow'", find_systems, "langflw")
     refused("two systems have the name ar; leave one out", find_systems, "ar,recipes/small/ar.yaml")
-    refused("no system: give some of langflow", find_systems, " ,")
+    refused("no system: give some of quickstart, langflow", find_systems, " ,")
     fails(["league", "--minutes", "0"], "--minutes 0, --seed 0: need minutes above 0")
     fails(["league", "-n", "0"], "-n is 0; at least 1 is needed")
 
