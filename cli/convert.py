@@ -20,6 +20,8 @@ def convert(
     logit_softcap: float | None = None,
     force: bool = False,
     to: Literal["hf"] | None = None,
+    half: bool = False,
+    license: str | None = None,
 ) -> None:
     """Convert a published checkpoint into a run, or a run for other libraries: textflow convert run RUN hf FOLDER.
 
@@ -40,7 +42,10 @@ def convert(
         logit_softcap: soft limit of the token logits that an flm or fmlm checkpoint was trained with; default: none.
         force: overwrite the target folder if it is not empty.
         to: layout of an exported run; usually written before its folder.
+        half: write the weights of an exported run in float16, half as large.
+        license: licence of the exported weights, for their card, such as apache-2.0; default: a placeholder.
     """
+    from textflow.config.shipped import find_run
     from textflow.convert.cola import convert_cola
     from textflow.convert.discrete import convert_discrete
     from textflow.convert.elf import ELFSettings, convert_elf
@@ -53,7 +58,7 @@ def convert(
     if (system == "run") != (to == "hf"):
         raise ValueError(f"convert {system} got {to or 'no layout'}; a run is written by: convert run RUN hf FOLDER")
     if system == "run":
-        return print(export_run(Path(source), target))
+        return print(export_run(find_run(source), target, half, license))
     if system == "cola":
         return print(convert_cola(source, target, tokenizer, seq_length))
     if system == "langflow":

@@ -101,9 +101,11 @@ def parse_measures(measures: str | None) -> list[str]:
 def load_run(run: Path, overlays: Sequence[str], n: int, batch_size: int, device: str) -> tuple[Any, list[Any], Any]:
     """Load a trained model, held-out text in batches, and the facts of the run for its record."""
     from textflow import run_folder
+    from textflow.config.shipped import find_run
     from textflow.eval.protocol import run_facts, run_recipe, validation_batch
     from textflow.models.generator import Generator
 
+    run = find_run(run)
     facts, model = run_facts(run, overlays), run_folder.load(run, resolve_device(device), overlays)
     if not isinstance(model, Generator):
         raise ValueError(

@@ -67,8 +67,9 @@ def eval(
         data_files: text files in place of those of the run, which may have been moved; also written --data.files.
     """
     from textflow.config.paths import replace_files
+    from textflow.config.shipped import find_run
 
-    counts = parse_steps(steps)
+    run, counts = find_run(run), parse_steps(steps)
     require_positive(seed, n=n, batch_size=batch_size)
     key, values = parse_sweep(sweep) if sweep else ("", [])
     has_text_options = bool(scorer or sweep or memorization or mauve or data_files or format != "table")

@@ -10,6 +10,7 @@ from jsonargparse import Namespace
 
 from textflow.config import recipe
 from textflow.config.overlays import with_sampling_overlays
+from textflow.config.shipped import find_run
 from textflow.data import Tokenizer
 from textflow.models.base import Trainable
 from textflow.models.fitted_schedules import fit_schedules
@@ -45,11 +46,11 @@ def load(run: str | Path, device: str | torch.device = "cpu", overlays: Sequence
     optimizers and Lightning, unless the environment trusts a package by name: TEXTFLOW_TRUST=package.
 
     Args:
-        run: run folder.
+        run: run folder, or the name of a run that ships with textflow: demo.
         device: torch device of the model.
         overlays: paths of sampling overlays, such as recipes/escape/commit.yaml.
     """
-    folder = Path(run)
+    folder = find_run(run)
     for name in ("recipe.yaml", "model.safetensors"):
         if not (folder / name).is_file():
             raise ValueError(f"{folder} holds no trained run: {name} is missing; make one with `textflow fit RECIPE`")

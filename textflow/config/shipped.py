@@ -1,4 +1,4 @@
-"""Recipes by path or by name: those that ship with textflow are found from any folder."""
+"""Recipes and runs by path or by name: those that ship with textflow are found from any folder."""
 
 from difflib import get_close_matches
 from pathlib import Path
@@ -37,3 +37,14 @@ def find_recipe(file: str) -> Path:
     near = get_close_matches(name, known, 1, 0.6) or get_close_matches(path.stem, known, 1, 0.6)
     hint = f"; did you mean {known[near[0]]}?" if near else "; `textflow recipes` lists those that ship with textflow"
     raise ValueError(f"no recipe {file}{hint}")
+
+
+def find_run(run: str | Path) -> Path:
+    """Path of a run: an existing folder or file, or else a run that ships with textflow (`demo`); otherwise the path.
+
+    Args:
+        run: path, or name with or without `checkpoints/`, such as demo.
+    """
+    path = Path(run)
+    shipped = shipped_folder().parent / "checkpoints" / path.as_posix().removeprefix("checkpoints/")
+    return shipped if not path.exists() and (shipped / "recipe.yaml").is_file() else path

@@ -18,17 +18,14 @@ from textflow.training.weights import write_weights
 CARD = """\
 ---
 library_name: {library}
-license: other
-license_name: name-your-licence
+{license}
 pipeline_tag: text-generation
 ---
 # {name}
 
 {model} of {parameters:,} parameters, {vocab:,} tokens, {length} a text; trained with textflow.
 
-The licence above is a placeholder: name that of your weights before you publish them.
-
-```python
+{note}```python
 {usage}
 ```
 
@@ -51,17 +48,23 @@ from safetensors.torch import load_file
 
 weights = load_file("{name}/model.safetensors")  # the averaged weights by name
 generator = textflow.load("{name}")"""
+NO_LICENSE = "license: other\nlicense_name: name-your-licence"
+PLACEHOLDER = "The licence above is a placeholder: name that of your weights before you publish them.\n\n"
 SCORES = ("perplexity", "entropy", "mauve")
 
 
-def export_run(run: Path, folder: Path) -> str:
+def export_run(run: Path, folder: Path, half: bool = False, license: str | None = None) -> str:
     """Write model.safetensors, config.json, tokenizer files and README.md of a run; returns a one-line summary.
 
     Args:
         run: run folder.
         folder: folder to write; textflow.load reads it, too, unless transformers does.
+        half: whether the weights are written in float16.
+        license: licence of the weights, such as apache-2.0; None writes a placeholder.
     """
     model = run_folder.load(run)
+    if half:
+        model.half()
     folder.mkdir(parents=True, exist_ok=True)
     recipe = (run / "recipe.yaml").read_text(encoding="utf-8")
     if isinstance(model, CausalLM):
@@ -75,7 +78,7 @@ def export_run(run: Path, folder: Path) -> str:
     save_hf_tokenizer(model.tokenizer, folder)
     if (run / "schedules").is_dir():  # fitted to the weights
         shutil.copytree(run / "schedules", folder / "schedules", dirs_exist_ok=True)
-    atomic_write_text(folder / "README.md", card(run, model, folder.name, recipe))
+    atomic_write_text(folder / "README.md", card(run, model, folder.name, recipe, license))
     reader = "transformers and safetensors" if isinstance(model, CausalLM) else "safetensors and textflow"
     return f"{folder}: {type(model).__name__} of {count_parameters(model):,} parameters, for {reader}"
 
@@ -103,11 +106,13 @@ def save_hf_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
         tokenizer.write(folder)
 
 
-def card(run: Path, model: Trainable, name: str, recipe: str) -> str:
-    """The model card: size, use, metrics and recipe, and a placeholder of a licence."""
+def card(run: Path, model: Trainable, name: str, recipe: str, license: str | None) -> str:
+    """The model card: licence or a placeholder of one, size, use, metrics and recipe."""
     is_causal = isinstance(model, CausalLM)
     return CARD.format(
         name=name,
+        license=f"license: {license}" if license else NO_LICENSE,
+        note="" if license else PLACEHOLDER,
         library="transformers" if is_causal else "textflow",
         model=type(model).__name__,
         parameters=count_parameters(model),
