@@ -14,8 +14,6 @@ import torch
 import yaml
 
 from tests.convert.test_elf import official
-from tests.helpers.tiny_recipe import write_recipe
-from tests.helpers.tiny_scorer import save_scorer
 from textflow.cli.app import VERBS, main
 
 ROOT = Path(__file__).parents[1]
@@ -26,8 +24,8 @@ DOCUMENTS = [
 SMALLER = {  # options that make a command of each verb small; every verb of README needs an entry
     "check": "",
     "fit": "",
-    "sample": "--length 64 --steps 2",
-    "eval": "--scorer tiny_scorer --steps 1,2 -n 4",
+    "sample": "--steps 2",
+    "eval": "--steps 1,2 -n 4",
     "diagnose": "--measures dabi,cci -n 4",
     "distill": "--rounds [[2,2]] --trainer.max_steps 2 --trainer.val_check_interval 1 --run.wandb false",
     "compare": "",
@@ -82,15 +80,27 @@ def small(arguments: list[str]) -> list[str]:
     return [verb, *rest, *shlex.split(SMALLER[verb])]
 
 
+def tiny_quickstart(tree: dict[str, Any]) -> dict[str, Any]:
+    """The quickstart with a small net, few stories and few steps."""
+    parts = tree["model"]["init_args"]
+    parts["codec"]["init_args"]["dim"] = 8
+    parts["net"]["init_args"] |= {"width": 16, "depth": 1, "heads": 2, "cond_width": 4}
+    tree["data"] |= {"batch_size": 4, "cache": "cache", "val_fraction": 0.2}
+    tree["data"]["source"]["init_args"] = {"num_documents": 200}
+    tree["run"] |= {"save_every": 4, "sample_every": 4, "num_samples": 2, "wandb": False}
+    tree["trainer"] |= {"max_steps": 4, "val_check_interval": 4, "limit_val_batches": 2, "log_every_n_steps": 1}
+    examples = {"class_path": "StoryExamples", "init_args": {"num_samples": 2}}
+    curves = {"class_path": "StoryCurves", "init_args": {"every_n_steps": 4, "num_samples": 2, "steps": [1, 2]}}
+    return tree | {"trainer": tree["trainer"] | {"callbacks": [curves, examples]}}
+
+
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which README's commands run unchanged: recipes/quickstart.yaml is a tiny one there."""
     folder = tmp_path_factory.mktemp("readme")
     shutil.copytree(ROOT / "recipes", folder / "recipes")
-    tree = yaml.safe_load(write_recipe(folder / "recipes").read_text())
-    tree["run"]["folder"] = "checkpoints/quickstart"
-    (folder / "recipes" / "quickstart.yaml").write_text("# tiny quickstart\n" + yaml.safe_dump(tree))
-    save_scorer(folder / "tiny_scorer")
+    recipe = folder / "recipes" / "quickstart.yaml"
+    recipe.write_text("# tiny quickstart\n" + yaml.safe_dump(tiny_quickstart(yaml.safe_load(recipe.read_text()))))
     published = folder / "embedded-language-flows" / "ELF-B-owt-torch"
     published.mkdir(parents=True)
     official(published, "elf")
@@ -137,7 +147,7 @@ def as_parameter(arguments: list[str]) -> Any:
 @pytest.mark.parametrize("arguments", map(as_parameter, COMMANDS))
 def test_a_command_of_readme_runs(arguments: list[str], inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if arguments[1] == "compare":  # it prints what eval has recorded
-        assert main(small(["textflow", "eval", "checkpoints/quickstart"])) == 0
+        assert main(small(["textflow", "eval", "checkpoints/quickstart", "--protocol", "stories"])) == 0
     assert main(small(arguments)) == 0
     assert capsys.readouterr().out.strip()
 

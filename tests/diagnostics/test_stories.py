@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.data.test_stories import STORY
-from textflow.diagnostics import StoryAgreement, StoryCurves
+from textflow.diagnostics import StoryAgreement, StoryCurves, StoryExamples
 
 WRONG = STORY.replace("took the old", "took the new")
 
@@ -41,3 +41,23 @@ def test_curves_are_logged_at_each_number_of_steps() -> None:
     assert logged == {"stories/valid/2": 0.0, "stories/in_grammar/2": 0.0}, "no agreement was counted"
     with pytest.raises(ValueError, match="at least 1"):
         StoryCurves(steps=(0,))
+
+
+def test_examples_are_printed_at_the_end_and_the_sampler_is_restored(capsys: pytest.CaptureFixture[str]) -> None:
+    class Model(torch.nn.Module):
+        _trainer, eval_seconds, sampler = None, 0.0, "own"
+
+        def generate(self, num_samples: int, num_steps: int, seed: int) -> list[str]:
+            assert self.sampler != "own" and self.escape is not escape
+            return [STORY if i < num_steps else WRONG for i in range(num_samples)]
+
+    model, callback, escape = Model(), StoryExamples("tales", num_samples=8), torch.nn.Identity()
+    model.escape = escape
+    for stopped in (True, False):
+        trainer = SimpleNamespace(is_global_zero=True, fast_dev_run=False, callbacks=[SimpleNamespace(stopped=stopped)])
+        callback.on_fit_end(trainer, model)
+        assert model.sampler == "own" and model.escape is escape
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert len(lines) == 4 and "50% valid,  95% hold: Ruth the baker" in lines[1] and "100% valid" in lines[3]
+    with pytest.raises(ValueError, match="at least 1"):
+        StoryExamples(num_samples=0)

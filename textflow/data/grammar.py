@@ -15,7 +15,7 @@ from itertools import product
 from typing import NamedTuple
 
 WOMEN = ("Anna", "Clara", "Edith", "Greta", "Ida", "Mary", "Rosa", "Ruth")
-KINDS = {"hero": "names", "friend": "names", "adj": "adjectives", "noun": "objects", "place": "places"}
+KINDS = {"hero": "names", "friend": "names", "job": "jobs", "adj": "adjectives", "noun": "objects", "place": "places"}
 FORM_KINDS = {"he": "pronouns", "him": "pronouns", "his": "pronouns", "a": "articles"}
 DISTINCT = {"friend": "hero"}  # a word that another one excludes
 

@@ -27,8 +27,8 @@ STORIES = Grammar(
     CLASSES,
     (
         ("{hero} {got} {adj.a} {adj} {noun} at the {place}.", "At the {place} {hero} {got} {adj.a} {adj} {noun}."),
-        ("{hero.he} gave the {noun} to {friend}.", "{friend} asked {hero.him} for the {noun}."),
-        ("{friend} took the {adj} {noun} from the {place}.", "At the {place} {friend} hid the {adj} {noun}."),
+        ("{hero.he} gave the {noun} to the {job}.", "The {job} asked {hero.him} for the {noun}."),
+        ("The {job} took the {adj} {noun} from the {place}.", "At the {place} the {job} hid the {adj} {noun}."),
     ),
 )
 TALES = Grammar(

@@ -15,3 +15,4 @@ from textflow.diagnostics.sample_callbacks import Stiffness as Stiffness
 from textflow.diagnostics.likelihood import TextLikelihood as TextLikelihood
 from textflow.diagnostics.stories import StoryAgreement as StoryAgreement
 from textflow.diagnostics.stories import StoryCurves as StoryCurves
+from textflow.diagnostics.story_examples import StoryExamples as StoryExamples

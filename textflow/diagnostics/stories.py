@@ -12,7 +12,7 @@ from textflow.data.stories import GRAMMARS, GrammarName
 from textflow.training.callbacks.periodic import PeriodicCallback
 from textflow.training.eval_mode import temporary_eval_mode
 
-KINDS = ("articles", "pronouns", "names", "persons", "objects", "adjectives", "places")
+KINDS = ("articles", "pronouns", "names", "persons", "jobs", "objects", "adjectives", "places")
 
 
 class StoryAgreement(Metric):
