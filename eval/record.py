@@ -39,7 +39,14 @@ METRIC_KEYS = (
 )
 STORY_KEYS = (
     *("stories/valid", "stories/in_grammar", "stories/bound", "stories/articles", "stories/pronouns", "stories/names"),
-    *("stories/persons", "stories/objects", "stories/adjectives", "stories/places", "stories/excess_nll"),
+    *(
+        "stories/persons",
+        "stories/jobs",
+        "stories/objects",
+        "stories/adjectives",
+        "stories/places",
+        "stories/excess_nll",
+    ),
 )
 COUNT_KEYS = ("empty", "unscored", "truncated", "dropped", "nonfinite", "tokens")
 RESULT_KEYS = (

@@ -9,7 +9,7 @@ import yaml
 from tests.helpers.user_errors import Fails, refused
 from textflow.cli.app import main
 from textflow.config import recipe
-from textflow.config.shipped import find_recipe
+from textflow.config.shipped import find_recipe, find_run
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -73,3 +73,10 @@ def test_the_wheel_takes_every_recipe() -> None:
     assert globs and re.search(r'^"textflow.recipes" = "recipes"$', text, re.MULTILINE)
     taken = {path for pattern in re.findall(r'"(.*?)"', globs[1]) for path in RECIPES.glob(pattern)}
     assert taken == set(RECIPES.rglob("*.yaml"))
+
+
+def test_the_run_that_ships_is_found_by_name_and_a_folder_of_its_name_wins(empty_folder: Path) -> None:
+    assert find_run("demo") == find_run("checkpoints/demo") == RECIPES.parent / "checkpoints" / "demo"
+    assert find_run("demos") == Path("demos")
+    (empty_folder / "demo").mkdir()
+    assert find_run("demo") == Path("demo")

@@ -75,6 +75,19 @@ def test_an_exported_run_of_another_model_holds_the_same_weights_and_loads_as_a_
     assert torch.equal(one, other)
 
 
+def test_half_precision_halves_the_weights_and_the_card_names_the_licence(tmp_path: Path) -> None:
+    model = write_run(tmp_path / "run", MDLM, Words(["<eos>", *"abcdef"]))
+    options = ["--half", "true", "--license", "apache-2.0"]
+    assert main(["convert", "run", str(tmp_path / "run"), "hf", str(tmp_path / "out"), *options]) == 0
+    tensors, weights = load_file(tmp_path / "out" / "model.safetensors"), model.weights()
+    for name, weight in weights.items():
+        assert torch.equal(tensors[name], weight.half() if weight.is_floating_point() else weight), name
+    read = textflow.load(tmp_path / "out")
+    assert {p.dtype for p in read.parameters()} == {torch.float32} and read.sample_ids([3], 2).shape == (1, 8)
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "license: apache-2.0" in text and "placeholder" not in text
+
+
 def test_the_card_has_the_metrics_the_recipe_and_a_placeholder_for_the_licence(tmp_path: Path) -> None:
     run = tmp_path / "run"
     write_run(run, MDLM, Words(["<eos>", *"abcdef"]))
