@@ -56,7 +56,7 @@ def test_an_unknown_name_is_answered_with_the_nearest_in_the_same_form() -> None
 
 
 def test_a_copied_recipe_finds_its_codec_and_overwrites_nothing(empty_folder: Path, fails: Fails) -> None:
-    for name, codec in (("quickstart", "quickstart_codec.yaml"), ("small/cola", "small/cola_vae.yaml")):
+    for name, codec in (("small/elf", "small/elf_codec.yaml"), ("small/cola", "small/cola_vae.yaml")):
         copied = empty_folder / f"my_{Path(name).name}.yaml"
         assert main(["recipes", "--copy", name, copied.name]) == 0
         assert yaml.safe_load(copied.read_text()) == yaml.safe_load((RECIPES / f"{name}.yaml").read_text()) | {

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from tests.helpers.user_errors import refused
+from textflow.cli import figure_inputs
 from textflow.cli import reproduce as module
 from textflow.cli.reproduce import FIGURES, reproduce, write_record
 from textflow.eval.figures import fig2, fig5, fig9
@@ -103,7 +104,7 @@ def test_a_run_is_drawn_with_the_oracle_tasks(tmp_path: Path, monkeypatch: pytes
         source = oracle_input(chain_task(3), 16)
         return source.model, source.batches, {}
 
-    monkeypatch.setattr(module, "load_run", of_run)
+    monkeypatch.setattr(figure_inputs, "load_run", of_run)
     draw_nothing(monkeypatch, fig2, fig5)
     reproduce("fig2", run=Path("checkpoints/mine"), out=tmp_path, n=16)
     assert requested == [Path("checkpoints/mine")]

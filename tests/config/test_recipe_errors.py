@@ -78,7 +78,7 @@ def test_a_wrong_value_is_named_with_the_values_allowed(
 def test_a_known_name_in_a_wrong_place_is_answered_with_its_place(
     arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    error = error_line([QUICKSTART, *arguments], capsys)
+    error = error_line([SMALL, *arguments], capsys)
     assert expected in error
     assert all(f"did you mean '{word.lstrip('-')}'?" not in error for word in arguments)
 
@@ -92,4 +92,4 @@ def test_an_empty_recipe_is_named(text: str, tmp_path: Path, capsys: pytest.Capt
 def test_a_recipe_is_read_as_utf8_in_every_locale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(io, "text_encoding", lambda encoding, stacklevel=2: encoding or "ascii")
     (tmp_path / "mine.yaml").write_text("# caf\u00e9\nseed: 5\n", encoding="utf-8")
-    assert recipe.parse([QUICKSTART, str(tmp_path / "mine.yaml")]).seed == 5
+    assert recipe.parse([SMALL, str(tmp_path / "mine.yaml")]).seed == 5

@@ -122,12 +122,12 @@ def test_a_mistake_in_a_record_is_refused_with_its_key(folder: Path) -> None:
             render("README.template.md", folder)
 
 
-def test_the_readme_gets_eight_rows_between_its_markers(folder: Path, tmp_path: Path) -> None:
+def test_the_readme_gets_five_rows_between_its_markers(folder: Path, tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- results -->\nstale\n<!-- /results -->\nafter\n")
     text = pages(folder, readme)[readme]
     assert text.startswith("before\n<!-- results -->\n|") and text.endswith("\n<!-- /results -->\nafter\n")
-    assert "stale" not in text and len([line for line in text.splitlines() if line.startswith("| ")]) == 2 + 8
+    assert "stale" not in text and len([line for line in text.splitlines() if line.startswith("| ")]) == 2 + 5
     readme.write_text(text)
     assert pages(folder, readme)[readme] == text
     readme.write_text("<!-- results -->\n")
