@@ -58,12 +58,17 @@ class FixedGrid(TimeSchedule):
     """Time schedule with given times.
 
     Args:
-        times: increasing times from 0 to 1.
+        times: increasing times, from the noisy to the clean end of a path.
+        log_snr: whether they are log signal-to-noise ratios.
     """
 
-    def __init__(self, times: Sequence[float]) -> None:
+    def __init__(self, times: Sequence[float], log_snr: bool = False) -> None:
         super().__init__()
-        self.times = list(times)
+        self.times, self.own_log_snr = list(times), log_snr
+
+    @property
+    def log_snr(self) -> bool:
+        return self.own_log_snr
 
     def icdf(self, q: Tensor) -> Tensor:
         raise NotImplementedError("a fixed grid has no distribution of times")

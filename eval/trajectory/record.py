@@ -17,7 +17,7 @@ from textflow.run_folder import load
 from textflow.runtime.atomic import atomic_write_text
 from textflow.types import Ids
 
-from ..distillation.measure import SAMPLERS
+from ..distillation.measure import standard_samplers
 from ..protocol import run_recipe
 from ..report.trajectory_files import FORMAT, is_complete, weights_hash
 from .trace import Trajectory, trace_sample
@@ -74,9 +74,9 @@ def sampling_methods(model: Any) -> dict[str, dict[str, Any]]:
     """Sampling methods with the model attributes to set; the model's own comes last if it differs from the others."""
     if not isinstance(model, Generator):
         return {"own": {}}
-    standard = {name: {"escape": escape, "sampler": sampler} for name, (escape, sampler) in SAMPLERS.items()}
-    own = (model.escape, model.sampler)
-    if [to_recipe(part) for part in own] in [[to_recipe(part) for part in parts] for parts in SAMPLERS.values()]:
+    samplers, own = standard_samplers(model.path), (model.escape, model.sampler)
+    standard = {name: {"escape": escape, "sampler": sampler} for name, (escape, sampler) in samplers.items()}
+    if [to_recipe(part) for part in own] in [[to_recipe(part) for part in parts] for parts in samplers.values()]:
         return standard
     return standard | {"own": dict(zip(("escape", "sampler"), own, strict=True))}
 
@@ -90,12 +90,13 @@ def record_sample(model: Any, seed: int, index: int, steps: int, prompt_ids: lis
     """Record of a sample with its trajectory and protocol."""
     sample_seed, grid = sample_seeds(seed, index, 1)[0], getattr(model, "sampling_schedule", None)
     trajectory = trace_sample(model, sample_seed, steps, prompt_ids=prompt_tensor(prompt_ids))
+    ends = (model.path.t_min, model.path.t_max) if isinstance(model, Generator) else (0.0, 1.0)
     return {
         "format": FORMAT,
         "model_class": type(model).__name__,
         "sampling": sampling_parts(model),
         "schedule": None if grid is None else type(grid).__name__,
-        "times": None if grid is None else grid.grid(steps),
+        "times": None if grid is None else grid.grid(steps, None, *ends),
         "steps": steps,
         "seed": seed,
         "index": index,

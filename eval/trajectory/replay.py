@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import yaml
 
+from textflow.models.generator import Generator
 from textflow.run_folder import load
 
 from ..oracle.methods import FixedGrid
@@ -39,7 +40,8 @@ def replay(path: Path, run: Path | None = None, device: Any = None) -> tuple[Rec
         overlay = Path(beside) / "parts.yaml"
         overlay.write_text(yaml.safe_dump({"model": {"init_args": record["sampling"]}}), encoding="utf-8")
         model: Any = load(folder, device or recorded_device(record, path), [str(overlay)])
-    grid = None if record["times"] is None else FixedGrid(record["times"])
+    log_snr = isinstance(model, Generator) and model.path.log_snr
+    grid = None if record["times"] is None else FixedGrid(record["times"], log_snr)
     prompt_ids, seed, steps = record.get("prompt_ids"), record["sample_seed"], record["steps"]
     trajectory = trace_sample(model, seed, steps, grid, record["length"], prompt_tensor(prompt_ids))
     return record, {**environment(model), **trajectory_fields(model, trajectory, prompt_ids)}

@@ -14,7 +14,7 @@ from textflow.models.causal_lm import CausalLM
 from textflow.models.discrete_diffusion import DiscreteDiffusion
 from textflow.models.generator import Generator
 from textflow.noise import Noise
-from textflow.readouts import View
+from textflow.readouts import FromPosterior, View
 from textflow.schedules import TimeSchedule
 from textflow.types import Ids, Latents, Logits, Mask, Posterior
 
@@ -74,11 +74,16 @@ def trace_sample(
 
 
 class RecordingEscape(Escape):
-    """Escape that records the most likely token and the margin of its logits."""
+    """Escape that records the most likely token and the margin of its logits.
 
-    def __init__(self, escape: Escape) -> None:
+    Args:
+        escape: escape that it calls.
+        always: whether logits are recorded that the escape does not use.
+    """
+
+    def __init__(self, escape: Escape, always: bool = False) -> None:
         super().__init__()
-        self.escape, self.recorded = escape, list[tuple[Tensor, Tensor] | None]()
+        self.escape, self.always, self.recorded = escape, always, list[tuple[Tensor, Tensor] | None]()
 
     def forward(
         self,
@@ -95,6 +100,8 @@ class RecordingEscape(Escape):
             self.recorded[-1] = argmax_and_margin(logits)
             return logits
 
+        if self.always:
+            recorded_tokens()
         return self.escape(belief, t, recorded_tokens, embed, noise)
 
 
@@ -110,8 +117,9 @@ def trace_flow(
     model: Generator, seed: int, steps: int, grid: TimeSchedule | None, length: int | None, prompt_ids: Ids | None
 ) -> Trajectory:
     """Continuous sample. Tokens come from the escape's logits where it used them; else from the readout of the belief:
-    the text if sampling ended at that call."""
-    recorder = RecordingEscape(model.escape)
+    the text if sampling ended at that call. A net's own logits are read in the call, as no trace keeps them."""
+    own = isinstance(model.readout, FromPosterior) and isinstance(model.token_readout, FromPosterior)
+    recorder = RecordingEscape(model.escape, own)
     prompt = None if prompt_ids is None else model.make_prompt(*prompt_and_mask(prompt_ids, model.device))
     sample = model.sample([seed], steps, length=length, escape=recorder, sampling_schedule=grid, prompt=prompt)
     trace, last = sample.trace, len(sample.trace.times) - 1

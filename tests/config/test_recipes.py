@@ -1,5 +1,6 @@
 """Every recipe parses and can be built; overlays change only the keys that they name."""
 
+import inspect
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from textflow.cli.recipes import read_title
 from textflow.config import distillation, overlays, recipe
+from textflow.config.validation import import_class
 from textflow.data import DataModule
 from textflow.models.base import Trainable
 
@@ -94,6 +96,22 @@ def test_each_recipe_starts_with_its_title() -> None:
     assert [name for name in TREES if not read_title(Path(name))] == []
 
 
+def inherited(given: dict[str, Any], parsed: Any) -> list[str]:
+    """Arguments of the parts that a recipe names whose values are neither given nor the class's own defaults: those of
+    a default part of another class."""
+    wrong = []
+    for part, node in given.items():
+        own = node.get("init_args") or {} if isinstance(node, dict) else {}
+        names_class = isinstance(node, str) or (isinstance(node, dict) and "class_path" in node)
+        if not names_class or "class_path" not in (found := parsed.get(part)):
+            continue
+        defaults = inspect.signature(import_class(found["class_path"])).parameters
+        for key, value in vars(found.get("init_args") or Namespace()).items():
+            plain = isinstance(defaults[key].default, int | float | str)
+            wrong += [f"{part}.{key}"] if key not in own and plain and value != defaults[key].default else []
+    return wrong
+
+
 @pytest.mark.integration
 @pytest.mark.parametrize("name", BASES)
 def test_a_recipe_and_its_codec_can_be_built(name: str) -> None:
@@ -103,6 +121,7 @@ def test_a_recipe_and_its_codec_can_be_built(name: str) -> None:
     assert type(model).__name__ == config.model.class_path.split(".")[-1]
     assert any({320, 321} & {*p.shape} for p in model.parameters()) and all(p.is_meta for p in model.parameters())
     assert config.run.folder == f"checkpoints/{Path(name).stem}"
+    assert inherited(TREES[name]["model"].get("init_args") or {}, config.model.init_args) == []
     if "codec" in TREES[name]:
         inner = recipe.codec_recipe(config, Path("elsewhere"))
         codec = build(inner)[1].net.state_dict()

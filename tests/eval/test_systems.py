@@ -37,6 +37,14 @@ def test_cci_of_a_masked_model_is_the_mean_over_its_trajectories_and_of_the_othe
     assert system_cci(CausalLM(8, width=4, depth=1, heads=1), seeds) == 1
 
 
+def test_a_flow_that_reads_its_own_logits_is_traced_from_the_first_call() -> None:
+    for system in ("LangFlow", "FLM"):
+        model = make(system)
+        traced = trace_sample(model, 3, 4)
+        assert traced.calls[-1].ids == traced.ids == model.sample([3], 4).ids[0].tolist(), system
+        assert len(traced.calls) == 4 and all(min(call.margin) >= 0 for call in traced.calls), system
+
+
 def test_each_system_is_a_row_and_one_without_steps_has_one_result(tmp_path: Path) -> None:
     real = record(40.0, text="real")
     flow = [record(700.04, steps=2, nfe=3, seconds=1.0), record(None, steps=8, nfe=9, seconds=2.0)]

@@ -23,7 +23,7 @@ class Autoencoder(Trainable):
     Args:
         vocab_size: number of tokens (from the tokenizer).
         codec: makes the codec, text <-> latents, from vocab_size.
-        path: probability path that adds the noise; take the generator's.
+        path: probability path that adds the noise; take the generator's. Default: LinearPath().
         time_schedule: schedule of the fraction p of the clean latent; default: LogitNormal(0, 1).
         optimizer: makes the optimizer from pairs (name, parameter).
         lr_scheduler: makes the learning-rate schedule, stepped after every optimizer step.
@@ -34,7 +34,7 @@ class Autoencoder(Trainable):
         self,
         vocab_size: int,
         codec: Callable[[int], Codec],
-        path: ProbPath = LinearPath(),
+        path: ProbPath | None = None,
         time_schedule: TimeSchedule | None = None,
         optimizer: OptimizerFn = lambda params: MuonAdam(params, lr=1e-2, adam_names="embed"),
         lr_scheduler: LRSchedulerFn = lambda optimizer: WarmupLR(optimizer, warmup_steps=30),
@@ -42,7 +42,7 @@ class Autoencoder(Trainable):
     ) -> None:
         super().__init__(optimizer, lr_scheduler, ema_decay)
         self.set_net(codec(vocab_size))
-        self.path, self.time_schedule = path, time_schedule or LogitNormal(0.0, 1.0)
+        self.path, self.time_schedule = path or LinearPath(), time_schedule or LogitNormal(0.0, 1.0)
 
     def losses(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
         codec = cast(Codec, net)
@@ -67,7 +67,8 @@ class VariationalAutoencoder(Autoencoder):
         kl_weight: beta, >= 0.
         mask_weight: lambda, >= 0.
         mask_prob: probability that a token is hidden from the encoder in L_mask, in [0, 1).
-        path: probability path by which diagnostics noise the latents; take the generator's.
+        path: probability path by which diagnostics noise the latents; take the generator's. Default:
+            LinearPath(noise_scale=1.0).
         optimizer: makes the optimizer from pairs (name, parameter).
         lr_scheduler: makes the learning-rate schedule, stepped after every optimizer step.
         ema_decay: decay of the moving average, in [0, 1).
@@ -80,11 +81,12 @@ class VariationalAutoencoder(Autoencoder):
         kl_weight: float = 1e-3,
         mask_weight: float = 1.0,
         mask_prob: float = 0.3,
-        path: ProbPath = LinearPath(noise_scale=1.0),
+        path: ProbPath | None = None,
         optimizer: OptimizerFn = lambda params: MuonAdam(params, lr=1e-2, adam_names="embed"),
         lr_scheduler: LRSchedulerFn = lambda optimizer: WarmupLR(optimizer, warmup_steps=30),
         ema_decay: float = 0.99,
     ) -> None:
+        path = path or LinearPath(noise_scale=1.0)
         super().__init__(vocab_size, codec, path, None, optimizer, lr_scheduler, ema_decay)
         refuse_vae_weights(mask_prob, kl_weight=kl_weight, mask_weight=mask_weight)
         if not isinstance(self.net, TextVAE):

@@ -35,7 +35,7 @@ class Generator(GeneratorSampling):
         codec: makes the codec, text <-> latents; it is frozen, unless it is trainable.
         net: makes the denoising network from the codec.
         objective: training loss of the net.
-        path: probability path from noise to latents.
+        path: probability path from noise to latents; default: LinearPath().
         readout: rule that turns the last belief into tokens.
         token_readout: readout of p(token | z_t) before the last step, by which an escape commits.
         escape: categorical choice before the readout.
@@ -57,7 +57,7 @@ class Generator(GeneratorSampling):
         codec: Callable[[int], Codec],
         net: Callable[[Codec], Denoiser],
         objective: Objective,
-        path: ProbPath = LinearPath(),
+        path: ProbPath | None = None,
         readout: Readout = FromNet(),
         token_readout: Readout = MatchedFromNet(),
         escape: Escape = NoEscape(),
@@ -87,6 +87,7 @@ class Generator(GeneratorSampling):
             denoiser.readout = readout
         self.own_readout = None if readout.trainable else readout
         self.set_net(denoiser)
+        path = path or LinearPath()
         self.objective, self.path, self.token_readout, self.escape = objective, path, token_readout, escape
         self.sampler, self.order, self.early_exit = sampler, order, early_exit
         self.own_sampling_schedule = sampling_schedule
