@@ -91,8 +91,7 @@ def check_text(state: CheckState) -> str:
     is_complete = build_preview(data)
     devices, num_rows = device_count(trainer.devices) * trainer.num_nodes, len(data.rows)
     if is_complete and num_rows < data.batch_size * devices:
-        length = data.row_format.seq_length
-        raise ValueError(too_few_rows_error(num_rows, data.batch_size, devices, data.split, length))
+        raise ValueError(too_few_rows_error(num_rows, data.batch_size, devices, data.split, data.row_format.seq_length))
     state.batch = data.first_rows(ROWS)
     documents, tokens = sum(data.stats.documents.values()), sum(data.stats.tokens.values())
     return f"{'all' if is_complete else 'the first'} {documents:,} documents of {name}, {tokens:,} tokens"

@@ -16,19 +16,9 @@ PROTOCOL_KEYS = (
     *("scored_first", "special_tokens", "aggregation", "entropy_ids", "seq_length"),
 )
 COLUMNS = {
-    "perplexity": "{:.1f}",
-    "bits_per_character": "{:.2f}",
-    "entropy": "{:.2f}",
-    "nll_minus_entropy": "{:.2f}",
-    "seq_rep_4": "{:.2%}",
-    "human_repetition_share": "{:.0%}",
-    "distinct_2": "{:.2f}",
-    "diversity": "{:.2f}",
-    "n": "{}",
-    "empty": "{}",
-    "tokens": "{}",
-    "nfe": "{:g}",
-    "seconds": "{:.1f}",
+    **{"perplexity": "{:.1f}", "bits_per_character": "{:.2f}", "entropy": "{:.2f}", "nll_minus_entropy": "{:.2f}"},
+    **{"seq_rep_4": "{:.2%}", "human_repetition_share": "{:.0%}", "distinct_2": "{:.2f}", "diversity": "{:.2f}"},
+    **{"n": "{}", "empty": "{}", "tokens": "{}", "nfe": "{:g}", "seconds": "{:.1f}"},
 }
 OPTIONAL_COLUMNS = {"memorized_4grams": "{:.1%}", "mauve": "{:.3f}"}
 STORY_COLUMNS = (

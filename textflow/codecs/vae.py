@@ -169,8 +169,7 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         self.sizes = width // heads, block
-        self.wte = nn.Embedding(rows, width)
-        self.patch_embedder = nn.Conv1d(width, width, patch, patch)
+        self.wte, self.patch_embedder = nn.Embedding(rows, width), nn.Conv1d(width, width, patch, patch)
         self.blocks = nn.ModuleList(PostNormBlock(width, mlp, heads) for _ in range(depth))
         self.final_layer = nn.Linear(width, 2 * dim)
 
@@ -190,13 +189,11 @@ class Decoder(nn.Module):
         self.in_layer = nn.Linear(dim, width)
         self.blocks = nn.ModuleList(PostNormBlock(width, mlp, heads) for _ in range(depth))
         self.unpatch_layer = nn.Linear(width, patch * width)
-        self.final_norm = nn.LayerNorm(width, EPS)
-        self.final_layer = nn.Linear(width, vocab)
+        self.final_norm, self.final_layer = nn.LayerNorm(width, EPS), nn.Linear(width, vocab)
 
     def forward(self, z: Latents, past: KeyValues | None = None) -> Logits:
         x = self.unpatch_layer(self.run_blocks(z, past)[0])
-        x = x.unflatten(-1, (self.patch_size, -1)).flatten(1, 2)  # [B, S, p width] -> [B, L, width]
-        return self.final_layer(self.final_norm(x))
+        return self.final_layer(self.final_norm(x.unflatten(-1, (self.patch_size, -1)).flatten(1, 2)))  # [B, L, V]
 
     def run_blocks(self, z: Latents, past: KeyValues | None) -> tuple[Tensor, KeyValues]:
         """Hidden states [B, S, width], and the keys and values of all latents."""
