@@ -109,9 +109,10 @@ def run(argv: list[str]) -> int:
 def is_utf8(word: str) -> bool:
     """True if an argument was valid UTF-8: Python keeps other bytes as lone surrogates."""
     try:
-        return bool(word.encode()) or True
+        word.encode()
     except UnicodeEncodeError:
         return False
+    return True
 
 
 def describe_unexpected(error: Exception) -> str:

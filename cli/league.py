@@ -15,7 +15,6 @@ from .options import require_positive
 if TYPE_CHECKING:
     from textflow.eval.league.plan import Entrant, LeagueConfig
 
-ALL = "langflow,flm,elf,cola,mdlm,duo,ar"
 FIT_SECONDS = 10.0  # start, validation and samples of a fit; these three were measured for small systems on a CPU
 DIAGNOSTIC_SECONDS = 7.0  # of one sampler
 CALL_SECONDS = 0.002  # of one text in one network evaluation
@@ -23,7 +22,7 @@ CALL_SECONDS = 0.002  # of one text in one network evaluation
 
 def league(
     minutes: float = 10.0,
-    systems: str = ALL,
+    systems: str | None = None,
     data: str = "stories",
     n: int = 256,
     steps: str = "1,2,4,8,32",
@@ -39,7 +38,7 @@ def league(
 
     Args:
         minutes: processor minutes of one thread for each system's final fit, with its codec.
-        systems: systems, or paths of recipes, separated by commas.
+        systems: systems, or paths of recipes, separated by commas; default: quickstart and each of recipes/small.
         data: text: an overlay of the source Stories, by name below recipes/data or by path.
         n: number of texts of each sampler at each number of steps.
         steps: numbers of sampling steps, separated by commas.
@@ -100,9 +99,9 @@ def training_seconds(entrant: "Entrant", minutes: float) -> float:
 
 
 def judging_seconds(entrant: "Entrant", counts: Sequence[int], n: int) -> float:
-    """Seconds to sample and diagnose a small system; flows are sampled in three ways."""
-    ways = 3 if entrant.tree["model"]["class_path"].endswith("Generator") else 1
-    return DIAGNOSTIC_SECONDS * ways + CALL_SECONDS * n * ways * sum(counts)
+    """Seconds to sample and diagnose a small system; flows are sampled by three methods."""
+    methods = 3 if entrant.tree["model"]["class_path"].endswith("Generator") else 1
+    return DIAGNOSTIC_SECONDS * methods + CALL_SECONDS * n * methods * sum(counts)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 from textflow.diagnostics import SoftFeedback
 from textflow.escapes import Commit, ConfidenceSchedule, Escape, LogitAdjustment, NoEscape
 from textflow.metrics import Scorer
+from textflow.models.generation import sampled_by
 from textflow.samplers import Ancestral, Euler, Reinject, Sampler
 
 from ..measure import evaluate
@@ -41,13 +42,8 @@ def compute(num_samples: int, seed: int, inputs: Sequence[FigureInput], scorer: 
 
 def evaluate_method(source: FigureInput, name: str, steps: int, n: int, seed: int, scorer: Scorer) -> Record:
     """Record of one sampler; the run's own sampler is restored afterwards."""
-    model = source.model
-    own = model.sampler, model.escape
-    try:
-        model.sampler, model.escape = SAMPLING_METHODS[name]
-        (record,) = evaluate(model, scorer, [steps], n, seed)
-    finally:
-        model.sampler, model.escape = own
+    with sampled_by(source.model, *SAMPLING_METHODS[name]):
+        (record,) = evaluate(source.model, scorer, [steps], n, seed)
     return record | {"source": source.name, "method": name, "K": steps}
 
 

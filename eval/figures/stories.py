@@ -6,6 +6,7 @@ from pathlib import Path
 
 from textflow.escapes import Commit, Escape, NoEscape
 from textflow.metrics import TextScorer
+from textflow.models.generation import sampled_by
 from textflow.samplers import Ancestral, Euler, Reinject, Sampler
 
 from .source import FigureInput
@@ -35,13 +36,8 @@ def compute(num_samples: int, seed: int, inputs: Sequence[FigureInput], scorer: 
 
 def evaluate_method(source: FigureInput, name: str, steps: int, n: int, seed: int, scorer: TextScorer) -> Record:
     """Record of one sampler; the run's own sampler is restored afterwards."""
-    model = source.model
-    own = model.sampler, model.escape
-    try:
-        model.sampler, model.escape = SAMPLING_METHODS[name]
-        texts = model.generate(n, num_steps=steps, seed=seed)
-    finally:
-        model.sampler, model.escape = own
+    with sampled_by(source.model, *SAMPLING_METHODS[name]):
+        texts = source.model.generate(n, num_steps=steps, seed=seed)
     values = {
         measure: list(interval) for measure, interval in scorer.text_metrics(texts).items() if measure in MEASURES
     }

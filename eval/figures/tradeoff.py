@@ -6,6 +6,7 @@ from typing import Any
 
 from textflow.diagnostics.sample_callbacks import generator_stiffness
 from textflow.escapes import Commit, Escape, LowConfidence, NoEscape, Sharpen
+from textflow.models.generation import sampled_by
 from textflow.noise import sample_seeds
 from textflow.oracle import ORACLE_TASKS
 from textflow.samplers import Ancestral, DPMSolverPP2M, Euler, LowNoiseResample, Reinject, Sampler
@@ -63,13 +64,8 @@ def measure_point(benchmark: OracleBenchmark, name: str, nfe: int, seed: int) ->
 
 def measure_run(source: FigureInput, name: str, nfe: int, seed: int) -> Record:
     """Stiffness of a run's map under one method, on its own grid."""
-    model = source.model
-    own = model.sampler, model.escape
-    model.sampler, model.escape = SAMPLING_METHODS[name]
-    try:
-        stiffness = generator_stiffness(model, sample_seeds(seed, 0, 2), nfe, num_starts=1, num_iterations=4)
-    finally:
-        model.sampler, model.escape = own
+    with sampled_by(source.model, *SAMPLING_METHODS[name]):
+        stiffness = generator_stiffness(source.model, sample_seeds(seed, 0, 2), nfe, num_starts=1, num_iterations=4)
     return {"method": name, "source": source.name, "K": nfe, "peak": float(stiffness.peak.mean())}
 
 

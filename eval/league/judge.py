@@ -10,17 +10,17 @@ import torch
 
 from textflow.data.stories import GRAMMARS, GrammarName
 from textflow.diagnostics.sample_callbacks import generator_stiffness
-from textflow.escapes import Commit, Escape, NoEscape
+from textflow.escapes import Escape
 from textflow.models.base import Trainable
 from textflow.models.generator import Generator
 from textflow.noise import sample_seeds
 from textflow.oracle.stories import entropy, mean_length
-from textflow.paths import LinearPath
 from textflow.run_folder import load
 from textflow.runtime.atomic import atomic_write_json
-from textflow.samplers import Ancestral, Euler, Reinject, Sampler
+from textflow.samplers import Sampler
 
 from ..diagnose import DiagnosticCase, dabi_row
+from ..distillation.measure import standard_samplers
 from ..measure import eval_point, sample_folder, step_counts
 from ..parallel import OnProgress
 from ..protocol import run_facts, validation_batch, validation_text
@@ -62,7 +62,7 @@ def judge(
     model: Any = load(run)
     cells = [
         {"sampler": name, **cell}
-        for name in sampling_ways(model)
+        for name in sampling_methods(model)
         for cell in judge_samples(model, name, run, common, key, on_progress)
     ]
     on_progress("diagnosing", 0, 1)
@@ -76,35 +76,30 @@ def judge(
     return record
 
 
-def sampling_ways(model: Trainable) -> Mapping[str, tuple[Escape, Sampler] | None]:
+def sampling_methods(model: Trainable) -> Mapping[str, tuple[Escape, Sampler] | None]:
     """Escape and sampler by name: the ODE, ELF's re-injection of noise and mode commit; without latents its own."""
     if not isinstance(model, Generator):
         return {OWN: None}
-    form: Any = "code" if isinstance(model.path, LinearPath) else "marginal_preserving"
-    return {
-        "ODE": (NoEscape(), Euler()),
-        "re-injection": (NoEscape(), Reinject(form=form)),
-        "mode commit": (Commit(), Ancestral()),
-    }
+    return standard_samplers(model.path)
 
 
-def set_way(model: Any, name: str) -> None:
+def set_method(model: Any, name: str) -> None:
     """Set the escape and the sampler of a model by name."""
-    if (way := sampling_ways(model)[name]) is not None:
-        model.escape, model.sampler = way
+    if (method := sampling_methods(model)[name]) is not None:
+        model.escape, model.sampler = method
 
 
 def judge_samples(
-    model: Any, way: str, run: Path, facts: Record, protocol: Record, on_progress: OnProgress
+    model: Any, method: str, run: Path, facts: Record, protocol: Record, on_progress: OnProgress
 ) -> Iterator[Record]:
     """Numbers of the samples at each number of steps; saved samples are read."""
-    set_way(model, way)
+    set_method(model, method)
     n, seed = protocol["n"], protocol["seed"]
     for count in step_counts(model, protocol["steps"]):
         folder = sample_folder(run, facts, model, eval_point(model, count, seed))
 
         def tick(done: int, count: int = count) -> None:
-            on_progress(f"{run.parent.name}, {way}, {count} steps", done, n)
+            on_progress(f"{run.parent.name}, {method}, {count} steps", done, n)
 
         lines = draw_samples(model, count, n, seed, None, SAMPLING_BATCH, folder, on_progress=tick)
         ids = [split_at_eos(line.ids, model.tokenizer.eos)[0] for line in lines]
@@ -115,8 +110,8 @@ def judge_samples(
 
 
 def diagnose(model: Any, data: Record, n: int, seed: int) -> tuple[Record, dict[str, str]]:
-    """DABI at the last time before the readout, CCI and stiffness of each way to sample, and the reasons for those that
-    do not apply."""
+    """DABI at the last time before the readout, CCI and stiffness of each sampling method, and the reasons for those
+    that do not apply."""
     found: Record = {"steps": DIAGNOSTIC_STEPS, "cci": {}, "stiffness": {}}
     refusals, seeds = dict[str, str](), sample_seeds(seed, 0, min(n, CCI_ROWS))
 
@@ -127,11 +122,11 @@ def diagnose(model: Any, data: Record, n: int, seed: int) -> tuple[Record, dict[
             refusals[name] = str(error)
             return None
 
-    for way in sampling_ways(model):
-        set_way(model, way)
-        found["cci"][way] = attempt(f"CCI of {way}", lambda: system_cci(model, seeds))
+    for method in sampling_methods(model):
+        set_method(model, method)
+        found["cci"][method] = attempt(f"CCI of {method}", lambda: system_cci(model, seeds))
         if isinstance(model, Generator):
-            found["stiffness"][way] = attempt(f"stiffness of {way}", lambda: stiffness(model, seeds))
+            found["stiffness"][method] = attempt(f"stiffness of {method}", lambda: stiffness(model, seeds))
     if isinstance(model, Generator):
         found["dabi"] = attempt("DABI", lambda: dabi(model, data, n, seed))
     else:

@@ -40,26 +40,26 @@ def report_table(table: Table, caption: str, num_text_columns: int) -> ReportTab
 
 
 def valid_figures(records: Sequence[Record], steps: Sequence[int]) -> list[ReportFigure]:
-    """Valid texts by the number of steps, a figure for each way to sample; models without latents are in all."""
-    ways = dict.fromkeys(cell["sampler"] for record in records for cell in record["cells"])
-    ways = {way: None for way in ways if way != OWN} or {OWN: None}
+    """Valid texts by the number of steps, a figure for each sampling method; models without latents are in all."""
+    methods = dict.fromkeys(cell["sampler"] for record in records for cell in record["cells"])
+    methods = {method: None for method in methods if method != OWN} or {OWN: None}
     figures = []
-    for way in ways:
+    for method in methods:
         lines = [
-            Series(record["name"], points, style, dashed=points_way == OWN)
+            Series(record["name"], points, style, dashed=points_method == OWN)
             for style, record in enumerate(records)
-            for points_way in dict.fromkeys((way, OWN))
-            if (points := valid_points(record, points_way, steps))
+            for points_method in dict.fromkeys((method, OWN))
+            if (points := valid_points(record, points_method, steps))
         ]
-        title = f"Valid texts by {way}"
+        title = f"Valid texts by {method}"
         svg = render_chart(title, Axis("sampling steps", "log"), Axis("valid texts, %", low=0, high=100), lines)
         figures.append(ReportFigure(title, svg, "Dashed: models without latents, by their own samplers."))
     return figures
 
 
-def valid_points(record: Record, way: str, steps: Sequence[int]) -> list[tuple[float, float]]:
+def valid_points(record: Record, method: str, steps: Sequence[int]) -> list[tuple[float, float]]:
     """Points (steps, valid texts in %); a model without steps has one value at both ends."""
-    cells = [cell for cell in record["cells"] if cell["sampler"] == way]
+    cells = [cell for cell in record["cells"] if cell["sampler"] == method]
     if cells and step_column(record, cells[0]) == SINGLE:
         return [(float(count), 100 * cells[0]["valid"]) for count in dict.fromkeys((min(steps), max(steps)))]
     return [(float(cell["steps"]), 100 * cell["valid"]) for cell in cells]

@@ -127,12 +127,14 @@ class Entrant:
         return total * (1 - CODEC_SHARE) if self.codec_tree else total
 
 
-def find_systems(names: str) -> dict[str, str]:
+def find_systems(names: str | None) -> dict[str, str]:
     """Recipes by system.
 
     Args:
-        names: names of systems or paths of recipes, separated by commas.
+        names: names of systems or paths of recipes, separated by commas; None: all of SYSTEMS.
     """
+    if names is None:
+        return dict(SYSTEMS)
     found = dict[str, str]()
     for word in filter(None, (word.strip() for word in names.split(","))):
         is_file, name = word.endswith((".yaml", ".yml")), Path(word).stem

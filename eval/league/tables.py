@@ -75,12 +75,12 @@ def map_table(records: Sequence[Record], timed: int) -> Table:
     rows: dict[str, dict[str, Cell]] = {}
     for record in records:
         found = record["diagnostics"]
-        for way, cell in timed_cells(record, timed).items():
-            stiff = found["stiffness"].get(way)
-            values = [dabi_text(found.get("dabi")), number(found["cci"][way], "{:.2f}")]
+        for method, cell in timed_cells(record, timed).items():
+            stiff = found["stiffness"].get(method)
+            values = [dabi_text(found.get("dabi")), number(found["cci"][method], "{:.2f}")]
             values += ["{peak:.3g} / {total:.3g}".format(**stiff) if stiff else "–"]
             values += [f"{cell['nfe']:.4g}", f"{cell['seconds']:.3g}"]
-            rows[f"{record['name']}, {way}"] = dict(zip(heads, [record["name"], way, *values], strict=True))
+            rows[f"{record['name']}, {method}"] = dict(zip(heads, [record["name"], method, *values], strict=True))
     return Table({head: (head, "{}") for head in heads}, rows)
 
 
@@ -98,9 +98,9 @@ def samples_table(records: Sequence[Record], timed: int) -> Table:
     heads = ("system", "sampler", "text")
     rows: dict[str, dict[str, Cell]] = {}
     for record in records:
-        for way, cell in timed_cells(record, timed).items():
+        for method, cell in timed_cells(record, timed).items():
             text = cell["first_text"].replace("|", "/")
-            rows[f"{record['name']}, {way}"] = dict(zip(heads, (record["name"], way, text), strict=True))
+            rows[f"{record['name']}, {method}"] = dict(zip(heads, (record["name"], method, text), strict=True))
     return Table({head: (head, "{}") for head in heads}, rows)
 
 

@@ -61,6 +61,13 @@ def share(part: int, whole: int) -> float:
     return part / whole if whole else float("nan")
 
 
+def agreements(grammar: GrammarName, texts: Sequence[str]) -> dict[str, float]:
+    """`StoryAgreement` of some texts."""
+    metric = StoryAgreement(grammar)
+    metric.update(texts)
+    return metric.compute()
+
+
 class StoryCurves(PeriodicCallback):
     """Log the agreements of texts that the model samples, as stories/NAME/K for each number of steps K; a share of
     nothing is left out.
@@ -84,7 +91,7 @@ class StoryCurves(PeriodicCallback):
         super().__init__(every_n_steps)
         if num_samples < 1 or not steps or min(steps) < 1:
             raise ValueError(f"StoryCurves got {num_samples} samples at {steps} steps; both need to be at least 1")
-        self.metric, self.num_samples = StoryAgreement(grammar), num_samples
+        self.grammar, self.num_samples = grammar, num_samples
         self.steps, self.seed = tuple(steps), seed
 
     def act(self, trainer: Any, module: Any) -> None:
@@ -93,9 +100,7 @@ class StoryCurves(PeriodicCallback):
         for steps in self.steps:
             with temporary_eval_mode(module):
                 texts = module.generate(self.num_samples, num_steps=steps, seed=self.seed)
-            self.metric.reset()
-            self.metric.update(texts)
-            shares = {name: value for name, value in self.metric.compute().items() if not isnan(value)}
+            shares = {name: value for name, value in agreements(self.grammar, texts).items() if not isnan(value)}
             values |= {f"stories/{name}/{steps}": value for name, value in shares.items()}
         if trainer.is_global_zero:
             for logger in trainer.loggers:

@@ -5,8 +5,9 @@ from typing import Any
 import lightning as L
 
 from textflow.data.stories import GrammarName
-from textflow.diagnostics.stories import StoryAgreement
+from textflow.diagnostics.stories import agreements
 from textflow.escapes import Commit, Escape, NoEscape
+from textflow.models.generation import sampled_by
 from textflow.samplers import Ancestral, Euler, Sampler
 from textflow.training.eval_mode import temporary_eval_mode
 
@@ -29,7 +30,7 @@ class StoryExamples(L.Callback):
     def __init__(self, grammar: GrammarName = "stories", num_samples: int = 64, seed: int = 0) -> None:
         if num_samples < 1:
             raise ValueError(f"StoryExamples got num_samples={num_samples}; it needs at least 1")
-        self.metric, self.num_samples, self.seed = StoryAgreement(grammar), num_samples, seed
+        self.grammar, self.num_samples, self.seed = grammar, num_samples, seed
 
     def on_fit_end(self, trainer: Any, module: Any) -> None:
         """Sample, and print on the first process; an interrupted fit has no examples."""
@@ -43,14 +44,8 @@ class StoryExamples(L.Callback):
 
     def example(self, module: Any, name: str) -> str:
         """A line of one sampler; the model's own is restored afterwards."""
-        own = module.sampler, module.escape
-        steps, module.sampler, module.escape = EXAMPLES[name]
-        try:
-            with temporary_eval_mode(module):
-                texts = module.generate(self.num_samples, num_steps=steps, seed=self.seed)
-        finally:
-            module.sampler, module.escape = own
-        self.metric.reset()
-        self.metric.update(texts)
-        shares = self.metric.compute()
+        steps, sampler, escape = EXAMPLES[name]
+        with sampled_by(module, sampler, escape), temporary_eval_mode(module):
+            texts = module.generate(self.num_samples, num_steps=steps, seed=self.seed)
+        shares = agreements(self.grammar, texts)
         return f"  {name + ':':<22} {shares['valid']:4.0%} valid, {shares['bound']:4.0%} hold: {texts[0]}"

@@ -1,11 +1,15 @@
 """TextGenerator: a trainable model that generates texts from seeds, batch by batch."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from textflow.escapes import Escape
 from textflow.models.base import Trainable
 from textflow.models.infilling import format_pairs
 from textflow.noise import sample_seeds
+from textflow.samplers import Sampler
 from textflow.types import Ids, Mask
 
 
@@ -82,3 +86,14 @@ def refuse_guidance(model: str, *scales: float | None) -> None:
     scale = next((scale for scale in scales if scale is not None), None)
     if scale is not None:
         raise ValueError(f"the guidance scale is {scale}, but {model} has no guidance scale; leave it out")
+
+
+@contextmanager
+def sampled_by(model: Any, sampler: Sampler, escape: Escape) -> Iterator[None]:
+    """Give a generator another sampler and escape; its own are restored afterwards."""
+    own = model.sampler, model.escape
+    model.sampler, model.escape = sampler, escape
+    try:
+        yield
+    finally:
+        model.sampler, model.escape = own

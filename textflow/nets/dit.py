@@ -167,7 +167,9 @@ class TableSpaceDiT(Denoiser):
         with torch.autocast(z.device.type, enabled=False):
             x = z @ self.factor
         hidden = net.forward_hidden(x, t, cond)
-        parts = [net.token_logits(part).softmax(-1) @ self.codec.basis for part in self._chunks(hidden)]
+        parts = [
+            net.token_logits(part).softmax(-1) @ self.codec.basis for part in position_chunks(hidden, net.vocab_size)
+        ]
         return Posterior(torch.cat(parts).view(*z.shape[:-1], -1), carry=hidden)
 
     def belief_logits(self, belief: Posterior) -> Logits | None:
@@ -177,12 +179,9 @@ class TableSpaceDiT(Denoiser):
         """The likeliest tokens, in chunks of positions."""
         if not isinstance(belief.carry, Tensor):
             return None
-        parts = [self._net[0].token_logits(part).argmax(-1) for part in self._chunks(belief.carry)]
+        net = self._net[0]
+        parts = [net.token_logits(part).argmax(-1) for part in position_chunks(belief.carry, net.vocab_size)]
         return torch.cat(parts).view(belief.carry.shape[:-1])
-
-    def _chunks(self, hidden: Tensor, budget: int = 2**22) -> tuple[Tensor, ...]:
-        """Hidden states of as many positions as have `budget` logits."""
-        return hidden.flatten(0, -2).split(max(budget // self.codec.vocab_size, 1))  # type: ignore[no-untyped-call]
 
 
 class ResidualFlowMap(Denoiser):
@@ -261,6 +260,11 @@ class LossWeighting(nn.Module):
 
     def forward(self, t: Times) -> Times:
         return self.mlp(self.t_embed(t))[:, 0]
+
+
+def position_chunks(hidden: Tensor, vocab_size: int, budget: int = 2**22) -> tuple[Tensor, ...]:
+    """Hidden states [B, S, width] in parts [n, width] of as many positions as have `budget` logits."""
+    return hidden.flatten(0, -2).split(max(budget // vocab_size, 1))  # type: ignore[no-untyped-call]
 
 
 def per_position(modulation: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from textflow.codecs import Codec, EmbeddingTable
 from textflow.layers.functional import linear_nll_each
-from textflow.nets.dit import DiT
+from textflow.nets.dit import DiT, position_chunks
 from textflow.paths.base import broadcast_time
 from textflow.types import Conditioning, Ids, Latents, Logits, Posterior, Times
 
@@ -116,4 +116,4 @@ class LangFlow(DiT):
 
     def _chunks(self, features: Float[Tensor, "B S features"]) -> tuple[Tensor, ...]:
         """Features of as many positions as have `BUDGET` logits."""
-        return features.flatten(0, -2).split(max(BUDGET // self.vocab_size, 1))  # type: ignore[no-untyped-call]
+        return position_chunks(features, self.vocab_size, BUDGET)
