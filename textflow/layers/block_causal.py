@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from textflow.layers.transformer import apply_rope_halves, rope
+from textflow.layers.transformer import apply_rope_halves, attend, rope
 
 EPS, THETA = 1e-6, 5e5  # of PostNormBlock
 
@@ -23,7 +23,7 @@ def block_causal_mask(past: int, new: int, block_size: int, device: torch.device
     return block[past:, None] >= block[None]
 
 
-def attend(
+def attend_cached(
     q: Tensor, k: Tensor, v: Tensor, mask: Bool[Tensor, "new total"], past: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Attention of new positions to kept and new ones [B, S, h w], and the keys and values of both [B, 2, h, P + S, w].
@@ -37,7 +37,7 @@ def attend(
     """
     kept = torch.stack([k.to(v.dtype), v], 1)
     kept = kept if past is None else torch.cat([past, kept], -2)
-    x = F.scaled_dot_product_attention(q.to(v.dtype), kept[:, 0], kept[:, 1], mask)
+    x = attend(q, kept[:, 0], kept[:, 1], mask)
     return x.transpose(1, 2).flatten(2), kept
 
 
@@ -55,7 +55,7 @@ class PostNormBlock(nn.Module):
     def forward(self, x: Tensor, freqs: Tensor, mask: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor]:
         q, k, v = self.qkv_proj(x).chunk(3, -1)
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.q_norm(q), self.k_norm(k), v))
-        mixed, kept = attend(apply_rope_halves(q, freqs), apply_rope_halves(k, freqs), v, mask, past)
+        mixed, kept = attend_cached(apply_rope_halves(q, freqs), apply_rope_halves(k, freqs), v, mask, past)
         x = self.norm_attn(x) + self.attn_out_proj(mixed)
         value, gate = self.ffn_proj(x).chunk(2, -1)
         return x + self.norm_ffn(self.ffn_out(F.silu(gate) * value)), kept

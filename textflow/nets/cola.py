@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from textflow.codecs.base import Codec
-from textflow.layers.block_causal import attend, block_causal_mask, past_length
+from textflow.layers.block_causal import attend_cached, block_causal_mask, past_length
 from textflow.layers.transformer import apply_rope_interleaved, rope
 from textflow.nets.base import Denoiser
 from textflow.paths.base import broadcast_time
@@ -163,7 +163,7 @@ class ColaAttention(nn.Module):
 
     def forward(self, x: Tensor, freqs: Tensor, mask: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor]:
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # 3 of [B, h, S, w]
-        mixed, kept = attend(rotate(self.q_norm(q), freqs), rotate(self.k_norm(k), freqs), v, mask, past)
+        mixed, kept = attend_cached(rotate(self.q_norm(q), freqs), rotate(self.k_norm(k), freqs), v, mask, past)
         return self.proj(mixed), kept
 
 

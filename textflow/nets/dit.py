@@ -11,7 +11,7 @@ from textflow.codecs import Codec, OneHot, ProjectedOneHot
 from textflow.layers.frozen import Frozen
 from textflow.layers.functional import RMSNorm, linear_nll
 from textflow.layers.gelu import gelu_out
-from textflow.layers.transformer import ScalarEmbedding, apply_rope_halves, rope
+from textflow.layers.transformer import ScalarEmbedding, apply_rope_halves, attend, rope
 from textflow.nets.base import Denoiser
 from textflow.paths.base import ProbPath, broadcast_time
 from textflow.schedules.base import TimeSchedule
@@ -244,7 +244,7 @@ class DiTBlock(nn.Module):
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # 3 of [B, h, S, w / h]
         q, k = apply_rope_halves(self.q_norm(q), freqs), apply_rope_halves(self.k_norm(k), freqs)
         if self.softcap is None:
-            x = F.scaled_dot_product_attention(q, k, v)
+            x = attend(q, k, v)
         else:
             x = softcap(q @ k.mT / q.shape[-1] ** 0.5, self.softcap).softmax(-1).to(v.dtype) @ v
         return self.proj(x.transpose(1, 2).flatten(2))
