@@ -40,8 +40,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Collect garbage again, but not among what was imported."""
+    """Collect garbage again, but not among what was imported, and ten times less often."""
     gc.freeze()
+    gc.set_threshold(7000, 10, 10)
     gc.enable()
 
 

@@ -89,6 +89,7 @@ def test_an_autoencoder_and_a_random_embedding_table_pass(check: Callable[..., R
 
 
 @pytest.mark.integration
+@pytest.mark.slow
 def test_the_t5_encoder_is_loaded(check: Callable[..., Result], tmp_path: Path) -> None:
     config = T5Config(vocab_size=320, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
     T5EncoderModel(config).save_pretrained(tmp_path / "t5")

@@ -52,6 +52,7 @@ def test_each_round_learns_from_the_student_before_it(duo: Path, rounds: Path) -
     assert len(textflow.load(rounds / "steps-2").generate(num_samples=2, num_steps=2)) == 2
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_its_second_round_ends_with_the_same_weights(
     commands: Commands, duo: Path, rounds: Path
 ) -> None:

@@ -61,6 +61,7 @@ def test_students_are_scored_with_their_teacher_and_an_incomplete_file_is_resume
     assert [r["perplexity"] for r in resumed] == [r["perplexity"] for r in records]
 
 
+@pytest.mark.slow
 def test_a_flow_map_is_one_run_for_all_steps(
     teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from tests.helpers.processes import Commands, Done
 from tests.helpers.user_errors import Fails
 from textflow.cli.app import main
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 TEXT = """\
 data:

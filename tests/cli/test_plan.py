@@ -31,6 +31,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.integration
+@pytest.mark.slow
 def test_elf_b_is_planned_for_64_devices(capsys: pytest.CaptureFixture[str]) -> None:
     """Takes seconds, since the net is traced in its full size."""
     argv = ["recipes/elf_b.yaml", "recipes/strategy/zero2.yaml", "--devices=64", "--epoch-tokens", "1e9"]
@@ -134,6 +135,7 @@ def test_each_engine_shards_the_memory_of_its_stage() -> None:
 
 
 @pytest.mark.integration
+@pytest.mark.slow
 def test_activations_are_linear_in_the_rows_and_checkpointing_keeps_one_block() -> None:
     def make_model(**options: object) -> Generator:
         net = partial(ELF, width=16, depth=3, heads=2, **options)

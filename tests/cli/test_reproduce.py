@@ -46,6 +46,7 @@ def test_a_figure_is_written_as_png_svg_and_json(tmp_path: Path, capsys: pytest.
 
 
 @pytest.mark.integration
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_methods")
 def test_the_ranking_prints_every_measure_and_the_verdicts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reproduce("escapes", out=tmp_path, n=16, bootstrap_samples=2, quick=True)
@@ -63,6 +64,7 @@ def test_the_ranking_prints_every_measure_and_the_verdicts(tmp_path: Path, capsy
 
 
 @pytest.mark.integration
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_methods")
 def test_the_verdict_uses_more_tasks_than_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(file=io.StringIO())

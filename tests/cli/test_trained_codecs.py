@@ -43,7 +43,7 @@ def recipe(folder: Path, parts: dict[str, object], codec: str | None) -> str:
 @pytest.mark.integration
 @pytest.mark.parametrize(
     ("parts", "codec", "stages"),
-    [(LANGFLOW, None, [""]), (COLA, "codec.yaml", ["codec", ""])],
+    [(LANGFLOW, None, [""]), pytest.param(COLA, "codec.yaml", ["codec", ""], marks=pytest.mark.slow)],
     ids=["langflow", "cola"],
 )
 def test_a_run_that_was_killed_in_each_stage_resumes_to_the_same_bits(

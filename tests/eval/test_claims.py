@@ -54,6 +54,7 @@ def test_flips_must_fall_with_t_and_collapse_with_k() -> None:
 
 
 @pytest.mark.integration
+@pytest.mark.slow
 def test_samplers_are_scored_on_a_fitted_run_and_restored(run: Path, tmp_path: Path) -> None:
     model = load(run)
     own = model.sampler, model.escape

@@ -14,7 +14,7 @@ from textflow.eval.figures.source import oracle_input
 from textflow.eval.figures.style import RC_PARAMS
 from textflow.oracle import ORACLE_TASKS
 
-pytestmark = pytest.mark.integration  # measuring and drawing all figures takes seconds
+pytestmark = [pytest.mark.integration, pytest.mark.slow]  # all figures are measured and drawn
 
 NUM_TEXTS = 32
 

@@ -99,6 +99,9 @@ def test_a_run_on_stories_is_scored_and_its_curves_are_in_the_report(
     source = {"class_path": "Stories", "init_args": {"grammar": "sentences", "num_documents": 400}}
     recipe["data"] |= {"source": source, "tokenizer": "WordLevel", "pack": False, "seq_length": 20}
     del recipe["data"]["files"]
+    parts = recipe["model"]["init_args"]
+    parts["codec"] = {"class_path": "EmbeddingTable", "init_args": {"dim": 8}}
+    parts["objective"]["init_args"]["time_schedule"], recipe["codec"] = "LogitNormal", None
     curves = {"grammar": "sentences", "every_n_steps": 6, "num_samples": 4, "steps": [1, 2]}
     recipe["trainer"]["callbacks"] = [{"class_path": "StoryCurves", "init_args": curves}]
     (tmp_path / "stories.yaml").write_text("# tiny stories\n" + yaml.safe_dump(recipe))

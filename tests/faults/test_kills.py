@@ -105,6 +105,7 @@ def test_a_kill_between_the_last_state_and_the_weights_loses_no_weights(commands
         assert message == note and all(torch.equal(results[name], weights[name]) for name in weights)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_under_the_same_id_of_wandb(commands: Commands, tmp_path: Path) -> None:
     argv, run = [*job(tmp_path / "job"), *NO_CODEC, "--run.wandb", "true"], tmp_path / "job" / "run"
     done = commands.run(*argv, kill=0.0, watch=str(run / "state" / "step-00000004"))

@@ -207,6 +207,7 @@ def test_a_one_step_student_is_the_terminal_posterior_mean() -> None:
 
 
 @pytest.mark.integration  # fits a student
+@pytest.mark.slow
 def test_the_flips_of_a_one_step_student_follow_the_tube_law() -> None:
     """Where the blur is small beside the margins: .103 measured, .115 by the law."""
     result = last_step(0.95)

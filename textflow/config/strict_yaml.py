@@ -8,12 +8,14 @@ import yaml
 
 from textflow.config.trust import refuse_code
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # of the C library where it is installed, 10 times faster
+
 
 def load_yaml(file: Path) -> dict[str, Any]:
     """The mapping in a recipe file, without defaults or overlays."""
     try:
         text = file.read_text(encoding="utf-8")
-        tree = yaml.safe_load(text) or {}
+        tree = parse_yaml(text) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
@@ -21,6 +23,15 @@ def load_yaml(file: Path) -> dict[str, Any]:
     refuse_code(tree, str(file))
     refuse_duplicates(text, str(file))
     return tree
+
+
+def parse_yaml(text: str) -> Any:
+    """The value of a YAML text, as yaml.safe_load has it, by the faster loader."""
+    loader = LOADER(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def refuse_duplicates(text: str, origin: str) -> None:
@@ -31,7 +42,7 @@ def refuse_duplicates(text: str, origin: str) -> None:
         origin: source of the text, for error messages.
     """
     try:
-        root = yaml.compose(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        root = yaml.compose(text, LOADER)
     except (yaml.YAMLError, RecursionError):
         return
     for key, first, second in duplicates(root, set()):

@@ -7,6 +7,7 @@ import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from traceback import walk_tb
@@ -66,6 +67,7 @@ def import_class(path: str) -> Any:
     return getattr(import_module(module), name, None)
 
 
+@cache
 def required_arguments(cls: Any) -> dict[str, str]:
     """Arguments of a class that must not be None, with the names of their types."""
     needed = {}

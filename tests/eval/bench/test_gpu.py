@@ -25,6 +25,7 @@ PRINTS_RECORD = "print('a warning of a library'); print('{\"skipped\": \"nothing
 
 
 @pytest.mark.integration
+@pytest.mark.slow
 def test_each_job_runs_in_its_own_process(monkeypatch: pytest.MonkeyPatch) -> None:
     sampling = next(job for job in make_jobs(TINY, 1) if job.benchmark == "sample")
     monkeypatch.setattr(gpu, "make_jobs", lambda config, repeats: [sampling])
@@ -47,6 +48,7 @@ def test_the_most_important_jobs_are_the_first() -> None:
 
 
 @pytest.mark.integration
+@pytest.mark.slow
 def test_a_job_is_killed_with_its_children_at_the_timeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sleeps = f"import subprocess; subprocess.run(['sh', '-c', 'echo $$ > {tmp_path}/pid; sleep 60; true'])"
     monkeypatch.setattr(gpu, "make_jobs", lambda config, repeats: python_jobs(sleeps, PRINTS_RECORD))

@@ -75,6 +75,7 @@ def test_mfu_is_recorded_for_known_gpus_and_checkpointed_gradients_agree(monkeyp
 
 
 @pytest.mark.integration
+@pytest.mark.slow
 def test_decoding_a_few_tokens_at_a_time_needs_little_memory() -> None:
     wide = BenchConfig(ModelSize(16, 1, 2, 16, 8, 16_000, 1, 24, 4, 512))  # all logits are 131 MB
     assert measure_peak_memory("decode", "optimized", wide) < 60e6

@@ -47,7 +47,7 @@ def point(method: str, nfe: int = 4, grid: str = "flip", corruption: str = "") -
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("num_calls", [2, 4])
+@pytest.mark.parametrize("num_calls", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_each_method_has_its_calls_and_a_text_does_not_depend_on_its_batch(
     bench: OracleBenchmark, num_calls: int
 ) -> None:
