@@ -28,6 +28,7 @@ VERBS = {
     "league": "train systems in equal time on one text whose truth is known, and compare them: league --minutes 10",
     "recipes": "list the recipes and overlays, or copy one: recipes --copy quickstart my.yaml",
     "convert": "convert a published checkpoint into a run, or a run for transformers: convert elf SOURCE TARGET",
+    "push": "upload a run to the Hugging Face Hub, where hf:OWNER/NAME loads it: push RUN OWNER/NAME",
     "bench": "measure speed and memory against the reference implementation",
 }
 RECIPE_VERBS = ("fit", "distill", "check")  # these parse recipes from their arguments

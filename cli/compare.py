@@ -15,14 +15,17 @@ def compare(
     For distillation rounds, print which student is best at how many steps.
 
     Args:
-        runs: folders of runs, folders of records, or record files (.json); or only folders of distillation rounds.
+        runs: folders of runs, names hf:OWNER/NAME of runs on the Hub, folders of records, or record files (.json); or
+            only folders of distillation rounds.
         published: published results to add to the table: few_step (OpenWebText), or a YAML file of the same form.
         format: output format: table, csv, markdown or latex.
     """
     if not runs:
         raise ValueError("no run: textflow compare checkpoints/quickstart [RUN ...]")
+    from textflow.config.shipped import find_run
     from textflow.eval.distillation.tables import is_distillation
 
+    runs = [find_run(run) for run in runs]
     if all(map(is_distillation, runs)):
         return print_distillations(runs)
     from textflow.eval.compare import collect_records

@@ -36,7 +36,7 @@ def diagnose(
     Prints a table per measure; writes diagnose.json and figures (PNG and SVG).
 
     Args:
-        run: folder of a trained generator.
+        run: folder of a trained generator, hf:OWNER/NAME for one on the Hub, or demo.
         overlays: recipes that change sampling settings, such as recipes/escape/commit.yaml; usually written after RUN.
         oracle: oracle task to measure instead of a run.
         measures: measures to compute, separated by commas: dabi, tube, rollin, cci, margins, stiffness,
@@ -54,11 +54,13 @@ def diagnose(
     from rich.console import Console
 
     from textflow.config.paths import replace_files
+    from textflow.config.shipped import find_run
     from textflow.diagnostics.likelihood import gumbel_law
     from textflow.eval.diagnose import MEASURES, DiagnosticCase
     from textflow.eval.figures.curves import draw_curves
     from textflow.eval.figures.diagnose import FIGURES
 
+    run = find_run(run) if run else None
     folder = out or (run / "diagnostics" if run else Path("checkpoints/oracle") / str(oracle))
     with replace_files(data_files):
         loaded = load_run(run, overlays, n, batch_size, device) if run else load_oracle(str(oracle), n, seed)
@@ -101,11 +103,9 @@ def parse_measures(measures: str | None) -> list[str]:
 def load_run(run: Path, overlays: Sequence[str], n: int, batch_size: int, device: str) -> tuple[Any, list[Any], Any]:
     """Load a trained model, held-out text in batches, and the facts of the run for its record."""
     from textflow import run_folder
-    from textflow.config.shipped import find_run
     from textflow.eval.protocol import run_facts, run_recipe, validation_batch
     from textflow.models.generator import Generator
 
-    run = find_run(run)
     facts, model = run_facts(run, overlays), run_folder.load(run, resolve_device(device), overlays)
     if not isinstance(model, Generator):
         raise ValueError(
@@ -113,9 +113,11 @@ def load_run(run: Path, overlays: Sequence[str], n: int, batch_size: int, device
             "needs the run of a Generator, and textflow eval scores any run"
         )
     rows = validation_batch(run_recipe(run)["data"], n)
-    starts = range(0, len(rows.ids), batch_size)
-    batches = [rows.map(lambda part, i=i: part[i : i + batch_size].to(model.device)) for i in starts]
-    return model, batches, facts
+
+    def rows_from(start: int) -> Any:
+        return rows.map(lambda part: part[start : start + batch_size].to(model.device))
+
+    return model, [rows_from(start) for start in range(0, len(rows.ids), batch_size)], facts
 
 
 def load_oracle(name: str, n: int, seed: int) -> tuple[Any, list[Any], Any]:

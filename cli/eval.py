@@ -42,8 +42,9 @@ def eval(
     running the same command again resumes. RUN may also be a file of texts. Runs of pairs are scored by BLEU and ROUGE.
 
     Args:
-        run: folder of a trained generator; or a file of texts: lines of plain text, or records (JSON lines, a JSON
-            array, CSV, TSV, Parquet) with a field `text` and, optionally, `ids`.
+        run: folder of a trained generator; hf:OWNER/NAME for one on the Hugging Face Hub; or a file of texts: lines of
+            plain text, or records (JSON lines, a JSON array, CSV, TSV, Parquet) with a field `text` and, optionally,
+            `ids`.
         overlays: recipes that change sampling settings, such as recipes/escape/commit.yaml; usually written after RUN.
         protocol: evaluation protocol, which sets the scorer and the token weighting: elf, mdlm, langflow, ld4lg, local,
             smollm, stories (of runs on the source Stories), or a YAML file with the same keys.

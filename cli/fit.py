@@ -97,7 +97,7 @@ def fit_locked(config: Any, title: str, prepare: Callable[[Any], None]) -> int:
     if state:
         check_max_steps(run, state, config.trainer.max_steps)
     codec = None if state or config.trainer.fast_dev_run else codec_run_folder(config, run)
-    if codec and str(codec) != config.codec:
+    if codec and is_recipe(config.codec):
         print(f"Fitting the codec first: {config.codec}")
         if code := fit_config(recipe.codec_recipe(config, codec), read_title(Path(config.codec))):
             return code
@@ -173,4 +173,11 @@ def codec_run_folder(config: Any, run: Path) -> Path | None:
     """Run folder of a recipe's codec: the run it gives, or RUN/codec for a codec recipe to fit first."""
     if not config.codec:
         return None
-    return run / "codec" if config.codec.endswith((".yaml", ".yml")) else Path(config.codec)
+    from textflow.config.shipped import find_run
+
+    return run / "codec" if is_recipe(config.codec) else find_run(config.codec)
+
+
+def is_recipe(codec: str | None) -> bool:
+    """True if a codec is given as a recipe rather than as a run."""
+    return bool(codec) and str(codec).endswith((".yaml", ".yml"))

@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from textflow import run_folder
 from textflow.config import recipe as recipes
+from textflow.config.shipped import find_run
 from textflow.data import DataModule
 from textflow.data.build import too_few_rows_error
 from textflow.data.preview import build_preview
@@ -39,6 +40,7 @@ from .estimate import (
     num_parameters,
     tokens_per_step,
 )
+from .fit import is_recipe
 from .options import resolve_device
 
 ROWS, LENGTH = 4, 64  # largest batch of the training step
@@ -65,17 +67,12 @@ def check_recipe(state: CheckState) -> str:
     if is_recipe(config.codec):
         recipes.codec_recipe(config, state.folder / "codec")
     elif config.codec:
-        run_folder.read_weights_file(Path(config.codec))
+        run_folder.read_weights_file(find_run(config.codec))
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(DataModule, "data", skip={"seed"})
     state.data = parser.instantiate(Namespace({"data": config.data})).data  # type: ignore[no-untyped-call]
     state.vocab_size = state.data.vocab_size
     return f"{state.argv[0]} parses" + (f", its codec is {config.codec}" if config.codec else "")
-
-
-def is_recipe(codec: str | None) -> bool:
-    """True if a codec is given as a recipe rather than as a run."""
-    return bool(codec) and str(codec).endswith((".yaml", ".yml"))
 
 
 def engine_of(state: CheckState) -> Engine:

@@ -25,7 +25,7 @@ def report(
     trajectories are sampled and saved in RUN/trajectories.
 
     Args:
-        runs: folders of runs, or of distillation rounds.
+        runs: folders of runs, names hf:OWNER/NAME of runs on the Hub, or folders of distillation rounds.
         out: HTML file to write.
         samples: number of trajectories per run; 0 samples none.
         steps: number of sampling steps of the trajectories.
@@ -36,6 +36,9 @@ def report(
         raise ValueError(f"--samples {samples}, --steps {steps}, --seed {seed}: need samples and seed >= 0, steps >= 1")
     if not runs:
         raise ValueError("no run: give its folder, such as textflow report checkpoints/quickstart")
+    from textflow.config.shipped import find_run
+
+    runs = [find_run(run) for run in runs]
     for run in runs:
         if not run.is_dir():
             raise ValueError(f"no folder {run}; give the folder of a run, such as checkpoints/quickstart")

@@ -56,7 +56,7 @@ def reproduce(
             stories of a run against the number of steps), or all (with --run also the paper's claims, checked on the
             run); systems (one table of every RUN); or results (RESULTS.md and
             README's results table, from the committed records).
-        runs: folders of trained runs, for systems only; usually written after systems.
+        runs: folders of trained runs, or names hf:OWNER/NAME, for systems only; usually written after systems.
         run: folder of a trained generator to add to fig2, fig3, fig6, fig8 and tradeoff; required for noise_to_text,
             for stories, and for judged, which needs a run named scorer in the same parent folder.
         out: folder for the figures and their records; default: checkpoints/reproduce, for systems that of the published
@@ -78,6 +78,9 @@ def reproduce(
         return results(check)
     refuse_options(figure, runs, check)
     require_positive(seed)
+    from textflow.config.shipped import find_run
+
+    runs, run = [find_run(folder) for folder in runs], find_run(run) if run else None
     if figure == "systems":
         return systems([*runs, *([run] if run else [])], steps, n, seed, out, device)
     check_sizes(n, tasks_per_kind, verdict_tasks_per_kind, bootstrap_samples, jobs)

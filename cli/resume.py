@@ -12,21 +12,19 @@ from typing import Any
 @contextmanager
 def lock_run(run: Path) -> Iterator[None]:
     """Lock a run folder against other fits; only the first process of a job takes the lock."""
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
+
+    from textflow.runtime.lock import hold_lock
 
     if not is_global_zero():
         yield
         return
     run.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(run / ".lock", timeout=0)
     try:
-        lock.acquire()
+        with hold_lock(run / ".lock", seconds=0):
+            yield
     except Timeout as error:
         raise ValueError(f"another `textflow fit` is writing into {run}; choose another --run.folder") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def is_global_zero() -> bool:

@@ -32,8 +32,8 @@ def sample(
     """Generate texts with a trained run. Text i depends only on the weights, the sampler, the seed and i.
 
     Args:
-        run: folder of a trained run, or demo, which ships with textflow; optional with --replay, whose record names
-            its run.
+        run: folder of a trained run; hf:OWNER/NAME or hf:OWNER/NAME@REVISION for one on the Hugging Face Hub; or
+            demo, which ships with textflow; optional with --replay, whose record names its run.
         overlays: recipes that change sampling settings, such as recipes/escape/commit.yaml; usually written after RUN.
         n: number of texts; default: 16, or one per prompt with --prompt-file.
         steps: number of sampling steps; a text takes steps + 1 network evaluations (heun: 2 * steps).
@@ -53,15 +53,15 @@ def sample(
         cfg_scale: scale of classifier-free guidance by the prompt; 1 turns it off; default: the recipe's.
         replay: trajectory file written by textflow report; regenerates its text from the record and compares the two.
     """
+    from textflow.config.shipped import find_run
+
+    run = find_run(run) if run else None
     if replay is not None:
         return print_replay(replay, run, device)
     if run is None:
         raise ValueError("sample needs a RUN, or --replay FILE; see textflow sample --help")
-    from textflow.config.shipped import find_run
-
     from .prompts import build_rows, hash_rows, uses_replacement
 
-    run = find_run(run)
     require_positive(seed, n=n, steps=steps, length=length, batch_size=batch_size)
     if cfg_scale is not None and not any((prompt, prompt_file, infill)):
         raise ValueError(f"--cfg-scale {cfg_scale} needs a prompt: add one, such as --prompt TEXT")

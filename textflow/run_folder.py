@@ -46,7 +46,8 @@ def load(run: str | Path, device: str | torch.device = "cpu", overlays: Sequence
     optimizers and Lightning, unless the environment trusts a package by name: TEXTFLOW_TRUST=package.
 
     Args:
-        run: run folder, or the name of a run that ships with textflow: demo.
+        run: run folder; hf:OWNER/NAME or hf:OWNER/NAME@REVISION for a run on the Hugging Face Hub; or demo, which ships
+            with textflow.
         device: torch device of the model.
         overlays: paths of sampling overlays, such as recipes/escape/commit.yaml.
     """

@@ -1,5 +1,7 @@
 """Resuming `textflow fit`: with other batches, with the same tokenizer, after max_time."""
 
+import errno
+import fcntl
 import shutil
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 from tests.helpers.tiny_recipe import write_recipe
 from tests.helpers.user_errors import Fails, refused
 from textflow.cli.app import main
-from textflow.cli.resume import resume_point
+from textflow.cli.resume import lock_run, resume_point
 
 pytestmark = pytest.mark.integration
 
@@ -50,6 +52,26 @@ def test_a_run_is_not_resumed_with_another_tokenizer(copy: list[str], tmp_path: 
     fails([*copy, "--trainer.max_steps", "8"], "its text has changed")
     text.write_text(original)
     assert tokenizer.read_text() == saved
+
+
+def test_two_fits_do_not_write_into_one_run_folder(copy: list[str], tmp_path: Path, fails: Fails) -> None:
+    run = tmp_path / "run"
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with lock_run(run):
+        line = fails([*copy, "--trainer.max_steps", "8"], "another `textflow fit` is writing into", str(run))
+    assert "choose another --run.folder" in line
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_fit_on_a_file_system_without_locks_says_so(
+    copy: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(*args: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.warns(UserWarning, match=f"{tmp_path / 'run'} is on a file system without locks"):
+        assert main([*copy, "--trainer.max_steps", "6"]) == 0
 
 
 def test_max_time_ends_a_run_and_each_resumption_of_it(copy: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,24 @@ def test_only_the_export_is_on_stdout(run: Path, capsys: pytest.CaptureFixture[s
     rows = list(csv.DictReader(io.StringIO(printed(capsys, run, "--steps", "1", "-n", "3", "--format", "csv"))))
     assert [row["text"] for row in rows] == ["real", "shuffled", "generated"] and float(rows[2]["perplexity"]) > 1
     assert printed(capsys, run, "--steps", "1", "-n", "3", "--format", "latex").startswith(r"\begin{tabular}")
+
+
+@pytest.mark.integration
+def test_a_run_whose_text_was_moved_is_scored_with_data_files(
+    run: Path, tmp_path: Path, fails: Fails, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("eval")))
+    shutil.copytree(run.parent / "tiny_scorer", tmp_path / "tiny_scorer")
+    text, recipe = str(run.parent / "text.txt"), moved / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace(text, "gone.txt"))
+    options = ["--steps", "1", "-n", "3", "--seed", "5"]
+    fails(argv(moved, *options), "no file gone.txt")
+    texts = [printed(capsys, run, *options, "--format", "csv")]
+    texts.append(printed(capsys, moved, *options, "--format", "csv", "--data.files", text))
+    own, found = (
+        [(row["text"], row["perplexity"], row["entropy"]) for row in csv.DictReader(io.StringIO(t))] for t in texts
+    )
+    assert own == found and len(own) == 3
 
 
 @pytest.mark.integration

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -19,9 +20,11 @@ from textflow.data import DataModule, SentencePiece, TextFiles
 from textflow.distill.targets.mean_flow import MeanFlow
 from textflow.models.base import Trainable
 from textflow.training.engines.gather import local_tensor
+from textflow.training.interrupt import StopRequested
 from textflow.types import Batch
 
 VOCAB, LENGTH, ROWS = 320, 16, 8  # ROWS over all processes
+SIGNALS = (("signal", 3, 1, True), ("signal_in_validation", 5, 0, False))  # fault, step, rank, in training
 
 
 class Block(nn.Module):
@@ -60,7 +63,8 @@ class Model(Trainable):
     their number.
 
     Faults on the last rank: an infinite loss at step 3 (`loss`) or weight after step 5 (`weight`). Faults on all ranks:
-    a full disk (`disk`) or a target with forward-mode derivatives (`tangent`).
+    a full disk (`disk`) or a target with forward-mode derivatives (`tangent`). SIGTERM reaches the last rank at step 3
+    (`signal`), or the first in the validation after step 5 (`signal_in_validation`).
     """
 
     def __init__(self, optimizer: Any, mean: str = "rows", fault: str = "") -> None:
@@ -82,6 +86,8 @@ class Model(Trainable):
         nll = nn.functional.cross_entropy(logits.transpose(1, 2), batch.ids[:, 1:], reduction="none") * mask
         if self.fault == "loss" and self.global_step == 3 and self.global_rank:
             return {"loss": nll.sum() * torch.inf}
+        if (self.fault, self.global_step, self.global_rank, net is self.net) in SIGNALS:
+            signal.raise_signal(signal.SIGTERM)
         if self.mean == "rows":
             return {"loss": (nll.sum(1) / mask.sum(1).clamp(min=1)).mean()}
         counted = mask * (batch.ids[:, 1:] % 5 < 2)
@@ -137,8 +143,7 @@ def fit(folder: Path, case: dict[str, Any], world_size: int) -> None:
     trainer = training.Trainer(
         max_steps=10, strategy=ENGINES[case["engine"]](), devices=world_size, accelerator="cpu",
         logger=[training.MetricsCSVLogger(run)], log_every_n_steps=1, val_check_interval=5 * accumulate,
-        limit_val_batches=2,
-        precision=case.get("precision", "32-true"), gradient_clip_val=case.get("clip", 1.0),
+        limit_val_batches=2, precision=case.get("precision", "32-true"), gradient_clip_val=case.get("clip", 1.0),
         callbacks=[training.ReseedEachBatch(3), training.CheckpointCallback(run, every_n_steps=5)],
         accumulate_grad_batches=accumulate, enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
@@ -192,7 +197,7 @@ def main(words: list[str]) -> int:
                 dist.barrier()
             try:
                 fit(folder, case, world_size)
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, StopRequested) as error:
                 (folder / f"{case['run']}-{rank}.refused").write_text(str(error))
 
     return fork_ranks(train, world_size)

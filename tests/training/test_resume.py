@@ -1,6 +1,8 @@
 """A resumed run equals an uninterrupted one bit for bit: weights, optimizer, EMA, losses and log."""
 
 import csv
+import os
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,17 @@ def check_resumed(run: Path, reference: Reference, step: int) -> None:
     for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "Data"):
         assert is_same(resumed[key], state[key]), key
     assert log_rows(run) == log
+
+
+def test_a_clock_that_jumps_back_changes_nothing(
+    reference: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hours = iter(range(10**6, 0, -1))
+    monkeypatch.setattr(time, "time", lambda: next(hours) * 3600.0)  # an hour back at each call
+    fit(tmp_path, 8, max_time={"hours": 1})
+    for number, state in enumerate(sorted((tmp_path / "state").iterdir())):
+        os.utime(state, (10**9 - number, 10**9 - number))  # the newest step has the oldest time
+    check_resumed(tmp_path, reference, 8)
 
 
 def test_the_toy_depends_on_its_random_streams(reference: Reference, tmp_path: Path) -> None:

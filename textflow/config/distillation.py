@@ -8,7 +8,7 @@ from jsonargparse import Namespace
 
 from textflow.config.recipe import parse, split_arguments
 from textflow.config.schema import SECTIONS
-from textflow.config.shipped import find_recipe
+from textflow.config.shipped import find_recipe, find_run
 from textflow.config.strict_yaml import load_yaml
 from textflow.config.validation import validate_recipe
 
@@ -26,7 +26,8 @@ def student_recipe(arguments: Sequence[str]) -> Namespace:
     runs += [run for file in reversed(files) if (run := load_yaml(Path(file)).get("teacher"))]
     if not files or not runs:
         raise ValueError("distill needs a recipe and a teacher: textflow distill RECIPE --teacher RUN")
-    base = Path(runs[0]) / "recipe.yaml"
+    folder = find_run(runs[0])
+    base = folder / "recipe.yaml"
     if not base.is_file():
         raise ValueError(
             f"{runs[0]} holds no trained run to learn from ({base.name} is missing): fit the teacher first"
@@ -40,6 +41,7 @@ def student_recipe(arguments: Sequence[str]) -> Namespace:
                 f"--run.folder {config.run.folder} is the teacher's run folder; choose another for the students"
             )
         config.run.folder = f"checkpoints/{Path(files[0]).stem}"
+    config.teacher = str(folder)
     config.codec, objective_args = None, config.model.init_args.objective.init_args
     if "teacher_objective" in objective_args and objective_args.teacher_objective is None:
         objective_args.teacher_objective = teacher_objective(teacher.model)

@@ -11,7 +11,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from textflow.config.errors import explain_parser_error, suggestion
 from textflow.config.paths import FILES
-from textflow.config.schema import SECTIONS, recipe_parser
+from textflow.config.schema import SECTIONS, RecipeParser, recipe_parser
 from textflow.config.shipped import find_recipe
 from textflow.config.strict_yaml import load_yaml, refuse_duplicates
 from textflow.config.trust import join_key, refuse_code
@@ -123,7 +123,7 @@ def instantiate(config: Namespace) -> tuple[DataModule, Trainable, Trainer]:
 def make_data(data: Namespace | Mapping[str, Any]) -> DataModule:
     """The data module of a `data` section. A missing cache folder is ignored: the run may be of another machine."""
     refuse_code(data.as_dict() if isinstance(data, Namespace) else data, "the recipe's data", "data")
-    small = ArgumentParser(exit_on_error=False)
+    small = RecipeParser(exit_on_error=False)
     small.add_class_arguments(DataModule, "data")
     part = small.parse_object({"data": data})
     part.data.files = FILES.get() or part.data.files

@@ -1,9 +1,10 @@
-"""Recipes and runs by path or by name: those that ship with textflow are found from any folder."""
+"""Recipes and runs by path or by name: those that ship with textflow are found from any folder, and runs on the Hub."""
 
 from difflib import get_close_matches
 from pathlib import Path
 
 import textflow
+from textflow.config.hub import PREFIX, fetch_run
 
 
 def shipped_folder() -> Path:
@@ -40,11 +41,14 @@ def find_recipe(file: str) -> Path:
 
 
 def find_run(run: str | Path) -> Path:
-    """Path of a run: an existing folder or file, or else a run that ships with textflow (`demo`); otherwise the path.
+    """Path of a run: an existing folder or file, a run on the Hub, or one that ships with textflow (`demo`); otherwise
+    the path.
 
     Args:
-        run: path, or name with or without `checkpoints/`, such as demo.
+        run: path; hf:OWNER/NAME or hf:OWNER/NAME@REVISION; or name with or without `checkpoints/`, such as demo.
     """
     path = Path(run)
+    if str(run).startswith(PREFIX) and not path.exists():
+        return fetch_run(str(run))
     shipped = shipped_folder().parent / "checkpoints" / path.as_posix().removeprefix("checkpoints/")
     return shipped if not path.exists() and (shipped / "recipe.yaml").is_file() else path

@@ -42,11 +42,14 @@ TRANSFORMERS_USAGE = """\
 from transformers import AutoModelForCausalLM
 
 model = AutoModelForCausalLM.from_pretrained("{name}")"""
-TEXTFLOW_USAGE = """\
-import textflow
+WEIGHTS_USAGE = """\
 from safetensors.torch import load_file
 
 weights = load_file("{name}/model.safetensors")  # the averaged weights by name
+"""
+TEXTFLOW_USAGE = """\
+import textflow
+
 generator = textflow.load("{name}")"""
 NO_LICENSE = "license: other\nlicense_name: name-your-licence"
 PLACEHOLDER = "The licence above is a placeholder: name that of your weights before you publish them.\n\n"
@@ -106,9 +109,19 @@ def save_hf_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
         tokenizer.write(folder)
 
 
-def card(run: Path, model: Trainable, name: str, recipe: str, license: str | None) -> str:
-    """The model card: licence or a placeholder of one, size, use, metrics and recipe."""
-    is_causal = isinstance(model, CausalLM)
+def card(run: Path, model: Trainable, name: str, recipe: str, license: str | None, for_textflow: bool = False) -> str:
+    """The model card: licence or a placeholder of one, size, use, metrics and recipe.
+
+    Args:
+        run: run folder.
+        model: its model.
+        name: name that loads it.
+        recipe: its resolved recipe.
+        license: licence of the weights; None writes a placeholder.
+        for_textflow: whether textflow loads it, and transformers does not.
+    """
+    is_causal = isinstance(model, CausalLM) and not for_textflow
+    usage = TRANSFORMERS_USAGE if is_causal else TEXTFLOW_USAGE if for_textflow else WEIGHTS_USAGE + TEXTFLOW_USAGE
     return CARD.format(
         name=name,
         license=f"license: {license}" if license else NO_LICENSE,
@@ -118,7 +131,7 @@ def card(run: Path, model: Trainable, name: str, recipe: str, license: str | Non
         parameters=count_parameters(model),
         vocab=model.tokenizer.vocab_size,
         length=model.seq_length,
-        usage=(TRANSFORMERS_USAGE if is_causal else TEXTFLOW_USAGE).format(name=name),
+        usage=usage.format(name=name),
         metrics="\n".join([*logged_metrics(run), *scored_metrics(run)]) or "Nothing was measured.",
         recipe=recipe,
     )

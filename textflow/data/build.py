@@ -7,7 +7,6 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from filelock import FileLock
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from textflow.data.base import Document, Source, Tokenizer
@@ -17,6 +16,7 @@ from textflow.data.shards import tokenized_shards
 from textflow.data.splits import SPLITS, SplitRules, Splitter, no_documents_error
 from textflow.data.stats import DataStats
 from textflow.runtime.atomic import files_under, fsync
+from textflow.runtime.lock import hold_lock
 
 CACHE_VERSION = 3  # format version of the cache
 
@@ -37,7 +37,7 @@ def build(
     """Build the folder of rows unless it exists. An interrupted build leaves no such folder, but its tokenised shards
     are kept, and the next build resumes after them."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
+    with hold_lock(folder.with_suffix(".lock")):
         if not (folder / "stats.json").is_file():
             building = folder.with_suffix(".building")
             shutil.rmtree(building / "rows", ignore_errors=True)

@@ -7,12 +7,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from lightning.pytorch.utilities import rank_zero_info
 
 from textflow.data.base import Tokenizer
 from textflow.data.fingerprint import fingerprint
 from textflow.runtime.atomic import atomic_write_text, fsync, sha256
+from textflow.runtime.lock import hold_lock
 
 MAX_CHARACTERS = 50_000_000  # maximum size of the training text; more costs memory for little effect
 FIXED_PIECES = 261  # bytes, special pieces and the new line, which every model has
@@ -57,7 +57,7 @@ class SentencePiece(Tokenizer):
             return
         cache.mkdir(parents=True, exist_ok=True)
         path = cache / "sentencepiece.model"
-        with FileLock(cache / "lock"):
+        with hold_lock(cache / "lock"):
             if not path.is_file():
                 train_sentencepiece(texts(), self.num_pieces, path)
                 atomic_write_text(checksum_path(path), sha256(path) + "\n")

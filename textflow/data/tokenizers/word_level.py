@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from textflow.data.base import Tokenizer
 from textflow.data.fingerprint import fingerprint
 from textflow.data.grammar import join_words, split_words
 from textflow.runtime.atomic import atomic_write_json
+from textflow.runtime.lock import hold_lock
 
 SPECIAL = ["<pad>", "<eos>", "<unk>"]
 FILE = "words.json"
@@ -51,7 +50,7 @@ class WordLevel(Tokenizer):
             return
         cache.mkdir(parents=True, exist_ok=True)
         path = cache / FILE
-        with FileLock(cache / "lock"):
+        with hold_lock(cache / "lock"):
             if not path.is_file():
                 counts = Counter(word for text in texts() for word in split_words(text))
                 frequent = sorted(counts, key=lambda word: (-counts[word], word))[: self.num_tokens - len(SPECIAL)]
