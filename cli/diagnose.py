@@ -1,13 +1,16 @@
 """textflow diagnose RUN | --oracle chain"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
+from .external import diagnose_external, is_external
 from .options import require_positive, resolve_device
 
 DESCRIPTIONS = {
     "dabi": "DABI [ours]: the denoiser's residual against random directions of equal length, all positions at once",
+    "controls": "controls [ours]: DABI at K = 8 against isotropic directions, the latents' covariance, other residuals",
     "tube": "tube law: flips predicted from the density at the boundary and observed; blur in standard deviations",
     "rollin": "roll-in: flips of one step from noised real text; cumulative: from the sampler's own states",
     "cci": "CCI [ours]: token pairs where one was chosen given the other; changed: with the mean as input instead",
@@ -24,7 +27,7 @@ def diagnose(
     overlays: list[str] = [],  # noqa: B006  jsonargparse appends to a copy
     oracle: Literal["chain", "text", "topic"] | None = None,
     measures: str | None = None,
-    n: int = 256,
+    n: int | None = None,
     batch_size: int = 64,
     seed: int = 0,
     out: Path | None = None,
@@ -36,27 +39,38 @@ def diagnose(
     Prints a table per measure; writes diagnose.json and figures (PNG and SVG).
 
     Args:
-        run: folder of a trained generator, hf:OWNER/NAME for one on the Hub, or demo.
+        run: folder of a trained generator, hf:OWNER/NAME for one on the Hub, or demo; or a model that textflow did not
+            train: hf:NAME_OR_FOLDER, a causal or masked language model of transformers, with --data FILE, or
+            image:NAME_OR_FOLDER, an autoencoder of diffusers, with --data FOLDER of images.
         overlays: recipes that change sampling settings, such as recipes/escape/commit.yaml; usually written after RUN.
         oracle: oracle task to measure instead of a run.
-        measures: measures to compute, separated by commas: dabi, tube, rollin, cci, margins, stiffness,
-            decoder_temperature, rowspace, likelihood; default: all that apply to the run.
-        n: number of rows of text.
+        measures: measures to compute, separated by commas: dabi, controls, tube, rollin, cci, margins, stiffness,
+            decoder_temperature, rowspace, likelihood; of hf:NAME likelihood, cci, sharpness, dependence; of
+            image:NAME dabi; default: all that apply.
+        n: number of rows of text; default: 256, or 32 texts or images of hf:NAME and image:NAME.
         batch_size: number of rows processed at a time.
         seed: random seed for sampling noise and for building the oracle task.
         out: folder for diagnose.json and figures; default: RUN/diagnostics, or checkpoints/oracle/TASK.
         device: device to run on: cpu, cuda, mps or auto.
-        data_files: text files in place of those of the run, which may have been moved; also written --data.files.
+        data_files: text files in place of those of the run, which may have been moved; also written --data.files, or
+            --data for the texts of hf:NAME or the images of image:NAME.
     """
-    names = parse_measures(measures)
     require_positive(seed, n=n, batch_size=batch_size)
     check_source(run, oracle, data_files)
+    if run is not None and is_external(run, data_files):
+        if overlays:
+            raise ValueError(
+                f"diagnose {run} got the overlay {overlays[0]}, which changes a run of textflow; leave it out"
+            )
+        return diagnose_external(str(run), data_files, measures, n or 32, seed, out, device)
+    names, n = parse_measures(measures), n or 256
     from rich.console import Console
 
     from textflow.config.paths import replace_files
     from textflow.config.shipped import find_run
     from textflow.diagnostics.likelihood import gumbel_law
-    from textflow.eval.diagnose import MEASURES, DiagnosticCase
+    from textflow.eval.diagnose import MEASURES
+    from textflow.eval.diagnostic_case import DiagnosticCase
     from textflow.eval.figures.curves import draw_curves
     from textflow.eval.figures.diagnose import FIGURES
 
@@ -92,11 +106,11 @@ def check_source(run: Path | None, oracle: str | None, data_files: str | list[st
         raise ValueError(f"diagnose needs a run or an oracle task: {advice}")
 
 
-def parse_measures(measures: str | None) -> list[str]:
-    """Parse the names of measures."""
-    names = list(DESCRIPTIONS) if measures is None else [name.strip() for name in measures.split(",")]
-    if unknown := [name for name in names if name not in DESCRIPTIONS]:
-        raise ValueError(f"no measure {', '.join(map(repr, unknown))}; there are {', '.join(DESCRIPTIONS)}")
+def parse_measures(measures: str | None, known: Mapping[str, str] = DESCRIPTIONS) -> list[str]:
+    """Parse the names of measures; by default all that are known."""
+    names = list(known) if measures is None else [name.strip() for name in measures.split(",")]
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"no measure {', '.join(map(repr, unknown))}; there are {', '.join(known)}")
     return names
 
 
@@ -113,11 +127,9 @@ def load_run(run: Path, overlays: Sequence[str], n: int, batch_size: int, device
             "needs the run of a Generator, and textflow eval scores any run"
         )
     rows = validation_batch(run_recipe(run)["data"], n)
-
-    def rows_from(start: int) -> Any:
-        return rows.map(lambda part: part[start : start + batch_size].to(model.device))
-
-    return model, [rows_from(start) for start in range(0, len(rows.ids), batch_size)], facts
+    starts = range(0, len(rows.ids), batch_size)
+    batches = [rows.map(itemgetter(slice(i, i + batch_size))).map(lambda part: part.to(model.device)) for i in starts]
+    return model, batches, facts
 
 
 def load_oracle(name: str, n: int, seed: int) -> tuple[Any, list[Any], Any]:
@@ -150,12 +162,14 @@ def make_table(title: str, rows: list[dict[str, Any]]) -> Any:
 
 
 def format_cell(row: dict[str, Any], name: str) -> str:
-    """Format a value with its 95 % interval, if any; a lower bound if the value is missing."""
+    """Format a value with its 95 % interval, if any; at the floor, with its lower bound, if missing."""
+    from textflow.diagnostics.bootstrap import at_floor
+
     value, low, high = (row.get(key) for key in (name, f"{name}_low", f"{name}_high"))
     if low is None:
         return format_value(value)
     if value is None:
-        return f">= {format_value(low)}"
+        return at_floor(format_value(low))
     return f"{format_value(value)} [{format_value(low)}, {format_value(high)}]"
 
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-OPTIONAL_RUN_VERBS = ("diagnose", "sample")  # RUN is optional here, so the parser receives it as --run
+OPTIONAL_FIRST = {"diagnose": "run", "sample": "run", "fetch": "name"}  # first argument that the parser needs as --name
 MULTI_RUN_VERBS = ("compare", "report")  # RUN RUN ...; reproduce takes them after FIGURE
 OVERLAY_VERBS = ("sample", "eval", "diagnose")  # RUN OVERLAY ...: overlays follow the run
 NEGATIVE_NUMBER = re.compile(r"-(\.?\d.*|inf|nan)")
@@ -33,7 +33,7 @@ def usage_line(verb: str, command: Callable[..., Any]) -> str:
     """Usage of a verb, such as `textflow sample RUN [OVERLAY ...] [--key value ...]`."""
     needed = [name.upper() for name, part in parameters_of(command).items() if part.default is Parameter.empty]
     form = "RUN [RUN ...]" if verb in MULTI_RUN_VERBS else "RUN [OVERLAY ...]" if verb in OVERLAY_VERBS else None
-    form = "FIGURE [RUN ...]" if verb == "reproduce" else form
+    form = {"reproduce": "FIGURE [RUN ...]", "fetch": "[NAME]"}.get(verb, form)
     return " ".join(["textflow", verb, *([form] if form else needed), "[--key value ...]"])
 
 
@@ -70,8 +70,8 @@ def normalize_argv(verb: str, argv: list[str], command: Callable[..., Any]) -> l
         argv = expand_overlays(["", *argv], "runs")[1:]
     if verb == "reproduce":
         argv = expand_overlays(argv, "runs")
-    if verb in OPTIONAL_RUN_VERBS and argv and not argv[0].startswith("-"):
-        argv = ["--run", *argv]
+    if verb in OPTIONAL_FIRST and argv and not argv[0].startswith("-"):
+        argv = [f"--{OPTIONAL_FIRST[verb]}", *argv]
     if verb == "convert" and argv[:1] == ["run"] and argv[2:3] == ["hf"]:  # run RUN hf FOLDER
         argv = [*argv[:2], *argv[3:], "--to", "hf"]
     if verb == "recipes":  # --copy NAME FILE
@@ -100,9 +100,9 @@ def expand_copy(argv: list[str]) -> list[str]:
 
 
 def to_underscores(token: str) -> str:
-    """--prompt-file -> --prompt_file, --data.files -> --data_files and -n -> --n; -h and -1 are unchanged."""
+    """--prompt-file -> --prompt_file, --data or --data.files -> --data_files, -n -> --n; -h and -1 are unchanged."""
     name, equals, value = token.partition("=")
-    name = "--data_files" if name == "--data.files" else name
+    name = "--data_files" if name in ("--data", "--data.files") else name
     if re.fullmatch("-[a-zA-Z]", name) and name != "-h":
         name = "-" + name
     return (name[:2] + name[2:].replace("-", "_") if name.startswith("--") else name) + equals + value

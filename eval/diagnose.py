@@ -1,19 +1,19 @@
 """Diagnostics of a trained run or an oracle task, as rows for printing, saving and plotting."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
 from textflow.diagnostics.ablation import SoftFeedback
-from textflow.diagnostics.base import DiagnosticInputs, diagnostic_inputs, prompt_of
-from textflow.diagnostics.bootstrap import Ratio, concat_batches
+from textflow.diagnostics.base import diagnostic_inputs
+from textflow.diagnostics.bootstrap import concat_batches
 from textflow.diagnostics.dabi import RESIDUAL_SCALES, measure_response, summarise_response
 from textflow.diagnostics.decoder_temperature import sweep_decoder
 from textflow.diagnostics.facets import nearest_facets
 from textflow.diagnostics.likelihood import likelihood_row
 from textflow.diagnostics.margins import token_margins
-from textflow.diagnostics.residual import TerminalPosterior, channel_blur, stream_seeds
+from textflow.diagnostics.residual import channel_blur, stream_seeds
 from textflow.diagnostics.rollin import cumulative_flips, rollin_curves, rollin_flips
 from textflow.diagnostics.rowspace import estimate_row_space, row_energy_fraction
 from textflow.diagnostics.sample_callbacks import generated_mask, generator_cci, generator_stiffness
@@ -21,38 +21,13 @@ from textflow.diagnostics.tube import evaluate_tube_law, mean, tube_positions
 from textflow.escapes import Commit, Escape, NoEscape
 from textflow.metrics import mean_entropy
 from textflow.models.generator import Generator
-from textflow.noise import Noise, sample_seeds
+from textflow.noise import Noise
 from textflow.samplers import Euler, Prompt
-from textflow.types import Batch
 
-Row = dict[str, Any]
+from .controls import measure_controls
+from .diagnostic_case import DiagnosticCase, Row, response_columns
+
 STEP_COUNTS = (2, 4, 8, 16)
-
-
-class DiagnosticCase(NamedTuple):
-    """Model and data of a diagnosis."""
-
-    model: Generator
-    batches: list[Batch]
-    seed: int = 0
-
-    def first_rows(self, n: int | None = None) -> tuple[list[int], Prompt | None]:
-        """Sample seeds and prompts of the first n rows."""
-        ids, mask = (torch.cat([getattr(batch, name) for batch in self.batches]) for name in ("ids", "mask"))
-        fixed = [batch.prompt_mask for batch in self.batches if batch.prompt_mask is not None]
-        batch = Batch(ids, mask, torch.cat(fixed) if fixed else None).map(lambda part: part[:n])
-        return sample_seeds(self.seed, 0, len(batch.ids)), prompt_of(self.model, batch)
-
-    def diagnostic_inputs(self) -> Iterator[tuple[DiagnosticInputs, Noise]]:
-        """Model inputs of each batch, with a noise stream for each row."""
-        first = 0
-        for batch in self.batches:
-            yield diagnostic_inputs(self.model, batch), Noise(sample_seeds(self.seed, first, len(batch.ids)))
-            first += len(batch.ids)
-
-    def terminals(self, steps: int) -> Iterator[tuple[DiagnosticInputs, TerminalPosterior, Noise]]:
-        """Real text at the last interior time of a grid."""
-        return ((inputs, inputs.terminal_posterior(steps, noise), noise) for inputs, noise in self.diagnostic_inputs())
 
 
 def measure_dabi(case: DiagnosticCase) -> list[Row]:
@@ -68,17 +43,8 @@ def dabi_row(case: DiagnosticCase, steps: int, scale: float, draws: int = 8) -> 
         parts.append(measure_response(inputs.decode, inputs.x, posterior.x0_pred, inputs.mask, noise, scale, draws))
         t = posterior.t
     result = summarise_response(concat_batches(parts), scale, draws, seed=case.seed)
-    rates = {"flips": result.flip.numerator, "random_flips": result.flip.denominator}
-    nats = {"nats": result.loss.numerator, "random_nats": result.loss.denominator}
     size = {"n": result.size.num_positions, "sequences": result.size.num_sequences, "draws": draws}
-    ratios = with_interval("ce", result.loss) | with_interval("flip", result.flip)
-    return {"K": steps, "t": t, "scale": scale} | ratios | rates | nats | size
-
-
-def with_interval(name: str, ratio: Ratio) -> Row:
-    """Ratio with its 95 % interval; the value is None where only a bound is known."""
-    value, high = ratio.value if ratio.has_value else None, ratio.high if ratio.high < float("inf") else None
-    return {name: value, f"{name}_low": ratio.low, f"{name}_high": high}
+    return {"K": steps, "t": t, "scale": scale} | response_columns(result) | size
 
 
 def measure_tube(case: DiagnosticCase, step_counts: Sequence[int] = STEP_COUNTS) -> list[Row]:
@@ -193,8 +159,8 @@ def measure_rowspace(case: DiagnosticCase) -> list[Row]:
 
 
 MEASURES: dict[str, Callable[[DiagnosticCase], list[Row]]] = {
-    **{"dabi": measure_dabi, "tube": measure_tube, "rollin": measure_rollin, "cci": measure_cci},
-    **{"margins": measure_margins, "stiffness": measure_stiffness},
+    **{"dabi": measure_dabi, "controls": measure_controls, "tube": measure_tube, "rollin": measure_rollin},
+    **{"cci": measure_cci, "margins": measure_margins, "stiffness": measure_stiffness},
     **{"decoder_temperature": measure_decoder_temperature, "rowspace": measure_rowspace},
     "likelihood": lambda case: [likelihood_row(case.model, case.batches[0], case.seed)],
 }

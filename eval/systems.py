@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from textflow.config.shipped import shipped_recipes
+from textflow.diagnostics.bootstrap import at_floor
 from textflow.diagnostics.cci import cci
 from textflow.diagnostics.sample_callbacks import generator_cci
 from textflow.discrete import Absorbing
@@ -22,7 +23,8 @@ from textflow.training.weights import read_weights
 from textflow.types import Batch, Ids
 
 from .conditional import is_conditional
-from .diagnose import DiagnosticCase, dabi_row, measure_rollin, measure_tube
+from .diagnose import dabi_row, measure_rollin, measure_tube
+from .diagnostic_case import DiagnosticCase
 from .parallel import OnProgress, SamplingConfig, SamplingJob
 from .protocol import SPLIT_KEYS, require_text_model, run_recipe, validation_batch
 from .record import Record
@@ -131,11 +133,11 @@ def take_rows(batch: Batch, start: int, device: torch.device) -> Batch:
 
 
 def dabi_cell(case: DiagnosticCase) -> Cell:
-    """DABI of flips; a lower bound if random noise flips too few tokens, a dash if the residual flips none."""
+    """DABI of flips: at the floor if random noise flips too few tokens, a dash if the residual flips none."""
     row = dabi_row(case, DIAGNOSTIC_STEPS, 1.0)
     if row["flips"] == 0:
         return "-"
-    return f">= {row['flip_low']:.2f}" if row["flip"] is None else f"{row['flip']:.2f}"
+    return at_floor(f"{row['flip_low']:.2f}") if row["flip"] is None else f"{row['flip']:.2f}"
 
 
 def tube_cell(case: DiagnosticCase) -> Cell:

@@ -16,7 +16,7 @@ FLOORS = [
     ["discrete"],
     ["models", "reference"],
     ["oracle", "diagnostics"],
-    ["config"],
+    ["config", "external"],
     ["run_folder"],
     ["convert", "eval"],
     ["cli"],

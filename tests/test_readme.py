@@ -36,6 +36,7 @@ SMALLER = {  # options that make a command of each verb small; every verb of REA
     "league": "--dry-run",
     "recipes": "",
     "push": "",
+    "fetch": "",
 }
 SLOW = {"reproduce", "bench"}
 

@@ -19,7 +19,8 @@ from textflow.run_folder import load
 from textflow.runtime.atomic import atomic_write_json
 from textflow.samplers import Sampler
 
-from ..diagnose import DiagnosticCase, dabi_row
+from ..diagnose import dabi_row
+from ..diagnostic_case import DiagnosticCase
 from ..distillation.measure import standard_samplers
 from ..measure import eval_point, sample_folder, step_counts
 from ..parallel import OnProgress

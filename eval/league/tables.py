@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from textflow.diagnostics.bootstrap import at_floor
+
 from ..record import Record
 from ..results import Cell, Table
 from ..systems import DIAGNOSTIC_STEPS, percent
@@ -110,11 +112,11 @@ def refusal_lines(records: Sequence[Record]) -> list[str]:
 
 
 def dabi_text(row: Record | None) -> str:
-    """DABI of flips; a lower bound if random noise flips too few tokens, a dash if the residual flips none."""
+    """DABI of flips: at the floor if random noise flips too few tokens, a dash if the residual flips none."""
     if row is None or row["flips"] == 0:
         return "–"
     if row["flip"] is None:
-        return f">= {row['flip_low']:.2f}"
+        return at_floor(f"{row['flip_low']:.2f}")
     return with_interval(row["flip"], [row["flip_low"], row["flip_high"]], "{:.2f}")
 
 

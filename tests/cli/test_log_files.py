@@ -11,6 +11,7 @@ from tests.helpers.tiny_recipe import write_recipe
 from tests.helpers.user_errors import Fails
 from tests.helpers.wandb_history import history
 from textflow.cli.app import main
+from textflow.cli.diagnose import format_cell
 from textflow.eval.figures.curves import draw_curves
 
 pytestmark = pytest.mark.integration
@@ -87,11 +88,13 @@ def test_wandb_holds_the_same_curves(runs: dict[str, Path]) -> None:
 
 
 def test_diagnose_prints_tables_and_writes_figures(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    run, measures = runs["diagnosed"], "dabi,rollin,cci,decoder_temperature"
+    run, measures = runs["diagnosed"], "dabi,controls,rollin,cci,decoder_temperature"
     capsys.readouterr()
     assert main(["diagnose", str(run), "--measures", measures, "-n", "4", "--device", "cpu"]) == 0
     output = capsys.readouterr().out
-    assert "[ours]" in output and "mode commit" in output and "temperature" in output
+    assert (
+        "[ours]" in output and "mode commit" in output and "temperature" in output and "empirical posterior" in output
+    )
     names = {path.name for path in (run / "diagnostics").iterdir()}
     assert {"diagnose.json", "dabi.png", "dabi.svg", "rollin.png"} <= names
 
@@ -105,4 +108,9 @@ def test_curves_of_a_damaged_log_count_the_lines_left_out(runs: dict[str, Path],
 
 
 def test_an_unknown_measure_is_named(fails: Fails) -> None:
-    fails(["diagnose", "--oracle", "chain", "--measures", "dabbi"], "no measure 'dabbi'; there are dabi, tube")
+    fails(["diagnose", "--oracle", "chain", "--measures", "dabbi"], "no measure 'dabbi'; there are dabi, controls")
+
+
+def test_a_ratio_without_a_value_is_shown_at_the_floor() -> None:
+    row = {"flip": None, "flip_low": 2.0, "flip_high": None, "ce": 3.0, "ce_low": 2.5, "ce_high": 3.5}
+    assert format_cell(row, "flip") == "at the floor (>= 2)" and format_cell(row, "ce") == "3 [2.5, 3.5]"

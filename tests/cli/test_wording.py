@@ -120,7 +120,7 @@ def test_an_invalid_argument_of_any_verb_is_one_line(fails: Fails) -> None:
 
 @pytest.mark.parametrize(
     "verb_name",
-    ["sample", "eval", "compare", "diagnose", "report", "reproduce", "bench", "convert", "recipes", "league"],
+    ["sample", "eval", "compare", "diagnose", "report", "reproduce", "bench", "convert", "recipes", "league", "fetch"],
 )
 def test_the_help_of_a_verb_has_its_usage_and_is_complete(verb_name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert verb_name in VERBS
@@ -130,6 +130,7 @@ def test_the_help_of_a_verb_has_its_usage_and_is_complete(verb_name: str, capsys
     arguments = {
         "bench": "WHAT ",
         "recipes": "",
+        "fetch": "[NAME] ",
         "league": "",
         "reproduce": "FIGURE [RUN ...] ",
         "convert": "SYSTEM SOURCE TARGET ",

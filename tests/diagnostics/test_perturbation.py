@@ -21,7 +21,7 @@ def test_the_row_control_stays_in_the_row_space() -> None:
     assert_close(delta[..., 3:], torch.zeros(4, 50, 13, dtype=torch.float64))
     assert_close(delta.norm(dim=-1), r[..., :3].norm(dim=-1))
     assert abs(float((delta[..., :3] * r[..., :3]).sum(-1).mean())) < 0.5, "random directions, not the residual's"
-    with pytest.raises(ValueError, match="row_basis"):
+    with pytest.raises(ValueError, match="row space"):
         random_directions(r, mask, fresh_noise(4), "row", None)
 
 

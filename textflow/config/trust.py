@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 KNOWN_PACKAGES = ("textflow", "torch.optim", "lightning")
-TRUST_ENV = "TEXTFLOW_TRUST"  # packages, separated by commas
+TRUST_ENV = "TEXTFLOW_TRUST"  # packages and Hugging Face repositories, separated by commas
 DOTTED_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 # Keys, without init_args, whose values are paths or other text: the parser takes no class there, so imports nothing.
 TEXT_KEYS = re.compile(
@@ -35,7 +35,7 @@ def refuse_code(tree: Any, origin: str, key: str = "") -> None:
         origin: source of the recipe, for error messages.
         key: dotted key of the part, without init_args; empty for a whole recipe.
     """
-    trusted = [name.strip() for name in os.environ.get(TRUST_ENV, "").split(",") if name.strip()]
+    trusted = trusted_names()
     for name in dotted_names(tree, key):
         if in_packages(name, trusted):
             continue
@@ -52,6 +52,16 @@ def refuse_code(tree: Any, origin: str, key: str = "") -> None:
             raise UntrustedCodeError(
                 f"{origin} names {name}, which is not a class of {', '.join(KNOWN_PACKAGES)}; name a part by its class"
             )
+
+
+def trusted_names() -> list[str]:
+    """Packages and repositories that the environment trusts."""
+    return [name.strip() for name in os.environ.get(TRUST_ENV, "").split(",") if name.strip()]
+
+
+def is_trusted(repository: str) -> bool:
+    """True if the code of a Hugging Face repository, by Hub name or folder, may be run: TEXTFLOW_TRUST=owner/name."""
+    return repository in trusted_names()
 
 
 def dotted_names(tree: Any, key: str = "") -> Iterator[str]:

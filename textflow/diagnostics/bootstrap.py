@@ -65,6 +65,15 @@ class Ratio:
         return not math.isnan(self.value)
 
 
+def at_floor(bound: str) -> str:
+    """Text in place of a ratio whose denominator is 0 or below what the trials resolve.
+
+    Args:
+        bound: lower bound of the ratio, as text.
+    """
+    return f"at the floor (>= {bound})"
+
+
 def concat_batches(parts: Sequence[Part]) -> Part:
     """Concatenate the named tuples of several batches over rows, their tensors' first dimension."""
     return type(parts[0])(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))

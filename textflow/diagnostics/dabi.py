@@ -70,7 +70,7 @@ def dabi(
     residual_scale: float = 1.0,
     num_draws: int = 8,
     control: Control = "full",
-    row_basis: Basis | None = None,
+    basis: Basis | None = None,
 ) -> DABIResult:
     """R(f r) / mean_j R(f |r_l| u_jl), R(delta) the mean of ell(x + delta) - ell(x), u uniform on the sphere [ours].
 
@@ -80,11 +80,11 @@ def dabi(
         noise: one stream per sequence.
         residual_scale: length of the perturbation in residuals, > 0.
         num_draws: number of random directions per position, J.
-        control: `full` any direction; `row` within the decoder's row space, length |P r|; `shuffled` other positions'
-            residuals at this one's length.
-        row_basis: orthonormal basis of the decoder's row space; required by `row`.
+        control: `full` any direction; `row` within the decoder's row space, length |P r|; `covariance` directions drawn
+            with the latents' own covariance [ours]; `shuffled` other positions' residuals at this one's length.
+        basis: for `row` an orthonormal basis of the decoder's row space; for `covariance` `covariance_root`.
     """
-    response = measure_response(decode, x, x0_pred, mask, noise, residual_scale, num_draws, control, row_basis)
+    response = measure_response(decode, x, x0_pred, mask, noise, residual_scale, num_draws, control, basis)
     return summarise_response(response, residual_scale, num_draws, control, dtype=str(x.dtype).removeprefix("torch."))
 
 
@@ -98,11 +98,11 @@ def measure_response(
     residual_scale: float = 1.0,
     num_draws: int = 8,
     control: Control = "full",
-    row_basis: Basis | None = None,
+    basis: Basis | None = None,
 ) -> Response:
     """Sums of a batch for `dabi`; join batches by `concat_batches` before `summarise_response`."""
     measure = loss_and_flips(decode, x, mask)
-    along, random = compare_directions(measure, x, x0_pred, mask, noise, residual_scale, num_draws, control, row_basis)
+    along, random = compare_directions(measure, x, x0_pred, mask, noise, residual_scale, num_draws, control, basis)
     return Response(mask.double().sum(1), *along, *random)
 
 
@@ -137,6 +137,8 @@ def continuous_dabi(
     residual_scale: float = 1.0,
     num_draws: int = 8,
     loss: Callable[[Tensor, Tensor], Tensor] = partial(F.mse_loss, reduction="none"),
+    control: Control = "full",
+    basis: Basis | None = None,
 ) -> Ratio:
     """`dabi` of a decoder whose output is not tokens: about 1 where no direction is special [ours].
 
@@ -151,7 +153,7 @@ def continuous_dabi(
     def measure(z: Latents) -> list[Sums]:
         return [loss(decode(z), clean).double().reshape(len(x), -1).sum(1)]
 
-    along, random = compare_directions(measure, x, x0_pred, mask, noise, residual_scale, num_draws)
+    along, random = compare_directions(measure, x, x0_pred, mask, noise, residual_scale, num_draws, control, basis)
     size = SampleSize(int(mask.sum()), len(x), num_draws, dtype=str(x.dtype).removeprefix("torch."))
     return ratio_of_means(along[0], random[0], mask.double().sum(1), size)
 

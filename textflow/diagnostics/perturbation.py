@@ -15,8 +15,12 @@ from textflow.types import Latents, Logits, Mask
 
 DecodeFn: TypeAlias = Callable[[Latents], Logits]
 MeasureFn: TypeAlias = Callable[[Latents], list[Sums]]
-Control: TypeAlias = Literal["full", "row", "shuffled"]
+Control: TypeAlias = Literal["full", "row", "covariance", "shuffled"]
 Basis: TypeAlias = Float[Tensor, "rank d"]
+NEEDED_BASIS = {
+    "row": "the decoder's row space; compute it with estimate_row_space",
+    "covariance": "a root of the latents' covariance; compute it with covariance_root",
+}
 
 
 def loss_and_flips(decode: DecodeFn, x: Latents, mask: Mask) -> MeasureFn:
@@ -49,28 +53,42 @@ def compare_directions(
     residual_scale: float = 1.0,
     num_draws: int = 8,
     control: Control = "full",
-    row_basis: Basis | None = None,
+    basis: Basis | None = None,
 ) -> tuple[list[Sums], list[Sums]]:
     """Measurements along the residual, and their sums over random directions of the same length."""
     r = residual(x, x0_pred, mask)
     along = measure(x + residual_scale * r)
     random = [torch.zeros_like(sums) for sums in along]
     for _ in range(num_draws):
-        delta = random_directions(r, mask, noise, control, row_basis)
+        delta = random_directions(r, mask, noise, control, basis)
         random = [total + sums for total, sums in zip(random, measure(x + residual_scale * delta), strict=True)]
     return along, random
 
 
-def random_directions(r: Latents, mask: Mask, noise: Noise, control: Control, row_basis: Basis | None) -> Latents:
+def random_directions(r: Latents, mask: Mask, noise: Noise, control: Control, basis: Basis | None) -> Latents:
     """Random directions of each residual's length."""
     if control == "shuffled":
         return F.normalize(shuffle_residuals(r, mask, noise), dim=-1) * r.norm(dim=-1, keepdim=True)
     if control == "full":
         return F.normalize(noise.normal_like(r), dim=-1) * r.norm(dim=-1, keepdim=True)
-    if row_basis is None:
-        raise ValueError("control row needs row_basis, the decoder's row space; compute it with estimate_row_space")
-    turned = noise.normal(r.shape[1], len(row_basis)).to(r)
-    return F.normalize(turned, dim=-1) * (r @ row_basis.T).norm(dim=-1, keepdim=True) @ row_basis
+    if basis is None:
+        raise ValueError(f"control {control} needs basis, {NEEDED_BASIS[control]}")
+    basis = basis.to(r)
+    turned = noise.normal(r.shape[1], len(basis)).to(r)
+    if control == "covariance":
+        return F.normalize(turned @ basis, dim=-1) * r.norm(dim=-1, keepdim=True)
+    return F.normalize(turned, dim=-1) * (r @ basis.T).norm(dim=-1, keepdim=True) @ basis
+
+
+def covariance_root(latents: Float[Tensor, "N d"]) -> Basis:
+    """A with A^T A the covariance of latents, float64: eps A has their covariance for normal eps.
+
+    Args:
+        latents: latents of real text, of all batches that are compared.
+    """
+    centred = latents.double() - latents.double().mean(0)
+    values, vectors = torch.linalg.eigh(centred.T @ centred / max(len(latents), 1))
+    return values.clamp_min(0).sqrt()[:, None] * vectors.T
 
 
 def shuffle_residuals(r: Latents, mask: Mask, noise: Noise) -> Latents:
