@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from tests.helpers.word_tokenizer import Words
 from textflow.codecs import EmbeddingTable, OneHot, TextVAE
-from textflow.discrete import DuoObjective, DuoSampler, MDLMObjective, MDLMSampler, TokenDiT
+from textflow.discrete import DuoObjective, DuoSampler, LoopholingDiT, MDLMObjective, MDLMSampler, TokenDiT
 from textflow.models.base import Trainable
 from textflow.models.discrete_diffusion import DiscreteDiffusion
 from textflow.models.fitted_schedules import fit_schedules
@@ -18,7 +18,7 @@ from textflow.models.generation import TextGenerator
 from textflow.models.generator import Generator
 from textflow.nets import ELF, DiT, LangFlow
 from textflow.nets.cola import ColaDiT
-from textflow.objectives import ELFObjective, FLMObjective, LangFlowObjective
+from textflow.objectives import ELFObjective, FastDiSS, FLMObjective, LangFlowObjective
 from textflow.objectives.cola import ColaObjective
 from textflow.paths import LinearPath
 from textflow.paths.variance_preserving import VariancePreserving
@@ -63,6 +63,12 @@ def langflow(two_time: bool = False, **parts: Any) -> Generator:
     return Generator(VOCAB, **(own | parts))
 
 
+def fastdiss(**options: Any) -> Generator:
+    """FastDiSS (2604.05551) on LangFlow."""
+    objective = LangFlowObjective(Gumbel(trainable=True), 0.5, ramp_steps=0, self_conditioning=FastDiSS(0.1, 0.1))
+    return langflow(**({"objective": objective} | options))
+
+
 def flm(two_time: bool = False, **parts: Any) -> Generator:
     """FLM (2602.16813): one-hot latents, cross-entropy, the schedule of decode errors."""
     own: dict[str, Any] = {
@@ -105,9 +111,11 @@ def cola(two_time: bool = False, **parts: Any) -> Generator:
     return Generator(VOCAB, **(own | parts))
 
 
-def discrete(own: dict[str, Any], two_time: bool = False, **parts: Any) -> DiscreteDiffusion:
+def discrete(
+    own: dict[str, Any], two_time: bool = False, net: type[TokenDiT] = TokenDiT, **parts: Any
+) -> DiscreteDiffusion:
     """Diffusion over tokens, whose network is not conditioned on the end of a step."""
-    return DiscreteDiffusion(VOCAB, lambda states: TokenDiT(states, **WIDTHS, cond_width=8), **(own | parts))
+    return DiscreteDiffusion(VOCAB, lambda states: net(states, **WIDTHS, cond_width=8), **(own | parts))
 
 
 def mdlm(**options: Any) -> DiscreteDiffusion:
@@ -120,13 +128,20 @@ def duo(**options: Any) -> DiscreteDiffusion:
     return discrete({"objective": DuoObjective(), "sampler": DuoSampler()}, **options)
 
 
+def loopholing(**options: Any) -> DiscreteDiffusion:
+    """Loopholing (2510.19304) on MDLM."""
+    return mdlm(net=LoopholingDiT, **options)
+
+
 SYSTEMS: dict[str, Callable[..., TextGenerator]] = {
     "ELF": elf,
     "LangFlow": langflow,
+    "FastDiSS": fastdiss,
     "FLM": flm,
     "Cola": cola,
     "MDLM": mdlm,
     "Duo": duo,
+    "Loopholing": loopholing,
 }
 
 

@@ -1,4 +1,4 @@
-"""Discrete diffusion over tokens: process, network, objective and sampler (MDLM, Duo)."""
+"""Discrete diffusion over tokens: process, network, objective and sampler (MDLM, Duo, Loopholing)."""
 
 from textflow.discrete.absorbing import Absorbing as Absorbing
 from textflow.discrete.base import DiscreteObjective as DiscreteObjective
@@ -8,6 +8,7 @@ from textflow.discrete.denoiser import TokenDenoiseFn as TokenDenoiseFn
 from textflow.discrete.denoiser import TokenDiT as TokenDiT
 from textflow.discrete.duo import DuoObjective as DuoObjective
 from textflow.discrete.duo import DuoSampler as DuoSampler
+from textflow.discrete.loopholing import LoopholingDiT as LoopholingDiT
 from textflow.discrete.mdlm import MDLMObjective as MDLMObjective
 from textflow.discrete.mdlm import MDLMSampler as MDLMSampler
 from textflow.discrete.process import Process as Process

@@ -28,6 +28,8 @@ class TokenDiT(nn.Module):
         dropout: dropout rate in each block's branches, in [0, 1).
     """
 
+    carries_states: bool = False  # whether a sampler's pass reads the hidden states of the pass before
+
     def __init__(
         self,
         vocab_size: int,
@@ -50,8 +52,23 @@ class TokenDiT(nn.Module):
             tokens: corrupted token ids [B, L], or probabilities of tokens [B, L, N], which mix their embeddings.
             sigma: noise level of each row [B]; 0 for a network without time conditioning.
         """
+        return self.hidden_states(self.embed(tokens), sigma)
+
+    def next_states(self, tokens: Ids, sigma: Times, states: HiddenStates | None) -> HiddenStates:
+        """Hidden states of a sampler's pass; arguments as in `forward`.
+
+        Args:
+            states: hidden states of the pass before; None in the first pass.
+        """
+        return self(tokens, sigma)
+
+    def embed(self, tokens: Ids | Logits) -> HiddenStates:
+        """Embeddings of tokens, or means of them."""
         table = self.backbone.embed
-        x = tokens @ table if tokens.is_floating_point() else table[tokens]
+        return tokens @ table if tokens.is_floating_point() else table[tokens]
+
+    def hidden_states(self, x: HiddenStates, sigma: Times) -> HiddenStates:
+        """Hidden states of embedded tokens."""
         return self.backbone.run_blocks(x, self.backbone.t_embed(sigma.to(x.dtype)))
 
     def lm_logits(self, hidden: Float[Tensor, "... width"]) -> Float[Tensor, "... tokens"]:
@@ -62,8 +79,8 @@ class TokenDiT(nn.Module):
 
 @dataclass
 class TokenDenoiseFn:
-    """The network and its noise levels, the only thing that a discrete sampler calls. Without time conditioning a row
-    is evaluated again only after one of its tokens has changed.
+    """The network and its noise levels, the only thing that a discrete sampler calls. Without time conditioning, and
+    without states that the network carries, a row is evaluated again only after one of its tokens has changed.
 
     Args:
         net: network over corrupted tokens.
@@ -90,24 +107,25 @@ class TokenDenoiseFn:
             rows: rows whose states are needed [B]; default: all.
         """
         if self.ids is None or self.states is None:
-            stale = torch.ones_like(ids[:, 0], dtype=torch.bool)
-            self.ids, self.states = ids, self._evaluate(ids, t)
+            self.ids, self.states = ids, self._evaluate(ids, t, None)
             return self.states
-        stale = (ids != self.ids).any(1) | self.time_conditioning
+        stale = (ids != self.ids).any(1) | self.time_conditioning | self.net.carries_states
         if rows is not None:
             stale &= rows
         if bool(stale.any()):
-            states = self._evaluate(ids if bool(stale.all()) else ids[stale], t)
+            every = bool(stale.all())
+            states = self._evaluate(ids if every else ids[stale], t, self.states if every else self.states[stale])
             self.ids = torch.where(stale[:, None], ids, self.ids)
-            self.states = states if bool(stale.all()) else self.states.index_put((stale,), states)
+            self.states = states if every else self.states.index_put((stale,), states)
         return self.states
 
     def logits(self, states: Tensor) -> Tensor:
         """Logits of hidden states [..., N]."""
         return self.net.lm_logits(states)
 
-    def _evaluate(self, ids: Ids, t: float) -> HiddenStates:
-        states = self.net(ids, self.sigma(torch.full((len(ids),), t, dtype=torch.float64, device=ids.device)))
+    def _evaluate(self, ids: Ids, t: float, states: HiddenStates | None) -> HiddenStates:
+        sigma = self.sigma(torch.full((len(ids),), t, dtype=torch.float64, device=ids.device))
+        states = self.net.next_states(ids, sigma, states)
         if self.observe is not None:
             self.observe(ids, t, states)
         return states

@@ -76,8 +76,8 @@ class DiscreteDiffusion(TextGenerator):
             ids: corrupted token ids [B, L].
             t: time in [0, 1]; 0 is noise, 1 is text.
         """
-        denoise = self.denoise_fn()
-        return self.objective.log_probs(denoise.logits(denoise(ids, t)), ids)
+        sigma = self.objective.network_sigma(torch.full((len(ids),), t, dtype=torch.float64, device=ids.device))
+        return self.objective.log_probs(self.ema_net.lm_logits(self.ema_net(ids, sigma)), ids)
 
     def initial_ids(self, length: int, noise: Noise) -> Ids:
         """Token ids at t = 0 [B, L], one row a stream of the noise."""

@@ -8,4 +8,6 @@ from textflow.objectives.elf import ELFDraws as ELFDraws
 from textflow.objectives.elf import ELFObjective as ELFObjective
 from textflow.objectives.cola import ColaJoint as ColaJoint
 from textflow.objectives.cola import ColaObjective as ColaObjective
+from textflow.objectives.fastdiss import FastDiSS as FastDiSS
 from textflow.objectives.flm import FLMObjective as FLMObjective
+from textflow.objectives.self_conditioning import SelfConditioning as SelfConditioning

@@ -8,7 +8,7 @@ from textflow.codecs.base import Codec, encode_batch
 from textflow.nets.base import Denoiser
 from textflow.objectives.base import Draws, Objective
 from textflow.objectives.row_indices import row_indices
-from textflow.objectives.self_conditioning import self_condition
+from textflow.objectives.self_conditioning import NoisyText, SelfConditioning, self_condition
 from textflow.paths.base import ProbPath
 from textflow.schedules.base import TimeSchedule
 from textflow.schedules.uniform import Uniform
@@ -24,6 +24,7 @@ class CrossEntropy(Objective):
         per_position_prob: probability that each position of a row has a time of its own, instead of one for the row
             (diffusion forcing, 2407.01392, at 1; a share of the rows [ours]).
         loss_on_padding: whether padding counts in the loss.
+        self_conditioning: times of the text and of the predictions that it is conditioned on.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class CrossEntropy(Objective):
         self_cond_prob: float = 0.0,
         per_position_prob: float = 0.0,
         loss_on_padding: bool = False,
+        self_conditioning: SelfConditioning = SelfConditioning(),
     ) -> None:
         super().__init__()
         self.time_schedule = time_schedule or Uniform()
@@ -39,7 +41,7 @@ class CrossEntropy(Objective):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} = {value}: {type(self).__name__} needs a probability in [0, 1]")
         self.self_cond_prob, self.per_position_prob = self_cond_prob, per_position_prob
-        self.loss_on_padding = loss_on_padding
+        self.loss_on_padding, self.self_conditioning = loss_on_padding, self_conditioning
 
     def sample_draws(self, x: Latents) -> Draws:
         rows = torch.rand(len(x), device=x.device) < self.self_cond_prob
@@ -76,11 +78,14 @@ class CrossEntropy(Objective):
     ) -> tuple[Latents, Times, Conditioning]:
         """Noisy latents with a clean prompt, their times, and the conditioning, in some rows on the net's own mean."""
         cond = Conditioning(prompt=None if batch.prompt_mask is None else x, prompt_mask=batch.prompt_mask)
-        z, t = cond.restore_prompt(path.mix(x, draws.eps, draws.t)), draws.t
+        text = NoisyText(path, x, draws.eps, cond)
+
+        def predict(z: Latents, t: Times, cond: Conditioning) -> Latents:
+            return net(z, t, cond).mean
+
+        t = self.self_conditioning.noise_times(predict, text, draws.t)
+        z = text.at(t)
         if draws.self_cond is not None and self.self_cond_prob:
-
-            def predict(z: Latents, t: Times, cond: Conditioning) -> Latents:
-                return net(z, t, cond).mean
-
-            cond = cond._replace(self_cond=self_condition(predict, z, t, cond, row_indices(draws.self_cond))[0])
+            state = self.self_conditioning.prediction_state(text, z, t)
+            cond = cond._replace(self_cond=self_condition(predict, *state, cond, row_indices(draws.self_cond))[0])
         return z, t, cond

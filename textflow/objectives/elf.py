@@ -10,8 +10,8 @@ from torch import Tensor
 from textflow.codecs.base import Codec, encode_batch
 from textflow.nets.base import DecodingDenoiser, Denoiser
 from textflow.objectives.base import Objective, RowCounts, combine_losses
-from textflow.objectives.row_indices import RowIndices, row_indices, select_tokens
-from textflow.objectives.self_conditioning import self_condition
+from textflow.objectives.row_indices import RowIndices, assign_rows, row_indices, select_tokens
+from textflow.objectives.self_conditioning import NoisyText, SelfConditioning, require_row_times, self_condition
 from textflow.paths.base import ProbPath
 from textflow.schedules.base import TimeSchedule
 from textflow.schedules.logit_normal import LogitNormal
@@ -60,6 +60,7 @@ class ELFObjective(Objective):
         head_loss_weight: weight of the cross-entropy of a commitment head, >= 0.
         loss_on_padding: whether padding counts in the loss, so that an answer to a prompt learns to end (ELF,
             conditional tasks).
+        self_conditioning: times of the predictions that rows are conditioned on; a row has one time.
     """
 
     def __init__(
@@ -75,14 +76,17 @@ class ELFObjective(Objective):
         row_assignment: Literal["bernoulli", "stratified"] = "bernoulli",
         head_loss_weight: float = 0.1,
         loss_on_padding: bool = False,
+        self_conditioning: SelfConditioning = SelfConditioning(),
     ) -> None:
         super().__init__()
+        require_row_times(self_conditioning, type(self).__name__)
         self.time_schedule = time_schedule or LogitNormal(-1.5, 0.8)
         self.decode_time_schedule = decode_time_schedule or LogitNormal(0.8, 0.8)
         self.decode_prob, self.self_cond_prob = decode_prob, self_cond_prob
         self.decode_noise_scale, self.head_loss_weight = decode_noise_scale, head_loss_weight
         self.guidance_min, self.guidance_max = guidance_min, guidance_max
         self.loss_space, self.row_assignment, self.loss_on_padding = loss_space, row_assignment, loss_on_padding
+        self.self_conditioning = self_conditioning
 
     def forward(self, net: Denoiser, codec: Codec, path: ProbPath, batch: Batch, step: int) -> dict[str, Tensor]:
         if not isinstance(net, DecodingDenoiser):
@@ -103,14 +107,14 @@ class ELFObjective(Objective):
 
     def sample_draws(self, x: Latents) -> ELFDraws:  # type: ignore[override]
         rows, device, counts = len(x), x.device, self.row_counts(len(x))
-        decode = self._assign_rows(self.decode_prob, x.new_ones(rows, dtype=torch.bool), counts and counts.decode)
+        decode = assign_rows(self.decode_prob, x.new_ones(rows, dtype=torch.bool), counts and counts.decode)
         return ELFDraws(
             t=self.time_schedule.sample(rows, device=device),
             eps=torch.randn_like(x),
             decode=decode,
             clean_fraction=self.decode_time_schedule.sample(*x.shape[:2], device=device),
             decode_eps=torch.randn_like(x),
-            self_cond=self._assign_rows(self.self_cond_prob, ~decode, counts and counts.self_cond),
+            self_cond=assign_rows(self.self_cond_prob, ~decode, counts and counts.self_cond),
             guidance=self.sample_guidance(torch.rand(rows, device=device)),
         )
 
@@ -132,13 +136,6 @@ class ELFObjective(Objective):
                 "the net would learn nothing; give a larger --data.batch_size or row_assignment: bernoulli"
             )
         return counts
-
-    def _assign_rows(self, probability: float, candidates: RowMask, count: int | None) -> RowMask:
-        """True on candidate rows with this probability, or on as many as `count`."""
-        order = torch.rand(len(candidates), device=candidates.device)
-        if count is None:
-            return (order < probability) & candidates
-        return order.masked_fill(~candidates, 2.0).argsort().argsort() < count
 
     def loss(
         self, net: DecodingDenoiser, path: ProbPath, x: Latents, batch: Batch, draws: ELFDraws
@@ -164,8 +161,11 @@ class ELFObjective(Objective):
         def predict(z: Latents, t: Times, cond: Conditioning) -> Latents:
             return net.predict_x0(net.forward_hidden(z, t, cond))  # without a commitment head's logits
 
-        z = cond.restore_prompt(path.mix(x, draws.eps, t))
-        self_cond, x0_uncond = self_condition(predict, z, t, cond, self_cond_idx)
+        text = NoisyText(path, x, draws.eps, cond)
+        z_earlier, earlier = self.self_conditioning.prediction_state(text, z := text.at(t), t)
+        self_cond, x0_uncond = self_condition(predict, z_earlier, earlier, cond, self_cond_idx)
+        if z_earlier is not z:  # the guided target compares predictions at t
+            _, x0_uncond = self_condition(predict, z, t, cond, self_cond_idx)
         self_cond = self_cond.masked_fill(decode[:, None, None], 0.0)
         z_in = torch.where(denoise[:, None, None], z, decode_input(x, draws, self.decode_noise_scale))
         hidden = net.forward_hidden(z_in, torch.where(denoise, t, 1.0), cond._replace(self_cond=self_cond), decode)

@@ -9,6 +9,7 @@ from textflow.nets.base import Denoiser
 from textflow.nets.langflow import LangFlow
 from textflow.objectives.base import Draws
 from textflow.objectives.cross_entropy import CrossEntropy
+from textflow.objectives.self_conditioning import SelfConditioning
 from textflow.paths.base import ProbPath
 from textflow.schedules.base import TimeSchedule
 from textflow.schedules.gumbel import Gumbel
@@ -29,6 +30,7 @@ class LangFlowObjective(CrossEntropy):
             large first errors out of the norm at which the net's gradient is clipped [ours] (LangFlow: 1).
         loss_on_padding: whether padding counts in the loss.
         per_position_prob: probability that each position of a row has a time of its own, as in CrossEntropy.
+        self_conditioning: times of the text and of the predictions that it is conditioned on.
     """
 
     def __init__(
@@ -39,9 +41,10 @@ class LangFlowObjective(CrossEntropy):
         schedule_loss_weight: float = 1e-3,
         loss_on_padding: bool = False,
         per_position_prob: float = 0.0,
+        self_conditioning: SelfConditioning = SelfConditioning(),
     ) -> None:
         schedule = time_schedule or Gumbel(4.723, 0.852, 7.02)
-        super().__init__(schedule, self_cond_prob, per_position_prob, loss_on_padding)
+        super().__init__(schedule, self_cond_prob, per_position_prob, loss_on_padding, self_conditioning)
         self.ramp_steps, self.schedule_loss_weight = ramp_steps, schedule_loss_weight
 
     def forward(self, net: Denoiser, codec: Codec, path: ProbPath, batch: Batch, step: int) -> dict[str, Tensor]:

@@ -36,6 +36,14 @@ def row_indices(rows: RowMask, count: int | None = None) -> RowIndices:
     return (~rows).int().sort(stable=True).indices[:count]
 
 
+def assign_rows(probability: float, candidates: RowMask, count: int | None) -> RowMask:
+    """True on random candidate rows, on each with this probability, or on as many as `count`."""
+    order = torch.rand(len(candidates), device=candidates.device)
+    if count is None:
+        return (order < probability) & candidates
+    return order.masked_fill(~candidates, 2.0).argsort().argsort() < count
+
+
 def row_mask(indices: RowIndices, z: Latents) -> RowMask:
     """True on the rows of z with these indices."""
     return torch.zeros(len(z), dtype=torch.bool, device=z.device).index_fill(0, indices, True)

@@ -1,0 +1,211 @@
+"""Loopholing: identities with the nets of MDLM and Duo, the way of the carried states, and texts of a known law."""
+
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from textflow.discrete import (
+    Absorbing,
+    DuoObjective,
+    DuoSampler,
+    LoopholingDiT,
+    MDLMObjective,
+    MDLMSampler,
+    TokenDenoiseFn,
+    TokenDiT,
+)
+from textflow.models.discrete_diffusion import DiscreteDiffusion
+from textflow.noise import Noise
+from textflow.oracle import Chain
+from textflow.types import Batch, Ids
+
+VOCAB, LENGTH = 6, 8
+BASES = ("MDLM", "Duo")
+TEXTS = Batch(torch.arange(4 * LENGTH).remainder(5).view(4, LENGTH), torch.ones(4, LENGTH, dtype=torch.bool))
+
+
+def make(base: str, carry_prob: float | None, gain: float = 0.0, **options: Any) -> DiscreteDiffusion:
+    """MDLM or Duo with random weights, by a LoopholingDiT whose gain is constant, or by a TokenDiT (None)."""
+    sizes: dict[str, Any] = {"width": 16, "depth": 1, "heads": 2, "cond_width": 8, "dropout": 0.0}
+    own = {} if carry_prob is None else {"carry_prob": carry_prob}
+    parts = (MDLMObjective(), MDLMSampler()) if base == "MDLM" else (DuoObjective(curriculum_steps=0), DuoSampler())
+    net = TokenDiT if carry_prob is None else LoopholingDiT
+    model = DiscreteDiffusion(VOCAB, lambda states: net(states, **sizes, **own), *parts, **options)
+    weights = torch.Generator().manual_seed(0)
+    for name, p in model.net.named_parameters():
+        p.data.fill_(gain) if "carry" in name else p.data.copy_(0.4 * torch.randn(p.shape, generator=weights))
+    model.ema_net.load_state_dict(model.net.state_dict())
+    model.seq_length = LENGTH
+    return model
+
+
+def trained_values(model: DiscreteDiffusion, steps: int = 3) -> list[Tensor]:
+    """Losses of a few steps of Adam from one random state, one of validation, and samples afterwards."""
+    torch.manual_seed(1)
+    optimizer, losses = torch.optim.Adam(model.net.parameters(), 1e-2), []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        losses.append(model.losses(model.net, TEXTS)["loss"])
+        losses[-1].backward()
+        optimizer.step()
+    model.ema_net.load_state_dict(model.net.state_dict())
+    return [*losses, model.eval().losses(model.ema_net, TEXTS)["loss"], model.sample([1, 2, 3], 5)]
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_without_carrying_it_is_the_base_to_the_bit(base: str) -> None:
+    off, plain = (trained_values(make(base, carry_prob, gain=1.0)) for carry_prob in (0.0, None))
+    assert all(torch.equal(a, b) for a, b in zip(off, plain, strict=True))
+    on = trained_values(make(base, 1.0, gain=1.0))
+    assert not any(torch.equal(a, b) for a, b in zip(on[1:], plain[1:], strict=True))
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_training_starts_at_the_base_to_the_bit(base: str) -> None:
+    new, plain = (make(base, carry_prob).eval() for carry_prob in (0.9, None))
+    losses = []
+    for model in (new, plain):
+        torch.manual_seed(2)
+        losses.append(model.losses(model.net, TEXTS)["loss"])
+    assert torch.equal(*losses) and torch.equal(new.sample([1, 2], 5), plain.sample([1, 2], 5))
+    losses[0].backward()
+    assert bool(new.net.carry_norm.weight.grad.abs().sum() > 0)  # it does not stay there
+
+
+def test_the_loss_is_of_a_second_pass_from_the_states_of_the_first() -> None:
+    net, sigma = make("Duo", 1.0, gain=1.0).net, torch.rand(4)
+    ids = TEXTS.ids
+
+    def gradients(states: Tensor) -> list[Tensor]:
+        net.zero_grad()
+        net.lm_logits(states).square().sum().backward()
+        return [p.grad.clone() for p in net.parameters()]
+
+    alone = net.next_states(ids, sigma, None)
+    first = alone.detach()
+    second = net.next_states(ids, sigma, first)
+    for a, b in zip(gradients(net(ids, sigma)), gradients(second), strict=True):
+        torch.testing.assert_close(a, b)
+    torch.manual_seed(3)
+    net.carry_prob, rows = 0.5, list[list[bool]]()
+    for _ in range(4):
+        states = net(ids, sigma)
+        rows.append([bool((states[i] - second[i]).abs().max() < 1e-5) for i in range(4)])
+        expected = torch.where(torch.tensor(rows[-1])[:, None, None], second, alone)
+        torch.testing.assert_close(states, expected)
+    assert {True, False} == {carried for row in rows for carried in row}
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_each_pass_of_a_sampler_reads_the_states_of_the_pass_before(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, passes = make(base, 0.9, gain=1.0).eval(), list[tuple[Tensor | None, Tensor]]()
+    plain = LoopholingDiT.next_states
+
+    def recorded(net: LoopholingDiT, ids: Ids, sigma: Tensor, states: Tensor | None) -> Tensor:
+        passes.append((states, plain(net, ids, sigma, states)))
+        return passes[-1][1]
+
+    monkeypatch.setattr(LoopholingDiT, "next_states", recorded)
+    together = model.sample([5, 9, 5], 6)
+    assert passes[0][0] is None and len(passes) > 4
+    for (_, states), (carried, _) in pairwise(passes):
+        known = {tuple(row.flatten().tolist()) for row in states}  # rows without masks take no further pass
+        assert carried is not None and {tuple(row.flatten().tolist()) for row in carried} <= known
+    assert torch.equal(together, torch.cat([model.sample([seed], 6) for seed in (5, 9, 5)]))
+    prompt = torch.arange(LENGTH)[None].expand(3, -1) % 2 == 0
+    ids = TEXTS.ids[:3]
+    assert torch.equal(model.complete(ids, prompt, [1, 2, 3], 4)[prompt], ids[prompt])
+
+
+class Messages(LoopholingDiT):
+    """Belief propagation along a chain, with the messages as states: each pass carries them one position further.
+
+    Args:
+        chain: law of the texts.
+        hops: messages of a pass; as many as there are positions give the exact posterior.
+        carried: whether a pass begins with the messages of the pass before.
+    """
+
+    def __init__(self, chain: Chain, hops: int, carried: bool) -> None:
+        super().__init__(VOCAB + 1, 8, 1, 2, 4)
+        self.chain, self.hops, self.carried = chain, hops, carried
+
+    def next_states(self, tokens: Ids, sigma: Tensor, states: Tensor | None) -> Tensor:
+        start = torch.ones(*tokens.shape, 2 * VOCAB).double()
+        left, right = (start if states is None or not self.carried else states).chunk(2, -1)
+        seen = torch.cat([torch.eye(VOCAB), torch.ones(1, VOCAB)]).double()[tokens]  # a mask tells nothing
+        first, last = self.chain.initial.expand(len(tokens), 1, -1), start[:, :1, :VOCAB]
+        for _ in range(self.hops):
+            left = torch.cat([first, (left * seen)[:, :-1] @ self.chain.transition], 1)
+            right = torch.cat([(right * seen)[:, 1:] @ self.chain.transition.T, last], 1)
+            left, right = (side / side.sum(-1, keepdim=True) for side in (left, right))
+        return torch.cat([left, right], -1)
+
+    def lm_logits(self, hidden: Tensor) -> Tensor:
+        left, right = hidden.chunk(2, -1)
+        return F.pad((left * right).log(), (0, 1))
+
+
+def make_chain() -> Chain:
+    law = Noise([3]).uniform(VOCAB, VOCAB)[0] ** 6 + 0.02
+    return Chain(torch.full((VOCAB,), 1 / VOCAB), law / law.sum(-1, keepdim=True))
+
+
+def test_states_that_are_carried_become_the_exact_posterior_and_bring_samples_to_the_known_law() -> None:
+    chain, rows, states, net = make_chain(), 256, None, Messages(make_chain(), 1, True)
+    tokens = torch.tensor([[VOCAB, 2, VOCAB, VOCAB, VOCAB, VOCAB, VOCAB, 3]])
+    for _ in range(LENGTH):
+        states = net.next_states(tokens, torch.zeros(1), states)
+    known = torch.zeros(1, LENGTH, VOCAB).double().masked_fill(F.one_hot(tokens, VOCAB + 1)[..., :-1] == 0, -1e3)
+    known = known.masked_fill((tokens == VOCAB)[..., None], 0.0)
+    found = net.lm_logits(states)[..., :-1].softmax(-1)
+    torch.testing.assert_close(found[:, [0, 2, 3, 4, 5, 6]], chain.posterior(known)[:, [0, 2, 3, 4, 5, 6]])
+
+    def nll(hops: int, carried: bool) -> Tensor:
+        """-log p of samples in nats a token; a row has the same random numbers in all nets."""
+        denoise = TokenDenoiseFn(Messages(chain, hops, carried), torch.zeros_like, Absorbing())
+        start = torch.full((rows, LENGTH), VOCAB)
+        ids = MDLMSampler().sample(denoise, start, [i / 16 for i in range(17)], Noise(range(rows)))
+        return chain.nll(ids).mean(1)
+
+    exact, carried, plain = nll(LENGTH, False), nll(1, True), nll(1, False)
+    gain = (plain - exact) / 2 - (carried - exact)  # above 0: at most half as far from the exact posterior's samples
+    assert float(gain.mean()) > 3 * float(gain.std()) / math.sqrt(rows)
+
+
+class Seeded(L.Callback):
+    """Sets the same random state at each step, for a run and its continuation."""
+
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        torch.manual_seed(100 + trainer.global_step)
+
+
+@pytest.mark.integration
+def test_a_resumed_run_equals_an_uninterrupted_one_and_the_gain_is_averaged(tmp_path: Path) -> None:
+    off = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+
+    def run(steps: int, checkpoint: Path | None = None) -> DiscreteDiffusion:
+        model = make("MDLM", 0.9, optimizer=lambda p: torch.optim.Adam([each for _, each in p], 1e-2), ema_decay=0.5)
+        trainer = L.Trainer(max_steps=steps, accelerator="cpu", callbacks=[Seeded()], **off)
+        trainer.fit(model, DataLoader([TEXTS] * 8, batch_size=None), ckpt_path=checkpoint)
+        trainer.save_checkpoint(tmp_path / f"{steps}.ckpt")
+        return model
+
+    run(2)
+    whole, resumed = run(4), run(4, tmp_path / "2.ckpt")
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+    gain, averaged = whole.net.carry_norm.weight, whole.ema_net.carry_norm.weight
+    assert bool((averaged != 0).any()) and not torch.equal(gain, averaged)
+
+
+def test_a_probability_outside_of_0_to_1_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"carry_prob is 1.5: LoopholingDiT needs a probability in \[0, 1\]"):
+        LoopholingDiT(5, 8, 1, 2, 4, carry_prob=1.5)
