@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from textflow.diagnostics.ablation import SoftFeedback
+from textflow.diagnostics.ablation import SoftFeedback, soft_feedback
 from textflow.diagnostics.base import diagnostic_inputs
 from textflow.diagnostics.bootstrap import concat_batches
 from textflow.diagnostics.dabi import RESIDUAL_SCALES, measure_response, summarise_response
@@ -105,15 +105,15 @@ def measure_cci(case: DiagnosticCase, steps: int = 8) -> list[Row]:
 def cci_row(model: Generator, name: str, escape: Escape, seeds: list[int], prompt: Prompt | None, steps: int) -> Row:
     """Row of CCI, entropy, and the share of tokens that change without feedback."""
     hard = model.sample(seeds, steps, escape=escape, prompt=prompt)
-    soft = model.sample(seeds, steps, escape=SoftFeedback(escape), prompt=prompt)
+    with soft_feedback(model.readout):
+        soft = model.sample(seeds, steps, escape=SoftFeedback(escape), prompt=prompt)
     tokens = hard.ids[mask := generated_mask(hard.ids, prompt)]
     law = torch.bincount(tokens).double() / len(tokens)
-    entropy, ablated_entropy = (
-        mean_entropy([row[own].tolist() for row, own in zip(ids, mask, strict=True)]) for ids in (hard.ids, soft.ids)
-    )
+    rows = ([row[own].tolist() for row, own in zip(made.ids, mask, strict=True)] for made in (hard, soft))
+    entropy, ablated = map(mean_entropy, rows)
     changed, chance = float((tokens != soft.ids[mask]).double().mean()), 1 - float((law**2).sum())
     row = {"escape": name, "K": steps, "cci": generator_cci(model, hard, Noise(seeds), prompt), "entropy": entropy}
-    return row | {"ablated_entropy": ablated_entropy, "changed": changed, "chance": chance, "n": len(tokens)}
+    return row | {"ablated_entropy": ablated, "changed": changed, "chance": chance, "n": len(tokens)}
 
 
 def measure_stiffness(case: DiagnosticCase, rows: int = 4) -> list[Row]:

@@ -86,9 +86,10 @@ def reference_records(
 
 def eval_point(generator: Any, steps: int, seed: int, sampler: Any = None) -> Record:
     """Sampling settings of a cell: all inputs of its samples besides the run; no time grid without a schedule."""
-    schedule = getattr(generator, "sampling_schedule", None)
+    schedule, readout = getattr(generator, "sampling_schedule", None), getattr(generator, "readout", None)
     grid = None if schedule is None else {"class": type(schedule).__name__, "times": schedule.grid(steps)}
-    return {
+    calls = 0 if readout is None else readout.num_calls(generator.seq_length)
+    return ({"readout": part_fields(readout), "readout_calls": calls} if calls else {}) | {
         "text": "generated",
         "steps": steps,
         "sampler": part_fields(sampler or getattr(generator, "sampler", None)),

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from transformers import T5Config, T5EncoderModel
 
 from textflow.codecs import EmbeddingTable, T5Codec, TransformerCodec
-from textflow.codecs.t5 import MASKED_BIAS, attention_bias
+from textflow.codecs.hosted import MASKED_BIAS, attention_bias
 
 
 def ids_of(rows: int, length: int, vocab: int) -> torch.Tensor:

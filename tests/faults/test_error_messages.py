@@ -17,7 +17,7 @@ def test_a_value_that_no_part_can_take_is_named(tmp_path: Path, fails: Fails) ->
     for argv, message in (
         (["--model.net.width=null"], "model.net.width is 'None', needs int"),
         ([*TABLE, "--model.net.heads=0"], "heads=0"),
-        ([*TABLE, "--model.net.bottleneck=0"], "ELF.bottleneck_down.weight is 0 x 8: a size"),
+        ([*TABLE, "--model.net.bottleneck=0"], "ELF.bottleneck_down.weight is 0 x 64: a size"),
         (["--trainer.val_check_interval=0"], "val_check_interval is 0: needs batches, >= 1"),
     ):
         assert fails(["fit", str(write_recipe(tmp_path)), *argv], message).startswith("textflow fit: ")

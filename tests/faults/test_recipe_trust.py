@@ -75,7 +75,8 @@ def test_code_beside_a_recipe_runs_only_if_trusted(run: Path, tmp_path: Path, mo
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "modules", dict(sys.modules))
-    folder = changed_run(run, tmp_path / "other", lambda tree: schedule(tree, {"class_path": "beside.Slow"}))
+    slow = {"class_path": "beside.Slow", "init_args": {"warmup_steps": 2}}
+    folder = changed_run(run, tmp_path / "other", lambda tree: schedule(tree, slow))
     with pytest.raises(ValueError, match=r"names beside\.Slow, code from outside.* set TEXTFLOW_TRUST=beside "):
         textflow.load(folder)
     assert not (tmp_path / "ran").exists()

@@ -9,21 +9,31 @@ import torch
 import torch.nn.functional as F
 
 from tests.helpers.word_tokenizer import Words
-from textflow.codecs import EmbeddingTable, OneHot, TextVAE
-from textflow.discrete import DuoObjective, DuoSampler, LoopholingDiT, MDLMObjective, MDLMSampler, TokenDiT
+from textflow.codecs import CosmosCodec, EmbeddingTable, OneHot, TextVAE
+from textflow.discrete import (
+    DiLaDiffCodec,
+    DuoObjective,
+    DuoSampler,
+    LatentTokenDiT,
+    LoopholingDiT,
+    MaskedDecoding,
+    MDLMObjective,
+    MDLMSampler,
+    TokenDiT,
+)
 from textflow.models.base import Trainable
 from textflow.models.discrete_diffusion import DiscreteDiffusion
 from textflow.models.fitted_schedules import fit_schedules
 from textflow.models.generation import TextGenerator
 from textflow.models.generator import Generator
-from textflow.nets import ELF, DiT, LangFlow
+from textflow.nets import ELF, DiT, LangFlow, UNetBERT
 from textflow.nets.cola import ColaDiT
-from textflow.objectives import ELFObjective, FastDiSS, FLMObjective, LangFlowObjective
+from textflow.objectives import ELFObjective, FastDiSS, FLMObjective, LangFlowObjective, SquaredError
 from textflow.objectives.cola import ColaObjective
-from textflow.paths import LinearPath
+from textflow.paths import LinearPath, TangentPath
 from textflow.paths.variance_preserving import VariancePreserving
-from textflow.readouts import FromCodec, FromPosterior
-from textflow.samplers import Blockwise
+from textflow.readouts import ContextualRounding, FromCodec, FromPosterior
+from textflow.samplers import Blockwise, FlowMapChurn
 from textflow.schedules import Gumbel, LogitNormal, OneHotDecodeError
 from textflow.types import Batch
 
@@ -111,6 +121,72 @@ def cola(two_time: bool = False, **parts: Any) -> Generator:
     return Generator(VOCAB, **(own | parts))
 
 
+@cache
+def trained_resampler() -> CosmosCodec:
+    """A codec of half as many latents as tokens, which reads its own latents."""
+    torch.manual_seed(0)
+    codec = CosmosCodec(VOCAB, lambda vocab: EmbeddingTable(vocab, 16), 8, LENGTH // 2, LENGTH, depth=1, heads=2)
+    return reading(codec)
+
+
+def reading(codec: Any) -> Any:
+    """The codec, trained for a moment to read its own latents."""
+    codec.norm.momentum = 0.1
+    optimizer = torch.optim.Adam([p for p in codec.parameters() if p.requires_grad], 1e-2)
+    for _ in range(150):
+        ids = torch.randint(VOCAB, (16, LENGTH))
+        optimizer.zero_grad()
+        F.cross_entropy(codec.decode_logits(codec.encode(ids)).flatten(0, 1), ids.flatten()).backward()
+        optimizer.step()
+    return codec.eval()
+
+
+def cosmos(two_time: bool = False, **parts: Any) -> Generator:
+    """Cosmos (2506.21170): fewer latents than tokens, on the tangent path."""
+    own: dict[str, Any] = {
+        "codec": lambda vocab: deepcopy(trained_resampler()),
+        "net": lambda codec: UNetBERT(codec, width=16, depth=2, heads=2, dropout=0.0, two_time=two_time),
+        "objective": SquaredError(self_cond_prob=0.5),
+        "path": TangentPath(1.0),
+        "readout": FromCodec(),
+        "token_readout": FromCodec(),
+    }
+    return Generator(VOCAB, **(own | parts))
+
+
+def codar(**options: Any) -> Generator:
+    """CoDAR (2603.02547): a latent a token, read by a decoder that commits token after token."""
+    own: dict[str, Any] = {
+        "codec": lambda vocab: EmbeddingTable(vocab, 8),
+        "readout": ContextualRounding(16, 1, 2),
+    }
+    return cosmos(**(own | options))
+
+
+@cache
+def masked_resampler() -> DiLaDiffCodec:
+    """Half as many latents as tokens, with a masked diffusion of the tokens."""
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"dim": 8, "latents": LENGTH // 2, "length": LENGTH, "depth": 1, "heads": 2}
+    net: dict[str, Any] = {**WIDTHS, "cond_width": 8, "dropout": 0.0}
+    codec = DiLaDiffCodec(
+        VOCAB, lambda vocab: EmbeddingTable(vocab, 16), decoder=lambda *made: LatentTokenDiT(*made, **net), **sizes
+    )
+    for p in codec.decoder.parameters():
+        p.data.add_(0.1 * torch.randn_like(p))  # many layers start at 0
+    return reading(codec)
+
+
+def diladiff(**options: Any) -> Generator:
+    """DiLaDiff (2605.23605): latents, and a masked diffusion of tokens that is conditioned on them."""
+    own: dict[str, Any] = {
+        "codec": lambda vocab: deepcopy(masked_resampler()),
+        "readout": MaskedDecoding(steps=4),
+        "sampler": FlowMapChurn(0.8),
+    }
+    return cosmos(**(own | options))
+
+
 def discrete(
     own: dict[str, Any], two_time: bool = False, net: type[TokenDiT] = TokenDiT, **parts: Any
 ) -> DiscreteDiffusion:
@@ -139,6 +215,9 @@ SYSTEMS: dict[str, Callable[..., TextGenerator]] = {
     "FastDiSS": fastdiss,
     "FLM": flm,
     "Cola": cola,
+    "Cosmos": cosmos,
+    "CoDAR": codar,
+    "DiLaDiff": diladiff,
     "MDLM": mdlm,
     "Duo": duo,
     "Loopholing": loopholing,

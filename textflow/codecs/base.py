@@ -88,6 +88,16 @@ class LatentSpace(Codec):
         raise ValueError("LatentSpace only holds sizes; give the generator a codec")
 
 
+def latent_batch(codec: Codec, batch: Batch) -> Batch:
+    """The batch with masks of the latents in place of those of the tokens, and without ids, where there is not one
+    latent a token; otherwise the batch itself."""
+    length = batch.ids.shape[1]
+    if (count := codec.num_latents(length)) == length:
+        return batch
+    prompt = None if batch.prompt_mask is None else codec.latent_mask(batch.prompt_mask)
+    return Batch(batch.ids.new_zeros(len(batch.ids), count), codec.latent_mask(batch.mask), prompt, batch.dropped)
+
+
 def encode_batch(codec: Codec, batch: Batch, draw: bool = False) -> Latents:
     """Clean latents of a batch, or a draw of them; a prompt attends to itself alone, and is 0 in rows that drop it. A
     frozen codec has no gradient."""

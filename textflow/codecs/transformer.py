@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from textflow.codecs.base import Codec
+from textflow.layers.batch_norm import MaskedBatchNorm
 from textflow.layers.functional import RMSNorm
 from textflow.layers.transformer import LMHead, TransformerBlock, rope
 from textflow.types import AttentionMask, Ids, Latents, Logits, Mask
@@ -40,7 +41,7 @@ class TransformerCodec(Codec):
         self.blocks = nn.ModuleList(TransformerBlock(width, heads) for _ in range(depth))
         self.final_norm = RMSNorm(width, eps=1e-6)  # bounds the states that the running statistics follow
         self.to_latent = nn.Linear(width, dim, bias=False)
-        self.norm = nn.BatchNorm1d(dim, affine=False, momentum=0.01)
+        self.norm = MaskedBatchNorm(dim)
         self.from_latent = nn.Sequential(nn.Linear(dim, width), nn.GELU(), RMSNorm(width, eps=1e-6))
         self.lm_head = LMHead(width, width, vocab_size)
         nn.init.normal_(self.embed.weight, std=1.0)
@@ -58,25 +59,8 @@ class TransformerCodec(Codec):
         for block in self.blocks:
             x = block(x, freqs, keys)
         x = self.to_latent(self.final_norm(x)).to(self.embed.weight.dtype)
-        if self.training:  # statistics are over unmasked tokens, as a trained codec masks none
-            x = self.normalised(x, torch.where(known.any(), known, mask))
-        else:
-            x = self.norm(x.flatten(0, 1)).view_as(x)
+        x = self.norm(x, torch.where(known.any(), known, mask))  # over unmasked tokens: a trained codec masks none
         return torch.where(mask[..., None], x, 0.0)  # padding becomes 0
-
-    def normalised(self, x: Latents, valid: Mask) -> Latents:
-        """x normalised by the statistics of valid tokens, with BatchNorm's update of the running statistics. Shapes do
-        not depend on the number of valid tokens, so the host does not wait for a GPU."""
-        norm, each, n = self.norm, valid[..., None], valid.sum().clamp_min(1)
-        assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
-        assert norm.num_batches_tracked is not None
-        mean = torch.where(each, x, 0.0).sum((0, 1)) / n
-        var = torch.where(each, x - mean, 0.0).square().sum((0, 1)) / n
-        with torch.no_grad():
-            norm.running_mean.lerp_(mean, norm.momentum)
-            norm.running_var.lerp_(var * n / (n - 1).clamp_min(1), norm.momentum)
-            norm.num_batches_tracked.add_(1)
-        return (x - mean) * (var + norm.eps).rsqrt()
 
     def decode_logits(self, z: Latents) -> Logits:
         return self.lm_head(self.from_latent(z))

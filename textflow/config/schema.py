@@ -14,6 +14,8 @@ import textflow.diagnostics  # noqa: F401  what a recipe may name by its short n
 import textflow.models.autoencoder  # noqa: F401
 import textflow.models.causal_lm  # noqa: F401
 import textflow.models.discrete_diffusion  # noqa: F401
+import textflow.models.feature_autoencoder  # noqa: F401
+import textflow.models.masked_autoencoder  # noqa: F401
 from textflow.data import DataModule
 from textflow.models.base import Trainable
 from textflow.training import Trainer

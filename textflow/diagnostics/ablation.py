@@ -1,6 +1,7 @@
 """Commit ablation: loss in likelihood when each committed token is fed back as its soft mean [ours]."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from textflow.diagnostics.bootstrap import SampleSize
 from textflow.diagnostics.residual import sum_per_sequence
 from textflow.escapes.base import Escape
 from textflow.noise import Noise
+from textflow.readouts import Readout
 from textflow.types import Ids, Latents, Logits, Mask, Posterior
 
 
@@ -69,6 +71,17 @@ def ablation(hard_ids: Ids, soft_ids: Ids, nll: Callable[[Ids], Float[Tensor, " 
     changed = float(sum_per_sequence(hard_ids != soft_ids, mask).sum()) / n
     chance = 1 - float((law**2).sum())
     return AblationResult(mean, soft_mean, entropy, soft_entropy, changed, chance, SampleSize(n, len(hard_ids)))
+
+
+@contextmanager
+def soft_feedback(readout: Readout) -> Iterator[None]:
+    """Let a readout that feeds its tokens back feed their expected embeddings instead; others stay as they are."""
+    own = readout.feedback
+    readout.feedback = own and "expectation"
+    try:
+        yield
+    finally:
+        readout.feedback = own
 
 
 class SoftFeedback(Escape):

@@ -129,6 +129,8 @@ def generator_cci(model: Generator, sample: Sample, noise: Noise, prompt: Prompt
         prompt: prompt of the samples.
     """
     fed, mask = collect_fed_ids(sample.trace), generated_mask(sample.ids, prompt)
+    if own := model.readout.fed_ids(sample.ids):  # a readout that chooses token after token decides them all
+        return cci(own, sample.ids, [1.0] * len(own), mask).value
     if not any(bool((ids >= 0).any()) and bool((ids >= 0)[mask].any()) for ids in fed):
         return 0.0
     codes, seeds = model.denoiser(prompt=prompt).embed(sample.ids), stream_seeds(noise)

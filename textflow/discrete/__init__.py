@@ -6,6 +6,9 @@ from textflow.discrete.base import DiscreteSampler as DiscreteSampler
 from textflow.discrete.dcd import DiscreteConsistency as DiscreteConsistency
 from textflow.discrete.denoiser import TokenDenoiseFn as TokenDenoiseFn
 from textflow.discrete.denoiser import TokenDiT as TokenDiT
+from textflow.discrete.diladiff import DiLaDiffCodec as DiLaDiffCodec
+from textflow.discrete.diladiff import LatentTokenDiT as LatentTokenDiT
+from textflow.discrete.diladiff import MaskedDecoding as MaskedDecoding
 from textflow.discrete.duo import DuoObjective as DuoObjective
 from textflow.discrete.duo import DuoSampler as DuoSampler
 from textflow.discrete.loopholing import LoopholingDiT as LoopholingDiT

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from textflow.codecs import OneHot
 from textflow.discrete.process import Process
 from textflow.nets.dit import DiT
-from textflow.types import Ids, Logits, RowMask, Times
+from textflow.types import Ids, Latents, Logits, RowMask, Times
 
 HiddenStates: TypeAlias = Float[Tensor, "B L width"]
 
@@ -88,6 +88,9 @@ class TokenDenoiseFn:
         process: corruption of the tokens.
         time_conditioning: whether the hidden states depend on time.
         observe: called with (ids, t, hidden states) of each network pass, for diagnostics.
+        ids: tokens of the last pass.
+        states: their hidden states.
+        latents: latents that the network is conditioned on [B, S, d]; None for one without.
     """
 
     net: TokenDiT
@@ -97,6 +100,7 @@ class TokenDenoiseFn:
     observe: Callable[[Ids, float, HiddenStates], None] | None = None
     ids: Ids | None = None
     states: HiddenStates | None = None
+    latents: Latents | None = None
 
     def __call__(self, ids: Ids, t: float, rows: RowMask | None = None) -> HiddenStates:
         """Hidden states [B, L, width].
@@ -107,14 +111,14 @@ class TokenDenoiseFn:
             rows: rows whose states are needed [B]; default: all.
         """
         if self.ids is None or self.states is None:
-            self.ids, self.states = ids, self._evaluate(ids, t, None)
+            self.ids, self.states = ids, self._evaluate(ids, t, slice(None), None)
             return self.states
         stale = (ids != self.ids).any(1) | self.time_conditioning | self.net.carries_states
         if rows is not None:
             stale &= rows
         if bool(stale.any()):
             every = bool(stale.all())
-            states = self._evaluate(ids if every else ids[stale], t, self.states if every else self.states[stale])
+            states = self._evaluate(ids, t, slice(None) if every else stale, self.states)
             self.ids = torch.where(stale[:, None], ids, self.ids)
             self.states = states if every else self.states.index_put((stale,), states)
         return self.states
@@ -123,9 +127,16 @@ class TokenDenoiseFn:
         """Logits of hidden states [..., N]."""
         return self.net.lm_logits(states)
 
-    def _evaluate(self, ids: Ids, t: float, states: HiddenStates | None) -> HiddenStates:
+    def _evaluate(
+        self, ids: Ids, t: float, rows: RowMask | slice, states: HiddenStates | None
+    ) -> Float[Tensor, "rows L width"]:
+        """Hidden states of these rows, given those of the pass before of all rows."""
+        ids, states = ids[rows], None if states is None else states[rows]
         sigma = self.sigma(torch.full((len(ids),), t, dtype=torch.float64, device=ids.device))
-        states = self.net.next_states(ids, sigma, states)
+        if self.latents is None:
+            states = self.net.next_states(ids, sigma, states)
+        else:
+            states = self.net(ids, sigma, self.latents[rows])
         if self.observe is not None:
             self.observe(ids, t, states)
         return states

@@ -13,7 +13,7 @@ from textflow.discrete.base import DiscreteObjective, DiscreteSampler
 from textflow.discrete.denoiser import TokenDenoiseFn, TokenDiT
 from textflow.discrete.process import Process
 from textflow.noise import Noise
-from textflow.samplers.categorical import sample_by_gumbel, sample_by_inversion
+from textflow.samplers.categorical import cut_to_nucleus, sample_by_gumbel, sample_by_inversion
 from textflow.types import Batch, Ids, Logits, Times
 
 
@@ -100,11 +100,21 @@ class MDLMSampler(DiscreteSampler):
         eps: fraction of masks left to the end, in [0, 1).
         categorical: sampling rule: `inversion` takes one random number a token [ours], `gumbel` one a vocabulary entry
             (MDLM).
+        top_p: probability of the nucleus, the likeliest tokens, in (0, 1]; 1 is all. Only with `inversion`.
     """
 
     process: ClassVar[type[Process]] = Absorbing
 
     categorical: Literal["inversion", "gumbel"] = "inversion"
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.top_p <= 1 or (self.top_p < 1 and self.categorical == "gumbel"):
+            raise ValueError(
+                f"MDLMSampler got top_p {self.top_p} and categorical {self.categorical}; it needs a probability above 0"
+                " and at most 1, and inversion below 1"
+            )
 
     def step(self, denoise: TokenDenoiseFn, ids: Ids, t: float, t_next: float, noise: Noise) -> Ids:
         mask_id = denoise.net.vocab_size - 1
@@ -118,6 +128,7 @@ class MDLMSampler(DiscreteSampler):
         uniform = noise.uniform(ids.shape[1]).to(ids.device) * before
         turned = masked & (uniform >= after)
         law = (denoise.logits(states[turned])[:, :mask_id].double() / self.temperature).softmax(-1)  # [n, V]
+        law = cut_to_nucleus(law, self.top_p)
         quantile = ((uniform[turned] - after) / (before - after)).clamp_min(torch.finfo(torch.float64).tiny)
         return ids.index_put((turned,), sample_by_inversion(law, quantile))
 

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from textflow.codecs.base import Codec, encode_batch
+from textflow.codecs.base import Codec, encode_batch, latent_batch
 from textflow.distill.base import FlowObjective
 from textflow.distill.targets.base import DenoiserFn, Target, TargetInput, TargetOutput, TimeGrid, step_coefficients
 from textflow.distill.targets.flow_map import SemiGroup
@@ -67,7 +67,7 @@ class FlowMap(FlowObjective):
         self.offdiagonal_loss, self.diagonal_loss = offdiagonal_loss, diagonal_loss
 
     def forward(self, net: Denoiser, codec: Codec, path: ProbPath, batch: Batch, step: int) -> dict[str, Tensor]:
-        x = encode_batch(codec, batch)
+        x, batch = encode_batch(codec, batch), latent_batch(codec, batch)
         pairs = self.sample_pairs(x)
         return self.loss(net, path, x, batch, pairs, self.target.times(pairs.s, pairs.u, self.time_schedule))
 
@@ -84,7 +84,7 @@ class FlowMap(FlowObjective):
             net: student, conditioned on the end of its step.
             path: probability path that the latents follow.
             x: clean latents [B, S, d].
-            batch: token ids and masks behind x.
+            batch: masks of the latents (`latent_batch`).
             pairs: random numbers of this step.
             times: times of each row's rollout, from s to u.
         """

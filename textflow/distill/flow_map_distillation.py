@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from textflow.codecs.base import Codec, encode_batch
+from textflow.codecs.base import Codec, encode_batch, latent_batch
 from textflow.distill.base import StudentObjective, mean_only
 from textflow.distill.flow_map import TimePairs, sample_time_pairs
 from textflow.distill.row_losses import combine_row_losses, row_mean, row_nll
@@ -54,7 +54,7 @@ class FlowMapDistillation(StudentObjective):
                 f"{type(net).__name__} as configured is not: use ELF, DiT or LangFlow with two_time: true"
             )
         self.require_teacher()
-        x = encode_batch(codec, batch)
+        x, batch = encode_batch(codec, batch), latent_batch(codec, batch)
         draws = self.teacher_objective.sample_draws(x)
         if isinstance(draws, ELFDraws) and not isinstance(net, DecodingDenoiser):
             raise ValueError(

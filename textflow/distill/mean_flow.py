@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from textflow.codecs.base import Codec, encode_batch
+from textflow.codecs.base import Codec, encode_batch, latent_batch
 from textflow.distill.base import FlowObjective
 from textflow.distill.flow_map import TimePairs
 from textflow.distill.targets.base import TargetInput
@@ -52,7 +52,7 @@ class MeanFlowObjective(FlowObjective):
         return self.start_schedule
 
     def forward(self, net: Denoiser, codec: Codec, path: ProbPath, batch: Batch, step: int) -> dict[str, Tensor]:
-        x = encode_batch(codec, batch)
+        x, batch = encode_batch(codec, batch), latent_batch(codec, batch)
         return self.loss(net, path, x, batch, self.sample_pairs(x))
 
     def sample_pairs(self, x: Latents) -> TimePairs:
@@ -75,7 +75,7 @@ class MeanFlowObjective(FlowObjective):
             net: student, conditioned on the end of its step.
             path: probability path that the latents follow.
             x: clean latents [B, S, d].
-            batch: token ids and masks behind x.
+            batch: masks of the latents (`latent_batch`).
             pairs: random numbers of this step.
         """
         s, z = pairs.s, path.mix(x, pairs.eps, pairs.s)

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from textflow.codecs.base import Codec, encode_batch
+from textflow.codecs.base import Codec, encode_batch, latent_batch
 from textflow.distill.base import StudentObjective, mean_only
 from textflow.distill.committing_teacher import CommittingTeacher
 from textflow.distill.row_losses import add_row_head_loss, combine_row_losses, row_mean, row_nll
@@ -18,7 +18,7 @@ from textflow.nets.base import DecodingDenoiser, Denoiser
 from textflow.objectives.base import Draws, Objective
 from textflow.objectives.elf import ELFDraws, decode_input
 from textflow.objectives.row_indices import RowIndices, row_indices
-from textflow.paths import LinearPath, ProbPath
+from textflow.paths import ProbPath
 from textflow.types import Batch, Conditioning, Ids, Latents, Times
 
 
@@ -68,12 +68,12 @@ class StepDistillation(StudentObjective):
 
     def forward(self, net: Denoiser, codec: Codec, path: ProbPath, batch: Batch, step: int) -> dict[str, Tensor]:
         self.require_teacher()
-        if not isinstance(path, LinearPath):
+        if path.log_snr:
             raise ValueError(
                 f"StepDistillation takes equal steps of a time from 0 to 1, and {type(path).__name__} has another; "
                 "use FlowMapDistillation, whose steps have any ends"
             )
-        x = encode_batch(codec, batch)
+        x, batch = encode_batch(codec, batch), latent_batch(codec, batch)
         draws = self.teacher_objective.sample_draws(x)
         if isinstance(draws, ELFDraws) and not isinstance(net, DecodingDenoiser):
             raise ValueError(

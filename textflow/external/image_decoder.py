@@ -56,6 +56,11 @@ def import_diffusers() -> ModuleType:
     return diffusers
 
 
+def load(auto_class: Any, name: str) -> Any:
+    """A model of diffusers, from safetensors alone."""
+    return auto_class.from_pretrained(name, torch_dtype=torch.float32, use_safetensors=True)
+
+
 def load_image_decoder(name: str, device: torch.device | str = "cpu") -> ImageDecoder:
     """Load an autoencoder by Hub name or from a folder of `save_pretrained`."""
     diffusers = import_diffusers()
@@ -63,7 +68,7 @@ def load_image_decoder(name: str, device: torch.device | str = "cpu") -> ImageDe
     try:
         kind = diffusers.AutoModel.load_config(name).get("_class_name")
         auto_class = getattr(diffusers, str(kind), None) if str(kind).startswith("Autoencoder") else None
-        model = None if auto_class is None else auto_class.from_pretrained(name, torch_dtype=torch.float32)
+        model = None if auto_class is None else load(auto_class, name)
     except Exception as error:  # damaged files raise many error types
         raise ValueError(f"no image decoder at {name}: {describe_error(error)}; {needed}") from error
     if model is None:

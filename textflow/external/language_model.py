@@ -114,12 +114,12 @@ def load_language_model(name: str, device: torch.device | str = "cpu", trusts_co
     refuse_image_model(name)
     gguf = find_gguf(name)
     place, options = (name, dict[str, Any]()) if gguf is None else (str(gguf.parent), {"gguf_file": gguf.name})
-    options |= {"trust_remote_code": trusts_code}
     try:
-        config = AutoConfig.from_pretrained(place, **options)
+        config = AutoConfig.from_pretrained(place, trust_remote_code=trusts_code, **options)
         kind, auto_class = find_kind(config)
-        model = auto_class.from_pretrained(place, dtype=torch.float32, **options).to(device).eval()
-        return LanguageModel(name, model, AutoTokenizer.from_pretrained(place, **options), kind)
+        model = auto_class.from_pretrained(place, dtype=torch.float32, trust_remote_code=trusts_code, **options)
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trusts_code, **options)
+        return LanguageModel(name, model.to(device).eval(), tokenizer, kind)
     except WrongKindError as error:
         raise ValueError(f"{name} {error}") from error
     except Exception as error:  # damaged files raise many error types

@@ -11,12 +11,14 @@ from textflow.layers.functional import RMSNorm, linear_nll, swiglu_out
 from textflow.layers.kernels import Kernels, cuda, fused_swiglu_out
 
 
-def rope(length: int, width: int, like: Tensor, theta: float = 1e4) -> Complex[Tensor, "length half"]:
+def rope(
+    length: int, width: int, like: Tensor, theta: float = 1e4, stride: float = 1.0
+) -> Complex[Tensor, "length half"]:
     """Rotation of each position and pair of coordinates of a head (RoPE), as unit complex numbers, on the device and in
-    the precision of `like`; theta is the slowest wavelength over 2 pi."""
+    the precision of `like`; theta is the slowest wavelength over 2 pi, stride the distance of neighbours."""
     real = torch.float64 if like.dtype == torch.float64 else torch.float32
     speed = theta ** (-torch.arange(0, width, 2, device=like.device, dtype=real) / width)
-    angle = torch.outer(torch.arange(length, device=like.device, dtype=real), speed)
+    angle = torch.outer(stride * torch.arange(length, device=like.device, dtype=real), speed)
     return torch.polar(torch.ones_like(angle), angle)
 
 

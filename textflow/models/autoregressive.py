@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from textflow.noise import Noise
-from textflow.samplers.categorical import sample_by_inversion
+from textflow.samplers.categorical import cut_to_nucleus, sample_by_inversion
 from textflow.types import Ids, Logits, Mask
 
 
@@ -63,12 +63,7 @@ class Autoregressive:
 
     def token_weights(self, logits: Float[Tensor, "B V"]) -> Float[Tensor, "B V"]:
         """Token probabilities, not normalised after the nucleus is cut."""
-        p = (logits.double() / self.temperature).softmax(-1)
-        if self.top_p == 1:
-            return p
-        likely, order = p.sort(descending=True, stable=True)
-        inside = likely.cumsum(-1) - likely < self.top_p  # True while likelier tokens do not fill the nucleus
-        return torch.zeros_like(p).scatter(-1, order, likely * inside)
+        return cut_to_nucleus((logits.double() / self.temperature).softmax(-1), self.top_p)
 
 
 def empty_kv_cache(net: nn.Module) -> dict[str, Any]:

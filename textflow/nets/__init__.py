@@ -8,3 +8,4 @@ from textflow.layers.frozen import Frozen as Frozen
 from textflow.nets.dit import DiT as DiT
 from textflow.nets.dit import ResidualFlowMap as ResidualFlowMap
 from textflow.nets.langflow import LangFlow as LangFlow
+from textflow.nets.unet_bert import UNetBERT as UNetBERT

@@ -1,6 +1,7 @@
 """The diffusion transformer of FLM, FMLM and MDLM: adaptive layer norms depend on time."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -133,13 +134,17 @@ class DiT(Denoiser):
         return None if self.loss_weighting is None else self.loss_weighting(self._schedule_time(t))
 
     def run_blocks(
-        self, x: Float[Tensor, "B S width"], t_emb: Float[Tensor, "B ... cond"]
+        self,
+        x: Float[Tensor, "B S width"],
+        t_emb: Float[Tensor, "B ... cond"],
+        before: Callable[[int, Tensor], Tensor] = lambda number, x: x,
     ) -> Float[Tensor, "B S width"]:
-        """Hidden states for the output layer, of embedded tokens and a time embedding before its activation."""
+        """Hidden states for the output layer, of embedded tokens and a time embedding before its activation; `before`
+        maps the number of a block and its input to the input that it gets."""
         t_emb = F.silu(t_emb)
         freqs = rope(x.shape[1], self.head_width, t_emb)
-        for block in self.blocks:
-            x = block(x, t_emb, freqs)
+        for number, block in enumerate(self.blocks):
+            x = block(before(number, x), t_emb, freqs)
         shift, scale = per_position(self.out_modulation(t_emb)).chunk(2, -1)
         return self.norm(x) * (1 + scale) + shift
 

@@ -2,6 +2,7 @@
 
 from textflow.objectives.base import Draws as Draws
 from textflow.objectives.base import Objective as Objective
+from textflow.objectives.denoising import DenoisingObjective as DenoisingObjective
 from textflow.objectives.cross_entropy import CrossEntropy as CrossEntropy
 from textflow.objectives.langflow import LangFlowObjective as LangFlowObjective
 from textflow.objectives.elf import ELFDraws as ELFDraws
@@ -11,3 +12,4 @@ from textflow.objectives.cola import ColaObjective as ColaObjective
 from textflow.objectives.fastdiss import FastDiSS as FastDiSS
 from textflow.objectives.flm import FLMObjective as FLMObjective
 from textflow.objectives.self_conditioning import SelfConditioning as SelfConditioning
+from textflow.objectives.squared_error import SquaredError as SquaredError

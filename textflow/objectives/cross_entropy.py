@@ -1,21 +1,17 @@
 """Cross-entropy denoising: p(token | z_t) of every position (CDCD, 2211.15089; LangFlow; FLM, 2602.16813)."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from textflow.codecs.base import Codec, encode_batch
 from textflow.nets.base import Denoiser
-from textflow.objectives.base import Draws, Objective
-from textflow.objectives.row_indices import row_indices
-from textflow.objectives.self_conditioning import NoisyText, SelfConditioning, self_condition
+from textflow.objectives.base import Draws
+from textflow.objectives.denoising import DenoisingObjective
 from textflow.paths.base import ProbPath
-from textflow.schedules.base import TimeSchedule
-from textflow.schedules.uniform import Uniform
-from textflow.types import Batch, Conditioning, Latents, Times
+from textflow.types import Batch, Latents
 
 
-class CrossEntropy(Objective):
+class CrossEntropy(DenoisingObjective):
     """-log p(token | z_t), a mean over valid tokens; the codec's embeddings get their gradient where they are trained.
 
     Args:
@@ -26,34 +22,6 @@ class CrossEntropy(Objective):
         loss_on_padding: whether padding counts in the loss.
         self_conditioning: times of the text and of the predictions that it is conditioned on.
     """
-
-    def __init__(
-        self,
-        time_schedule: TimeSchedule | None = None,
-        self_cond_prob: float = 0.0,
-        per_position_prob: float = 0.0,
-        loss_on_padding: bool = False,
-        self_conditioning: SelfConditioning = SelfConditioning(),
-    ) -> None:
-        super().__init__()
-        self.time_schedule = time_schedule or Uniform()
-        for name, value in {"self_cond_prob": self_cond_prob, "per_position_prob": per_position_prob}.items():
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name} = {value}: {type(self).__name__} needs a probability in [0, 1]")
-        self.self_cond_prob, self.per_position_prob = self_cond_prob, per_position_prob
-        self.loss_on_padding, self.self_conditioning = loss_on_padding, self_conditioning
-
-    def sample_draws(self, x: Latents) -> Draws:
-        rows = torch.rand(len(x), device=x.device) < self.self_cond_prob
-        return Draws(self.sample_times(x), torch.randn_like(x), self_cond=rows)
-
-    def sample_times(self, x: Latents) -> Times:
-        """Times of the rows [B]; of their positions [B, S], if some rows have a time for each."""
-        t = self.time_schedule.sample(len(x), device=x.device)
-        if not self.per_position_prob:
-            return t
-        each = torch.rand(len(x), 1, device=x.device) < self.per_position_prob
-        return torch.where(each, self.time_schedule.sample(*x.shape[:2], device=x.device), t[:, None])
 
     def forward(self, net: Denoiser, codec: Codec, path: ProbPath, batch: Batch, step: int) -> dict[str, Tensor]:
         x = encode_batch(codec, batch)
@@ -72,20 +40,3 @@ class CrossEntropy(Objective):
         nll = F.cross_entropy(logits[valid].float(), batch.ids[valid], reduction="sum")  # [n, V] -> scalar
         total = valid.sum()
         return {"loss": nll / total.clamp_min(1), "tokens": total}
-
-    def noisy_input(
-        self, net: Denoiser, path: ProbPath, x: Latents, batch: Batch, draws: Draws
-    ) -> tuple[Latents, Times, Conditioning]:
-        """Noisy latents with a clean prompt, their times, and the conditioning, in some rows on the net's own mean."""
-        cond = Conditioning(prompt=None if batch.prompt_mask is None else x, prompt_mask=batch.prompt_mask)
-        text = NoisyText(path, x, draws.eps, cond)
-
-        def predict(z: Latents, t: Times, cond: Conditioning) -> Latents:
-            return net(z, t, cond).mean
-
-        t = self.self_conditioning.noise_times(predict, text, draws.t)
-        z = text.at(t)
-        if draws.self_cond is not None and self.self_cond_prob:
-            state = self.self_conditioning.prediction_state(text, z, t)
-            cond = cond._replace(self_cond=self_condition(predict, *state, cond, row_indices(draws.self_cond))[0])
-        return z, t, cond

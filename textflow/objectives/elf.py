@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from textflow.codecs.base import Codec, encode_batch
+from textflow.codecs.base import Codec, encode_batch, latent_batch
 from textflow.nets.base import DecodingDenoiser, Denoiser
 from textflow.objectives.base import Objective, RowCounts, combine_losses
 from textflow.objectives.row_indices import RowIndices, assign_rows, row_indices, select_tokens
@@ -102,8 +102,7 @@ class ELFObjective(Objective):
                 " cannot decode them one by one: set objective.decode_prob to 0, leave out commitment_head and "
                 "prompts, and use the readout FromCodec"
             )
-        batch = Batch(torch.zeros_like(x[..., 0], dtype=torch.long), codec.latent_mask(batch.mask))
-        return self.loss(net, path, x, batch, self.sample_draws(x))
+        return self.loss(net, path, x, latent_batch(codec, batch), self.sample_draws(x))
 
     def sample_draws(self, x: Latents) -> ELFDraws:  # type: ignore[override]
         rows, device, counts = len(x), x.device, self.row_counts(len(x))

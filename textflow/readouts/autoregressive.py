@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from textflow.codecs.base import Codec
@@ -63,9 +64,20 @@ class Autoregressor(Readout):
         length = view.codec.num_tokens(x.shape[1])
         ids = torch.zeros(len(x), length, dtype=torch.long, device=x.device)
         for i in range(length):
-            logits = self.next_logits(x, ids[:, : i + 1])[:, -1].double()
-            if self.temperature > 0 and noise is not None:
-                uniform = noise.uniform(logits.shape[-1]).to(x.device)
-                logits = logits / self.temperature - (-uniform.log()).log()  # Gumbel's rule
-            ids[:, i] = logits.argmax(-1)
+            ids[:, i] = self.choose(self.next_logits(x, ids[:, : i + 1])[:, -1], noise)
         return ids
+
+    def choose(self, logits: Float[Tensor, "B V"], noise: Noise | None) -> Int[Tensor, " B"]:
+        """A token of each row: drawn, or without noise or temperature the likeliest."""
+        logits = logits.double()
+        if self.temperature > 0 and noise is not None:
+            uniform = noise.uniform(logits.shape[-1]).to(logits.device)
+            logits = logits / self.temperature - (-uniform.log()).log()  # Gumbel's rule
+        return logits.argmax(-1)
+
+    def num_calls(self, length: int) -> int:
+        return length
+
+    def fed_ids(self, ids: Ids) -> list[Ids]:
+        place = torch.arange(ids.shape[1], device=ids.device)
+        return [ids.masked_fill(place >= call, -1) for call in range(ids.shape[1])]  # each sees the tokens before it

@@ -1,7 +1,7 @@
 """Readout: the last belief -> tokens, the final, categorical act."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -38,9 +38,10 @@ class View(NamedTuple):
 
 class Readout(nn.Module, ABC):
     """A rule that turns a belief into tokens. One with weights of its own sets `trainable`: its `nll` is trained with
-    the denoiser."""
+    the denoiser. One that can feed tokens back in two ways sets `feedback`, what the next token sees of one."""
 
     trainable: bool = False
+    feedback: Literal["tokens", "expectation"] | None = None
 
     def build(self, codec: Codec) -> None:  # noqa: B027  most have no weights
         """Make the weights that depend on the codec's sizes; a generator calls it once."""
@@ -56,6 +57,16 @@ class Readout(nn.Module, ABC):
     def decode(self, view: View, noise: Noise | None = None) -> Ids:
         """Token ids [B, L]: the likeliest ones, unless the readout draws them, by random streams, one a sample."""
         return self.logits(view).argmax(-1)
+
+    def num_calls(self, length: int) -> int:
+        """Passes of the readout's own network for a text of so many tokens, which are counted apart from the
+        denoiser's; 0 without one."""
+        return 0
+
+    def fed_ids(self, ids: Ids) -> list[Ids]:
+        """Tokens in the input of each of these passes, -1 where none [B, L], for a text of ids [B, L]; empty where no
+        token is fed back."""
+        return []
 
     def nll(self, view: View, ids: Ids, mask: Mask) -> Tensor:
         """Mean -log p(ids) over the mask, for readouts that are trained."""

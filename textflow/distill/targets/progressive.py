@@ -16,7 +16,7 @@ from textflow.distill.targets.base import (
     step_coefficients,
 )
 from textflow.objectives.row_indices import row_mask
-from textflow.paths.base import ProbPath
+from textflow.paths import LinearPath, ProbPath
 from textflow.schedules.base import TimeSchedule
 from textflow.types import Latents, Times
 
@@ -64,6 +64,11 @@ class Progressive(Target):
 
     @torch.no_grad()
     def __call__(self, inputs: TargetInput) -> TargetOutput:
+        if (self.order == 2 or self.gamma) and not isinstance(inputs.path, LinearPath):
+            raise ValueError(
+                f"Progressive has order {self.order} and gamma {self.gamma}, which are for LinearPath; on "
+                f"{type(inputs.path).__name__} use order 1 and gamma 0"
+            )
         return teacher_rollout(inputs, self.order, self.gamma, self.self_cond_shift)
 
 

@@ -1,0 +1,72 @@
+"""What objectives of one denoising pass share: times, self-conditioning, and a prompt that stays clean."""
+
+from abc import ABC
+
+import torch
+
+from textflow.nets.base import Denoiser
+from textflow.objectives.base import Draws, Objective
+from textflow.objectives.row_indices import row_indices
+from textflow.objectives.self_conditioning import NoisyText, SelfConditioning, self_condition
+from textflow.paths.base import ProbPath
+from textflow.schedules.base import TimeSchedule
+from textflow.schedules.uniform import Uniform
+from textflow.types import Batch, Conditioning, Latents, Times
+
+
+class DenoisingObjective(Objective, ABC):
+    """A loss of the belief about noisy latents, in some rows conditioned on the net's own prediction.
+
+    Args:
+        time_schedule: law of training times; default: uniform.
+        self_cond_prob: probability that a row is conditioned on its own prediction.
+        per_position_prob: probability that each position of a row has a time of its own, instead of one for the row
+            (diffusion forcing, 2407.01392, at 1; a share of the rows [ours]).
+        loss_on_padding: whether padding counts in the loss.
+        self_conditioning: times of the text and of the predictions that it is conditioned on.
+    """
+
+    def __init__(
+        self,
+        time_schedule: TimeSchedule | None = None,
+        self_cond_prob: float = 0.0,
+        per_position_prob: float = 0.0,
+        loss_on_padding: bool = False,
+        self_conditioning: SelfConditioning = SelfConditioning(),
+    ) -> None:
+        super().__init__()
+        self.time_schedule = time_schedule or Uniform()
+        for name, value in {"self_cond_prob": self_cond_prob, "per_position_prob": per_position_prob}.items():
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} = {value}: {type(self).__name__} needs a probability in [0, 1]")
+        self.self_cond_prob, self.per_position_prob = self_cond_prob, per_position_prob
+        self.loss_on_padding, self.self_conditioning = loss_on_padding, self_conditioning
+
+    def sample_draws(self, x: Latents) -> Draws:
+        rows = torch.rand(len(x), device=x.device) < self.self_cond_prob
+        return Draws(self.sample_times(x), torch.randn_like(x), self_cond=rows)
+
+    def sample_times(self, x: Latents) -> Times:
+        """Times of the rows [B]; of their positions [B, S], if some rows have a time for each."""
+        t = self.time_schedule.sample(len(x), device=x.device)
+        if not self.per_position_prob:
+            return t
+        each = torch.rand(len(x), 1, device=x.device) < self.per_position_prob
+        return torch.where(each, self.time_schedule.sample(*x.shape[:2], device=x.device), t[:, None])
+
+    def noisy_input(
+        self, net: Denoiser, path: ProbPath, x: Latents, batch: Batch, draws: Draws
+    ) -> tuple[Latents, Times, Conditioning]:
+        """Noisy latents with a clean prompt, their times, and the conditioning, in some rows on the net's own mean."""
+        cond = Conditioning(prompt=None if batch.prompt_mask is None else x, prompt_mask=batch.prompt_mask)
+        text = NoisyText(path, x, draws.eps, cond)
+
+        def predict(z: Latents, t: Times, cond: Conditioning) -> Latents:
+            return net(z, t, cond).mean
+
+        t = self.self_conditioning.noise_times(predict, text, draws.t)
+        z = text.at(t)
+        if draws.self_cond is not None and self.self_cond_prob:
+            state = self.self_conditioning.prediction_state(text, z, t)
+            cond = cond._replace(self_cond=self_condition(predict, *state, cond, row_indices(draws.self_cond))[0])
+        return z, t, cond
