@@ -68,8 +68,7 @@ def diagnose(
 
     from textflow.config.paths import replace_files
     from textflow.config.shipped import find_run
-    from textflow.diagnostics.likelihood import gumbel_law
-    from textflow.eval.diagnose import MEASURES
+    from textflow.eval.diagnose import MEASURES, applicable
     from textflow.eval.diagnostic_case import DiagnosticCase
     from textflow.eval.figures.curves import draw_curves
     from textflow.eval.figures.diagnose import FIGURES
@@ -79,8 +78,7 @@ def diagnose(
     with replace_files(data_files):
         loaded = load_run(run, overlays, n, batch_size, device) if run else load_oracle(str(oracle), n, seed)
     model, batches, facts = loaded
-    if measures is None and gumbel_law(model) is None:
-        names.remove("likelihood")
+    names = applicable(names, model, chosen=measures is not None)
     console = Console(width=max(150, Console().width), markup=False)
     results: dict[str, Any] = {"run": facts | {"n": n, "seed": seed}}
     for name in names:
@@ -118,13 +116,14 @@ def load_run(run: Path, overlays: Sequence[str], n: int, batch_size: int, device
     """Load a trained model, held-out text in batches, and the facts of the run for its record."""
     from textflow import run_folder
     from textflow.eval.protocol import run_facts, run_recipe, validation_batch
+    from textflow.models.discrete_diffusion import DiscreteDiffusion
     from textflow.models.generator import Generator
 
     facts, model = run_facts(run, overlays), run_folder.load(run, resolve_device(device), overlays)
-    if not isinstance(model, Generator):
+    if not isinstance(model, Generator | DiscreteDiffusion):
         raise ValueError(
-            f"{run} holds a {type(model).__name__}, which has no latents: no measure of diagnose applies to it; it "
-            "needs the run of a Generator, and textflow eval scores any run"
+            f"{run} holds a {type(model).__name__}: no measure of diagnose applies to it; it needs the run of a "
+            "Generator or a DiscreteDiffusion, and textflow eval scores any run"
         )
     rows = validation_batch(run_recipe(run)["data"], n)
     starts = range(0, len(rows.ids), batch_size)

@@ -11,7 +11,7 @@ from textflow.diagnostics.bootstrap import concat_batches
 from textflow.diagnostics.dabi import RESIDUAL_SCALES, measure_response, summarise_response
 from textflow.diagnostics.decoder_temperature import sweep_decoder
 from textflow.diagnostics.facets import nearest_facets
-from textflow.diagnostics.likelihood import likelihood_row
+from textflow.diagnostics.likelihood import gumbel_law, likelihood_row
 from textflow.diagnostics.margins import token_margins
 from textflow.diagnostics.residual import channel_blur, stream_seeds
 from textflow.diagnostics.rollin import cumulative_flips, rollin_curves, rollin_flips
@@ -20,12 +20,14 @@ from textflow.diagnostics.sample_callbacks import generated_mask, generator_cci,
 from textflow.diagnostics.tube import evaluate_tube_law, mean, tube_positions
 from textflow.escapes import Commit, Escape, NoEscape
 from textflow.metrics import mean_entropy
+from textflow.models.discrete_diffusion import DiscreteDiffusion
 from textflow.models.generator import Generator
-from textflow.noise import Noise
+from textflow.noise import Noise, sample_seeds
 from textflow.samplers import Euler, Prompt
 
 from .controls import measure_controls
 from .diagnostic_case import DiagnosticCase, Row, response_columns
+from .discrete_cci import discrete_cci
 
 STEP_COUNTS = (2, 4, 8, 16)
 
@@ -95,7 +97,12 @@ def measure_rollin(case: DiagnosticCase, step_counts: Sequence[int] = STEP_COUNT
 
 
 def measure_cci(case: DiagnosticCase, steps: int = 8) -> list[Row]:
-    """CCI of samples under several escapes, and the same samples with the mean fed back instead."""
+    """CCI of samples under several escapes, and the same samples with the mean fed back instead; of a diffusion over
+    tokens CCI of its own samples."""
+    if isinstance(case.model, DiscreteDiffusion):
+        seeds = sample_seeds(case.seed, 0, sum(len(batch.ids) for batch in case.batches))
+        value, ids = discrete_cci(case.model, seeds, steps)
+        return [{"K": steps, "cci": value, "entropy": mean_entropy(ids.tolist()), "n": ids.numel()}]
     own = {} if isinstance(case.model.escape, NoEscape) else {"the run's own": case.model.escape}
     escapes: dict[str, Escape] = own | {"none": NoEscape(), "mode commit": Commit()}
     seeds, prompt = case.first_rows()
@@ -164,3 +171,18 @@ MEASURES: dict[str, Callable[[DiagnosticCase], list[Row]]] = {
     **{"decoder_temperature": measure_decoder_temperature, "rowspace": measure_rowspace},
     "likelihood": lambda case: [likelihood_row(case.model, case.batches[0], case.seed)],
 }
+
+
+def applicable(names: list[str], model: Any, chosen: bool) -> list[str]:
+    """The measures that apply to a model: of a diffusion over tokens, which has no latents, CCI alone.
+
+    Args:
+        names: measures that were asked for.
+        model: the model.
+        chosen: whether they were named; a name that does not apply is then an error.
+    """
+    if isinstance(model, DiscreteDiffusion):
+        if chosen and (wrong := [name for name in names if name != "cci"]):
+            raise ValueError(f"{wrong[0]} measures latents, and a DiscreteDiffusion has none; give --measures cci")
+        return ["cci"]
+    return [name for name in names if chosen or name != "likelihood" or gumbel_law(model) is not None]

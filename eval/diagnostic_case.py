@@ -9,7 +9,6 @@ from textflow.diagnostics.base import DiagnosticInputs, diagnostic_inputs, promp
 from textflow.diagnostics.bootstrap import Ratio
 from textflow.diagnostics.dabi import DABIResult
 from textflow.diagnostics.residual import TerminalPosterior
-from textflow.models.generator import Generator
 from textflow.noise import Noise, sample_seeds
 from textflow.samplers import Prompt
 from textflow.types import Batch
@@ -20,7 +19,7 @@ Row = dict[str, Any]
 class DiagnosticCase(NamedTuple):
     """Model and data of a diagnosis."""
 
-    model: Generator
+    model: Any  # a Generator; for CCI alone also a DiscreteDiffusion
     batches: list[Batch]
     seed: int = 0
 

@@ -1,7 +1,7 @@
 """Trained systems, evaluated and diagnosed for one table (`systems_table.py`)."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -10,21 +10,19 @@ import torch
 
 from textflow.config.shipped import shipped_recipes
 from textflow.diagnostics.bootstrap import at_floor
-from textflow.diagnostics.cci import cci
 from textflow.diagnostics.sample_callbacks import generator_cci
-from textflow.discrete import Absorbing
-from textflow.discrete.denoiser import TokenDenoiseFn
 from textflow.models.causal_lm import CausalLM
 from textflow.models.discrete_diffusion import DiscreteDiffusion
 from textflow.models.generator import Generator
 from textflow.noise import Noise, sample_seeds
 from textflow.run_folder import load
 from textflow.training.weights import read_weights
-from textflow.types import Batch, Ids
+from textflow.types import Batch
 
 from .conditional import is_conditional
 from .diagnose import dabi_row, measure_rollin, measure_tube
 from .diagnostic_case import DiagnosticCase
+from .discrete_cci import discrete_cci
 from .parallel import OnProgress, SamplingConfig, SamplingJob
 from .protocol import SPLIT_KEYS, require_text_model, run_recipe, validation_batch
 from .record import Record
@@ -164,33 +162,8 @@ def system_cci(model: Any, seeds: list[int]) -> float:
     if isinstance(model, CausalLM):
         return 1.0
     if isinstance(model, DiscreteDiffusion):
-        return discrete_cci(model, seeds)
+        return discrete_cci(model, seeds, DIAGNOSTIC_STEPS)[0]
     return generator_cci(model, model.sample(seeds, DIAGNOSTIC_STEPS), Noise(seeds))
-
-
-@dataclass
-class RecordingDenoise(TokenDenoiseFn):
-    """Network that records the time and the token ids of each call."""
-
-    calls: list[tuple[float, Ids]] = field(default_factory=list)
-
-    def __call__(self, ids: Ids, t: float, *rest: Any) -> torch.Tensor:
-        self.calls.append((t, ids))
-        return super().__call__(ids, t, *rest)
-
-
-def discrete_cci(model: DiscreteDiffusion, seeds: list[int]) -> float:
-    """CCI of a diffusion over tokens: an unmasked token is fed as it is; a token of the uniform process counts as much
-    as it survives, which is its evidence above chance."""
-    denoise, noise = RecordingDenoise(**vars(model.denoise_fn())), Noise(seeds)
-    times = model.sampling_schedule.grid(DIAGNOSTIC_STEPS, t_min=0.0, t_max=1.0)
-    ids = model.eval().sampler.sample(denoise, model.initial_ids(model.seq_length, noise), times, noise)
-    fed, called = [ids for _, ids in denoise.calls], torch.tensor([t for t, _ in denoise.calls], dtype=torch.float64)
-    weights = denoise.process.survival(called).tolist()
-    if isinstance(denoise.process, Absorbing):
-        mask_id = denoise.net.vocab_size - 1
-        fed, weights = [each.masked_fill(each == mask_id, -1) for each in fed], [1.0] * len(fed)
-    return cci(fed, ids, weights, ids >= 0).value
 
 
 def percent(share: float) -> str:

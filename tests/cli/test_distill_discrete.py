@@ -66,10 +66,13 @@ def test_a_run_killed_in_its_second_round_ends_with_the_same_weights(
     assert all(torch.equal(expected[name], resumed[name]) for name in expected)
 
 
-def test_a_run_over_tokens_is_not_diagnosed_and_its_students_are_compared_by_eval(
+def test_a_run_over_tokens_has_a_cci_and_its_students_are_compared_by_eval(
     duo: Path, rounds: Path, fails: Fails, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fails(["diagnose", str(duo)], "no measure of diagnose applies")
+    assert main(["diagnose", str(duo), "-n", "3"]) == 0 and "CCI" in capsys.readouterr().out
+    (row,) = json.loads((duo / "diagnostics" / "diagnose.json").read_text())["cci"]
+    assert 0 < row["cci"] < 1 and row["K"] == 8 and row["n"] == 48
+    fails(["diagnose", str(duo), "--measures", "cci,dabi"], "dabi measures latents, and a DiscreteDiffusion has none")
     fails(["sample", str(duo), "--sampler", "ode"], "leave --sampler ode out")
     fails(["sample", str(duo), "recipes/schedule/decode_error.yaml"], "a discrete diffusion model has none")
     save_scorer(duo.parent / "scorer")
