@@ -15,6 +15,8 @@ from tests.helpers.user_errors import Fails, refused
 from textflow.config.hub import fetch_run
 from textflow.config.shipped import find_run
 
+pytestmark = pytest.mark.integration
+
 ROOT = Path(__file__).parents[2]
 DEMO = {
     str(path.relative_to(ROOT / "checkpoints/demo")): path.read_bytes()

@@ -8,6 +8,8 @@ import pytest
 from textflow.cli.app import main
 from textflow.config import recipe
 
+pytestmark = pytest.mark.integration
+
 SMALL = "recipes/small/elf.yaml"
 
 

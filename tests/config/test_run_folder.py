@@ -15,6 +15,8 @@ from textflow.noise import Noise
 from textflow.samplers import Euler, Heun
 from textflow.training.weights import write_weights
 
+pytestmark = pytest.mark.integration
+
 RECIPE = """\
 data: {tokenizer: {class_path: HFTokenizer, init_args: {name: TOKENIZER}}, seq_length: 8}
 model:

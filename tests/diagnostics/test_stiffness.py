@@ -16,6 +16,8 @@ from textflow.paths import LinearPath
 from textflow.samplers import Euler, Heun, Reinject, Sampler, sample
 from textflow.types import Latents, Posterior
 
+pytestmark = pytest.mark.integration
+
 PATH = LinearPath(noise_scale=2.0, min_one_minus_t=1e-6)
 MU = 1.5
 TIMES = [0.0, 0.3, 0.7, 1.0]

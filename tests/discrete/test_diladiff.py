@@ -18,6 +18,8 @@ from textflow.readouts import View
 from textflow.samplers import FlowMapChurn, State
 from textflow.types import Posterior
 
+pytestmark = pytest.mark.integration
+
 SMALL: dict[str, Any] = {**WIDTHS, "cond_width": 8, "dropout": 0.0}
 
 

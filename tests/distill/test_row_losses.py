@@ -18,6 +18,8 @@ from textflow.reference.distill import reference_distill_loss
 from textflow.schedules import DecodeError
 from textflow.types import Batch, Latents
 
+pytestmark = pytest.mark.integration
+
 ROWS, LENGTH, DIM, VOCAB = 9, 5, 6, 11
 PATH = LinearPath(2.0, 0.05)
 ROW = torch.arange(ROWS)

@@ -18,6 +18,8 @@ from textflow.oracle import (
 )
 from textflow.oracle.decoders import bisection_order, unit_variance_time
 
+pytestmark = pytest.mark.integration
+
 N = 64
 
 

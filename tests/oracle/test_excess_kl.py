@@ -11,6 +11,8 @@ from textflow.oracle.excess_kl import legal_transitions, miller_madow_entropy, s
 from textflow.oracle.imperfect import forget_context
 from textflow.oracle.tasks import chain_task, topic_task
 
+pytestmark = pytest.mark.integration
+
 N = 512
 
 

@@ -9,6 +9,8 @@ from textflow.data.grammar import Grammar, split_words
 from textflow.data.stories import GRAMMARS
 from textflow.oracle.stories import entropy, log_prob, mean_length, require_unambiguous
 
+pytestmark = pytest.mark.integration
+
 
 def test_enumeration_has_the_likelihoods_and_the_entropy() -> None:
     texts = list(TINY.enumerate())

@@ -10,6 +10,8 @@ from textflow.readouts import FromPosterior
 from textflow.samplers import Euler, Reinject, Sampler
 from textflow.schedules import LogitNormal
 
+pytestmark = pytest.mark.integration
+
 NAMES = list(ORACLE_TASKS)
 TUNED = LogitNormal(-0.2, 0.4)
 

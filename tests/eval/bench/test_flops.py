@@ -17,6 +17,8 @@ from textflow.eval.bench.step import LossStepBenchmark
 from textflow.eval.bench.timing import max_difference
 from textflow.types import Conditioning
 
+pytestmark = pytest.mark.integration
+
 WIDE = BenchConfig(ModelSize(64, 3, 4, 40, 16, 120, 2, 48, 10, 40), steps=3)
 
 

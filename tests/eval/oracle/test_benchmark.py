@@ -21,6 +21,8 @@ from textflow.oracle.tasks import chain_task
 from textflow.samplers import Euler
 from textflow.types import Conditioning, Latents, Posterior
 
+pytestmark = pytest.mark.integration
+
 
 class CountingDenoiser(PerPositionDenoiser):
     """Denoiser that records the times of its calls; its copies share the record."""
