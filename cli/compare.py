@@ -42,7 +42,7 @@ def print_distillations(folders: list[Path]) -> None:
 
     from textflow.eval.distillation.tables import protocol_line, student_matrix
 
-    from .diagnose import make_table
+    from .measures import make_table
 
     title = f"Students of one teacher: perplexity / entropy (NFE); {protocol_line(folders[0])}; * lowest nll - entropy"
     Console(width=max(150, Console().width), markup=False).print(make_table(title, student_matrix(folders)))

@@ -46,12 +46,8 @@ def convert(
         license: licence of the exported weights, for their card, such as apache-2.0; default: a placeholder.
     """
     from textflow.config.shipped import find_run
-    from textflow.convert.cola import convert_cola
-    from textflow.convert.discrete import convert_discrete
     from textflow.convert.elf import ELFSettings, convert_elf
-    from textflow.convert.flm import convert_flm
     from textflow.convert.hf import export_run
-    from textflow.convert.langflow import convert_langflow
 
     if target.exists() and any(target.iterdir()) and not force:
         raise ValueError(f"{target} is not empty; choose another folder or give --force true")
@@ -59,13 +55,30 @@ def convert(
         raise ValueError(f"convert {system} got {to or 'no layout'}; a run is written by: convert run RUN hf FOLDER")
     if system == "run":
         return print(export_run(find_run(source), target, half, license))
-    if system == "cola":
-        return print(convert_cola(source, target, tokenizer, seq_length))
-    if system == "langflow":
-        return print(convert_langflow(source, target, tokenizer, seq_length))
-    if system in ("flm", "fmlm"):
-        return print(convert_flm(system, source, target, tokenizer, seq_length, logit_softcap))
-    if system in ("mdlm", "duo"):
-        return print(convert_discrete(system, source, target, tokenizer or "gpt2", seq_length))
+    if system != "elf":
+        return print(convert_system(system, source, target, tokenizer, seq_length, logit_softcap))
     settings = ELFSettings(noise_scale, t_eps, latent_mean, latent_std, guidance_min, guidance_max)
     print(convert_elf(source, target, tokenizer or "t5-small", encoder, seq_length, settings))
+
+
+def convert_system(
+    system: Literal["flm", "fmlm", "mdlm", "duo", "langflow", "cola"],
+    source: str,
+    target: Path,
+    tokenizer: str | None,
+    seq_length: int,
+    logit_softcap: float | None,
+) -> str:
+    """Convert a published checkpoint of another system than ELF, and summarise it; arguments as in `convert`."""
+    from textflow.convert.cola import convert_cola
+    from textflow.convert.discrete import convert_discrete
+    from textflow.convert.flm import convert_flm
+    from textflow.convert.langflow import convert_langflow
+
+    if system == "cola":
+        return convert_cola(source, target, tokenizer, seq_length)
+    if system == "langflow":
+        return convert_langflow(source, target, tokenizer, seq_length)
+    if system == "mdlm" or system == "duo":
+        return convert_discrete(system, source, target, tokenizer or "gpt2", seq_length)
+    return convert_flm(system, source, target, tokenizer, seq_length, logit_softcap)

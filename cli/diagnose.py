@@ -1,11 +1,12 @@
 """textflow diagnose RUN | --oracle chain"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
-from .external import diagnose_external, is_external
+from .external import diagnose_external, is_external, refuse_overlays
+from .measures import parse_measures, print_measures
 from .options import require_positive, resolve_device
 
 DESCRIPTIONS = {
@@ -58,14 +59,9 @@ def diagnose(
     require_positive(seed, n=n, batch_size=batch_size)
     check_source(run, oracle, data_files)
     if run is not None and is_external(run, data_files):
-        if overlays:
-            raise ValueError(
-                f"diagnose {run} got the overlay {overlays[0]}, which changes a run of textflow; leave it out"
-            )
+        refuse_overlays(run, overlays)
         return diagnose_external(str(run), data_files, measures, n or 32, seed, out, device)
-    names, n = parse_measures(measures), n or 256
-    from rich.console import Console
-
+    names, n = parse_measures(measures, DESCRIPTIONS), n or 256
     from textflow.config.paths import replace_files
     from textflow.config.shipped import find_run
     from textflow.eval.diagnose import MEASURES, applicable
@@ -76,16 +72,11 @@ def diagnose(
     run = find_run(run) if run else None
     folder = out or (run / "diagnostics" if run else Path("checkpoints/oracle") / str(oracle))
     with replace_files(data_files):
-        loaded = load_run(run, overlays, n, batch_size, device) if run else load_oracle(str(oracle), n, seed)
+        loaded = load_run(run, overlays, n, batch_size, device, True) if run else load_oracle(str(oracle), n, seed)
     model, batches, facts = loaded
     names = applicable(names, model, chosen=measures is not None)
-    console = Console(width=max(150, Console().width), markup=False)
-    results: dict[str, Any] = {"run": facts | {"n": n, "seed": seed}}
-    for name in names:
-        with console.status(f"measuring {name}"):
-            results[name] = MEASURES[name](DiagnosticCase(model, batches, seed))
-        console.print(make_table(DESCRIPTIONS[name], results[name]))
-        write_results(folder, results)
+    case, facts = DiagnosticCase(model, batches, seed), facts | {"n": n, "seed": seed}
+    results = print_measures(names, DESCRIPTIONS, lambda name: MEASURES[name](case), facts, folder)
     figures = [name for name, draw in FIGURES.items() if name in results and draw(results[name], folder / name)]
     if run and (run / "metrics.csv").is_file() and draw_curves(run / "metrics.csv", folder / "curves"):
         figures.append("curves")
@@ -104,26 +95,29 @@ def check_source(run: Path | None, oracle: str | None, data_files: str | list[st
         raise ValueError(f"diagnose needs a run or an oracle task: {advice}")
 
 
-def parse_measures(measures: str | None, known: Mapping[str, str] = DESCRIPTIONS) -> list[str]:
-    """Parse the names of measures; by default all that are known."""
-    names = list(known) if measures is None else [name.strip() for name in measures.split(",")]
-    if unknown := [name for name in names if name not in known]:
-        raise ValueError(f"no measure {', '.join(map(repr, unknown))}; there are {', '.join(known)}")
-    return names
+def load_run(
+    run: Path, overlays: Sequence[str], n: int, batch_size: int, device: str, over_tokens: bool = False
+) -> tuple[Any, list[Any], Any]:
+    """Load a trained model, held-out text in batches, and the facts of the run for its record.
 
-
-def load_run(run: Path, overlays: Sequence[str], n: int, batch_size: int, device: str) -> tuple[Any, list[Any], Any]:
-    """Load a trained model, held-out text in batches, and the facts of the run for its record."""
+    Args:
+        run: run folder.
+        overlays: recipes that change sampling settings.
+        n: number of rows of text.
+        batch_size: number of rows in a batch.
+        device: cpu, cuda, mps or auto.
+        over_tokens: whether a diffusion over tokens, which has no latents, is taken too.
+    """
     from textflow import run_folder
     from textflow.eval.protocol import run_facts, run_recipe, validation_batch
     from textflow.models.discrete_diffusion import DiscreteDiffusion
     from textflow.models.generator import Generator
 
     facts, model = run_facts(run, overlays), run_folder.load(run, resolve_device(device), overlays)
-    if not isinstance(model, Generator | DiscreteDiffusion):
+    if not isinstance(model, (Generator, DiscreteDiffusion) if over_tokens else Generator):
         raise ValueError(
-            f"{run} holds a {type(model).__name__}: no measure of diagnose applies to it; it needs the run of a "
-            "Generator or a DiscreteDiffusion, and textflow eval scores any run"
+            f"{run} holds a {type(model).__name__}, which has no latents to measure or draw; it needs the run of a "
+            "Generator, and textflow eval scores any run"
         )
     rows = validation_batch(run_recipe(run)["data"], n)
     starts = range(0, len(rows.ids), batch_size)
@@ -143,48 +137,3 @@ def load_oracle(name: str, n: int, seed: int) -> tuple[Any, list[Any], Any]:
     grid = LogitNormal(-0.2, 0.4)  # concentrated on the times at which tokens are decided
     facts = {"oracle": name, "grid": "LogitNormal(-0.2, 0.4)"}
     return task.make_generator(sampling_schedule=grid), [Batch(ids, ids >= 0)], facts
-
-
-def make_table(title: str, rows: list[dict[str, Any]]) -> Any:
-    """Table of rows; a value and its interval share a cell, and lists are joined by spaces."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    names = [name for name in names if name.rsplit("_", 1)[-1] not in ("low", "high")]
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True)
-    for name in names:
-        table.add_column(name.replace("_", " "), justify="right", overflow="fold")
-    for row in rows:
-        table.add_row(*(format_cell(row, name) for name in names))
-    return table
-
-
-def format_cell(row: dict[str, Any], name: str) -> str:
-    """Format a value with its 95 % interval, if any; at the floor, with its lower bound, if missing."""
-    from textflow.diagnostics.bootstrap import at_floor
-
-    value, low, high = (row.get(key) for key in (name, f"{name}_low", f"{name}_high"))
-    if low is None:
-        return format_value(value)
-    if value is None:
-        return at_floor(format_value(low))
-    return f"{format_value(value)} [{format_value(low)}, {format_value(high)}]"
-
-
-def format_value(value: Any) -> str:
-    """Format a number, a word or a list of them."""
-    if value is None:
-        return "-"
-    if isinstance(value, list):
-        return " ".join(map(format_value, value))
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def write_results(folder: Path, results: dict[str, Any]) -> None:
-    """Write the results measured so far."""
-    from textflow.eval.record import replace_nonfinite
-    from textflow.runtime.atomic import atomic_write_json
-
-    folder.mkdir(parents=True, exist_ok=True)
-    atomic_write_json(folder / "diagnose.json", replace_nonfinite(results))

@@ -128,7 +128,7 @@ def print_tables(console: Any, records: list[dict[str, Any]], cost: list[dict[st
     """Print tables of the rounds, students against their teacher, gaps between samplers, and errors of targets."""
     from textflow.eval.distillation.tables import PUBLISHED, sampler_gaps, student_teacher_gaps
 
-    from .diagnose import make_table
+    from .measures import make_table
 
     gaps, samplers = student_teacher_gaps(records), sampler_gaps(records)
     rows = [{name: record[name] for name in COLUMNS if name in record} for record in records]

@@ -1,9 +1,8 @@
 """textflow diagnose hf:NAME | image:NAME: measures of models that textflow did not train."""
 
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from .measures import parse_measures, print_measures
 from .options import resolve_device
 
 DESCRIPTIONS = {
@@ -30,6 +29,12 @@ def is_external(run: Path, data: str | list[str] | None) -> bool:
     if Path(name).is_dir():
         return not Path(name, "recipe.yaml").is_file()
     return data is not None and not holds_run(name)
+
+
+def refuse_overlays(run: Path, overlays: list[str]) -> None:
+    """Raise a ValueError for overlays, which change runs of textflow alone."""
+    if overlays:
+        raise ValueError(f"diagnose {run} got the overlay {overlays[0]}, which changes a run of textflow; leave it out")
 
 
 def diagnose_external(
@@ -65,8 +70,6 @@ def diagnose_language_model(
     from textflow.eval.text_file import read_texts
     from textflow.external.language_model import load_language_model
 
-    from .diagnose import parse_measures
-
     names = parse_measures(measures, DESCRIPTIONS)
     texts = [text for text in read_texts(file).texts if text.strip()][:n]
     model = load_language_model(name, resolve_device(device), is_trusted(name))
@@ -79,6 +82,7 @@ def diagnose_language_model(
         raise ValueError(f"no text of {file} has two tokens; diagnose needs longer ones")
     facts = {"model": name, "kind": model.kind, "data": str(file), "n": len(case.texts), "seed": seed}
     print_measures(names, DESCRIPTIONS, lambda measure: MEASURES[measure](case), facts, folder)
+    print(f"Written: {folder}/diagnose.json")
 
 
 def diagnose_image_decoder(
@@ -88,8 +92,6 @@ def diagnose_image_decoder(
     from textflow.eval.external import image_rows
     from textflow.external.image_decoder import image_size, load_image_decoder, read_images
 
-    from .diagnose import parse_measures
-
     names = parse_measures(measures, IMAGE_DESCRIPTIONS)
     decoder = load_image_decoder(name, resolve_device(device))
     images = read_images(data, image_size(decoder), n)
@@ -97,32 +99,4 @@ def diagnose_image_decoder(
         raise ValueError(f"{data} holds one image, and the residual needs others for its bank; give more")
     facts = {"model": name, "kind": "image", "data": str(data), "n": len(images), "seed": seed}
     print_measures(names, IMAGE_DESCRIPTIONS, lambda _: image_rows(decoder, images, seed), facts, folder)
-
-
-def print_measures(
-    names: Sequence[str],
-    titles: Mapping[str, str],
-    measure: Callable[[str], list[dict[str, Any]]],
-    facts: dict[str, Any],
-    folder: Path,
-) -> None:
-    """Print the table of each measure, and write the results after each.
-
-    Args:
-        names: names of the measures.
-        titles: titles of the tables by name.
-        measure: name -> rows.
-        facts: model, data, n and seed.
-        folder: folder of diagnose.json.
-    """
-    from rich.console import Console
-
-    from .diagnose import make_table, write_results
-
-    console, results = Console(width=max(150, Console().width), markup=False), dict[str, Any](run=facts)
-    for name in names:
-        with console.status(f"measuring {name}"):
-            results[name] = measure(name)
-        console.print(make_table(titles[name], results[name]))
-        write_results(folder, results)
     print(f"Written: {folder}/diagnose.json")

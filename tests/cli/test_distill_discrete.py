@@ -72,6 +72,7 @@ def test_a_run_over_tokens_has_a_cci_and_its_students_are_compared_by_eval(
     assert main(["diagnose", str(duo), "-n", "3"]) == 0 and "CCI" in capsys.readouterr().out
     (row,) = json.loads((duo / "diagnostics" / "diagnose.json").read_text())["cci"]
     assert 0 < row["cci"] < 1 and row["K"] == 8 and row["n"] == 48
+    fails(["reproduce", "fig3", "--run", str(duo)], "a DiscreteDiffusion, which has no latents to measure or draw")
     fails(["diagnose", str(duo), "--measures", "cci,dabi"], "dabi measures latents, and a DiscreteDiffusion has none")
     fails(["sample", str(duo), "--sampler", "ode"], "leave --sampler ode out")
     fails(["sample", str(duo), "recipes/schedule/decode_error.yaml"], "a discrete diffusion model has none")

@@ -11,7 +11,7 @@ from tests.helpers.tiny_recipe import write_recipe
 from tests.helpers.user_errors import Fails
 from tests.helpers.wandb_history import history
 from textflow.cli.app import main
-from textflow.cli.diagnose import format_cell
+from textflow.cli.measures import format_cell
 from textflow.eval.figures.curves import draw_curves
 
 pytestmark = pytest.mark.integration

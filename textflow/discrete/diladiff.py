@@ -57,8 +57,7 @@ class LatentTokenDiT(TokenDiT):
         """
         if latents is None:
             return super().forward(tokens, sigma)
-        table = self.backbone.embed
-        x = tokens @ table if tokens.is_floating_point() else table[tokens]
+        x = self.embed(tokens)
         seen = latents.new_ones(len(latents)) if rows is None else rows.to(latents.dtype)
 
         def before(number: int, x: Tensor) -> Tensor:
