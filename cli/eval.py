@@ -6,6 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from textflow.config.paths import replace_files
+from textflow.config.shipped import find_run
+
 from .options import SamplerName, configure_sampling, parse_sweep, require_positive, resolve_devices
 from .scorers import print_records, resolve_scorer
 
@@ -42,22 +45,18 @@ def eval(
     running the same command again resumes. RUN may also be a file of texts. Runs of pairs are scored by BLEU and ROUGE.
 
     Args:
-        run: folder of a trained generator; hf:OWNER/NAME for one on the Hugging Face Hub; or a file of texts: lines of
-            plain text, or records (JSON lines, a JSON array, CSV, TSV, Parquet) with a field `text` and, optionally,
-            `ids`.
+        run: folder of a trained generator; hf:OWNER/NAME for one on the Hugging Face Hub; or a file of texts: plain
+            lines, or records (JSON, CSV, TSV, Parquet) with a field `text` and, optionally, `ids`.
         overlays: recipes that change sampling settings, such as recipes/escape/commit.yaml; usually written after RUN.
-        protocol: evaluation protocol, which sets the scorer and the token weighting: elf, mdlm, langflow, ld4lg, local,
-            smollm, stories (of runs on the source Stories), or a YAML file with the same keys.
+        protocol: scorer and token weighting: elf, mdlm, langflow, ld4lg, local, smollm, stories; or a file with both.
         steps: numbers of sampling steps, separated by commas.
         n: number of samples per row; default: as many as the protocol requires. Rows with fewer are marked.
-        scorer: Hub name or folder of a language model that replaces the protocol's scorer; such rows are marked. With
-            protocol stories, the grammar of a file of texts: sentences, stories or tales.
+        scorer: Hub name or folder of another language model, which marks the rows; or the grammar of a file of stories.
         seed: random seed for sampling and for the shuffled baseline.
         batch_size: number of samples generated at a time; does not change the texts.
         sampler: sampler and escape to use; recipe means those of the run's recipe.
         gamma: re-injection strength of --sampler reinject, >= 0; default: 1.5.
-        sweep: sampling setting to vary in a plot of perplexity against entropy: gamma=0:2:.5, temperature=.5:1.5:.25 or
-            w=1,2,3 (self-conditioning guidance).
+        sweep: setting to vary in a plot of perplexity against entropy: gamma=0:2:.5, temperature=.5:1.5:.25 or w=1,2,3.
         dtype: data type of the scorer: float32, float16 or bfloat16; default: the protocol's.
         memorization: measure the fraction of 4-grams that occur in the training text; default: the protocol's.
         mauve: measure MAUVE (needs pip install 'textflow[eval]').
@@ -67,23 +66,18 @@ def eval(
         cfg_scale: scale of classifier-free guidance by the source, for runs of pairs only; default: the recipe's.
         data_files: text files in place of those of the run, which may have been moved; also written --data.files.
     """
-    from textflow.config.paths import replace_files
-    from textflow.config.shipped import find_run
-
-    run, counts = find_run(run), parse_steps(steps)
+    run, counts, sweeps = find_run(run), parse_steps(steps), parse_sweep(sweep)
     require_positive(seed, n=n, batch_size=batch_size)
-    key, values = parse_sweep(sweep) if sweep else ("", [])
     has_text_options = bool(scorer or sweep or memorization or mauve or data_files or format != "table")
     if answers_sources(run, cfg_scale, has_text_options):
         return evaluate_answers(run, counts, n, seed, batch_size, sampler, gamma, cfg_scale, overlays, device)
-    device_names = resolve_devices(device, devices)
+    names = resolve_devices(device, devices)
     configure = partial(configure_sampling, name=sampler, gamma=gamma)
-    sweeps = [{key: value} for value in values] or [{}]
     with replace_files(data_files):
-        scoring = resolve_scorer(run, protocol, scorer, dtype, memorization, mauve, device_names[0])
-        records = evaluate_texts(run, counts, n, configure, sweeps, seed, batch_size, overlays, scoring, device_names)
+        scoring = resolve_scorer(run, protocol, scorer, dtype, memorization, mauve, names[0])
+        records = evaluate_texts(run, counts, n, configure, sweeps, seed, batch_size, overlays, scoring, names)
     print_records(records, format)
-    return draw_sweep(records, key, run)
+    return draw_sweep(records, sweeps, run)
 
 
 def answers_sources(run: Path, cfg_scale: float | None, has_text_options: bool) -> bool:
@@ -149,12 +143,12 @@ def evaluate_texts(
         return list(evaluate_run(job, scoring, devices, tick))
 
 
-def draw_sweep(records: Sequence[dict[str, Any]], key: str, run: Path) -> None:
+def draw_sweep(records: Sequence[dict[str, Any]], sweeps: Sequence[dict[str, float]], run: Path) -> None:
     """Plot perplexity against entropy over a sweep, if there is one."""
     from textflow.eval.frontier import draw_frontier
 
-    if key and not run.is_file():
-        draw_frontier(records, key, run / "eval")
+    if any(sweeps) and not run.is_file():
+        draw_frontier(records, next(iter(sweeps[0])), run / "eval")
 
 
 @contextmanager

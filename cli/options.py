@@ -83,8 +83,10 @@ def set_sampling_value(model: Any, key: str, value: float) -> None:
         )
 
 
-def parse_sweep(text: str) -> tuple[str, list[float]]:
-    """Parse a sweep: gamma=0:2:.5 -> gamma and [0, .5, 1, 1.5, 2]; gamma=0,1,3 -> gamma and [0, 1, 3]."""
+def parse_sweep(text: str | None) -> list[dict[str, float]]:
+    """Parse a sweep, gamma=0:2:.5 or gamma=0,1,3, into the settings of each row; None is one row without any."""
+    if text is None:
+        return [{}]
     key, _, values = text.partition("=")
     try:
         numbers = [float(number) for number in values.split(":" if ":" in values else ",")]
@@ -99,7 +101,7 @@ def parse_sweep(text: str) -> tuple[str, list[float]]:
         raise ValueError(f"--sweep is {text[:80]!r}: more than {MAX_SWEEP_VALUES:,} values; {advice}")
     if not key or len(numbers) < 2 or not all(map(isfinite, numbers)):
         raise ValueError(f"--sweep is {text!r}; needs name=first:last:step such as gamma=0:2:.5, or name=0,1,3")
-    return key, numbers
+    return [{key: number} for number in numbers]
 
 
 def resolve_devices(device: str, count: int | None) -> list[str]:

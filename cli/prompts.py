@@ -80,6 +80,16 @@ def format_sample(record: Record) -> str:
     return "".join(f"\u00ab{text}\u00bb" if is_prompt else text for is_prompt, text in record["segments"])
 
 
-def uses_replacement(model: Any, rows: Sequence[TokenRow]) -> bool:
-    """True if prompts use the replacement method, as for a flow that was not trained with prompts."""
-    return bool(rows) and model.max_source_length is None and hasattr(model, "order") and not model.order.reads_prompts
+def prompt_settings(model: Any, rows: Sequence[TokenRow], name: str, cfg_scale: float | None) -> Record:
+    """Settings of prompts that determine the texts; an empty dict without prompts.
+
+    Args:
+        model: model that continues the prompts.
+        rows: rows that the texts start from.
+        name: text of the prompt, or path of the file of prompts.
+        cfg_scale: scale of classifier-free guidance; None: the recipe's.
+    """
+    if not rows:
+        return {}
+    reads_prompts = model.max_source_length is not None or not hasattr(model, "order") or model.order.reads_prompts
+    return {"prompt": name, "prompt_hash": hash_rows(rows), "cfg_scale": cfg_scale, "by_replacement": not reads_prompts}

@@ -6,6 +6,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from textflow.config.shipped import find_run
+
 from .options import SamplerName, require_positive, resolve_device, set_sampler
 from .sample_file import count_written, open_locked
 
@@ -32,8 +34,7 @@ def sample(
     """Generate texts with a trained run. Text i depends only on the weights, the sampler, the seed and i.
 
     Args:
-        run: folder of a trained run; hf:OWNER/NAME or hf:OWNER/NAME@REVISION for one on the Hugging Face Hub; or
-            demo, which ships with textflow; optional with --replay, whose record names its run.
+        run: folder of a trained run; hf:OWNER/NAME[@REVISION] on the Hugging Face Hub; or demo. --replay needs none.
         overlays: recipes that change sampling settings, such as recipes/escape/commit.yaml; usually written after RUN.
         n: number of texts; default: 16, or one per prompt with --prompt-file.
         steps: number of sampling steps; a text takes steps + 1 network evaluations (heun: 2 * steps).
@@ -48,33 +49,28 @@ def sample(
         prompt: text to continue; for a run trained on pairs, the source to answer.
         prompt_file: file with one prompt per line, or records with a field `text` (.jsonl, .csv and others); text i
             uses prompt i and restarts at the first after the last.
-        infill: text with holes to fill, such as 'a [MASK:8] b' for eight tokens between a and b. A flow that was not
-            trained with prompts fills them by the replacement method, an approximation.
+        infill: text with holes to fill, such as 'a [MASK:8] b' for eight tokens between a and b; an approximation for a
+            flow that was not trained with prompts.
         cfg_scale: scale of classifier-free guidance by the prompt; 1 turns it off; default: the recipe's.
         replay: trajectory file written by textflow report; regenerates its text from the record and compares the two.
     """
-    from textflow.config.shipped import find_run
+    from .prompts import build_rows, prompt_settings
 
     run = find_run(run) if run else None
     if replay is not None:
         return print_replay(replay, run, device)
     if run is None:
         raise ValueError("sample needs a RUN, or --replay FILE; see textflow sample --help")
-    from .prompts import build_rows, hash_rows, uses_replacement
-
     require_positive(seed, n=n, steps=steps, length=length, batch_size=batch_size)
     if cfg_scale is not None and not any((prompt, prompt_file, infill)):
         raise ValueError(f"--cfg-scale {cfg_scale} needs a prompt: add one, such as --prompt TEXT")
     generator = load_text_model(run, device, overlays)
     set_sampler(generator, sampler, gamma)
     rows = build_rows(generator, prompt, prompt_file, infill, length)
-    n = (len(rows) if prompt_file else 16) if n is None else n
     settings = sampling_settings(generator, run, overlays, seed, steps, bool(out))
     settings |= {"self_cond_guidance": self_cond_guidance, "length": length}
-    if rows:
-        prompt_text = prompt or infill or f"{prompt_file} {hash_rows(rows)}"
-        settings |= {"prompt": prompt_text, "cfg_scale": cfg_scale, "by_replacement": uses_replacement(generator, rows)}
-    write_samples(generator, rows, n, settings, batch_size, out)
+    settings |= prompt_settings(generator, rows, prompt or infill or str(prompt_file), cfg_scale)
+    write_samples(generator, rows, n or (len(rows) if prompt_file else 16), settings, batch_size, out)
 
 
 def print_replay(file: Path, run: Path | None, device: str) -> None:

@@ -70,10 +70,8 @@ class LeagueConfig:
         path, own = folder / "league.json", asdict(self)
         known = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else own
         if changed := [f"{key} {known.get(key)} -> {own[key]}" for key in own if known.get(key) != own[key]]:
-            raise ValueError(
-                f"{folder} holds a league of other settings: {', '.join(changed)}; restore them to resume it, or "
-                "choose another folder with --out"
-            )
+            problem = f"{folder} holds a league of other settings: {', '.join(changed)}"
+            raise ValueError(f"{problem}; restore them to resume it, or choose another folder with --out")
         folder.mkdir(parents=True, exist_ok=True)
         atomic_write_json(path, own)
 

@@ -38,11 +38,12 @@ def test_a_sweep_sets_the_guidance_the_sampler_or_the_escape_and_nothing_unknown
 
 
 def test_a_sweep_includes_its_ends_and_an_invalid_or_too_long_one_is_refused() -> None:
-    assert parse_sweep("gamma=0:2:.5") == ("gamma", [0.0, 0.5, 1.0, 1.5, 2.0])
-    assert parse_sweep("w=1,2,4") == ("w", [1.0, 2.0, 4.0])
-    assert parse_sweep("t=0:.3:.1") == ("t", [0.0, 0.1, 0.2, 0.3])
-    assert parse_sweep("t=0:1:.4") == ("t", [0.0, 0.4, 0.8])
-    assert len(parse_sweep("gamma=1:1000:1")[1]) == 1000
+    assert parse_sweep("gamma=0:2:.5") == [{"gamma": value} for value in (0.0, 0.5, 1.0, 1.5, 2.0)]
+    assert parse_sweep("w=1,2,4") == [{"w": 1.0}, {"w": 2.0}, {"w": 4.0}]
+    assert [row["t"] for row in parse_sweep("t=0:.3:.1")] == [0.0, 0.1, 0.2, 0.3]
+    assert [row["t"] for row in parse_sweep("t=0:1:.4")] == [0.0, 0.4, 0.8]
+    assert len(parse_sweep("gamma=1:1000:1")) == 1000
+    assert parse_sweep(None) == [{}]
     for wrong in ("gamma=0:1e9:1e-9", "gamma=0:1000:1", "w=" + ",".join("1" * 1001)):
         refused(r"sweep is '.*more than 1,000 values; take a larger step", parse_sweep, wrong)
     texts = ("gamma", "gamma=", "gamma=1", "=0:1:.5", "g=0:1:0", "g=0:1", "g=a,b", "g=1:0:.5")

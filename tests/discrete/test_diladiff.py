@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.helpers.systems import LENGTH, ROWS, VOCAB, WIDTHS, make, texts
+from tests.helpers.systems import make
+from tests.helpers.trained_codecs import LENGTH, ROWS, VOCAB, WIDTHS, texts
 from textflow.codecs import EmbeddingTable, LatentAugmentation
 from textflow.diagnostics.sample_callbacks import generator_cci
 from textflow.discrete import DiLaDiffCodec, LatentTokenDiT, MaskedDecoding, MDLMSampler, TokenDiT

@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from tests.helpers.systems import WIDTHS, make
+from tests.helpers.systems import make
 from tests.helpers.tiny_scorer import WORDS
+from tests.helpers.trained_codecs import WIDTHS
 from tests.helpers.word_tokenizer import Words
 from textflow.eval.samples import contiguous_batches, decode_texts, draw_samples, read_samples, samples_folder
 from textflow.metrics import EOS_TEXT

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.helpers.part_trials import even_law, measure, score, teach, use
-from tests.helpers.systems import SYSTEMS, VOCAB
+from tests.helpers.systems import SYSTEMS
+from tests.helpers.trained_codecs import VOCAB
 from textflow import diagnostics, discrete, escapes, samplers, schedules
 from textflow.diagnostics import Diagnostic, Stiffness
 from textflow.discrete import DiscreteConsistency, DiscreteSampler

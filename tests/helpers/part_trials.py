@@ -5,7 +5,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, get_args, get_type_hints
 
-from tests.helpers.systems import LENGTH, VOCAB, make, texts
+from tests.helpers.systems import make
+from tests.helpers.trained_codecs import LENGTH, VOCAB, texts
 from textflow.diagnostics import Diagnostic
 from textflow.diagnostics.base import require_latents
 from textflow.discrete import DiscreteConsistency, DuoSampler

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.helpers.systems import LENGTH, VOCAB, ready, texts
+from tests.helpers.systems import ready
+from tests.helpers.trained_codecs import LENGTH, VOCAB, texts
 from tests.objectives.test_squared_error import small_chain
 from tests.objectives.test_squared_error import texts as chain_texts
 from textflow.codecs import Codec, EmbeddingTable, Resampler
