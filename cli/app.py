@@ -23,6 +23,7 @@ VERBS = {
     "eval": "score a run or a text file under a protocol: perplexity, entropy, repetition and more",
     "compare": "print the evaluation records of runs in one table: compare RUN [RUN ...] [--published few_step]",
     "diagnose": "measure where and why sampling fails: diagnose RUN [OVERLAY ...], or diagnose --oracle chain",
+    "order": "find groups of positions that a run can draw at once, for few evaluations: order RUN --groups 4",
     "report": "write an HTML page of results, curves and trajectories: report RUN [RUN ...] --out report.html",
     "reproduce": "draw the paper's figures, rank escapes, tabulate runs: reproduce fig2|...|escapes|systems [RUN ...]",
     "league": "train systems in equal time on one text whose truth is known, and compare them: league --minutes 10",

@@ -41,6 +41,12 @@ class Noise:
         rows = [torch.rand(shape, generator=stream, dtype=torch.float64) for stream in self.streams]
         return torch.stack(rows).clamp_min(tiny)
 
+    def choose(self, logits: Tensor, temperature: float = 1.0) -> Tensor:
+        """Entries drawn from softmax(logits / temperature) over the last axis [B, ..., N] -> [B, ...]: Gumbel's rule,
+        argmax(logits / temperature - log(-log uniform)), in float64."""
+        uniform = self.uniform(*logits.shape[1:]).to(logits.device)
+        return (logits.double() / temperature - (-uniform.log()).log()).argmax(-1)
+
 
 def sample_seeds(seed: int, first: int, count: int) -> list[int]:
     """Seeds of the samples first ... first + count - 1 of a run, hashed so that neighbours are independent.

@@ -133,6 +133,8 @@ def generator_cci(model: Generator, sample: Sample, noise: Noise, prompt: Prompt
         return cci(own, sample.ids, [1.0] * len(own), mask).value
     if not any(bool((ids >= 0).any()) and bool((ids >= 0)[mask].any()) for ids in fed):
         return 0.0
+    if model.order.feeds_tokens:
+        return cci(fed, sample.ids, [1.0] * len(fed), mask).value
     codes, seeds = model.denoiser(prompt=prompt).embed(sample.ids), stream_seeds(noise)
     denoise = model.denoiser(prompt=prompt, text=codes)
     decode = denoise.codec.decode_logits if model.codec.has_decoder else model.logits_fn(prompt)

@@ -47,9 +47,5 @@ class Commit(Escape):
         )
 
     def choose_ids(self, logits: Logits, noise: Noise) -> Ids:
-        """A token for every position, so that the random streams do not depend on the gate. Sampled by Gumbel's rule,
-        argmax(logits / temperature - log(-log uniform)), in float64."""
-        if self.choice == "mode":
-            return logits.argmax(-1)
-        uniform = noise.uniform(*logits.shape[1:]).to(logits.device)
-        return (logits.double() / self.temperature - (-uniform.log()).log()).argmax(-1)
+        """A token for every position, so that the random streams do not depend on the gate."""
+        return logits.argmax(-1) if self.choice == "mode" else noise.choose(logits, self.temperature)

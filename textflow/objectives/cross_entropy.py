@@ -19,6 +19,8 @@ class CrossEntropy(DenoisingObjective):
         self_cond_prob: probability that a row is conditioned on its own prediction.
         per_position_prob: probability that each position of a row has a time of its own, instead of one for the row
             (diffusion forcing, 2407.01392, at 1; a share of the rows [ours]).
+        known_prob: probability that a row has a random share of its positions at the clean end of the law, and the
+            others at its noisy end or, in 3 of 10 such rows, at one time [ours]: what the order Grouped needs.
         loss_on_padding: whether padding counts in the loss.
         self_conditioning: times of the text and of the predictions that it is conditioned on.
     """

@@ -31,6 +31,7 @@ class LangFlowObjective(CrossEntropy):
         loss_on_padding: whether padding counts in the loss.
         per_position_prob: probability that each position of a row has a time of its own, as in CrossEntropy.
         self_conditioning: times of the text and of the predictions that it is conditioned on.
+        known_prob: probability that a row has known positions, as in CrossEntropy.
     """
 
     def __init__(
@@ -42,9 +43,10 @@ class LangFlowObjective(CrossEntropy):
         loss_on_padding: bool = False,
         per_position_prob: float = 0.0,
         self_conditioning: SelfConditioning = SelfConditioning(),
+        known_prob: float = 0.0,
     ) -> None:
         schedule = time_schedule or Gumbel(4.723, 0.852, 7.02)
-        super().__init__(schedule, self_cond_prob, per_position_prob, loss_on_padding, self_conditioning)
+        super().__init__(schedule, self_cond_prob, per_position_prob, loss_on_padding, self_conditioning, known_prob)
         self.ramp_steps, self.schedule_loss_weight = ramp_steps, schedule_loss_weight
 
     def forward(self, net: Denoiser, codec: Codec, path: ProbPath, batch: Batch, step: int) -> dict[str, Tensor]:

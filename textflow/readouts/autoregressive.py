@@ -69,10 +69,8 @@ class Autoregressor(Readout):
 
     def choose(self, logits: Float[Tensor, "B V"], noise: Noise | None) -> Int[Tensor, " B"]:
         """A token of each row: drawn, or without noise or temperature the likeliest."""
-        logits = logits.double()
         if self.temperature > 0 and noise is not None:
-            uniform = noise.uniform(logits.shape[-1]).to(logits.device)
-            logits = logits / self.temperature - (-uniform.log()).log()  # Gumbel's rule
+            return noise.choose(logits, self.temperature)
         return logits.argmax(-1)
 
     def num_calls(self, length: int) -> int:

@@ -45,9 +45,8 @@ class FromCodec(Readout):
         likely, ids = (logits.double() / self.temperature).topk(min(self.top_k, logits.shape[-1]))
         p = likely.softmax(-1)
         outside = p.cumsum(-1) - p >= self.top_p  # likelier tokens hold that probability
-        uniform = noise.uniform(*likely.shape[1:]).to(likely.device)
-        drawn = (likely - (-uniform.log()).log()).masked_fill(outside, -torch.inf)  # Gumbel's rule
-        return ids.gather(-1, drawn.argmax(-1, keepdim=True))[..., 0]
+        drawn = noise.choose(likely.masked_fill(outside, -torch.inf))
+        return ids.gather(-1, drawn[..., None])[..., 0]
 
     def penalised(self, logits: Logits, before: Int[Tensor, "B P"] | None) -> Logits:
         """Logits with the repetition penalty; `before` is that of `View`."""
@@ -60,7 +59,17 @@ class FromCodec(Readout):
 
 
 class FromPosterior(Readout):
-    """The logits of p(token | z_t) that the denoiser gives: a commitment head, or an exact posterior."""
+    """The logits of p(token | z_t) that the denoiser gives: a commitment head, or an exact posterior.
+
+    Args:
+        temperature: temperature of the drawn tokens; 0 takes the likeliest.
+    """
+
+    def __init__(self, temperature: float = 0.0) -> None:
+        super().__init__()
+        if temperature < 0:
+            raise ValueError(f"temperature is {temperature}; FromPosterior needs at least 0, which takes the likeliest")
+        self.temperature = temperature
 
     def logits(self, view: View) -> Logits:
         return self.given(view.net.belief_logits(view.belief), view)
@@ -70,6 +79,8 @@ class FromPosterior(Readout):
         return view.codec.decode_logits(view.belief.mean)
 
     def decode(self, view: View, noise: Noise | None = None) -> Ids:
+        if self.temperature > 0 and noise is not None:
+            return noise.choose(self.logits(view), self.temperature)
         return self.given(view.net.belief_ids(view.belief), view)
 
     def given(self, found: Tensor | None, view: View) -> Tensor:

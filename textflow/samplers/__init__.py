@@ -10,6 +10,7 @@ from textflow.samplers.order import Order as Order
 from textflow.samplers.order import Sample as Sample
 from textflow.samplers.blockwise import Blockwise as Blockwise
 from textflow.samplers.early_exit import EarlyExit as EarlyExit
+from textflow.samplers.grouped import Grouped as Grouped
 from textflow.samplers.skip_first import SkipFirstCall as SkipFirstCall
 from textflow.samplers.flow_map_churn import FlowMapChurn as FlowMapChurn
 from textflow.samplers.ode import Euler as Euler

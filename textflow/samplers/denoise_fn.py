@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,7 +17,32 @@ from textflow.paths.base import ProbPath, Time
 from textflow.readouts import Readout, View
 from textflow.samplers.early_exit import EarlyExit, ExitState
 from textflow.samplers.prompt import Prompt, classifier_free_guidance, place_prompt, replacement_belief
-from textflow.types import Conditioning, Ids, Latents, Logits, Posterior
+from textflow.types import Conditioning, Ids, Latents, Logits, PositionMask, Posterior, Times
+
+
+class TokenContext(NamedTuple):
+    """Positions whose time is not that of the others, as in the order Grouped.
+
+    Args:
+        x: clean latents of the known positions [B, S, d]; elsewhere they are not read.
+        known: True on positions that are clean, at the clean end of time [B, S].
+        later: True on positions that are noise, at the noisy end [B, S].
+        start: latents at the noisy end [B, S, d].
+        t_start: their time.
+    """
+
+    x: Latents
+    known: PositionMask
+    later: PositionMask
+    start: Latents
+    t_start: float
+
+    def place(self, path: ProbPath, z: Latents, t: float) -> tuple[Latents, Times]:
+        """Latents with all three kinds of positions in their places, and the time of each [B, S]."""
+        clean = path.alpha_sigma(path.t_max)[0] * self.x
+        z = torch.where(self.known[..., None], clean, torch.where(self.later[..., None], self.start, z))
+        times = z.new_full(z.shape[:2], t).masked_fill(self.known, path.t_max)
+        return z, times.masked_fill(self.later, self.t_start)
 
 
 @dataclass(frozen=True)
@@ -36,6 +62,7 @@ class DenoiseFn:
         early_exit: rule by which settled rows skip the network.
         special: ids of EOS and padding; None without a tokenizer.
         t_last: last end of a step that a flow map has learned; steps beyond it are conditioned on it.
+        context: positions that are clean, or still noise, while the others are denoised.
     """
 
     net: Denoiser
@@ -50,6 +77,7 @@ class DenoiseFn:
     early_exit: EarlyExit | None = None
     special: tuple[int, int] | None = None
     t_last: float = math.inf
+    context: TokenContext | None = None
 
     def __call__(
         self, z: Latents, t: float, self_cond: Latents | None = None, t_next: float | None = None, carry: object = None
@@ -82,6 +110,8 @@ class DenoiseFn:
         self, z: Latents, t: Time, self_cond: Latents | None = None, t_next: float | None = None, carry: object = None
     ) -> Posterior:
         """One evaluation of the network, at one time t for all rows or at times t [B] or [B, S]."""
+        if self.context is not None and not isinstance(t, Tensor):
+            z, t = self.context.place(self.path, z, t)
         times = t if isinstance(t, Tensor) else torch.full((len(z),), t, dtype=z.dtype, device=z.device)
         end = None if t_next is None else z.new_full((len(z),), min(t_next, self.t_last))
         return self.net(z, times, self.conditioning(z)._replace(self_cond=self_cond, end_time=end))

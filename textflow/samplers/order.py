@@ -23,6 +23,7 @@ class Order(ABC):
     """Noise -> latents -> tokens, in some order of the latents."""
 
     reads_prompts: bool = False  # whether a prompt stands clean before what follows, so that none is replaced
+    feeds_tokens: bool = False  # whether tokens that were read out stand clean in the input of later calls
 
     def block_size(self, net: Denoiser) -> int | None:
         """Number of latents that are denoised together; None is all."""

@@ -1,0 +1,84 @@
+"""Groups of positions that a network can choose at once, by the law of the texts that they make [ours]."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from textflow.models.generator import Generator
+from textflow.readouts import View
+from textflow.samplers.grouped import given_tokens, require_latent_per_token
+from textflow.types import Ids
+
+
+class GroupCost:
+    """Mean -log p of texts under the order Grouped with one step a group, nats a text: the sum over groups of their
+    tokens' cross-entropies given the groups before, averaged over the noise of the others.
+
+    It is at least the entropy of the texts. The rest is the network's error and the dependence of a group's tokens on
+    each other, as they are drawn independently.
+
+    Args:
+        model: generator whose network takes a time for each position.
+        ids: texts [n, L].
+        seed: random seed of the noise.
+    """
+
+    def __init__(self, model: Generator, ids: Ids, seed: int = 0) -> None:
+        self.model, self.ids = model.eval(), ids.to(model.device)
+        self.x = model.codec.encode(self.ids)
+        require_latent_per_token(model.codec, self.x.shape[1])
+        self.start, _ = model.initial_noise([seed * len(ids) + i for i in range(len(ids))], ids.shape[1])
+        times = model.sampling_schedule.grid(1, t_min=model.path.t_min, t_max=model.path.t_max)
+        self.t_start, self.nll_by_known = times[0], dict[tuple[bool, ...], Float[Tensor, " L"]]()
+
+    def __call__(self, groups: Sequence[int]) -> float:
+        """Mean -log p, nats a text, of a group of each position."""
+        total = 0.0
+        for group in sorted(set(groups)):
+            nll = self.position_nll(tuple(other < group for other in groups))
+            total += sum(float(nll[i]) for i, other in enumerate(groups) if other == group)
+        return total
+
+    @torch.no_grad()
+    def position_nll(self, known: tuple[bool, ...]) -> Float[Tensor, " L"]:
+        """Mean -log p of the token at each position, given the known ones, nats; computed once."""
+        if known not in self.nll_by_known:
+            mask = torch.tensor(known, device=self.x.device).expand(self.ids.shape)
+            x = torch.where(mask[..., None], self.model.codec.encode(self.ids, mask), 0.0)
+            denoise = given_tokens(self.model.denoiser(), x, mask, torch.zeros_like(mask), self.start, self.t_start)
+            belief = denoise(self.start, self.t_start, x)
+            parts = denoise.path, denoise.codec, denoise.net, denoise.conditioning(self.start)
+            logits = self.model.readout.logits(View(self.start, self.t_start, belief, *parts))
+            nll = F.cross_entropy(logits.transpose(1, 2).float(), self.ids, reduction="none")
+            self.nll_by_known[known] = nll.double().mean(0).cpu()
+        return self.nll_by_known[known]
+
+
+def fit_groups(
+    cost: GroupCost, num_groups: int, seed: int = 0, tick: Callable[[float], None] = lambda cost: None
+) -> list[int]:
+    """Groups of low cost: from random ones, each position in turn moves to its best group, until none moves.
+
+    Args:
+        cost: mean -log p of groups.
+        num_groups: number of groups, at least 1.
+        seed: random seed of the first groups and of the order of the moves.
+        tick: called with the cost after each round.
+    """
+    length, random = cost.ids.shape[1], torch.Generator().manual_seed(seed)
+    if not 1 <= num_groups <= length:
+        raise ValueError(f"{num_groups} groups of {length} positions: needs at least 1 group, and a position for each")
+    groups = (torch.randperm(length, generator=random) % num_groups).tolist()
+    best, moved = cost(groups), True
+    while moved:
+        moved = False
+        for i in torch.randperm(length, generator=random).tolist():
+            for group in range(num_groups):
+                other = [*groups[:i], group, *groups[i + 1 :]]
+                if len(set(other)) == num_groups and (nats := cost(other)) < best - 1e-3:
+                    best, groups, moved = nats, other, True
+        tick(best)
+    return groups
