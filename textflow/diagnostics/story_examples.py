@@ -1,16 +1,18 @@
-"""Three examples of a fit's stories: few steps, few steps with an escape, many steps."""
+"""Examples of a fit's stories: few steps, few steps that choose tokens, many steps."""
 
 from typing import Any
 
 import lightning as L
 
 from textflow.data.stories import GrammarName
+from textflow.diagnostics.grouping import GroupCost, fit_groups
 from textflow.diagnostics.stories import agreements
 from textflow.escapes import Commit, Escape, NoEscape
-from textflow.models.generation import sampled_by
+from textflow.models.generation import drawn_in_groups, sampled_by
 from textflow.samplers import Ancestral, Euler, Sampler
 from textflow.training.eval_mode import temporary_eval_mode
 
+NUM_FITTED = 48  # texts that groups are fitted on
 EXAMPLES: dict[str, tuple[int, Sampler, Escape]] = {
     "4 steps of the ODE": (4, Euler(), NoEscape()),
     "4 steps, mode commit": (4, Ancestral(), Commit()),
@@ -25,19 +27,21 @@ class StoryExamples(L.Callback):
         grammar: sentences, stories or tales, as the source `Stories` has it.
         num_samples: number of texts, at least 1.
         seed: random seed for sampling.
+        groups: number of groups of positions that are fitted and drawn one after another (the order Grouped), for one
+            more example; 0 is none. The network has to take a time for each position.
     """
 
-    def __init__(self, grammar: GrammarName = "stories", num_samples: int = 64, seed: int = 0) -> None:
-        if num_samples < 1:
-            raise ValueError(f"StoryExamples got num_samples={num_samples}; it needs at least 1")
-        self.grammar, self.num_samples, self.seed = grammar, num_samples, seed
+    def __init__(self, grammar: GrammarName = "stories", num_samples: int = 64, seed: int = 0, groups: int = 0) -> None:
+        if num_samples < 1 or groups < 0:
+            raise ValueError(f"StoryExamples got num_samples={num_samples}, groups={groups}; needs at least 1 and 0")
+        self.grammar, self.num_samples, self.seed, self.groups = grammar, num_samples, seed, groups
 
     def on_fit_end(self, trainer: Any, module: Any) -> None:
         """Sample, and print on the first process; an interrupted fit has no examples."""
         interrupted = any(getattr(callback, "stopped", False) for callback in trainer.callbacks)
         if interrupted or trainer.fast_dev_run:
             return
-        lines = [self.example(module, name) for name in EXAMPLES]
+        lines = [self.example(module, name) for name in EXAMPLES] + ([self.in_groups(module)] if self.groups else [])
         if trainer.is_global_zero:
             print(f"\nValid stories, and agreements that hold (n = {self.num_samples}), with one text:")
             print("\n".join(lines), flush=True)
@@ -45,7 +49,19 @@ class StoryExamples(L.Callback):
     def example(self, module: Any, name: str) -> str:
         """A line of one sampler; the model's own is restored afterwards."""
         steps, sampler, escape = EXAMPLES[name]
-        with sampled_by(module, sampler, escape), temporary_eval_mode(module):
+        with sampled_by(module, sampler, escape):
+            return self.sample(module, name, steps)
+
+    def in_groups(self, module: Any) -> str:
+        """The line of the fitted groups."""
+        with temporary_eval_mode(module):
+            groups = fit_groups(GroupCost(module, module.data_batch(NUM_FITTED, held_out=True).ids), self.groups)
+        with drawn_in_groups(module, groups):
+            return self.sample(module, f"{self.groups} fitted groups", 1)
+
+    def sample(self, module: Any, name: str, steps: int) -> str:
+        """A line of the model's present sampler."""
+        with temporary_eval_mode(module):
             texts = module.generate(self.num_samples, num_steps=steps, seed=self.seed)
         shares = agreements(self.grammar, texts)
         return f"  {name + ':':<22} {shares['valid']:4.0%} valid, {shares['bound']:4.0%} hold: {texts[0]}"

@@ -1,15 +1,16 @@
 """TextGenerator: a trainable model that generates texts from seeds, batch by batch."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from textflow.escapes import Escape
+from textflow.escapes import Escape, NoEscape
 from textflow.models.base import Trainable
 from textflow.models.infilling import format_pairs
 from textflow.noise import sample_seeds
-from textflow.samplers import Sampler
+from textflow.readouts import FromPosterior
+from textflow.samplers import Euler, Grouped, Sampler
 from textflow.types import Ids, Mask
 
 
@@ -89,11 +90,21 @@ def refuse_guidance(model: str, *scales: float | None) -> None:
 
 
 @contextmanager
-def sampled_by(model: Any, sampler: Sampler, escape: Escape) -> Iterator[None]:
-    """Give a generator another sampler and escape; its own are restored afterwards."""
-    own = model.sampler, model.escape
-    model.sampler, model.escape = sampler, escape
+def sampled_by(model: Any, sampler: Sampler, escape: Escape, **others: Any) -> Iterator[None]:
+    """Give a generator another sampler and escape, and other parts by attribute; its own are restored afterwards."""
+    parts = {"sampler": sampler, "escape": escape} | others
+    own = {name: getattr(model, name) for name in parts}
     try:
+        for name, part in parts.items():
+            setattr(model, name, part)
         yield
     finally:
-        model.sampler, model.escape = own
+        for name, part in own.items():
+            setattr(model, name, part)
+
+
+@contextmanager
+def drawn_in_groups(model: Any, groups: Sequence[int]) -> Iterator[None]:
+    """Let a generator draw its tokens in groups of positions, each of as many steps as are asked for."""
+    with sampled_by(model, Euler(), NoEscape(), order=Grouped(groups), own_readout=FromPosterior(temperature=1.0)):
+        yield
