@@ -91,7 +91,7 @@ def tiny_quickstart(tree: dict[str, Any]) -> dict[str, Any]:
     tree["data"]["source"]["init_args"] = {"num_documents": 200}
     tree["run"] |= {"save_every": 4, "sample_every": 4, "num_samples": 2, "wandb": False}
     tree["trainer"] |= {"max_steps": 4, "val_check_interval": 4, "limit_val_batches": 2, "log_every_n_steps": 1}
-    examples = {"class_path": "StoryExamples", "init_args": {"num_samples": 2}}
+    examples = {"class_path": "StoryExamples", "init_args": {"num_samples": 2, "groups": 2}}
     curves = {"class_path": "StoryCurves", "init_args": {"every_n_steps": 4, "num_samples": 2, "steps": [1, 2]}}
     return tree | {"trainer": tree["trainer"] | {"callbacks": [curves, examples]}}
 

@@ -12,6 +12,8 @@ from textflow.readouts import View
 from textflow.samplers.grouped import given_tokens, require_latent_per_token
 from textflow.types import Ids
 
+REACH = 3
+
 
 class GroupCost:
     """Mean -log p of texts under the order Grouped with one step a group, nats a text: the sum over groups of their
@@ -60,7 +62,8 @@ class GroupCost:
 def fit_groups(
     cost: GroupCost, num_groups: int, seed: int = 0, tick: Callable[[float], None] = lambda cost: None
 ) -> list[int]:
-    """Groups of low cost: from random ones, each position in turn moves to its best group, until none moves.
+    """Groups of low cost: from random ones, each position in turn moves to its best group at most REACH away, until
+    none moves. A move costs a pass of the network for each group in between.
 
     Args:
         cost: mean -log p of groups.
@@ -76,7 +79,7 @@ def fit_groups(
     while moved:
         moved = False
         for i in torch.randperm(length, generator=random).tolist():
-            for group in range(num_groups):
+            for group in range(max(groups[i] - REACH, 0), min(groups[i] + REACH + 1, num_groups)):
                 other = [*groups[:i], group, *groups[i + 1 :]]
                 if len(set(other)) == num_groups and (nats := cost(other)) < best - 1e-3:
                     best, groups, moved = nats, other, True
