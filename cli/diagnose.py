@@ -19,6 +19,7 @@ DESCRIPTIONS = {
     "stiffness": "stiffness [ours]: |dz'/dz| of each step, its peak, and of the full map; lower bounds",
     "decoder_temperature": "decoder temperature [ours]: temperature and uniform mixing change the loss but no flip",
     "rowspace": "row space [ours]: energy fraction of the residual in the row space of the codec's readout",
+    "gates": "gates [ours]: margins fitted on half of the rows; disagreement: tokens got wrong in the other half",
     "likelihood": "likelihood: variational bound of real text in nats a token, and its parts (LangFlow)",
 }
 
@@ -46,7 +47,7 @@ def diagnose(
         overlays: recipes that change sampling settings, such as recipes/escape/commit.yaml; usually written after RUN.
         oracle: oracle task to measure instead of a run.
         measures: measures to compute, separated by commas: dabi, controls, tube, rollin, cci, margins, stiffness,
-            decoder_temperature, rowspace, likelihood; of hf:NAME likelihood, cci, sharpness, dependence; of
+            decoder_temperature, rowspace, gates, likelihood; of hf:NAME likelihood, cci, sharpness, dependence; of
             image:NAME dabi; default: all that apply.
         n: number of rows of text; default: 256, or 32 texts or images of hf:NAME and image:NAME.
         batch_size: number of rows processed at a time.

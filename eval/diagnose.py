@@ -28,6 +28,7 @@ from textflow.samplers import Euler, Prompt
 from .controls import measure_controls
 from .diagnostic_case import DiagnosticCase, Row, response_columns
 from .discrete_cci import discrete_cci
+from .gates import measure_gates
 
 STEP_COUNTS = (2, 4, 8, 16)
 
@@ -169,6 +170,7 @@ MEASURES: dict[str, Callable[[DiagnosticCase], list[Row]]] = {
     **{"dabi": measure_dabi, "controls": measure_controls, "tube": measure_tube, "rollin": measure_rollin},
     **{"cci": measure_cci, "margins": measure_margins, "stiffness": measure_stiffness},
     **{"decoder_temperature": measure_decoder_temperature, "rowspace": measure_rowspace},
+    "gates": measure_gates,
     "likelihood": lambda case: [likelihood_row(case.model, case.batches[0], case.seed)],
 }
 

@@ -1,5 +1,7 @@
 """Run folders: EMA weights, recipe, tokenizer, model card and training state; load a trained model from one."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,13 +11,15 @@ import yaml
 from jsonargparse import Namespace
 
 from textflow.config import recipe
-from textflow.config.overlays import with_sampling_overlays
+from textflow.config.overlays import SAMPLING_KEYS, with_sampling_overlays
 from textflow.config.shipped import find_run
 from textflow.data import Tokenizer
 from textflow.models.base import Trainable
 from textflow.models.fitted_schedules import fit_schedules
 from textflow.models.generator import Generator
+from textflow.models.repetition import fit_ace
 from textflow.runtime.atomic import atomic_write_text, sha256
+from textflow.samplers import ACE
 from textflow.schedules import TimeSchedule
 from textflow.training.weights import read_weights, write_weights
 
@@ -72,6 +76,8 @@ def load(run: str | Path, device: str | torch.device = "cpu", overlays: Sequence
     model.eval().to(device)
     if isinstance(model, Generator) and (schedules := model.unfitted_schedules()):
         fit_or_load_schedules(model, schedules, folder, config.data)
+    if isinstance(model, Generator) and isinstance(model.sampler, ACE):
+        fit_or_load_direction(model, model.sampler, folder, text)
     return model
 
 
@@ -101,6 +107,20 @@ def fit_or_load_schedules(model: Generator, schedules: list[TimeSchedule], folde
     for name, value in read_tensors(cache, "remove it, and the schedules are fitted again").items():
         index, buffer = name.split(".", 1)
         dict(schedules[int(index)].named_buffers())[buffer].copy_(value)
+
+
+def fit_or_load_direction(model: Generator, ace: ACE, folder: Path, recipe_yaml: str) -> None:
+    """Load the direction of a run's ACE from RUN/schedules, or estimate it from samples by the resolved recipe."""
+    parts = yaml.safe_load(recipe_yaml)["model"]["init_args"]
+    parts["sampler"]["init_args"].pop("scale")  # the direction holds for every scale
+    settings = json.dumps({name: parts.get(name) for name in SAMPLING_KEYS}, sort_keys=True)
+    weights = sha256(folder / "model.safetensors")[:16]
+    cache = folder / "schedules" / f"ACE-{hashlib.sha256(settings.encode()).hexdigest()[:16]}-{weights}.safetensors"
+    if not cache.is_file():
+        found = fit_ace(model).direction
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        write_weights(cache, {"direction": found}, {})
+    ace.direction = read_tensors(cache, "remove it, and the direction is estimated again")["direction"]
 
 
 def read_tensors(path: Path, remedy: str) -> dict[str, torch.Tensor]:

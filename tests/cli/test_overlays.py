@@ -6,6 +6,7 @@ from threading import Thread
 from typing import Any, cast
 
 import pytest
+import torch
 
 import textflow
 from tests.helpers import tiny_recipe as tiny
@@ -21,7 +22,7 @@ OVERLAYS = sorted(
     path
     for room in ROOMS
     for path in (ROOT / "recipes" / room).glob("*.yaml")
-    if path.name != "commitment_head.yaml"  # it changes the net
+    if path.name not in ("commitment_head.yaml", "ace.yaml")  # one changes the net, the other samples 400 texts
 )
 SCHEDULE = ROOT / "recipes" / "schedule" / "decode_error.yaml"
 
@@ -68,6 +69,23 @@ def test_a_missing_schedule_is_fitted_once_and_saved(run: Path, capsys: pytest.C
     before = saved[0].stat().st_mtime_ns
     second: Any = textflow.load(run, overlays=[str(SCHEDULE)])
     assert second.sampling_schedule.grid(8) == first.sampling_schedule.grid(8) and saved[0].stat().st_mtime_ns == before
+
+
+def test_the_direction_of_ace_is_estimated_once_and_saved(run: Path, tmp_path: Path, fails: Fails) -> None:
+    text = (ROOT / "recipes" / "sampler" / "ace.yaml").read_text()
+    overlays = {scale: tmp_path / f"{scale}.yaml" for scale in (2.0, 3.0)}
+    for scale, path in overlays.items():
+        path.write_text(text.replace("scale: 2.0", f"scale: {scale}, num_samples: 30, num_steps: 2"))
+    first: Any = textflow.load(run, overlays=[str(overlays[2.0])])
+    (saved,) = (run / "schedules").glob("ACE-*")
+    before = saved.stat().st_mtime_ns
+    second: Any = textflow.load(run, overlays=[str(overlays[3.0])])
+    assert torch.equal(first.sampler.direction, second.sampler.direction) and saved.stat().st_mtime_ns == before
+    assert float(first.sampler.direction.norm()) == pytest.approx(1) and second.sampler.scale == 3.0
+    plain: Any = textflow.load(run)
+    assert first.generate(2, 2) != plain.generate(2, 2)
+    recipe, new = str(run.parent / "teacher.yaml"), str(tmp_path / "new")
+    fails(["fit", recipe, str(overlays[2.0]), "--run.folder", new], "the sampler ACE steers a trained run")
 
 
 def test_another_uniform_mix_is_another_schedule(run: Path, tmp_path: Path) -> None:

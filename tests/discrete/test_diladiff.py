@@ -9,6 +9,8 @@ from safetensors.torch import save_file
 
 from tests.helpers.systems import make
 from tests.helpers.trained_codecs import LENGTH, ROWS, VOCAB, WIDTHS, texts
+from tests.objectives.test_squared_error import small_chain
+from tests.objectives.test_squared_error import texts as chain_texts
 from textflow.codecs import EmbeddingTable, LatentAugmentation
 from textflow.diagnostics.sample_callbacks import generator_cci
 from textflow.discrete import DiLaDiffCodec, LatentTokenDiT, MaskedDecoding, MDLMSampler, TokenDiT
@@ -17,7 +19,7 @@ from textflow.noise import Noise
 from textflow.paths import TangentPath
 from textflow.readouts import View
 from textflow.samplers import FlowMapChurn, State
-from textflow.types import Posterior
+from textflow.types import Batch, Posterior
 
 pytestmark = pytest.mark.integration
 
@@ -133,3 +135,40 @@ def test_gamma_sampling_on_the_tangent_path_is_the_printed_one() -> None:
     expected = 0.6 * path.step(z, x, 0.1, ahead) + 0.8 * Noise([5]).normal(3, 4)
     torch.testing.assert_close(found.z, expected)
     assert ends == [pytest.approx(ahead)]
+
+
+@pytest.mark.slow
+def test_a_trained_decoder_reaches_the_entropy_of_a_text_without_latents_and_reads_it_with_them() -> None:
+    """The bound of exact conditional laws is H(text) / L in any order; with the text's latents nothing is left. Batches
+    are large: the noise of masks and times in smaller ones leaves the laws of single masked tokens far off."""
+    (prior, _), length, steps = small_chain(), 3, 800
+    torch.manual_seed(0)
+    model = MaskedAutoencoder(
+        4,
+        lambda vocab: DiLaDiffCodec(
+            vocab,
+            lambda vocab: EmbeddingTable(vocab, 8),
+            *(4, 2, length, 1, 2),
+            lambda *made: LatentTokenDiT(*made, width=32, depth=2, heads=2, cond_width=8, dropout=0.0),
+        ),
+        LatentAugmentation(0.0, 0.0, 0.0),
+        latent_dropout=0.5,
+    )
+    own, ids = model.train().net, chain_texts(prior, 4096, length, 0)
+    optimizer = torch.optim.Adam([p for p in own.parameters() if p.requires_grad], 3e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, steps)
+    for _ in range(steps):
+        part = ids[torch.randint(len(ids), (512,))]
+        optimizer.zero_grad()
+        model.losses(own, Batch(part, part >= 0))["loss"].backward()
+        optimizer.step()
+        schedule.step()
+    held_out = chain_texts(prior, 2000, length, 10**6)
+    batch, best = Batch(held_out, held_out >= 0), prior.nll(held_out).mean(1)
+    own.eval()
+    with torch.no_grad():
+        bounds = torch.stack([own.diffusion(own.decoder, batch, 0)["loss"] for _ in range(20)])
+        with_latents = model.losses(own, batch)["loss"]
+    interval = 2 * float(best.std()) / len(best) ** 0.5 + 2 * float(bounds.std()) / len(bounds) ** 0.5
+    assert float(bounds.mean()) == pytest.approx(float(best.mean()), abs=interval)
+    assert float(with_latents) < 0.1 * float(best.mean())

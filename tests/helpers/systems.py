@@ -32,6 +32,7 @@ from textflow.models.discrete_diffusion import DiscreteDiffusion
 from textflow.models.fitted_schedules import fit_schedules
 from textflow.models.generation import TextGenerator
 from textflow.models.generator import Generator
+from textflow.models.repetition import require_self_conditioning
 from textflow.nets import ELF, DiT, LangFlow, UNetBERT
 from textflow.nets.cola import ColaDiT
 from textflow.objectives import ELFObjective, FastDiSS, FLMObjective, LangFlowObjective, SquaredError
@@ -39,7 +40,7 @@ from textflow.objectives.cola import ColaObjective
 from textflow.paths import LinearPath, TangentPath
 from textflow.paths.variance_preserving import VariancePreserving
 from textflow.readouts import ContextualRounding, FromCodec, FromPosterior
-from textflow.samplers import Blockwise, FlowMapChurn
+from textflow.samplers import ACE, Blockwise, FlowMapChurn
 from textflow.schedules import Gumbel, LogitNormal, OneHotDecodeError
 
 
@@ -189,7 +190,10 @@ def make(system: str, **options: Any) -> Any:
 
 
 def ready(model: Trainable) -> Trainable:
-    """The model with its schedules fitted, as a fit does before its first step."""
+    """The model with its schedules fitted, as a fit does before its first step, and with any direction for ACE."""
     if isinstance(model, Generator):
         fit_schedules(model, texts(), model.unfitted_schedules())
+        if isinstance(model.sampler, ACE):
+            require_self_conditioning(model)
+            model.sampler.direction = torch.eye(model.codec.dim)[0]
     return model

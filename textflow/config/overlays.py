@@ -21,8 +21,8 @@ RESUMABLE = re.compile(
 )
 BATCH_KEYS = ("data.batch_size", "trainer.accumulate_grad_batches")  # may change if the rows per step stay equal
 # Model arguments that do not affect the weights.
-SAMPLING_KEYS: tuple[str, ...] = ("sampler", "order", "escape", "token_readout", "readout", "sampling_schedule")
-SAMPLING_KEYS += ("self_cond_guidance", "cfg_scale", "early_exit")
+SAMPLING_KEYS: tuple[str, ...] = ("sampler", "escape", "token_readout", "readout", "sampling_schedule")
+SAMPLING_KEYS += ("order", "self_cond_guidance", "cfg_scale", "early_exit")
 
 
 def with_sampling_overlays(recipe_file: Path, overlays: Sequence[str]) -> str:

@@ -105,6 +105,11 @@ def refuse_unknown_sections(file: Path, checker: ArgumentParser) -> None:
 def instantiate(config: Namespace) -> tuple[DataModule, Trainable, Trainer]:
     """Data module, model and trainer of a validated recipe, with data prepared and weights newly initialised."""
     config = config.clone()
+    sampler = (config.as_dict()["model"].get("init_args") or {}).get("sampler")
+    if isinstance(sampler, dict) and str(sampler.get("class_path")).endswith(".ACE"):
+        raise ValueError(
+            "the sampler ACE steers a trained run: fit without it, then lay recipes/sampler/ace.yaml over it"
+        )
     for extra in ("progress_bar", "checkpointing", "model_summary"):
         config.trainer[f"enable_{extra}"] = False  # textflow's callbacks replace Lightning's
     config.trainer.default_root_dir = config.run.folder

@@ -17,8 +17,13 @@ class FastDiSS(SelfConditioning):
     Times count from the path's noisy end, in units of its length. A prompt keeps its time, and no gradient passes
     through predictions and times. The paper's forms and constants were not found: these forms and constants are
     [ours]. The noisier latents are z_t with fresh noise: with that of z_t, both latents would give away the text, which
-    no sampler has seen. As c depends on the text, the net learns p(token | z_t) with a small error, which grows with
-    noise_scaling. Losses of one noise_scaling are not comparable with those of another; samples and bounds are.
+    no sampler has seen. Losses of one noise_scaling are not comparable with those of another; samples and bounds are.
+
+    As c depends on the text, a time tells of it, and the law of least loss is not p(token | z_t). On two tokens at -1
+    and 1 (straight path with noise 1, counted from 3 * 10^6 to 10^7 draws) its cross-entropy at equal times exceeds the
+    posterior's by .5% for noise_scaling .1, and by 6 to 10% for .3: errors of the predictions feed back into the times,
+    and counts of few draws drift further off at .1 too. Positions that are predicted well are not trained in the
+    cleanest part noise_scaling of the path.
 
     With max_lag and noise_scaling 0 it is SelfConditioning.
 

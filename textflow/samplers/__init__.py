@@ -12,6 +12,9 @@ from textflow.samplers.blockwise import Blockwise as Blockwise
 from textflow.samplers.early_exit import EarlyExit as EarlyExit
 from textflow.samplers.grouped import Grouped as Grouped
 from textflow.samplers.skip_first import SkipFirstCall as SkipFirstCall
+from textflow.samplers.ace import ACE as ACE
+from textflow.samplers.ace import RepetitionDirection as RepetitionDirection
+from textflow.samplers.ace import repetition_direction as repetition_direction
 from textflow.samplers.flow_map_churn import FlowMapChurn as FlowMapChurn
 from textflow.samplers.ode import Euler as Euler
 from textflow.samplers.ode import Heun as Heun
