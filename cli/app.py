@@ -3,7 +3,6 @@
 import importlib
 import io
 import os
-import select
 import signal
 import sys
 from collections.abc import Iterator
@@ -11,8 +10,8 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from threading import current_thread, main_thread
 from types import FrameType
-from typing import TextIO
 
+from .output import is_of_output, output_streams, silence_broken_streams
 from .parsing import normalize_recipe_argv, run_command
 
 VERBS = {
@@ -40,36 +39,20 @@ TOO_DEEP = "a file is nested too deeply, or holds itself through a YAML alias; T
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code; CLOSED_PIPE if its output has no reader, as before `| head`."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in output_streams():
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 must not end a command
     try:
         try:
             return run(sys.argv[1:] if argv is None else argv)
         finally:
-            for stream in (sys.stdout, sys.stderr):
+            for stream in output_streams():
                 stream.flush()
-    except BrokenPipeError as error:
-        return CLOSED_PIPE if silence_closed_streams() else fail(f"textflow: {error}", 1)
-
-
-def silence_closed_streams() -> bool:
-    """Send the output of streams without a reader to nowhere, so that Python's own flush does not fail too."""
-    closed = [stream for stream in (sys.stdout, sys.stderr) if not has_reader(stream)]
-    with open(os.devnull, "w", encoding="utf-8") as nowhere:
-        for stream in closed:
-            os.dup2(nowhere.fileno(), stream.fileno())
-    return bool(closed)
-
-
-def has_reader(stream: TextIO) -> bool:
-    """False if a stream is a pipe or socket whose other end is closed."""
-    poll = select.poll()
-    try:
-        poll.register(stream.fileno(), 0)
-    except (OSError, ValueError):  # not a file of the system
-        return True
-    return not any(event & select.POLLERR for _, event in poll.poll(0))
+    except OSError as error:
+        is_broken = silence_broken_streams()
+        if isinstance(error, BrokenPipeError):
+            return CLOSED_PIPE if is_broken else fail(f"textflow: {error}", 1)
+        return fail(f"textflow: cannot write the output: {error.strerror}; send it to another place")
 
 
 def run(argv: list[str]) -> int:
@@ -85,8 +68,8 @@ def run(argv: list[str]) -> int:
     # Spinning threads are slow on busy cores (measured: 4 times slower), so waiting threads sleep.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     verb, rest = argv[0], argv[1:]
-    if wrong := next((word for word in argv if not is_utf8(word)), None):
-        return fail(f"textflow: the argument {os.fsencode(wrong)!r} is not UTF-8; give it in UTF-8")
+    if wrong := next(filter(None, map(explain_encoding, argv)), None):
+        return fail(f"textflow: {wrong}")
     if verb not in VERBS:
         matches = get_close_matches(verb, VERBS, 1)
         return fail(
@@ -100,7 +83,7 @@ def run(argv: list[str]) -> int:
     except BrokenPipeError:
         raise
     except Exception as error:
-        if os.environ.get("TEXTFLOW_TRACEBACK"):
+        if os.environ.get("TEXTFLOW_TRACEBACK") or is_of_output(error):
             raise
         if isinstance(error, RecursionError):
             return fail(f"textflow {verb}: {TOO_DEEP}")
@@ -109,13 +92,19 @@ def run(argv: list[str]) -> int:
         return fail(f"textflow {verb}: {describe_unexpected(error)}", 1)
 
 
-def is_utf8(word: str) -> bool:
-    """True if an argument was valid UTF-8: Python keeps other bytes as lone surrogates."""
+def explain_encoding(word: str) -> str:
+    """Error message for an argument with bytes that Python keeps as lone surrogates; empty if it has none."""
     try:
         word.encode()
     except UnicodeEncodeError:
-        return False
-    return True
+        raw = os.fsencode(word)
+    else:
+        return ""
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return f"the argument {raw!r} is not UTF-8; give it in UTF-8"
+    return f"the locale has no form for the argument {raw!r}; set PYTHONUTF8=1 in the environment"
 
 
 def describe_unexpected(error: Exception) -> str:

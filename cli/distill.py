@@ -68,7 +68,7 @@ def train_rounds(config: Any, rounds: list[tuple[int, int, Any]], title: str) ->
         previous = run
         finished.append({"steps": steps, "substeps": substeps, "run": run.name})
     if is_global_zero():
-        record = {"teacher": str(teacher), "rounds": finished, "eval_steps": config.eval_steps}
+        record = {"teacher": str(teacher.absolute()), "rounds": finished, "eval_steps": config.eval_steps}
         atomic_write_json(folder / "rounds.json", record)
         print(f"Students: {', '.join(str(folder / student['run']) for student in finished)}")
         compare_students(folder)

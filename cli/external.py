@@ -1,6 +1,7 @@
 """textflow diagnose hf:NAME | image:NAME: measures of models that textflow did not train."""
 
 from pathlib import Path
+from shlex import quote
 
 from .measures import parse_measures, print_measures
 from .options import resolve_device
@@ -55,7 +56,8 @@ def diagnose_external(
     files = [data] if isinstance(data, str) else data or []
     if not name or len(files) != 1:
         found = f"{len(files)} files of data" if name else "no name"
-        example = f"textflow diagnose {prefix}:{name or 'NAME'} --data {'FILE' if prefix == 'hf' else 'FOLDER'}"
+        model, kind = quote(f"{prefix}:{name or 'NAME'}"), "FILE" if prefix == "hf" else "FOLDER"
+        example = f"textflow diagnose {model} --data {kind}"
         raise ValueError(f"diagnose {run} got {found}; it needs one: {example}")
     diagnose = diagnose_language_model if prefix == "hf" else diagnose_image_decoder
     diagnose(name, Path(files[0]), measures, n, seed, out or Path("checkpoints/diagnostics") / Path(name).name, device)

@@ -19,7 +19,7 @@ command again resumes an unfinished run exactly (bit for bit). Ctrl-C, SIGTERM a
 RECIPE and OVERLAY are files, or names that textflow recipes lists. Common keys:
 
   --seed 1                        random seed for data order, noise and initial weights
-  --data.files mine.txt           training text: .txt, .jsonl or .parquet files, or a save_to_disk folder
+  --data.files mine.txt           training text: text, JSON, CSV or Parquet files, or a save_to_disk folder
   --trainer.max_steps 2000        number of optimizer steps, where a cosine schedule ends; more extend a finished run
   --trainer.fast_dev_run true     test one training and one validation step; writes nothing
   --run.folder checkpoints/mine   folder for checkpoints, logs and samples

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from shlex import quote
 
 
 def recipes(folder: Path | None = None, copy: str | None = None, to: Path | None = None) -> None:
@@ -15,12 +16,13 @@ def recipes(folder: Path | None = None, copy: str | None = None, to: Path | None
         to: file to write the copy to; default: the recipe's file name, in the working directory.
     """
     from textflow.config.shipped import find_recipe, shipped_recipes
+    from textflow.runtime.visible import visible_files
 
     if copy is not None:
         return copy_recipe(find_recipe(copy), to or Path(find_recipe(copy).name))
     if to is not None:
-        raise ValueError(f"--to {to} names no recipe to copy: textflow recipes --copy quickstart {to}")
-    files = shipped_recipes() if folder is None else {str(path): path for path in sorted(folder.rglob("*.yaml"))}
+        raise ValueError(f"--to {to} names no recipe to copy: textflow recipes --copy quickstart {quote(str(to))}")
+    files = shipped_recipes() if folder is None else {str(path): path for path in visible_files(folder, "**/*.yaml")}
     if not files:
         raise ValueError(f"no recipes in {folder}; leave --folder out to list those that ship with textflow")
     width = max(map(len, files))
@@ -30,9 +32,11 @@ def recipes(folder: Path | None = None, copy: str | None = None, to: Path | None
 
 def copy_recipe(source: Path, target: Path) -> None:
     """Copy a recipe; a codec's recipe beside it is named so that the copy finds it."""
+    from textflow.config.strict_yaml import read_yaml_text
+
     if target.exists():
         raise ValueError(f"{target} exists already and is not overwritten; choose another name")
-    text, codec = source.read_text(encoding="utf-8"), re.compile(r"^codec: (\S+\.ya?ml)", re.MULTILINE)
+    text, codec = read_yaml_text(source), re.compile(r"^codec: (\S+\.ya?ml)", re.MULTILINE)
     if (match := codec.search(text)) and (beside := source.parent / match[1]).is_file():
         text = codec.sub(f"codec: {name_of(beside)}", text)
     target.write_text(text, encoding="utf-8")
@@ -49,5 +53,5 @@ def name_of(path: Path) -> str:
 
 def read_title(path: Path) -> str:
     """Read the title of a recipe, its first comment line."""
-    first = path.read_text(encoding="utf-8").splitlines()[:1]
+    first = path.read_text(encoding="utf-8", errors="backslashreplace").splitlines()[:1]
     return first[0].removeprefix("#").strip() if first and first[0].startswith("#") else ""

@@ -8,6 +8,9 @@ from typing import Any
 
 import yaml
 
+from textflow.config.strict_yaml import refuse_duplicates
+from textflow.runtime.visible import visible_files
+
 from .record import Record
 
 PUBLISHED = Path(__file__).parent / "published"
@@ -35,7 +38,7 @@ def record_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     inner = path / "eval" if (path / "eval").is_dir() else path
-    files = sorted(inner.glob("*.json"))
+    files = visible_files(inner, "*.json")
     if not files:
         raise ValueError(f"no records in {path}: make some with textflow eval {quote(str(path))}")
     return files
@@ -78,10 +81,17 @@ def load_published(name: str) -> list[Record]:
     if not path.is_file():
         known = ", ".join(sorted(each.stem for each in PUBLISHED.glob("*.yaml")))
         raise ValueError(f"no published numbers {name!r}; known are {known}, or name a YAML file")
-    data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return [
-        {"text": "published", "label": label, "protocol": data["protocol"], "perplexity": ppl, "entropy": entropy}
-        | ({"nfe": passes, "n": None} if isinstance(passes, int) else {"n": None})
-        for label, row in data["rows"].items()
-        for passes, (ppl, entropy) in row.items()
-    ]
+    try:
+        text = path.read_text(encoding="utf-8")
+        refuse_duplicates(text, str(path))
+        data = yaml.safe_load(text)
+        return [
+            {"text": "published", "label": label, "protocol": data["protocol"], "perplexity": ppl, "entropy": entropy}
+            | ({"nfe": passes, "n": None} if isinstance(passes, int) else {"n": None})
+            for label, row in data["rows"].items()
+            for passes, (ppl, entropy) in row.items()
+        ]
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        needed = "protocol: {...}, and rows: {LABEL: {CALLS: [PERPLEXITY, ENTROPY]}}"
+        raise ValueError(f"{path} holds no published numbers ({reason}); needed are {needed}") from error

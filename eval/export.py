@@ -21,7 +21,8 @@ def to_csv(records: Sequence[Record]) -> str:
     """CSV with a line per record: protocol fields, then each number with the ends of its 95% interval."""
     numbers = [key for key in RESULT_KEYS if key not in (*COUNT_KEYS, "intervals") and any(r.get(key) for r in records)]
     ends = [f"{key}_{end}" for key in numbers for end in ("low", "high")]
-    fields = list(dict.fromkeys([*CSV_COLUMNS, "scorer", *PROTOCOL_KEYS, *COUNT_KEYS]))
+    units = ["shuffled_units"] if any("shuffled_units" in record for record in records) else []
+    fields = list(dict.fromkeys([*CSV_COLUMNS, *units, "scorer", *PROTOCOL_KEYS, *COUNT_KEYS]))
     file = io.StringIO()
     rows = csv.DictWriter(file, ["mark", *fields, *numbers, *ends], extrasaction="ignore", lineterminator="\n")
     rows.writeheader()

@@ -13,6 +13,7 @@ from jsonargparse import Namespace
 from textflow.config import recipe
 from textflow.config.overlays import SAMPLING_KEYS, with_sampling_overlays
 from textflow.config.shipped import find_run
+from textflow.config.strict_yaml import read_yaml_text
 from textflow.data import Tokenizer
 from textflow.models.base import Trainable
 from textflow.models.fitted_schedules import fit_schedules
@@ -60,7 +61,7 @@ def load(run: str | Path, device: str | torch.device = "cpu", overlays: Sequence
         if not (folder / name).is_file():
             raise ValueError(f"{folder} holds no trained run: {name} is missing; make one with `textflow fit RECIPE`")
     tokenizer = Tokenizer.load(folder / "tokenizer")
-    saved = (folder / "recipe.yaml").read_text(encoding="utf-8")
+    saved = read_yaml_text(folder / "recipe.yaml")
     text = with_sampling_overlays(folder / "recipe.yaml", overlays) if overlays else saved
     model, config = recipe.load_model(text, tokenizer.vocab_size, str(folder / "recipe.yaml"))
     if config.data.seq_length < 1:

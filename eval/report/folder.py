@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from textflow.runtime.visible import visible_files
+
 from . import trajectory_files
 from .numbers import finite_number, record_problems
 
@@ -90,7 +92,7 @@ def load_run(folder: Path, name: str) -> RunReport:
     report.curves = load_curves(folder / "metrics.csv", report.errors)
     measures = load_json(folder / "diagnostics" / "diagnose.json", dict, report.errors)
     report.diagnostics = {key: value if key == "run" else dict_rows(value) for key, value in measures.items()}
-    for path in sorted((folder / "eval").glob("*.json")):
+    for path in visible_files(folder / "eval", "*.json"):
         content = load_json(path, dict, report.errors)
         if content and (problems := record_problems(content)):
             report.errors.append(f"{path} is not a complete record of textflow eval: {problems}")

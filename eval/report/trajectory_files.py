@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from textflow.runtime.atomic import sha256
+from textflow.runtime.visible import visible_files
 
 Record = dict[str, Any]
 FORMAT = "textflow trajectory 1"
@@ -57,7 +58,7 @@ def is_row(row: Any, n: int) -> bool:
 def read_trajectories(run: Path) -> tuple[list[Record], list[str]]:
     """Readable records of a run folder, and the errors of the others."""
     records, errors = [], []
-    for path in sorted((run / "trajectories").glob("*.json")):
+    for path in visible_files(run / "trajectories", "*.json"):
         try:
             records.append(read_trajectory(path) | {"file": str(path)})
         except ValueError as error:

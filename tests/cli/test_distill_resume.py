@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from jsonargparse import Namespace, dict_to_namespace
 from safetensors.torch import load_file
 
 from tests.helpers.distillation import NO_LOGS, distill_argv
 from tests.helpers.processes import Commands
 from tests.helpers.user_errors import Fails
+from textflow.cli import distill
 from textflow.cli.app import main
 from textflow.cli.resume import check_same_start, lock_run
 
@@ -51,6 +53,29 @@ def test_finished_rounds_only_record_a_missing_origin(teacher: Path, students: P
     origin.unlink()
     assert main([argument if argument != str(teacher) else str(moved) for argument in distill_argv(teacher, out)]) == 0
     assert origin.read_text() == record and (out / "steps-2" / "model.safetensors").read_bytes() == weights
+
+
+@pytest.mark.parametrize(("code", "trained"), [(130, ["steps-4"]), (0, ["steps-4", "steps-2"])])
+def test_a_signal_in_a_round_starts_no_other_and_the_record_holds_in_every_folder(
+    code: int, trained: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fit(own: Namespace, *args: object) -> int:
+        Path(own.run.folder).mkdir(parents=True)
+        fitted.append(Path(own.run.folder).name)
+        return code
+
+    fitted: list[str] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(distill, "fit_config", fit)
+    monkeypatch.setattr(distill, "compare_students", lambda folder: None)
+    objective = {"model": {"init_args": {"objective": {"init_args": {}}}}, "trainer": {"max_steps": 2}}
+    names = {steps: {"run": {"folder": f"out/steps-{steps}"}} | objective for steps in (4, 2)}
+    rounds = [(steps, 2, dict_to_namespace(tree)) for steps, tree in names.items()]
+    options = {"teacher": "teacher", "eval_steps": None, "trainer": {"fast_dev_run": False}, "run": {"folder": "out"}}
+    assert distill.train_rounds(dict_to_namespace(options), rounds, "title") == code and fitted == trained
+    record = tmp_path / "out" / "rounds.json"
+    assert record.is_file() == (not code)
+    assert code or json.loads(record.read_text())["teacher"] == str(tmp_path / "teacher")
 
 
 def test_a_round_is_not_resumed_from_other_weights(teacher: Path, students: Path, tmp_path: Path) -> None:

@@ -41,6 +41,29 @@ def test_a_command_whose_output_has_no_reader_ends_quietly(
     assert "".join(capfd.readouterr()) == ""
 
 
+def test_a_command_whose_output_was_closed_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("stdout", "stderr"):  # as Python has them under `>&- 2>&-`
+        monkeypatch.setattr(sys, name, None)
+    assert (main(["recipes"]), main(["nonsense"])) == (0, 2)
+    assert sys.stdout.name == sys.stderr.name == os.devnull
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("argv", [["recipes"], ["sample", "--help"]])
+def test_an_output_on_a_full_disk_is_one_line(
+    argv: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for buffer in (1, 1 << 20):  # an error of the first line, and of the end
+        with open("/dev/full", "w", buffer) as full:
+            monkeypatch.setattr(sys, "stdout", full)
+            assert main(argv) == 2
+            assert capsys.readouterr().err == (
+                "textflow: cannot write the output: No space left on device; send it to another place\n"
+            )
+
+
 def test_another_broken_pipe_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def fail(**options: object) -> None:
         raise BrokenPipeError("a worker is gone")
@@ -62,6 +85,10 @@ def test_another_broken_pipe_is_reported(monkeypatch: pytest.MonkeyPatch, capsys
 )
 def test_bytes_that_are_not_utf8_are_named_in_one_line(argv: list[str], fails: Fails) -> None:
     fails(argv, "is not UTF-8; give it in UTF-8", "\\x")
+
+
+def test_utf8_in_an_argument_of_another_locale_names_the_setting(monkeypatch: pytest.MonkeyPatch, fails: Fails) -> None:
+    fails(["sample", "run", "--prompt", os.fsencode("caf\u00e9").decode("ascii", "surrogateescape")], "PYTHONUTF8=1")
 
 
 def test_text_that_a_terminal_cannot_show_ends_no_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,14 @@ def test_a_folder_is_listed_by_its_paths(empty_folder: Path, capsys: pytest.Capt
     fails(["recipes", "--folder", "none"], "no recipes in none")
 
 
+def test_a_recipe_that_is_not_utf8_is_listed_and_named(
+    empty_folder: Path, capsys: pytest.CaptureFixture[str], fails: Fails
+) -> None:
+    (empty_folder / "mine.yaml").write_bytes(b"# caf\xe9\nseed: 1\n")
+    assert main(["recipes", "--folder", "."]) == 0 and capsys.readouterr().out == "mine.yaml  caf\\xe9\n"
+    fails(["recipes", "--copy", "mine.yaml", "other.yaml"], "mine.yaml is not YAML: it is not UTF-8", "at byte 6")
+
+
 def test_a_recipe_and_an_overlay_are_found_by_name_in_an_empty_folder() -> None:
     for name in ("small/langflow", "small/langflow.yaml", "recipes/small/langflow.yaml"):
         assert find_recipe(name) == RECIPES / "small" / "langflow.yaml"

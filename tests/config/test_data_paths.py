@@ -59,6 +59,17 @@ def test_relative_data_paths_become_absolute_and_names_of_the_hub_do_not(
     assert parts["b"]["init_args"]["name"] == "gpt2"
 
 
+def test_a_folder_whose_name_is_not_utf8_is_refused_before_it_is_in_a_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "caf\udce9"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    (folder / "mine.txt").touch()
+    for data in ({"files": "mine.txt"}, {"files": ["a.txt", "mine.txt"]}, {"cache": "c"}):
+        refused(r"data\.\w+: b'.*caf\\xe9/.*' is not UTF-8, .*rename the folder", make_absolute, Namespace(data=data))
+
+
 def test_a_run_resumes_where_its_text_was_named_relatively_or_was_moved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,6 +102,12 @@ def test_a_saved_recipe_without_a_model_is_named_by_its_file(run: Path) -> None:
         textflow.load(run)
 
 
+def test_a_saved_recipe_that_is_not_utf8_is_named_by_its_file(run: Path) -> None:
+    (run / "recipe.yaml").write_bytes((run / "recipe.yaml").read_bytes() + b"# caf\xe9\n")
+    with pytest.raises(ValueError, match=rf"^{run / 'recipe.yaml'} is not YAML: it is not UTF-8 .*at byte \d+"):
+        textflow.load(run)
+
+
 @pytest.mark.parametrize("length", [-5, 10**15])
 def test_noise_of_a_length_that_cannot_be_is_named(length: int) -> None:
     with pytest.raises(ValueError, match=f"no noise of {length} x 8 a sample"):

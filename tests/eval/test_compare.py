@@ -50,6 +50,20 @@ def test_published_numbers_equal_the_papers_and_are_marked(runs):
         load_published("many_steps")
 
 
+def test_a_file_of_published_numbers_is_checked(tmp_path):
+    file, protocol = tmp_path / "mine.yaml", "protocol: {scorer: gpt2}\n"
+    file.write_text(protocol + "rows: {mine: {4: [20.0, 5.1]}}\n")
+    assert [(row["label"], row["nfe"], row["perplexity"]) for row in load_published(str(file))] == [("mine", 4, 20.0)]
+    for text, message in (
+        (protocol + "rows:\n  mine: {4: [20.0, 5.1]}\n  mine: {4: [10.0, 5.1]}\n", "gives mine in lines 3 and 4"),
+        (protocol, "holds no published numbers .KeyError: 'rows'.; needed are protocol"),
+        (protocol + "rows: [1]", "holds no published numbers"),
+        ("[", "holds no published numbers .ParserError"),
+    ):
+        file.write_text(text)
+        refused(f"mine.yaml {message}", load_published, str(file))
+
+
 def test_the_command_prints_and_exports_the_table(runs, capsys):
     assert main(["compare", *map(str, runs), "--published", "few_step"]) == 0
     output = capsys.readouterr().out

@@ -24,6 +24,12 @@ def test_csv_has_exact_numbers_and_the_ends_of_their_intervals(records):
     assert real["scorer_hash"] == records[0]["scorer_hash"] and real["aggregation"].startswith("corpus")
 
 
+def test_csv_names_the_units_that_were_shuffled_where_they_are_no_words(records):
+    real, shuffled = csv.DictReader(io.StringIO(to_csv([records[0], records[1] | {"shuffled_units": "characters"}])))
+    assert (real["shuffled_units"], shuffled["shuffled_units"]) == ("", "characters")
+    assert "shuffled_units" not in to_csv(records)
+
+
 def test_markdown_has_equal_cells_in_each_line_and_notes_below(records):
     table, _, notes = to_markdown(records).partition("\n\n")
     lines = [line.replace(r"\|", "").count("|") for line in table.splitlines()]

@@ -1,6 +1,7 @@
 """Recipes, data files, checkpoints and caches with random changes: named in a line, or harmless; never a hang.
 
-The default run has some of them, `pytest -m slow tests/faults` has ten thousand.
+The default run has some of them, `pytest -m slow tests/faults/test_mutations.py` has ten thousand. With a folder in the
+environment variable MUTATIONS_LOG each result is kept there, and those that passed are not run again.
 """
 
 import csv
@@ -137,7 +138,7 @@ SIZES = [FAST, pytest.param(SLOW, marks=pytest.mark.slow)]
 def test_a_recipe_with_other_keys_and_values(commands: Commands, home: Home, examples: int) -> None:
     text = (home.folder / "teacher.yaml").read_text()
     mutants = trees(text).filter(lambda mutant: small(mutant) and yaml.safe_load(mutant) != yaml.safe_load(text))
-    mutate(examples, st.tuples(mutants), partial(mutated_recipe, commands, home))
+    mutate(examples, st.tuples(mutants), partial(mutated_recipe, commands, home), home.folder)
 
 
 @pytest.mark.parametrize("examples", SIZES)
@@ -145,12 +146,12 @@ def test_a_recipe_with_other_bytes(commands: Commands, home: Home, examples: int
     text = (home.folder / "teacher.yaml").read_bytes()
     mutants = bytes_changes().map(lambda changes: changed(text, changes)).filter(lambda mutant: mutant != text)
     mutants = mutants.filter(lambda mutant: small(mutant.decode(errors="replace")))
-    mutate(examples, st.tuples(mutants), partial(mutated_recipe, commands, home))
+    mutate(examples, st.tuples(mutants), partial(mutated_recipe, commands, home), home.folder)
 
 
 @pytest.mark.parametrize("examples", SIZES)
 def test_a_data_file_with_other_bytes(commands: Commands, home: Home, examples: int) -> None:
-    mutate(examples, harm(kinds(home.folder)), partial(mutated_data, commands, home))
+    mutate(examples, harm(kinds(home.folder)), partial(mutated_data, commands, home), home.folder)
 
 
 @pytest.mark.parametrize("examples", SIZES)
@@ -158,7 +159,7 @@ def test_a_run_with_other_bytes(commands: Commands, home: Home, examples: int) -
     results, verbs = files(home.run), st.sampled_from(["fit", "sample"])
     mutants = harm({file: (home.run / file).read_bytes() for file in results}, results)
     draws = st.tuples(mutants, verbs).map(lambda mutant: (*mutant[0], mutant[1]))
-    mutate(examples, draws, partial(mutated_file, commands, home))
+    mutate(examples, draws, partial(mutated_file, commands, home), home.folder)
 
 
 @pytest.mark.parametrize("examples", SIZES)
@@ -168,14 +169,15 @@ def test_a_cache_with_other_bytes(commands: Commands, home: Home, examples: int)
     halves = [(home.half, path.relative_to(home.half)) for path in kept(home.half)]
     contents = {(cache, file): (cache / file).read_bytes() for cache, file in (*complete, *halves)}
     mutants = harm(contents, complete) | harm(contents, halves)
-    mutate(examples, mutants.map(lambda mutant: (*mutant[0], mutant[1])), partial(mutated_cache, commands, home))
+    draws = mutants.map(lambda mutant: (*mutant[0], mutant[1]))
+    mutate(examples, draws, partial(mutated_cache, commands, home), home.folder)
 
 
 @pytest.mark.parametrize("examples", SIZES)
 def test_a_foreign_checkpoint_with_other_bytes(commands: Commands, tmp_path: Path, examples: int) -> None:
     data = official(tmp_path)
     mutants = bytes_changes().map(lambda changes: changed(data, changes)).filter(lambda mutant: mutant != data)
-    mutate(examples, st.tuples(mutants), partial(mutated_official, commands, tmp_path))
+    mutate(examples, st.tuples(mutants), partial(mutated_official, commands, tmp_path), tmp_path)
 
 
 def test_the_log_of_a_run_that_was_mutated_is_read(home: Home) -> None:

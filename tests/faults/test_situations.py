@@ -70,7 +70,7 @@ def run(commands: Commands, situation: dict[str, Any], world: Path, folder: Path
     command = situation["command"].replace("SCORED", "--scorer WORLD/scorer --device cpu --format csv")
     words = shlex.split(command.replace("WORLD", str(world)))
     parts = {"words": words, "environment": situation.get("environment", {})}
-    parts |= {name: name in situation.get("output", "") for name in ("pipe", "ascii")}
+    parts |= {name: name in situation.get("output", "") for name in ("pipe", "ascii", "full")}
     options: dict[str, Any] = {"folder": str(folder), "limit": 300.0, "script": "tests.helpers.situation"}
     if watched := situation.get("interrupt"):
         options |= {"watch": str(folder / watched), "kill": 0.0, "interrupt": True}

@@ -2,6 +2,8 @@
 
 import re
 import shutil
+import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -14,6 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from tests.helpers.mutation_log import MutationLog
 from tests.helpers.mutations import bytes_changes, changed
 from tests.helpers.processes import Commands, Done
 from tests.helpers.tiny_recipe import write_recipe
@@ -24,6 +27,7 @@ from textflow.training.weights import read_weights
 
 STEPS = ["--run.save_every", "2", "--run.sample_every", "100", "--trainer.enable_progress_bar", "false"]
 LIMIT = 300.0  # seconds after which a command of a second hangs, however busy the machine is
+MAX_FAILURES = 20  # of one test, after which its other mutations are left out
 
 
 class Home(NamedTuple):
@@ -118,9 +122,9 @@ def no_half(run: Path, harmed: Path | None = None) -> None:
             read_weights(weights)
 
 
-def mutate(examples: int, mutants: st.SearchStrategy[Any], test: Callable[..., None]) -> None:
-    """Run a test on so many mutations, the same ones every time."""
-    tested = 0
+def mutate(examples: int, mutants: st.SearchStrategy[Any], test: Callable[..., None], home: Path) -> None:
+    """Run a test on so many mutations, the same ones every time; a failure does not stop the others."""
+    log, failures, tested = MutationLog(home), list[str](), 0
 
     @settings(
         max_examples=examples, deadline=None, database=None, derandomize=True, phases=[Phase.generate],
@@ -129,11 +133,19 @@ def mutate(examples: int, mutants: st.SearchStrategy[Any], test: Callable[..., N
     @given(mutants)
     def one(mutant: Any) -> None:
         nonlocal tested
-        test(*mutant)
         tested += 1
+        if log.key(mutant) in log.passed or len(failures) == MAX_FAILURES:
+            return
+        start, failure = time.monotonic(), ""
+        try:
+            test(*mutant)
+        except Exception:
+            failure = f"{mutant!r:.3000}\n{traceback.format_exc(limit=-3)}"
+            failures.append(failure)
+        log.write(mutant, failure, time.monotonic() - start)
 
     one()
-    assert tested >= examples
+    assert tested >= examples and not failures, f"{len(failures)} of {tested}:\n" + "\n\n".join(failures)
 
 
 def harm(contents: dict[Any, bytes], often: list[Any] | None = None) -> st.SearchStrategy[tuple[Any, Any]]:

@@ -152,12 +152,16 @@ def answer(
 
 
 def wait(child: int, limit: float, kill: float | None, watch: str, interrupt: bool) -> tuple[int, bool]:
-    """Wait for a process, and kill or interrupt its group when due; return its exit code, and whether it was late."""
-    start = time.monotonic()
-    kill_start = None if watch else start
+    """Wait for a process, and kill or interrupt its group when due; return its exit code, and whether it was late.
+
+    Time in which this process was stopped, with its child, does not count towards the limit.
+    """
+    last, ran = time.monotonic(), 0.0
+    kill_start = None if watch else last
     while True:
         pid, status = os.waitpid(child, os.WNOHANG)
         now = time.monotonic()
+        ran, last = ran + min(now - last, 1.0), now
         if pid:
             return os.waitstatus_to_exitcode(status), False
         if kill_start is None and os.path.exists(watch):
@@ -166,7 +170,7 @@ def wait(child: int, limit: float, kill: float | None, watch: str, interrupt: bo
         if due and interrupt:
             os.killpg(child, signal.SIGINT)
             kill = None
-        elif due or now - start >= limit:
+        elif due or ran >= limit:
             os.killpg(child, signal.SIGKILL)
             _, status = os.waitpid(child, 0)
             return os.waitstatus_to_exitcode(status), not due

@@ -24,13 +24,16 @@ def write_file(path: Path, content: Any) -> None:
 
 
 def main(words: list[str]) -> int:
-    """Run `textflow` with arguments, environment variables, a closed pipe or an output without UTF-8; words: JSON."""
+    """Run `textflow` with arguments, environment variables, and an output to a closed pipe, to a full disk or without
+    UTF-8; words: JSON."""
     situation = json.loads(words[0])
     os.environ.update(situation["environment"])
     if situation["pipe"]:
         reader, writer = os.pipe()
         os.close(reader)
         os.dup2(writer, 1)
+    if situation["full"]:
+        os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
     if situation["ascii"]:
         sys.stdout.reconfigure(encoding="ascii")  # type: ignore[union-attr]
     sys.argv = ["textflow", *situation["words"]]

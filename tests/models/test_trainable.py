@@ -9,7 +9,10 @@ from torch import nn
 from torch.testing import assert_close
 
 from tests.helpers.toy_run import Data, Toy, fit, trainer
+from textflow.discrete import DuoObjective
 from textflow.layers.frozen import Frozen
+from textflow.models import base
+from textflow.objectives import LangFlowObjective
 from textflow.training import latest_state
 from textflow.training.ema import update_ema
 
@@ -116,6 +119,20 @@ def test_a_loss_or_weight_that_is_not_finite_stops_the_run_and_is_not_saved(
     with pytest.raises(ValueError, match=message):
         fit(tmp_path, 9, Toy(after=spoil))
     assert latest_state(tmp_path) == tmp_path / "state" / "step-00000004" / "state.pt"
+
+
+def test_a_training_that_ends_within_a_phase_of_its_objective_names_both(tmp_path: Path, monkeypatch: Any) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(base, "rank_zero_info", lines.append)
+    for objective in (DuoObjective(curriculum_steps=4000), LangFlowObjective(ramp_steps=3), LangFlowObjective()):
+        toy = Toy()
+        object.__setattr__(toy, "objective", objective)
+        fit(tmp_path / f"{id(objective)}", 3, toy)
+    end = "the training ends at step 3, before its"
+    assert [line for line in lines if "Objective" in line] == [
+        f"DuoObjective: {end} curriculum_steps (4,000) are over",
+        f"LangFlowObjective: {end} ramp_steps (5,000) are over",
+    ]
 
 
 @pytest.mark.parametrize("decay", [1.0, -0.1])

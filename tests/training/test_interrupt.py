@@ -49,6 +49,16 @@ def test_a_signal_that_the_process_ignores_stays_ignored(tmp_path: Path, monkeyp
     assert fitter.global_step == 6
 
 
+def test_a_training_whose_output_has_no_reader_saves_and_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **options: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("builtins.print", fail)
+    _, fitter = fit(tmp_path, 12, bar=0.0)
+    assert fitter.global_step < 5 and fitter.checkpoint_callback.stopped  # type: ignore[union-attr]
+    assert latest_state(tmp_path) == tmp_path / "state" / f"step-{fitter.global_step:08d}" / "state.pt"
+
+
 class Watched(Toy):
     """A toy that sends SIGTERM in its first validation batch or its first samples, and counts these calls."""
 

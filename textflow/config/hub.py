@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from textflow.runtime.visible import visible_files
+
 PREFIX = "hf:"
 TOKENIZER_FILES = tuple(f"tokenizer/*.{suffix}" for suffix in ("json", "model", "txt", "jinja"))
 # What a run on the Hub consists of, all of it data: no pickle, no Python.
@@ -46,7 +48,7 @@ def holds_run(name: str) -> bool:
 
 def list_run_files(folder: Path) -> list[Path]:
     """The RUN_FILES of a folder."""
-    return [file for pattern in RUN_FILES for file in sorted(folder.glob(pattern)) if file.is_file()]
+    return [file for pattern in RUN_FILES for file in visible_files(folder, pattern)]
 
 
 def link(path: Path, target: Path) -> None:

@@ -37,6 +37,9 @@ def make_absolute(tree: Any, key: str = "") -> None:
     Args:
         tree: a recipe or a part of one, after parsing.
         key: dotted key of the part, without init_args.
+
+    Raises:
+        ValueError: if a path is not UTF-8, so that the recipe could not be read again.
     """
     for name, value in list(vars(tree).items() if isinstance(tree, Namespace) else tree.items()):
         inner = join_key(key, str(name))
@@ -49,8 +52,16 @@ def make_absolute(tree: Any, key: str = "") -> None:
 
 def absolute(path: str, key: str) -> str:
     """Absolute form of a path or pattern that exists, and of the cache; other names, as of the Hub, are unchanged."""
-    is_path = key == "data.cache" or os.path.exists(path) or glob.has_magic(path)
-    return os.path.abspath(path) if is_path and not path.startswith("~") else path
+    if path.startswith("~") or not (key == "data.cache" or os.path.exists(path) or glob.has_magic(path)):
+        return path
+    full = os.path.abspath(path)
+    try:
+        full.encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{key}: {os.fsencode(full)!r} is not UTF-8, as a recipe must be; rename the folder, or work in another one"
+        ) from None
+    return full
 
 
 def is_same_place(key: str, old: Any, new: Any) -> bool:

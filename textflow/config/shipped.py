@@ -5,6 +5,7 @@ from pathlib import Path
 
 import textflow
 from textflow.config.hub import PREFIX, fetch_run
+from textflow.runtime.visible import visible_files
 
 
 def shipped_folder() -> Path:
@@ -16,7 +17,7 @@ def shipped_folder() -> Path:
 def shipped_recipes() -> dict[str, Path]:
     """Files of the recipes and overlays that ship with textflow by name, such as quickstart or escape/commit."""
     folder = shipped_folder()
-    files = sorted(folder.rglob("*.yaml"), key=lambda path: (len(path.parts), path))
+    files = sorted(visible_files(folder, "**/*.yaml"), key=lambda path: (len(path.parts), path))
     return {path.relative_to(folder).with_suffix("").as_posix(): path for path in files}
 
 

@@ -11,12 +11,20 @@ from textflow.config.trust import refuse_code
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # of the C library where it is installed, 10 times faster
 
 
+def read_yaml_text(file: Path) -> str:
+    """The text of a recipe file."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not YAML: it is not UTF-8 ({error.reason} at byte {error.start + 1})") from None
+
+
 def load_yaml(file: Path) -> dict[str, Any]:
     """The mapping in a recipe file, without defaults or overlays."""
+    text = read_yaml_text(file)
     try:
-        text = file.read_text(encoding="utf-8")
         tree = parse_yaml(text) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except yaml.YAMLError as error:
         raise ValueError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise ValueError(f"{file} holds {type(tree).__name__}, a recipe is a mapping: data, model, trainer ...")

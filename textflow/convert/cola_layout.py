@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from textflow.convert.dit_layout import load_official, rename_parameter
+from textflow.runtime.visible import visible_files
 from textflow.training.weights import read_weights
 
 PREFIX_MAP = {
@@ -71,7 +72,7 @@ class SavedFolder(NamedTuple):
 
 def read_folder(folder: Path) -> SavedFolder:
     """Tensors (of one file or of shards) and configuration; code in the folder is not run."""
-    files, config = sorted(folder.glob("*.safetensors")), folder / "config.json"
+    files, config = visible_files(folder, "*.safetensors"), folder / "config.json"
     if not files or not config.is_file():
         raise ValueError(f"{folder} needs config.json and model.safetensors; download it again")
     try:

@@ -13,6 +13,7 @@ from textflow.data import HFTokenizer, LazyHFTokenizer, Tokenizer
 from textflow.models.base import Trainable
 from textflow.models.causal_lm import CausalLM
 from textflow.runtime.atomic import atomic_write_text
+from textflow.runtime.visible import visible_files
 from textflow.training.weights import write_weights
 
 CARD = """\
@@ -154,7 +155,7 @@ def logged_metrics(run: Path) -> list[str]:
 
 def scored_metrics(run: Path) -> list[str]:
     """The scores of generated text in RUN/eval with their protocol, a line of Markdown a record."""
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((run / "eval").glob("*.json"))]
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in visible_files(run / "eval", "*.json")]
     return [line for record in records if record.get("text") == "generated" for line in record_lines(record)]
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
+from textflow.runtime.visible import visible_files
 from textflow.training.weights import read_weights
 
 EXPORT = "model.safetensors"
@@ -26,7 +27,7 @@ def find_weights(source: str) -> Path:
     if path.is_file():
         return path
     if path.is_dir():
-        found = [path / EXPORT] if (path / EXPORT).is_file() else sorted(path.glob("*.ckpt"))
+        found = [path / EXPORT] if (path / EXPORT).is_file() else visible_files(path, "*.ckpt")
         if len(found) != 1:
             names = ", ".join(file.name for file in found) or "none"
             raise ValueError(f"{source} has no {EXPORT} and not one .ckpt, but {names}; give the file's path")

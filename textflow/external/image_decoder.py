@@ -15,6 +15,7 @@ from textflow.diagnostics.bootstrap import Sums
 from textflow.diagnostics.perturbation import MeasureFn
 from textflow.external.error_response import ErrorProbe, ErrorResponse
 from textflow.runtime.atomic import describe_error
+from textflow.runtime.visible import visible_files
 from textflow.types import Latents, Mask
 
 Images = Float[Tensor, "B C H W"]
@@ -84,7 +85,7 @@ def read_images(folder: Path, size: int, n: int) -> list[Images]:
         size: width and height in pixels; the middle of an image is cut out.
         n: largest number of images.
     """
-    files = sorted(folder.rglob("*")) if folder.is_dir() else [folder]
+    files = visible_files(folder) if folder.is_dir() else [folder]
     found = [file for file in files if file.suffix.lower() in SUFFIXES][:n]
     if not found:
         raise ValueError(f"{folder} holds no images, and an image decoder takes no text; give a folder of PNG or JPEG")

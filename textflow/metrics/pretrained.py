@@ -9,6 +9,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from textflow.runtime.atomic import describe_error
+from textflow.runtime.visible import visible_files
 
 
 @runtime_checkable
@@ -77,7 +78,7 @@ def load_pretrained(auto_class: Any, name: str | Path, **options: Any) -> Any:
 
 def find_gguf(name: str | Path) -> Path | None:
     """The GGUF file of a folder without config.json; None if there is none, an error if there are several."""
-    files = [] if (Path(name) / "config.json").is_file() else sorted(Path(name).rglob("*.gguf"))
+    files = [] if (Path(name) / "config.json").is_file() else visible_files(Path(name), "**/*.gguf")
     if len(files) > 1:
         raise ValueError(f"{name} holds {len(files)} GGUF files, and a scorer is one; give the folder of one")
     return files[0] if files else None

@@ -25,6 +25,7 @@ from textflow.types import Batch
 
 OptimizerFn: TypeAlias = Callable[[Iterable[tuple[str, nn.Parameter]]], Optimizer]  # from pairs (name, parameter)
 LRSchedulerFn: TypeAlias = Callable[[Optimizer], LRScheduler]
+PHASES = ("curriculum_steps", "ramp_steps")  # arguments of objectives: steps until their loss is the final one
 
 
 class Trainable(L.LightningModule, ABC):
@@ -109,6 +110,9 @@ class Trainable(L.LightningModule, ABC):
         if isinstance(schedule, WarmupLR) and self._trainer is not None:
             schedule.set_training_steps(self._trainer.max_steps)
             rank_zero_info(schedule.describe())
+        if self._trainer is not None:
+            for line in unfinished_phases(getattr(self, "objective", None), self._trainer.max_steps):
+                rank_zero_info(line)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_callbacks(self) -> list[L.Callback]:
@@ -150,6 +154,17 @@ class Trainable(L.LightningModule, ABC):
         for name, tensor in tensors.items():
             state[name].copy_(tensor)
             state[_ema_name(name)].copy_(tensor)
+
+
+def unfinished_phases(objective: object, max_steps: int) -> list[str]:
+    """Lines that name the phases of an objective which last longer than the training."""
+    steps = {name: getattr(objective, name, 0) for name in PHASES}
+    owner = type(objective).__name__
+    return [
+        f"{owner}: the training ends at step {max_steps}, before its {name} ({count:,}) are over"
+        for name, count in steps.items()
+        if count > max_steps > 0
+    ]
 
 
 def _ema_name(name: str) -> str:

@@ -15,6 +15,7 @@ from textflow.data.fingerprint import fingerprint, stamp
 from textflow.data.lines import LIMIT_HINT, TextEntry
 from textflow.data.records import document_from_record, document_from_value
 from textflow.data.sources.hub import SavedDataset, is_saved_dataset
+from textflow.runtime.visible import is_hidden, visible_files
 
 SUFFIXES = (".txt", ".text", ".md", ".jsonl", ".parquet")  # read in a folder
 OTHER_SUFFIXES = (*JSON_SUFFIXES, *TABLE_SUFFIXES)  # read in a folder that holds none of the former
@@ -126,17 +127,12 @@ def find_files(pattern: str) -> list[Path]:
 
 def folder_files(folder: Path) -> list[Path]:
     """Text files below a folder, sorted by name, without hidden ones."""
-    visible = [path for path in sorted(folder.rglob("*")) if path.is_file() and not is_hidden(path, folder)]
+    visible = visible_files(folder)
     for suffixes in (SUFFIXES, OTHER_SUFFIXES):
         if files := [path for path in visible if data_suffix(path) in suffixes]:
             return files
     hint = "for a save_to_disk folder use the source SavedDataset"
     raise ValueError(f"folder {folder} holds no {', '.join((*SUFFIXES, *OTHER_SUFFIXES))} file; {hint}")
-
-
-def is_hidden(path: Path, folder: Path) -> bool:
-    """True if the name of a file, or of a folder above it and below `folder`, begins with a dot."""
-    return any(name.startswith(".") for name in path.relative_to(folder).parts)
 
 
 def hidden_documents(paths: str | list[str]) -> Iterator[Document]:

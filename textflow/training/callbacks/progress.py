@@ -1,5 +1,6 @@
 """Progress of a fit: completed steps, time left, loss terms, tokens per second and processor time."""
 
+import signal
 import sys
 import time
 from typing import Any
@@ -115,7 +116,10 @@ class StepProgressBar(TQDMProgressBar):
             return
         self.refreshed_at = now
         if not self.on_terminal:
-            return print(self.line(trainer, module, now - self.started_at), flush=True)
+            try:
+                return print(self.line(trainer, module, now - self.started_at), flush=True)
+            except OSError:  # nobody reads the output, or its disk is full
+                return signal.raise_signal(signal.SIGHUP)  # as when a terminal closes: save and stop
         self.train_progress_bar.n = trainer.global_step
         self.train_progress_bar.set_postfix(self.get_metrics(trainer, module), refresh=False)
         self.train_progress_bar.refresh()
