@@ -54,17 +54,22 @@ class System:
     refusals: dict[str, str]
 
 
-def check_runs(runs: Sequence[Path]) -> None:
-    """Raise for a run that is not trained, and for runs that one table cannot compare."""
+def require_trained(runs: Sequence[Path]) -> None:
+    """Raise for a run that is not trained or writes no text, and for two runs of one name."""
     for run in runs:
         if not all((run / name).is_file() for name in ("recipe.yaml", "model.safetensors")):
             recipe = recipe_of(run) or "RECIPE"
             raise ValueError(f"no trained run at {run}: textflow fit {recipe} --run.folder {quote(str(run))}")
         require_text_model(run)
-        if is_conditional(run):
-            raise ValueError(f"{run} answers sources, and a table of systems scores free text; leave it out")
     if len({run.name for run in runs}) < len(runs):
         raise ValueError(f"two of the runs {', '.join(map(str, runs))} have one name; rename a folder")
+
+
+def check_runs(runs: Sequence[Path]) -> None:
+    """Raise for a run that is not trained, and for runs that one table cannot compare."""
+    require_trained(runs)
+    if source := next(filter(is_conditional, runs), None):
+        raise ValueError(f"{source} answers sources, and a table of systems scores free text; leave it out")
     data = {run: run_recipe(run)["data"] for run in runs}
     for key in (*SPLIT_KEYS, "seq_length"):
         if other := next((run for run in runs if data[run].get(key) != data[runs[0]].get(key)), None):

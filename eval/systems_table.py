@@ -71,10 +71,10 @@ def text_cell(record: Record) -> Cell:
     return [*numbers, "-" if record["seq_rep_4"] is None else percent(record["seq_rep_4"])]
 
 
-def write_record(record: Record, path: Path) -> None:
-    """Write a record as YAML."""
+def write_record(record: Record, path: Path, verb: str = "reproduce systems") -> None:
+    """Write a record as YAML, which names the verb that wrote it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     options: dict[str, Any] = {"sort_keys": False, "width": 120, "allow_unicode": True}
     head = yaml.safe_dump({key: record[key] for key in ("title", "protocol")}, **options)
     tables = yaml.safe_dump({"tables": record["tables"]}, default_flow_style=None, **options)
-    atomic_write_text(path, f"# Written by textflow reproduce systems.\n{head}{tables}")
+    atomic_write_text(path, f"# Written by textflow {verb}.\n{head}{tables}")

@@ -13,16 +13,26 @@ class Claim(NamedTuple):
     Args:
         statement: text of the claim.
         measured: measured numbers, with numerators and denominators.
-        holds: True if the claim holds at this scale.
+        holds: True if the claim holds at this scale; None if the numbers resolve it neither way.
     """
 
     statement: str
     measured: str
-    holds: bool
+    holds: bool | None
+
+    @property
+    def verdict(self) -> str:
+        """Verdict in words."""
+        return {True: "holds", False: "does NOT hold", None: "is not resolved"}[self.holds]
+
+    @property
+    def sentence(self) -> str:
+        """Verdict, claim and measurement."""
+        return f"{self.verdict}: {self.statement}: {self.measured}"
 
 
 def check_claims(results: dict[str, Record], run: str) -> list[Claim]:
-    """Claims covered by the available figures.
+    """Claims on a run that the available figures cover.
 
     Args:
         results: numbers by figure.

@@ -9,14 +9,15 @@ import pytest
 from rich.console import Console
 
 from tests.helpers.user_errors import refused
-from textflow.cli import figure_inputs
+from textflow.cli import decoders, figure_inputs
 from textflow.cli import reproduce as module
 from textflow.cli.reproduce import FIGURES, reproduce, write_record
-from textflow.eval.figures import fig2, fig5, fig9
+from textflow.eval.figures import fig2, fig5, fig7, fig8, fig9
 from textflow.eval.figures.source import oracle_input
 from textflow.eval.oracle import benchmark
 from textflow.eval.oracle.benchmark import RankingConfig
 from textflow.eval.oracle.methods import COMPARED_METHODS, METHODS_BY_NAME, MODE_METHODS, fresh_seed
+from textflow.eval.results import load_record
 from textflow.oracle.tasks import chain_task
 
 
@@ -113,6 +114,51 @@ def test_a_run_is_drawn_with_the_oracle_tasks(tmp_path: Path, monkeypatch: pytes
     assert set(json.loads((tmp_path / "fig2.json").read_text())["sweep"]) == {"world text", "run mine"}
     reproduce("fig5", run=Path("checkpoints/mine"), out=tmp_path, n=16)
     assert len(requested) == 1, "fig5 has nothing to do with a run"
+
+
+def fake_decoder(name: str) -> dict[str, Any]:
+    ratios = {f"DABI_{control}{end}": 2.0 for control in fig7.CONTROLS for end in ("", "_low", "_high")}
+    row = (
+        {"error": "empirical posterior", "sd": 1.0, "flips": 0.2, "n": 10} | dict.fromkeys(fig7.CONTROLS, 0.1) | ratios
+    )
+    about = {"name": name, "label": name, "family": "continuous text", "cci": 0.0, "unit": "flips", "weights": "a 1.0"}
+    return about | {"rows": [row], "n": 4}
+
+
+def test_two_figures_share_decoders_that_are_measured_once_and_a_missing_one_is_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured = []
+
+    def measure() -> dict[str, Any]:
+        measured.append(1)
+        return fake_decoder("codec")
+
+    def missing() -> dict[str, Any]:
+        raise ValueError("no weights.tar in checkpoints/eye: textflow fetch eye")
+
+    monkeypatch.setattr(decoders, "tasks", lambda *_: [("codec", "a 1.0", measure), ("eye", "b 1.0", missing)])
+    oracle = {"rows": [{"method": "autoregressive", "nll": 1.0, "ablated_nll": 5.0}]}
+    monkeypatch.setattr(fig8, "compute", lambda n, seed, inputs, decoders: oracle | {"decoders": list(decoders)})
+    draw_nothing(monkeypatch, fig7, fig8)
+    for _ in range(2):
+        reproduce("fig7", [Path("fig8")], out=tmp_path, n=16)
+    message = capsys.readouterr().out
+    assert len(measured) == 1 and "left out: eye: no weights.tar" in message and "textflow fetch eye" in message
+    assert "holds: DABI of continuous text is above 1 (isotropic control): codec 2.0 [2.0, 2.0]" in message
+    assert "holds: autoregressive generation collapses" in message
+    kept = [json.loads((tmp_path / f"{name}.json").read_text())["decoders"] for name in ("fig7", "fig8")]
+    assert kept[0] == kept[1] and kept[0][0]["name"] == "codec"
+    table = load_record(tmp_path / "decoders.yaml").tables
+    assert table["decoders"].rows["codec_0"]["dabi_covariance"] == "2.00 [2.00, 2.00]"
+    reproduce("fig7", out=tmp_path, n=16, seed=1)
+    assert len(measured) == 2, "another seed is another measurement"
+
+
+def test_figures_and_runs_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
+    refused("fig8 was named beside all", reproduce, "all", [Path("fig8")])
+    refused("fig2 takes one run, as an option", reproduce, "fig2", [Path("mine")])
+    refused("no trained run at .*mine", reproduce, "fig7", [tmp_path / "mine"], n=16)
 
 
 def test_impossible_sizes_are_refused_and_every_figure_has_its_file() -> None:

@@ -58,11 +58,27 @@ def compare_directions(
     """Measurements along the residual, and their sums over random directions of the same length."""
     r = residual(x, x0_pred, mask)
     along = measure(x + residual_scale * r)
-    random = [torch.zeros_like(sums) for sums in along]
+    return along, sum_directions(measure, x, r, mask, noise, residual_scale, num_draws, control, basis)
+
+
+def sum_directions(
+    measure: MeasureFn,
+    x: Latents,
+    r: Latents,
+    mask: Mask,
+    noise: Noise,
+    residual_scale: float,
+    num_draws: int,
+    control: Control,
+    basis: Basis | None,
+) -> list[Sums]:
+    """Sums of the measurements over random directions of the residual's length; the arguments are those of `dabi`."""
+    total = list[Sums]()
     for _ in range(num_draws):
         delta = random_directions(r, mask, noise, control, basis)
-        random = [total + sums for total, sums in zip(random, measure(x + residual_scale * delta), strict=True)]
-    return along, random
+        sums = measure(x + residual_scale * delta)
+        total = [a + b for a, b in zip(total, sums, strict=True)] if total else sums
+    return total
 
 
 def random_directions(r: Latents, mask: Mask, noise: Noise, control: Control, basis: Basis | None) -> Latents:
@@ -92,9 +108,16 @@ def covariance_root(latents: Float[Tensor, "N d"]) -> Basis:
 
 
 def shuffle_residuals(r: Latents, mask: Mask, noise: Noise) -> Latents:
-    """Residuals permuted over the valid positions of their sequence."""
-    mask = latent_mask(mask, r)
-    key = torch.where(mask, noise.uniform(r.shape[1]).to(mask.device), 2.0)  # padding comes last
+    """Residuals permuted over the valid positions of their sequence; over the rows where each has a single latent."""
+    mask, key = latent_mask(mask, r), noise.uniform(r.shape[1]).to(r.device)
+    if r.shape[1] == 1:
+        return permute_valid(r.transpose(0, 1), mask.T, key.T).transpose(0, 1)
+    return permute_valid(r, mask, key)
+
+
+def permute_valid(r: Latents, mask: Mask, key: Float[Tensor, "B L"]) -> Latents:
+    """Latents of the valid positions in the order of a random key, and 0 elsewhere."""
+    key = torch.where(mask, key, 2.0)  # padding comes last
     rank = (mask.long().cumsum(1) - 1).clamp_min(0)
     source = key.argsort(1).gather(1, rank)  # the rank-th valid position takes the rank-th of the shuffled
     return torch.where(mask[..., None], r.gather(1, source[..., None].expand_as(r)), 0)

@@ -3,21 +3,23 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import TypeAlias
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from textflow.diagnostics.bootstrap import Ratio, SampleSize, ratio_of_means
+from textflow.diagnostics.bootstrap import Ratio, SampleSize, Sums, ratio_of_means
 from textflow.diagnostics.empirical_posterior import EmpiricalPosterior
-from textflow.diagnostics.perturbation import Basis, Control, MeasureFn, compare_directions, covariance_root
+from textflow.diagnostics.perturbation import Basis, Control, MeasureFn, covariance_root, sum_directions
+from textflow.diagnostics.residual import residual
 from textflow.noise import Noise
 from textflow.paths import LinearPath
 from textflow.types import Latents, Mask
 
-SampleLatents: TypeAlias = Float[Tensor, "1 _ d"]  # samples differ in their number of latents
-Sample: TypeAlias = tuple[SampleLatents, Bool[Tensor, "1 _"]]
+SampleLatents: TypeAlias = Float[Tensor, "_ _ d"]  # samples differ in their number of latents
+Sample: TypeAlias = tuple[SampleLatents, Bool[Tensor, "_ _"]]
 CONTROLS: Mapping[str, Control] = {"isotropic": "full", "covariance": "covariance", "shuffled": "shuffled"}
 LENGTHS = (0.1, 0.3, 1.0)  # of an error, in standard deviations of the latents
 
@@ -45,11 +47,14 @@ class ErrorProbe:
     """Samples, and what is measured on them.
 
     Args:
-        samples: latents [1, S, d] of each text or image, and the mask of those that count.
+        samples: latents of each text [1, S, d], or of a batch of images [B, S, d], and the mask of those that count.
         measure: (latents, mask) of a sample -> function that measures perturbed latents against them.
-        seeds: random seed of each sample.
+        seeds: random seed of each text or image.
         counts_events: True if the measurement counts events, such as flips.
         num_draws: number of random directions per position.
+        bank: latents of other texts or images for the empirical posterior and the covariance; default: those of the
+            first half of the samples, and the covariance of all of them.
+        lengths: lengths of the noise of the empirical posterior, in standard deviations of the latents.
     """
 
     samples: Sequence[Sample]
@@ -57,11 +62,19 @@ class ErrorProbe:
     seeds: Sequence[int]
     counts_events: bool
     num_draws: int = 4
+    bank: Float[Tensor, "N d"] | None = None
+    lengths: Sequence[float] = LENGTHS
 
     @cached_property
     def latents(self) -> Float[Tensor, "N d"]:
-        """Latents that count, of all samples."""
-        return torch.cat([x[mask] for x, mask in self.samples])
+        """Latents of the bank; without one, those that count of all samples."""
+        return torch.cat([x[mask] for x, mask in self.samples]) if self.bank is None else self.bank
+
+    @cached_property
+    def streams(self) -> list[Sequence[int]]:
+        """Random seeds of the rows of each sample."""
+        ends = list(accumulate(len(x) for x, _ in self.samples))
+        return [self.seeds[first:end] for first, end in zip([0, *ends], ends, strict=False)]
 
     @cached_property
     def std(self) -> float:
@@ -76,33 +89,41 @@ class ErrorProbe:
     @torch.no_grad()
     def respond(self, error: str, length: float, moved: Sequence[SampleLatents], first: int = 0) -> ErrorResponse:
         """Response of the samples from a first one on to their moved latents."""
-        samples, seeds = self.samples[first:], self.seeds[first:]
-        counts = torch.stack([mask.double().sum().cpu() for _, mask in samples])
-        size, ratios = SampleSize(int(counts.sum()), len(samples), self.num_draws), {}
-        measures = [self.measure(x, mask) for x, mask in samples]
-        for name, control in CONTROLS.items():
-            parts = [
-                compare_directions(measure, x, to, mask, Noise([seed + 1]), 1.0, self.num_draws, control, self.root)
-                for measure, (x, mask), to, seed in zip(measures, samples, moved, seeds, strict=True)
-            ]
-            along, random = (torch.cat([part[i][0] for part in parts]) for i in (0, 1))
-            ratios[name] = ratio_of_means(along, random, counts, size, counts_events=self.counts_events)
+        samples, streams = self.samples[first:], self.streams[first:]
+        counts = torch.cat([mask.double().sum(1).cpu() for _, mask in samples])
+        size, sums = SampleSize(int(counts.sum()), len(counts), self.num_draws), list[list[Sums]]()
+        for (x, mask), to, seeds in zip(samples, moved, streams, strict=True):
+            measure, r = self.measure(x, mask), residual(x, to, mask)
+            (along,) = measure(x + r)
+            sums.append([along, *(self.random_sums(measure, x, r, mask, seeds, control) for control in CONTROLS)])
+        along, *random = (torch.cat(parts) for parts in zip(*sums, strict=True))
+        ratios = {
+            name: ratio_of_means(along, each, counts, size, counts_events=self.counts_events)
+            for name, each in zip(CONTROLS, random, strict=True)
+        }
         errors = torch.cat([(to - x)[mask].norm(dim=-1) for (x, mask), to in zip(samples, moved, strict=True)])
         return ErrorResponse(error, length, float(errors.mean()) / self.std, ratios)
 
+    def random_sums(
+        self, measure: MeasureFn, x: SampleLatents, r: SampleLatents, mask: Mask, seeds: Sequence[int], control: str
+    ) -> Sums:
+        """Sums over random errors of one control; every control has the same random numbers, not those of the noise."""
+        noise = Noise([seed + 1 for seed in seeds])
+        return sum_directions(measure, x, r, mask, noise, 1.0, self.num_draws, CONTROLS[control], self.root)[0]
+
     def empirical(self) -> list[ErrorResponse]:
-        """Responses of the second half of the samples, with the first half as the bank; none for a single sample."""
-        half = len(self.samples) // 2
-        if not half:
+        """Responses to the residual of the empirical posterior; none for a single sample without a bank."""
+        half = len(self.samples) // 2 if self.bank is None else 0
+        if self.bank is None and not half:
             return []
-        bank = torch.cat([x[mask] for x, mask in self.samples[:half]])
+        bank = torch.cat([x[mask] for x, mask in self.samples[:half]]) if self.bank is None else self.bank
         responses = []
-        for length in LENGTHS:
+        for length in self.lengths:
             path = LinearPath(noise_scale=length * self.std / bank.shape[-1] ** 0.5)  # z / alpha = x + noise
             denoise = EmpiricalPosterior(bank, path)
             moved = [
-                denoise(path.mix(x, Noise([seed]).normal_like(x), 0.5), 0.5).mean
-                for (x, _), seed in zip(self.samples[half:], self.seeds[half:], strict=True)
+                denoise(path.mix(x, Noise(seeds).normal_like(x), 0.5), 0.5).mean
+                for (x, _), seeds in zip(self.samples[half:], self.streams[half:], strict=True)
             ]
             responses.append(self.respond("empirical posterior", length, moved, half))
         return responses

@@ -84,12 +84,18 @@ class LanguageModel:
         special = torch.tensor(self.tokenizer.all_special_ids, device=ids.device)
         return ~torch.isin(ids, special)
 
-    @torch.no_grad()
     def states(self, ids: Ids) -> tuple[Latents, Logits]:
         """Final hidden states, the input of the last layer, and logits of rows of one length."""
-        with recorded_input(self.head) as inputs:
-            logits: Logits = self.model(input_ids=ids).logits
-        return inputs[0], logits
+        return final_states(self.model, ids)
+
+
+@torch.no_grad()
+def final_states(model: PreTrainedModel, ids: Ids) -> tuple[Latents, Logits]:
+    """Final hidden states of a model of transformers, the input of its last layer, and logits."""
+    head: nn.Module = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    with recorded_input(head) as inputs:
+        logits: Logits = model(input_ids=ids).logits
+    return inputs[0], logits
 
 
 @contextmanager

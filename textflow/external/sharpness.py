@@ -9,7 +9,7 @@ from torch import nn
 from textflow.diagnostics.bootstrap import Sums
 from textflow.diagnostics.dabi import adversarial_x0_pred
 from textflow.diagnostics.facets import Facet, nearest_facets
-from textflow.diagnostics.perturbation import MeasureFn
+from textflow.diagnostics.perturbation import DecodeFn, MeasureFn
 from textflow.diagnostics.residual import sum_per_sequence
 from textflow.external.error_response import LENGTHS, ErrorProbe, ErrorResponse, Sample
 from textflow.types import Latents, Mask
@@ -48,11 +48,11 @@ def move(x: Latents, facet: Facet, length: float) -> Latents:
 
 
 @torch.no_grad()
-def count_flips(head: nn.Module, x: Latents, mask: Mask) -> MeasureFn:
+def count_flips(decode: DecodeFn, x: Latents, mask: Mask) -> MeasureFn:
     """Number of positions whose likeliest token differs from that at x."""
-    clean = head(x).argmax(-1)
+    clean = decode(x).argmax(-1)
 
     def measure(z: Latents) -> list[Sums]:
-        return [sum_per_sequence(head(z).argmax(-1) != clean, mask).cpu()]
+        return [sum_per_sequence(decode(z).argmax(-1) != clean, mask).cpu()]
 
     return measure
