@@ -128,8 +128,8 @@ def measure_table(folders: Folders, n: int, seed: int) -> tuple[list[ErrorRespon
 
 def measure_encoder(folders: Folders, n: int, seed: int) -> tuple[list[ErrorResponse], Record]:
     """Responses of a linear readout of MiniLM's last layer, fitted on the texts of the bank."""
-    tokenizer: Any = AutoTokenizer.from_pretrained(folders["minilm"])
-    width = AutoConfig.from_pretrained(folders["minilm"]).hidden_size
+    tokenizer: Any = AutoTokenizer.from_pretrained(folders["minilm"], trust_remote_code=False)
+    width = AutoConfig.from_pretrained(folders["minilm"], trust_remote_code=False).hidden_size
     codec = BertCodec(len(tokenizer), str(folders["minilm"]), dim=width)
 
     def encode(texts: list[str], length: int) -> list[TokenIds]:

@@ -28,6 +28,7 @@ SMALLER = {  # options that make a command of each verb small; every verb of REA
     "eval": "--steps 1,2 -n 4",
     "diagnose": "--measures dabi,cci -n 4",
     "distill": "--rounds [[2,2]] --trainer.max_steps 2 --trainer.val_check_interval 1 --run.wandb false",
+    "order": "--groups 2 -n 4 --restarts 1",
     "compare": "",
     "report": "--samples 1 --steps 2",
     "reproduce": "--quick --jobs 1",

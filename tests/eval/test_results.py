@@ -121,18 +121,18 @@ def test_a_mistake_in_a_record_is_refused_with_its_key(folder: Path) -> None:
             render("README.template.md", folder)
     path.write_text(original)
     replace_in(
-        folder / "results" / "stories.yaml", '      ode: {sampler: "ODE", k1: "0', '      odd: {sampler: "ODE", k1: "0'
+        folder / "results" / "README.template.md", 'table("stories", "valid")', 'table("stories", "valid", ["odd"])'
     )
-    with pytest.raises(ValueError, match="unknown row 'ode'"):
+    with pytest.raises(ValueError, match="unknown row 'odd'"):
         render("README.template.md", folder)
 
 
-def test_the_readme_gets_five_rows_between_its_markers(folder: Path, tmp_path: Path) -> None:
+def test_the_readme_gets_a_row_a_sampler_between_its_markers(folder: Path, tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- results -->\nstale\n<!-- /results -->\nafter\n")
     text = pages(folder, readme)[readme]
     assert text.startswith("before\n<!-- results -->\n|") and text.endswith("\n<!-- /results -->\nafter\n")
-    assert "stale" not in text and len([line for line in text.splitlines() if line.startswith("| ")]) == 2 + 5
+    assert "stale" not in text and len([line for line in text.splitlines() if line.startswith("| ")]) == 2 + 6
     readme.write_text(text)
     assert pages(folder, readme)[readme] == text
     readme.write_text("<!-- results -->\n")

@@ -125,6 +125,14 @@ def test_a_trained_kind_of_system_draws_groups_as_its_network_sees_them() -> Non
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
+def test_positions_outside_the_group_take_steps_of_length_0_in_a_flow_map() -> None:
+    model, ends = make("LangFlow", order=Grouped([0, 1] * (LENGTH // 2)), two_time=True), list[torch.Tensor]()
+    net = model.sampling_net
+    net.register_forward_pre_hook(lambda _, inputs: ends.append(inputs[2].end_time - inputs[1]))
+    model.sample([7], 1)
+    assert [(lengths > 0)[0].tolist() for lengths in ends] == [[True, False] * 4, [False, True] * 4]
+
+
 def test_groups_with_a_gap_and_texts_of_another_length_are_refused() -> None:
     with pytest.raises(ValueError, match=r"Grouped got the groups \[0, 2\]; needs 0, 1, 2, ... up to a last one"):
         Grouped([0, 2])

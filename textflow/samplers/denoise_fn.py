@@ -113,7 +113,9 @@ class DenoiseFn:
         if self.context is not None and not isinstance(t, Tensor):
             z, t = self.context.place(self.path, z, t)
         times = t if isinstance(t, Tensor) else torch.full((len(z),), t, dtype=z.dtype, device=z.device)
-        end = None if t_next is None else z.new_full((len(z),), min(t_next, self.t_last))
+        end = None if t_next is None else torch.full_like(times, min(t_next, self.t_last))
+        if end is not None and self.context is not None:  # the other positions have steps of length 0
+            end = torch.where(self.context.known | self.context.later, times, end)
         return self.net(z, times, self.conditioning(z)._replace(self_cond=self_cond, end_time=end))
 
     def conditioning(self, z: Latents) -> Conditioning:
