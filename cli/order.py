@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from textflow.config.shipped import find_run
@@ -21,11 +22,11 @@ def order(
     """Find groups of positions whose tokens a run can draw at once: K groups take K evaluations of the network.
 
     Minimises the mean -log p that the order Grouped, with one step a group, gives to validation text, and prints it for
-    held-back text beside that of random groups. Writes an overlay: textflow sample RUN OVERLAY --steps 1.
+    held-back text beside that of interleaved groups. Writes an overlay: textflow sample RUN OVERLAY --steps 1.
 
     Args:
-        run: folder of a trained generator whose network takes a time for each position (per_position_prob of its
-            objective above 0); hf:OWNER/NAME for one on the Hub, or demo.
+        run: folder of a trained generator whose network takes a time for each position, best one that was trained with
+            known_prob above 0; hf:OWNER/NAME for one on the Hub, or demo.
         groups: number of groups.
         n: number of rows of validation text that the groups are fitted on, and of others that they are judged by.
         restarts: number of searches from random groups, of which the best counts.
@@ -40,6 +41,11 @@ def order(
 
     run = find_run(run)
     model, batches, _ = load_run(run, [], 2 * n, 2 * n, device)
+    readout = type(model.readout).__name__
+    if not hasattr(model.readout, "temperature"):
+        raise ValueError(
+            f"groups are drawn, and the readout {readout} of {run} draws no tokens; train with FromPosterior"
+        )
     ids = batches[0].ids
     half = len(ids) // 2
     cost, held_back = GroupCost(model, ids[:half], seed), GroupCost(model, ids[half:], seed + 1)
@@ -48,8 +54,8 @@ def order(
     random = held_back([i % groups for i in range(ids.shape[1])])
     print(f"-log p of {len(ids) - half} texts, nats a text: {held_back(best):.2f}; interleaved groups: {random:.2f}")
     path = out or run / f"order-{groups}.yaml"
-    write_overlay(path, best, type(model.readout).__name__)
-    print(f"Written: {path}    Sample: textflow sample {run} {path} --steps 1")
+    write_overlay(path, best, readout)
+    print(f"Written: {path}    Sample: textflow sample {quote(str(run))} {quote(str(path))} --steps 1")
 
 
 def report(line: str) -> None:

@@ -29,9 +29,9 @@ def test_an_order_is_written_as_an_overlay_that_samples_and_evaluates(
     assert "groups" in capsys.readouterr().err
 
 
-def test_a_run_whose_network_takes_one_time_a_row_has_no_order(
+def test_a_run_whose_readout_draws_no_tokens_has_no_order(
     trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["order", str(trained_run), "-n", "4", "--out", str(tmp_path / "order.yaml")]) == 2
-    assert "ELF takes one time a row, but got one time a position" in capsys.readouterr().err
+    assert "draws no tokens; train with FromPosterior" in capsys.readouterr().err
     assert not (tmp_path / "order.yaml").exists()
