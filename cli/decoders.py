@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 DECODER_FIGURES = ("fig7", "fig8")
-MOST = 64  # texts or images of each decoder, at most
+MAX_SAMPLES = 64  # texts or images of each decoder, at most
 FETCHED = Path("checkpoints")  # parent folder of what textflow fetch gets
 
 
@@ -36,11 +36,11 @@ def measure_decoders(
     shipped, found = find_run("demo"), []
     runs = [shipped, *(run for run in runs if run.resolve() != shipped.resolve())]
     require_trained(runs)
-    for name, weights, measure in tasks(runs, min(n, MOST), seed, device):
-        settings = {"n": min(n, MOST), "seed": seed, "weights": weights, "textflow": version("textflow")}
+    for name, weights, measure in tasks(runs, min(n, MAX_SAMPLES), seed, device):
+        settings = {"n": min(n, MAX_SAMPLES), "seed": seed, "weights": weights, "textflow": version("textflow")}
         try:
             with console.status(f"measuring {name}"):
-                record = kept_record(out / "decoders" / f"{name}.json", settings, measure)
+                record = cached_record(out / "decoders" / f"{name}.json", settings, measure)
         except ValueError as error:
             console.print(f"left out: {name}: {error}", soft_wrap=True)
             continue
@@ -61,13 +61,12 @@ def tasks(
     from .options import resolve_device
 
     for name, decoder in DECODERS.items():
-        origin = ", ".join(f"{package.package} {package.version}" for package in decoder.packages)
-        yield name, origin, partial(lambda d, k: d.record(k, d.folders(FETCHED), n, seed), decoder, name)
+        yield name, decoder.origin, partial(lambda d, k: d.record(k, d.folders(FETCHED), n, seed), decoder, name)
     for run in runs:
         yield f"run {run.name}", weights_id(run), partial(run_record, run, n, seed, resolve_device(device))
 
 
-def kept_record(path: Path, settings: dict[str, Any], measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def cached_record(path: Path, settings: dict[str, Any], measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """The record of an earlier call with the same settings, or a new one, which is written."""
     from textflow.eval.record import replace_nonfinite
     from textflow.runtime.atomic import atomic_write_json

@@ -48,7 +48,7 @@ class PackagedDecoder:
         needs: names of the fetched folders that it needs.
         cci: CCI of its decoding: 0 for one readout of all values at once, 1 for one token after another.
         unit: what its response counts: flips of tokens, or the squared error of an image over the images' variance.
-        most: number of texts or images at most, for decoders of different cost.
+        max_samples: number of texts or images at most, for decoders of different cost.
         measure: (folders, number of texts or images, seed) -> responses, and facts to record.
     """
 
@@ -57,13 +57,18 @@ class PackagedDecoder:
     needs: tuple[str, ...]
     cci: float
     unit: Unit
-    most: int
+    max_samples: int
     measure: Callable[[Folders, int, int], tuple[list[ErrorResponse], Record]]
 
     @property
     def packages(self) -> list[Package]:
         """The packages of its folders."""
         return [find_package(name) for name in self.needs]
+
+    @property
+    def origin(self) -> str:
+        """Names and versions of its packages."""
+        return ", ".join(f"{package.package} {package.version}" for package in self.packages)
 
     def folders(self, parent: Path) -> Folders:
         """Its folders.
@@ -81,12 +86,11 @@ class PackagedDecoder:
 
     def record(self, name: str, folders: Folders, n: int, seed: int) -> Record:
         """Name, family, CCI, and a row for each length of the error: raw rates, then the ratios to each control."""
-        n = min(n, self.most)
+        n = min(n, self.max_samples)
         responses, facts = self.measure(folders, n, seed)
         rows = [response_row(response, self.unit) for response in responses]
-        origin = ", ".join(f"{package.package} {package.version}" for package in self.packages)
         about = {"name": name, "label": self.label, "family": self.family, "cci": self.cci, "unit": self.unit}
-        return about | {"weights": origin, "rows": rows, "n": n} | facts
+        return about | {"weights": self.origin, "rows": rows, "n": n} | facts
 
 
 def measure_images(

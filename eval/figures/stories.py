@@ -52,8 +52,7 @@ def evaluate_groups(source: FigureInput, steps: int, n: int, seed: int, scorer: 
     time a row."""
     try:
         cost = GroupCost(source.model, source.batches[0].ids[:NUM_FITTED], seed)
-        searches = [fit_groups(cost, steps, seed + i) for i in range(3 if steps <= 4 else 1)]
-        groups = min(searches, key=cost)
+        groups = fit_groups(cost, steps, seed, restarts=3 if steps <= 4 else 1)
     except ValueError as error:
         return {"source": source.name, "method": GROUPS, "K": steps, "refused": str(error)}
     with drawn_in_groups(source.model, groups):

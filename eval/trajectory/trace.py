@@ -14,7 +14,7 @@ from textflow.models.causal_lm import CausalLM
 from textflow.models.discrete_diffusion import DiscreteDiffusion
 from textflow.models.generator import Generator
 from textflow.noise import Noise
-from textflow.readouts import FromPosterior, View
+from textflow.readouts import FromPosterior
 from textflow.schedules import TimeSchedule
 from textflow.types import Ids, Latents, Logits, Mask, Posterior
 
@@ -125,12 +125,11 @@ def trace_flow(
     trace, last = sample.trace, len(sample.trace.times) - 1
     tops = recorder.recorded if len(recorder.recorded) == last else [None] * last  # a sampler that asks twice a step
     calls, denoise = list[ModelCall](), model.denoiser(prompt=prompt, text=trace.z)
-    parts = denoise.path, denoise.codec, denoise.net, denoise.conditioning(trace.z)
     for k, (t, z, belief) in enumerate(zip(trace.times, trace.states, trace.beliefs, strict=True)):
         top = tops[k] if k < last else None
         if top is None:
             final = belief._replace(mean=trace.z) if k == last else belief
-            top = argmax_and_margin(model.readout.logits(View(z, t, final, *parts)))
+            top = argmax_and_margin(model.readout.logits(denoise.view(z, t, final)))
         ids, margin = top
         fed = torch.full_like(ids, -1)
         if belief.committed is not None and belief.committed.shape == ids.shape:

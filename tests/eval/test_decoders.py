@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from transformers import BertConfig, BertModel, BertTokenizer
+from transformers import BertModel
 
 from tests.external.test_image_generator import dcgan, weights_of
+from tests.helpers.tiny_bert import save_bert
 from tests.helpers.tiny_scorer import TEXT, save_scorer
 from tests.helpers.user_errors import refused
 from textflow.eval import decoders
@@ -21,18 +22,6 @@ from textflow.eval.figures.decoder_claims import cci_claims, dabi_claims
 from textflow.external import image_generator, packages
 
 
-def save_encoder(folder: Path) -> Path:
-    """A tiny random BERT without a head."""
-    folder.mkdir()
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *TEXT.lower().split()]
-    (folder / "vocab.txt").write_text("\n".join(words))
-    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    BertModel(BertConfig(vocab_size=len(words), max_position_embeddings=80, **sizes)).save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def fetched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders as `textflow fetch` writes them, but of MobileStyleGAN, and the table of their files."""
@@ -40,7 +29,7 @@ def fetched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (parent / "gan-face").mkdir()
     torch.save({"netG_state_dict": weights_of(dcgan(100))}, parent / "gan-face" / "weights.tar")
     save_scorer(parent / "smollm2", length=64)
-    save_encoder(parent / "minilm")
+    save_bert(parent / "minilm", BertModel, length=80)
     words, lines = TEXT.split(), []
     for i in range(24):
         lines.append(json.dumps({"title": str(i), "text": " ".join(words[i % 5 :] + words[: i % 7])}))

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from torch.testing import assert_close
-from transformers import BertConfig, BertForMaskedLM, BertModel, BertTokenizer, GPT2Config, GPT2LMHeadModel
+from transformers import BertConfig, BertForMaskedLM, BertModel, GPT2Config, GPT2LMHeadModel
 
+from tests.helpers.tiny_bert import save_bert
 from tests.helpers.tiny_scorer import TEXT, save_scorer
 from tests.helpers.user_errors import Fails, refused
 from textflow.cli.app import main
@@ -21,18 +22,6 @@ from textflow.noise import Noise
 LINES = [TEXT, f"{TEXT} {TEXT}", " ".join(reversed(TEXT.split())), "void form"]
 
 
-def save_masked(folder: Path) -> Path:
-    """A tiny random BERT with a word tokenizer."""
-    folder.mkdir()
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *TEXT.lower().split()]
-    (folder / "vocab.txt").write_text("\n".join(words))
-    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    BertForMaskedLM(BertConfig(vocab_size=len(words), max_position_embeddings=40, **sizes)).save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_scorer(tmp_path_factory.mktemp("causal"), length=32)
@@ -40,7 +29,7 @@ def causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def masked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_masked(tmp_path_factory.mktemp("models") / "masked")
+    return save_bert(tmp_path_factory.mktemp("models") / "masked", BertForMaskedLM, length=40)
 
 
 @pytest.fixture

@@ -95,10 +95,14 @@ def test_a_prompt_is_clean_from_the_start_and_returns_exactly() -> None:
     assert torch.equal(model.complete(ids, mask, list(range(32)), 1), ids)
 
 
-def test_texts_depend_on_their_seed_alone() -> None:
-    model = pairs([0, 1, 1, 0, 0, 1])
+def test_texts_depend_on_their_seed_and_prompt_alone() -> None:
+    model, ids = pairs([0, 1, 1, 0, 0, 1]), texts(3)
     together = model.sample([3, 4, 5], 2).ids
     assert torch.equal(torch.cat([model.sample([seed], 2).ids for seed in (3, 4, 5)]), together)
+    model.order = Grouped([0, 0, 1, 1, 1, 1])
+    mask = torch.tensor([[True, True] + [False] * 4, [False] * L, [False] * L])  # the first prompt is a whole group
+    together = model.complete(ids, mask, [3, 4, 5], 1)
+    assert torch.equal(model.complete(ids[:1], mask[:1], [3], 1), together[:1])
 
 
 def test_the_cci_of_equal_groups_is_that_of_equal_batches() -> None:

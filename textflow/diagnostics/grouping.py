@@ -8,7 +8,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from textflow.models.generator import Generator
-from textflow.readouts import View
 from textflow.samplers.grouped import given_tokens, require_latent_per_token
 from textflow.types import Ids
 
@@ -30,8 +29,7 @@ class GroupCost:
 
     def __init__(self, model: Generator, ids: Ids, seed: int = 0) -> None:
         self.model, self.ids = model.eval(), ids.to(model.device)
-        self.x = model.codec.encode(self.ids)
-        require_latent_per_token(model.codec, self.x.shape[1])
+        require_latent_per_token(model.codec, model.codec.num_latents(ids.shape[1]))
         self.start, _ = model.initial_noise([seed * len(ids) + i for i in range(len(ids))], ids.shape[1])
         times = model.sampling_schedule.grid(1, t_min=model.path.t_min, t_max=model.path.t_max)
         self.t_start, self.nll_by_known = times[0], dict[tuple[bool, ...], Float[Tensor, " L"]]()
@@ -48,32 +46,43 @@ class GroupCost:
     def position_nll(self, known: tuple[bool, ...]) -> Float[Tensor, " L"]:
         """Mean -log p of the token at each position, given the known ones, nats; computed once."""
         if known not in self.nll_by_known:
-            mask = torch.tensor(known, device=self.x.device).expand(self.ids.shape)
+            mask = torch.tensor(known, device=self.ids.device).expand(self.ids.shape)
             x = torch.where(mask[..., None], self.model.codec.encode(self.ids, mask), 0.0)
             denoise = given_tokens(self.model.denoiser(), x, mask, torch.zeros_like(mask), self.start, self.t_start)
             belief = denoise(self.start, self.t_start, x)
-            parts = denoise.path, denoise.codec, denoise.net, denoise.conditioning(self.start)
-            logits = self.model.readout.logits(View(self.start, self.t_start, belief, *parts))
+            logits = self.model.readout.logits(denoise.view(self.start, self.t_start, belief))
             nll = F.cross_entropy(logits.transpose(1, 2).float(), self.ids, reduction="none")
             self.nll_by_known[known] = nll.double().mean(0).cpu()
         return self.nll_by_known[known]
 
 
 def fit_groups(
-    cost: GroupCost, num_groups: int, seed: int = 0, tick: Callable[[float], None] = lambda cost: None
+    cost: GroupCost,
+    num_groups: int,
+    seed: int = 0,
+    restarts: int = 1,
+    tick: Callable[[float], None] = lambda cost: None,
 ) -> list[int]:
-    """Groups of low cost: from random ones, each position in turn moves to its best group at most REACH away, until
-    none moves. A move costs a pass of the network for each group in between.
+    """Groups of low cost, the best of several searches.
 
     Args:
         cost: mean -log p of groups.
         num_groups: number of groups, at least 1.
-        seed: random seed of the first groups and of the order of the moves.
-        tick: called with the cost after each round.
+        seed: random seed of the first search; the others have those that follow.
+        restarts: number of searches.
+        tick: called with the cost after each round of a search.
     """
+    if not 1 <= num_groups <= cost.ids.shape[1]:
+        raise ValueError(
+            f"{num_groups} groups of {cost.ids.shape[1]} positions: needs at least 1 group, and a position for each"
+        )
+    return min((search_groups(cost, num_groups, seed + i, tick) for i in range(restarts)), key=cost)
+
+
+def search_groups(cost: GroupCost, num_groups: int, seed: int, tick: Callable[[float], None]) -> list[int]:
+    """From random groups, each position in turn moves to its best group at most REACH away, until none moves. A move
+    costs a pass of the network for each group in between. The arguments are those of `fit_groups`."""
     length, random = cost.ids.shape[1], torch.Generator().manual_seed(seed)
-    if not 1 <= num_groups <= length:
-        raise ValueError(f"{num_groups} groups of {length} positions: needs at least 1 group, and a position for each")
     groups = (torch.randperm(length, generator=random) % num_groups).tolist()
     best, moved = cost(groups), True
     while moved:

@@ -106,8 +106,7 @@ class GeneratorSampling(TextGenerator, ABC):
         denoise = self.denoiser(prompt=prompt, text=text)
 
         def logits(z: Latents) -> Logits:
-            parts = denoise.path, denoise.codec, denoise.net, denoise.conditioning(z)
-            return self.readout.latent_logits(View(z, self.path.t_max, Posterior(z), *parts))
+            return self.readout.latent_logits(denoise.view(z, self.path.t_max, Posterior(z)))
 
         return logits
 

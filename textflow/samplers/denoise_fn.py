@@ -125,12 +125,16 @@ class DenoiseFn:
             return Conditioning(guidance=guidance)
         return Conditioning(guidance=guidance, prompt=self.prompt.latents, prompt_mask=self.prompt.mask)
 
+    def view(self, z: Latents, t: float, belief: Posterior, before: Ids | None = None) -> View:
+        """A readout's inputs; the arguments are those of `View`."""
+        return View(z, t, belief, self.path, self.codec, self.net, self.conditioning(z), before)
+
     def token_logits(self, z: Latents, t: float, belief: Posterior) -> Logits:
         """Logits of p(token | z_t, prompt), guided as the beliefs are; prompt tokens get probability 1."""
         prompt = self.prompt
         if prompt is not None and not prompt.trained:
             z = place_prompt(self.path, prompt, self.eps, z, t)
-        view = View(z, t, belief, self.path, self.codec, self.net, self.conditioning(z))
+        view = self.view(z, t, belief)
         logits = self.token_readout.logits(view)
         if prompt is None:
             return logits

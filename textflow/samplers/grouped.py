@@ -25,7 +25,8 @@ class Grouped(Order):
     network has to take a time for each position (per_position_prob of its objective). A readout that draws its tokens
     (FromPosterior with a temperature) draws those of a group independently, given the groups before: with one step a
     group the law of the text is a product, whose mean -log p on real texts `GroupCost` computes and `textflow
-    order` minimises. A prompt is clean from the start.
+    order` minimises. A prompt is clean from the start; groups that lie within it take their steps too, so that a text
+    does not depend on the prompts beside it.
 
     Args:
         groups: group of each position, 0 first; a text has as many positions. Default: from left to right, each
@@ -56,8 +57,6 @@ class Grouped(Order):
         traces = list[Trace]()
         for group in range(int(groups.max()) + 1):
             here = (groups == group) & ~known
-            if not here.any():
-                continue
             part = given_tokens(denoise, x, known, ~known & ~here, z, times[0])
             chosen, trace = denoise_and_read(part, readout, sampler, times, z, noise, x, known)
             ids, known = torch.where(here, chosen, ids), known | here

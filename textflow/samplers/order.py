@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from textflow.nets import Denoiser
 from textflow.noise import Noise
-from textflow.readouts import Readout, View
+from textflow.readouts import Readout
 from textflow.samplers.base import Sampler, Trace, sample
 from textflow.samplers.denoise_fn import DenoiseFn
 from textflow.types import Ids, Latents, PositionMask
@@ -81,5 +81,4 @@ def denoise_and_read(
     last = replace(denoise, escape=None)
     trace = sample(denoise, sampler, denoise.path, times, z, noise, prompt, prompt_mask, last, keep_logits=False)
     final = trace.beliefs[-1]._replace(mean=trace.z)
-    parts = denoise.path, denoise.codec, denoise.net, denoise.conditioning(z), before
-    return Sample(readout.decode(View(trace.states[-1], trace.times[-1], final, *parts), noise), trace)
+    return Sample(readout.decode(denoise.view(trace.states[-1], trace.times[-1], final, before), noise), trace)
