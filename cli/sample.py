@@ -37,7 +37,8 @@ def sample(
         run: folder of a trained run; hf:OWNER/NAME[@REVISION] on the Hugging Face Hub; or demo. --replay needs none.
         overlays: recipes that change sampling settings, such as recipes/escape/commit.yaml; usually written after RUN.
         n: number of texts; default: 16, or one per prompt with --prompt-file.
-        steps: number of sampling steps; a text takes steps + 1 network evaluations (heun: 2 * steps).
+        steps: number of sampling steps, with the order Grouped of each group; a step takes one evaluation of the
+            network (heun: two), and the readout of ELF takes one more.
         sampler: sampler and escape to use; recipe means those of the run's recipe.
         gamma: re-injection strength of --sampler reinject, >= 0; default: 1.5.
         self_cond_guidance: scale w of self-conditioning guidance; default: the recipe's.
