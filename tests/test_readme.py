@@ -1,26 +1,23 @@
-"""README.md stays short, its links lead to files, and each of its blocks runs on a tiny run."""
+"""Each block of README.md runs, on a tiny run."""
 
 import re
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
 import yaml
 
 from tests.convert.test_elf import official
+from tests.helpers.readme_blocks import BLOCKS, README, code_of, shell_commands
 from textflow.cli.app import VERBS, main
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [
-    *("README.md", "textflow/README.md", "recipes/README.md", "eval/README.md", "eval/published/README.md"),
-    *("tests/README.md", "checkpoints/README.md", ".github/CONTRIBUTING.md"),
-]
 SMALLER = {  # options that make a command of each verb small; every verb of README needs an entry
     "check": "",
     "fit": "",
@@ -40,39 +37,6 @@ SMALLER = {  # options that make a command of each verb small; every verb of REA
     "fetch": "",
 }
 SLOW = {"reproduce", "bench"}
-
-
-class Block(NamedTuple):
-    """A fenced block of README."""
-
-    section: str
-    language: str
-    code: str
-
-
-def read_blocks(text: str) -> Iterator[Block]:
-    """The fenced blocks of a Markdown text, each with its heading."""
-    for part in re.split(r"^(?=## )", text, flags=re.MULTILINE):
-        section = part.splitlines()[0].removeprefix("## ")
-        for language, code in re.findall(r"^```([^\n]*)\n(.*?)^```$", part, re.DOTALL | re.MULTILINE):
-            yield Block(section, language, code)
-
-
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = list(read_blocks(README))
-
-
-def code_of(section: str, language: str, number: int = 0) -> str:
-    """The code of a block; an error if there is none."""
-    return [block.code for block in BLOCKS if block[:2] == (section, language)][number]
-
-
-def shell_commands(code: str) -> list[list[str]]:
-    """The arguments of each command of a shell block, without comments; commands are separated by lines or `&&`."""
-    lines = [line for joined in code.splitlines() for line in re.split(r"\s&&\s", joined)]
-    return [arguments for line in lines if (arguments := shlex.split(line, comments=True))]
-
-
 COMMANDS = [*shell_commands(code_of("Quickstart", "sh")), *shell_commands(code_of("Commands", "sh"))]
 
 
@@ -118,10 +82,6 @@ def inside(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The workspace as the current folder."""
     monkeypatch.chdir(workspace)
     return workspace
-
-
-def test_readme_is_shorter_than_150_lines() -> None:
-    assert len(README.splitlines()) < 150
 
 
 def test_every_block_is_run_by_a_test_below() -> None:
@@ -219,49 +179,3 @@ def collect_only(arguments: list[str], folder: Path) -> None:
     command = [sys.executable, "-m", *arguments, "--collect-only", "--noconftest", "tests/test_packages.py"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def links(document: str) -> Iterator[tuple[Path, str]]:
-    """File and anchor of each relative link of a document."""
-    text = (ROOT / document).read_text(encoding="utf-8")
-    text = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        if not re.match(r"[a-z]+:", target):
-            file, _, anchor = target.partition("#")
-            yield ((ROOT / document).parent / file if file else ROOT / document).resolve(), anchor
-
-
-def anchors(file: Path) -> set[str]:
-    """The anchors that GitHub gives to the headings of a Markdown file."""
-    headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
-def test_links_lead_to_files_and_headings() -> None:
-    missing = [
-        f"{document}: {file.relative_to(ROOT)}#{anchor}"
-        for document in DOCUMENTS
-        for file, anchor in links(document)
-        if not file.exists() or (anchor and anchor not in anchors(file))
-    ]
-    assert missing == []
-
-
-def test_the_catalogue_lists_every_recipe_and_overlay() -> None:
-    catalogue = set(re.findall(r"`([\w./]+)`", (ROOT / "recipes" / "README.md").read_text(encoding="utf-8")))
-    small = {f"small/{path.name}" for path in (ROOT / "recipes" / "small").glob("*.yaml")}
-    recipes = {path.name for path in (ROOT / "recipes").glob("*.yaml")} | small
-    overlays = [path for path in (ROOT / "recipes").glob("*/*.yaml") if path.parent.name != "small"]
-    names = {path.stem for path in overlays} | {f"{path.parent.name}/" for path in overlays}
-    assert sorted((recipes | names) - catalogue) == []
-
-
-def test_files_mentioned_in_documents_exist() -> None:
-    pattern = re.compile(r"(?<![\w/])((?:recipes|tests|eval)/[\w/]+\.(?:yaml|py|json|md))\b")
-    missing = [
-        f"{document}: {name}"
-        for document in DOCUMENTS
-        for name in pattern.findall((ROOT / document).read_text(encoding="utf-8"))
-        if Path(name).stem != "mine" and not (ROOT / name).is_file()  # a reader's own file is called mine
-    ]
-    assert missing == []

@@ -72,6 +72,7 @@ def test_a_target_with_tangents_is_trained_except_under_zero3(check: Callable[..
     assert code == 2 and list(bad) == ["shapes"] and "MeanFlow under ZeRO-3" in bad["shapes"]
 
 
+@pytest.mark.integration
 def test_an_invalid_recipe_or_a_missing_codec_stops_every_step(check: Callable[..., Result]) -> None:
     code, good, bad = check("--model.net.widht", "3")
     assert code == 2 and not good and "did you mean 'width'" in bad["recipe"]
@@ -175,6 +176,7 @@ def test_first_documents_read_no_more_than_they_return() -> None:
         FirstDocuments(source, 0)
 
 
+@pytest.mark.integration
 def test_only_the_beginning_of_a_large_source_is_read(tmp_path: Path) -> None:
     source = Counted(10**6)
     data = DataModule(source, SentencePiece(320), seq_length=16, batch_size=4, cache=str(tmp_path), val_fraction=0.001)

@@ -63,6 +63,7 @@ def test_frozen_modules_are_included_and_a_large_net_is_updated_in_one_parameter
     assert {name for name, _ in sample_parameters(named, 43)} == {"0.weight", "0.bias", "2.weight", "2.bias"}
 
 
+@pytest.mark.integration
 def test_elf_b_has_the_bytes_counted_by_hand() -> None:
     with torch.device("meta"):
         model = Generator(32100, T5Codec, ELF, ELFObjective())

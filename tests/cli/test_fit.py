@@ -146,6 +146,7 @@ def test_weights_without_a_state_are_not_overwritten(trained_run: Path, tmp_path
     fails(["fit", str(teacher)], "is not overwritten")
 
 
+@pytest.mark.integration
 def test_an_untrained_codec_is_refused(tmp_path: Path, fails: Fails) -> None:
     fails(["fit", str(write_recipe(tmp_path)), "--codec", "null"], "the codec TransformerCodec is not trained")
 

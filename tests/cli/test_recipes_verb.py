@@ -44,6 +44,7 @@ def test_a_recipe_that_is_not_utf8_is_listed_and_named(
     fails(["recipes", "--copy", "mine.yaml", "other.yaml"], "mine.yaml is not YAML: it is not UTF-8", "at byte 6")
 
 
+@pytest.mark.integration
 def test_a_recipe_and_an_overlay_are_found_by_name_in_an_empty_folder() -> None:
     for name in ("small/langflow", "small/langflow.yaml", "recipes/small/langflow.yaml"):
         assert find_recipe(name) == RECIPES / "small" / "langflow.yaml"
@@ -63,6 +64,7 @@ def test_an_unknown_name_is_answered_with_the_nearest_in_the_same_form() -> None
     refused("`textflow recipes` lists those that ship", find_recipe, "zzzzzz")
 
 
+@pytest.mark.integration
 def test_a_copied_recipe_finds_its_codec_and_overwrites_nothing(empty_folder: Path, fails: Fails) -> None:
     for name, codec in (("small/elf", "small/elf_codec.yaml"), ("small/cola", "small/cola_vae.yaml")):
         copied = empty_folder / f"my_{Path(name).name}.yaml"

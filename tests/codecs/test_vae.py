@@ -76,6 +76,7 @@ def test_a_prompt_sees_no_answer_and_the_answer_sees_the_prompt() -> None:
     torch.testing.assert_close(x[:, 4:], codec.encode(text)[:, 4:])
 
 
+@pytest.mark.integration
 def test_a_draw_has_the_mean_and_variance_of_its_posterior() -> None:
     codec, text = vae(), ids()
     with torch.no_grad():

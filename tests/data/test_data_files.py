@@ -70,6 +70,7 @@ def test_the_key_follows_the_files_and_the_options(put):
     assert TextFiles(path).key() != first
 
 
+@pytest.mark.integration
 def test_the_bible_is_read_by_chapter():
     documents = list(Bible().documents())
     assert len(documents) == Bible().count() == 1189

@@ -90,6 +90,7 @@ def test_unsuitable_weights_no_sources_and_a_fault_in_one_are_refused(mixture: A
     refused(r"a\.txt:3: not UTF-8", read_all, damaged)
 
 
+@pytest.mark.integration
 def test_a_recipe_names_the_sources(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     config = load_recipe(["recipes/small/elf.yaml", "recipes/data/mixture.yaml", "--data.source.weights.bible", "2"])

@@ -114,6 +114,7 @@ def test_splits_fixed_by_the_source_are_separate(load: Make) -> None:
     assert len(validation) > 0 and sorted(train + validation) == sorted(pairs)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("kind", ["jsonl", "parquet", "save_to_disk"])
 def test_each_split_of_a_source_has_its_own_rows(load: Make, tmp_path: Path, kind: str) -> None:
     parts = {"train": NESTED[:80], "validation": NESTED[80:90], "test": NESTED[90:]}
@@ -161,6 +162,7 @@ def test_a_field_or_file_of_another_kind_is_an_error(tmp_path: Path) -> None:
     refused("a.txt: pairs are read from records", read_all, JsonlPairs(str(tmp_path / "a.txt")))
 
 
+@pytest.mark.integration
 def test_verses_are_pairs_within_a_chapter_and_chapters_are_not_divided() -> None:
     pairs = list(Verses().documents())
     assert len(pairs) == 29_914 and pairs[0].source.startswith("In the beginning") and "without form" in pairs[0].text

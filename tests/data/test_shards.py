@@ -114,6 +114,7 @@ def test_reading_resumes_at_any_document(name: str, streaming: bool, request: py
         assert next(reading, None) == (documents[position] if position < 200 else None)
 
 
+@pytest.mark.integration
 def test_pairs_resume_from_the_state_of_an_older_build(pairs: HubPairs) -> None:
     documents = list(pairs.documents())
     assert [document.split for document in documents[149:182:30]] == [None, "validation"]

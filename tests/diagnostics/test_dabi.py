@@ -35,6 +35,7 @@ def sphere_tail(cosine: Tensor, d: int) -> Tensor:
     return torch.where(cosine >= 1, 0, share)
 
 
+@pytest.mark.integration
 def test_flips_along_the_residual_match_the_closed_form() -> None:
     a, s = 2.0, 3.0
     task = pair(a, 4, scale=s)
@@ -45,6 +46,7 @@ def test_flips_along_the_residual_match_the_closed_form() -> None:
         assert result.flip.numerator == pytest.approx(known, rel=0.02)  # error of 8e4 coins: .6 %
 
 
+@pytest.mark.integration
 def test_flips_in_random_directions_match_the_closed_form() -> None:
     a, d = 2.0, 16
     task = pair(a, d, scale=3.0)

@@ -51,6 +51,7 @@ def uniform_text(rows: int = 12, length: int = 5) -> Scored:
     return Scored(net, net.token_codec, Gumbel(0.0, 1.0), Batch(ids, torch.arange(length) < torch.full((rows, 1), 4)))
 
 
+@pytest.mark.integration
 def test_both_find_the_entropy_of_independent_uniform_tokens() -> None:
     """The bound is tight for an exact posterior: 4 ln V nats a row of 4 tokens and one of padding."""
     case = uniform_text()

@@ -73,6 +73,7 @@ def test_cci_covers_the_positions_outside_the_prompt(model: Generator) -> None:
     assert 0 < CCI(num_steps=3).measure(model, BATCH, Noise(SEEDS))["cci/value"] < 1
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "diagnostic",
     [

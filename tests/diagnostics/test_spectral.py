@@ -79,6 +79,7 @@ def test_products_with_the_jacobian_of_elf_match_the_dense_one(elf_denoise: Deno
     assert not torch.allclose(pushed, pulled, rtol=1e-3), "a symmetric map would give the same products"
 
 
+@pytest.mark.integration
 def test_inference_mode_changes_nothing(elf_denoise: Denoise) -> None:
     """Lightning validates in inference mode; its tensors are copied."""
 

@@ -53,6 +53,7 @@ def test_the_error_of_a_cheaper_target_falls_with_substeps_and_order() -> None:
         errors(teacher, Progressive(5))
 
 
+@pytest.mark.integration
 def test_the_error_of_a_changed_target_is_that_of_the_change() -> None:
     plain, other = Progressive(16), CloudELF()
     nn.init.zeros_(other.out.weight)

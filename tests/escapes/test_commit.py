@@ -127,6 +127,7 @@ def test_a_gate_without_positions_equals_no_escape() -> None:
     assert torch.equal(ends[0], ends[1]) and not torch.equal(ends[0], ends[2])
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("escape", [Commit("mode"), Commit("sample", LowConfidence(0.5))], ids=["mode", "sample"])
 def test_a_batch_gives_the_ids_of_its_samples_one_by_one(escape: Commit) -> None:
     generator, seeds, sampler = untrained(), [11, 5, 902, 7, 7], Ancestral(0.5, 0.0)

@@ -39,6 +39,7 @@ def test_recovery_is_the_share_of_tokens_that_the_codec_decodes_correctly():
     assert codec_token_recovery(model, Batch(ids, mask), batch_size=2).value == pytest.approx(7 / 9)
 
 
+@pytest.mark.integration
 def test_mauve_counts_empty_samples_as_texts_and_no_metric_is_measured_by_default(scorer):
     real = ["in the beginning God", "and the earth was", "", "heaven and earth"] * 5
     metrics = ExtraMetrics(None, scorer, real, 20)

@@ -14,6 +14,7 @@ from textflow.eval.figures.style import COLORS, MARKERS, figure, shared_legend
 from textflow.noise import Noise
 
 
+@pytest.mark.integration
 def test_the_same_numbers_give_the_same_file(tmp_path: Path) -> None:
     for name in ("one", "two"):
         with figure(tmp_path / name, "A caption.") as axis:
@@ -21,6 +22,7 @@ def test_the_same_numbers_give_the_same_file(tmp_path: Path) -> None:
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
 
 
+@pytest.mark.integration
 def test_the_legend_is_outside_the_data_and_lists_a_name_once(tmp_path: Path) -> None:
     with figure(tmp_path / "two", "A caption.", 2) as (left, right):
         for axis in (left, right):

@@ -102,6 +102,7 @@ def test_each_benchmark_record_is_printed_and_the_package_ships_all_records() ->
     assert [path.name for path in needed if path not in files] == []
 
 
+@pytest.mark.integration
 def test_a_mistake_in_a_record_is_refused_with_its_key(folder: Path) -> None:
     path = folder / "results" / "elf.yaml"
     original = path.read_text()

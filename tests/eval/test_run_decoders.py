@@ -18,6 +18,7 @@ def batches() -> list[Batch]:
     return [Batch(part, torch.ones_like(part, dtype=torch.bool)) for part in ids.split(4)]
 
 
+@pytest.mark.integration
 def test_a_generator_has_its_own_residual_first_and_the_numbers_of_diagnose(batches: list[Batch]) -> None:
     model = make("ELF")
     family, (own, other) = measure_rows(model, batches, 0)

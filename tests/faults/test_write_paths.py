@@ -80,6 +80,7 @@ def test_students_write_nothing_outside_their_folders(
     assert not (tmp_path / "elsewhere").exists() and not (tmp_path / "out").exists()
 
 
+@pytest.mark.integration
 def test_lightning_writes_only_into_the_run_folder(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     config = recipe.load_recipe([str(write_recipe(tmp_path)), "--codec", "null"])

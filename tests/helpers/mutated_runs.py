@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
@@ -123,8 +123,8 @@ def no_half(run: Path, harmed: Path | None = None) -> None:
 
 
 def mutate(examples: int, mutants: st.SearchStrategy[Any], test: Callable[..., None], home: Path) -> None:
-    """Run a test on so many mutations, the same ones every time; a failure does not stop the others."""
-    log, failures, tested = MutationLog(home), list[str](), 0
+    """Run a test on so many different mutations, the same every time; a failure does not stop the others."""
+    log, failures, tested = MutationLog(home), list[str](), set[str]()
 
     @settings(
         max_examples=examples, deadline=None, database=None, derandomize=True, phases=[Phase.generate],
@@ -132,9 +132,10 @@ def mutate(examples: int, mutants: st.SearchStrategy[Any], test: Callable[..., N
     )  # fmt: skip
     @given(mutants)
     def one(mutant: Any) -> None:
-        nonlocal tested
-        tested += 1
-        if log.key(mutant) in log.passed or len(failures) == MAX_FAILURES:
+        key = log.key(mutant)
+        assume(key not in tested)  # one that was drawn before does not count
+        tested.add(key)
+        if key in log.passed or len(failures) == MAX_FAILURES:
             return
         start, failure = time.monotonic(), ""
         try:
@@ -142,10 +143,10 @@ def mutate(examples: int, mutants: st.SearchStrategy[Any], test: Callable[..., N
         except Exception:
             failure = f"{mutant!r:.3000}\n{traceback.format_exc(limit=-3)}"
             failures.append(failure)
-        log.write(mutant, failure, time.monotonic() - start)
+        log.write(key, failure, time.monotonic() - start)
 
     one()
-    assert tested >= examples and not failures, f"{len(failures)} of {tested}:\n" + "\n\n".join(failures)
+    assert len(tested) >= examples and not failures, f"{len(failures)} of {len(tested)}:\n" + "\n\n".join(failures)
 
 
 def harm(contents: dict[Any, bytes], often: list[Any] | None = None) -> st.SearchStrategy[tuple[Any, Any]]:

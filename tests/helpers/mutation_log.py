@@ -33,10 +33,10 @@ class MutationLog:
         """Hash of a mutation."""
         return hashlib.sha256(repr(mutant).replace(self.home, "HOME").encode()).hexdigest()[:24]
 
-    def write(self, mutant: Any, failure: str, seconds: float) -> None:
+    def write(self, key: str, failure: str, seconds: float) -> None:
         """Append the result of a mutation; an empty failure for none."""
         if self.file:
-            record = {"mutant": self.key(mutant), "tree": self.tree, "seconds": round(seconds, 3), "failure": failure}
+            record = {"mutant": key, "tree": self.tree, "seconds": round(seconds, 3), "failure": failure}
             with self.file.open("a") as file:
                 file.write(json.dumps(record) + "\n")
 

@@ -45,6 +45,7 @@ def test_the_bootstrap_of_a_mean_has_the_width_of_its_standard_error() -> None:
     assert interval.low < interval.value < interval.high  # type: ignore[operator]
 
 
+@pytest.mark.integration
 def test_the_bootstrap_covers_the_truth_as_often_as_its_level() -> None:
     draw, covered = torch.Generator().manual_seed(3), 0
     for trial in range(200):

@@ -83,6 +83,7 @@ def test_special_tokens_of_a_text_count_by_the_rule(folder, scorer):
     assert scored.tokens.tolist() == [4]
 
 
+@pytest.mark.integration
 def test_bits_per_character_are_those_of_the_characters_that_scored_tokens_spell(folder):
     texts = ["in the beginning God", "God <eos> earth", TEXTS[4], ""]
     for weighting in TOKEN_WEIGHTINGS:

@@ -17,6 +17,7 @@ from textflow.training import latest_state
 from textflow.training.ema import update_ema
 
 
+@pytest.mark.integration
 def test_the_moving_average_follows_optimizer_steps_and_no_other_batch(tmp_path: Path) -> None:
     history: list[list[torch.Tensor]] = []
     model = Toy(after=lambda toy: history.append([p.detach().clone() for p in toy.net.parameters()]))
@@ -121,6 +122,7 @@ def test_a_loss_or_weight_that_is_not_finite_stops_the_run_and_is_not_saved(
     assert latest_state(tmp_path) == tmp_path / "state" / "step-00000004" / "state.pt"
 
 
+@pytest.mark.integration
 def test_a_training_that_ends_within_a_phase_of_its_objective_names_both(tmp_path: Path, monkeypatch: Any) -> None:
     lines: list[str] = []
     monkeypatch.setattr(base, "rank_zero_info", lines.append)

@@ -61,6 +61,7 @@ def euler(net: Denoiser, z: Tensor, times: list[float], sampler: Any = Euler(), 
     return sample(denoise, sampler, PATH, times, z, noise or Noise(range(len(z))))
 
 
+@pytest.mark.integration
 @pytest.mark.parity
 @torch.no_grad()
 @pytest.mark.parametrize("steps", META["config"]["steps"])

@@ -122,6 +122,7 @@ def flow_map_syncs(objective: FlowMap | FlowMapDistillation, rows: int) -> list[
     return syncs.names
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("target", [SemiGroup(), Lagrangian()])
 def test_a_flow_map_waits_only_where_its_fraction_of_rows_is_not_an_integer(target: Target) -> None:
     assert flow_map_syncs(FlowMap(target, LogitNormal()), rows=8) == []

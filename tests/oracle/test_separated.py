@@ -86,6 +86,7 @@ def test_random_lines_give_the_perimeter_of_a_simplex() -> None:
         assert estimate.value == pytest.approx(float(simplex_perimeter([modes])), abs=4 * estimate.std_error)
 
 
+@pytest.mark.integration
 def test_balanced_random_cells_cost_what_the_simplex_does() -> None:
     """In 256 dimensions nearly all directions are orthogonal: within 8 % (3 SE of 2.6 %)."""
     for modes in (16, 128):

@@ -1,4 +1,4 @@
-"""Block after block: the published generation, caches, prompts of any length, the end of a row."""
+"""Block after block: prompts of any length, the cache, the end of a row, and how its tokens are read out."""
 
 from typing import Any
 
@@ -6,8 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.helpers.cola_parts import cola_recording, recorded_generator
-from tests.helpers.recordings import error
 from tests.helpers.tiny_generator import untrained
 from tests.helpers.word_tokenizer import Words
 from textflow.codecs import LatentSpace, TextVAE
@@ -18,96 +16,10 @@ from textflow.noise import Noise
 from textflow.objectives import ColaObjective
 from textflow.paths import LinearPath
 from textflow.readouts import FromCodec, View
-from textflow.samplers import Ancestral, Blockwise, EarlyExit, Euler, Sample, Sampler
+from textflow.samplers import Ancestral, Blockwise, EarlyExit, Euler, Sampler
 from textflow.samplers.after_blocks import CodecAfterText
 from textflow.schedules import Uniform
-from textflow.types import Conditioning, Posterior
-
-
-def tokens_of(config: dict[str, Any]) -> int:
-    """Tokens of a block."""
-    return config["dit"]["block_size"] * config["vae"]["patch_size"]
-
-
-def published_run(
-    tensors: dict[str, Tensor], config: dict[str, Any], model: Generator, restore: bool = True
-) -> tuple[Sample, list[int]]:
-    """The recorded prompts continued by the recorded noise, and the first block that each row generates; without
-    `restore` the ids of a prompt's last block are those that were read out."""
-    prompts = [tensors[f"gen.prompt.{i}"] for i in range(len(config["prompt_lens"]))]
-    size, blocks, dim = config["dit"]["block_size"], len(tensors["gen.noise"]), config["vae"]["latent_dim"]
-    first = [len(prompt) // tokens_of(config) for prompt in prompts]
-    length = size * (max(first) + blocks)
-    noise = tensors["gen.noise"].view(blocks, len(prompts), size, dim)
-    z = torch.zeros(len(prompts), length, dim)
-    ids = torch.full((len(prompts), model.codec.num_tokens(length)), model.codec.pad_id)
-    mask = torch.zeros(ids.shape, dtype=torch.bool)
-    for i, prompt in enumerate(prompts):
-        z[i, size * first[i] : size * (first[i] + blocks)] = noise[:, i].flatten(0, 1)
-        ids[i, : len(prompt)], mask[i, : len(prompt)] = prompt, True
-    times = (1 - tensors["gen.timesteps"] / 1000).tolist()
-    noise_streams, prompt = Noise(range(len(prompts))), model.make_prompt(ids, mask)
-    prompt = prompt if restore else prompt._replace(ids=None)
-    denoise = model.denoiser(prompt=prompt, noise=noise_streams)
-    with torch.no_grad():
-        return model.order.sample(denoise, model.readout, Euler(), times, z, noise_streams), first
-
-
-@pytest.mark.parity
-@pytest.mark.parametrize("cache", [True, False])
-def test_generated_blocks_are_the_published_ones_with_and_without_a_cache(cache: bool) -> None:
-    tensors, config = cola_recording()
-    model = recorded_generator(tensors, config, order=Blockwise(config["guidance"], cache))
-    sample, first = published_run(tensors, config, model)
-    read = published_run(tensors, config, model, restore=False)[0].ids
-    size, blocks = config["dit"]["block_size"], len(tensors["gen.noise"])
-    latents = tensors["gen.block_latents"].view(blocks, len(first), size, -1)
-    for i, start in enumerate(first):
-        span = slice(size * start, size * (start + blocks))
-        assert error(sample.trace.z[i, span], latents[:, i].flatten(0, 1)) < 1e-3
-        span = slice(tokens_of(config) * start, tokens_of(config) * (start + blocks))
-        kept = slice(int(tensors["gen.trim"][i]), None)
-        assert torch.equal(read[i, span], tensors["gen.ids"][i])
-        assert torch.equal(sample.ids[i, span][kept], tensors["gen.ids"][i][kept])
-        assert torch.equal(sample.ids[i, : config["prompt_lens"][i]], tensors[f"gen.prompt.{i}"])
-
-
-@pytest.mark.parity
-def test_prompts_and_the_first_call_are_the_published_ones() -> None:
-    tensors, config = cola_recording()
-    model, size = recorded_generator(tensors, config), config["dit"]["block_size"]
-    for i, length in enumerate(config["prompt_lens"]):
-        ids = torch.full((1, tokens_of(config) * (length // tokens_of(config) + 1)), model.codec.pad_id)
-        ids[0, :length] = tensors[f"gen.prompt.{i}"]
-        prompt = model.make_prompt(ids, torch.arange(ids.shape[1])[None] < length)
-        latents, known, whole = prompt.latents[0], prompt.mask, size * (length // tokens_of(config))
-        if whole:
-            assert error(latents[:whole], tensors[f"gen.prefix_latents.{i}"]) < 2e-5
-        pinned = tensors[f"gen.first_block_labels.{i}"] == 1
-        assert torch.equal(pinned, known[0, whole:])
-        assert error(latents[whole:][pinned], tensors[f"gen.first_block_latents.{i}"][pinned]) < 2e-5
-        rows = slice(size * i, size * (i + 1))
-        z = torch.where(pinned[:, None], latents[whole:], tensors["gen.noise"][0, rows])[None]
-        assert error(z[0], tensors["gen.first_step.txt"][rows]) < 2e-5
-        past = model.net(latents[None, :whole], torch.ones(1)).carry if whole else None
-        t = (1 - tensors["gen.first_step.timestep"][rows] / 1000)[None]
-        for name, kept in (("cond", past), ("uncond", None)):
-            v = (z - model.net(z, t, Conditioning(past=kept)).mean)[0, ~pinned] / (1 - t[0, ~pinned, None])
-            assert error(v, tensors[f"gen.first_step.{name}"][rows][~pinned]) < 2e-5
-
-
-@pytest.mark.parity
-def test_logits_of_generated_blocks_are_the_published_ones() -> None:
-    tensors, config = cola_recording()
-    model = recorded_generator(tensors, config)
-    sample, first = published_run(tensors, config, model)
-    size, blocks = config["dit"]["block_size"], len(tensors["gen.noise"])
-    expected = tensors["gen.block_logits"].view(blocks, len(first), -1, config["vae"]["vocab_size"])
-    logits = model.codec.decode_logits(sample.trace.z)
-    for i, start in enumerate(first):
-        own = logits[i, model.codec.num_tokens(size * start) : model.codec.num_tokens(size * (start + blocks))]
-        assert error(own, expected[:, i].flatten(0, 1)) < 1e-3
-
+from textflow.types import Posterior
 
 VOCAB, SIZE, LENGTH = 11, 3, 12
 
@@ -139,6 +51,7 @@ def prompts(*lengths: int) -> tuple[Tensor, Tensor]:
     return ids, torch.arange(LENGTH)[None] < torch.tensor(lengths)[:, None]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("sampler", "patch_size"), [(Euler(), 1), (Ancestral(), 2)])
 def test_a_text_depends_on_its_seed_and_prompt_and_not_on_its_batch(sampler: Sampler, patch_size: int) -> None:
     drawn = FromCodec(repetition_penalty=1.1, temperature=0.7)
@@ -169,6 +82,7 @@ def test_a_patch_that_a_prompt_ends_in_is_clean_with_padding_behind_the_prompt()
         model.sample([1], 3, length=7)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("patch_size", [1, 2])
 def test_the_cache_changes_no_token_and_the_trace_is_of_whole_rows(patch_size: int) -> None:
     cached = small(patch_size).sample([1, 2], 3, length=LENGTH)

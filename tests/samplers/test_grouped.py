@@ -137,6 +137,7 @@ def test_positions_outside_the_group_take_steps_of_length_0_in_a_flow_map() -> N
     assert [(lengths > 0)[0].tolist() for lengths in ends] == [[True, False] * 4, [False, True] * 4]
 
 
+@pytest.mark.integration
 def test_groups_with_a_gap_and_texts_of_another_length_are_refused() -> None:
     with pytest.raises(ValueError, match=r"Grouped got the groups \[0, 2\]; needs 0, 1, 2, ... up to a last one"):
         Grouped([0, 2])

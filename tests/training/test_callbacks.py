@@ -56,6 +56,7 @@ def test_processor_time_is_that_of_the_steps_and_a_resumed_clock_goes_on(monkeyp
     assert logged == [5, 10]
 
 
+@pytest.mark.integration
 def test_the_bar_counts_all_steps_and_shows_loss_terms_and_speed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -68,6 +69,7 @@ def test_the_bar_counts_all_steps_and_shows_loss_terms_and_speed(
     assert not any("/3" in line for line in bars)
 
 
+@pytest.mark.integration
 def test_a_log_file_gets_one_line_a_minute_and_nothing_of_validations(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,6 +87,7 @@ def test_a_log_file_gets_one_line_a_minute_and_nothing_of_validations(
     assert [int(line.split()[2].split("/")[0]) for line in lines] == [1, 7, 13, 15]
 
 
+@pytest.mark.integration
 def test_samples_are_written_at_intervals_and_at_the_end(tmp_path: Path) -> None:
     model, _ = fit(tmp_path, 6)
     assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == ["step-00000005.txt", "step-00000006.txt"]

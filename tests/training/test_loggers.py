@@ -42,6 +42,7 @@ def test_the_learning_rate_of_a_step_is_the_one_it_was_taken_with(tmp_path: Path
     assert used == pytest.approx([0, 1e-2 / 3, 2e-2 / 3, 1e-2, 1e-2])
 
 
+@pytest.mark.integration
 def test_the_learning_rate_is_that_of_its_step_after_a_resumption_and_with_accumulation_too(tmp_path: Path) -> None:
     for steps in (2, 4):
         fit(tmp_path, steps, accumulate_grad_batches=2)

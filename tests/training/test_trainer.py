@@ -47,6 +47,7 @@ def test_settings_out_of_range_are_refused(name: str, value: Any, message: str) 
         cpu_trainer(**{name: value})
 
 
+@pytest.mark.integration
 def test_a_bucket_is_no_larger_than_the_values_to_send_and_even(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Zero, "trainable", SimpleNamespace(net=torch.nn.Linear(2, 1)))
     strategy = Zero(2)

@@ -119,6 +119,7 @@ def test_times_increase_from_s_to_u(substep_times: str) -> None:
     assert fractions[0].allclose(fractions[1]) == (substep_times == "quantile")
 
 
+@pytest.mark.integration
 def test_at_second_order_a_quarter_of_the_steps_is_nearer_than_euler() -> None:
     """To the rollout of all steps, and (with small steps) at order 2 to the exact one."""
     z, s, u = start()

@@ -101,6 +101,7 @@ def test_a_missing_gpu_is_refused() -> None:
         make_config("P", device="cuda")
 
 
+@pytest.mark.integration
 def test_scaling_compares_each_point_with_the_formula() -> None:
     lines: list[str] = []
     record = measure_scaling("step", "cpu", 1, TINY.size, {"length": (4, 6), "width": (64,)}, lines.append)

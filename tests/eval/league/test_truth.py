@@ -24,6 +24,7 @@ def test_valid_broken_and_foreign_texts_have_their_numbers() -> None:
     assert math.isnan(score_texts(["bell"], [[1]], "sentences")["excess_nll"])
 
 
+@pytest.mark.integration
 def test_stories_of_the_language_have_no_excess() -> None:
     texts = [SENTENCES.sample(str(i)) for i in range(2000)]
     numbers = score_texts(texts, [[0]] * len(texts), "sentences")
