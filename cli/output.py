@@ -6,6 +6,21 @@ import sys
 from typing import TextIO
 
 
+class OutputError(OSError):
+    """An error of writing to standard output or error, but not of one that has no reader."""
+
+
+def write_output(stream: TextIO, text: str) -> None:
+    """Write a text of any length. What of a long one cannot be written is in no buffer, where `is_broken_stream` would
+    find the error again, so that it is raised as an OutputError."""
+    try:
+        stream.write(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(error.errno, error.strerror) from error
+
+
 def output_streams() -> list[TextIO]:
     """Standard output and error; one that was closed before the command began, as by `>&-`, goes to nowhere."""
     for name in ("stdout", "stderr"):
@@ -39,4 +54,6 @@ def is_broken_stream(stream: TextIO) -> bool:
 
 def is_of_output(error: Exception) -> bool:
     """True for an error of writing to standard output or error, which names no file."""
+    if isinstance(error, OutputError):
+        return True
     return isinstance(error, OSError) and not error.filename and any(map(is_broken_stream, output_streams()))

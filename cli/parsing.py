@@ -1,12 +1,15 @@
 """Command-line arguments of a verb: normalization for the parser, and error messages for invalid arguments."""
 
 import re
+import sys
 from collections.abc import Callable
 from difflib import get_close_matches
 from inspect import Parameter, getdoc, signature
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
+
+from .output import write_output
 
 OPTIONAL_FIRST = {"diagnose": "run", "sample": "run", "fetch": "name"}  # first argument that the parser needs as --name
 MULTI_RUN_VERBS = ("compare", "report")  # RUN RUN ...; reproduce takes them after FIGURE
@@ -23,6 +26,7 @@ def run_command(verb: str, argv: list[str], command: Callable[..., Any]) -> Any:
     # the docstring up to its arguments; the parser by itself keeps only the first line
     about = {"usage": usage_line(verb, command), "description": (getdoc(command) or "").split("\n\nArgs:")[0]}
     options: dict[str, Any] = {"formatter_class": make_help_formatter(), "prog": f"textflow {verb}", **about}
+    options["parser_class"] = make_parser()
     try:
         return auto_cli(command, args=normalize_argv(verb, argv, command), exit_on_error=False, **options)
     except ArgumentError as error:
@@ -35,6 +39,17 @@ def usage_line(verb: str, command: Callable[..., Any]) -> str:
     form = "RUN [RUN ...]" if verb in MULTI_RUN_VERBS else "RUN [OVERLAY ...]" if verb in OVERLAY_VERBS else None
     form = {"reproduce": "FIGURE [RUN ...]", "fetch": "[NAME]"}.get(verb, form)
     return " ".join(["textflow", verb, *([form] if form else needed), "[--key value ...]"])
+
+
+def make_parser() -> Any:
+    """Parser class whose help raises the errors of the output, which argparse drops."""
+    from jsonargparse import ArgumentParser
+
+    class StrictParser(ArgumentParser):
+        def print_help(self, file: Any = None) -> None:
+            write_output(file or sys.stdout, self.format_help())
+
+    return StrictParser
 
 
 def make_help_formatter() -> Any:

@@ -51,7 +51,7 @@ def test_a_command_whose_output_was_closed_runs(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-@pytest.mark.parametrize("argv", [["recipes"], ["sample", "--help"]])
+@pytest.mark.parametrize("argv", [["recipes"], ["fit", "--help"], ["sample", "--help"], ["bench", "--help"]])
 def test_an_output_on_a_full_disk_is_one_line(
     argv: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
