@@ -112,6 +112,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.integration
 def test_latents_of_t5_are_those_of_transformers(encoder: Path) -> None:
     codec, ids = T5Codec(28, str(encoder), dim=16, mean=0.1, std=0.5), ids_of(3, 9, 28)
     mask = torch.arange(9)[None].expand(3, 9) < torch.tensor([[9], [5], [1]])

@@ -93,6 +93,7 @@ def test_a_saved_folder_is_recognised(tmp_path):
     refused("is not a save_to_disk folder", texts, SavedDataset(str(tmp_path)))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("streaming", [False, True])
 def test_hub_reads_a_local_folder(put, tmp_path, streaming, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub")

@@ -71,6 +71,7 @@ DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 }
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_shard_is_named_and_tokenised_again(tmp_path: Path, damage: str) -> None:
     with pytest.raises(Broken):

@@ -121,6 +121,7 @@ def test_pairs_resume_from_the_state_of_an_older_build(pairs: HubPairs) -> None:
     assert list(pairs.resume({"num_read": 163, "source_state": None})) == documents[163:]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("name", "end", "message"), [("hub", 90, "broke off after row 90"), ("pairs", 155, "split validation, .* row 5")]
 )

@@ -47,6 +47,7 @@ def test_a_ratio_of_means_is_not_a_mean_of_ratios() -> None:
     assert result.has_value and result.low <= result.value <= result.high
 
 
+@pytest.mark.integration
 def test_the_interval_covers_the_true_ratio_at_its_nominal_rate() -> None:
     noise, num_covered, trials = Noise([1]), 0, 150
     n = torch.full((256,), 4.0, dtype=torch.float64)

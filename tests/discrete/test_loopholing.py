@@ -54,6 +54,7 @@ def trained_values(model: DiscreteDiffusion, steps: int = 3) -> list[Tensor]:
     return [*losses, model.eval().losses(model.ema_net, TEXTS)["loss"], model.sample([1, 2, 3], 5)]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("base", BASES)
 def test_without_carrying_it_is_the_base_to_the_bit(base: str) -> None:
     off, plain = (trained_values(make(base, carry_prob, gain=1.0)) for carry_prob in (0.0, None))

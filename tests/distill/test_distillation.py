@@ -99,6 +99,7 @@ def test_times_targets_and_self_conditions_are_the_published_ones(case: Case) ->
     assert error(output.self_cond, case.data["mid.sc_half"][rows]) < 1e-5
 
 
+@pytest.mark.integration
 @pytest.mark.parity
 @pytest.mark.parametrize("form", ["ours", "reference"])
 def test_losses_and_gradients_are_the_published_ones(case: Case, form: str) -> None:
@@ -115,6 +116,7 @@ def test_losses_and_gradients_are_the_published_ones(case: Case, form: str) -> N
     assert error(norm, data["grad_norm"]) < 2e-4
 
 
+@pytest.mark.integration
 @pytest.mark.parity
 def test_weights_after_a_step_are_the_published_ones(case: Case) -> None:
     net, ema_net = deepcopy(case.net), deepcopy(case.net)

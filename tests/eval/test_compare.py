@@ -24,6 +24,7 @@ def runs(tmp_path, scorer):
     return [tmp_path / "one", tmp_path / "two"]
 
 
+@pytest.mark.integration
 def test_real_text_of_several_runs_is_listed_once_and_other_weights_by_their_hash(runs):
     labels = [(r["text"], r["label"]) for r in collect_records(runs)]
     assert labels == [("real", ""), ("shuffled", ""), ("generated", "one"), ("generated", "two")]

@@ -58,6 +58,7 @@ def records(fetched: Path) -> list[dict[str, Any]]:
         return [DECODERS[name].record(name, DECODERS[name].folders(fetched), 8, 0) for name in names]
 
 
+@pytest.mark.integration
 def test_a_record_holds_raw_rates_before_ratios_of_three_controls(records: list[dict[str, Any]]) -> None:
     assert [record["cci"] for record in records] == [0, 0, 0, 1]
     for record in records:

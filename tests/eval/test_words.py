@@ -26,6 +26,7 @@ SCRIPTS = {  # tokenizer of BLEU, and three sentences
 }
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("language", SCRIPTS)
 def test_equal_texts_of_any_script_overlap_wholly_and_different_ones_less(language: str) -> None:
     tokenizer, targets = SCRIPTS[language]

@@ -33,6 +33,7 @@ def test_a_pass_on_a_cpu_is_refused_in_one_line(options: dict[str, str], message
     assert str(error.value) == message
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("options", FASTER)
 def test_a_pass_of_fake_tensors_is_not_refused(options: dict[str, str]) -> None:
     with torch.device("meta"):

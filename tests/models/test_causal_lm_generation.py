@@ -25,6 +25,7 @@ def model() -> CausalLM:
     return model
 
 
+@pytest.mark.integration
 def test_a_text_depends_on_its_seed_and_not_on_its_batch(model: CausalLM) -> None:
     seeds = [5, 8, 5, 13, 21]
     together = model.sample(seeds)

@@ -60,6 +60,7 @@ def test_samples_follow_the_training_data() -> None:
     assert loss < 0.6 and ((samples.diff(dim=1) % 5) == 1).double().mean() > 0.6  # 0.2 by chance
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("sampler", [MDLMSampler(), MDLMSampler(categorical="gumbel"), MDLMSampler(0.5)], ids=str)
 def test_a_batch_gives_the_ids_of_its_samples_one_by_one(model: DiscreteDiffusion, sampler: MDLMSampler) -> None:
     together = model.sample(SEEDS, 5, sampler)

@@ -23,6 +23,7 @@ def generator() -> Generator:
     return untrained()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("sampler", [Euler(), Heun(), Reinject(1.5), Reinject(1.0, "marginal_preserving")], ids=str)
 def test_a_batch_gives_the_ids_of_its_samples_one_by_one(generator: Generator, sampler: Sampler) -> None:
     together = generator.sample(SEEDS, 3, sampler).ids
@@ -51,6 +52,7 @@ def test_a_frozen_codec_stays_in_eval_mode(generator: Generator) -> None:
     generator.eval()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("rows", [1, 2])
 def test_a_batch_without_self_conditioned_or_decoding_rows_has_a_loss(generator: Generator, rows: int) -> None:
     ids = torch.randint(40, (rows, 12), generator=torch.Generator().manual_seed(0))

@@ -67,6 +67,7 @@ def case(request: pytest.FixtureRequest) -> Case:
     return Case(request.getfixturevalue(request.param), SPANS if request.param == "plain" else PREFIXES)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("sampler", "escape"), METHODS, ids=lambda part: type(part).__name__)
 def test_a_prompt_comes_back_exactly_from_every_sampler_and_escape(
     case: Case, sampler: Sampler, escape: Escape
@@ -77,6 +78,7 @@ def test_a_prompt_comes_back_exactly_from_every_sampler_and_escape(
     assert not torch.equal(ids[~prompt_mask], IDS[~prompt_mask])
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("sampler", "escape"),
     [(Euler(), NoEscape()), (Reinject(1.5), Commit("sample")), (Ancestral(), Commit("sample"))],
@@ -90,6 +92,7 @@ def test_a_sample_does_not_depend_on_its_batch(case: Case, sampler: Sampler, esc
         assert torch.equal(model.complete(IDS[row], prompt_mask[row], [seed], 3, sampler, escape=escape), together[row])
 
 
+@pytest.mark.integration
 def test_samples_depend_on_the_prompt_and_not_on_ids_elsewhere(case: Case) -> None:
     model, prompt_mask = case
     changed = torch.where(prompt_mask, IDS, (IDS + 7) % VOCAB)

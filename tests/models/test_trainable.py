@@ -106,6 +106,7 @@ def test_half_precision_integers_and_unfitted_schedules_load() -> None:
         model.load_weights(weights | {"codec.cdf": torch.tensor([0.0, torch.nan, 1.0])})
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("num_batches", "message"),
     [(6, "the loss of step 6 is nan"), (8, r"net\.0\.weight is no longer finite at step 8|net\.1\.weight")],

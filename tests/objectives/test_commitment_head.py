@@ -64,6 +64,7 @@ def test_the_loss_has_the_cross_entropy_of_the_head_on_denoising_tokens() -> Non
     assert_close(with_head["loss"] - without["loss"], 0.3 * nll / BATCH.mask.sum(), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("row_assignment", ["bernoulli", "stratified"])
 def test_the_losses_and_gradients_are_those_of_the_reference_form(row_assignment: str) -> None:
     objective, results = ELFObjective(head_loss_weight=0.5, row_assignment=row_assignment), []

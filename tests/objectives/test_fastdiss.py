@@ -65,6 +65,7 @@ def step(system: str, batch: Batch = TEXTS, **parts: Any) -> tuple[list[Tensor],
     return [loss, *(p.grad for p in net.parameters() if p.grad is not None)], passes
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("system", OBJECTIVES)
 def test_both_switches_off_are_plain_self_conditioning_to_the_bit(system: str) -> None:
     default, plain, off = (

@@ -72,6 +72,7 @@ def test_a_step_with_random_numbers_of_rows_waits() -> None:
     assert len(step_syncs("bernoulli", padded=True)) > 0
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "target", [Progressive(2), Progressive(4, "quantile", 2, 1.0, 1.0), Consistency(), SalimansHo()]
 )
@@ -93,6 +94,7 @@ def encoders() -> list[Codec]:
     ]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("which", range(4))
 @pytest.mark.parametrize("form", ["none", "mask", "prompt"])
 def test_encoding_never_waits(which: int, form: str) -> None:
@@ -129,11 +131,13 @@ def test_a_flow_map_waits_only_where_its_fraction_of_rows_is_not_an_integer(targ
     assert flow_map_syncs(FlowMap(target, LogitNormal()), rows=7) == ["nonzero"]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("rows", [10, 11, 13])
 def test_distilling_into_a_flow_map_with_stratified_rows_never_waits(rows: int) -> None:
     assert flow_map_syncs(FlowMapDistillation(teacher_objective=ELFObjective(row_assignment="stratified")), rows) == []
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("rows", "diagonal_prob"), [(25, 0.3), (10, 0.05), (10, 0.95), (5, 0.5)])
 def test_a_fixed_fraction_of_the_denoising_rows_is_on_the_diagonal(rows: int, diagonal_prob: float) -> None:
     """Rounded up or down, without bias: 8 standard errors of the mean."""

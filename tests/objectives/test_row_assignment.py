@@ -88,6 +88,7 @@ def passes(net: ELF, error: str = "v") -> tuple[list[int], dict[str, torch.Tenso
     return rows, losses
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("error", ["v", "x0"])
 def test_dropout_takes_the_explicit_second_pass(error: str) -> None:
     rows, losses = passes(make_net(dropout=0.5).train(), error)

@@ -69,6 +69,7 @@ def test_the_belief_has_the_type_of_z_and_is_computed_in_float64(task: OracleTas
     assert_close(low.mean.double(), high.mean, rtol=0, atol=2e-5)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("t", [0.3, 0.4, 0.5])
 @pytest.mark.parametrize("make", [chain_task, text_task], ids=["chain", "text"])
 def test_the_posterior_is_calibrated(make, t: float) -> None:

@@ -33,6 +33,7 @@ def run(sampler: Sampler, first: float, last: float, steps: int) -> Latents:
     return sample(gaussian, sampler, PATH, times, start(), Noise([5, 6])).z
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("first", [0.1, 0.0])
 @pytest.mark.parametrize(("sampler", "order", "tolerance"), [(Euler(), 1, 0.1), (DPMSolverPP2M(), 2, 0.15)])
 def test_it_converges_in_second_order_and_euler_in_first(

@@ -48,6 +48,7 @@ def record_times(model: Generator) -> list[tuple[float, float]]:
     return times
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("parts", "options"),
     [

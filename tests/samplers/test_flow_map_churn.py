@@ -14,6 +14,7 @@ DATA, META = recorded("fmlm")
 CASES = [(gamma, steps) for gamma in META["config"]["gammas"] for steps in META["config"]["steps"]]
 
 
+@pytest.mark.integration
 @pytest.mark.parity
 @torch.no_grad()
 @pytest.mark.parametrize(("gamma", "steps"), CASES)

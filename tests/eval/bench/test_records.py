@@ -21,6 +21,7 @@ from textflow.eval.bench.timing import measure_benchmark, summarize_times
 AGREE = {"optimizer": 1e-5, "sample": 1e-5, "decode": 0.0, "dataloader": 0.0}
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_the_variants_agree_and_the_record_is_complete(name: str) -> None:
     record = json.loads(json.dumps(measure_benchmark(name, TINY, 2, peak_memory=False)))
@@ -34,12 +35,14 @@ def test_the_variants_agree_and_the_record_is_complete(name: str) -> None:
     assert "optimized is" in format_record({"size": "P"} | record)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", ["step", "sample"])
 def test_bf16_is_measured_against_both_precisions(name: str) -> None:
     record = measure_benchmark(name, replace(TINY, bf16=True), 1, peak_memory=False)
     assert set(record["speedup"]) == {"reference", "reference fp32"}
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("fast", [True, False])
 def test_emulated_bf16_is_printed_and_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fast: bool

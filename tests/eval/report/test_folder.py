@@ -14,6 +14,7 @@ from textflow.cli.app import main
 from textflow.eval.report.page import render_page
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("name", "text", "problem"),
     [
@@ -41,6 +42,7 @@ def test_a_damaged_file_is_named_and_the_rest_is_shown(name: str, text: str, pro
     assert "50.0 [45.0, 55.0]" in page_section(html, "results")
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("measure", ["dabi", "tube", "rollin", "cci"])
 def test_strange_measures_are_not_an_error(measure: str, tmp_path: Path) -> None:
     for value in (None, "x", [], {}, [1, 2], {"K": []}, [{"K": "x", "flips": []}], [[1]], True, [{"K": 10**400}]):
