@@ -16,7 +16,7 @@ from textflow.objectives import FLMObjective
 from textflow.paths import LinearPath
 from textflow.readouts import FromPosterior, View
 from textflow.reference.flm import reference_flm_sample
-from textflow.samplers import Euler, FlowMapChurn, Trace, sample
+from textflow.samplers import EarlyExit, Euler, FlowMapChurn, Trace, sample
 from textflow.schedules import OneHotDecodeError
 from textflow.types import Conditioning, Latents, Posterior
 
@@ -141,3 +141,11 @@ def test_narrow_latents_and_other_codecs_keep_their_space() -> None:
     for codec, net in ((OneHot(6), small_net(6)), (EmbeddingTable(23, 8), DiT(EmbeddingTable(23, 8), **SIZES))):
         found: tuple[Denoiser, Codec] = net.sampling_space(codec)
         assert found == (net, codec)
+
+
+def test_an_early_exit_that_no_text_takes_changes_no_token() -> None:
+    """The exit's own state stands where the belief carries hidden states."""
+    plain, exiting = (generator(early_exit=rule).eval() for rule in (None, EarlyExit(1e9)))
+    plain.seq_length = exiting.seq_length = 6
+    assert plain.sample([1, 2], 3).trace.z.shape[2] == 8
+    assert torch.equal(exiting.sample([1, 2], 3).ids, plain.sample([1, 2], 3).ids)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.helpers.systems import make
 from textflow.escapes import Commit
 from textflow.noise import Noise
 from textflow.paths import LinearPath
@@ -141,3 +142,9 @@ def test_an_escape_after_it_draws_for_all_rows() -> None:
 def test_a_wrong_rule_is_refused(wrong: dict) -> None:
     with pytest.raises(ValueError, match="EarlyExit got"):
         EarlyExit(margin=1.0, **wrong)
+
+
+@pytest.mark.parametrize("system", ["ELF", "LangFlow"])
+def test_an_exit_that_no_text_takes_changes_no_token(system: str) -> None:
+    plain, exiting = make(system), make(system, early_exit=EarlyExit(1e9))
+    assert torch.equal(exiting.sample([1, 2], 3).ids, plain.sample([1, 2], 3).ids)

@@ -178,12 +178,12 @@ class TableSpaceDiT(Denoiser):
         return Posterior(torch.cat(parts).view(*z.shape[:-1], -1), carry=hidden)
 
     def belief_logits(self, belief: Posterior) -> Logits | None:
-        return self._net[0].token_logits(belief.carry) if isinstance(belief.carry, Tensor) else None
+        return self._net[0].token_logits(belief.carry) if isinstance(belief.carry, Tensor) else belief.logits
 
     def belief_ids(self, belief: Posterior) -> Ids | None:
         """The likeliest tokens, in chunks of positions."""
-        if not isinstance(belief.carry, Tensor):
-            return None
+        if not isinstance(belief.carry, Tensor):  # an early exit has put its own state there, and the logits beside it
+            return super().belief_ids(belief)
         net = self._net[0]
         parts = [net.token_logits(part).argmax(-1) for part in position_chunks(belief.carry, net.vocab_size)]
         return torch.cat(parts).view(belief.carry.shape[:-1])
