@@ -1,7 +1,6 @@
 """Command-line arguments of a verb: normalization for the parser, and error messages for invalid arguments."""
 
 import re
-import sys
 from collections.abc import Callable
 from difflib import get_close_matches
 from inspect import Parameter, getdoc, signature
@@ -9,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from .output import write_output
+from .help import help_names, make_help_formatter, make_parser
 
 OPTIONAL_FIRST = {"diagnose": "run", "sample": "run", "fetch": "name"}  # first argument that the parser needs as --name
 MULTI_RUN_VERBS = ("compare", "report")  # RUN RUN ...; reproduce takes them after FIGURE
@@ -39,42 +38,6 @@ def usage_line(verb: str, command: Callable[..., Any]) -> str:
     form = "RUN [RUN ...]" if verb in MULTI_RUN_VERBS else "RUN [OVERLAY ...]" if verb in OVERLAY_VERBS else None
     form = {"reproduce": "FIGURE [RUN ...]", "fetch": "[NAME]"}.get(verb, form)
     return " ".join(["textflow", verb, *([form] if form else needed), "[--key value ...]"])
-
-
-def make_parser() -> Any:
-    """Parser class whose help raises the errors of the output, which argparse drops."""
-    from jsonargparse import ArgumentParser
-
-    class StrictParser(ArgumentParser):
-        def print_help(self, file: Any = None) -> None:
-            write_output(file or sys.stdout, self.format_help())
-
-    return StrictParser
-
-
-def make_help_formatter() -> Any:
-    """Help formatter class that prints options with dashes and types without `<class ...>`."""
-    from jsonargparse import DefaultHelpFormatter
-
-    class PlainFormatter(DefaultHelpFormatter):
-        def _format_action_invocation(self, action: Any) -> str:
-            names = action.option_strings
-            action.option_strings = [part for name in names for part in help_names(name)]
-            try:
-                return super()._format_action_invocation(action)
-            finally:
-                action.option_strings = names
-
-        def _get_type_str(self, action: Any) -> str | None:
-            text = super()._get_type_str(action)
-            return text and re.sub(r"<class '([\w.]+)'>", r"\1", text)
-
-    return PlainFormatter
-
-
-def help_names(option: str) -> list[str]:
-    """Spellings of a parser option in the help: --batch_size -> --batch-size, --n -> -n and --num-samples."""
-    return ["-n", "--num-samples"] if option == "--n" else [option.replace("_", "-")]
 
 
 def normalize_argv(verb: str, argv: list[str], command: Callable[..., Any]) -> list[str]:
