@@ -84,16 +84,20 @@ def initialize_student(load_run: Callable[[Path], Any], run: Path, sources: dict
 def compare_students(folder: Path, n: int = 128) -> None:
     """Compare each student with its teacher under a scorer, if there is one, on n samples per row.
 
-    Writes RUN/rounds_scored.json row by row, and resumes an incomplete file. For runs of pairs, which have no
-    scorer, and for models over tokens it prints the commands that evaluate them.
+    Writes RUN/rounds_scored.json row by row, and resumes an incomplete file. For runs of pairs and of stories, which
+    have no scorer, and for models over tokens it prints the commands that evaluate them.
     """
     from textflow.eval.conditional import is_conditional
     from textflow.eval.protocol import has_latents
 
+    from .scorers import default_protocol
+
     rounds = json.loads((folder / "rounds.json").read_text(encoding="utf-8"))
     teacher = Path(rounds["teacher"])
-    if is_conditional(teacher) or not has_latents(teacher):
+    has_grammar = default_protocol(teacher) == "stories"
+    if is_conditional(teacher) or has_grammar or not has_latents(teacher):
         what = "their answers with the targets of the test split" if is_conditional(teacher) else "their perplexities"
+        what = "the stories of theirs that are valid" if has_grammar else what
         print(f"Compare {what}, for each student and for the teacher:")
         for student in rounds["rounds"]:
             print(f"  textflow eval {quote(str(folder / student['run']))} --steps {student['steps']}")

@@ -10,7 +10,7 @@ from textflow.config.paths import replace_files
 from textflow.config.shipped import find_run
 
 from .options import SamplerName, configure_sampling, parse_sweep, require_positive, resolve_devices
-from .scorers import print_records, resolve_scorer
+from .scorers import default_protocol, print_records, resolve_scorer
 
 if TYPE_CHECKING:
     from textflow.eval.scoring import ScorerConfig
@@ -21,7 +21,7 @@ Format = Literal["table", "csv", "markdown", "latex"]
 def eval(
     run: Path,
     overlays: list[str] = [],  # noqa: B006  jsonargparse appends to a copy
-    protocol: str = "local",
+    protocol: str | None = None,
     steps: str = "1,2,4,8,16,32",
     n: int | None = None,
     scorer: str | None = None,
@@ -48,7 +48,7 @@ def eval(
         run: folder of a trained generator; hf:OWNER/NAME for one on the Hugging Face Hub; or a file of texts: plain
             lines, or records (JSON, CSV, TSV, Parquet) with a field `text` and, optionally, `ids`.
         overlays: recipes that change sampling settings, such as recipes/escape/commit.yaml; usually written after RUN.
-        protocol: scorer and token weighting: elf, mdlm, langflow, ld4lg, local, smollm, stories; or a file with both.
+        protocol: elf, mdlm, langflow, ld4lg, local, smollm, stories, or a file; default: stories for these, else local.
         steps: numbers of sampling steps, separated by commas.
         n: number of samples per row; default: as many as the protocol requires. Rows with fewer are marked.
         scorer: Hub name or folder of another language model, which marks the rows; or the grammar of a file of stories.
@@ -74,7 +74,7 @@ def eval(
     names = resolve_devices(device, devices)
     configure = partial(configure_sampling, name=sampler, gamma=gamma)
     with replace_files(data_files):
-        scoring = resolve_scorer(run, protocol, scorer, dtype, memorization, mauve, names[0])
+        scoring = resolve_scorer(run, protocol or default_protocol(run), scorer, dtype, memorization, mauve, names[0])
         records = evaluate_texts(run, counts, n, configure, sweeps, seed, batch_size, overlays, scoring, names)
     print_records(records, format)
     return draw_sweep(records, sweeps, run)
