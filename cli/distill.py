@@ -87,17 +87,9 @@ def compare_students(folder: Path, n: int = 128) -> None:
     Writes RUN/rounds_scored.json row by row, and resumes an incomplete file. For runs of pairs and of stories, which
     have no scorer, and for models over tokens it prints the commands that evaluate them.
     """
-    from textflow.eval.conditional import is_conditional
-    from textflow.eval.protocol import has_latents
-
-    from .scorers import default_protocol
-
     rounds = json.loads((folder / "rounds.json").read_text(encoding="utf-8"))
     teacher = Path(rounds["teacher"])
-    has_grammar = default_protocol(teacher) == "stories"
-    if is_conditional(teacher) or has_grammar or not has_latents(teacher):
-        what = "their answers with the targets of the test split" if is_conditional(teacher) else "their perplexities"
-        what = "the stories of theirs that are valid" if has_grammar else what
+    if what := compared_by_eval(teacher):
         print(f"Compare {what}, for each student and for the teacher:")
         for student in rounds["rounds"]:
             print(f"  textflow eval {quote(str(folder / student['run']))} --steps {student['steps']}")
@@ -126,6 +118,20 @@ def compare_students(folder: Path, n: int = 128) -> None:
             status.update(f"scored {len(records)} rows")
     atomic_write_json(path, records)
     print_tables(console, records, errors, f"n = {n}, seed 0, scorer {scorers[0]} {scorer.weights_hash} {scorer.dtype}")
+
+
+def compared_by_eval(teacher: Path) -> str:
+    """Results of `textflow eval` by which students of a run are compared; empty where they get a table of their own."""
+    from textflow.eval.conditional import is_conditional
+    from textflow.eval.protocol import has_latents
+
+    from .scorers import default_protocol
+
+    if is_conditional(teacher):
+        return "their answers with the targets of the test split"
+    if default_protocol(teacher) == "stories":
+        return "their shares of valid stories"
+    return "" if has_latents(teacher) else "their perplexities"
 
 
 def print_tables(console: Any, records: list[dict[str, Any]], cost: list[dict[str, Any]], protocol: str) -> None:

@@ -41,14 +41,14 @@ def eval(
 ) -> None:
     """Sample at several numbers of steps, score them with a language model, print a table and write RUN/eval/*.json.
 
-    The first two rows are baselines: validation text, and the same text with its words shuffled. Samples are saved, so
-    running the same command again resumes. RUN may also be a file of texts. Runs of pairs are scored by BLEU and ROUGE.
+    The first two rows are baselines: validation text, and the same text with its words shuffled. Running the same
+    command again resumes. RUN may also be a file of texts. Pairs are scored by BLEU and ROUGE, stories by a grammar.
 
     Args:
         run: folder of a trained generator; hf:OWNER/NAME for one on the Hugging Face Hub; or a file of texts: plain
             lines, or records (JSON, CSV, TSV, Parquet) with a field `text` and, optionally, `ids`.
         overlays: recipes that change sampling settings, such as recipes/escape/commit.yaml; usually written after RUN.
-        protocol: elf, mdlm, langflow, ld4lg, local, smollm, stories, or a file; default: stories for these, else local.
+        protocol: scorer and token weighting: elf, mdlm, langflow, ld4lg, local, smollm, stories; or a file with both.
         steps: numbers of sampling steps, separated by commas.
         n: number of samples per row; default: as many as the protocol requires. Rows with fewer are marked.
         scorer: Hub name or folder of another language model, which marks the rows; or the grammar of a file of stories.

@@ -14,15 +14,14 @@ RUN_FIGURES = ("judged", "noise_to_text", "stories")  # only for a trained run
 
 
 def drawable(name: str, run: Path | None) -> bool:
-    """Whether `all` draws a figure: stories only of a run of stories, and judged of the others."""
+    """True if `all` draws a figure: stories only of a run of stories, and judged of the others."""
     if name not in RUN_FIGURES:
         return True
     if run is None or name == "noise_to_text":
         return run is not None
-    from textflow.eval.protocol import run_recipe
+    from textflow.eval.protocol import is_of_stories, run_recipe
 
-    source = run_recipe(run)["data"].get("source") or {}
-    return (name == "stories") == str(source.get("class_path")).endswith("Stories")
+    return (name == "stories") == is_of_stories(run_recipe(run)["data"])
 
 
 def exact_scorer(run: Path | None) -> "TextScorer":

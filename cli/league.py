@@ -85,7 +85,7 @@ def print_plan(entrants: "Sequence[Entrant]", config: "LeagueConfig", out: Path,
 
 
 def is_trained(entrant: "Entrant") -> bool:
-    """Whether the final fit of a system is done."""
+    """True if the final fit of a system is done."""
     return (entrant.folder / "fit.json").is_file()
 
 

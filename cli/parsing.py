@@ -24,8 +24,8 @@ def run_command(verb: str, argv: list[str], command: Callable[..., Any]) -> Any:
 
     # the docstring up to its arguments; the parser by itself keeps only the first line
     about = {"usage": usage_line(verb, command), "description": (getdoc(command) or "").split("\n\nArgs:")[0]}
-    options: dict[str, Any] = {"formatter_class": make_help_formatter(), "prog": f"textflow {verb}", **about}
-    options["parser_class"] = make_parser()
+    classes = {"parser_class": make_parser(), "formatter_class": make_help_formatter()}
+    options: dict[str, Any] = {"prog": f"textflow {verb}", **about, **classes}
     try:
         return auto_cli(command, args=normalize_argv(verb, argv, command), exit_on_error=False, **options)
     except ArgumentError as error:

@@ -49,12 +49,10 @@ def resolve_scorer(
 
 def default_protocol(run: Path) -> str:
     """`stories` for a run on text whose law is known, a text a row; otherwise `local`."""
-    from textflow.eval.protocol import run_recipe
+    from textflow.eval.protocol import is_of_stories, run_recipe
 
     data = run_recipe(run).get("data", {}) if run.is_dir() else {}
-    source = data.get("source")
-    has_law = isinstance(source, dict) and str(source.get("class_path")).endswith(".Stories")
-    return "stories" if has_law and not data.get("pack", True) else "local"
+    return "stories" if is_of_stories(data) and not data.get("pack", True) else "local"
 
 
 def local_scorer(run: Path) -> Path:

@@ -99,8 +99,14 @@ def protocol_names() -> list[str]:
 
 
 def has_latents(run: Path) -> bool:
-    """Whether a run's model is a generator on latents, with the samplers and escapes of these."""
+    """True if a run's model is a generator on latents, with the samplers and escapes of these."""
     return str(run_recipe(run)["model"]["class_path"]).rpartition(".")[2] == "Generator"
+
+
+def is_of_stories(data: Record) -> bool:
+    """True if the `data` section of a recipe names the source `Stories`, whose law is known."""
+    source = data.get("source")
+    return isinstance(source, dict) and str(source.get("class_path")).split(".")[-1] == "Stories"
 
 
 def run_recipe(run: Path) -> Record:

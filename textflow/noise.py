@@ -18,7 +18,7 @@ class Noise:
         self.streams = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
 
     def rows(self, index: Sequence[int]) -> "Noise":
-        """The streams of some rows, which go on from here in both."""
+        """The streams of some rows, which continue from here in both."""
         part = Noise([])
         part.streams = [self.streams[i] for i in index]
         return part

@@ -1,4 +1,4 @@
-"""Benchmark of Cola-DLM's sampling with keys and values of the blocks before kept, against computing them anew."""
+"""Benchmark of Cola-DLM's sampling: keys and values of the blocks before in a cache, against computing them again."""
 
 import torch
 from torch import Tensor

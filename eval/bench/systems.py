@@ -1,4 +1,4 @@
-"""What is measured of each system: `textflow bench WHAT --system NAME`."""
+"""Measurements of each system: `textflow bench WHAT --system NAME`."""
 
 from typing import NamedTuple
 

@@ -73,7 +73,7 @@ def best_rate(scores: Mapping[float, float | None]) -> float:
 
 
 def is_finished(run: Path, steps: int) -> bool:
-    """Whether a fit has taken all of its steps."""
+    """True if a fit has taken all of its steps."""
     path = run / "model.safetensors"
     return path.is_file() and read_weights(path)[1].get("step") == str(steps)
 

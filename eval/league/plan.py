@@ -16,6 +16,7 @@ from textflow.config.shipped import find_recipe
 from textflow.config.strict_yaml import load_yaml
 from textflow.config.validation import import_class
 from textflow.data.stories import GrammarName
+from textflow.eval.protocol import is_of_stories
 from textflow.runtime.atomic import atomic_write_json
 
 Tree = dict[str, Any]
@@ -168,13 +169,12 @@ def read_entrant(name: str, recipe: str, config: LeagueConfig, out: Path) -> Ent
 
 def to_tree(config: Any) -> Tree:
     """Resolved recipe as plain data."""
-    tree: Tree = yaml.safe_load(recipes.dump(config))
-    return tree
+    return dict(yaml.safe_load(recipes.dump(config)))
 
 
 def require_stories(tree: Tree, data: str) -> None:
     """Raise a ValueError for a text without a known law."""
-    if not (tree["data"].get("source") or {}).get("class_path", "").endswith("Stories") or tree["data"].get("files"):
+    if not is_of_stories(tree["data"]) or tree["data"].get("files"):
         raise ValueError(
             f"--data {data} is not text of the source Stories, whose truth a league knows; compare systems on other "
             "text by textflow reproduce systems RUN [RUN ...]"

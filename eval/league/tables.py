@@ -121,7 +121,7 @@ def dabi_text(row: Record | None) -> str:
 
 
 def fits_table(records: Sequence[Record]) -> Table:
-    """How each system was trained."""
+    """Training of each system."""
     heads = ("system", "recipe", "model", "parameters", "search", "criterion", "score", "steps", "minutes", "codec")
     rows: dict[str, dict[str, Cell]] = {}
     for record in records:

@@ -20,7 +20,7 @@ def use(folder: Path) -> None:
     """Take recordings from a folder.
 
     Args:
-        folder: of files <name>_<word>.safetensors, one of each name at most.
+        folder: folder with files <name>_<word>.safetensors, one of each name at most.
     """
     global FOLDER
     if not folder.is_dir():

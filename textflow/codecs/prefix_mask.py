@@ -16,7 +16,7 @@ def prefix_attention_mask(mask: Mask, prompt_mask: Mask, dropped: RowMask | None
 
 
 def encoder_mask(batch: Batch) -> Mask | AttentionMask:
-    """What an encoder attends to in a batch: text, and a prompt to itself alone."""
+    """Attention mask of an encoder: a prompt attends to itself alone, all other tokens to the whole text."""
     if batch.prompt_mask is None:
         return batch.mask
     return prefix_attention_mask(batch.mask, batch.prompt_mask, batch.dropped)

@@ -62,7 +62,7 @@ class Check(NamedTuple):
 
     @property
     def valid(self) -> bool:
-        """Whether the text is one of the language."""
+        """True if the text is one of the language."""
         return self.in_grammar and self.correct == self.total
 
 

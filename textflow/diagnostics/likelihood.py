@@ -44,7 +44,7 @@ class Likelihood(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """What a likelihood is of.
+    """Subject of a likelihood.
 
     Args:
         net: denoiser that gives token logits.

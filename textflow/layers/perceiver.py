@@ -52,7 +52,7 @@ class CrossAttention(nn.Module):
         mask: Bool[Tensor, "B K"] | None = None,
         freqs: Rotation | None = None,
     ) -> Float[Tensor, "B Q width"]:
-        """What the queries, rotated by `freqs` if given, find in `keys_values`."""
+        """Attention of the queries, rotated by `freqs` if given, to `keys_values`."""
         q = self.q(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, h, Q, w]
         q = q if freqs is None else apply_rope_halves(q, freqs)
         k, v = keys_values.unbind(0)

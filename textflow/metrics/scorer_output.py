@@ -89,7 +89,7 @@ class TextScorer(ABC):
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """What the likelihoods depend on: `scorer_hash`, `scorer_tokenizer` and `scorer_vocab`."""
+        """Facts that the likelihoods depend on: `scorer_hash`, `scorer_tokenizer` and `scorer_vocab`."""
 
     def text_metrics(self, texts: Sequence[str]) -> dict[str, Interval]:
         """Further measures of the texts that only this scorer has; by default none."""

@@ -15,7 +15,7 @@ from textflow.types import Conditioning, KeyValues, Latents, Posterior, Times
 
 EPS = 1e-5
 FREQUENCIES = 256  # of the time embedding
-TIME_SCALE = 1000.0  # the network is told 1000 (1 - t)
+TIME_SCALE = 1000.0  # the network receives 1000 (1 - t)
 
 
 class ColaDiT(Denoiser):

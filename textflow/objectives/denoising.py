@@ -1,4 +1,4 @@
-"""What objectives of one denoising pass share: times, self-conditioning, and a prompt that stays clean."""
+"""Parts shared by objectives of one denoising pass: times, self-conditioning, and a prompt that stays clean."""
 
 from abc import ABC
 
