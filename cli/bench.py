@@ -37,8 +37,8 @@ def bench(
             length, vocabulary, width and depth, against the FLOP formula), or gpu (tokens per second, MFU and memory of
             ELF-B at 1,024 tokens on one GPU, all of the above and the GPU tests, in under eight minutes).
         size: model size: P (small), R (small, with ELF's vocabulary) or B (ELF-B).
-        system: system whose step or sample is measured: elf, flm, langflow, cola (sample alone) or mdlm (step alone),
-            each at a size of its own, against a straightforward form.
+        system: system whose step or sample is measured: elf, flm, langflow, cola (sample alone), mdlm or duo (step
+            alone), each at a size of its own, against a straightforward form.
         baseline: variant to compare with: reference (the algorithm as published: three passes over all rows, logits of
             all tokens, matrices updated one by one) or none (measure the optimized variant alone).
         repeats: number of repetitions per variant.
@@ -170,6 +170,7 @@ def format_record(record: dict[str, Any]) -> str:
     for key, template in (
         ("flops_ratio", "  {:.2f} times by the FLOP formula"),
         ("memory_ratio", "  peak memory {:.2g} of the reference's"),
+        ("logits_mb", "  a float32 number for each position and token takes {:,.0f} MB: the reference needs more"),
         ("difference", "  the variants differ by {:.1e} of the largest value"),
     ):
         if key in record:

@@ -68,12 +68,13 @@ def eval(
     """
     run, counts, sweeps = find_run(run), parse_steps(steps), parse_sweep(sweep)
     require_positive(seed, n=n, batch_size=batch_size)
-    has_text_options = bool(scorer or sweep or memorization or mauve or data_files or format != "table")
+    has_text_options = bool(scorer or sweep or memorization or mauve or format != "table")
     if answers_sources(run, cfg_scale, has_text_options):
-        return evaluate_answers(run, counts, n, seed, batch_size, sampler, gamma, cfg_scale, overlays, device)
+        with replace_files(data_files, run):
+            return evaluate_answers(run, counts, n, seed, batch_size, sampler, gamma, cfg_scale, overlays, device)
     names = resolve_devices(device, devices)
     configure = partial(configure_sampling, name=sampler, gamma=gamma)
-    with replace_files(data_files):
+    with replace_files(data_files, run):
         scoring = resolve_scorer(run, protocol or default_protocol(run), scorer, dtype, memorization, mauve, names[0])
         records = evaluate_texts(run, counts, n, configure, sweeps, seed, batch_size, overlays, scoring, names)
     print_records(records, format)
@@ -86,7 +87,7 @@ def answers_sources(run: Path, cfg_scale: float | None, has_text_options: bool) 
 
     is_pairs = is_conditional(run)
     if is_pairs and has_text_options:
-        raise ValueError(f"{run} answers sources: leave scorer, sweep, memorization, mauve, data.files and format out")
+        raise ValueError(f"{run} answers sources: leave scorer, sweep, memorization, mauve and format out")
     if not is_pairs and cfg_scale is not None:
         raise ValueError(f"--cfg-scale {cfg_scale} applies to runs of pairs, and {run} is not one; leave it out")
     return is_pairs

@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from textflow.eval.figures.source import FigureInput
     from textflow.metrics import Scorer, TextScorer
 
-RUN_FIGURES = ("judged", "noise_to_text", "stories")  # only for a trained run
+RUN_FIGURES = ("samplers", "noise_to_text", "stories")  # only for a trained run
 
 
 def drawable(name: str, run: Path | None) -> bool:
-    """True if `all` draws a figure: stories only of a run of stories, and judged of the others."""
+    """True if `all` draws a figure: stories only of a run of stories, and samplers of the others."""
     if name not in RUN_FIGURES:
         return True
     if run is None or name == "noise_to_text":
@@ -38,7 +38,7 @@ def load_scorer(run: Path | None) -> "Scorer":
     """Load the scorer in the parent folder of a run."""
     if run is None:
         advice = "give it with --run, and fit a run `scorer` in the same folder"
-        raise ValueError(f"judged scores samples of a trained run: {advice}")
+        raise ValueError(f"samplers scores samples of a trained run: {advice}")
     folder = run.parent / "scorer"
     if not (folder / "model.safetensors").is_file():
         raise ValueError(

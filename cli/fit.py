@@ -69,6 +69,8 @@ def fit_config(config: Any, title: str, prepare: Callable[[Any], None] = lambda 
     """Train the model of a validated recipe; return 0, or 130 if it was interrupted.
 
     Args:
+        config: validated recipe.
+        title: title that is printed before the fit.
         prepare: function applied to the new model before a saved state is loaded.
     """
     from textflow.config.paths import make_absolute

@@ -32,7 +32,7 @@ def league(
 ) -> int:
     """Train systems on one text in equal processor time, and compare them by a truth that is known exactly.
 
-    Each system is searched for its learning rate in short fits and trained once. Its samples are judged by the grammar
+    Each system is searched for its learning rate in short fits and trained once. Its samples are scored by the grammar
     of the stories. The command prints tables and writes OUT/SYSTEM/record.json, OUT/league.md and OUT/league.html.
     Running the same command again resumes it; more systems, texts and steps may be asked for, and no work is repeated.
 
@@ -79,7 +79,7 @@ def print_plan(entrants: "Sequence[Entrant]", config: "LeagueConfig", out: Path,
     judging = sum(judging_seconds(entrant, counts, n) for entrant in entrants)
     print(
         f"About {format_duration(training + judging)} of one idle core: {format_duration(training)} to train, the rest "
-        f"to judge n = {n} texts of each sampler at K = {', '.join(map(str, counts))}, less what is saved",
+        f"to score n = {n} texts of each sampler at K = {', '.join(map(str, counts))}, less what is saved",
         flush=True,
     )
 
@@ -118,7 +118,7 @@ def one_thread() -> Iterator[None]:
 
 
 def run_league(entrants: "Sequence[Entrant]", config: "LeagueConfig", counts: Sequence[int], n: int, out: Path) -> int:
-    """Train and judge all systems, and print the tables; a system that fails is left out, and makes the exit code 2.
+    """Train and score all systems, and print the tables; a system that fails is left out, and makes the exit code 2.
 
     OUT/league.md and OUT/league.html are written after each system.
     """
@@ -142,9 +142,9 @@ def run_league(entrants: "Sequence[Entrant]", config: "LeagueConfig", counts: Se
 
 
 def run_entrant(entrant: "Entrant", config: "LeagueConfig", counts: Sequence[int], n: int) -> dict[str, Any]:
-    """Train and judge one system, or read what was done before; return its record."""
-    from textflow.eval.league.judge import judge
+    """Train and score one system, or read what was done before; return its record."""
+    from textflow.eval.league.scoring import score_system
 
     facts = train(entrant, config)
     with progress_bar() as tick:
-        return judge(entrant, facts, counts, n, config.seed, tick)
+        return score_system(entrant, facts, counts, n, config.seed, tick)

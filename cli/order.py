@@ -28,7 +28,7 @@ def order(
         run: folder of a trained generator whose network takes a time for each position, best one that was trained with
             known_prob above 0; hf:OWNER/NAME for one on the Hub, or demo.
         groups: number of groups.
-        n: number of rows of validation text that the groups are fitted on, and of others that they are judged by.
+        n: number of rows of validation text that the groups are fitted on, and of others that they are tested on.
         restarts: number of searches from random groups, of which the best counts.
         seed: random seed of the searches and of the noise.
         out: overlay to write; default: RUN/order-GROUPS.yaml.

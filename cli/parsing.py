@@ -50,8 +50,8 @@ def normalize_argv(verb: str, argv: list[str], command: Callable[..., Any]) -> l
         argv = expand_overlays(argv, "runs")
     if verb in OPTIONAL_FIRST and argv and not argv[0].startswith("-"):
         argv = [f"--{OPTIONAL_FIRST[verb]}", *argv]
-    if verb == "convert" and argv[:1] == ["run"] and argv[2:3] == ["hf"]:  # run RUN hf FOLDER
-        argv = [*argv[:2], *argv[3:], "--to", "hf"]
+    if verb == "convert" and argv[:1] == ["run"]:
+        argv = expand_layout(argv, allowed_values(parameters_of(command)["to"].annotation))
     if verb == "recipes":  # --copy NAME FILE
         argv = expand_copy(argv)
     argv = [to_underscores(token) for token in argv]
@@ -75,6 +75,11 @@ def expand_copy(argv: list[str]) -> list[str]:
     """--copy NAME FILE -> --copy NAME --to FILE."""
     at = argv.index("--copy") + 2 if "--copy" in argv else len(argv)
     return [*argv[:at], "--to", *argv[at:]] if argv[at:] and not argv[at].startswith("-") else argv
+
+
+def expand_layout(argv: list[str], layouts: list[str]) -> list[str]:
+    """run RUN LAYOUT FOLDER -> run RUN FOLDER --to LAYOUT."""
+    return [*argv[:2], *argv[3:], "--to", argv[2]] if argv[2:3] and argv[2] in layouts else argv
 
 
 def to_underscores(token: str) -> str:

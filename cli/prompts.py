@@ -25,18 +25,19 @@ def build_rows(
     if not hasattr(model, "complete"):
         advice = "give the run of a Generator, DiscreteDiffusion or CausalLM"
         raise ValueError(f"a {type(model).__name__} writes no texts; {advice}")
-    if model.max_source_length is not None and length is not None:
-        raise ValueError(f"this run answers sources in rows of {model.seq_length} tokens; leave --length out")
-    tokens, size = model.tokenizer, length or min(model.seq_length, getattr(model, "max_length", model.seq_length))
+    tokens, (_, seq_length, max_source_length) = model.tokenizer, model.text_format
+    if max_source_length is not None and length is not None:
+        raise ValueError(f"this run answers sources in rows of {seq_length} tokens; leave --length out")
+    size = length or min(seq_length, getattr(model, "max_length", seq_length))
     if infill_text is not None:
-        if model.max_source_length is not None:
+        if max_source_length is not None:
             raise ValueError("this run was trained to answer sources, not to fill holes: give a source with --prompt")
         return [infill_row(tokens, infill_text, size)]
     prompts = [prompt] if prompt is not None else read_prompts(file) if file is not None else []
-    if not prompts and model.max_source_length is not None:
+    if not prompts and max_source_length is not None:
         advice = "give one with --prompt TEXT, or one per line with --prompt-file FILE"
         raise ValueError(f"this run answers sources: {advice}")
-    return [prompt_row(tokens, text, size, model.max_source_length) for text in prompts]
+    return [prompt_row(tokens, text, size, max_source_length) for text in prompts]
 
 
 def read_prompts(file: Path) -> list[str]:
@@ -91,5 +92,6 @@ def prompt_settings(model: Any, rows: Sequence[TokenRow], name: str, cfg_scale: 
     """
     if not rows:
         return {}
-    reads_prompts = model.max_source_length is not None or not hasattr(model, "order") or model.order.reads_prompts
+    answers = model.text_format.max_source_length is not None
+    reads_prompts = answers or not hasattr(model, "order") or model.order.reads_prompts
     return {"prompt": name, "prompt_hash": hash_rows(rows), "cfg_scale": cfg_scale, "by_replacement": not reads_prompts}

@@ -37,8 +37,8 @@ def copy_recipe(source: Path, target: Path) -> None:
     if target.exists():
         raise ValueError(f"{target} exists already and is not overwritten; choose another name")
     text, codec = read_yaml_text(source), re.compile(r"^codec: (\S+\.ya?ml)", re.MULTILINE)
-    if (match := codec.search(text)) and (beside := source.parent / match[1]).is_file():
-        text = codec.sub(f"codec: {name_of(beside)}", text)
+    if (match := codec.search(text)) and (sibling := source.parent / match[1]).is_file():
+        text = codec.sub(f"codec: {name_of(sibling)}", text)
     target.write_text(text, encoding="utf-8")
     print(f"Written: {target}")
 

@@ -1,4 +1,4 @@
-"""textflow reproduce fig2|...|fig9|escapes|tradeoff|judged|noise_to_text|stories|all|systems|results"""
+"""textflow reproduce fig2|...|fig9|escapes|tradeoff|samplers|noise_to_text|stories|all|systems|results"""
 
 import importlib
 import json
@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 
     from textflow.eval.figures.source import FigureInput
 
-FigureName = Literal[
-    "fig2", "fig3", "fig5", "fig6", "fig7", "fig8", "fig9", "tradeoff", "escapes", "judged", "noise_to_text", "stories"
-]
+OracleFigure = Literal["fig2", "fig3", "fig5", "fig6", "fig7", "fig8", "fig9", "tradeoff", "escapes"]
+FigureName = Literal[OracleFigure, "samplers", "noise_to_text", "stories"]
 FIGURES = get_args(FigureName)
 RANKING_KEYS = ("n", "tasks_per_kind", "verdict_tasks_per_kind", "nfe_values", "bootstrap_samples")
 PAPER = "arXiv 2606.30705 (abstract and captions; its constructions are rebuilt)"
@@ -54,20 +53,21 @@ def reproduce(
         figure: figure or table: fig2 (DABI), fig3 (flips), fig5 (separated modes), fig6 (tube law), fig7 (DABI of
             decoders of images and text: those that textflow fetch gets, and RUNs), fig8 (CCI, and the same decoders by
             DABI and CCI), fig9 (re-injection), tradeoff (stiffness), escapes (ranking of samplers and escapes, about
-            ten minutes), judged (escapes of a run under its scorer), noise_to_text (a text of a run while it is
-            sampled), stories (valid stories of a run against the number of steps), or all (with --run also the paper's
-            claims, checked on the run); systems (one table of every RUN); or results (RESULTS.md and README's results
-            table, from the committed records).
+            ten minutes), samplers (a run's samplers and escapes under its scorer), noise_to_text (a text of a run while
+            it is sampled), stories (valid stories of a run against the number of steps), or all (with --run also the
+            paper's claims, checked on the run); systems (one table of every RUN); or results (RESULTS.md and README's
+            results table, from the committed records).
         runs: folders of trained runs, or hf:OWNER/NAME, for systems, fig7 and fig8; or further figures.
         run: folder of a trained generator to add to fig2, fig3, fig6, fig7, fig8 and tradeoff; required for
-            noise_to_text, for stories, and for judged, which needs a run named scorer in the same parent folder.
+            noise_to_text, for stories, and for samplers, which needs a run named scorer in the same parent folder.
         out: folder for the figures and their records; default: checkpoints/reproduce, for systems that of the published
             records.
         n: number of texts per measurement (512; escapes 1024; systems the protocol's 256; decoders at most 64).
         steps: numbers of sampling steps of systems, separated by commas.
         seed: random seed for oracle tasks and sampling, >= 0; sampling grids are tuned on other tasks.
         tasks_per_kind: number of oracle tasks of each of the three kinds in the tables of escapes.
-        verdict_tasks_per_kind: the same for the verdict of escapes at NFE 4; 0 reuses the tasks of the tables.
+        verdict_tasks_per_kind: number of fresh oracle tasks of each kind for the verdict of escapes at NFE 4; 0 reuses
+            the tasks of the tables.
         nfe: numbers of network evaluations to rank escapes at, separated by commas.
         bootstrap_samples: number of bootstrap samples for the confidence intervals of escapes; 0 omits the intervals.
         jobs: number of processes for escapes, one core each; does not change results.
@@ -158,7 +158,7 @@ def draw_figure(
         config = ranking_config(*sizes)
         numbers, details = run_ranking(config, console), {key: getattr(config, key) for key in RANKING_KEYS}
     else:
-        scorers = {"judged": load_scorer, "stories": exact_scorer}
+        scorers = {"samplers": load_scorer, "stories": exact_scorer}
         extra = {"scorer": scorers[name](run)} if name in scorers else decoders if name in DECODER_FIGURES else {}
         with console.status(f"measuring {name}"):
             numbers, details = module.compute(num_texts, settings["seed"], runs, **extra), {"n": num_texts}

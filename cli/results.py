@@ -20,9 +20,10 @@ def results(check: bool = False) -> int:
     for path in rendered:
         state = "up to date" if path not in stale else "differs from the records" if check else "written"
         sys.stdout.write(f"{path}: {state}\n")
-    if README not in rendered:
+    without_markers = README.is_file() and README not in rendered
+    if without_markers:
         sys.stdout.write(f"{README}: no <!-- results --> and <!-- /results --> markers, unchanged\n")
-    return int(check and bool(stale))
+    return int(check and (bool(stale) or without_markers))
 
 
 def difference(path: Path, expected: str) -> str:

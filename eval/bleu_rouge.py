@@ -74,12 +74,16 @@ def make_bleu(targets: Sequence[str]) -> tuple[Any, list[str]]:
     try:
         return BLEU(tokenize=tokenizer), []
     except (RuntimeError, AssertionError):  # no MeCab, or another dictionary than sacreBLEU's
-        extra = f"pip install 'sacrebleu[{tokenizer[:2]}]'"
+        extra = "pip install 'textflow[mecab]'"
         return BLEU(tokenize=other), [f"BLEU by tok:{other}, since {tokenizer} is not installed: {extra}"]
 
 
 def bleu_tokenizers(targets: Sequence[str]) -> tuple[str, str]:
-    """SacreBLEU's tokenizer for the script of most of the targets' letters, and the one to use if it is missing."""
+    """SacreBLEU's tokenizer for the script of most of the targets' letters, and the one to use if it is missing.
+
+    Its flores200 takes any script too, but scores by pieces of a SentencePiece model that it downloads, so it is left
+    out: a score by `char` needs no network, and its words are the text's own.
+    """
     counts = count_letters(targets)
     kana = counts["HIRAGANA"] + counts["KATAKANA"]
     if is_spaceless(targets) and 10 * kana > kana + counts["CJK"]:

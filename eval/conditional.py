@@ -34,8 +34,14 @@ class ConditionalJob:
 
     Args:
         run: folder of a run fitted on pairs.
+        steps: numbers of sampling steps.
+        n: number of pairs; None: all of the split.
         seed: random seed for sampling and for the random-target baseline.
+        batch_size: sources answered at a time.
+        configure: applies sampling settings to the loaded model.
         cfg_scale: scale of classifier-free guidance on the source; None: the recipe's.
+        overlays: overlays laid over the run's recipe.
+        device: torch device.
     """
 
     run: Path

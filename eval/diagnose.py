@@ -11,12 +11,12 @@ from textflow.diagnostics.bootstrap import concat_batches
 from textflow.diagnostics.dabi import RESIDUAL_SCALES, measure_response, summarise_response
 from textflow.diagnostics.decoder_temperature import sweep_decoder
 from textflow.diagnostics.facets import nearest_facets
-from textflow.diagnostics.likelihood import gumbel_law, likelihood_row
 from textflow.diagnostics.margins import token_margins
 from textflow.diagnostics.residual import channel_blur, stream_seeds
 from textflow.diagnostics.rollin import cumulative_flips, rollin_curves, rollin_flips
 from textflow.diagnostics.rowspace import estimate_row_space, row_energy_fraction
 from textflow.diagnostics.sample_callbacks import generated_mask, generator_cci, generator_stiffness
+from textflow.diagnostics.text_likelihood import gumbel_law, likelihood_rows
 from textflow.diagnostics.tube import evaluate_tube_law, mean, tube_positions
 from textflow.escapes import Commit, Escape, NoEscape
 from textflow.metrics import mean_entropy
@@ -171,7 +171,7 @@ MEASURES: dict[str, Callable[[DiagnosticCase], list[Row]]] = {
     **{"cci": measure_cci, "margins": measure_margins, "stiffness": measure_stiffness},
     **{"decoder_temperature": measure_decoder_temperature, "rowspace": measure_rowspace},
     "gates": measure_gates,
-    "likelihood": lambda case: [likelihood_row(case.model, case.batches[0], case.seed)],
+    "likelihood": lambda case: likelihood_rows(case.model, case.batches[0], case.seed),
 }
 
 

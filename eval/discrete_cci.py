@@ -36,7 +36,7 @@ def discrete_cci(model: DiscreteDiffusion, seeds: list[int], steps: int) -> tupl
     """
     denoise, noise = RecordingDenoise(**vars(model.denoise_fn())), Noise(seeds)
     times = model.sampling_schedule.grid(steps, t_min=0.0, t_max=1.0)
-    ids = model.eval().sampler.sample(denoise, model.initial_ids(model.seq_length, noise), times, noise)
+    ids = model.eval().sampler.sample(denoise, model.initial_ids(model.text_format.seq_length, noise), times, noise)
     fed, called = [ids for _, ids in denoise.calls], torch.tensor([t for t, _ in denoise.calls], dtype=torch.float64)
     weights = denoise.process.survival(called).tolist()
     if isinstance(denoise.process, Absorbing):

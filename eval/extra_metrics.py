@@ -20,6 +20,7 @@ class ExtraMetrics:
 
     Args:
         data: data module of the run, whose training text is searched for 4-grams; None: no memorisation.
+        scorer: scorer of the samples.
         real_texts: real texts for MAUVE; None: no MAUVE.
         num_samples: number of samples, and of real texts, that MAUVE needs.
     """

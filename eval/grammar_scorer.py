@@ -87,7 +87,7 @@ def find_grammar(run: Path, given: str | None) -> str:
     names = " or ".join(GRAMMARS)
     if run.is_file():
         if given not in GRAMMARS:
-            has = "no grammar is given" if given is None else f"{given!r} is no grammar"
+            has = "no grammar is given" if given is None else f"{given!r} is not a grammar"
             raise ValueError(f"{run} is a file of texts, and {has}; name the one that they follow: --scorer {names}")
         return given
     data = make_data(run_recipe(run)["data"])

@@ -10,6 +10,7 @@ import torch
 
 from textflow.metrics import EOS_TEXT, Interval, TextScorer, bootstrap, summarize
 from textflow.metrics.summary import mean_statistic
+from textflow.models.generation import AnySampler, TextGenerator
 
 from .record import COUNT_KEYS, METRIC_KEYS, Record, part_fields
 from .samples import GeneratedSample, code_hash, decode_texts, draw_samples, samples_folder
@@ -32,7 +33,10 @@ def measure(
 
     Args:
         texts: decoded samples; a metric that is undefined for them is None.
+        scorer: scorer of the texts.
+        ids: generator token ids of the texts.
         entropy_ids: tokens for the entropy: scorer or generator.
+        extra_metrics: metrics in addition to the scorer's.
         on_progress: callback for the number of texts in each scored batch.
     """
     scored = scorer.score(texts, on_progress)
@@ -73,6 +77,10 @@ def reference_records(
 
     Args:
         texts: real texts that neither generator nor scorer was trained on.
+        scorer: scorer of the texts.
+        seed: random seed of the shuffle.
+        facts: entries on the run.
+        ids: generator token ids of the texts.
         encode: generator tokenizer for the shuffled texts.
     """
     common = {**(facts or {}), "seed": seed}
@@ -84,11 +92,11 @@ def reference_records(
     yield {"text": "shuffled", **common, **measure(shuffled, scorer, shuffled_ids, **measure_options)}
 
 
-def eval_point(generator: Any, steps: int, seed: int, sampler: Any = None) -> Record:
+def eval_point(generator: TextGenerator, steps: int, seed: int, sampler: AnySampler | None = None) -> Record:
     """Sampling settings of a cell: all inputs of its samples besides the run; no time grid without a schedule."""
     schedule, readout = getattr(generator, "sampling_schedule", None), getattr(generator, "readout", None)
     grid = None if schedule is None else {"class": type(schedule).__name__, "times": schedule.grid(steps)}
-    calls = 0 if readout is None else readout.num_calls(generator.seq_length)
+    calls = 0 if readout is None else readout.num_calls(generator.text_format.seq_length)
     return ({"readout": part_fields(readout), "readout_calls": calls} if calls else {}) | {
         "text": "generated",
         "steps": steps,
@@ -111,12 +119,12 @@ def sampling_cost(samples: Sequence[GeneratedSample]) -> dict[str, Interval]:
 
 
 def evaluate(
-    generator: Any,
+    generator: TextGenerator,
     scorer: TextScorer,
     steps: Sequence[int],
     num_samples: int = 256,
     seed: int = 0,
-    samplers: Sequence[Any] = (None,),
+    samplers: Sequence[AnySampler | None] = (None,),
     batch_size: int = 64,
     facts: Mapping[str, Any] | None = None,
     entropy_ids: Literal["scorer", "generator"] = "scorer",
@@ -127,14 +135,17 @@ def evaluate(
     """Records for each (sampler, steps), yielded as soon as they are measured.
 
     Args:
-        generator: has net, tokenizer and sample(seeds, steps, sampler); ema_net, sampler, sampling_schedule and
-            self_cond_guidance are used.
+        generator: model that is sampled.
+        scorer: scorer of the samples.
         steps: numbers of sampling steps; a model with one pass per token is scored once, at its `max_calls`.
+        num_samples: number of samples per sampler and number of steps.
+        seed: random seed for sampling.
         samplers: samplers; None: the generator's own.
         batch_size: samples per batch; does not change the texts.
         facts: entries on the run: checkpoint, its hash, tokenizer, seq_length.
         entropy_ids: tokens for the entropy: scorer or generator.
         run: run folder for saving the samples; default: not saved.
+        extra_metrics: metrics in addition to the scorer's.
         on_progress: callback (stage, done, total).
     """
     common = dict(facts or {})
@@ -156,13 +167,13 @@ def evaluate(
             yield {**common, **cell, **{name: one.value for name, one in costs.items()}, **samples, **metrics}
 
 
-def step_counts(generator: Any, steps: Sequence[int]) -> Sequence[int]:
+def step_counts(generator: TextGenerator, steps: Sequence[int]) -> Sequence[int]:
     """Numbers of steps of a generator: `max_calls` if it takes one pass per token."""
     own = getattr(generator, "max_calls", None)
     return [own] if own else steps
 
 
-def sample_folder(run: Path, facts: Mapping[str, Any], generator: Any, point: Record) -> Path:
+def sample_folder(run: Path, facts: Mapping[str, Any], generator: TextGenerator, point: Record) -> Path:
     """Sample folder of a cell."""
     device = str(getattr(generator, "device", "cpu")).split(":")[0]  # rounding differs between devices
     common = {key: facts.get(key) for key in ("checkpoint_hash", "recipe", "seq_length")}

@@ -19,6 +19,7 @@ class SamplingConfig(NamedTuple):
 
     Args:
         configure: applies the settings, independent of earlier ones.
+        sweep: swept settings and their values.
     """
 
     configure: Callable[[Any], None]
@@ -30,8 +31,13 @@ class SamplingJob:
     """Sampling job: every sampling config at every number of steps.
 
     Args:
+        run: run folder.
+        steps: numbers of sampling steps.
         num_samples: number of samples per sampler and number of steps.
+        sampling_configs: sampling settings to sample with.
         seed: random seed for sampling and for the shuffled baseline.
+        batch_size: texts per batch; does not change the texts.
+        overlays: overlays laid over the run's recipe.
     """
 
     run: Path

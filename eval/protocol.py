@@ -26,6 +26,7 @@ class Protocol:
     """Measurement protocol. Two numbers are comparable only if all fields are equal.
 
     Args:
+        name: name of the protocol.
         scorer: Hub name or folder of the scorer; `local`: the one next to the run, fitted if missing; `grammar`: the
             exact law of the run's source `Stories`.
         token_weighting: rule for which tokens count and how they add up: local, elf, mdlm, langflow, ld4lg or whole.

@@ -90,6 +90,7 @@ def write_record(record: Record, folder: Path) -> Path:
 
     Args:
         record: from `evaluate` or `reference_records`; NaN and infinity are refused.
+        folder: folder of the file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     sampler = (record.get("sampler") or {}).get("class", "")

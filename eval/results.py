@@ -10,8 +10,8 @@ from typing import Any
 import jinja2
 import yaml
 
-PUBLISHED = Path(__file__).parent / "published"
-README = Path(__file__).parents[1] / "README.md"
+PUBLISHED = Path(__file__).resolve().parent / "published"
+README = Path(__file__).resolve().parents[1] / "README.md"  # missing in an installed package
 LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # reads every scalar as text; libyaml if available
 MARKERS = re.compile(r"(?<=<!-- results -->\n).*?(?=<!-- /results -->)", re.DOTALL)
 RECORD_KEYS = ("title", "protocol", "tables", "numbers")
@@ -115,6 +115,7 @@ def render(template: str, folder: Path = PUBLISHED) -> str:
 
     Args:
         template: file name of the template in `folder`/results.
+        folder: folder of the published records.
     """
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
     text = (folder / "results" / template).read_text(encoding="utf-8")

@@ -111,7 +111,7 @@ def discrete_response(model: DiscreteDiffusion, batches: list[Batch], seed: int)
 
     def decode(hidden: torch.Tensor) -> Logits:
         logits = net.lm_logits(hidden)
-        return logits[..., :-1] if masks else logits  # the mask is no token
+        return logits[..., :-1] if masks else logits  # the mask is not a token
 
     return head_response(decode, samples, seed)
 

@@ -14,7 +14,9 @@ import torch
 from torch import nn
 
 import textflow
+from textflow.data import Tokenizer
 from textflow.metrics import EOS_TEXT
+from textflow.models.generation import AnySampler, TextGenerator
 from textflow.noise import sample_seeds
 from textflow.runtime.atomic import atomic_write_text
 
@@ -40,11 +42,11 @@ class GeneratedSample:
 
 
 def draw_samples(
-    generator: Any,
+    generator: TextGenerator,
     steps: int,
     num_samples: int,
     seed: int,
-    sampler: Any,
+    sampler: AnySampler | None,
     batch_size: int,
     folder: Path | None = None,
     shard: tuple[int, int] = (0, 1),
@@ -53,8 +55,12 @@ def draw_samples(
     """Samples of a cell: read from a folder, with the missing ones generated and saved.
 
     Args:
-        generator: has sample(seeds, steps, sampler), or `max_calls` and sample(seeds, sampler).
+        generator: model that is sampled.
+        steps: number of sampling steps.
+        num_samples: number of samples.
+        seed: random seed for sampling.
         sampler: sampler; None: the generator's own.
+        batch_size: samples per batch; does not change the texts.
         folder: folder for saving, one file per batch; default: not saved.
         shard: share of the batches, (rank of this process, number of processes).
         on_progress: callback for the number of finished samples.
@@ -84,20 +90,21 @@ def contiguous_batches(indices: Sequence[int], size: int) -> Iterator[list[int]]
         yield run
 
 
-def sample_batch(generator: Any, steps: int, seed: int, sampler: Any, indices: Sequence[int]) -> list[GeneratedSample]:
+def sample_batch(
+    generator: TextGenerator, steps: int, seed: int, sampler: AnySampler | None, indices: Sequence[int]
+) -> list[GeneratedSample]:
     """Samples of consecutive indices."""
     seeds = sample_seeds(seed, indices[0], len(indices))
     parts = (getattr(generator, name, None) for name in ("net", "ema_net", "sampling_net"))
     nets = {id(net): net for net in parts if net is not None}
     start = time.perf_counter()
     with count_network_rows(*nets.values()) as rows:
-        made = generator.sample(seeds, *([] if hasattr(generator, "max_calls") else [steps]), sampler=sampler)
-    ids = getattr(made, "ids", made).tolist()
+        ids = generator.sample_ids(seeds, steps, sampler=sampler).tolist()
     cost = sum(rows) / len(indices), (time.perf_counter() - start) / len(indices)
     return [GeneratedSample(index, row, *cost) for index, row in zip(indices, ids, strict=True)]
 
 
-def write_samples(samples: Sequence[GeneratedSample], folder: Path, tokenizer: Any) -> None:
+def write_samples(samples: Sequence[GeneratedSample], folder: Path, tokenizer: Tokenizer) -> None:
     """Write a batch atomically to one file; only the ids are read back, the texts are for inspection."""
     folder.mkdir(parents=True, exist_ok=True)
     texts = tokenizer.decode([line.ids for line in samples])
@@ -137,7 +144,7 @@ def code_hash() -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(files))).hexdigest()[:16]
 
 
-def decode_texts(tokenizer: Any, ids: Sequence[Sequence[int]], keep_special: bool = False) -> list[str]:
+def decode_texts(tokenizer: Tokenizer, ids: Sequence[Sequence[int]], keep_special: bool = False) -> list[str]:
     """Texts of padded rows: cut at the first EOS, or complete with each EOS written as EOS_TEXT."""
     if not keep_special:
         return tokenizer.decode(ids)

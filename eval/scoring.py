@@ -25,10 +25,13 @@ class ScorerConfig:
     """Scorer and further metrics of an evaluation.
 
     Args:
+        protocol: measurement protocol.
         model: name or folder of the scorer, or name of the grammar.
         scorer_name: name of the scorer for the protocol: `local`, `grammar`, a Hub name, or a folder given instead.
         dtype: scorer dtype; default: the protocol's.
         memorization: search the training text for 4-grams; default: the protocol's setting.
+        mauve: measure MAUVE too.
+        device: torch device.
     """
 
     protocol: Protocol
@@ -67,6 +70,8 @@ def evaluate_run(
     """Records of real text, shuffled real text and each cell; each is written to RUN/eval when complete.
 
     Args:
+        job: run and sampling settings.
+        config: scorer and further metrics.
         devices: devices for parallel sampling, if more than one.
         on_progress: callback (stage, done, total).
     """
@@ -101,6 +106,8 @@ def evaluate_file(
     """Record of a text file, written to a folder next to the file.
 
     Args:
+        path: file of texts.
+        config: scorer and further metrics.
         num_texts: number of texts to score; default: the protocol's n.
         on_progress: callback (stage, done, total).
     """

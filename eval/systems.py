@@ -93,6 +93,7 @@ def measure_system(
     """Evaluate a run with its own sampler, as `textflow eval` does, and diagnose it.
 
     Args:
+        run: run folder.
         scoring: protocol and scorer.
         steps: numbers of sampling steps.
         n: number of texts, and of rows of real text.

@@ -22,6 +22,7 @@ def make_record(systems: Sequence[System], steps: Sequence[int], command: str, s
     """Record for RESULTS.md: a row a system, and real text.
 
     Args:
+        systems: measured systems, a row each.
         steps: numbers of sampling steps of the columns.
         command: command that measured them.
         seed: random seed of the samples.

@@ -59,6 +59,7 @@ def sampling_label(record: Record, with_settings: bool = True) -> list[str]:
     """Sampling labels of a text: escape, sampler, its own grid; none for an ODE with a single readout.
 
     Args:
+        record: evaluation record.
         with_settings: include the numeric settings.
     """
     labels = [part_label(part, with_settings) for part in (record.get("escape"), record.get("sampler")) if part]

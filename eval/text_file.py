@@ -7,7 +7,6 @@ from textflow.data.entries import read_entries
 from textflow.data.lines import TextEntry, text_of
 
 MAX_LISTED = 3  # unreadable lines listed
-PRINTED = "[0] "  # begins the output of `textflow sample` on a terminal
 
 
 class ParsedTexts(NamedTuple):
@@ -40,9 +39,6 @@ def read_texts(path: Path) -> ParsedTexts:
     ids: list[list[int]] = []
     errors: list[str] = []
     for entry in read_entries(path):
-        if not texts and entry.is_line and entry.value.startswith(PRINTED):
-            printed = "what `textflow sample` prints, with numbers and marks that are no part of the texts"
-            raise ValueError(f"{path} is {printed}: write the texts with --out FILE.jsonl, and score that file")
         try:
             text, own_ids = text_of(entry), token_ids(entry)
         except ValueError as error:

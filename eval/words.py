@@ -10,7 +10,7 @@ from textflow.metrics import EOS_TEXT
 
 # Scripts without spaces between words, by the first word of their characters' Unicode names.
 SPACELESS = {"CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "YI", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN", "JAVANESE"}
-MAX_MEAN_WORD = 25  # characters between spaces, on average, above which these are no words
+MAX_MEAN_WORD = 25  # characters between spaces, on average, above which these are not words
 MAX_MEAN_SEGMENT = 4  # the same for text in a spaceless script, which may have been segmented
 
 

@@ -1,4 +1,4 @@
-"""The house stands: a module imports lower floors or its own room."""
+"""The house stands: a module imports lower floors or its own room, and a test no other test."""
 
 import ast
 from collections.abc import Iterator
@@ -64,6 +64,16 @@ def test_every_room_has_a_floor_and_every_floor_its_rooms() -> None:
 
 def test_modules_import_lower_floors_only() -> None:
     offenders = {name: found for name, path in modules() if (found := upward(name, path.read_text()))}
+    assert offenders == {}
+
+
+def test_tests_share_helpers_and_import_no_test_module() -> None:
+    offenders = {}
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        inner = path.relative_to(ROOT)
+        names = imports(".".join(inner.with_suffix("").parts), path.read_text())
+        if found := [name for name in names if name.startswith("tests.") and ".test_" in name]:
+            offenders[str(inner)] = found
     assert offenders == {}
 
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 import yaml
 
-from tests.convert.test_elf import official
 from tests.helpers.readme_blocks import BLOCKS, README, code_of, shell_commands
+from tests.helpers.tiny_elf import save_official
 from textflow.cli.app import VERBS, main
 
 ROOT = Path(__file__).parents[1]
@@ -70,7 +70,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe.write_text("# tiny quickstart\n" + yaml.safe_dump(tiny_quickstart(yaml.safe_load(recipe.read_text()))))
     published = folder / "embedded-language-flows" / "ELF-B-owt-torch"
     published.mkdir(parents=True)
-    official(published, "elf")
+    save_official(published, "elf")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert main(["fit", "recipes/quickstart.yaml"]) == 0

@@ -19,6 +19,7 @@ from textflow.models.base import Trainable
 from textflow.models.fitted_schedules import fit_schedules
 from textflow.models.generator import Generator
 from textflow.models.repetition import fit_ace
+from textflow.models.text_format import TextFormat
 from textflow.runtime.atomic import atomic_write_text, sha256
 from textflow.samplers import ACE
 from textflow.schedules import TimeSchedule
@@ -72,8 +73,7 @@ def load(run: str | Path, device: str | torch.device = "cpu", overlays: Sequence
     if overlays and recipe_schedule(text) != recipe_schedule(saved):
         tensors = replace_schedule_buffers(model, tensors)
     model.load_weights(tensors)
-    model.tokenizer, model.seq_length = tokenizer, config.data.seq_length
-    model.max_source_length = config.data.max_source_length
+    model.text_format = TextFormat(tokenizer, config.data.seq_length, config.data.max_source_length)
     model.eval().to(device)
     if isinstance(model, Generator) and (schedules := model.unfitted_schedules()):
         fit_or_load_schedules(model, schedules, folder, config.data)
@@ -157,6 +157,6 @@ def write_run(folder: Path, recipe_yaml: str, tokenizer: Tokenizer, model: Train
         codec=type(codec).__name__,
         dim=getattr(codec, "dim", "-"),
         vocab=tokenizer.vocab_size,
-        length=model.seq_length,
+        length=model.text_format.seq_length,
     )
     atomic_write_text(folder / "README.md", card)

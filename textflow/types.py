@@ -87,7 +87,8 @@ class Posterior(NamedTuple):
         mean: E[x | z_t] [B, S, d].
         logits: logits of p(token | z_t) [B, L, V], where the denoiser gives them.
         committed: token that an escape has committed each position to, -1 where none [B, S].
-        carry: what the next call needs (hidden states, key/value cache, early-exit state).
+        carry: what was computed beside the belief and is used again: hidden features from which logits follow
+            (LangFlow, FLM), keys and values of a clean block (Cola-DLM), or the state of an early exit.
     """
 
     mean: Latents
@@ -105,9 +106,12 @@ class Denoise(Protocol):
         t: its time.
         self_cond: mean of the previous belief (self-conditioning); None at the first step.
         t_next: end of the step, for flow maps; None where there is no step.
-        carry: what the previous belief carried from call to call (`Posterior.carry`).
+        carry: `Posterior.carry` of the previous belief; an early exit resumes from it.
     """
 
     def __call__(
         self, z: Latents, t: float, self_cond: Latents | None = None, t_next: float | None = None, carry: object = None
     ) -> Posterior: ...
+
+
+Evaluate: TypeAlias = Callable[[Latents, float, Latents | None, float | None], Posterior]  # (z, t, self_cond, t_next)

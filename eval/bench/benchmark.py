@@ -22,6 +22,7 @@ class Benchmark(ABC):
     """The same work in the optimized and in the reference variant."""
 
     variants: tuple[str, ...] = ("optimized", "reference")
+    all_logits: bool = False  # whether the reference has float32 numbers of all positions and tokens in memory
 
     def __init__(self, config: BenchConfig) -> None:
         torch.manual_seed(0)

@@ -34,6 +34,8 @@ def make_flm(config: BenchConfig) -> tuple[DiT, OneHotDecodeError]:
 class FLMStepBenchmark(Benchmark):
     """Loss and gradients of a training step, with its noise."""
 
+    all_logits = True
+
     def __init__(self, config: BenchConfig) -> None:
         super().__init__(config)
         self.net, schedule = make_flm(config)
@@ -74,6 +76,8 @@ class FLMStepBenchmark(Benchmark):
 
 class FLMSamplingBenchmark(Benchmark):
     """Noise, Euler's steps and readout of a batch of texts."""
+
+    all_logits = True
 
     def __init__(self, config: BenchConfig) -> None:
         super().__init__(config)

@@ -31,7 +31,7 @@ OTHER_BENCHMARKS = (  # benchmark, size, bf16; each variant against the other
     ("optimizer", "B", False), ("distill", "B", True), ("decode", "B", True), ("step", "B", True),
     ("sample", "B", True), ("dataloader", "R", False), ("scaling", "P", False),
     ("flm_step", "R", False), ("flm_sample", "R", False), ("langflow_step", "R", False),
-    ("langflow_sample", "R", False), ("cola_sample", "R", False), ("mdlm_step", "R", False),
+    ("langflow_sample", "R", False), ("cola_sample", "R", False), ("mdlm_step", "R", False), ("duo_step", "R", False),
 )  # fmt: skip
 
 
@@ -39,8 +39,11 @@ class BenchJob(NamedTuple):
     """Measurement that runs in its own process.
 
     Args:
+        name: name of the job in the record.
         benchmark: benchmark name, or scaling.
         variant: variant to measure alone; None compares all variants.
+        config: size, device and precision.
+        repeats: number of timed repeats.
     """
 
     name: str
@@ -94,8 +97,10 @@ def run_gpu_benchmark(
     """Record of a GPU; a job that fails or times out is listed with its reason, and the others continue.
 
     Args:
+        config: size, device and precision.
         repeats: number of timed repeats per setting, after two warm-up runs.
         budget: total wall time, seconds.
+        log: callback for a line of progress.
         save: callback for the record after each job.
     """
     start, records = time.monotonic(), list[dict[str, Any]]()
@@ -137,8 +142,11 @@ def write_gpu_record(config: BenchConfig, repeats: int, out: Path | None, log: C
     """Run the GPU benchmark and write the record after each job.
 
     Args:
+        config: size, device and precision.
+        repeats: number of timed repeats per setting.
         out: file of the record; default: eval/published/bench_gpu_<gpu>.json in a checkout on a GPU, else the same
             name in checkpoints/bench.
+        log: callback for a line of progress.
     """
     hardware = bench_facts(config)["hardware"]
     size, path = config.size, out or record_path(config.device, hardware)

@@ -34,6 +34,8 @@ def make_langflow(config: BenchConfig) -> LangFlow:
 class LangFlowStepBenchmark(Benchmark):
     """Loss and gradients of a training step; the reference has the logits of both passes on all rows."""
 
+    all_logits = True
+
     def __init__(self, config: BenchConfig) -> None:
         super().__init__(config)
         self.net, self.objective = make_langflow(config), LangFlowObjective().to(config.device)
@@ -66,6 +68,8 @@ class LangFlowStepBenchmark(Benchmark):
 
 class LangFlowSamplingBenchmark(Benchmark):
     """Euler's steps and readout of a batch of texts."""
+
+    all_logits = True
 
     def __init__(self, config: BenchConfig) -> None:
         super().__init__(config)

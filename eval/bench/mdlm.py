@@ -14,11 +14,9 @@ from .sizes import BenchConfig
 
 
 class MDLMStepBenchmark(Benchmark):
-    """Loss and gradients of a training step; the last token of the vocabulary is the mask.
+    """Loss and gradients of a training step; the last token of the vocabulary is the mask."""
 
-    Duo has no such benchmark: uniform noise does not mark the tokens that it replaced, so its bound sums over all
-    positions, and all logits are needed.
-    """
+    all_logits = True
 
     def __init__(self, config: BenchConfig) -> None:
         super().__init__(config)

@@ -20,7 +20,7 @@ def measure_peak_memory(benchmark: str, variant: str, config: BenchConfig) -> in
     """Peak bytes beyond weights and batch during one run in a fresh process."""
     job = json.dumps({"benchmark": benchmark, "variant": variant, "config": asdict(config)})
     exact = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}  # freed is given back
-    child = subprocess.run([sys.executable, "-m", __name__, job], capture_output=True, text=True, env=exact)
+    child = subprocess.run([sys.executable, "-m", __name__, job], capture_output=True, encoding="utf-8", env=exact)
     if child.returncode:
         reason = child.stderr.strip()[-300:]
         raise ValueError(f"the memory of the {variant} {benchmark} could not be measured: {reason}")

@@ -33,7 +33,10 @@ def measure_scaling(
 
     Args:
         benchmark: step or distill.
+        device: torch device.
+        repeats: number of timed repeats per size.
         base: values of the other fields; default: BASE_SIZE, with more rows on a GPU.
+        size_values: values of each swept field; default: SIZE_VALUES.
         log: callback for a line per measured size.
     """
     points: list[dict[str, Any]] = []

@@ -50,6 +50,8 @@ class BenchConfig:
     """Size, device and precision of a benchmark run.
 
     Args:
+        size: sizes of the model and the batch.
+        device: torch device.
         bf16: run the blocks in bfloat16.
         compile: compile the optimized variant's blocks; graphs: as CUDA graphs.
         activation_checkpointing: store only the block inputs in the optimized variant.

@@ -21,6 +21,7 @@ def run_command(
     """Record printed by a process, or a one-line reason; the process and its children are killed at the timeout.
 
     Args:
+        command: program and its arguments.
         timeout: time limit, seconds.
         parse: turns the standard output into a record.
         folder: working directory; default: this process's.

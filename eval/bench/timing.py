@@ -34,7 +34,8 @@ def measure_benchmark(
         record["peak_mb"] = {form: value / 1e6 for form, value in peaks.items()}
         if not optimized_only:
             record["memory_ratio"] = peaks["optimized"] / peaks["reference"]
-    return record | flops_and_mfu(work, record) | work.extra_numbers()
+    logits = {"logits_mb": 4 * config.size.tokens * config.size.vocab / 1e6} if work.all_logits else {}
+    return record | flops_and_mfu(work, record) | logits | work.extra_numbers()
 
 
 def max_difference(benchmark: Benchmark) -> float:

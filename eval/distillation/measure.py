@@ -49,7 +49,10 @@ class EvalConfig:
     """Scorer, data and sample settings of an evaluation.
 
     Args:
+        scorer: scorer of the samples.
         held_out_batch: held-out text for DABI.
+        num_samples: number of samples per sampler.
+        seed: random seed for sampling.
         previous_records: earlier records; those with the same weights and evaluation settings are reused.
     """
 

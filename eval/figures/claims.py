@@ -38,7 +38,7 @@ def check_claims(results: dict[str, Record], run: str) -> list[Claim]:
         results: numbers by figure.
         run: name of the run among the figure inputs.
     """
-    checks = {"fig2": dabi_claim, "fig3": flip_claims, "judged": scored_claims}
+    checks = {"fig2": dabi_claim, "fig3": flip_claims, "samplers": scored_claims}
     return [claim for name, check in checks.items() if name in results for claim in check(results[name], run)]
 
 
@@ -79,7 +79,7 @@ def difference_error(a: Record, b: Record) -> float:
 
 
 def scored_claims(results: Record, run: str) -> Iterator[Claim]:
-    """Claims on re-injection against the ODE and on sampling without commitments (judged)."""
+    """Claims on re-injection against the ODE and on sampling without commitments (samplers)."""
     rows = {(row["method"], row["K"]): row for row in results["rows"] if row["source"] == run}
     for steps in (4, 8):
         ode, reinject = rows["ODE", steps], rows["re-injection 1.5", steps]

@@ -12,7 +12,7 @@ FACTOR = 2.0  # a DABI is about 1 if its interval lies between 1 / FACTOR and FA
 ONE_READOUT = ("image", "continuous text")
 COLLAPSE = 2.0  # factor of the nats a token
 FAMILY_ORDER = ("image", "continuous text", "token diffusion", "autoregressive")
-Named: TypeAlias = tuple[str, Record]  # a decoder's name, and its ratio to one control
+NamedRatio: TypeAlias = tuple[str, Record]  # a decoder's name, and its ratio to one control
 
 
 def dabi_claims(results: Record) -> Iterator[Claim]:
@@ -33,7 +33,7 @@ def dabi_claims(results: Record) -> Iterator[Claim]:
         yield Claim(f"DABI of continuous text is {least:g} to over {most:g} (isotropic control)", listed(texts), inside)
 
 
-def order_claim(images: Sequence[Named], texts: Sequence[Named], control: str) -> Claim:
+def order_claim(images: Sequence[NamedRatio], texts: Sequence[NamedRatio], control: str) -> Claim:
     """Claim that the DABI of every text lies above that of every image."""
     lowest, highest = min(ratio["low"] for _, ratio in texts), max(upper(ratio) for _, ratio in images)
     below = min(upper(ratio) for _, ratio in texts) <= max(ratio["low"] for _, ratio in images)
@@ -45,20 +45,20 @@ def order_claim(images: Sequence[Named], texts: Sequence[Named], control: str) -
 def cci_claims(results: Record) -> Iterator[Claim]:
     """Claims on what is decided in sight of other choices (fig8)."""
     groups = {family: [d["cci"] for d in results["decoders"] if d["family"] == family] for family in FAMILY_ORDER}
-    shown = ", ".join(f"{family} {spread(values)}" for family, values in groups.items() if values)
+    summary = ", ".join(f"{family} {spread(values)}" for family, values in groups.items() if values)
     ends = all(v == 0 for v in groups["image"]) and all(math.isclose(v, 1) for v in groups["autoregressive"])
     between = all(0 < value < 1 for value in groups["token diffusion"])
     complete = all(values for family, values in groups.items() if family != "continuous text")
-    if shown:
+    if summary:
         ordered = decide([ends, between, complete], [not ends, not between])
-        yield Claim("CCI: images 0, diffusion over tokens between, autoregressive 1", shown, ordered)
+        yield Claim("CCI: images 0, diffusion over tokens between, autoregressive 1", summary, ordered)
     row = next(row for row in results["rows"] if row["method"] == "autoregressive")
     measured = f"{row['nll']:.2f} -> {row['ablated_nll']:.2f} nats a token with expectations fed (oracle task chain)"
     collapse = row["ablated_nll"] > COLLAPSE * row["nll"]
     yield Claim("autoregressive generation collapses without its choices", measured, collapse)
 
 
-def select(results: Record, family: str, control: str) -> list[Named]:
+def select(results: Record, family: str, control: str) -> list[NamedRatio]:
     """Names and ratios to a control of the decoders of a family, without those whose own error changes nothing."""
     found = [decoder for decoder in in_order(results["decoders"]) if decoder["family"] == family]
     rows = [(decoder, main_row(decoder)) for decoder in found]
@@ -91,7 +91,7 @@ def decide(holds: Sequence[bool], fails: Sequence[bool]) -> bool | None:
     return True if all(holds) else False if any(fails) else None
 
 
-def listed(ratios: Sequence[Named]) -> str:
+def listed(ratios: Sequence[NamedRatio]) -> str:
     """Names with their ratios."""
     return ", ".join(f"{name} {format_ratio(ratio)}" for name, ratio in ratios)
 

@@ -36,7 +36,9 @@ def compute(num_samples: int, seed: int, inputs: Sequence[FigureInput], scorer: 
     """Rows for each sampler and number of steps; the scorer is that of the protocol stories."""
     points = product(inputs, SAMPLING_METHODS, DEPTHS)
     rows = [evaluate_method(*point, num_samples, seed, scorer) for point in points]
-    depths = [(source, steps) for source, steps in product(inputs, DEPTHS) if steps <= source.model.seq_length]
+    depths = [
+        (source, steps) for source, steps in product(inputs, DEPTHS) if steps <= source.model.text_format.seq_length
+    ]
     return {"rows": rows + [evaluate_groups(*point, num_samples, seed, scorer) for point in depths]}
 
 
@@ -44,7 +46,7 @@ def evaluate_method(source: FigureInput, name: str, steps: int, n: int, seed: in
     """Record of one sampler; the run's own sampler is restored afterwards."""
     with sampled_by(source.model, *SAMPLING_METHODS[name]):
         texts = source.model.generate(n, num_steps=steps, seed=seed)
-    return judge(source, name, steps, texts, scorer)
+    return score_texts(source, name, steps, texts, scorer)
 
 
 def evaluate_groups(source: FigureInput, steps: int, n: int, seed: int, scorer: TextScorer) -> Record:
@@ -57,10 +59,10 @@ def evaluate_groups(source: FigureInput, steps: int, n: int, seed: int, scorer: 
         return {"source": source.name, "method": GROUPS, "K": steps, "refused": str(error)}
     with drawn_in_groups(source.model, groups):
         texts = source.model.generate(n, num_steps=1, seed=seed)
-    return judge(source, GROUPS, steps, texts, scorer) | {"groups": groups, "nats": cost(groups)}
+    return score_texts(source, GROUPS, steps, texts, scorer) | {"groups": groups, "nats": cost(groups)}
 
 
-def judge(source: FigureInput, name: str, steps: int, texts: list[str], scorer: TextScorer) -> Record:
+def score_texts(source: FigureInput, name: str, steps: int, texts: list[str], scorer: TextScorer) -> Record:
     """Record of the texts of one sampler."""
     values = {
         measure: list(interval) for measure, interval in scorer.text_metrics(texts).items() if measure in MEASURES

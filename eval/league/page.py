@@ -8,7 +8,7 @@ from ..report.chart import Series, render_chart
 from ..report.page import fill_page
 from ..report.section import ReportFigure, ReportSection, ReportTable
 from ..results import Table
-from .judge import OWN
+from .scoring import OWN
 from .tables import SINGLE, TITLES, captions_of, make_tables, refusal_lines, step_column, summary
 
 

@@ -149,7 +149,7 @@ def find_systems(names: str | None) -> dict[str, str]:
 
 
 def read_entrant(name: str, recipe: str, config: LeagueConfig, out: Path) -> Entrant:
-    """Read a system's recipe with the league's text; raise a ValueError where a league cannot train or judge it."""
+    """Read a system's recipe with the league's text; raise a ValueError where a league cannot train or score it."""
     folder = out / name
     try:
         options = ["--seed", str(config.seed), "--run.folder", str(folder / "fit"), *config.split_options]

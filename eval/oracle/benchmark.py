@@ -26,8 +26,11 @@ class EvalPoint(NamedTuple):
     """One cell to measure.
 
     Args:
+        task: kind of oracle task.
+        task_seed: random seed of the task.
         corruption: corruption of the denoiser; empty: exact.
         grid: time grid: tuned, flip, elf or none.
+        method: name of the sampling method.
         nfe: number of network calls, K.
     """
 
@@ -118,11 +121,15 @@ class RankingConfig(NamedTuple):
     """Tasks, sizes and seeds of a ranking.
 
     Args:
+        tasks: kinds of oracle tasks.
         tasks_per_kind: number of tasks per kind in the tables.
         verdict_tasks_per_kind: number of tasks per kind for the verdict at 4 calls; 0: same as the tables.
+        nfe_values: numbers of network calls.
         n: number of texts per sample set.
         seed: random seed for oracle tasks and samples.
         bootstrap_samples: bootstrap resamples for the intervals of the tables; 0: none.
+        jobs: number of single-thread processes; does not change the results.
+        with_corruptions: measure corrupted denoisers too.
     """
 
     tasks: Sequence[str] = tuple(ORACLE_TASKS)
@@ -167,6 +174,9 @@ def measure_points(
     """Records in the order of the cells, yielded as soon as they are measured.
 
     Args:
+        points: cells to measure.
+        num_texts: number of texts per cell.
+        seed: random seed for oracle tasks and samples.
         bootstrap_samples: bootstrap resamples per interval; 0: none.
         jobs: number of single-thread processes; does not change the results.
     """

@@ -83,8 +83,10 @@ class SamplingMethod:
     """Sampling method from noise to text.
 
     Args:
+        name: name in the tables.
         sample_texts: function (task, times, seeds) -> texts.
         grid_kind: key of its tuned grid; empty for a method without times.
+        grids: time grids that it is measured on.
         nfe_values: supported numbers of network calls.
         free_steps: number of steps without a network call.
     """

@@ -61,7 +61,7 @@ def record_run(run: Path, num_samples: int, steps: int, seed: int = 0, device: A
 
 def prompt_rows(run: Path, model: Any, n: int) -> list[list[int] | None]:
     """First sources of a run on pairs as rows padded with -1, repeated cyclically."""
-    if model.max_source_length is None:
+    if model.text_format.max_source_length is None:
         return [None] * n
     data = open_data(run_recipe(run)["data"])
     batch = data.first_rows(n, held_out=bool(len(data.validation_rows)))

@@ -36,8 +36,8 @@ def replay(path: Path, run: Path | None = None, device: Any = None) -> tuple[Rec
             f"{path} was made with weights {record['checkpoint_hash']}, but {folder} holds {held}: it was trained on or"
             " is another run; name the RUN that made it"
         )
-    with tempfile.TemporaryDirectory() as beside:
-        overlay = Path(beside) / "parts.yaml"
+    with tempfile.TemporaryDirectory() as scratch:
+        overlay = Path(scratch) / "parts.yaml"
         overlay.write_text(yaml.safe_dump({"model": {"init_args": record["sampling"]}}), encoding="utf-8")
         model: Any = load(folder, device or recorded_device(record, path), [str(overlay)])
     log_snr = isinstance(model, Generator) and model.path.log_snr

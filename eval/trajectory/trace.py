@@ -1,7 +1,7 @@
 """Trajectories from noise to text, call by call, for continuous, masked and autoregressive models."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from textflow.diagnostics.cci import cci
 from textflow.diagnostics.sample_callbacks import generator_cci
 from textflow.discrete import Absorbing
 from textflow.escapes import Escape
+from textflow.models.base import Trainable
 from textflow.models.causal_lm import CausalLM
 from textflow.models.discrete_diffusion import DiscreteDiffusion
 from textflow.models.generator import Generator
@@ -46,7 +47,7 @@ class Trajectory(NamedTuple):
 
 
 def trace_sample(
-    model: Any,
+    model: Trainable,
     seed: int,
     steps: int,
     grid: TimeSchedule | None = None,
@@ -56,6 +57,8 @@ def trace_sample(
     """Sample one text and record its trajectory.
 
     Args:
+        model: model to sample from.
+        seed: random seed of the sample.
         steps: number of sampling steps; an autoregressive model takes one call per token.
         grid: time schedule; default: the model's own.
         length: number of tokens; default: the training length.
@@ -63,7 +66,7 @@ def trace_sample(
     """
     if isinstance(model, Generator):
         return trace_flow(model, seed, steps, grid, length, prompt_ids)
-    start = torch.full((1, length or model.seq_length), -1) if prompt_ids is None else prompt_ids
+    start = torch.full((1, length or model.text_format.seq_length), -1) if prompt_ids is None else prompt_ids
     if isinstance(model, DiscreteDiffusion):
         return trace_masked(model, seed, steps, grid, start.to(model.device))
     if isinstance(model, CausalLM):
@@ -144,7 +147,7 @@ def trace_masked(
     model: DiscreteDiffusion, seed: int, steps: int, grid: TimeSchedule | None, prompt_ids: Ids
 ) -> Trajectory:
     """Sample of a masked model: each call after a token change; masked positions show their most likely token."""
-    met = list[tuple[float, Ids, tuple[Tensor, Tensor]]]()
+    reads = list[tuple[float, Ids, tuple[Tensor, Tensor]]]()
     if not isinstance(model.objective.process, Absorbing):
         kind = type(model.objective.process).__name__
         raise ValueError(f"a trajectory shows masks that become tokens, but this model corrupts tokens by {kind}")
@@ -152,16 +155,16 @@ def trace_masked(
     mask_id = denoise.net.vocab_size - 1
 
     def observe(ids: Ids, t: float, states: Tensor) -> None:
-        met.append((t, ids, argmax_and_margin(denoise.logits(states)[..., :mask_id])))
+        reads.append((t, ids, argmax_and_margin(denoise.logits(states)[..., :mask_id])))
 
     denoise.observe = observe
     start = prompt_ids.masked_fill(prompt_ids < 0, mask_id)
     times = (grid or model.sampling_schedule).grid(steps)
     ids = model.eval().sampler.sample(denoise, start, times, Noise([seed]))
-    after = [each[1] for each in met[1:]] + [ids]
+    after = [each[1] for each in reads[1:]] + [ids]
     fed = [now.masked_fill(now == mask_id, -1) for now in after]
-    shown_ids = [torch.where(now >= 0, now, best) for now, (_, _, (best, _)) in zip(fed, met, strict=True)]
-    calls = [make_call(t, now, lead, given) for (t, _, (_, lead)), now, given in zip(met, shown_ids, fed, strict=True)]
+    best_ids = [torch.where(now >= 0, now, best) for now, (_, _, (best, _)) in zip(fed, reads, strict=True)]
+    calls = [make_call(t, now, lead, given) for (t, _, (_, lead)), now, given in zip(reads, best_ids, fed, strict=True)]
     return Trajectory(ids[0].tolist(), calls, noiseless_cci(calls, ids, prompt_ids < 0))
 
 

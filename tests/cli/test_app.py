@@ -1,4 +1,4 @@
-"""The entry point: fast help, errors in one line, Ctrl-C."""
+"""The entry point: fast help, errors in one line, Ctrl-C, no bars of libraries in a log."""
 
 import importlib
 import os
@@ -150,3 +150,28 @@ def test_a_handler_that_a_verb_installs_and_an_ignored_ctrl_c_stay(monkeypatch: 
     assert main(["recipes"]) == 0 and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     monkeypatch.setattr(app, "run_verb", lambda verb, argv: signal.raise_signal(signal.SIGINT))
     assert main(["recipes"]) == 0 and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+@pytest.mark.parametrize("on_terminal", [True, False])
+def test_libraries_draw_their_bars_on_a_terminal_only(on_terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    bars = ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS")
+    for name in bars:
+        monkeypatch.setenv(name, "")  # so that it is restored
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: on_terminal)
+    assert main(["recipes"]) == 0
+    assert [os.environ.get(name) for name in bars] == [None if on_terminal else "1"] * 2
+
+
+@pytest.mark.integration
+def test_no_bar_of_a_library_is_in_a_log(tmp_path: Path) -> None:
+    code = (
+        "from textflow.cli.app import main; main(['recipes', '--folder', '.'])\n"
+        "import datasets, transformers\n"
+        "datasets.Dataset.from_generator(lambda: iter([{'text': 'a'}]), cache_dir='.')\n"
+        "assert not transformers.utils.logging.is_progress_bar_enabled()\n"
+    )
+    unset = {name: value for name, value in os.environ.items() if not name.endswith("DISABLE_PROGRESS_BARS")}
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, cwd=tmp_path, env=unset, capture_output=True, encoding="utf-8", check=True)
+    assert "Generating" not in done.stderr and "\r" not in done.stderr

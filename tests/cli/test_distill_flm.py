@@ -1,5 +1,6 @@
 """`textflow distill` of a teacher of one-hot tokens (FLM): students of every kind, from the command line."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,24 @@ def test_its_students_are_trained_and_sample(teacher: Path, tmp_path: Path, kind
     moved = [float((before[name] - after[name]).norm()) for name in before if name.startswith("net.")]
     assert max(moved) > 0 and all(bool(torch.isfinite(tensor).all()) for tensor in after.values())
     assert len(textflow.load(run).generate(num_samples=2, num_steps=2)) == 2
+
+
+def test_both_stages_of_two_stage_fmlm_are_trained_and_sample(teacher: Path, tmp_path: Path) -> None:
+    runs = [Path(shutil.copytree(teacher, tmp_path / "flow"))]
+    for stage in ("fmlm_stage1", "fmlm_stage2"):
+        folder = tmp_path / stage
+        steps = {"max_steps": 2, "val_check_interval": 2}
+        own = {"run": {"folder": str(folder), "save_every": 2, "sample_every": 2}, "trainer": steps}
+        (tmp_path / "tiny.yaml").write_text("# tiny\n" + yaml.safe_dump(own))
+        files = [f"recipes/student/{stage}.yaml", str(tmp_path / "tiny.yaml")]
+        assert main(["distill", *files, "--teacher", str(runs[-1])]) == 0
+        runs.append(folder / "all-steps")
+    flow, first, second = (load_file(run / "model.safetensors") for run in runs)
+    shutil.rmtree(runs[0])  # the first stage stands alone
+    for name in (name for name in flow if name.startswith("net.")):
+        assert torch.equal(first[name.replace("net.", "net.teacher.", 1)], flow[name]), name
+    assert first["net.net.out.weight"].any() and not torch.equal(second["net.out.weight"], flow["net.out.weight"])
+    for run, net in zip(runs[1:], ("ResidualFlowMap", "DiT"), strict=True):
+        model = textflow.load(run)
+        assert isinstance(model, Generator) and type(model.ema_net).__name__ == net and model.ema_net.two_time
+        assert len(model.generate(num_samples=2, num_steps=2)) == 2

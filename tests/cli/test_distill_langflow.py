@@ -9,31 +9,19 @@ import yaml
 from safetensors.torch import load_file
 
 import textflow
-from tests.helpers.tiny_recipe import write_model
+from tests.helpers.tiny_recipe import LANGFLOW, write_model
 from textflow.cli.app import main
 from textflow.models.generator import Generator
 from textflow.nets import LangFlow
 
 pytestmark = pytest.mark.integration
 
-LAW = {"class_path": "Gumbel", "init_args": {"loc": 1.5, "trainable": True}}
-MODEL = {
-    "codec": {"class_path": "EmbeddingTable", "init_args": {"dim": 16, "trainable": True, "init": "uniform"}},
-    "net": {"class_path": "LangFlow", "init_args": {"depth": 1, "heads": 2, "cond_width": 8, "dropout": 0.0}},
-    "objective": {"class_path": "LangFlowObjective", "init_args": {"time_schedule": LAW, "ramp_steps": 2}},
-    "path": {"class_path": "VariancePreserving", "init_args": {"t_min": -12.0}},
-    "readout": "FromPosterior",
-    "token_readout": "FromPosterior",
-    "optimizer": {"class_path": "MuonAdam", "init_args": {"lr": 0.02, "adam_names": ["codec.table"]}},
-    "ema_decay": 0.9,
-}
-
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fitted LangFlow of 320 tokens."""
     folder = tmp_path_factory.mktemp("langflow")
-    assert main(["fit", str(write_model(folder, MODEL, max_steps=4))]) == 0
+    assert main(["fit", str(write_model(folder, LANGFLOW, max_steps=4))]) == 0
     return folder / "run"
 
 
@@ -60,6 +48,10 @@ def test_diagnose_has_the_likelihood_of_a_run_on_this_path(teacher: Path, tmp_pa
     options = ["--n", "4", "--measures", "likelihood,rollin", "--out", str(tmp_path)]
     assert main(["diagnose", str(teacher), *options]) == 0
     measured = json.loads((tmp_path / "diagnose.json").read_text())
-    row = measured["likelihood"][0]
-    assert row["nll"] == pytest.approx(row["reconstruction"] + row["integral"] + row["prior"])
+    bound, flow = measured["likelihood"]
+    for row in (bound, flow):
+        assert row["nll"] == pytest.approx(row["reconstruction"] + row["integral"] + row["prior"])
+    assert (bound["method"], flow["method"]) == ("bound", "flow")
+    assert (flow["steps"], flow["seed"], flow["rows"], flow["n"]) == (32, 0, 4, bound["n"])
+    assert bound["integral"] > 0 and flow["integral"] != pytest.approx(bound["integral"])
     assert {row["K"] for row in measured["rollin"]} == {2, 4, 8, 16}

@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import load_file
 
 import textflow
+from tests.helpers.bitwise import is_same
 from tests.helpers.launcher import free_port
 from tests.helpers.processes import Commands
-from tests.helpers.tiny_recipe import write_recipe
+from tests.helpers.tiny_recipe import NO_CODEC, write_recipe
 from tests.helpers.user_errors import Fails
-from tests.training.test_resume import is_same
 from textflow.cli.app import main
 from textflow.cli.resume import lock_run
 from textflow.samplers import Reinject
@@ -100,8 +100,6 @@ def test_only_a_first_process_locks(ranks: dict[str, str], tmp_path: Path, monke
                 pass
 
 
-NO_CODEC = ["--codec=null", "--model.codec=EmbeddingTable", "--model.codec.dim=8"]
-NO_CODEC += ["--model.objective.time_schedule=LogitNormal"]
 Start = tuple[list[str], dict[str, str]]
 
 
@@ -128,7 +126,7 @@ def test_two_machines_are_one_fit(start: Callable[[int, int], Start], tmp_path: 
     port, started = free_port(), []
     for node in (0, 1):
         arguments, there = start(port, node)
-        with open(tmp_path / f"said-{node}", "w") as message:
+        with open(tmp_path / f"said-{node}", "w", encoding="utf-8") as message:
             environment, line = os.environ | there, [fit[0], *arguments, *fit[1:]]
             started.append(subprocess.Popen(line, env=environment, stdout=message, stderr=subprocess.STDOUT))
     codes = [process.wait(600) for process in started]
@@ -172,7 +170,7 @@ def test_a_killed_run_resumes_to_the_same_bits(commands: Commands, trained_run: 
 def test_ctrl_c_saves_a_state_and_prints_how_to_resume(commands: Commands, tmp_path: Path) -> None:
     run, argv = tmp_path / "run", [*NO_CODEC, "--trainer.max_steps", "100000", "--run.save_every", "100000"]
     done = commands.run(
-        "fit", write_recipe(tmp_path), *argv, kill=0, watch=run / "metrics.csv", interrupt=True, limit=120
+        "fit", write_recipe(tmp_path), *argv, kill=0, watch=run / "metrics.csv", interrupt="SIGINT", limit=120
     )
     assert (done.code, done.late) == (130, False)
     assert "to continue:" in done.out + done.err and list((run / "state").glob("step-*"))

@@ -1,4 +1,4 @@
-"""`textflow league`: tiny systems are trained, judged and compared; a killed league goes on."""
+"""`textflow league`: tiny systems are trained, scored and compared; a killed league resumes."""
 
 import csv
 import json
@@ -110,7 +110,7 @@ def test_the_final_fit_has_the_best_rate_of_the_search_and_ends_with_its_schedul
         model = recipe["model"]["init_args"]
         assert model["optimizer"]["init_args"]["lr"] == fit["learning_rate"]
         assert recipe["trainer"]["max_steps"] == fit["steps"] == model["lr_scheduler"]["init_args"]["total_steps"]
-        with open(folder / "fit" / "metrics.csv") as file:
+        with open(folder / "fit" / "metrics.csv", encoding="utf-8") as file:
             clock = [float(value) for _, logged, value in csv.reader(file) if logged == "train/cpu_seconds"]
         assert clock == sorted(clock) and 0 < clock[-1] == fit["cpu_seconds"] < 60
     codec = league.record("flow")["fit"]["codec"]

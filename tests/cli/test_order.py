@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cli.test_distill_langflow import MODEL
-from tests.helpers.tiny_recipe import write_model
+from tests.helpers.tiny_recipe import LANGFLOW, write_model
 from textflow.cli.app import main
 
 pytestmark = pytest.mark.integration
@@ -15,7 +14,7 @@ pytestmark = pytest.mark.integration
 def test_an_order_is_written_as_an_overlay_that_samples_and_evaluates(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["fit", str(write_model(tmp_path, MODEL, max_steps=2))]) == 0
+    assert main(["fit", str(write_model(tmp_path, LANGFLOW, max_steps=2))]) == 0
     run = tmp_path / "run"
     options = ["--groups", "3", "-n", "4", "--restarts", "1"]
     assert main(["order", str(run), *options]) == 0

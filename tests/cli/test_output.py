@@ -15,6 +15,7 @@ from tests.helpers.user_errors import Fails
 from textflow.cli import fit, recipes
 from textflow.cli.app import CLOSED_PIPE, main
 from textflow.data import Document, TextFiles
+from textflow.runtime.signals import STOP_SIGNALS
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,7 +57,7 @@ def test_an_output_on_a_full_disk_is_one_line(
     argv: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for buffer in (1, 1 << 20):  # an error of the first line, and of the end
-        with open("/dev/full", "w", buffer) as full:
+        with open("/dev/full", "w", buffer, encoding="utf-8") as full:
             monkeypatch.setattr(sys, "stdout", full)
             assert main(argv) == 2
             assert capsys.readouterr().err == (
@@ -153,19 +154,32 @@ def test_a_suggested_command_quotes_a_name_with_spaces(tmp_path: Path, capsys: p
     assert f"textflow sample '{run}' -n 16    Score: textflow eval '{run}'\n" in capsys.readouterr().out
 
 
-def terminate(*args: object, **options: object) -> Iterator[Document]:
-    """Send SIGTERM to this process."""
-    os.kill(os.getpid(), signal.SIGTERM)
-    yield Document("a", "b")
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_a_signal_that_announces_the_end_of_a_job_ends_a_command_quietly(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(recipes, "recipes", lambda: signal.raise_signal(number))
+    assert main(["recipes"]) == 128 + number and capsys.readouterr().err == ""
+    assert signal.getsignal(number) is signal.SIG_DFL
 
 
-def test_sigterm_ends_a_command_quietly(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(recipes, "recipes", lambda: list(terminate()))
-    assert main(["recipes"]) == 128 + signal.SIGTERM and capsys.readouterr().err == ""
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+def test_a_command_runs_on_after_a_signal_that_it_ignores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipes, "recipes", lambda: signal.raise_signal(signal.SIGHUP))
+    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
+    try:
+        assert main(["recipes"]) == 0
+    finally:
+        signal.signal(signal.SIGHUP, previous)
 
 
 @pytest.mark.integration
-def test_sigterm_ends_a_fit_that_tokenises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TextFiles, "documents", terminate)
-    assert main(["fit", str(write_recipe(tmp_path)), "--codec", "null"]) == 128 + signal.SIGTERM
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_ends_a_fit_that_tokenises(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*args: object, **options: object) -> Iterator[Document]:
+        signal.raise_signal(number)
+        yield Document("a", "b")
+
+    monkeypatch.setattr(TextFiles, "documents", stop)
+    assert main(["fit", str(write_recipe(tmp_path)), "--codec", "null"]) == 128 + number

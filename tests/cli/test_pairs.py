@@ -134,6 +134,7 @@ def test_a_prompt_that_does_not_fit_the_run_is_an_error_in_one_line(run: Path, f
     for argv, message in (
         (["sample", str(run), "--prompt-file", "nowhere.txt"], "nowhere.txt"),
         (["eval", str(run), "--scorer", "gpt2"], "answers sources: leave scorer"),
+        (["eval", str(run), "--data.files", "gone.jsonl"], "no file gone.jsonl"),
         (["eval", str(run / "codec"), "--device", "cpu"], "an Autoencoder, which writes no texts"),
     ):
         fails(argv, message)
@@ -158,7 +159,7 @@ def test_texts_are_prompted_by_replacement(trained_run: Path, tmp_path: Path, ar
 @pytest.mark.integration
 def test_a_run_of_pairs_samples_answers_with_a_trained_prompt(run: Path, trained_run: Path) -> None:
     pairs, texts = textflow.load(run), textflow.load(trained_run)
-    assert pairs.max_source_length == 12 and texts.max_source_length is None
+    assert pairs.text_format.max_source_length == 12 and texts.text_format.max_source_length is None
     samples = (run / "samples" / "step-00000012.txt").read_text().splitlines()
     assert len(samples) == 2 and all(" => " in line for line in samples)
     ids = torch.randint(2, 300, (2, 24))

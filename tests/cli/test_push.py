@@ -21,7 +21,7 @@ def content(file: Any) -> bytes:
     return file if isinstance(file, bytes) else Path(file).read_bytes()
 
 
-class Hub:
+class LocalHub:
     """Stands for the Hub: commits go into the cache that its client reads."""
 
     def __init__(self, cache: Path) -> None:
@@ -40,8 +40,8 @@ class Hub:
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
-    made = Hub(use_cache(monkeypatch, tmp_path))
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalHub:
+    made = LocalHub(use_cache(monkeypatch, tmp_path))
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: "a token")
     for name in ("create_repo", "create_commit"):
         monkeypatch.setattr(HfApi, name, lambda self, *args, of=getattr(made, name), **options: of(*args, **options))
@@ -49,7 +49,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
 
 
 def test_a_pushed_run_is_sampled_scored_and_diagnosed_by_its_name(
-    trained_run: Path, hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained_run: Path, hub: LocalHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["push", str(trained_run), "ann/words", "--private", "--license", "mit"]) == 0
     out = capsys.readouterr().out
@@ -67,19 +67,19 @@ def test_a_pushed_run_is_sampled_scored_and_diagnosed_by_its_name(
     assert list((run / "eval").glob("*.json")) and (run / "diagnostics" / "diagnose.json").is_file()
 
 
-def test_the_card_names_the_run_on_the_hub(hub: Hub) -> None:
+def test_the_card_names_the_run_on_the_hub(hub: LocalHub) -> None:
     assert main(["push", "demo", "hf:stories"]) == 0
     card = next(hub.cache.glob("models--ann--stories/snapshots/*/README.md")).read_text()
     assert 'textflow.load("hf:ann/stories")' in card and "load_file" not in card and "placeholder" in card
 
 
-def test_a_push_without_a_token_is_one_line(hub: Hub, fails: Fails, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_push_without_a_token_is_one_line(hub: LocalHub, fails: Fails, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
     fails(["push", "demo", "ann/stories"], "no token for hf:ann/stories: log in with `hf auth login`, or set HF_TOKEN")
     assert not hub.commits
 
 
-def test_a_push_without_a_network_is_one_line(hub: Hub, fails: Fails, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_push_without_a_network_is_one_line(hub: LocalHub, fails: Fails, monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(self: HfApi, *args: Any, **options: Any) -> None:
         raise OSError("Name or service not known")
 
@@ -88,6 +88,6 @@ def test_a_push_without_a_network_is_one_line(hub: Hub, fails: Fails, monkeypatc
     fails(["push", "demo", "ann/stories"], "no answer from the Hub for hf:ann/stories", "Name or service not known")
 
 
-def test_only_a_run_is_pushed(hub: Hub, fails: Fails, tmp_path: Path) -> None:
+def test_only_a_run_is_pushed(hub: LocalHub, fails: Fails, tmp_path: Path) -> None:
     fails(["push", str(tmp_path), "ann/stories"], "holds no trained run: recipe.yaml is missing")
     assert not hub.commits

@@ -8,6 +8,7 @@ import pytest
 
 from textflow.cli.app import main
 from textflow.cli.sample import count_written, open_locked, write_samples
+from textflow.models.text_format import TextFormat
 from textflow.samplers import Euler
 from textflow.schedules import LogitNormal, Uniform
 
@@ -18,8 +19,8 @@ SETTINGS = {**WEIGHTS, "seed": 0, "steps": 4, "sampler": "Euler()", "self_cond_g
 class NumberedTexts:
     """A model whose texts are numbered."""
 
-    sampler, sampling_schedule, max_source_length = Euler(), Uniform(), None
-    seq_length, tokenizer, complete = 4, None, None
+    sampler, sampling_schedule, text_format = Euler(), Uniform(), TextFormat(seq_length=4)
+    tokenizer, complete = None, None
 
     def generate(self, n: int, *rest: Any) -> list[str]:
         return [f"text {i}" for i in range(rest[-1], rest[-1] + n)]

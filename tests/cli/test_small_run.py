@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_fit import NO_CODEC
-from tests.helpers.tiny_recipe import write_recipe
+from tests.helpers.tiny_recipe import NO_CODEC, write_recipe
 from tests.helpers.user_errors import Fails
 from textflow.cli.app import main
 from textflow.eval.protocol import run_recipe, validation_batch

@@ -7,9 +7,9 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from tests.helpers.bitwise import is_same
 from tests.helpers.processes import Commands
 from tests.helpers.tiny_recipe import write_model
-from tests.training.test_resume import is_same
 from textflow.cli.app import main
 
 CODEC = {"dim": 4, "width": 16, "mlp_width": 16, "encoder_depth": 1, "decoder_depth": 1, "heads": 2, "trainable": True}

@@ -8,12 +8,9 @@ from torch import nn
 from torch.testing import assert_close
 from transformers import T5Config, T5EncoderModel
 
+from tests.helpers.random_texts import random_ids
 from textflow.codecs import EmbeddingTable, T5Codec, TransformerCodec
 from textflow.codecs.hosted import MASKED_BIAS, attention_bias
-
-
-def ids_of(rows: int, length: int, vocab: int) -> torch.Tensor:
-    return torch.randint(vocab, (rows, length), generator=torch.Generator().manual_seed(0))
 
 
 def transformer_codec(**options: float) -> TransformerCodec:
@@ -27,7 +24,7 @@ def statistics(codec: TransformerCodec) -> list[torch.Tensor]:
 
 def test_a_table_decodes_its_embeddings_also_under_noise() -> None:
     torch.manual_seed(0)
-    codec, ids = EmbeddingTable(50, 64), ids_of(4, 30, 50)
+    codec, ids = EmbeddingTable(50, 64), random_ids(4, 30, 50)
     x = codec.encode(ids)
     assert torch.equal(codec.decode_logits(x).argmax(-1), ids)
     assert torch.equal(codec.decode_logits(x + 0.3 * torch.randn_like(x)).argmax(-1), ids)
@@ -38,14 +35,14 @@ def test_a_random_table_needs_no_training_and_a_trainable_one_does() -> None:
     assert EmbeddingTable(5, 4).is_trained and not any(p.requires_grad for p in EmbeddingTable(5, 4).parameters())
     codec = EmbeddingTable(5, 4, trainable=True)
     assert not codec.is_trained and codec.table.requires_grad
-    codec.eval().encode(ids_of(1, 2, 5))
+    codec.eval().encode(random_ids(1, 2, 5))
     assert not codec.is_trained
-    codec.train().encode(ids_of(1, 2, 5))
+    codec.train().encode(random_ids(1, 2, 5))
     assert codec.is_trained
 
 
 def test_running_statistics_change_in_training_only() -> None:
-    codec, ids = transformer_codec(), ids_of(8, 12, 20)
+    codec, ids = transformer_codec(), random_ids(8, 12, 20)
     before = statistics(codec)
     codec.train().encode(ids)
     trained = statistics(codec)
@@ -57,7 +54,7 @@ def test_running_statistics_change_in_training_only() -> None:
 @pytest.mark.parametrize("training", [True, False])
 def test_padding_has_zero_latents_and_changes_no_statistics(training: bool) -> None:
     mask = torch.arange(12)[None].expand(8, 12) < 7
-    ids, results = ids_of(8, 12, 20), []
+    ids, results = random_ids(8, 12, 20), []
     for padded_ids in (ids, torch.where(mask, ids, 3)):
         codec = transformer_codec(token_mask_prob=0.0).train(training)
         results.append([codec.encode(padded_ids, mask), *statistics(codec)])
@@ -66,13 +63,13 @@ def test_padding_has_zero_latents_and_changes_no_statistics(training: bool) -> N
 
 
 def test_a_short_row_has_the_latents_of_the_padded_row() -> None:
-    codec, ids = transformer_codec().eval(), ids_of(2, 12, 20)
+    codec, ids = transformer_codec().eval(), random_ids(2, 12, 20)
     mask = torch.arange(12)[None].expand(2, 12) < 7
     assert_close(codec.encode(ids, mask)[:, :7], codec.encode(ids[:, :7]), rtol=1e-5, atol=1e-5)
 
 
 def test_latents_are_contextual() -> None:
-    codec, ids = transformer_codec().eval(), ids_of(1, 12, 20)
+    codec, ids = transformer_codec().eval(), random_ids(1, 12, 20)
     other = ids.clone()
     other[0, 0] = (ids[0, 0] + 1) % 20
     assert not torch.allclose(codec.encode(ids)[0, 5], codec.encode(other)[0, 5])
@@ -81,13 +78,13 @@ def test_latents_are_contextual() -> None:
 def test_latents_do_not_depend_on_masked_tokens() -> None:
     torch.manual_seed(1)
     codec = transformer_codec(token_mask_prob=1.0).train()
-    assert torch.equal(codec.encode(ids_of(4, 12, 20)), codec.encode(ids_of(4, 12, 20) * 0))
+    assert torch.equal(codec.encode(random_ids(4, 12, 20)), codec.encode(random_ids(4, 12, 20) * 0))
 
 
 @pytest.mark.parametrize("token_mask_prob", [0.0, 0.5, 1.0])
 def test_latents_and_statistics_are_those_of_batch_norm_over_the_unmasked_tokens(token_mask_prob: float) -> None:
     codec = transformer_codec(token_mask_prob=token_mask_prob).double().train()
-    ids, mask = ids_of(8, 12, 20), torch.arange(12)[None].expand(8, 12) < 7
+    ids, mask = random_ids(8, 12, 20), torch.arange(12)[None].expand(8, 12) < 7
     norm, outputs = nn.BatchNorm1d(6, affine=False, momentum=0.01).double(), list[torch.Tensor]()
     codec.to_latent.register_forward_hook(lambda part, inputs, output: outputs.append(output))
     torch.manual_seed(1)
@@ -114,7 +111,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.integration
 def test_latents_of_t5_are_those_of_transformers(encoder: Path) -> None:
-    codec, ids = T5Codec(28, str(encoder), dim=16, mean=0.1, std=0.5), ids_of(3, 9, 28)
+    codec, ids = T5Codec(28, str(encoder), dim=16, mean=0.1, std=0.5), random_ids(3, 9, 28)
     mask = torch.arange(9)[None].expand(3, 9) < torch.tensor([[9], [5], [1]])
     own = T5EncoderModel.from_pretrained(encoder).eval()
     with torch.no_grad():
@@ -128,7 +125,7 @@ def test_latents_of_t5_are_those_of_transformers(encoder: Path) -> None:
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("lengths", [[9, 5, 1], [9, 9, 9]])
 def test_an_attention_bias_gives_the_states_of_a_mask(encoder: Path, attention: str, lengths: list[int]) -> None:
-    own, ids = T5EncoderModel.from_pretrained(encoder, attn_implementation=attention).eval(), ids_of(3, 9, 28)
+    own, ids = T5EncoderModel.from_pretrained(encoder, attn_implementation=attention).eval(), random_ids(3, 9, 28)
     mask = torch.arange(9)[None] < torch.tensor(lengths)[:, None]
     bias = torch.where(mask[:, None, None], 0.0, MASKED_BIAS)
     masks = [mask.long(), attention_bias(mask), attention_bias(mask[:, None].expand(-1, 9, -1)), bias]
@@ -148,20 +145,20 @@ def test_a_mask_is_checked_only_on_a_cpu() -> None:
 def test_t5_is_loaded_late_and_never_saved_or_trained(encoder: Path) -> None:
     codec = T5Codec(28, str(encoder), dim=16)
     assert codec.encoder is None
-    codec.encode(ids_of(1, 3, 28))
+    codec.encode(random_ids(1, 3, 28))
     assert not list(codec.parameters()) and not codec.state_dict()
 
 
 def test_a_missing_t5_is_refused_with_the_option_to_set(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no T5 encoder at .*nowhere.*--model\.codec\.name"):
-        T5Codec(28, str(tmp_path / "nowhere"), dim=16).encode(ids_of(1, 3, 28))
+        T5Codec(28, str(tmp_path / "nowhere"), dim=16).encode(random_ids(1, 3, 28))
 
 
 @pytest.mark.parametrize("changed", [{"dim": 12}, {"vocab_size": 31}])
 def test_a_t5_of_another_size_is_refused(encoder: Path, changed: dict[str, int]) -> None:
     codec = T5Codec(**{"vocab_size": 28, "name": str(encoder), "dim": 16, **changed})
     with pytest.raises(ValueError, match=r"width 16 and 30 tokens.*--model\.codec\.dim"):
-        codec.encode(ids_of(1, 3, 28))
+        codec.encode(random_ids(1, 3, 28))
 
 
 def test_t5_has_no_decoder() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 from transformers import BertConfig, BertModel
 
-from tests.codecs.test_codecs import ids_of
+from tests.helpers.random_texts import random_ids
 from textflow.codecs import BertCodec, CosmosCodec, EmbeddingTable, LatentAugmentation, TransformerCodec
 from textflow.models.feature_autoencoder import FeatureAutoencoder
 from textflow.types import Batch
@@ -36,7 +36,7 @@ def cosmos(encoder: Path, **options: object) -> CosmosCodec:
 
 
 def test_latents_of_bert_are_those_of_transformers(encoder: Path) -> None:
-    codec, ids = bert(encoder), ids_of(3, LENGTH, VOCAB)
+    codec, ids = bert(encoder), random_ids(3, LENGTH, VOCAB)
     own = BertModel.from_pretrained(encoder).eval()
     with torch.no_grad():
         states = own(input_ids=ids, attention_mask=PADDED.long()).last_hidden_state
@@ -49,13 +49,13 @@ def test_latents_of_bert_are_those_of_transformers(encoder: Path) -> None:
 
 def test_a_missing_bert_is_refused_with_the_option_to_set(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no BERT encoder at .*nowhere.*--model\.codec\.features\.name"):
-        cosmos(tmp_path / "nowhere").encode(ids_of(1, LENGTH, VOCAB))
+        cosmos(tmp_path / "nowhere").encode(random_ids(1, LENGTH, VOCAB))
     with pytest.raises(ValueError, match="encodes rows of 9 tokens, but got 4"):
-        cosmos(tmp_path).encode(ids_of(1, 4, VOCAB))
+        cosmos(tmp_path).encode(random_ids(1, 4, VOCAB))
 
 
 def test_padding_changes_no_latent_and_no_statistic(encoder: Path) -> None:
-    ids, found = ids_of(3, LENGTH, VOCAB), []
+    ids, found = random_ids(3, LENGTH, VOCAB), []
     for padded in (ids, torch.where(PADDED, ids, 7)):
         codec = cosmos(encoder).train()
         found.append([codec.encode(padded, PADDED), codec.feature_norm.running_var.clone(), codec.norm.running_mean])
@@ -66,12 +66,12 @@ def test_padding_changes_no_latent_and_no_statistic(encoder: Path) -> None:
 
 def test_latents_are_float32_also_under_autocast(encoder: Path) -> None:
     with torch.autocast("cpu", torch.bfloat16):
-        assert cosmos(encoder).train().encode(ids_of(3, LENGTH, VOCAB)).dtype == torch.float32
+        assert cosmos(encoder).train().encode(random_ids(3, LENGTH, VOCAB)).dtype == torch.float32
 
 
 def test_a_trained_codec_decodes_without_its_encoder(encoder: Path) -> None:
     codec = cosmos(encoder).train()
-    codec.encode(ids_of(3, LENGTH, VOCAB))
+    codec.encode(random_ids(3, LENGTH, VOCAB))
     assert_close(codec.masked_row, codec.features.masked_states(LENGTH)[0])
     other, z = cosmos(encoder / "nowhere"), torch.randn(2, 4, 8)
     other.load_state_dict(codec.state_dict())
@@ -100,7 +100,7 @@ def test_the_autoencoder_trains_all_but_a_frozen_encoder(encoder: Path, kind: st
         "table": lambda vocab: EmbeddingTable(vocab, 16),
         "learned": lambda vocab: TransformerCodec(vocab, 16, width=16, heads=2),
     }[kind]
-    model, ids = FeatureAutoencoder(VOCAB, lambda vocab: cosmos(encoder, features=made)), ids_of(6, LENGTH, VOCAB)
+    model, ids = FeatureAutoencoder(VOCAB, lambda vocab: cosmos(encoder, features=made)), random_ids(6, LENGTH, VOCAB)
     values = model.train().losses(model.net, Batch(ids, ids >= 0))
     values["loss"].backward()
     still = {name for name, p in model.net.named_parameters() if p.grad is None}

@@ -18,6 +18,11 @@ from textflow.eval.protocol import PROTOCOL_FOLDER, load_protocol
         ("model:\n  init_args:\n    net: ELF\n    net: DiT\n", "gives net in lines 3 and 4"),
         ("trainer:\n  callbacks:\n    - {class_path: CCI, class_path: DABI}\n", "gives class_path in line 3, twice"),
         ("data:\n  files: a.txt\n  'files': b.txt\n", "gives files in lines 2 and 3"),
+        ("data.seq_length: 48\ndata:\n  seq_length: 28\n", "gives data.seq_length in lines 1 and 3"),
+        ("trainer: {max_steps: 7}\ntrainer.max_steps: 5\n", "gives trainer.max_steps in lines 1 and 2"),
+        ("run.wandb: false\nrun: {folder: b}\n", "gives run.wandb in lines 1 and 2"),  # its section drops it
+        ("data.source.paths: a\ndata: {source: {init_args: {paths: b}}}\n", "data.source.paths in lines 1 and 2"),
+        ("model: {init_args: {net.width: 3, net: {init_args: {width: 4}}}}\n", "model.net.width in line 1, twice"),
     ],
 )
 def test_a_duplicate_key_of_a_recipe_is_named_with_both_lines(tmp_path: Path, text: str, message: str) -> None:
@@ -33,6 +38,11 @@ def test_duplicates_on_the_command_line_and_in_a_protocol_are_refused_too(tmp_pa
 
 def test_one_key_in_two_mappings_and_an_alias_are_no_duplicates() -> None:
     refuse_duplicates("a: &x {b: 1}\nc: [{b: 1}, {b: 2}, *x]\nd: {<<: *x, e: 1}\n1: 2\n'1': 3\n", "text")
+
+
+def test_a_key_with_dots_that_adds_to_a_section_is_no_duplicate() -> None:
+    refuse_duplicates("run: {a: 1}\nrun.b: 2\ndata.a: 1\ndata.b: 2\nx: {y: {init_args: {y: 1}}}\n", "text")
+    refuse_duplicates("a: [{b.c: 1}, {b: {c: 1}}]\n1.5: 1\n1: {5: 1}\n", "text")
 
 
 def test_a_duplicate_key_in_the_recipe_of_a_run_is_named(tmp_path: Path) -> None:

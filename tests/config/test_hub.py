@@ -17,6 +17,7 @@ from textflow.config.shipped import find_run
 
 pytestmark = pytest.mark.integration
 
+VERBS = [["sample"], ["eval"], ["diagnose"], ["compare"], ["report"], ["convert", "run"], ["order"], ["push"]]
 ROOT = Path(__file__).parents[2]
 DEMO = {
     str(path.relative_to(ROOT / "checkpoints/demo")): path.read_bytes()
@@ -77,9 +78,9 @@ def test_a_repository_that_is_no_run_is_named(hub: Path, fails: Fails) -> None:
     fails(["sample", "hf:ann/bert"], "hf:ann/bert holds no run of textflow: recipe.yaml is missing", "textflow push")
 
 
-@pytest.mark.parametrize("verb", [["sample"], ["eval"], ["diagnose"], ["compare"], ["report"], ["convert", "run"]])
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_command_of_a_run_looks_on_the_hub(verb: list[str], hub: Path, fails: Fails, tmp_path: Path) -> None:
-    target = ["hf", str(tmp_path / "out")] if verb[0] == "convert" else []
+    target = {"convert": ["hf", str(tmp_path / "out")], "push": ["ann/copy"]}.get(verb[0], [])
     fails([*verb, "hf:ann/none", *target], "hf:ann/none needs the Hub, and HF_HUB_OFFLINE is set", str(hub))
 
 
@@ -126,4 +127,4 @@ def test_no_network_is_one_line(hub: Path, fails: Fails, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("name", ["hf:", "hf:a/b/c", "hf:ann/.. ", "hf:../../etc"])
 def test_a_name_that_is_none_is_refused(name: str, hub: Path) -> None:
-    refused("is no name of a repository; give hf:OWNER/NAME", fetch_run, name)
+    refused("is not the name of a repository; give hf:OWNER/NAME", fetch_run, name)

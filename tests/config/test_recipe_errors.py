@@ -85,6 +85,22 @@ def test_a_known_name_in_a_wrong_place_is_answered_with_its_place(
     assert all(f"did you mean '{word.lstrip('-')}'?" not in error for word in arguments)
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("trainer: {trainer.max_steps: 5}", "write it at the top of the file, or 'max_steps' below 'trainer'"),
+        ("data: {run.folder: x}", "write it at the top of the file, or 'folder' below 'run'"),
+        ("run: {seed: 3}", "'seed' is the full name of a key: write it at the top of the file"),
+    ],
+)
+def test_a_full_name_below_a_section_is_answered_with_its_place(
+    text: str, place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    error = error_line([SMALL, str(tmp_path / "mine.yaml")], capsys)
+    assert place in error and "did you mean" not in error
+
+
 @pytest.mark.parametrize("text", ["", "# a title alone\n", "---\n"])
 def test_an_empty_recipe_is_named(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine.yaml").write_text(text)

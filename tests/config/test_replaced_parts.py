@@ -53,7 +53,7 @@ def test_an_option_replaces_a_part_with_its_arguments(base: Path) -> None:
 
 def test_a_recipe_takes_nothing_from_a_default_of_another_class(base: Path) -> None:
     for tokenizer in ("WordLevel", {"class_path": "WordLevel"}):  # the default is a SentencePiece of 4,096 ids
-        tree = yaml.safe_load(base.read_text())
+        tree = yaml.safe_load(base.read_text(encoding="utf-8"))
         tree["data"]["tokenizer"] = tokenizer
         assert recipe.recipe_parser().parse_object(tree).data.tokenizer.init_args.vocab_size == 256
 

@@ -49,7 +49,7 @@ def write_checkpoint(folder: Path, change: Callable[[Parts], Parts] = same, **co
 def load(run: Path) -> Generator:
     model = textflow.load(run)
     assert isinstance(model, Generator)
-    model.tokenizer = None  # the published one is on the Hub
+    model.text_format = model.text_format._replace(tokenizer=None)  # the published one is on the Hub
     return model
 
 

@@ -6,21 +6,24 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 import textflow
 from tests.helpers.recordings import error, part, recorded
+from tests.helpers.tiny_elf import save_official
 from textflow.cli.app import main
 from textflow.noise import Noise
 from textflow.types import Conditioning
 
-
-def official(folder: Path, name: str) -> tuple[Path, dict, dict]:
-    tensors, meta = recorded(name)
-    weights = part(tensors, "weights.")
-    file = folder / "checkpoint_95000"
-    raw = {f"_orig_mod.{key}": torch.zeros_like(tensor) for key, tensor in weights.items()}
-    torch.save({"params": raw, "ema_params1": weights, "step": 95000}, file)
-    return file, tensors, meta
+SETTINGS = {  # of a published checkpoint (ELF)
+    "noise-scale": 2.0,
+    "t-eps": 0.05,
+    "latent-mean": 0.0,
+    "latent-std": 0.2,
+    "guidance-min": 0.5,
+    "guidance-max": 5.0,
+}
+OTHER_SETTINGS = {name: value + 0.25 for name, value in SETTINGS.items()}
 
 
 @pytest.mark.integration
@@ -28,7 +31,7 @@ def official(folder: Path, name: str) -> tuple[Path, dict, dict]:
 @pytest.mark.parametrize(("name", "as_folder"), [("elf", False), ("elf_train", True)])
 def test_a_converted_checkpoint_is_the_published_network(tmp_path: Path, name: str, as_folder: bool) -> None:
     (tmp_path / "official").mkdir()
-    file, data, meta = official(tmp_path / "official", name)
+    file, data, meta = save_official(tmp_path / "official", name)
     assert main(["convert", "elf", str(file.parent if as_folder else file), str(tmp_path / "run")]) == 0
     g = textflow.load(tmp_path / "run")
     if name == "elf":
@@ -50,7 +53,7 @@ def test_a_converted_checkpoint_is_the_published_network(tmp_path: Path, name: s
 
 @pytest.mark.integration
 def test_a_converted_generator_samples_latents_without_its_tokenizer(tmp_path: Path) -> None:
-    file, data, meta = official(tmp_path, "elf")
+    file, data, meta = save_official(tmp_path, "elf")
     assert main(["convert", "elf", str(file), str(tmp_path / "run")]) == 0
     g = textflow.load(tmp_path / "run")
     length, width = meta["config"]["max_length"], meta["config"]["text_encoder_dim"]
@@ -59,6 +62,24 @@ def test_a_converted_generator_samples_latents_without_its_tokenizer(tmp_path: P
     assert sample.trace.states[0].std() == pytest.approx(Noise([1, 2]).normal(length, width).std().item() * 2, rel=1e-5)
     with pytest.raises(ValueError, match="cannot load the tokenizer t5-small"):
         g.generate(num_samples=1, num_steps=1, length=length)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("options", [{}, OTHER_SETTINGS])
+def test_the_recipe_holds_the_settings_of_training(tmp_path: Path, options: dict[str, float]) -> None:
+    file, *_ = save_official(tmp_path, "elf")
+    words = [f"--{name}={value}" for name, value in options.items()]
+    assert main(["convert", "elf", str(file), str(tmp_path / "run"), *words]) == 0
+    parts = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())["model"]["init_args"]
+    path, codec, objective = (parts[name]["init_args"] for name in ("path", "codec", "objective"))
+    assert {
+        "noise-scale": path["noise_scale"],
+        "t-eps": path["min_one_minus_t"],
+        "latent-mean": codec["mean"],
+        "latent-std": codec["std"],
+        "guidance-min": objective["guidance_min"],
+        "guidance-max": objective["guidance_max"],
+    } == SETTINGS | options
 
 
 class Evil:

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import textflow
-from tests.helpers.recordings import error, part, recorded
+from tests.helpers.recordings import constant, error, part, recorded
 from tests.helpers.user_errors import Fails
 from textflow.cli.app import main
 from textflow.convert.lightning_checkpoint import find_weights, official_weights, shadow_params, strip_prefix
@@ -77,10 +77,10 @@ def test_a_converted_flm_is_the_published_network(tmp_path: Path, layout: str) -
 
 @pytest.mark.parity
 def test_a_converted_fmlm_is_the_published_flow_map(tmp_path: Path) -> None:
-    weights, data = published("fmlm")
-    source, run = write_lightning(tmp_path / "b.ckpt", weights), tmp_path / "run"
-    assert main(["convert", "fmlm", str(source), str(run), "--logit_softcap", "30", "--seq_length", "5"]) == 0
-    model, net = load(run)
+    (weights, data), config = published("fmlm"), recorded("fmlm")[1]["config"]
+    file, softcap = write_lightning(tmp_path / "b.ckpt", weights), constant(config, "logit_softcap")
+    assert main(f"convert fmlm {file} {tmp_path}/run --logit_softcap={softcap} --seq_length=5".split()) == 0
+    model, net = load(tmp_path / "run")
     assert isinstance(model.objective, FlowMap) and isinstance(model.sampler, FlowMapChurn)
     logits = net(data["psd.x_s"], data["psd.tau_s"], Conditioning(end_time=data["psd.tau_t"])).logits
     assert logits is not None and error(logits, data["psd.log_D_st"]) < 1e-5
@@ -125,7 +125,7 @@ def test_a_tensor_without_a_place_is_named(tmp_path: Path, fails: Fails) -> None
 
 def test_heads_that_do_not_divide_the_width_are_refused(tmp_path: Path, fails: Fails) -> None:
     source = write_export(tmp_path / "hub", published("flm")[0], n_heads=5)
-    fails(["convert", "flm", str(source), str(tmp_path / "run")], "config.json has n_heads 5")
+    fails(["convert", "flm", str(source), str(tmp_path / "run")], "config.json has model.n_heads 5")
 
 
 def test_a_moving_average_in_another_order_is_refused(tmp_path: Path, fails: Fails) -> None:

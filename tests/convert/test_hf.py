@@ -17,6 +17,7 @@ from textflow.config import recipe
 from textflow.config.schema import recipe_parser
 from textflow.data import HFTokenizer, Tokenizer
 from textflow.models.base import Trainable
+from textflow.models.text_format import TextFormat
 from textflow.training.weights import write_weights
 
 pytestmark = pytest.mark.integration  # writes checkpoints and builds their recipes
@@ -40,7 +41,7 @@ def write_run(folder: Path, section: dict, tokenizer: Tokenizer) -> Trainable:
     for name, p in model.net.named_parameters():
         p.data.add_(0.1 * torch.randn_like(p))
         model.ema_net.get_parameter(name).data.copy_(p)
-    model.seq_length = 8
+    model.text_format = TextFormat(seq_length=8)
     run_folder.write_run(folder, text, tokenizer, model, "a run")
     write_weights(folder / "model.safetensors", model.weights(), {})
     return model
@@ -48,7 +49,7 @@ def write_run(folder: Path, section: dict, tokenizer: Tokenizer) -> Trainable:
 
 @pytest.fixture
 def words(tmp_path: Path) -> HFTokenizer:
-    return HFTokenizer(str(save_scorer(tmp_path / "judge")), pad_token="<eos>")
+    return HFTokenizer(str(save_scorer(tmp_path / "scorer")), pad_token="<eos>")
 
 
 def test_transformers_reads_an_exported_causal_language_model(tmp_path: Path, words: HFTokenizer) -> None:

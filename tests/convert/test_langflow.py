@@ -32,7 +32,7 @@ def test_a_converted_checkpoint_samples_what_the_published_code_samples(tmp_path
     folder, data, meta = official(tmp_path / "hub")
     assert main(["convert", "langflow", str(folder), str(tmp_path / "run")]) == 0
     g = textflow.load(tmp_path / "run")
-    assert g.seq_length == meta["config"]["model"]["model_length"]
+    assert g.text_format.seq_length == meta["config"]["model"]["model_length"]
     assert error(g.codec.embeddings, data["embed.E"]) < 1e-5
     for steps in meta["config"]["sampler_K"]:
         times = g.sampling_schedule.grid(steps, t_min=g.path.t_min, t_max=g.path.t_max)
@@ -53,7 +53,7 @@ def test_a_checkpoint_of_any_size_comes_back_by_name(tmp_path: Path) -> None:
     source, target = str(tmp_path / "model.safetensors"), tmp_path / "run"
     assert main(["convert", "langflow", source, str(target), "--seq-length", "12"]) == 0
     g = textflow.load(target)
-    assert g.net.blocks[0].heads == heads["n_heads"] and g.seq_length == 12
+    assert g.net.blocks[0].heads == heads["n_heads"] and g.text_format.seq_length == 12
     state = g.net.state_dict()
     for ours, theirs in (
         ("codec.table", "vocab_embed.embedding"),

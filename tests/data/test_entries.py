@@ -76,6 +76,17 @@ REFUSED = {
     "a.pdf": (b"%PDF-1.7\n", "a PDF; extract its text"),
     "a.txt.tar": (b"a.txt".ljust(257, b"\0") + b"ustar\x0000", "a tar archive; unpack it"),
     "cut.gz": (gzip.compress(LINES * 99)[:-9], "is damaged or cut .*; copy it again"),
+    "printed.txt": (b"[0] In the\nbeginning\n[1] God\n", "`textflow sample` prints, .*--out FILE.jsonl"),
+    "printed.md.gz": (gzip.compress(b"[0] \xc2\xabAnd\xc2\xbb he\n"), "`textflow sample` prints"),
+    "data.txt.lz4": (b"\x04\x22\x4d\x18\0\0", "is compressed by LZ4; convert it"),
+    "data.feather": (b"ARROW1\0\0", "is an Arrow or Feather file; .*convert it"),
+    "old.feather": (b"FEA1\0\0", "is a Feather file; convert it"),
+    "data.pkl": (b"\x80\x04\0x", "is not a text format; convert it"),
+    "utf16.txt.gz": (gzip.compress("hi\n".encode("utf-16")), r"gzip -dc '.*16.txt.gz' \| iconv .* > utf8_utf16.txt$"),
+    "latin1.json.xz": (
+        lzma.compress(b'[{"text": "na\xefve"}]'),
+        r"xz -dc .* \| iconv -f LATIN1 -t UTF-8 > utf8_latin1",
+    ),
     "cut.zst": (pa.compress(LINES * 99, "zstd", asbytes=True)[:-9], "is damaged or cut"),
 }
 
@@ -96,6 +107,15 @@ def test_a_text_that_begins_with_a_bracket_or_quotes_is_plain_text(tmp_path: Pat
         assert [entry.value for entry in read_entries(tmp_path / "a.txt")] == [line, "more"]
 
 
+def test_json_lines_whose_first_record_is_torn_are_json_lines(tmp_path: Path) -> None:
+    for torn in (b'{"text": "on\n', b'xt": "one"}\n', b'\n{"text": one}\n'):
+        (tmp_path / "a.txt").write_bytes(torn + JSONL)
+        first, *rest = read_entries(tmp_path / "a.txt")
+        assert "not JSON" in str(first.error) and [entry.value["text"] for entry in rest] == TEXTS
+    (tmp_path / "a.txt").write_bytes(b"A record:\n" + JSONL)  # a text about JSON
+    assert all(entry.is_line for entry in read_entries(tmp_path / "a.txt"))
+
+
 def test_an_array_is_read_item_by_item_and_its_end_is_checked(tmp_path: Path) -> None:
     long = [{"text": "\u00e9" * 70_000}, {"text": "b"}, {"text": "c" * 140_000}]
     (tmp_path / "a.json").write_text(json.dumps(long, ensure_ascii=False))
@@ -110,22 +130,6 @@ def test_an_array_is_read_item_by_item_and_its_end_is_checked(tmp_path: Path) ->
         assert read_texts(tmp_path / "a.json").texts == ["a"]
     (tmp_path / "a.json").write_text(json.dumps(long[2:]))
     refused("item 1: longer than 1,000 bytes", read_all, TextFiles(str(tmp_path / "a.json"), max_document_bytes=1000))
-
-
-def test_a_row_of_a_table_holds_as_many_values_as_columns(tmp_path: Path) -> None:
-    file = tmp_path / "a.csv"
-    for row, message in (
-        ("1,a, b", r"a\.csv:2: 3 values for 2 columns; quote"),
-        ("1", "1 values for 2 columns"),
-        ('1,"a" b', "not a row of a table"),
-        ('1,"a', "not a row of a table"),
-    ):
-        file.write_text(f"id,text\n{row}\n")
-        refused(message, read_all, TextFiles(str(file)))
-    file.write_bytes("id,text\n1,na\u00efve\n".encode("latin-1"))
-    refused(r"a\.csv:2: not UTF-8; if it is Latin-1: iconv", read_all, TextFiles(str(file)))
-    file.write_text('id,text\n1,"two\nlines"\n2,x\n')
-    assert [document.origin for document in read_all(TextFiles(str(file)))] == [f"{file}:2", f"{file}:4"]
 
 
 def test_pairs_are_read_from_every_kind_of_record(tmp_path: Path) -> None:
@@ -172,24 +176,9 @@ def test_advice_for_a_long_line_can_be_followed(tmp_path: Path) -> None:
     (tmp_path / "one line.txt").write_text("word " * 60)
     source = TextFiles(str(tmp_path / "one line.txt"), max_document_bytes=200)
     refused("fold -s -w 10000 '.*/one line.txt' > 'folded_one line.txt', .*separator line", read_all, source)
+    (tmp_path / "a.txt.bz2").write_bytes(bz2.compress(b"word " * 60))
+    refused(r"bzip2 -dc .*/a.txt.bz2 \| fold -s -w 10000 > folded_a.txt, .*paths folded_a.txt", read_all,
+            TextFiles(str(tmp_path / "a.txt.bz2"), max_document_bytes=200))  # fmt: skip
     (tmp_path / "a.jsonl").write_text(json.dumps({"text": "word " * 60}))
     refused("a.jsonl:1: the line is longer .*; raise --data.source.max_document_bytes", read_all,
             TextFiles(str(tmp_path / "a.jsonl"), max_document_bytes=200))  # fmt: skip
-
-
-def test_hidden_files_of_a_folder_are_left_out_and_counted(tmp_path: Path) -> None:
-    for name in ("a.txt", ".ipynb_checkpoints/a.txt", "._b.txt", ".git/x.jsonl", "books/.old/c.txt.gz", ".git/HEAD"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(b"\0hidden" if name != "a.txt" else b"seen")
-    used, *hidden = read_all(TextFiles(str(tmp_path)))
-    assert used.text == "seen" and {document.skip for document in hidden} == {"hidden files"} and len(hidden) == 4
-    assert [document.text for document in read_all(TextFiles(str(tmp_path / "*.txt")))] == ["seen"]
-    (tmp_path / ".named.txt").write_text("named")
-    assert read_all(TextFiles(str(tmp_path / ".named.txt")))[0].text == "named"
-
-
-def test_a_folder_of_tables_alone_is_read_and_files_beside_texts_are_not(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("text\none\n")
-    assert [document.text for document in read_all(TextFiles(str(tmp_path)))] == ["one"]
-    (tmp_path / "b.txt.gz").write_bytes(gzip.compress(b"two"))
-    assert [document.text for document in read_all(TextFiles(str(tmp_path)))] == ["two"]

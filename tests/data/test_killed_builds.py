@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("small_shards")
 def is_alive(pid: str) -> bool:
     """True if a process runs and is not a zombie."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
 
@@ -39,7 +39,7 @@ def test_a_killed_build_loses_at_most_a_shard(tmp_path: Path, num_proc: int) -> 
     process = fork.Process(target=build, args=(Made(empty=(3, 150), before=wait_at_120), *arguments))
     process.start()
     assert started.wait(60)
-    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split()
     process.kill()
     process.join()
     assert len(workers) == (num_proc if num_proc > 1 else 0)

@@ -16,6 +16,7 @@ from tests.helpers.user_errors import refused
 from textflow.data import DataModule, Document, HubPairs, JsonlPairs, PairSource, SplitRules, Verses
 from textflow.data.preview import FirstDocuments
 from textflow.data.row_file import RowFile
+from textflow.data.sources.pairs import pairs_from_files
 
 Make = Callable[..., DataModule]
 PAIRS = [(f"source {i} " + "s" * (i % 9), f"target {i} " + "t" * (i % 7)) for i in range(120)]
@@ -160,6 +161,17 @@ def test_a_field_or_file_of_another_kind_is_an_error(tmp_path: Path) -> None:
     refused("'target' holds 3 .int., text is needed", read_all, JsonlPairs(str(file)))
     (tmp_path / "a.txt").write_text("x")
     refused("a.txt: pairs are read from records", read_all, JsonlPairs(str(tmp_path / "a.txt")))
+    (tmp_path / "b.jsonl").write_text('"torn"\n{"source": "a", "target": "b"}\n3\n')
+    pairs = list(JsonlPairs(str(tmp_path / "b.jsonl")).documents())
+    assert [pair.skip for pair in pairs] == ["bad", None, "bad"] and "b.jsonl:1: a text, an object" in pairs[0].origin
+
+
+def test_files_replace_those_of_each_split_that_a_source_of_pairs_fixes() -> None:
+    hub = pairs_from_files(HubPairs("wmt", "de", "en", val_split=None), "a.jsonl")
+    assert hub == JsonlPairs("a.jsonl", "de", "en", None, "a.jsonl")
+    files = pairs_from_files(JsonlPairs("old", val_paths="old", max_line_bytes=9), ["a.jsonl"])
+    assert files == JsonlPairs(["a.jsonl"], val_paths=["a.jsonl"], max_line_bytes=9)
+    refused("the source Verses makes its own pairs", pairs_from_files, Verses(), "a.jsonl")
 
 
 @pytest.mark.integration

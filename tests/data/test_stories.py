@@ -7,20 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.story_grammars import STORY, TINY
 from textflow.data import Stories, Tokenizer, WordLevel
-from textflow.data.grammar import Check, Grammar, join_words, split_words
+from textflow.data.grammar import Check, join_words, split_words
 from textflow.data.stories import GRAMMARS
-
-TINY = Grammar(
-    {"hero": ("Anna", "Adam"), "friend": ("Anna", "Adam", "Ida"), "adj": ("old", "new"), "noun": ("cup", "hat")},
-    (
-        ("{hero} saw {adj.a} {adj} {noun}.", "{adj.a} {adj} {noun} was {hero.his} and {hero} hid it."),
-        ("{hero.he} gave the {noun} to {friend}.", "{friend} took the {adj} one."),
-    ),
-)
-UNEVEN = Grammar(TINY.classes, (("{hero} saw {adj.a} {adj} {noun}.", "{friend} hid."),))
-STORY = "Ruth the baker found an old coin at the mill. She gave the coin to Mark and Mark thanked her. "
-STORY += "Mark took the old coin home from the mill."
 
 
 @pytest.mark.parametrize("grammar", GRAMMARS)

@@ -27,7 +27,7 @@ SEEDS = range(4)
 @pytest.fixture(scope="module")
 def model() -> Generator:
     generator = untrained(objective=ELFObjective(loss_on_padding=True), escape=Commit(), sampler=Ancestral())
-    generator.max_source_length = 5
+    generator.text_format = generator.text_format._replace(max_source_length=5)
     return generator
 
 

@@ -2,12 +2,15 @@
 
 import math
 from types import SimpleNamespace
+from unittest.mock import Mock
 
+import lightning as L
 import pytest
 import torch
 
-from tests.data.test_stories import STORY
+from tests.helpers.story_grammars import STORY
 from textflow.diagnostics import StoryAgreement, StoryCurves, StoryExamples
+from textflow.models.generation import TextGenerator
 
 WRONG = STORY.replace("took the old", "took the new")
 
@@ -26,14 +29,14 @@ def test_shares_are_those_of_texts_and_of_agreements() -> None:
 def test_curves_are_logged_at_each_number_of_steps() -> None:
     logged: dict[str, float] = {}
 
-    class Model(torch.nn.Module):
-        _trainer, eval_seconds = None, 0.0
+    class Model(TextGenerator):
+        losses = sample_ids = complete = None
 
         def generate(self, num_samples: int, num_steps: int, seed: int) -> list[str]:
             return [STORY if i < num_steps else WRONG for i in range(num_samples)]
 
     logger = SimpleNamespace(log_metrics=lambda values, step: logged.update(values))
-    trainer = SimpleNamespace(is_global_zero=True, loggers=[logger], global_step=5)
+    trainer = Mock(spec=L.Trainer, is_global_zero=True, loggers=[logger], global_step=5)
     StoryCurves("tales", num_samples=8, steps=(2, 8)).act(trainer, Model())
     assert logged["stories/valid/2"] == 0.25 and logged["stories/valid/8"] == 1.0
     logged.clear()
@@ -44,8 +47,9 @@ def test_curves_are_logged_at_each_number_of_steps() -> None:
 
 
 def test_examples_are_printed_at_the_end_and_the_sampler_is_restored(capsys: pytest.CaptureFixture[str]) -> None:
-    class Model(torch.nn.Module):
-        _trainer, eval_seconds, sampler = None, 0.0, "own"
+    class Model(TextGenerator):
+        losses = sample_ids = complete = None
+        sampler = "own"
 
         def generate(self, num_samples: int, num_steps: int, seed: int) -> list[str]:
             assert self.sampler != "own" and self.escape is not escape
@@ -54,10 +58,15 @@ def test_examples_are_printed_at_the_end_and_the_sampler_is_restored(capsys: pyt
     model, callback, escape = Model(), StoryExamples("tales", num_samples=8), torch.nn.Identity()
     model.escape = escape
     for stopped in (True, False):
-        trainer = SimpleNamespace(is_global_zero=True, fast_dev_run=False, callbacks=[SimpleNamespace(stopped=stopped)])
+        trainer = Mock(spec=L.Trainer, is_global_zero=True, fast_dev_run=False)
+        trainer.callbacks = [SimpleNamespace(stopped=stopped)]
         callback.on_fit_end(trainer, model)
         assert model.sampler == "own" and model.escape is escape
     lines = capsys.readouterr().out.strip().splitlines()
     assert len(lines) == 4 and "50% valid,  95% hold: Ruth the baker" in lines[1] and "100% valid" in lines[3]
     with pytest.raises(ValueError, match="at least 1"):
         StoryExamples(num_samples=0)
+    with pytest.raises(ValueError, match="a LightningModule generates no texts"):
+        callback.on_fit_end(trainer, L.LightningModule())
+    with pytest.raises(ValueError, match="drawn by a Generator, not by a Model; set groups to 0"):
+        callback.in_groups(model)

@@ -7,10 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from tests.helpers.random_texts import chain_texts, small_chain
 from tests.helpers.systems import make
 from tests.helpers.trained_codecs import LENGTH, ROWS, VOCAB, WIDTHS, texts
-from tests.objectives.test_squared_error import small_chain
-from tests.objectives.test_squared_error import texts as chain_texts
 from textflow.codecs import EmbeddingTable, LatentAugmentation
 from textflow.diagnostics.sample_callbacks import generator_cci
 from textflow.discrete import DiLaDiffCodec, LatentTokenDiT, MaskedDecoding, MDLMSampler, TokenDiT

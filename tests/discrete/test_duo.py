@@ -1,11 +1,13 @@
 """Duo: what its network reads, its sampler, and its discrete consistency distillation."""
 
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from tests.helpers.recordings import error
 from textflow.discrete import (
     DiscreteConsistency,
     DuoObjective,
@@ -13,9 +15,13 @@ from textflow.discrete import (
     MDLMObjective,
     TokenDenoiseFn,
     TokenDiT,
+    denoiser,
 )
+from textflow.layers.chunked_loss import linear_loss
 from textflow.models.discrete_diffusion import DiscreteDiffusion
+from textflow.models.text_format import TextFormat
 from textflow.noise import Noise
+from textflow.reference.duo import reference_duo_loss
 from textflow.types import Batch
 
 V, L = 7, 10
@@ -33,7 +39,7 @@ def model(objective: Any = None) -> DiscreteDiffusion:
         torch.manual_seed(1)
         for p in net.parameters():
             p.data.add_(0.3 * torch.randn_like(p))
-    made.seq_length = L
+    made.text_format = TextFormat(seq_length=L)
     return made
 
 
@@ -49,6 +55,40 @@ def test_the_network_reads_a_softmax_during_the_curriculum_and_tokens_afterwards
     soft, hard = inputs
     assert soft.shape == (4, L, V) and torch.equal(soft.argmax(-1)[:, :3], batch.ids[:, :3])
     assert hard.shape == (4, L) and torch.equal(hard[:, :3], batch.ids[:, :3])
+
+
+@pytest.mark.parametrize("step", [5, 6], ids=["curriculum", "tokens"])
+def test_the_bound_of_some_positions_at_a_time_is_that_of_all(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    made = model()
+    ids = torch.randint(V, (4, L), generator=torch.Generator().manual_seed(0))
+    prompt = torch.arange(L)[None].expand(4, -1) < 3
+    batch = Batch(ids, torch.arange(L)[None] < torch.tensor([[L], [8], [5], [L]]), prompt)
+    sizes: list[int] = []
+
+    def chunked(h: Tensor, weight: Tensor, bias: Tensor, loss: Any) -> Tensor:
+        def count(logits: Tensor, at: slice) -> Tensor:
+            sizes.append(len(logits))
+            return loss(logits, at)
+
+        return linear_loss(h, weight, bias, count, 6 * V)
+
+    monkeypatch.setattr(denoiser, "linear_loss", chunked)
+    results = []
+    for form in (made.objective.loss, partial(reference_duo_loss, made.objective)):
+        torch.manual_seed(1)
+        made.objective.loss = form  # the same draws
+        made.net.zero_grad()
+        losses = made.objective(made.net, batch, step)
+        losses["loss"].backward()
+        results.append((losses, {name: p.grad for name, p in made.net.named_parameters() if p.grad is not None}))
+    (ours, gradients), (plain, expected) = results
+    assert int(ours["tokens"]) == sum(sizes) == int(plain["tokens"])
+    torch.testing.assert_close(ours["loss"], plain["loss"], rtol=1e-5, atol=0)
+    assert gradients.keys() == expected.keys() and len(expected) > 8
+    for name, gradient in expected.items():
+        assert error(gradients[name], gradient) < 1e-5, name
+    with torch.no_grad():
+        assert made.objective(made.net, batch, step)["loss"].isfinite()
 
 
 @pytest.mark.parametrize(

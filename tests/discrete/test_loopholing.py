@@ -19,6 +19,7 @@ from textflow.discrete import (
     TokenDiT,
 )
 from textflow.models.discrete_diffusion import DiscreteDiffusion
+from textflow.models.text_format import TextFormat
 from textflow.types import Batch, Ids
 
 VOCAB, LENGTH = 6, 8
@@ -37,7 +38,7 @@ def make(base: str, carry_prob: float | None, gain: float = 0.0, **options: Any)
     for name, p in model.net.named_parameters():
         p.data.fill_(gain) if "carry" in name else p.data.copy_(0.4 * torch.randn(p.shape, generator=weights))
     model.ema_net.load_state_dict(model.net.state_dict())
-    model.seq_length = LENGTH
+    model.text_format = TextFormat(seq_length=LENGTH)
     return model
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.helpers.mdlm_nets import published, published_objective
 from tests.helpers.recordings import error, part, recorded
 from textflow.convert.dit_layout import map_name
 from textflow.discrete import Absorbing, DuoObjective, MDLMObjective, TokenDiT
@@ -13,19 +14,10 @@ from textflow.discrete.mdlm import MaskDraws
 from textflow.types import Batch
 
 
-def published() -> tuple[TokenDiT, dict[str, torch.Tensor], dict[str, Any]]:
-    data, meta = recorded("mdlm")
-    size = meta["config"]["model"]
-    net = TokenDiT(meta["config"]["V"] + 1, size["hidden_size"], size["n_blocks"], size["n_heads"], size["cond_dim"])
-    weights = {f"backbone.{map_name(k)}": v for k, v in part(data, "weights.").items() if "inv_freq" not in k}
-    net.load_state_dict(weights)
-    return net.eval(), data, meta["config"]
-
-
 @pytest.fixture(scope="module")
 def step() -> dict[str, Any]:
     net, data, config = published()
-    objective = MDLMObjective(time_conditioning=config["time_conditioning"])
+    objective = published_objective(config)
     batch = Batch(data["x0"], data["attention_mask"] > 0)
     draws = MaskDraws(objective.sample_times(data["draw.t_uniform"].double()), data["draw.mask_uniform"])
     return {"net": net, "data": data, "objective": objective, "batch": batch, "draws": draws}
@@ -33,7 +25,8 @@ def step() -> dict[str, Any]:
 
 @pytest.mark.parity
 def test_the_schedule_is_the_published_one() -> None:
-    data, schedule = recorded("mdlm")[0], Absorbing()
+    data, meta = recorded("mdlm")
+    schedule = published_objective(meta["config"]).process
     t = 1 - data["noise.t"].double()
     assert error(schedule.sigma(t).float(), data["noise.sigma"]) < 1e-5
     early = t > 0

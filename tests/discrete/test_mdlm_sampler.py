@@ -8,14 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.discrete.test_mdlm_objective import published
-from tests.helpers.recordings import error, recorded
-from textflow.discrete import Absorbing, MDLMObjective, MDLMSampler, TokenDenoiseFn, TokenDiT
+from tests.helpers.mdlm_nets import published, published_objective
+from tests.helpers.recordings import constant, error, recorded
+from textflow.discrete import Absorbing, MDLMSampler, TokenDenoiseFn, TokenDiT
 from textflow.discrete.absorbing import reverse_transition
 from textflow.models.autoregressive import Autoregressive
 from textflow.noise import Noise
 from textflow.samplers.categorical import sample_by_gumbel, sample_by_inversion
 
+CONFIG = recorded("mdlm")[1]["config"]
 DenoiserFactory = Callable[..., TokenDenoiseFn]
 
 
@@ -38,11 +39,11 @@ def data() -> dict[str, Tensor]:
 def denoiser() -> Iterator[DenoiserFactory]:
     """Makes the recorded network as a sampler calls it; `rows` gets the number of rows of each pass."""
     net, _, config = published()
-    objective = MDLMObjective(time_conditioning=config["time_conditioning"])
+    objective = published_objective(config)
 
     def make(rows: list[int] | None = None, time_conditioning: bool = config["time_conditioning"]) -> TokenDenoiseFn:
         observe = None if rows is None else lambda ids, t, states: rows.append(len(ids))
-        return TokenDenoiseFn(net, objective.network_sigma, Absorbing(), time_conditioning, observe)
+        return TokenDenoiseFn(net, objective.network_sigma, objective.process, time_conditioning, observe)
 
     with torch.no_grad():
         yield make
@@ -53,10 +54,9 @@ def all_masked(denoise: TokenDenoiseFn, rows: int) -> Tensor:
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize(("form", "floor"), [("ddpm", 1e-3), ("cache", 0.0)])
-def test_one_step_is_the_published_one(
-    denoiser: DenoiserFactory, data: dict[str, Tensor], form: str, floor: float
-) -> None:
+@pytest.mark.parametrize("form", ["ddpm", "cache"])
+def test_one_step_is_the_published_one(denoiser: DenoiserFactory, data: dict[str, Tensor], form: str) -> None:
+    floor = constant(CONFIG, "noise_eps") if form == "ddpm" else 0.0
     ids, denoise = data["step.x"], denoiser()
     t, dt, masked = float(data["step.t"][0]), float(data["step.dt"]), ids == denoise.net.vocab_size - 1
     logits = denoise.logits(denoise(ids, 1 - t)[masked])
@@ -68,7 +68,7 @@ def test_one_step_is_the_published_one(
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("steps", recorded("mdlm")[1]["config"]["steps"])
+@pytest.mark.parametrize("steps", CONFIG["steps"])
 def test_samples_are_the_published_ones_with_as_few_passes(
     denoiser: DenoiserFactory, data: dict[str, Tensor], steps: int
 ) -> None:
@@ -83,7 +83,8 @@ def test_samples_are_the_published_ones_with_as_few_passes(
     denoise = denoiser(rows)
     mask_id = denoise.net.vocab_size - 1
     start, times = torch.full_like(data[f"{key}.ids"], mask_id), [i / steps for i in range(steps + 1)]
-    ids = RecordingSampler(categorical="gumbel").sample(denoise, start, times, RecordedNoise(data[f"{key}.uniform"]))
+    sampler = RecordingSampler(eps=constant(CONFIG, "final_eps"), categorical="gumbel")
+    ids = sampler.sample(denoise, start, times, RecordedNoise(data[f"{key}.uniform"]))
     assert torch.equal(torch.stack(states), data[f"{key}.x"])
     assert torch.equal(ids, data[f"{key}.ids"])
     pairs = list(zip([start, *states], states, strict=False))

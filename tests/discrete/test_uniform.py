@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.helpers.recordings import error, recorded
+from tests.helpers.recordings import constant, error, recorded
 from textflow.discrete import DuoObjective, UniformProcess
 from textflow.discrete.duo import diffuse
 from textflow.discrete.uniform import gaussian_survival, nelbo, posterior
@@ -63,6 +63,16 @@ def test_the_curriculum_is_the_published_one() -> None:
     latents = diffuse(data()["x0"], data()["curriculum.gamma"], eps)
     assert error(latents, data()["curriculum.w"]) < 1e-5
     assert torch.equal(latents.argmax(-1), data()["curriculum.argmax"])
+
+
+@pytest.mark.parity
+def test_the_network_reads_the_published_softmax_in_the_curriculum() -> None:
+    gamma, low = data()["curriculum.gamma"].double(), float(data()["curriculum.gamma"].min()) - 1
+    temperature = constant(recorded("duo")[1]["config"], "curriculum_temperature")
+    objective = DuoObjective(gamma_min=low, gamma_max=low + 5, temperature=temperature)
+    noisy = objective.curriculum(data()["x0"], 1 - (gamma - low) / 5, data()["curriculum.eps"])
+    assert error(noisy.tokens, data()["curriculum.soft"]) < 1e-4  # a temperature of 1/100 enlarges rounding
+    assert torch.equal(noisy.ids, data()["curriculum.argmax"])
 
 
 def test_argmax_of_gaussian_latents_is_a_token_of_the_uniform_process() -> None:

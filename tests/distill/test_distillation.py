@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.helpers.recordings import error, part, recorded
+from tests.helpers.recordings import constant, error, part, recorded
 from textflow.convert.elf_layout import infer_config, map_name, map_weights
 from textflow.distill.step import StepDistillation
 from textflow.distill.targets import Progressive
@@ -32,6 +32,7 @@ class Case(NamedTuple):
     arguments: tuple[Any, ...]  # of the loss, after the net
     lr: float
     decay: float
+    clip_norm: float
 
     def losses(self, net: nn.Module, form: str = "ours") -> dict[str, Tensor]:
         if form == "ours":
@@ -80,7 +81,8 @@ def case(request: pytest.FixtureRequest) -> Case:
     path = LinearPath(train["denoiser_noise_scale"], train["t_eps"])
     batch = batch._replace(prompt_mask=prompt_mask if bool(prompt_mask.any()) else None)
     arguments = path, own["mid.x0"], batch, draws, times
-    return Case(own, objective, load(data, "student."), arguments, config["lr"], train["ema_decay1"])
+    optimizer = config["lr"], train["ema_decay1"], constant(config, "clip_norm")
+    return Case(own, objective, load(data, "student."), arguments, *optimizer)
 
 
 @pytest.mark.parity
@@ -123,7 +125,7 @@ def test_weights_after_a_step_are_the_published_ones(case: Case) -> None:
     optimizer = MuonAdam(net.named_parameters(), lr=case.lr)
     net.zero_grad()
     case.losses(net)["loss"].backward()
-    nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+    nn.utils.clip_grad_norm_(net.parameters(), case.clip_norm)
     optimizer.step()
     update_ema(net, ema_net, case.decay)
     for module, prefix in ((net, "after."), (ema_net, "ema_after.")):

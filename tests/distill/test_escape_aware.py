@@ -1,56 +1,33 @@
 """Students of a teacher that commits, re-injects noise or shifts its self-condition."""
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
 
-from tests.helpers.gaussian_clouds import DIM, FREE, ROWS, SELF_COND, codes, exact, exact_blind, output_of, start
+from tests.helpers.gaussian_clouds import (
+    FREE,
+    ROWS,
+    SELF_COND,
+    CloudELF,
+    codes,
+    embed,
+    exact,
+    exact_blind,
+    output_of,
+    start,
+    student_of,
+)
 from tests.helpers.sampling import one_step
-from textflow.codecs import LatentSpace
 from textflow.distill.step import StepDistillation
 from textflow.distill.targets import Progressive
 from textflow.distill.targets.progressive import invert_step
 from textflow.escapes import ConfidenceSchedule, Everywhere, HighConfidence, LowConfidence
 from textflow.escapes.logit_adjustment import adjust_logits
-from textflow.nets import ELF, Denoiser
 from textflow.noise import Noise
 from textflow.objectives import ELFObjective
 from textflow.objectives.row_indices import row_indices
 from textflow.samplers import Reinject
-from textflow.types import Conditioning, Ids, Latents, Logits, Posterior, Times
-
-VOCAB = 16
-
-
-class CloudELF(ELF):
-    """An ELF whose predictions and tokens are those of the clouds; it records the latents that it decodes."""
-
-    def __init__(self) -> None:
-        super().__init__(LatentSpace(DIM, VOCAB), width=16, depth=1, heads=2, bottleneck=8)
-        self.decoded: list[Latents] = []
-
-    def forward_hidden(self, z: Latents, t: Times, cond: Conditioning, decode: Tensor | None = None) -> Tensor:
-        return exact(z, t, cond._replace(self_cond=None)).mean
-
-    def predict_x0(self, hidden: Tensor) -> Tensor:
-        return hidden
-
-    def decode_logits(self, z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Logits:
-        self.decoded.append(z)
-        return z @ codes().T - (codes() ** 2).sum(-1) / 2
-
-
-def embed(ids: Ids) -> Latents:
-    return codes()[ids]
-
-
-def student_of(teacher: Denoiser | None = None, target: Any = Progressive(4, "quantile"), **options: Any) -> Any:
-    objective = StepDistillation(target, 2, **options)
-    objective.set_teacher(ELFObjective(), teacher or CloudELF())
-    objective.embed = embed
-    return objective
+from textflow.types import Conditioning, Latents, Posterior, Times
 
 
 def x0_target(objective: StepDistillation, z: Latents, times: Tensor) -> Latents:

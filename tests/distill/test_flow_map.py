@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.helpers.flm_nets import AtRecordedTau, dit
-from tests.helpers.recordings import error, part, recorded
+from tests.helpers.recordings import constant, error, part, recorded
 from textflow.codecs import OneHot
 from textflow.convert.dit_layout import map_name
 from textflow.distill.flow_map import FlowMap, TimePairs
@@ -60,10 +60,11 @@ def network_times(method: str, own: dict[str, Tensor]) -> tuple[Tensor, Tensor, 
 def case(request: pytest.FixtureRequest) -> Case:
     data, meta = recorded("fmlm")
     own, config = part(data, f"{request.param}."), CASES[request.param]
-    objective, net = objective_of(config), dit(part(data, "weights."), logit_softcap=30.0)
+    softcap = constant(meta["config"], "logit_softcap")
+    objective, net = objective_of(config), dit(part(data, "weights."), logit_softcap=softcap)
     if config.get("teacher"):
         ends = (torch.cat([own[start], own[end]]) for start, end in (("s", "t"), ("tau_s", "tau_t")))
-        objective.teacher = Frozen(AtRecordedTau(dit(part(data, "teacher."), logit_softcap=30.0), *ends))
+        objective.teacher = Frozen(AtRecordedTau(dit(part(data, "teacher."), logit_softcap=softcap), *ends))
     ids = data["ids"]
     x = F.one_hot(ids, meta["config"]["V"]).float()
     diagonal = torch.zeros(len(x), dtype=torch.bool).index_fill(0, own["idx_diag"], True)

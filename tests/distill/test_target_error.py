@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.distill.test_escape_aware import VOCAB, CloudELF, student_of
-from tests.helpers.gaussian_clouds import DIM, LENGTH, ROWS, codes
+from tests.helpers.gaussian_clouds import DIM, LENGTH, ROWS, VOCAB, CloudELF, codes, student_of
 from tests.helpers.sampling import GivenLatents
 from textflow.codecs import LatentSpace
 from textflow.diagnostics.target_error import target_error

@@ -7,7 +7,7 @@ import pytest
 
 from tests.helpers.user_errors import refused
 from textflow.cli.figure_inputs import load_scorer
-from textflow.eval.figures import judged
+from textflow.eval.figures import samplers
 from textflow.eval.figures.claims import check_claims
 from textflow.eval.figures.source import FigureInput
 from textflow.metrics import Scorer
@@ -36,10 +36,10 @@ def test_the_claims_of_dabi_and_of_escapes_follow_their_numbers() -> None:
     ):
         (claim,) = check_claims({"fig2": {"depth": {RUN: [{"K": 8, "ce": ce, "flip": ratio(2.0)}]}}}, RUN)
         assert claim.holds == holds and text in claim.measured
-    claims = check_claims({"judged": scored_rows(100, 70, 30, 90)}, RUN)
+    claims = check_claims({"samplers": scored_rows(100, 70, 30, 90)}, RUN)
     assert [claim.holds for claim in claims] == [True, True, True]
     assert "100.0 (H 3.00, seq-rep-4 1.0%) -> 70.0" in claims[0].measured and "by 30%" in claims[0].measured
-    assert not any(claim.holds for claim in check_claims({"judged": scored_rows(100, 130, 30, 50)}, RUN))
+    assert not any(claim.holds for claim in check_claims({"samplers": scored_rows(100, 130, 30, 50)}, RUN))
 
 
 def test_flips_must_fall_with_t_and_collapse_with_k() -> None:
@@ -58,12 +58,12 @@ def test_flips_must_fall_with_t_and_collapse_with_k() -> None:
 def test_samplers_are_scored_on_a_fitted_run_and_restored(run: Path, tmp_path: Path) -> None:
     model = load(run)
     own = model.sampler, model.escape
-    results = judged.compute(2, 0, [FigureInput(RUN, model, [])], Scorer(str(run.parent / "tiny_scorer")))
+    results = samplers.compute(2, 0, [FigureInput(RUN, model, [])], Scorer(str(run.parent / "tiny_scorer")))
     assert (model.sampler, model.escape) == own
-    assert len(results["rows"]) == 2 * len(judged.SAMPLING_METHODS)
-    assert len(check_claims({"judged": results}, RUN)) == 3
-    judged.draw(results, tmp_path / "judged")
-    assert (tmp_path / "judged.svg").stat().st_size > 9e3
+    assert len(results["rows"]) == 2 * len(samplers.SAMPLING_METHODS)
+    assert len(check_claims({"samplers": results}, RUN)) == 3
+    samplers.draw(results, tmp_path / "samplers")
+    assert (tmp_path / "samplers.svg").stat().st_size > 9e3
 
 
 def test_a_missing_run_or_scorer_is_named(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 import yaml
 from transformers import BertModel
 
-from tests.external.test_image_generator import dcgan, weights_of
+from tests.helpers.dcgan import dcgan, weights_of
 from tests.helpers.tiny_bert import save_bert
 from tests.helpers.tiny_scorer import TEXT, save_scorer
 from tests.helpers.user_errors import refused

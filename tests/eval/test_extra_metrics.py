@@ -11,13 +11,15 @@ from textflow.eval.extra_metrics import ExtraMetrics, codec_token_recovery, memo
 from textflow.types import Batch
 
 
-class Rows(list):
+class IndexedRows(list):
     def __getitem__(self, indices):
-        ids = torch.tensor([super(Rows, self).__getitem__(i) for i in indices], dtype=torch.int32)
+        ids = torch.tensor([super(IndexedRows, self).__getitem__(i) for i in indices], dtype=torch.int32)
         return PackedBatch(ids, torch.full((len(ids),), ids.shape[1], dtype=torch.int32))
 
 
-DATA = SimpleNamespace(tokenizer=Words(WORDS), vocab_size=len(WORDS), rows=Rows([[2, 3, 4, 5, 6], [7, 8, 9, 2, 3]]))
+DATA = SimpleNamespace(
+    tokenizer=Words(WORDS), vocab_size=len(WORDS), rows=IndexedRows([[2, 3, 4, 5, 6], [7, 8, 9, 2, 3]])
+)
 
 
 def test_memorization_counts_the_text_before_the_first_eos():

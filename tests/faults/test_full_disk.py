@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from tests.helpers.bitwise import is_same
 from tests.helpers.processes import Commands, Done
 from tests.helpers.tiny_recipe import write_recipe
-from tests.training.test_resume import is_same
 from textflow.training import latest_state
 from textflow.training.checkpoint_io import find_damage, list_states
 from textflow.training.weights import read_weights

@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.helpers.bitwise import is_same
 from tests.helpers.processes import Commands
 from tests.helpers.tiny_recipe import write_recipe
-from tests.training.test_resume import is_same
 from textflow.training import latest_state
 from textflow.training.checkpoint_io import step_of
 from textflow.training.weights import read_weights
@@ -32,7 +32,7 @@ def job(folder: Path) -> list[str]:
 
 def log(run: Path) -> list[list[str]]:
     """Every logged number but the speed."""
-    with open(run / "metrics.csv") as file:
+    with open(run / "metrics.csv", encoding="utf-8") as file:
         return [row for row in csv.reader(file) if row[1] != "train/tokens_per_second"]
 
 

@@ -22,7 +22,7 @@ WORDS = [
     "--codec", "null", "--model.codec", "EmbeddingTable", "--model.codec.dim", "8",
     "--model.objective.time_schedule", "LogitNormal",
     "--run.save_every", "4", "--run.sample_every", "1000", "--trainer.enable_progress_bar", "false",
-    "--trainer.max_steps", str(STEPS), "--trainer.callbacks", "[{class_path: tests.helpers.row_recorder.Rows}]",
+    "--trainer.max_steps", str(STEPS), "--trainer.callbacks", "[{class_path: tests.helpers.row_recorder.RowRecorder}]",
 ]  # fmt: skip
 
 

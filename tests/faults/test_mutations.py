@@ -164,7 +164,7 @@ def test_a_run_with_other_bytes(commands: Commands, home: Home, examples: int) -
 
 @pytest.mark.parametrize("examples", SIZES)
 def test_a_cache_with_other_bytes(commands: Commands, home: Home, examples: int) -> None:
-    """One that is whole, or one whose build goes on."""
+    """One that is whole, or one whose build continues."""
     complete = [(home.folder / "cache", file) for file in files(home.folder / "cache")]
     halves = [(home.half, path.relative_to(home.half)) for path in kept(home.half)]
     contents = {(cache, file): (cache / file).read_bytes() for cache, file in (*complete, *halves)}
@@ -181,5 +181,5 @@ def test_a_foreign_checkpoint_with_other_bytes(commands: Commands, tmp_path: Pat
 
 
 def test_the_log_of_a_run_that_was_mutated_is_read(home: Home) -> None:
-    with open(home.run / "metrics.csv") as file:
+    with open(home.run / "metrics.csv", encoding="utf-8") as file:
         assert {row["step"] for row in csv.DictReader(file)} == {"1", "2", "3", "4"}

@@ -55,7 +55,7 @@ def write_lines(path: Path, lines: list[str]) -> None:
 
 
 def write_yaml(path: Path, tree: Any) -> str:
-    path.write_text(yaml.safe_dump(tree))
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
     return str(path)
 
 
@@ -72,8 +72,8 @@ def run(commands: Commands, situation: dict[str, Any], world: Path, folder: Path
     parts = {"words": words, "environment": situation.get("environment", {})}
     parts |= {name: name in situation.get("output", "") for name in ("pipe", "ascii", "full")}
     options: dict[str, Any] = {"folder": str(folder), "limit": 300.0, "script": "tests.helpers.situation"}
-    if watched := situation.get("interrupt"):
-        options |= {"watch": str(folder / watched), "kill": 0.0, "interrupt": True}
+    for number, watched in situation.get("interrupt", {}).items():
+        options |= {"watch": str(folder / watched), "kill": 0.0, "interrupt": number}
     return commands.run(json.dumps(parts), **options)
 
 

@@ -5,12 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tests.helpers.recordings import constant
 from textflow.codecs import OneHot
 from textflow.convert.dit_layout import infer_sizes, map_weights
 from textflow.nets.base import Denoiser
 from textflow.nets.dit import DiT
-from textflow.paths import ProbPath
-from textflow.paths.base import broadcast_time
+from textflow.paths import LinearPath
 from textflow.schedules import OneHotDecodeError, TimeSchedule
 from textflow.types import Conditioning, Latents, Posterior, Times
 
@@ -24,9 +24,15 @@ def dit(official: dict[str, Tensor], **options: Any) -> DiT:
     return net
 
 
-def decode_error_schedule(vocab: int) -> OneHotDecodeError:
-    """The published decode error, of 100 quadrature points: more points move t by up to 5e-4 in large vocabularies."""
-    return OneHotDecodeError(vocab, 16_385, order=100)
+def decode_error_schedule(config: dict[str, Any], vocab: int | None = None) -> OneHotDecodeError:
+    """The recorded decode error: more quadrature points than the published 100 move t by up to 5e-4 in large
+    vocabularies. The table is so fine that its interpolation adds nothing."""
+    return OneHotDecodeError(vocab or config["V"], num_points=16_385, order=constant(config, "clock_order"))
+
+
+def flm_path(config: dict[str, Any]) -> LinearPath:
+    """The recorded path, t x + (1 - t) eps with velocities over 1 - t + velocity_eps."""
+    return LinearPath(1.0, 0.0, constant(config, "velocity_eps"))
 
 
 class AtRecordedTau(Denoiser):
@@ -58,19 +64,3 @@ class Knots(TimeSchedule):
         right = torch.searchsorted(self.tau, q.contiguous()).clamp(1, len(self.tau) - 1)
         low, high = self.tau[right - 1], self.tau[right]
         return torch.lerp(self.t[right - 1], self.t[right], (q - low) / (high - low))
-
-
-class Shifted(ProbPath):
-    """FLM's path: z_t = t x + (1 - t) eps, with velocities over 1 - t + 1e-5."""
-
-    def alpha(self, t: Tensor) -> Tensor:
-        return t
-
-    def sigma(self, t: Tensor) -> Tensor:
-        return 1 - t
-
-    def velocity(self, z: Tensor, x: Tensor, t: float | Tensor) -> Tensor:
-        return (x - z) / (1 - broadcast_time(t, z) + 1e-5)
-
-    def step(self, z: Tensor, x: Tensor, t: float | Tensor, u: float | Tensor) -> Tensor:
-        return z + (broadcast_time(u, z) - broadcast_time(t, z)) * self.velocity(z, x, t)

@@ -66,7 +66,7 @@ def answer_all(connection: socket.socket) -> None:
 
 def answer(
     words: list[str], limit: float = 600.0, kill: float | None = None, watch: str = "", script: str = "",
-    folder: str = str(ROOT), interrupt: bool = False,
+    folder: str = str(ROOT), interrupt: str = "",
 ) -> dict[str, Any]:  # fmt: skip
     """Run a command in a fork.
 
@@ -77,7 +77,7 @@ def answer(
         watch: path whose appearance starts the seconds of `kill`.
         script: module whose main(words) is run instead of textflow's.
         folder: working directory.
-        interrupt: whether a command that is due gets Ctrl-C in place of SIGKILL, and may end by itself.
+        interrupt: signal such as SIGINT that a command gets when it is due, in place of SIGKILL; it ends by itself.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         child = os.fork()
@@ -93,7 +93,7 @@ def answer(
         return {"code": code, **texts, "late": late}
 
 
-def wait(child: int, limit: float, kill: float | None, watch: str, interrupt: bool) -> tuple[int, bool]:
+def wait(child: int, limit: float, kill: float | None, watch: str, interrupt: str) -> tuple[int, bool]:
     """Wait for a process, and kill or interrupt its group when due; return its exit code, and whether it was late.
 
     Time in which this process was stopped, with its child, does not count towards the limit.
@@ -110,7 +110,7 @@ def wait(child: int, limit: float, kill: float | None, watch: str, interrupt: bo
             kill_start = now
         due = kill is not None and kill_start is not None and now - kill_start >= kill
         if due and interrupt:
-            os.killpg(child, signal.SIGINT)
+            os.killpg(child, signal.Signals[interrupt])
             kill = None
         elif due or ran >= limit:
             os.killpg(child, signal.SIGKILL)
@@ -125,7 +125,7 @@ def run_and_exit(words: list[str], script: str, out: int, err: int) -> None:
     os.dup2(out, 1)
     os.dup2(err, 2)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    used = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, resource.RLIM_INFINITY))
     code = 99
     try:

@@ -16,8 +16,11 @@ ROOT = Path(__file__).parents[2]
 TREES = {str(p.relative_to(ROOT)): yaml.safe_load(p.read_text()) for p in sorted((ROOT / "recipes").rglob("*.yaml"))}
 CODECS = {str(Path(name).parent / tree["codec"]) for name, tree in TREES.items() if "codec" in tree}
 STUDENTS = [name for name, tree in TREES.items() if "teacher" in tree]  # overlays of a teacher's recipe
-STUDENT_OVERLAYS = [name for name in TREES if Path(name).parent == Path("recipes/student")]
-SPECIAL = {*CODECS, *STUDENTS, *STUDENT_OVERLAYS}
+SECOND_STAGES = ["recipes/student/fmlm_stage2.yaml"]  # overlays of a student's recipe
+STUDENT_OVERLAYS = [
+    name for name in TREES if Path(name).parent == Path("recipes/student") and name not in {*STUDENTS, *SECOND_STAGES}
+]
+SPECIAL = {*CODECS, *STUDENTS, *SECOND_STAGES, *STUDENT_OVERLAYS}
 FOLDERS = (Path("recipes"), Path("recipes/small"))  # of whole recipes
 BASES = [name for name in TREES if Path(name).parent in FOLDERS and name not in SPECIAL]
 OVERLAYS = [name for name in TREES if name not in {*BASES, *SPECIAL}]

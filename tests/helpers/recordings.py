@@ -13,6 +13,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ASSETS = Path(__file__).parents[1] / "assets"
+CONSTANTS = {  # of the published code; the configuration of a recording may hold another value
+    "clip_norm": 1.0,  # norm that gradients are clipped to (ELF)
+    "clock_order": 100,  # quadrature points of the decode error (FLM)
+    "velocity_eps": 1e-5,  # added to 1 - t where a velocity is divided by it (FLM)
+    "logit_softcap": 30.0,  # token logits are 30 tanh(logits / 30) (FMLM)
+    "noise_eps": 1e-3,  # fraction of tokens that survive in pure noise (MDLM)
+    "sampling_eps": 1e-3,  # least noise of a training step (MDLM)
+    "curriculum_temperature": 1e-2,  # of the softmax that the network reads in the curriculum (Duo)
+    "final_eps": 1e-5,  # noise that is left to the last pass of a sampler (MDLM)
+}
 FOLDER = ASSETS  # of the recordings; --recorded names another, before any test is collected
 
 
@@ -47,6 +57,11 @@ def recorded(name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         meta = file.metadata()
         tensors = {key: file.get_tensor(key) for key in sorted(file.keys())}
     return tensors, meta | {"config": json.loads(meta["config"])}
+
+
+def constant(config: dict[str, Any], name: str) -> Any:
+    """A constant of a recording: that of its configuration, else the published one."""
+    return config.get(name, CONSTANTS[name])
 
 
 def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -10,11 +10,11 @@ import lightning as L
 from textflow.types import Batch
 
 
-class Rows(L.Callback):
+class RowRecorder(L.Callback):
     """The rows of every batch, a line of JSON each, in a file of each process in the folder that ROWS names."""
 
     def on_train_batch_start(self, trainer: L.Trainer, module: Any, batch: Batch, batch_idx: int) -> None:
-        with open(Path(os.environ["ROWS"]) / f"rows-{trainer.global_rank}", "a") as file:
+        with open(Path(os.environ["ROWS"]) / f"rows-{trainer.global_rank}", "a", encoding="utf-8") as file:
             file.write(json.dumps([trainer.global_step, batch.ids.tolist()]) + "\n")
 
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.helpers.processes import ROOT
+
 OPENERS: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
 
 
@@ -24,8 +26,8 @@ def write_file(path: Path, content: Any) -> None:
 
 
 def main(words: list[str]) -> int:
-    """Run `textflow` with arguments, environment variables, and an output to a closed pipe, to a full disk or without
-    UTF-8; words: JSON."""
+    """Run `textflow` with arguments, environment variables, and an output to a closed pipe or a full disk, or in a
+    locale without UTF-8; words: JSON."""
     situation = json.loads(words[0])
     os.environ.update(situation["environment"])
     if situation["pipe"]:
@@ -35,7 +37,8 @@ def main(words: list[str]) -> int:
     if situation["full"]:
         os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
     if situation["ascii"]:
-        sys.stdout.reconfigure(encoding="ascii")  # type: ignore[union-attr]
+        os.environ |= {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C", "PYTHONPATH": str(ROOT)}
+        os.execv(sys.executable, [sys.executable, "-m", "textflow.cli.app", *situation["words"]])
     sys.argv = ["textflow", *situation["words"]]
     from textflow.cli.app import main as textflow
 

@@ -33,6 +33,7 @@ from textflow.models.fitted_schedules import fit_schedules
 from textflow.models.generation import TextGenerator
 from textflow.models.generator import Generator
 from textflow.models.repetition import require_self_conditioning
+from textflow.models.text_format import TextFormat
 from textflow.nets import ELF, DiT, LangFlow, UNetBERT
 from textflow.nets.cola import ColaDiT
 from textflow.objectives import ELFObjective, FastDiSS, FLMObjective, LangFlowObjective, SquaredError
@@ -185,7 +186,7 @@ def make(system: str, **options: Any) -> Any:
     for p in model.net.parameters():
         p.data.add_(torch.randn_like(p))  # many a last layer starts at 0
     model.ema_net.load_state_dict(model.net.state_dict())
-    model.seq_length, model.tokenizer = LENGTH, Words([f"w{i}" for i in range(VOCAB)])
+    model.text_format = TextFormat(Words([f"w{i}" for i in range(VOCAB)]), LENGTH)
     return ready(model).eval()
 
 

@@ -1,10 +1,12 @@
-"""A small ELF with random weights, its outputs and gradients, and a random batch with padding."""
+"""A small ELF with random weights, its outputs and gradients, a random batch with padding; a published checkpoint."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tests.helpers.recordings import part, recorded
 from textflow.codecs import LatentSpace
 from textflow.nets import ELF
 from textflow.types import Batch, Conditioning, Latents
@@ -35,3 +37,13 @@ def predict(net: ELF, seed: int = 1, rows: int = 3) -> Tensor:
 
 def gradients(net: ELF) -> list[Tensor]:
     return [p.grad for p in net.parameters() if p.grad is not None]
+
+
+def save_official(folder: Path, name: str) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:
+    """A recording's weights in a file as published; also its tensors and metadata."""
+    tensors, meta = recorded(name)
+    weights = part(tensors, "weights.")
+    file = folder / "checkpoint_95000"
+    raw = {f"_orig_mod.{key}": torch.zeros_like(tensor) for key, tensor in weights.items()}
+    torch.save({"params": raw, "ema_params1": weights, "step": 95000}, file)
+    return file, tensors, meta

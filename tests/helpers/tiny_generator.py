@@ -6,6 +6,7 @@ import torch
 
 from textflow.codecs import EmbeddingTable
 from textflow.models.generator import Generator
+from textflow.models.text_format import TextFormat
 from textflow.nets import ELF
 from textflow.objectives import ELFObjective
 
@@ -21,5 +22,5 @@ def untrained(vocab: int = 40, dim: int = 8, length: int = 12, head: bool = Fals
     model = Generator(vocab, **parts | options)
     for p in model.ema_net.parameters():
         p.data.add_(0.3 * torch.randn_like(p))  # the initial prediction is 0
-    model.seq_length = length
+    model.text_format = TextFormat(seq_length=length)
     return model.eval()

@@ -43,6 +43,23 @@ trainer:
   accelerator: cpu
   precision: 32-true
 """
+NOISE_LEVELS = {"class_path": "Gumbel", "init_args": {"loc": 1.5, "trainable": True}}
+LANGFLOW = {  # parts of a generator for `write_model`
+    "codec": {"class_path": "EmbeddingTable", "init_args": {"dim": 16, "trainable": True, "init": "uniform"}},
+    "net": {"class_path": "LangFlow", "init_args": {"depth": 1, "heads": 2, "cond_width": 8, "dropout": 0.0}},
+    "objective": {"class_path": "LangFlowObjective", "init_args": {"time_schedule": NOISE_LEVELS, "ramp_steps": 2}},
+    "path": {"class_path": "VariancePreserving", "init_args": {"t_min": -12.0}},
+    "readout": "FromPosterior",
+    "token_readout": "FromPosterior",
+    "optimizer": {"class_path": "MuonAdam", "init_args": {"lr": 0.02, "adam_names": ["codec.table"]}},
+    "ema_decay": 0.9,
+}
+NO_CODEC = [  # options that give the teacher a codec which needs no fit
+    "--codec=null",
+    "--model.codec=EmbeddingTable",
+    "--model.codec.dim=8",
+    "--model.objective.time_schedule=LogitNormal",
+]
 SOUNDS = [consonant + vowel for consonant in "bdklmnprst" for vowel in "aeiou"]
 
 

@@ -19,7 +19,7 @@ from textflow.types import Batch
 VOCAB, LENGTH = 11, 6
 
 
-class Rows(IterableDataset):
+class RowStream(IterableDataset):
     """Endless batches; batch i is a function of i modulo a period."""
 
     def __init__(self, start: int, period: int = 10**9) -> None:
@@ -32,7 +32,7 @@ class Rows(IterableDataset):
             yield Batch(ids, ids > 0)
 
 
-class Data(L.LightningDataModule):
+class RowData(L.LightningDataModule):
     """Data that resumes after the batches that were trained on."""
 
     def __init__(self, period: int = 10**9) -> None:
@@ -47,10 +47,10 @@ class Data(L.LightningDataModule):
         self.consumed = state_dict["consumed"]
 
     def train_dataloader(self) -> DataLoader:
-        return DataLoader(Rows(self.consumed, self.period), batch_size=None)
+        return DataLoader(RowStream(self.consumed, self.period), batch_size=None)
 
     def val_dataloader(self) -> DataLoader:
-        return DataLoader(list(islice(Rows(10**6), 2)), batch_size=None)
+        return DataLoader(list(islice(RowStream(10**6), 2)), batch_size=None)
 
 
 class Toy(Trainable):
@@ -103,7 +103,7 @@ def fit(
 ) -> tuple[Toy, L.Trainer]:
     """Train, from the newest intact state if there is one."""
     model, fitter = model or Toy(), trainer(run, max_steps, **kwargs)
-    fitter.fit(model, datamodule=Data(period), ckpt_path=training.latest_state(run))
+    fitter.fit(model, datamodule=RowData(period), ckpt_path=training.latest_state(run))
     return model, fitter
 
 

@@ -11,8 +11,10 @@ HEADER = 7  # bytes of a record's header: checksum (4), length (2), kind (1: com
 
 def records(file: Path) -> Iterator[Any]:
     """The records as W&B's protobuf messages, joined from their parts."""
+    import wandb
     from wandb.proto import wandb_internal_pb2
 
+    wandb.teardown()  # a run's finish() returns before W&B's process has written the file; this waits for its end
     data, offset, payload = file.read_bytes(), HEADER, b""
     while offset + HEADER <= len(data):
         if BLOCK - offset % BLOCK < HEADER:  # too short for a header: padding

@@ -43,3 +43,9 @@ class Words(Tokenizer):
     @classmethod
     def read(cls, folder: Path, options: dict[str, Any]) -> "Words":
         return cls(**options)
+
+
+class PaddedWords(Words):
+    """The first word is the pad, the second the EOS."""
+
+    eos, pad = 1, 0

@@ -26,7 +26,7 @@ def config() -> dict[str, Any]:
     return recorded("metrics")[1]["config"]
 
 
-class Rows:
+class RecordedTokenizer:
     """A tokenizer whose texts are the numbers of recorded rows."""
 
     def __init__(self, data: dict[str, Tensor]) -> None:
@@ -49,7 +49,7 @@ def recorded_scorer(folder: Path, data: dict[str, Tensor], weighting: str, batch
         return SimpleNamespace(logits=data["logits"][same.int().argmax(1), :width])
 
     scorer = Scorer(folder, token_weighting=weighting, batch_size=batch_size)
-    scorer.model, scorer.tokenizer, scorer.max_length = model, Rows(data), data["ids"].shape[1]
+    scorer.model, scorer.tokenizer, scorer.max_length = model, RecordedTokenizer(data), data["ids"].shape[1]
     return scorer
 
 

@@ -1,16 +1,14 @@
 """A causal language model: loss, weights, and the folder that a scorer loads."""
 
-from functools import partial
-
 import lightning as L
 import pytest
 import torch
 import torch.nn.functional as F
-from torch.optim import AdamW
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
 import textflow
+from tests.helpers.tiny_causal_lm import tiny_causal_lm
 from tests.helpers.tiny_recipe import write_recipe
 from tests.helpers.tiny_scorer import WORDS, save_scorer
 from tests.helpers.word_tokenizer import Words
@@ -26,13 +24,8 @@ TOKENIZER = Words(WORDS)
 TRAINER_OPTIONS = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
 
 
-def small(vocab: int = 5, **options) -> CausalLM:
-    torch.manual_seed(0)
-    return CausalLM(vocab, width=16, depth=1, heads=2, max_length=12, optimizer=partial(AdamW, lr=3e-2), **options)
-
-
 def test_the_loss_is_the_mean_cross_entropy_of_text_after_the_first_token():
-    model, mask = small(), TEXT.clone()
+    model, mask = tiny_causal_lm(), TEXT.clone()
     mask[0, 5:] = mask[1, 1:] = False
     logits = model.net(input_ids=CYCLE).logits.double()
     nll = [-logits[b, i - 1].log_softmax(-1)[CYCLE[b, i]] for b in range(4) for i in range(1, 12) if mask[b, i]]
@@ -42,14 +35,14 @@ def test_the_loss_is_the_mean_cross_entropy_of_text_after_the_first_token():
 
 
 def test_the_loss_ignores_padding_and_is_zero_for_rows_of_one_token():
-    model, mask = small(), torch.arange(12).expand(4, -1) < 7
+    model, mask = tiny_causal_lm(), torch.arange(12).expand(4, -1) < 7
     losses = [model.losses(model.net, Batch(ids, mask)) for ids in (CYCLE, torch.where(mask, CYCLE, 3))]
     assert_close(*losses)
     assert model.losses(model.net, Batch(CYCLE, torch.arange(12).expand(4, -1) < 1))["loss"] == 0
 
 
 def test_training_lowers_the_loss_of_a_predictable_sequence():
-    model, batch = small(), Batch(CYCLE, TEXT)
+    model, batch = tiny_causal_lm(), Batch(CYCLE, TEXT)
     optimizer = model.configure_optimizers()["optimizer"]
     first = model.losses(model.net, batch)["loss"].item()
     for _ in range(40):
@@ -60,7 +53,7 @@ def test_training_lowers_the_loss_of_a_predictable_sequence():
 
 
 def test_weights_with_tied_embeddings_load_into_another_model():
-    model, other = small(), small()
+    model, other = tiny_causal_lm(), tiny_causal_lm()
     with torch.no_grad():
         for p in model.ema_net.parameters():
             p.add_(torch.randn_like(p))
@@ -71,7 +64,7 @@ def test_weights_with_tied_embeddings_load_into_another_model():
 
 
 def test_a_saved_model_has_its_logits_tokenizer_and_scores(tmp_path):
-    model, text = small(len(WORDS)), "God created"
+    model, text = tiny_causal_lm(len(WORDS)), "God created"
     model.save_pretrained(tmp_path, TOKENIZER)
     logits = model.ema_net.eval()(input_ids=CYCLE).logits
     assert torch.equal(AutoModelForCausalLM.from_pretrained(tmp_path).eval()(input_ids=CYCLE).logits, logits)
@@ -81,7 +74,7 @@ def test_a_saved_model_has_its_logits_tokenizer_and_scores(tmp_path):
     assert_close(scorer.score([text]).nll[0].float(), nll)
 
 
-class Rows(L.LightningDataModule):
+class TokenRowData(L.LightningDataModule):
     tokenizer = TOKENIZER
 
     def train_dataloader(self):
@@ -91,8 +84,8 @@ class Rows(L.LightningDataModule):
 @pytest.mark.integration
 def test_a_fit_writes_the_averaged_net_for_a_scorer(tmp_path):
     trainer = L.Trainer(max_steps=3, default_root_dir=tmp_path, enable_checkpointing=False, **TRAINER_OPTIONS)
-    model = small(len(WORDS))
-    trainer.fit(model, Rows())
+    model = tiny_causal_lm(len(WORDS))
+    trainer.fit(model, TokenRowData())
     assert (tmp_path / "hf" / "model.safetensors").is_file() and (tmp_path / "hf" / "config.json").is_file()
     assert load_scorer(tmp_path).weights_hash == load_scorer(tmp_path / "hf").weights_hash
     logits = load_scorer(tmp_path).model(input_ids=CYCLE).logits
@@ -104,7 +97,7 @@ def test_a_fit_writes_the_averaged_net_for_a_scorer(tmp_path):
 def test_a_fit_writes_the_scorer_to_the_folder_of_its_checkpoints(tmp_path):
     trainer = L.Trainer(max_steps=1, default_root_dir=tmp_path / "elsewhere", **TRAINER_OPTIONS)
     trainer.callbacks.append(CheckpointCallback(tmp_path / "run"))
-    trainer.fit(small(len(WORDS)), Rows())
+    trainer.fit(tiny_causal_lm(len(WORDS)), TokenRowData())
     assert (tmp_path / "run" / "hf" / "config.json").is_file() and not (tmp_path / "elsewhere" / "hf").exists()
 
 

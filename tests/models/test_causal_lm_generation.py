@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from tests.helpers.tiny_causal_lm import tiny_causal_lm
 from tests.helpers.word_tokenizer import Words
-from tests.models.test_causal_lm import small
 from textflow.models.autoregressive import Autoregressive
 from textflow.models.causal_lm import CausalLM
+from textflow.models.text_format import TextFormat
 from textflow.samplers import Euler
 from textflow.types import Batch
 
@@ -17,11 +18,11 @@ PROMPT_MASK = torch.arange(6)[None] < torch.tensor([2, 1, 4])[:, None]
 
 @pytest.fixture(scope="module")
 def model() -> CausalLM:
-    model = small()
+    model = tiny_causal_lm()
     with torch.no_grad():
         for p in model.ema_net.parameters():
             p.add_(0.3 * torch.randn_like(p))
-    model.tokenizer, model.seq_length = Words("abcde"), 12
+    model.text_format = TextFormat(Words("abcde"), 12)
     return model
 
 
@@ -79,7 +80,7 @@ def test_wrong_options_of_sampling_are_errors(model: CausalLM) -> None:
     with pytest.raises(ValueError, match="not by Euler"):
         model.generate(1, sampler=Euler())
     with pytest.raises(ValueError, match=r"textflow\.load"):
-        small().generate(1)
+        tiny_causal_lm().generate(1)
     with pytest.raises(ValueError, match="from left to right .* --prompt"):
         model.complete(PROMPTS, PROMPT_MASK.flip(1), [5, 8, 13])
 

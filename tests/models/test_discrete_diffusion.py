@@ -8,6 +8,7 @@ from torch.optim import AdamW
 from tests.helpers.word_tokenizer import Words
 from textflow.discrete import MDLMObjective, MDLMSampler, TokenDiT
 from textflow.models.discrete_diffusion import DiscreteDiffusion
+from textflow.models.text_format import TextFormat
 from textflow.samplers import Euler
 from textflow.training import WarmupLR
 from textflow.types import Batch
@@ -27,7 +28,7 @@ def untrained(time_conditioning: bool = False, width: int = 16) -> DiscreteDiffu
         optimizer=lambda params: AdamW(params, lr=1e-2),
         lr_scheduler=lambda optimizer: WarmupLR(optimizer, warmup_steps=0),
     )
-    model.tokenizer, model.seq_length = Words("abcde"), 12
+    model.text_format = TextFormat(Words("abcde"), 12)
     return model
 
 

@@ -4,12 +4,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
-from tests.helpers.word_tokenizer import Words
+from tests.helpers.short_fits import LENGTH, ROWS, VOCAB, fit, texts
 from textflow.codecs import EmbeddingTable, LatentSpace, OneHot, Resampler, TextVAE
 from textflow.diagnostics.base import diagnostic_inputs
 from textflow.diagnostics.dabi import dabi
@@ -23,34 +21,10 @@ from textflow.objectives import CrossEntropy, ELFObjective
 from textflow.paths import LinearPath
 from textflow.readouts import Autoregressor, FromCodec, FromPosterior
 from textflow.schedules import Uniform
-from textflow.types import Batch
 
 pytestmark = pytest.mark.integration
 
-LENGTH, VOCAB, ROWS = 12, 11, 8
 WIDTHS: dict[str, Any] = {"width": 16, "depth": 1, "heads": 2}
-OFF = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
-
-
-def texts(rows: int = ROWS) -> Batch:
-    ids = torch.randint(VOCAB, (rows, LENGTH), generator=torch.Generator().manual_seed(0))
-    return Batch(ids, ids >= 0)
-
-
-class Seeded(L.Callback):
-    """Sets the same random state at each step, for runs and their continuations."""
-
-    def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
-        torch.manual_seed(100 + trainer.global_step)
-
-
-def fit(model: Any, steps: int = 2, checkpoint: Path | None = None) -> L.Trainer:
-    """Train a few optimizer steps with Lightning."""
-    model.seq_length, model.tokenizer = LENGTH, Words([f"w{i}" for i in range(VOCAB)])
-    model.data_batch = lambda rows, held_out=False: texts(rows)
-    trainer = L.Trainer(max_steps=steps, accelerator="cpu", callbacks=[Seeded()], **dict.fromkeys(OFF, False))
-    trainer.fit(model, DataLoader([texts()] * 8, batch_size=None), ckpt_path=checkpoint)
-    return trainer
 
 
 def embedding_generator(trainable: bool = False, **options: Any) -> Generator:
@@ -154,10 +128,13 @@ def test_a_run_with_a_trained_codec_continues_bit_for_bit(tmp_path: Path) -> Non
     assert torch.equal(uninterrupted.ema_net.codec.table, continued.ema_net.codec.table)
 
 
-def test_a_student_learns_from_a_teacher_whose_objective_is_not_elfs() -> None:
+@pytest.mark.parametrize("per_position_prob", [0.0, 1.0])
+def test_a_student_learns_from_a_teacher_whose_objective_is_not_elfs(per_position_prob: float) -> None:
     teacher = embedding_generator()
     fit(teacher)
-    student = embedding_generator(objective=StepDistillation(Progressive(2), 4, CrossEntropy()))
+    student = embedding_generator(
+        objective=StepDistillation(Progressive(2), 4, CrossEntropy(per_position_prob=per_position_prob))
+    )
     student.learn_from(teacher, teacher)
     before = student.net.out.weight.clone()
     trainer = fit(student)

@@ -6,6 +6,7 @@ import torch
 from tests.helpers.tiny_generator import untrained
 from textflow.codecs import EmbeddingTable
 from textflow.models.generator import Generator
+from textflow.models.text_format import TextFormat
 from textflow.nets import ELF
 from textflow.objectives import ELFObjective
 from textflow.paths import LinearPath
@@ -81,7 +82,7 @@ def test_answers_are_right_with_their_sources_alone() -> None:
         path=LinearPath(1.0),
         prompt_dropout=0.1,
     )
-    model.max_source_length, model.seq_length = HALF, 2 * HALF
+    model.text_format = TextFormat(None, 2 * HALF, HALF)
     optimizer = MuonAdam(model.net.named_parameters(), lr=5e-3)
     for _ in range(1200):
         optimizer.zero_grad()

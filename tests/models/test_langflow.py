@@ -5,12 +5,14 @@ import math
 import pytest
 import torch
 
-from tests.models.test_every_system import LENGTH, VOCAB, fit, texts
+from tests.helpers.short_fits import LENGTH, VOCAB, fit, texts
 from textflow.codecs import EmbeddingTable
 from textflow.diagnostics import TextLikelihood
 from textflow.diagnostics.base import diagnostic_inputs
 from textflow.diagnostics.callbacks import DABI, RollIn, Tube
+from textflow.diagnostics.likelihood import flow_nll
 from textflow.diagnostics.sample_callbacks import CCI, Margins, Stiffness
+from textflow.diagnostics.text_likelihood import scored_text
 from textflow.escapes import Commit
 from textflow.models.generator import Generator
 from textflow.nets import LangFlow
@@ -89,3 +91,15 @@ def test_diagnostics_measure_it(model: Generator) -> None:
     parts = sum(values[f"likelihood/{part}"] for part in ("integral", "prior", "reconstruction"))
     assert values["likelihood/nll"] == pytest.approx(parts)
     assert values["likelihood/nll"] < 1.6 * math.log(VOCAB) and all(math.isfinite(v) for v in values.values())
+
+
+def test_the_likelihood_by_the_flow_is_flow_nll_of_the_averaged_net(model: Generator) -> None:
+    batch = texts()
+    seeds, shape = range(len(batch.ids)), (batch.ids.shape[1], model.codec.dim)
+    with torch.no_grad():  # as in training
+        values = TextLikelihood(method="flow", num_steps=3).measure(model, batch, Noise(seeds))
+    noise = Noise(seeds)
+    eps = noise.normal(*shape)
+    expected = flow_nll(scored_text(model, batch), eps, lambda: noise.normal(*shape), 3)
+    assert values["flow_likelihood/nll"] == pytest.approx(float(expected.nll.sum() / batch.mask.sum()), rel=1e-6)
+    assert all(p.grad is None for p in model.ema_net.parameters())

@@ -1,6 +1,5 @@
 """Prompts of a generator: continued texts, filled spans and answers to sources."""
 
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
@@ -8,11 +7,13 @@ import torch
 from torch import Tensor
 
 from tests.helpers.tiny_generator import untrained
+from tests.helpers.word_tokenizer import PaddedWords
 from textflow.codecs import EmbeddingTable, TransformerCodec, encode_batch
 from textflow.codecs.prefix_mask import mask_until_eos, prefix_attention_mask
 from textflow.escapes import Commit, Escape, LogitAdjustment, LowConfidence, NoEscape, Sharpen
 from textflow.eval.samples import count_network_rows
 from textflow.models.generator import Generator
+from textflow.models.text_format import TextFormat
 from textflow.objectives import ELFObjective
 from textflow.samplers import Ancestral, DPMSolverPP2M, Euler, Heun, LowNoiseResample, Prompt, Reinject, Sampler
 from textflow.types import Batch
@@ -48,7 +49,7 @@ def generator(max_source_length: int | None = None) -> Generator:
         VOCAB, length=LENGTH, codec=codec, objective=ELFObjective(loss_on_padding=True), prompt_dropout=0.1
     )
     model.codec.norm.num_batches_tracked += 1
-    model.tokenizer, model.max_source_length = SimpleNamespace(eos=EOS, pad=PAD), max_source_length
+    model.text_format = TextFormat(PaddedWords([]), LENGTH, max_source_length)
     return model
 
 

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, PolynomialLR
 from torch.testing import assert_close
 
-from tests.helpers.toy_run import Data, Toy, fit, trainer
+from tests.helpers.toy_run import RowData, Toy, fit, trainer
 from textflow.discrete import DuoObjective
 from textflow.layers.frozen import Frozen
 from textflow.models import base
@@ -138,6 +139,27 @@ def test_a_training_that_ends_within_a_phase_of_its_objective_names_both(tmp_pat
     ]
 
 
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("make", "lines"),
+    [
+        (lambda optimizer: CosineAnnealingLR(optimizer, T_max=2), ["CosineAnnealingLR: its T_max is 2"]),
+        (lambda optimizer: PolynomialLR(optimizer, total_iters=1), ["PolynomialLR: its total_iters is 1"]),
+        (lambda optimizer: OneCycleLR(optimizer, 0.1, total_steps=9), []),
+        (lambda optimizer: CosineAnnealingLR(optimizer, T_max=3), []),
+    ],
+)
+def test_a_schedule_of_torch_that_is_over_before_the_training_is_named(
+    make: Any, lines: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed: list[str] = []
+    monkeypatch.setattr(base, "rank_zero_info", printed.append)
+    toy = Toy()
+    toy.lr_scheduler = make
+    fit(tmp_path, 3, toy)
+    assert [line.partition(",")[0] for line in printed if "training takes 3 steps" in line] == lines
+
+
 @pytest.mark.parametrize("decay", [1.0, -0.1])
 def test_a_decay_out_of_range_is_an_error(decay: float) -> None:
     with pytest.raises(ValueError, match="needs a decay"):
@@ -146,9 +168,9 @@ def test_a_decay_out_of_range_is_an_error(decay: float) -> None:
 
 def test_validation_scores_the_moving_average_with_the_same_random_numbers_each_time(tmp_path: Path) -> None:
     model, fitter = Toy(), trainer(tmp_path, 1)
-    first = fitter.validate(model, datamodule=Data(), verbose=False)
+    first = fitter.validate(model, datamodule=RowData(), verbose=False)
     torch.randn(7)
     model.net[1].weight.data += 1  # type: ignore[index]
-    assert fitter.validate(model, datamodule=Data(), verbose=False) == first
+    assert fitter.validate(model, datamodule=RowData(), verbose=False) == first
     model.ema_net[1].weight.data += 1  # type: ignore[index]
-    assert fitter.validate(model, datamodule=Data(), verbose=False) != first
+    assert fitter.validate(model, datamodule=RowData(), verbose=False) != first

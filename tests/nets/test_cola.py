@@ -1,12 +1,15 @@
 """The block-causal diffusion transformer of Cola-DLM."""
 
+from pathlib import Path
+
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
 from tests.helpers.cola_parts import PATH, cola_recording, recorded_dit
 from tests.helpers.recordings import error
-from textflow.codecs import LatentSpace
+from textflow.codecs import LatentSpace, TextVAE
 from textflow.layers.block_causal import past_length
 from textflow.layers.transformer import rope
 from textflow.nets import ColaDiT
@@ -97,3 +100,14 @@ def test_a_new_net_gives_the_noisy_latents_back() -> None:
 def test_wrong_sizes_are_refused(options: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="heads of"):
         small(**options)
+
+
+def test_the_parameter_counts_are_those_of_the_published_sizes() -> None:
+    config = yaml.safe_load((Path(__file__).parents[2] / "recipes" / "cola.yaml").read_text())
+    arguments, vocab = config["model"]["init_args"], config["data"]["tokenizer"]["init_args"]["vocab_size"]
+    assert (arguments["codec"], arguments["net"]) == ("TextVAE", "ColaDiT"), "at their defaults"
+    with torch.device("meta"):
+        codec = TextVAE(vocab)
+        net = ColaDiT(codec)
+    assert sum(p.numel() for p in codec.parameters()) == 501_871_574
+    assert sum(p.numel() for p in net.parameters()) == 1_829_875_728

@@ -5,10 +5,11 @@ import torch
 import torch.nn.functional as F
 
 from tests.helpers.flm_nets import dit
-from tests.helpers.recordings import error, part, recorded
+from tests.helpers.recordings import constant, error, part, recorded
 from textflow.codecs import EmbeddingTable, LatentSpace, OneHot
 from textflow.distill.targets.jvp import denoiser_jvp
-from textflow.nets.dit import DiT, ResidualFlowMap, schedule_cdf
+from textflow.nets import ResidualFlowMap
+from textflow.nets.dit import DiT, schedule_cdf
 from textflow.paths import LinearPath
 from textflow.schedules import LogitNormal
 from textflow.types import Conditioning
@@ -28,8 +29,8 @@ def test_forward_is_the_published_one_of_flm() -> None:
 @pytest.mark.parity
 @torch.no_grad()
 def test_forward_with_two_times_is_the_published_one_of_fmlm() -> None:
-    data, _ = recorded("fmlm")
-    net = dit(part(data, "weights."), logit_softcap=30.0)
+    data, meta = recorded("fmlm")
+    net = dit(part(data, "weights."), logit_softcap=constant(meta["config"], "logit_softcap"))
     belief = net(data["psd.x_s"], data["psd.tau_s"], Conditioning(end_time=data["psd.tau_t"]))
     assert belief.logits is not None
     assert error(belief.logits, data["psd.log_D_st"]) < 1e-5
@@ -96,11 +97,18 @@ def test_a_residual_flow_map_of_length_0_is_the_teacher() -> None:
     teacher, net = (DiT(OneHot(7), width=8, depth=1, heads=2, cond_width=4, two_time=spans) for spans in (False, True))
     torch.nn.init.normal_(net.out.weight)
     torch.nn.init.normal_(teacher.out.weight)
-    student = ResidualFlowMap(teacher, net, LinearPath(1.0))
+    student = ResidualFlowMap(OneHot(7), lambda _: teacher, lambda _: net, LinearPath(1.0))
     z, t = torch.randn(2, 3, 7), torch.tensor([0.1, 0.5])
     torch.testing.assert_close(student(z, t, Conditioning(end_time=t)).mean, teacher(z, t).mean)
     assert error(student(z, t, Conditioning(end_time=t + 0.3)).mean, teacher(z, t).mean) > 1e-3
-    assert all(not name.startswith("teacher") for name, _ in student.named_parameters())
+    trained = [name for name, p in student.named_parameters() if p.requires_grad]
+    assert trained == [f"net.{name}" for name, _ in net.named_parameters()]
+    student.train()
+    assert net.training and not teacher.training
+    student.init_from(teacher.state_dict())
+    torch.testing.assert_close(student(z, t, Conditioning(end_time=t + 0.3)).mean, teacher(z, t).mean)
+    with pytest.raises(ValueError, match="textflow distill"):
+        ResidualFlowMap(OneHot(7))
 
 
 def test_a_codec_without_an_embedding_a_token_is_refused() -> None:

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.helpers.flm_nets import decode_error_schedule, dit
+from tests.helpers.flm_nets import decode_error_schedule, dit, flm_path
 from tests.helpers.recordings import error, part, recorded
 from textflow.codecs import Codec, EmbeddingTable, OneHot, ProjectedOneHot
 from textflow.models.generator import Generator
+from textflow.models.text_format import TextFormat
 from textflow.nets import Denoiser, DiT
 from textflow.noise import Noise
 from textflow.objectives import FLMObjective
-from textflow.paths import LinearPath
 from textflow.readouts import FromPosterior, View
 from textflow.reference.flm import reference_flm_sample
 from textflow.samplers import EarlyExit, Euler, FlowMapChurn, Trace, sample
@@ -21,12 +21,12 @@ from textflow.schedules import OneHotDecodeError
 from textflow.types import Conditioning, Latents, Posterior
 
 DATA, META = recorded("flm")
-PATH = LinearPath(1.0, 0.0, 1e-5)
+PATH = flm_path(META["config"])
 SIZES: dict[str, Any] = {"width": 8, "depth": 1, "heads": 2, "cond_width": 4}
 
 
 def published() -> tuple[DiT, OneHotDecodeError]:
-    schedule = decode_error_schedule(META["config"]["V"])
+    schedule = decode_error_schedule(META["config"])
     return dit(part(DATA, "flm.weights."), time_schedule=schedule).eval(), schedule
 
 
@@ -98,7 +98,7 @@ def test_the_flow_with_churn_closes_in_the_table_space() -> None:
     narrow, basis = bases(net.sampling_space(OneHot(23))[0])
     z, fresh = torch.randn(3, 5, 23), list(torch.randn(3, 3, 5, 23))
 
-    class Given(Noise):
+    class FixedNoise(Noise):
         def __init__(self, draws: list[Tensor]) -> None:
             self.draws = list(draws)
 
@@ -106,8 +106,8 @@ def test_the_flow_with_churn_closes_in_the_table_space() -> None:
             return self.draws.pop(0)
 
     times = [0.0, 0.3, 0.5, 0.8, 1.0]
-    wide = euler(net, z, times, FlowMapChurn(0.5), Given(fresh))
-    close = euler(narrow, z @ basis, times, FlowMapChurn(0.5), Given([eps @ basis for eps in fresh]))
+    wide = euler(net, z, times, FlowMapChurn(0.5), FixedNoise(fresh))
+    close = euler(narrow, z @ basis, times, FlowMapChurn(0.5), FixedNoise([eps @ basis for eps in fresh]))
     for state, expected in zip([*close.states, close.z], [*wide.states, wide.z], strict=True):
         assert error(state, expected @ basis) < 1e-5
 
@@ -146,6 +146,6 @@ def test_narrow_latents_and_other_codecs_keep_their_space() -> None:
 def test_an_early_exit_that_no_text_takes_changes_no_token() -> None:
     """The exit's own state stands where the belief carries hidden states."""
     plain, exiting = (generator(early_exit=rule).eval() for rule in (None, EarlyExit(1e9)))
-    plain.seq_length = exiting.seq_length = 6
+    plain.text_format = exiting.text_format = TextFormat(seq_length=6)
     assert plain.sample([1, 2], 3).trace.z.shape[2] == 8
     assert torch.equal(exiting.sample([1, 2], 3).ids, plain.sample([1, 2], 3).ids)

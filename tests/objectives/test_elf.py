@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import T5Config, T5EncoderModel
 
-from tests.helpers.recordings import error, part, recorded
+from tests.helpers.recordings import constant, error, part, recorded
 from textflow.codecs import Codec, T5Codec
 from textflow.codecs.base import encode_batch
 from textflow.codecs.prefix_mask import prefix_attention_mask
@@ -154,7 +154,7 @@ def test_the_next_weights_and_their_average_are_the_published_ones(step: Step) -
     optimizer = MuonAdam(net.named_parameters(), lr=float(step.data["lr"]))
     net.zero_grad()
     step.loss(net)["loss"].backward()
-    torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+    torch.nn.utils.clip_grad_norm_(net.parameters(), constant(step.config, "clip_norm"))
     optimizer.step()
     update_ema(net, ema, step.config["train"]["ema_decay1"])
     for ours, prefix in ((net, "after."), (ema, "ema_after.")):

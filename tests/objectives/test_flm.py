@@ -25,7 +25,7 @@ SIZES: dict[str, Any] = {"width": 8, "depth": 1, "heads": 2, "cond_width": 4}
 def recorded_step() -> tuple[dict[str, torch.Tensor], DiT, Batch]:
     data, meta = recorded("flm")
     own = part(data, "flm.")
-    net = dit(part(own, "weights."), time_schedule=decode_error_schedule(meta["config"]["V"]))
+    net = dit(part(own, "weights."), time_schedule=decode_error_schedule(meta["config"]))
     return own, net, Batch(data["ids"], data["valid"] > 0)
 
 
@@ -48,7 +48,7 @@ def test_times_are_the_published_ones() -> None:
     count = len(own["draw.uniform"])
     shares = (own["draw.uniform"].double() / count + torch.arange(count) / count) % 1
     torch.testing.assert_close(shares[own["draw.perm"]].float(), own["tau"], rtol=1e-5, atol=1e-6)
-    schedule = decode_error_schedule(recorded("flm")[1]["config"]["V"])
+    schedule = decode_error_schedule(recorded("flm")[1]["config"])
     torch.testing.assert_close(schedule.icdf(own["tau"].double()).float(), own["t"], rtol=0, atol=2e-6)
 
 

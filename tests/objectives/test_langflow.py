@@ -13,6 +13,7 @@ from tests.helpers.langflow_nets import tiny_langflow
 from tests.helpers.peak_memory import PeakMemory
 from textflow.codecs import EmbeddingTable
 from textflow.models.generator import Generator
+from textflow.models.text_format import TextFormat
 from textflow.nets import DiT, LangFlow
 from textflow.objectives import Draws, LangFlowObjective
 from textflow.paths import VariancePreserving
@@ -123,7 +124,7 @@ def make_generator() -> Generator:
 @pytest.mark.integration
 def test_the_optimizer_trains_net_embeddings_and_schedule(tmp_path: Path) -> None:
     model, off = make_generator(), dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
-    model.seq_length, model.data_batch = LENGTH, lambda rows, held_out=False: texts()
+    model.text_format, model.data_batch = TextFormat(seq_length=LENGTH), lambda rows, held_out=False: texts()
     before = model.weights()
     trainer = L.Trainer(max_steps=2, accelerator="cpu", enable_checkpointing=False, **off)
     trainer.fit(model, DataLoader([texts()] * 8, batch_size=None))
@@ -133,7 +134,7 @@ def test_the_optimizer_trains_net_embeddings_and_schedule(tmp_path: Path) -> Non
     assert float(after["net.ramp"]) == pytest.approx(2 / 3)
     loaded = make_generator()
     loaded.load_weights(after)
-    loaded.seq_length = LENGTH
+    loaded.text_format = model.text_format
     assert torch.equal(loaded.sampling_schedule.loc, model.objective.time_schedule.loc)
     assert torch.equal(loaded.sample([1, 2], 3).ids, model.sample([1, 2], 3).ids)
 

@@ -3,28 +3,13 @@
 import pytest
 import torch
 
-from tests.codecs.test_codecs import ids_of
+from tests.helpers.random_texts import chain_texts, random_ids, small_chain
 from textflow.codecs import EmbeddingTable, Resampler
 from textflow.nets import Denoiser, UNetBERT
-from textflow.noise import Noise
 from textflow.objectives import SquaredError
-from textflow.oracle import Chain, ExactPosterior, GaussianAtoms
-from textflow.oracle.tasks import normalise_codes, random_transitions, standard_normal, stationary_distribution
+from textflow.oracle import ExactPosterior
 from textflow.paths import ProbPath, TangentPath
 from textflow.types import Batch, Latents
-
-
-def texts(prior: Chain, rows: int, length: int, seed: int) -> torch.Tensor:
-    """Texts of a chain [rows, length]."""
-    nothing = torch.zeros(rows, length, prior.vocab_size, dtype=torch.float64)
-    return prior.sample_posterior(nothing, Noise(range(seed, seed + rows)))
-
-
-def small_chain() -> tuple[Chain, GaussianAtoms]:
-    """Four tokens with two successors each, and their codes."""
-    noise = Noise([5])
-    law, _ = random_transitions(4, 2, noise)
-    return Chain(stationary_distribution(law), law), GaussianAtoms(normalise_codes(standard_normal(noise, 4, 4)))
 
 
 @torch.no_grad()
@@ -40,7 +25,7 @@ def test_a_trained_net_reaches_the_error_of_the_exact_posterior() -> None:
     (prior, codec), length, path = small_chain(), 3, TangentPath(1.0)
     torch.manual_seed(0)
     net, exact = UNetBERT(codec, width=32, depth=2, heads=2, dropout=0.0), ExactPosterior(prior, codec, path)
-    data, objective = codec.encode(texts(prior, 2048, length, 0)).float(), SquaredError(self_cond_prob=0.5)
+    data, objective = codec.encode(chain_texts(prior, 2048, length, 0)).float(), SquaredError(self_cond_prob=0.5)
     optimizer = torch.optim.Adam(net.parameters(), 3e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, 400)
     for _ in range(400):
@@ -50,7 +35,7 @@ def test_a_trained_net_reaches_the_error_of_the_exact_posterior() -> None:
         objective.loss(net, path, x, Batch(valid.long(), valid), objective.sample_draws(x))["loss"].backward()
         optimizer.step()
         schedule.step()
-    held_out = codec.encode(texts(prior, 400, length, 10**6)).float()
+    held_out = codec.encode(chain_texts(prior, 400, length, 10**6)).float()
     best = row_errors(exact, path, held_out)
     gap = row_errors(net.eval(), path, held_out) - best
     interval = 2 * float(best.std()) / len(best) ** 0.5  # of the known optimum, by the rows at hand
@@ -59,7 +44,7 @@ def test_a_trained_net_reaches_the_error_of_the_exact_posterior() -> None:
 
 def test_padding_and_prompts_have_no_loss_and_latents_need_not_be_tokens() -> None:
     torch.manual_seed(0)
-    ids, objective = ids_of(4, 6, 9), SquaredError(self_cond_prob=0.5)
+    ids, objective = random_ids(4, 6, 9), SquaredError(self_cond_prob=0.5)
     mask, path = torch.arange(6).expand(4, 6) < 4, TangentPath()
     table = EmbeddingTable(9, 6)
     net = UNetBERT(table, width=8, depth=2, heads=2, dropout=0.0)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from tests.data.test_stories import TINY, UNEVEN
+from tests.helpers.story_grammars import TINY, UNEVEN
 from textflow.data.grammar import Grammar, split_words
 from textflow.data.stories import GRAMMARS
 from textflow.oracle.stories import entropy, log_prob, mean_length, require_unambiguous

@@ -5,15 +5,15 @@ from typing import Any
 import pytest
 import torch
 
+from tests.helpers.random_texts import chain_texts, small_chain
 from tests.helpers.systems import ready
 from tests.helpers.trained_codecs import LENGTH, VOCAB, texts
-from tests.objectives.test_squared_error import small_chain
-from tests.objectives.test_squared_error import texts as chain_texts
 from textflow.codecs import Codec, EmbeddingTable, Resampler
 from textflow.diagnostics.ablation import soft_feedback
 from textflow.diagnostics.sample_callbacks import generator_cci
 from textflow.eval.measure import eval_point
 from textflow.models.generator import Generator
+from textflow.models.text_format import TextFormat
 from textflow.nets import UNetBERT
 from textflow.noise import Noise
 from textflow.objectives import SquaredError
@@ -37,7 +37,7 @@ def codar(codec: Any = lambda vocab: EmbeddingTable(vocab, 8), **options: Any) -
     for p in model.net.parameters():
         p.data.add_(0.5 * torch.randn_like(p))
     model.ema_net.load_state_dict(model.net.state_dict())
-    model.seq_length = LENGTH
+    model.text_format = TextFormat(seq_length=LENGTH)
     return ready(model).eval()
 
 

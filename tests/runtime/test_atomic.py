@@ -77,7 +77,7 @@ def test_a_failed_write_leaves_the_file_and_nothing_else(tmp_path: Path) -> None
     path.write_text("before")
 
     def write(made: Path) -> None:
-        made.write_text("half")
+        made.write_text("half", encoding="utf-8")
         raise OSError(28, "No space left on device", str(made))
 
     with pytest.raises(OSError, match="No space left") as full:

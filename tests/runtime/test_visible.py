@@ -1,4 +1,4 @@
-"""Hidden files, which file browsers and notebooks leave in folders, are no images, records, weights or recipes."""
+"""Hidden files, which file browsers and notebooks leave in folders, are not images, records, weights or recipes."""
 
 from pathlib import Path
 

@@ -118,8 +118,8 @@ def test_a_run_that_cannot_be_steered_is_refused_with_the_reason() -> None:
     refused("no sample of 9 repeats itself more", repetition_direction, torch.randn(9, 2), torch.zeros(9))
     refused("num_samples 5 .* needs 6 samples", ACE, num_samples=5)
     model = untrained(sampler=ACE())
-    model.max_source_length = 3
+    model.text_format = model.text_format._replace(max_source_length=3)
     refused("this run answers sources", fit_ace, model)
-    model.max_source_length = None
+    model.text_format = model.text_format._replace(max_source_length=None)
     model.ema_net.self_cond_proj.weight.data[:, model.codec.dim :] = 0
     refused("ELF of this run does not depend on one", fit_ace, model)

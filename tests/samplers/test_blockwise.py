@@ -11,6 +11,7 @@ from tests.helpers.word_tokenizer import Words
 from textflow.codecs import LatentSpace, TextVAE
 from textflow.escapes import Commit
 from textflow.models.generator import Generator
+from textflow.models.text_format import TextFormat
 from textflow.nets import ColaDiT
 from textflow.noise import Noise
 from textflow.objectives import ColaObjective
@@ -42,7 +43,7 @@ def small(patch_size: int = 1, **options: Any) -> Generator:
     for p in [*model.net.parameters(), *model.codec.parameters()]:
         p.data.add_(0.3 * torch.randn_like(p))
     model.ema_net.load_state_dict(model.net.state_dict())
-    model.seq_length = LENGTH
+    model.text_format = TextFormat(seq_length=LENGTH)
     return model.eval()
 
 
@@ -103,7 +104,7 @@ def test_a_row_ends_with_the_block_of_its_first_eos() -> None:
     model = small()
     free = model.sample([1, 2, 3], 3).ids
     eos = int(free[0, 1])
-    model.tokenizer = Words([f"w{i}" for i in range(VOCAB)])
+    model.text_format = TextFormat(Words([f"w{i}" for i in range(VOCAB)]), LENGTH)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Words, "eos", eos)
         patch.setattr(Words, "pad", VOCAB - 1)

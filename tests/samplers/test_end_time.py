@@ -11,6 +11,7 @@ from textflow.codecs import EmbeddingTable, LatentSpace
 from textflow.diagnostics.sampler_steps import record_steps
 from textflow.escapes import Commit
 from textflow.models.generator import Generator
+from textflow.models.text_format import TextFormat
 from textflow.nets import ELF
 from textflow.objectives import ELFObjective
 from textflow.readouts import FromCodec
@@ -31,7 +32,7 @@ def elf(seed: int = 0, **options: Any) -> ELF:
 
 def generator(net: ELF, **options: Any) -> Generator:
     model = Generator(VOCAB, lambda vocab: EmbeddingTable(vocab, DIM), lambda codec: net, ELFObjective(), **options)
-    model.own_sampling_schedule, model.seq_length = Uniform(), 5
+    model.own_sampling_schedule, model.text_format = Uniform(), TextFormat(seq_length=5)
     return model.eval()
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.helpers.flm_nets import decode_error_schedule, dit
-from tests.helpers.recordings import error, part, recorded
+from tests.helpers.recordings import constant, error, part, recorded
 from tests.helpers.sampling import ReplayedNoise
 from textflow.paths import LinearPath
 from textflow.samplers import FlowMapChurn, sample
@@ -19,8 +19,9 @@ CASES = [(gamma, steps) for gamma in META["config"]["gammas"] for steps in META[
 @torch.no_grad()
 @pytest.mark.parametrize(("gamma", "steps"), CASES)
 def test_samples_are_the_published_ones(gamma: float, steps: int) -> None:
-    schedule = decode_error_schedule(META["config"]["V"])
-    net = dit(part(DATA, "weights."), logit_softcap=30.0, time_schedule=schedule).eval()
+    schedule = decode_error_schedule(META["config"])
+    softcap = constant(META["config"], "logit_softcap")
+    net = dit(part(DATA, "weights."), logit_softcap=softcap, time_schedule=schedule).eval()
     name = f"sample.g{gamma}.k{steps}"
 
     def denoise(z: Latents, t: float, self_cond: Latents | None, t_next: float, carry: object = None) -> Posterior:

@@ -13,6 +13,7 @@ from textflow.codecs import EmbeddingTable
 from textflow.diagnostics.cci import cci, collect_fed_ids
 from textflow.diagnostics.grouping import GroupCost, fit_groups
 from textflow.models.generator import Generator
+from textflow.models.text_format import TextFormat
 from textflow.nets import Denoiser
 from textflow.noise import Noise
 from textflow.objectives import CrossEntropy
@@ -47,7 +48,7 @@ def pairs(groups: Sequence[int]) -> Generator:
         V, lambda vocab: EmbeddingTable(vocab, 8), PairNet, CrossEntropy(), None,
         FromPosterior(temperature=1.0), FromPosterior(), order=Grouped(groups),
     )  # fmt: skip
-    model.seq_length = L
+    model.text_format = TextFormat(seq_length=L)
     return model.eval()
 
 

@@ -146,7 +146,7 @@ def test_the_closed_form_for_one_hot_latents_is_the_published_one() -> None:
     for size in meta["config"]["clock_V"]:
         tau, t = (data[f"clock.{size}.{name}"] for name in ("tau", "t_of_tau"))
         inside = (tau > 1e-4) & (tau < 1 - 1e-4)
-        times = decode_error_schedule(size).icdf(tau.double())
+        times = decode_error_schedule(meta["config"], size).icdf(tau.double())
         assert_close(times[inside], t.double()[inside], rtol=0, atol=1e-6)
 
 

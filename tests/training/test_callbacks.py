@@ -91,7 +91,7 @@ def test_a_log_file_gets_one_line_a_minute_and_nothing_of_validations(
 def test_samples_are_written_at_intervals_and_at_the_end(tmp_path: Path) -> None:
     model, _ = fit(tmp_path, 6)
     assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == ["step-00000005.txt", "step-00000006.txt"]
-    assert (tmp_path / "samples" / "step-00000006.txt").read_text() == "[1] text 0\n[2] text 1\n"
+    assert (tmp_path / "samples" / "step-00000006.txt").read_text() == "[0] text 0\n[1] text 1\n"
     assert model.training and model.net.training
 
 

@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from tests.helpers.toy_run import Data, Toy, fit, trainer
+from tests.helpers.toy_run import RowData, Toy, fit, trainer
 from textflow.training import CheckpointCallback, checkpoint_io, latest_state
 from textflow.training.checkpoint_io import SafeCheckpointIO, begin_state, finish_state, prune_states, unfinished_folder
 
@@ -126,7 +126,7 @@ def test_a_state_that_does_not_read_back_replaces_no_older_one(tmp_path: Path, m
     with monkeypatch.context() as patch:
         patch.setattr("textflow.training.checkpoint_io.os.rename", rename_and_damage)
         with pytest.raises(OSError, match=r"step-00000008 does not read back .*; .* it, step-00000004, is untouched"):
-            fitter.fit(Toy(), datamodule=Data())
+            fitter.fit(Toy(), datamodule=RowData())
     with safe_open(tmp_path / "model.safetensors", "pt") as file:
         assert file.metadata()["step"] == "4"
     with pytest.warns(UserWarning, match="step-00000008 is damaged"):
@@ -152,7 +152,7 @@ def test_a_state_with_code_is_not_written(tmp_path: Path) -> None:
     fitter = trainer(tmp_path, 1)
     fitter.callbacks.insert(0, Unsafe())
     with pytest.raises(ValueError, match="more than tensors and plain data"):
-        fitter.fit(Toy(), datamodule=Data())
+        fitter.fit(Toy(), datamodule=RowData())
     assert not list((tmp_path / "state").glob("step-*"))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.helpers.bitwise import is_same
 from tests.helpers.launcher import (
     ROOT,
     RULES,
@@ -21,7 +22,6 @@ from tests.helpers.launcher import (
 )  # fmt: skip
 from tests.helpers.processes import Commands
 from tests.helpers.tiny_recipe import write_recipe
-from tests.training.test_resume import is_same
 from textflow.cli.estimate import Engine
 
 pytestmark = pytest.mark.integration
@@ -182,7 +182,7 @@ def test_the_results_page_shows_the_measured_table() -> None:
 
 @pytest.mark.slow
 def test_the_table_of_the_results_page_holds(slow: Path) -> None:
-    header = "| engine | MuonAdam | AdamW | average | goes on | in another number of processes |"
+    header = "| engine | MuonAdam | AdamW | average | resumed run | in another number of processes |"
     lines = [header, "|---|---|---|---|---|---|"]
     for engine, title in zip([*FAST, *SLOW], ["DDP", "ZeRO-2", "ZeRO-1", "ZeRO-3", "FSDP2"], strict=True):
         pairs = [(slow / f"{engine}-{rule}", slow / f"one-{rule}") for rule in RULES]

@@ -8,8 +8,8 @@ import pytest
 import torch
 from lightning.fabric.plugins.environments import SLURMEnvironment
 
+from tests.helpers.bitwise import is_same
 from tests.helpers.toy_run import LENGTH, Toy, fit, send_signal
-from tests.training.test_resume import is_same
 from textflow.training import latest_state
 from textflow.training.interrupt import Interrupt, StopRequested
 from textflow.types import Batch

@@ -14,7 +14,7 @@ from textflow.training.loggers import make_wandb_logger
 
 
 def rows(run: Path) -> list[tuple[int, str, float]]:
-    with open(run / "metrics.csv") as file:
+    with open(run / "metrics.csv", encoding="utf-8") as file:
         return [(int(row["step"]), row["name"], float(row["value"])) for row in csv.DictReader(file)]
 
 
@@ -53,7 +53,7 @@ def test_rewinding_drops_later_rows_and_an_incomplete_one(tmp_path: Path) -> Non
     log = MetricsCSVLogger(tmp_path)
     for step in range(4):
         log.log_metrics({"a": step / 7, "epoch": 0}, step)
-    with open(log.path, "a") as file:
+    with open(log.path, "a", encoding="utf-8") as file:
         file.write("2,a")
     log.rewind(2)
     log.log_metrics({"a": 1}, 2)

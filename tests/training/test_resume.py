@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.helpers.bitwise import is_same
 from tests.helpers.processes import Commands, Done
 from tests.helpers.toy_run import Toy, fit
 from textflow.training import latest_state
@@ -37,19 +38,8 @@ def load(run: Path) -> dict[str, Any]:
 
 def log_rows(run: Path) -> list[list[str]]:
     """Rows of the log, except the speed."""
-    with open(run / "metrics.csv") as file:
+    with open(run / "metrics.csv", encoding="utf-8") as file:
         return [row for row in csv.reader(file) if row[1] != "train/tokens_per_second"]
-
-
-def is_same(a: Any, b: Any) -> bool:
-    """True if nested values are equal bit for bit."""
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(is_same(a[key], b[key]) for key in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(is_same(x, y) for x, y in zip(a, b, strict=True))
-    return a == b
 
 
 def check_resumed(run: Path, reference: Reference, step: int) -> None:
@@ -59,7 +49,7 @@ def check_resumed(run: Path, reference: Reference, step: int) -> None:
     assert model.train_losses == expected.train_losses[step:]
     assert is_same(model.weights(), expected.weights())
     resumed = load(run)
-    for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "Data"):
+    for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "RowData"):
         assert is_same(resumed[key], state[key]), key
     assert log_rows(run) == log
 

@@ -1,4 +1,4 @@
-"""SIGTERM to one of two processes: both save one state, one says so, both end, and the run goes on from there."""
+"""SIGTERM to one of two processes: both save one state, one says so, both end, and the run resumes from there."""
 
 import json
 from pathlib import Path

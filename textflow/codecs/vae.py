@@ -131,9 +131,9 @@ class TextVAE(Codec):
 
         Args:
             ids: token ids [B, L].
-            mask: as in `encode`; one of [B, L, L] has the queries of a prompt first, then those of the rest.
+            mask: valid tokens [B, L], or which tokens each may attend to [B, L, L], prompt queries first; default: all.
             hidden: True where the mask token replaces a token [B, L].
-            encoder: another encoder of the same sizes; default: its own.
+            encoder: another encoder of the same sizes; default: the VAE's own.
         """
         if mask is not None and mask.ndim == 3:
             prompt, rest = (self.posterior(ids, mask[:, row], hidden, encoder) for row in (0, -1))

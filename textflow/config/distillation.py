@@ -45,7 +45,30 @@ def student_recipe(arguments: Sequence[str]) -> Namespace:
     config.codec, objective_args = None, config.model.init_args.objective.init_args
     if "teacher_objective" in objective_args and objective_args.teacher_objective is None:
         objective_args.teacher_objective = teacher_objective(teacher.model)
+    complete_residual(config.model.init_args, teacher.model.init_args)
     return config
+
+
+def complete_residual(student: Namespace, teacher: Namespace) -> None:
+    """Give a student ResidualFlowMap the net and path of its teacher; a student of one that names no other net gets its
+    inner net.
+
+    Args:
+        student: arguments of the student's model, which are changed.
+        teacher: arguments of the teacher's model.
+    """
+    own, theirs = student.get("net"), teacher.get("net")
+    if own is None or own.class_path.rpartition(".")[2] != "ResidualFlowMap":
+        return
+    if own == theirs:
+        student.net = own.init_args.net.clone()
+        student.net.init_args.loss_weighting = False
+        return
+    if "loss_weighting" not in theirs.init_args:
+        raise ValueError(f"a ResidualFlowMap needs a teacher whose net is DiT; this one has {theirs.class_path}")
+    own.init_args.teacher, own.init_args.net, own.init_args.path = theirs.clone(), theirs.clone(), teacher.path
+    options = own.init_args.net.init_args
+    options.two_time = options.loss_weighting = True
 
 
 def teacher_objective(model: Namespace) -> Namespace:

@@ -46,6 +46,9 @@ def unknown_key_message(name: str, parser: ArgumentParser) -> str:
     known = sorted(set(known_keys(parser)))
     sections = sorted({action.dest.split(".")[0] for action in parser._actions})
     first, last = name.split(".")[0], name.split(".")[-1]
+    if name in {action.dest for action in parser._actions}:  # below a section, as `data: {run.folder: x}`
+        below = f", or {last!r} below {first!r}" if last != name else ""
+        return f"{name!r} is the full name of a key: write it at the top of the file{below}"
     if place := misplaced(last, parser):
         return f"unknown key or class {name!r}{place}"
     hint = "" if first in sections else suggestion(first, sections, 0.7)

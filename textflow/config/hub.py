@@ -78,7 +78,7 @@ def explain_hub_error(error: Exception, repo: str, revision: str = "main") -> st
 
     name, login = f"{PREFIX}{repo}", "log in with `hf auth login`, or set HF_TOKEN"
     if isinstance(error, errors.HFValidationError):
-        return f"{name} is no name of a repository; give hf:OWNER/NAME or hf:OWNER/NAME@REVISION"
+        return f"{name} is not the name of a repository; give hf:OWNER/NAME or hf:OWNER/NAME@REVISION"
     if isinstance(error, errors.GatedRepoError):
         return f"{name} is gated: accept its terms on its page, and {login}"
     if isinstance(error, errors.RepositoryNotFoundError):

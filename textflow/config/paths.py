@@ -7,32 +7,53 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from jsonargparse import Namespace
 
+from textflow.config.shipped import find_run
 from textflow.config.trust import join_key
 
-# Keys, without init_args, of the paths that a run reads again after its training.
+if TYPE_CHECKING:
+    from textflow.data import DataModule
+
+# Keys, without init_args, of the paths that a run reads again after its training. Names of sources may hold dots.
 DATA_PATHS = re.compile(
     r"data\.(files|cache)|data\.tokenizer\.(name|model_file)"
-    r"|data\.source(\.sources\.[^.]+)*\.(paths|val_paths|test_paths|folder|wheel|name)"
+    r"|data\.source(\.sources\..+)?\.(paths|val_paths|test_paths|folder|wheel|name)"
 )
-FILES: ContextVar[str | list[str] | None] = ContextVar("text files that replace a run's own text", default=None)
+MODEL_FOLDERS = re.compile(r"model\.(\w+\.)*codec\.(\w+\.)*name|model\.mdlm")  # of an encoder, of a run
+Files: TypeAlias = str | list[str]
+FILES: ContextVar[Files | None] = ContextVar("text files that replace a run's own text", default=None)
+TOKENIZER: ContextVar[Path] = ContextVar("folder of the tokenizer of that run")
 
 
 @contextmanager
-def replace_files(files: str | list[str] | None) -> Iterator[None]:
-    """Read these text files in place of a run's own text; None for its own."""
-    token = FILES.set(files)
+def replace_files(files: Files | None, run: Path) -> Iterator[None]:
+    """Read these text files in place of a run's own text, by the run's tokenizer; None for its own."""
+    tokens = FILES.set(files), TOKENIZER.set(run / "tokenizer")
     try:
         yield
     finally:
-        FILES.reset(token)
+        FILES.reset(tokens[0])
+        TOKENIZER.reset(tokens[1])
+
+
+def replace_text(data: "DataModule") -> "DataModule":
+    """The data module, with the files and the trained tokenizer of `replace_files` where there are some."""
+    if files := FILES.get():
+        from textflow.data import PairSource, Tokenizer
+        from textflow.data.sources.files import source_from_files
+        from textflow.data.sources.pairs import pairs_from_files
+
+        folder, is_pairs = TOKENIZER.get(), isinstance(data.source, PairSource)
+        data.source = pairs_from_files(data.source, files) if is_pairs else source_from_files(files)
+        data.tokenizer = Tokenizer.load(folder) if folder.is_dir() else data.tokenizer
+    return data
 
 
 def make_absolute(tree: Any, key: str = "") -> None:
-    """Make the relative data paths of a recipe absolute, in place; names that are no path here are unchanged.
+    """Make the relative paths of a recipe's data, encoders and MDLM absolute, in place; other names are unchanged.
 
     Args:
         tree: a recipe or a part of one, after parsing.
@@ -45,6 +66,9 @@ def make_absolute(tree: Any, key: str = "") -> None:
         inner = join_key(key, str(name))
         if isinstance(value, (Namespace, dict)):
             make_absolute(value, inner)
+        elif MODEL_FOLDERS.fullmatch(inner) and isinstance(value, str):
+            folder = str(find_run(value)) if inner == "model.mdlm" else value
+            tree[name] = absolute(folder, inner) if os.path.isdir(folder) else value
         elif DATA_PATHS.fullmatch(inner) and value:
             paths = [absolute(path, inner) for path in ([value] if isinstance(value, str) else value)]
             tree[name] = paths[0] if isinstance(value, str) else paths

@@ -10,7 +10,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from textflow.config.errors import explain_parser_error, suggestion
-from textflow.config.paths import FILES
+from textflow.config.paths import replace_text
 from textflow.config.schema import SECTIONS, RecipeParser, recipe_parser
 from textflow.config.shipped import find_recipe
 from textflow.config.strict_yaml import load_yaml, refuse_duplicates
@@ -18,6 +18,7 @@ from textflow.config.trust import join_key, refuse_code
 from textflow.config.validation import part_errors, validate_recipe
 from textflow.data import DataModule
 from textflow.models.base import Trainable
+from textflow.models.text_format import TextFormat
 from textflow.training import Trainer
 
 DEVICE_KEYS = ("accelerator", "devices", "num_nodes", "strategy")  # a codec trains on the devices of its model
@@ -41,8 +42,8 @@ def load_recipe(arguments: Sequence[str]) -> Namespace:
         config.run.folder = f"checkpoints/{Path(files[0]).stem}"
     validate_recipe(config, SECTIONS)
     if config.codec and config.codec.endswith((".yaml", ".yml")) and not Path(config.codec).is_file():
-        beside = find_recipe(files[0]).parent / config.codec
-        config.codec = str(beside if beside.is_file() else find_recipe(config.codec))
+        sibling = find_recipe(files[0]).parent / config.codec
+        config.codec = str(sibling if sibling.is_file() else find_recipe(config.codec))
     return config
 
 
@@ -120,8 +121,7 @@ def instantiate(config: Namespace) -> tuple[DataModule, Trainable, Trainer]:
     data.prepare_data()
     with part_errors():
         model = made.model(data.vocab_size)
-    model.tokenizer, model.seq_length = data.tokenizer, config.data.seq_length
-    model.max_source_length = config.data.max_source_length
+    model.text_format = TextFormat(data.tokenizer, config.data.seq_length, config.data.max_source_length)
     return data, model, made.trainer
 
 
@@ -131,10 +131,9 @@ def make_data(data: Namespace | Mapping[str, Any]) -> DataModule:
     small = RecipeParser(exit_on_error=False)
     small.add_class_arguments(DataModule, "data")
     part = small.parse_object({"data": data})
-    part.data.files = FILES.get() or part.data.files
     if part.data.cache and not (Path(part.data.cache).expanduser() / "rows").is_dir():
         part.data.cache = None
-    return small.instantiate_classes(part).data
+    return replace_text(small.instantiate_classes(part).data)
 
 
 def open_data(data: Namespace | Mapping[str, Any], stage: str = "validate") -> DataModule:

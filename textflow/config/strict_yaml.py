@@ -1,12 +1,13 @@
-"""Read the mapping of a YAML file; duplicate keys, of which a parser silently takes the last, are errors."""
+"""Read the mapping of a YAML file; duplicate keys, of which a parser silently takes the last, are errors, also where
+one is written with dots."""
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
-from textflow.config.trust import refuse_code
+from textflow.config.trust import join_key, refuse_code
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # of the C library where it is installed, 10 times faster
 
@@ -53,25 +54,57 @@ def refuse_duplicates(text: str, origin: str) -> None:
         root = yaml.compose(text, LOADER)
     except (yaml.YAMLError, RecursionError):
         return
-    for key, first, second in duplicates(root, set()):
+    for key, first, second in duplicates(root, set(), {}):
         lines = f"lines {first} and {second}" if first != second else f"line {first}, twice"
         raise ValueError(f"{origin} gives {key} in {lines}: the second would replace the first; join them")
 
 
-def duplicates(node: yaml.Node | None, seen: set[int]) -> Iterator[tuple[str, int, int]]:
-    """Duplicate keys below a node, each with its two lines counted from 1; `seen` holds the nodes visited."""
+def duplicates(
+    node: yaml.Node | None, seen: set[int], dotted: dict[str, "KeyLine"], prefix: str = ""
+) -> Iterator[tuple[str, int, int]]:
+    """Duplicate keys below a node, each with its two lines counted from 1.
+
+    Args:
+        node: a part of a YAML text.
+        seen: ids of the nodes visited, to which those below are added.
+        dotted: full names of the keys visited, with dots between levels, to which those below are added.
+        prefix: full name of the node.
+    """
     if node is None or id(node) in seen or not isinstance(node, (yaml.MappingNode, yaml.SequenceNode)):
         return
     seen.add(id(node))
     if isinstance(node, yaml.SequenceNode):
-        for part in node.value:
-            yield from duplicates(part, seen)
+        for number, part in enumerate(node.value):
+            yield from duplicates(part, seen, dotted, f"{prefix}.{number}")
         return
     lines: dict[tuple[str, str], int] = {}
     for key, value in node.value:
+        name, sections = prefix, []
         if isinstance(key, yaml.ScalarNode) and not key.tag.endswith(":merge"):
             line, known = key.start_mark.line + 1, (key.tag, key.value)
             if known in lines:
                 yield key.value, lines[known], line
-            lines[known] = line
-        yield from duplicates(value, seen)
+            lines[known], name = line, f"{prefix}.{key.value}"
+            if key.tag.endswith(":str"):
+                sections = list(other_spellings(dotted, prefix, key.value, line))
+        yield from duplicates(value, seen, dotted, name)
+        yield from sections
+
+
+class KeyLine(NamedTuple):
+    """Full name and line of a key, and whether the key itself holds a dot."""
+
+    name: str
+    line: int
+    has_dot: bool
+
+
+def other_spellings(known: dict[str, KeyLine], prefix: str, key: str, line: int) -> Iterator[tuple[str, int, int]]:
+    """Keys that a key repeats, or drops because it is their section, where one of the two is written with a dot."""
+    name, full = f"{prefix}.{key}", KeyLine(join_key("", f"{prefix}.{key}"), line, "." in key)
+    for spelling in {name} if name.endswith(".init_args") else {name, f".{full.name}"}:
+        if (earlier := known.get(spelling)) and (earlier.has_dot or full.has_dot):
+            yield max(earlier.name, full.name, key=len), earlier.line, line
+        known[spelling] = full
+    for end in (i for i, letter in enumerate(name) if letter == "." and i > len(prefix)):
+        known.setdefault(name[:end], full)

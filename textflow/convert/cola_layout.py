@@ -1,37 +1,44 @@
-"""Names and sizes of published Cola-DLM weights, from a `save_pretrained` folder of the VAE or of the prior."""
+"""Names and sizes of published Cola-DLM weights, in a `save_pretrained` folder of the VAE or of the prior."""
 
-import json
-import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor, nn
 
-from textflow.convert.dit_layout import load_official, rename_parameter
+from textflow.codecs.vae import TextVAE
+from textflow.convert.checkpoint_config import CheckpointConfig, read_config
+from textflow.convert.dit_layout import load_official
+from textflow.convert.name_map import NameMap, count_blocks
+from textflow.layers.block_causal import PostNormBlock
+from textflow.nets.cola import ColaBlock, ColaDiT
 from textflow.runtime.visible import visible_files
 from textflow.training.weights import read_weights
 
-PREFIX_MAP = {
-    "txt_in.proj.": "latent_in.",
-    "emb_in.proj_in.": "t_embed.mlp.0.",
-    "emb_in.proj_hid.": "t_embed.mlp.2.",
-    "emb_in.proj_out.": "t_embed.mlp.4.",
-    "txt_out_norm.": "norm.",
-    "txt_out_ada.out_in.1.": "out_modulation.",
-    "txt_out.proj.": "out.",
-}
-IN_BLOCKS = {
-    "msa.proj_qkv": "attn.qkv",
-    "msa.proj_out": "attn.proj",
-    "msa.norm_": "attn.",  # q and k
-    "mlp.proj_in": "mlp.0",
-    "mlp.proj_out": "mlp.2",
-    "ada.msa_in.1": "attn_modulation",
-    "ada.msa_out.1": "attn_gate_modulation",
-    "ada.mlp_in.1": "mlp_modulation",
-    "ada.mlp_out.1": "mlp_gate_modulation",
-}
+NAMES = NameMap(  # of the prior; those of the VAE are unchanged
+    prefixes={
+        "txt_in.proj.": "latent_in.",
+        "emb_in.proj_in.": "t_embed.mlp.0.",
+        "emb_in.proj_hid.": "t_embed.mlp.2.",
+        "emb_in.proj_out.": "t_embed.mlp.4.",
+        "txt_out_norm.": "norm.",
+        "txt_out_ada.out_in.1.": "out_modulation.",
+        "txt_out.proj.": "out.",
+    },
+    inner={
+        ".msa.proj_qkv.": ".attn.qkv.",
+        ".msa.proj_out.": ".attn.proj.",
+        ".msa.norm_q.": ".attn.q_norm.",
+        ".msa.norm_k.": ".attn.k_norm.",
+        ".mlp.proj_in.": ".mlp.0.",
+        ".mlp.proj_out.": ".mlp.2.",
+        ".ada.msa_in.1.": ".attn_modulation.",
+        ".ada.msa_out.1.": ".attn_gate_modulation.",
+        ".ada.mlp_in.1.": ".mlp_modulation.",
+        ".ada.mlp_out.1.": ".mlp_gate_modulation.",
+    },
+)
+map_name = NAMES.to_textflow
 FREQUENCIES = ".rope.rope.freqs"  # computed, not learned
 
 
@@ -50,10 +57,7 @@ class SavedFolder(NamedTuple):
 
     def number(self, name: str) -> int:
         """A size that no tensor tells, from config.json."""
-        value = self.config.get(name)
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{self.folder / 'config.json'} has {name} {value!r}; it needs a number above 0")
-        return value
+        return CheckpointConfig(self.folder / "config.json", self.config).integer(name)
 
     def shape(self, name: str, dims: int) -> tuple[int, ...]:
         """The shape of a tensor with this many dimensions."""
@@ -66,8 +70,10 @@ class SavedFolder(NamedTuple):
 
     def depth(self, prefix: str) -> int:
         """Number of layers `prefix.0` ..."""
-        found = [match for name in self.tensors if (match := re.match(rf"{re.escape(prefix)}\.(\d+)\.", name))]
-        return 1 + max((int(match[1]) for match in found), default=-1)
+        try:
+            return count_blocks(self.tensors, f"{prefix}.")
+        except ValueError as error:
+            raise ValueError(f"{self.folder}: {error}") from error
 
 
 def read_folder(folder: Path) -> SavedFolder:
@@ -75,29 +81,19 @@ def read_folder(folder: Path) -> SavedFolder:
     files, config = visible_files(folder, "*.safetensors"), folder / "config.json"
     if not files or not config.is_file():
         raise ValueError(f"{folder} needs config.json and model.safetensors; download it again")
-    try:
-        content = json.loads(config.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{config} is not JSON ({error}); download it again") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{config} holds a {type(content).__name__}, not an object with names; download it again")
-    tensors = dict[str, Tensor]()
+    content, tensors = read_config(files[0]).content, dict[str, Tensor]()
     for file in files:
         try:
             tensors |= read_weights(file)[0]
         except ValueError as error:
             raise ValueError(f"{file}: {error}; download it again") from error
-    return SavedFolder(folder, tensors, content)
+    return SavedFolder(folder, tensors, dict(content))
 
 
-def map_name(official: str) -> str:
-    """The textflow name of a published parameter of the prior; those of the VAE are unchanged."""
-    return re.sub(r"attn\.([qk])\.", r"attn.\1_norm.", rename_parameter(official, PREFIX_MAP, IN_BLOCKS))
-
-
-def vae_sizes(vae: SavedFolder) -> dict[str, int]:
-    """Arguments of `TextVAE`, from the shapes of the tensors; heads and blocks, which these do not tell, from the
-    configuration."""
+def vae_sizes(vae: SavedFolder) -> dict[str, Any]:
+    """Arguments of `TextVAE`, from the shapes of the tensors; what these do not tell, heads, blocks and a padding token
+    that is not the last, from the configuration."""
+    config = CheckpointConfig(vae.folder / "config.json", vae.config)
     return {
         "dim": vae.shape("encoder.final_layer.weight", 2)[0] // 2,
         "width": vae.shape("encoder.wte.weight", 2)[1],
@@ -107,6 +103,40 @@ def vae_sizes(vae: SavedFolder) -> dict[str, int]:
         "heads": vae.number("num_heads"),
         "patch_size": vae.shape("encoder.patch_embedder.weight", 3)[2],
         "block_size": vae.number("block_size"),
+    } | ({"pad_id": config.integer("pad_id", least=0)} if "pad_id" in vae.config else {})
+
+
+def vae_config(vae: TextVAE) -> dict[str, Any]:
+    """config.json of a VAE."""
+    config = {
+        "vocab_size": vae.vocab_size,
+        "encoder_num_blocks": len(vae.encoder.blocks),
+        "decoder_num_blocks": len(vae.decoder.blocks),
+        "dim": vae.encoder.wte.embedding_dim,
+        "ffn_dim": cast(PostNormBlock, vae.encoder.blocks[0]).ffn_out.in_features,
+        "latent_dim": vae.dim,
+        "patch_size": vae.patch_size,
+        "num_heads": vae.encoder.wte.embedding_dim // vae.encoder.sizes[0],
+        "block_size": vae.block_size,
+    }
+    return config | ({} if vae.pad_id == vae.vocab_size - 1 else {"pad_id": vae.pad_id})  # published: the last
+
+
+def dit_config(net: ColaDiT) -> dict[str, Any]:
+    """config.json of a prior."""
+    block, width = cast(ColaBlock, net.blocks[0]), net.latent_in.out_features
+    attention, ratio = block.attn, cast(nn.Linear, block.mlp[0]).out_features / width
+    return {
+        "txt_in_channels": net.dim,
+        "txt_out_channels": net.dim,
+        "txt_dim": width,
+        "emb_dim": net.out_modulation.in_features,
+        "heads": attention.heads,
+        "head_dim": attention.proj.in_features // attention.heads,
+        "expand_ratio": int(ratio) if ratio.is_integer() else ratio,
+        "num_layers": len(net.blocks),
+        "rope_dim": net.rope_width,
+        "block_size": net.block_size,
     }
 
 
@@ -132,4 +162,4 @@ def load_folder(net: nn.Module, part: SavedFolder, rename: Callable[[str], str])
     try:
         load_official(net, learned, rename)
     except ValueError as error:
-        raise ValueError(f"{part.folder} is no published Cola-DLM: {error}") from error
+        raise ValueError(f"{part.folder} is not a published Cola-DLM: {error}") from error

@@ -9,9 +9,8 @@ from textflow.config import recipe
 from textflow.config.schema import recipe_parser
 from textflow.data import LazyHFTokenizer
 from textflow.models.base import Trainable
+from textflow.models.text_format import TextFormat
 from textflow.training.weights import write_weights
-
-OPENWEBTEXT = {"name": "Skylion007/openwebtext", "revision": "refs/convert/parquet"}
 
 
 def converted_recipe(
@@ -20,7 +19,7 @@ def converted_recipe(
     seq_length: int,
     model: str,
     parts: Mapping[str, Any],
-    source: Mapping[str, str] = OPENWEBTEXT,
+    source: Mapping[str, str],
 ) -> str:
     """The resolved recipe of a converted run.
 
@@ -60,7 +59,7 @@ def write_converted(
         title: what was converted, for the card.
     """
     note = fetch_tokenizer(tokenizer)
-    model.seq_length = seq_length
+    model.text_format = TextFormat(tokenizer, seq_length)
     run_folder.write_run(target, text, tokenizer, model, title)
     write_weights(target / "model.safetensors", model.weights(), {})
     return note

@@ -1,4 +1,4 @@
-"""Map the published weights of FLM, MDLM and Duo to the net `DiT`, and infer its sizes from their shapes."""
+"""Map the published weights of FLM, MDLM and Duo to the net `DiT` and back; infer its sizes from their shapes."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -6,36 +6,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from textflow.convert.checkpoint_config import CheckpointConfig
+from textflow.convert.name_map import NameMap, count_blocks
+from textflow.nets import DiT
 from textflow.training.weights import describe_mismatch
 
-PREFIX_MAP = {
-    "vocab_embed.embedding": "embed",
-    "sigma_map_prime.": "end_t_embed.",
-    "sigma_map.": "t_embed.",
-    "learnable_loss_weighting.s_embed.": "loss_weighting.t_embed.",
-    "learnable_loss_weighting.": "loss_weighting.",
-    "output_layer.norm_final.": "norm.",
-    "output_layer.adaLN_modulation.": "out_modulation.",
-    "output_layer.linear.": "out.",
-}
-IN_BLOCKS = {"attn_qkv": "qkv", "attn_out": "proj"}
+TABLE = "vocab_embed.embedding"
+NAMES = NameMap(
+    prefixes={
+        TABLE: "embed",
+        "sigma_map_prime.": "end_t_embed.",
+        "sigma_map.": "t_embed.",
+        "learnable_loss_weighting.s_embed.": "loss_weighting.t_embed.",
+        "learnable_loss_weighting.": "loss_weighting.",
+        "output_layer.norm_final.": "norm.",
+        "output_layer.adaLN_modulation.": "out_modulation.",
+        "output_layer.linear.": "out.",
+    },
+    inner={".attn_qkv.": ".qkv.", ".attn_out.": ".proj."},
+)
+map_name = NAMES.to_textflow
 FREQUENCIES = "rotary_emb.inv_freq"  # computed, not learned
 HEAD_WIDTH = 64  # published; used where a file lacks the frequencies
-
-
-def map_name(official: str) -> str:
-    """The textflow name of a published parameter of FLM, MDLM or Duo."""
-    return rename_parameter(official, PREFIX_MAP, IN_BLOCKS)
-
-
-def rename_parameter(name: str, prefixes: Mapping[str, str], inner: Mapping[str, str]) -> str:
-    """A name with the first prefix that it has replaced; without one, with every inner part replaced."""
-    for old, new in prefixes.items():
-        if name.startswith(old):
-            return new + name[len(old) :]
-    for old, new in inner.items():
-        name = name.replace(old, new)
-    return name
 
 
 def map_weights(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -43,17 +35,21 @@ def map_weights(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {map_name(name): tensor for name, tensor in official.items() if name != FREQUENCIES}
 
 
+def rotary_frequencies(width: int) -> Tensor:
+    """Frequencies of rotary positions in channels of a number, rounded as the published code rounds them."""
+    return 1.0 / (10000 ** (torch.arange(0, width, 2).float() / width))
+
+
 def infer_sizes(official: Mapping[str, Tensor]) -> dict[str, Any]:
     """Width, depth, heads and cond_width of `DiT`, and vocab_size, the number of rows of the token table."""
     try:
-        table = official["vocab_embed.embedding"]
+        table = official[TABLE]
         if table.ndim != 2:
-            raise ValueError(f"vocab_embed.embedding is {tuple(table.shape)}, needs (tokens, width)")
+            raise ValueError(f"{TABLE} is {tuple(table.shape)}, needs (tokens, width)")
         vocab_size, width = table.shape
         head = 2 * official[FREQUENCIES].numel() if FREQUENCIES in official else HEAD_WIDTH
-        depth = 1 + max(int(name.split(".")[1]) for name in official if name.startswith("blocks."))
-        sizes = {"width": width, "depth": depth, "heads": max(width // head, 1)}
-        return sizes | {"cond_width": len(official["sigma_map.mlp.0.bias"]), "vocab_size": vocab_size}
+        sizes = {"width": width, "depth": count_blocks(official), "heads": max(width // head, 1)}
+        return sizes | {"cond_width": official["sigma_map.mlp.0.bias"].shape[0], "vocab_size": vocab_size}
     except KeyError as error:
         names = sorted(official)[:6]
         raise ValueError(f"these tensors are not a published DiT: {error} is missing among {names} ...") from error
@@ -61,13 +57,23 @@ def infer_sizes(official: Mapping[str, Tensor]) -> dict[str, Any]:
         raise ValueError(f"these tensors do not have the shapes of a published DiT ({error})") from error
 
 
-def net_sizes(official: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Any]:
-    """`infer_sizes` with the number of heads of config.json, if it has it: shapes do not tell that number."""
+def net_sizes(official: Mapping[str, Tensor], config: CheckpointConfig) -> dict[str, Any]:
+    """`infer_sizes` with what shapes do not tell, the number of heads and dropout, if the configuration has it."""
     sizes = infer_sizes(official)
-    heads = config.get("n_heads", sizes["heads"])
-    if not isinstance(heads, int) or heads < 1 or sizes["width"] % heads:
-        raise ValueError(f"config.json has n_heads {heads!r}; vocab_embed.embedding has width {sizes['width']}")
-    return sizes | {"heads": heads}
+    heads = config.integer("n_heads", sizes["heads"])
+    if sizes["width"] % heads:
+        raise config.error("n_heads", heads, f"a divisor of the width of {TABLE}, {sizes['width']}")
+    dropout = config.number("dropout")
+    if dropout is not None and dropout >= 1:
+        raise config.error("dropout", dropout, "a fraction below 1")
+    return sizes | {"heads": heads} | ({} if dropout is None else {"dropout": float(dropout)})
+
+
+def net_config(net: DiT) -> dict[str, Any]:
+    """Entries of config.json that all these systems have."""
+    block = net.blocks[0]
+    sizes = {"cond_dim": net.out_modulation.in_features, "n_blocks": len(net.blocks)}
+    return sizes | {"n_heads": block.heads, "dropout": block.drop.p}  # type: ignore[union-attr]
 
 
 def load_official(net: nn.Module, official: Mapping[str, Tensor], name_of: Callable[[str], str] = map_name) -> None:

@@ -1,4 +1,4 @@
-"""Convert published ELF checkpoints to textflow run folders."""
+"""Convert published ELF checkpoints to textflow run folders and back."""
 
 import pickle
 import re
@@ -10,13 +10,21 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from textflow.codecs import T5Codec
 from textflow.config import recipe
 from textflow.convert.converted_run import converted_recipe, write_converted
-from textflow.convert.elf_layout import infer_config, map_weights
+from textflow.convert.elf_layout import infer_config, map_weights, official_tensors
+from textflow.convert.published_folder import own_parameters, refuse_unplaced
+from textflow.convert.published_text import refuse_short
 from textflow.data import LazyHFTokenizer
+from textflow.models.generator import Generator
+from textflow.nets import ELF
+from textflow.paths import LinearPath
+from textflow.runtime.atomic import atomic_write
 from textflow.training.weights import describe_mismatch
 
 TRAINING_TEXT = {"name": "embedded-language-flows/openwebtext-t5"}
+SEQ_LENGTH = 1024  # published, on OpenWebText
 
 
 class ELFSettings(NamedTuple):
@@ -40,7 +48,12 @@ class ELFSettings(NamedTuple):
 
 
 def convert_elf(
-    checkpoint: str, target: Path, tokenizer: str, encoder: str, seq_length: int, settings: ELFSettings = ELFSettings()
+    checkpoint: str,
+    target: Path,
+    tokenizer: str,
+    encoder: str,
+    seq_length: int | None = None,
+    settings: ELFSettings = ELFSettings(),
 ) -> str:
     """Convert a published ELF checkpoint to a run folder; returns a one-line summary.
 
@@ -49,12 +62,11 @@ def convert_elf(
         target: run folder to write.
         tokenizer: Hub name or folder of the tokenizer.
         encoder: Hub name or folder of the T5 encoder.
-        seq_length: tokens per text, at least 1.
+        seq_length: tokens per text, at least 1; default: the published 1,024.
         settings: noise, latent statistics and guidance range used in training.
     """
-    if seq_length < 1:
-        raise ValueError(f"seq_length is {seq_length}; a text needs at least 1 token, such as --seq-length 1024")
-    path = find_checkpoint(checkpoint)
+    refuse_short(seq_length)
+    path, length = find_checkpoint(checkpoint), seq_length or SEQ_LENGTH
     official = ema_tensors(read_checkpoint(path))
     config = infer_config(official)
     for name, tensor in official.items():
@@ -64,7 +76,7 @@ def convert_elf(
     dim, vocab = space.dim, space.vocab_size
     lazy_tokenizer = LazyHFTokenizer(tokenizer, vocab)
     parts = elf_parts(encoder, settings, dim, config)
-    text = converted_recipe(target, lazy_tokenizer, seq_length, "Generator", parts, TRAINING_TEXT)
+    text = converted_recipe(target, lazy_tokenizer, length, "Generator", parts, TRAINING_TEXT)
     model, _ = recipe.load_model(text, vocab)
     try:
         model.net.load_state_dict(map_weights(official))
@@ -72,7 +84,7 @@ def convert_elf(
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:400]
         raise ValueError(f"{path} does not hold a complete published ELF: {reason}") from error
-    note = write_converted(target, text, lazy_tokenizer, model, seq_length, f"ELF, converted from {checkpoint}")
+    note = write_converted(target, text, lazy_tokenizer, model, length, f"ELF, converted from {checkpoint}")
     count = sum(t.numel() for t in official.values())
     return f"{target}: ELF of {count:,} parameters, {config}, latents {dim} wide, {vocab} tokens, from {path}{note}"
 
@@ -149,3 +161,27 @@ def ema_tensors(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
             f"no tensors under ema_params1, params or at the top; the file has {sorted(map(str, checkpoint))[:8]}"
         )
     return tensors
+
+
+def write_elf(model: Generator, folder: Path, step: int) -> str:
+    """Write an ELF as checkpoint_<step>; returns the options by which `textflow convert elf` reads it back."""
+    net, codec, path = model.ema_net, model.codec_of(model.ema_net), model.path
+    assert isinstance(net, ELF), "the caller has checked it"
+    if not isinstance(codec, T5Codec) or not isinstance(path, LinearPath):
+        raise ValueError(
+            f"its latents are of {type(codec).__name__} along {type(path).__name__}, and the layout, which holds the "
+            "network alone, stands for those of a T5 encoder from the Hub (T5Codec) along LinearPath"
+        )
+    official = official_tensors({name: p.detach() for name, p in own_parameters(net).items()})
+    config = infer_config(official)
+    space = config.pop("codec")
+    with torch.device("meta"):
+        plain = ELF(space, **config)
+    refuse_unplaced(net, plain, ["head_width"])
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"params": official, "ema_params1": official, "step": step}  # of a run, the average is kept alone
+    atomic_write(folder / f"checkpoint_{step}", lambda file: torch.save(content, file))
+    settings = ELFSettings(path.noise_scale, path.min_one_minus_t, codec.mean, codec.std)._asdict()
+    settings |= {name: getattr(model.objective, name, settings[name]) for name in ("guidance_min", "guidance_max")}
+    values = {"seq_length": model.text_format.seq_length, "encoder": codec.name} | settings
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in values.items())

@@ -1,37 +1,36 @@
-"""Map published ELF weights to textflow names, and infer the configuration from their shapes."""
+"""Map published ELF weights to textflow and back; infer the configuration from their shapes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
 from textflow.codecs import LatentSpace
+from textflow.convert.name_map import NameMap, count_blocks
 
-PREFIX_MAP = {
-    "self_cond_proj.": "self_cond_proj.",
-    "text_proj.proj1.": "bottleneck_down.",
-    "text_proj.proj2.": "bottleneck_up.",
-    "t_embedder.mlp_": "t_embed.mlp.",
-    "t_emb_tokens": "t_embed.tokens",
-    "self_cond_cfg_embedder.mlp_": "guidance_embed.mlp.",
-    "self_cond_cfg_tokens": "guidance_embed.tokens",
-    "mode_tokens": "mode_tokens",
-    "final_layer.norm_final.": "norm.",
-    "final_layer.linear.": "out.",
-    "proj_kernel": "lm_head.down.weight",
-    "proj_bias": "lm_head.down.bias",
-    "unembed_kernel": "lm_head.up.weight",
-    "unembed_bias": "lm_head.up.bias",
-}
+NAMES = NameMap(
+    {
+        "self_cond_proj.": "self_cond_proj.",
+        "text_proj.proj1.": "bottleneck_down.",
+        "text_proj.proj2.": "bottleneck_up.",
+        "t_embedder.mlp_": "t_embed.mlp.",
+        "t_emb_tokens": "t_embed.tokens",
+        "self_cond_cfg_embedder.mlp_": "guidance_embed.mlp.",
+        "self_cond_cfg_tokens": "guidance_embed.tokens",
+        "mode_tokens": "mode_tokens",
+        "final_layer.norm_final.": "norm.",
+        "final_layer.linear.": "out.",
+        "proj_kernel": "lm_head.down.weight",
+        "proj_bias": "lm_head.down.bias",
+        "unembed_kernel": "lm_head.up.weight",
+        "unembed_bias": "lm_head.up.bias",
+    }
+)
 
 
 def map_name(official: str) -> str:
     """The textflow name of a published ELF parameter."""
-    official = official.removeprefix("_orig_mod.")
-    for old, new in PREFIX_MAP.items():
-        if official.startswith(old):
-            return new + official[len(old) :]
-    return official
+    return NAMES.to_textflow(official.removeprefix("_orig_mod."))
 
 
 def map_weights(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -39,12 +38,10 @@ def map_weights(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {map_name(n): t.T.contiguous() if n.endswith("_kernel") else t for n, t in official.items()}
 
 
-def count_blocks(names: Iterable[str]) -> int:
-    """Number of transformer blocks among textflow names, which must be numbered without gaps."""
-    blocks = {int(name.split(".")[1]) for name in names if name.startswith("blocks.")}
-    if missing := next((i for i in range(len(blocks)) if i not in blocks), None):
-        raise ValueError(f"there is a block {max(blocks)}, but no block {missing}")
-    return len(blocks)
+def official_tensors(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of the net ELF by published name, the inverse of `map_weights`."""
+    named = {NAMES.to_official(name): tensor for name, tensor in weights.items()}
+    return {n: t.T.contiguous() if n.endswith("_kernel") else t for n, t in named.items()}
 
 
 def infer_config(official: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -1,18 +1,24 @@
-"""Convert published FLM and FMLM weights to textflow run folders."""
+"""Convert published FLM and FMLM weights to textflow run folders and back."""
 
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import torch
 from torch import Tensor
 
+from textflow.codecs import OneHot
 from textflow.config import recipe
+from textflow.convert.checkpoint_config import CheckpointConfig, read_config
 from textflow.convert.converted_run import converted_recipe, write_converted
-from textflow.convert.discrete import lazy_tokenizer
-from textflow.convert.dit_layout import load_official, net_sizes
-from textflow.convert.lightning_checkpoint import find_weights, official_weights, read_config
+from textflow.convert.dit_layout import FREQUENCIES, NAMES, load_official, net_config, net_sizes, rotary_frequencies
+from textflow.convert.lightning_checkpoint import find_weights, official_weights
+from textflow.convert.published_folder import own_parameters, refuse_setting, refuse_unplaced, write_published
+from textflow.convert.published_text import lazy_tokenizer, published_text, refuse_short
 from textflow.models.generator import Generator
+from textflow.nets import DiT
+from textflow.paths import LinearPath
+from textflow.schedules import OneHotDecodeError
 
-BERT_TOKENS = 30_522  # LM1B; GPT-2's otherwise
 END_TIME = "sigma_map_prime."
 
 
@@ -21,7 +27,7 @@ def convert_flm(
     checkpoint: str,
     target: Path,
     tokenizer: str | None = None,
-    seq_length: int = 1024,
+    seq_length: int | None = None,
     logit_softcap: float | None = None,
 ) -> str:
     """Convert published FLM or FMLM weights to a run folder; returns a one-line summary.
@@ -30,32 +36,49 @@ def convert_flm(
         system: flm, or fmlm for a flow map, whose net is conditioned on the end of a step.
         checkpoint: export to the Hub or Lightning checkpoint: a file, a folder or a Hub repository.
         target: run folder to write.
-        tokenizer: Hub name or folder of the tokenizer; default: bert-base-uncased for 30,522 tokens, else gpt2.
-        seq_length: tokens per text, at least 2; at most those of config.json, if there is one.
-        logit_softcap: soft limit of the token logits that the weights were trained with; default: none.
+        tokenizer: Hub name or folder of the tokenizer; default: by the number of tokens, gpt2 or bert-base-uncased.
+        seq_length: tokens per text, at least 2; default: model.length of config.json, else the published length.
+        logit_softcap: soft limit of the token logits that the weights were trained with; default: model.logit_softcap
+            of config.json, else none. Published files do not tell it, for the released code has it as a constant.
     """
-    if seq_length < 2:
-        raise ValueError(f"seq_length is {seq_length}; a row needs at least 2 tokens, such as --seq-length 1024")
+    refuse_short(seq_length, least=2)
     path = find_weights(checkpoint)
-    official, trained = official_weights(path), read_config(path).get("model", {})
+    official, trained = official_weights(path), read_config(path).part("model")
     try:
         refuse_other(system, official)
-        sizes = net_sizes(official, trained)
-        vocab_size = sizes.pop("vocab_size")
-        name = tokenizer or ("bert-base-uncased" if vocab_size == BERT_TOKENS else "gpt2")
-        lazy = lazy_tokenizer(name, vocab_size)
-        weighting = any(key.startswith("learnable_loss_weighting.") for key in official)
-        net_args = sizes | {"two_time": system == "fmlm", "loss_weighting": weighting, "logit_softcap": logit_softcap}
-        length = min(seq_length, int(trained.get("length", seq_length)))
-        text = converted_recipe(target, lazy, length, "Generator", flm_parts(system, vocab_size, net_args))
+        vocab_size, net_args = flm_sizes(official, trained, logit_softcap)
+        lazy, published = lazy_tokenizer(tokenizer, vocab_size), published_text(vocab_size)
+        length = seq_length or trained.integer("length", published.seq_length, least=2)
+        parts = flm_parts(system, vocab_size, net_args)
+        text = converted_recipe(target, lazy, length, "Generator", parts, published.source)
         model = cast(Generator, recipe.load_model(text, vocab_size)[0])
         for net in (model.net, model.ema_net):
             load_official(net, official)
     except ValueError as error:
-        raise ValueError(f"{path} is no published {system.upper()}: {error}") from error
+        raise ValueError(f"{path} is not a published {system.upper()}: {error}") from error
     note = write_converted(target, text, lazy, model, length, f"{system.upper()}, converted from {checkpoint}")
     count = sum(p.numel() for p in model.net.parameters())
-    return f"{target}: {system.upper()} of {count:,} parameters, {sizes}, {vocab_size} tokens, from {path}{note}"
+    return f"{target}: {system.upper()} of {count:,} parameters, {net_args}, {vocab_size} tokens, from {path}{note}"
+
+
+def flm_sizes(
+    official: dict[str, Tensor], config: CheckpointConfig, logit_softcap: float | None = None
+) -> tuple[int, dict[str, Any]]:
+    """Number of tokens, and arguments of `DiT` without its schedule.
+
+    Args:
+        official: tensors by published name.
+        config: section `model` of config.json.
+        logit_softcap: soft limit of the token logits; default: that of the configuration.
+    """
+    sizes = net_sizes(official, config)
+    vocab_size = sizes.pop("vocab_size")
+    parts = {
+        "two_time": any(name.startswith(END_TIME) for name in official),
+        "loss_weighting": any(name.startswith("learnable_loss_weighting.") for name in official),
+        "logit_softcap": config.number("logit_softcap") if logit_softcap is None else logit_softcap,
+    }
+    return vocab_size, sizes | parts
 
 
 def refuse_other(system: Literal["flm", "fmlm"], official: dict[str, Tensor]) -> None:
@@ -88,3 +111,27 @@ def flm_parts(system: Literal["flm", "fmlm"], vocab_size: int, net_args: dict[st
         "token_readout": {"class_path": "FromPosterior"},
         "sampler": sampler,
     }
+
+
+def write_flm(model: Generator, folder: Path) -> None:
+    """Write an FLM or FMLM as an export to the Hub: model.safetensors and config.json."""
+    net = model.ema_net
+    assert isinstance(net, DiT), "the caller has checked it"
+    if not isinstance(net.time_schedule, OneHotDecodeError) or not isinstance(model.path, LinearPath):
+        raise ValueError(
+            f"its net is conditioned on {type(net.time_schedule).__name__} of times along {type(model.path).__name__}, "
+            "and the layout stands for OneHotDecodeError along LinearPath"
+        )
+    refuse_setting("the path's noise_scale", model.path.noise_scale, 1.0)
+    official = {NAMES.to_official(name): p for name, p in own_parameters(net).items()}
+    official[FREQUENCIES] = rotary_frequencies(net.head_width)
+    section = {"hidden_size": net.embed.shape[1], "length": model.text_format.seq_length, **net_config(net)}
+    if net.logit_softcap is not None:
+        section["logit_softcap"] = net.logit_softcap
+    vocab_size, net_args = flm_sizes(official, CheckpointConfig(folder / "config.json", section, "model."))
+    with torch.device("meta"):
+        plain = DiT(OneHot(vocab_size), **net_args)
+    refuse_unplaced(net, plain, ["head_width", "logit_softcap", "blocks.0.softcap"])
+    algo = {"name": "flm", "causal_attention": False, "double_temb": net.two_time}
+    algo["learnable_loss_weighting"] = net.loss_weighting is not None
+    write_published(folder, official, {"algo": algo, "model": section})

@@ -98,7 +98,7 @@ def config_of(model: Trainable, section: dict[str, Any]) -> dict[str, Any]:
         "model_type": "textflow",
         "architectures": [type(model).__name__],
         "vocab_size": model.tokenizer.vocab_size,
-        "max_position_embeddings": model.seq_length,
+        "max_position_embeddings": model.text_format.seq_length,
         "model": section,
     }
 
@@ -131,7 +131,7 @@ def card(run: Path, model: Trainable, name: str, recipe: str, license: str | Non
         model=type(model).__name__,
         parameters=count_parameters(model),
         vocab=model.tokenizer.vocab_size,
-        length=model.seq_length,
+        length=model.text_format.seq_length,
         usage=usage.format(name=name),
         metrics="\n".join([*logged_metrics(run), *scored_metrics(run)]) or "Nothing was measured.",
         recipe=recipe,

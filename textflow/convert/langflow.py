@@ -1,4 +1,4 @@
-"""Convert published LangFlow weights to textflow run folders."""
+"""Convert published LangFlow weights to textflow run folders and back."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,17 +7,31 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
+from textflow.codecs import EmbeddingTable
 from textflow.config import recipe
+from textflow.convert.checkpoint_config import CheckpointConfig, read_config
 from textflow.convert.converted_run import converted_recipe, write_converted
-from textflow.convert.discrete import lazy_tokenizer
-from textflow.convert.dit_layout import load_official, map_name, net_sizes
-from textflow.convert.lightning_checkpoint import PREFIX, find_weights, read_config
+from textflow.convert.dit_layout import (
+    FREQUENCIES,
+    NAMES,
+    TABLE,
+    load_official,
+    net_config,
+    net_sizes,
+    rotary_frequencies,
+)
+from textflow.convert.lightning_checkpoint import PREFIX, find_weights
+from textflow.convert.published_folder import own_parameters, refuse_setting, refuse_unplaced, write_published
+from textflow.convert.published_text import lazy_tokenizer, published_text, refuse_short
 from textflow.models.generator import Generator
+from textflow.nets import LangFlow
+from textflow.paths import VariancePreserving
 from textflow.schedules import Gumbel
 from textflow.training.weights import describe_mismatch, read_weights
 
-TABLE, LAW = "vocab_embed.embedding", "proposal."
-TOKENIZERS = {50_257: "gpt2", 30_522: "bert-base-uncased"}
+LAW = "proposal."
+LANGFLOW_NAMES = NAMES._replace(prefixes={**NAMES.prefixes, TABLE: "codec.table"})  # the table is the codec's
+textflow_name = LANGFLOW_NAMES.to_textflow
 
 
 class LangFlowWeights(NamedTuple):
@@ -31,40 +45,36 @@ class LangFlowWeights(NamedTuple):
 
     net: dict[str, Tensor]
     law: dict[str, float]
-    config: dict[str, Any]
+    config: CheckpointConfig
 
 
-def convert_langflow(checkpoint: str, target: Path, tokenizer: str | None = None, seq_length: int = 1024) -> str:
+def convert_langflow(checkpoint: str, target: Path, tokenizer: str | None = None, seq_length: int | None = None) -> str:
     """Convert published LangFlow weights to a run folder; returns a one-line summary.
 
     Args:
         checkpoint: export to the Hub: its model.safetensors, its folder or its Hub repository.
         target: run folder to write.
         tokenizer: Hub name or folder of the tokenizer; default: by the number of tokens, gpt2 or bert-base-uncased.
-        seq_length: tokens per text where config.json has no model_length, at least 1.
+        seq_length: tokens per text, at least 1; default: model_length of config.json, else the published length.
     """
+    refuse_short(seq_length)
     path = find_weights(checkpoint)
     try:
         published = read_published(path)
         sizes = net_sizes(published.net, published.config)
-        vocab, length = sizes.pop("vocab_size"), int(published.config.get("model_length", seq_length))
-        if length < 1:
-            raise ValueError(f"its texts have {length} tokens, needs at least 1, such as --seq-length 1024")
-        lazy = lazy_tokenizer(tokenizer or TOKENIZERS.get(vocab, "gpt2"), vocab)
-        text = converted_recipe(target, lazy, length, "Generator", langflow_parts(sizes, published.law))
+        vocab = sizes.pop("vocab_size")
+        lazy, own = lazy_tokenizer(tokenizer, vocab), published_text(vocab)
+        length = seq_length or published.config.integer("model_length", own.seq_length)
+        parts = langflow_parts(sizes, published.law)
+        text = converted_recipe(target, lazy, length, "Generator", parts, own.source)
         model = cast(Generator, recipe.load_model(text, vocab)[0])
         for net in (model.net, model.ema_net):
             load_official(net, published.net, textflow_name)
     except ValueError as error:
-        raise ValueError(f"{path} is no published LangFlow: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{path} is not a published LangFlow: {' '.join(str(error).split())}") from error
     note = write_converted(target, text, lazy, model, length, f"LangFlow, converted from {checkpoint}")
     count = sum(p.numel() for p in model.net.parameters()) + len(published.law)
     return f"{target}: LangFlow of {count:,} parameters, {sizes}, {vocab:,} tokens, {published.law}, from {path}{note}"
-
-
-def textflow_name(official: str) -> str:
-    """The textflow name of a published parameter; the table is the codec's."""
-    return "codec.table" if official == TABLE else map_name(official)
 
 
 def read_published(path: Path) -> LangFlowWeights:
@@ -102,3 +112,33 @@ def langflow_parts(sizes: dict[str, Any], law: dict[str, float]) -> dict[str, An
         "readout": {"class_path": "FromPosterior"},
         "token_readout": {"class_path": "FromPosterior"},
     }
+
+
+def write_langflow(model: Generator, folder: Path) -> None:
+    """Write a LangFlow as an export to the Hub: model.safetensors and config.json."""
+    net, law, codec = model.ema_net, model.objective.time_schedule, model.codec_of(model.ema_net)
+    assert isinstance(net, LangFlow) and isinstance(codec, EmbeddingTable), "the caller has checked it"
+    if not isinstance(law, Gumbel) or not isinstance(model.path, VariancePreserving):
+        raise ValueError(
+            f"its noise levels are of {type(law).__name__} along {type(model.path).__name__}, and the layout stands "
+            "for Gumbel along VariancePreserving"
+        )
+    refuse_setting("the schedule's cutoff", law.cutoff, Gumbel().cutoff)
+    refuse_setting("the weight of the likelihood, net.ramp", float(net.ramp), 1.0)  # training ended before ramp_steps
+    named = own_parameters(net) | {"codec.table": codec.table}
+    official = {LANGFLOW_NAMES.to_official(name): p for name, p in named.items()}
+    official[FREQUENCIES] = rotary_frequencies(net.head_width)
+    config = {
+        "vocab_size": codec.vocab_size,
+        "model_length": model.text_format.seq_length,
+        "hidden_size": codec.dim,
+        **net_config(net),
+    }
+    sizes = net_sizes(official, CheckpointConfig(folder / "config.json", config))
+    with torch.device("meta"):
+        table = EmbeddingTable(sizes.pop("vocab_size"), sizes.pop("width"), trainable=True)
+        plain = LangFlow(table, **sizes)
+    refuse_unplaced(net, plain, ["head_width"])
+    tensors = {PREFIX + name: tensor for name, tensor in official.items()}
+    loc, scale = (torch.tensor(value) for value in law.law)
+    write_published(folder, tensors | {LAW + "loc": loc, LAW + "scale": scale, LAW + "entropy": law.entropy}, config)

@@ -3,9 +3,9 @@
 `official_weights(find_weights(source))` gives the network's tensors by their published names, without prefix.
 """
 
-import json
 import pickle
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 from textflow.runtime.visible import visible_files
 from textflow.training.weights import read_weights
 
-EXPORT = "model.safetensors"
+EXPORT, CONFIG = "model.safetensors", "config.json"
 PREFIX = "backbone."
 BUFFERS = ("rotary_emb.inv_freq",)  # in a state dict, but not in the moving average
 
@@ -33,10 +33,13 @@ def find_weights(source: str) -> Path:
             raise ValueError(f"{source} has no {EXPORT} and not one .ckpt, but {names}; give the file's path")
         return found[0]
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
     try:
-        return Path(hf_hub_download(source, EXPORT))
+        path = Path(hf_hub_download(source, EXPORT))
+        with suppress(EntryNotFoundError):
+            hf_hub_download(source, CONFIG)  # beside it
+        return path
     except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{source!r} is not a file, a folder or a reachable Hub repository ({reason})") from error
@@ -52,8 +55,9 @@ def official_weights(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return strip_prefix(read_weights(path)[0])
         checkpoint = load_lightning(path)
-        state = checkpoint.get("state_dict", checkpoint)
-        weights = strip_prefix({name: t for name, t in state.items() if isinstance(t, Tensor)})
+        state = require_mapping("state_dict", checkpoint.get("state_dict", checkpoint))
+        tensors = {name: t for name, t in state.items() if isinstance(name, str) and isinstance(t, Tensor)}
+        weights = strip_prefix(tensors)
         shadow = shadow_params(checkpoint)
         return weights if shadow is None else weights | ema_by_order(weights, shadow)
     except ValueError as error:
@@ -94,22 +98,38 @@ class Unread:
 
 def strip_prefix(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The network's tensors in their order, without `_orig_mod.` and any number of `backbone.`; if some names have that
-    prefix, the others are no part of the network."""
+    prefix, the others are not part of the network."""
     names = {name: name.replace("_orig_mod.", "") for name in tensors}
     inside = {name for name, clean in names.items() if clean.startswith(PREFIX)}
-    kept = {names[name]: t for name, t in tensors.items() if name in inside or not inside}
-    while any(name.startswith(PREFIX) for name in kept):
-        kept = {name.removeprefix(PREFIX): t for name, t in kept.items()}
-    if not kept:
+    selected = {names[name]: t for name, t in tensors.items() if name in inside or not inside}
+    while any(name.startswith(PREFIX) for name in selected):
+        selected = {name.removeprefix(PREFIX): t for name, t in selected.items()}
+    if not selected:
         raise ValueError("it holds no tensors of a network")
-    return kept
+    return selected
 
 
 def shadow_params(checkpoint: Mapping[str, Any]) -> list[Tensor] | None:
     """The moving average of a Lightning checkpoint, of several that with the largest decay; None without one."""
-    several = checkpoint.get("ema_list") or {}
-    ema = checkpoint.get("ema") or (several[max(several, key=float)] if several else None)
-    return list(ema["shadow_params"]) if ema and ema.get("shadow_params") else None
+    several = require_mapping("ema_list", checkpoint.get("ema_list") or {})
+    try:
+        last = several[max(several, key=float)] if several else None
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"ema_list has the keys {list(several)[:4]}; it needs decays, such as 0.99990000") from error
+    shadow = require_mapping("ema", checkpoint.get("ema") or last or {}).get("shadow_params") or None
+    if shadow is not None and not isinstance(shadow, list | tuple):
+        raise ValueError(f"shadow_params is of type {type(shadow).__name__}; it needs a list of tensors")
+    for i, tensor in enumerate(shadow or ()):
+        if not isinstance(tensor, Tensor):
+            raise ValueError(f"shadow_params[{i}] is of type {type(tensor).__name__}; it needs a tensor")
+    return None if shadow is None else list(shadow)
+
+
+def require_mapping(name: str, found: object) -> Mapping[Any, Any]:
+    """A part of a checkpoint that is a dictionary."""
+    if not isinstance(found, Mapping):
+        raise ValueError(f"{name} is of type {type(found).__name__}; it needs a dictionary")
+    return found
 
 
 def ema_by_order(weights: Mapping[str, Tensor], shadow: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -132,9 +152,3 @@ def ema_by_order(weights: Mapping[str, Tensor], shadow: Sequence[Tensor]) -> dic
             "raw weights"
         )
     return dict(zip(names, shadow, strict=True))
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """config.json beside a file of weights; empty if there is none."""
-    file = path.with_name("config.json")
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}

@@ -18,15 +18,25 @@ ENCODINGS = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": 
 FOREIGN = {
     b"PK\x03\x04": "a ZIP archive, as .zip, .docx and .xlsx are; unpack it, or export its text",
     b"%PDF": "a PDF; extract its text first, e.g. with pdftotext",
-    b"ARROW1": "an Arrow file; give its save_to_disk folder",
+    b"ARROW1": "an Arrow or Feather file; give its save_to_disk folder, or convert it to Parquet",
+    b"FEA1": "a Feather file; convert it to Parquet",
+    b"\x04\x22\x4d\x18": "compressed by LZ4; convert it, e.g. to gzip",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive; unpack it",
+    b"Rar!": "a RAR archive; unpack it",
+    b"\xd0\xcf\x11\xe0": "an old Office file, as .doc and .xls are; export its text",
+    b"SQLite format 3": "an SQLite data base; export its text as CSV",
+    b"\x89HDF": "an HDF5 file; convert it to Parquet",
+    b"\x93NUMPY": "a NumPy array; export its text",
 }
+FOREIGN_SUFFIXES = (".lz4", ".feather", ".arrow", ".br", ".snappy", ".lzo", ".db", ".pkl", ".pickle", ".orc", ".avro")
 DECOMPRESSORS: dict[bytes, Callable[[Any], Any]] = {
     b"\x1f\x8b": gzip.open,
     **{b"BZh%d1AY&SY" % level: bz2.open for level in range(1, 10)},
     b"\xfd7zXZ\0": lzma.open,
     b"\x28\xb5\x2f\xfd": lambda file: import_module("pyarrow").CompressedInputStream(file, "zstd"),
 }
-COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
+DECOMPRESS_COMMANDS = {".gz": "gzip -dc", ".bz2": "bzip2 -dc", ".xz": "xz -dc", ".zst": "zstd -dc"}
+COMPRESSED_SUFFIXES = tuple(DECOMPRESS_COMMANDS)
 
 
 class TextStream(NamedTuple):
@@ -68,6 +78,8 @@ def decoded_stream(path: Path, file: "io.BufferedReader[Any]") -> TextStream:
         raise ValueError(f"{path} is {encoding} text; convert it: {iconv_command(encoding, path)}")
     if kind := next((kind for magic, kind in FOREIGN.items() if head.startswith(magic)), None):
         raise ValueError(f"{path} is {kind}")
+    if path.suffix.lower() in FOREIGN_SUFFIXES and b"\0" in head:
+        raise ValueError(f"{path} is not a text format; convert it to text, JSON lines or Parquet")
     if head[257:262] == b"ustar":
         raise ValueError(f"{path} is a tar archive; unpack it: tar xf {shlex.quote(str(path))}")
     if head.startswith(UTF8_MARK):
@@ -94,7 +106,20 @@ class ReturnsAsNewlines(io.RawIOBase):
 
 def iconv_command(encoding: str, path: Path) -> str:
     """Shell command that converts a file to UTF-8."""
-    return f"iconv -f {encoding} -t UTF-8 {shlex.quote(str(path))} > {shlex.quote(f'utf8_{path.name}')}"
+    return filter_command(f"iconv -f {encoding} -t UTF-8", path, "utf8_")
+
+
+def filter_command(command: str, path: Path, prefix: str) -> str:
+    """Shell command that writes the text of a file, which may be compressed, as another command changes it."""
+    file = shlex.quote(str(path))
+    unpack = DECOMPRESS_COMMANDS.get(path.suffix.lower())
+    source = f"{unpack} {file} | {command}" if unpack else f"{command} {file}"
+    return f"{source} > {shlex.quote(filtered_name(path, prefix))}"
+
+
+def filtered_name(path: Path, prefix: str) -> str:
+    """Name of the file that `filter_command` writes: without the suffix of a compression."""
+    return prefix + (path.stem if path.suffix.lower() in COMPRESSED_SUFFIXES else path.name)
 
 
 def data_suffix(path: Path) -> str:

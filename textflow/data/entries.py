@@ -19,6 +19,8 @@ TABLE_SUFFIXES = (".csv", ".tsv")
 PARQUET_MAGIC = b"PAR1"
 ARRAY_OF_OBJECTS, ARRAY_OF_STRINGS = re.compile(rb"\s*\[\s*\{"), re.compile(rb'\s*\[\s*"')
 OBJECT = re.compile(rb'\s*\{\s*"(?:[^"\\]|\\.)*"\s*:')
+PRINTED = b"[0] "  # begins the output of `textflow sample` on a terminal and the files of RUN/samples
+FIRST_LINES = 5  # lines that are not blank, of which one shows that the lines are JSON if the first is torn
 MAX_TEXT_BYTES = 1 << 30  # longest line or record of a file of texts to score or of prompts
 
 
@@ -45,6 +47,9 @@ def read_entries(path: Path, max_bytes: int = MAX_TEXT_BYTES, field: str | None 
         elif kind == "json":
             lines = read_lines(file, path, max_bytes, LIMIT_HINT)
             yield from (parse_json(line) for line in lines if line.error or line.value.strip())
+        elif head.startswith(PRINTED):
+            printed = "what `textflow sample` prints, or a file of RUN/samples, with numbers that are not text"
+            raise ValueError(f"{path} is {printed}: write the texts with --out FILE.jsonl, and give that file")
         else:
             yield from read_lines(file, path, max_bytes, fold_advice(path))
 
@@ -65,13 +70,23 @@ def content_kind(path: Path, head: bytes) -> str:
     is_named = suffix in JSON_SUFFIXES
     if ARRAY_OF_OBJECTS.match(head) or (is_named and ARRAY_OF_STRINGS.match(head)):
         return "array"
-    return "json" if is_named or begins_with_object(head) else "text"
+    return "json" if is_named or begins_with_objects(head) else "text"
 
 
-def begins_with_object(head: bytes) -> bool:
-    """True if the first line that is not blank is a JSON object, or the beginning of a long one."""
-    line, end, _ = head.lstrip().partition(b"\n")
+def begins_with_objects(head: bytes) -> bool:
+    """True if the first line that is not blank is a JSON object, the beginning of a long one, or a torn one before
+    others."""
+    lines = [line.strip() for line in head.splitlines() if line.strip()][:FIRST_LINES]
+    if not lines or is_object(lines[0]):
+        return bool(lines)
+    if len(lines) == 1 and b"\n" not in head.lstrip():
+        return OBJECT.match(lines[0]) is not None
+    return (lines[0].startswith(b"{") or lines[0].endswith(b"}")) and any(map(is_object, lines[1:]))
+
+
+def is_object(line: bytes) -> bool:
+    """True for a JSON object."""
     try:
         return isinstance(json.loads(line), dict)
     except (ValueError, RecursionError):
-        return not end and OBJECT.match(line) is not None
+        return False

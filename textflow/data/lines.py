@@ -6,7 +6,7 @@ from itertools import count
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from textflow.data.byte_stream import HEAD_BYTES, iconv_command
+from textflow.data.byte_stream import HEAD_BYTES, filter_command, filtered_name, iconv_command
 
 LIMIT_HINT = "raise --data.source.max_document_bytes (JsonlPairs: max_line_bytes), for --data.files F after "
 LIMIT_HINT += "--data.source TextFiles --data.source.paths F"
@@ -72,8 +72,8 @@ def decode_line(raw: bytes, origin: str, path: Path) -> TextEntry:
 
 def fold_advice(path: Path) -> str:
     """Advice for a line of plain text that is too long."""
-    folded = shlex.quote(f"folded_{path.name}")
+    folded = shlex.quote(filtered_name(path, "folded_"))
     return (
-        f"break it into lines at spaces: fold -s -w 10000 {shlex.quote(str(path))} > {folded}, and read a line as a "
+        f"break it into lines at spaces: {filter_command('fold -s -w 10000', path, 'folded_')}, and read a line as a "
         f"document: --data.source TextFiles --data.source.paths {folded} --data.source.separator line"
     )

@@ -8,29 +8,63 @@ from pathlib import Path
 from typing import IO
 
 from textflow.data.byte_stream import iconv_command
-from textflow.data.lines import TextEntry
+from textflow.data.lines import LIMIT_HINT, TextEntry
 from textflow.data.records import missing_column_error
 
 
 def read_table(file: IO[bytes], path: Path, max_bytes: int) -> Iterator[TextEntry]:
     """Iterate over the rows of a table, whose first line names the columns; commas, semicolons or tabs divide them."""
     csv.field_size_limit(max_bytes)
-    blocks = iter(lambda: file.readline(max_bytes), b"")
-    lines = (block.decode("utf-8", "surrogateescape") for block in blocks)
+    lines = TableLines(file, max_bytes)
     first = next(lines, "")
     rows = csv.reader(chain([first], lines), delimiter=max(",;\t", key=first.count), strict=True)
     columns = next(rows, [])
     while True:
-        origin = f"{path}:{rows.line_num + 1}"
+        origin, lines.quotes = f"{path}:{lines.number + 1}", 0
         try:
             row = next(rows, None)
         except csv.Error as error:
-            yield TextEntry(origin, None, f"not a row of a table ({error})")
+            is_long = "field larger" in str(error)
+            lines.skip_row(is_long)
+            yield TextEntry(origin, None, f"not a row of a table ({error})" + (f"; {LIMIT_HINT}" if is_long else ""))
+            continue
+        if not lines.is_whole:
+            lines.skip_row(False)
+            yield TextEntry(origin, None, f"the line is longer than {max_bytes:,} bytes; {LIMIT_HINT}")
             continue
         if row is None:
             return
         if row:
             yield row_entry(origin, columns, row, path)
+
+
+class TableLines(Iterator[str]):
+    """Lines of a table, in blocks of bounded length.
+
+    Args:
+        file: the table.
+        max_bytes: longest block, in bytes.
+    """
+
+    def __init__(self, file: IO[bytes], max_bytes: int) -> None:
+        self.file, self.max_bytes = file, max_bytes
+        self.number, self.quotes, self.is_whole = 0, 0, True  # lines read, quotes of the row, line read to its end
+
+    def __next__(self) -> str:
+        if not (block := self.file.readline(self.max_bytes + 2)):
+            raise StopIteration
+        self.number += self.is_whole
+        self.quotes, self.is_whole = (
+            self.quotes + block.count(b'"'),
+            block.endswith(b"\n") or len(block) < self.max_bytes + 2,
+        )
+        return block.decode("utf-8", "surrogateescape")
+
+    def skip_row(self, in_quotes: bool) -> None:
+        """Skip the rest of a row: the end of its line, and the lines of a quoted value that is still open."""
+        while not self.is_whole or (in_quotes and self.quotes % 2):
+            if next(self, None) is None:
+                return
 
 
 def row_entry(origin: str, columns: list[str], row: list[str], path: Path) -> TextEntry:

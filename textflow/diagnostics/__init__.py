@@ -12,7 +12,7 @@ from textflow.diagnostics.callbacks import Tube as Tube
 from textflow.diagnostics.sample_callbacks import CCI as CCI
 from textflow.diagnostics.sample_callbacks import Margins as Margins
 from textflow.diagnostics.sample_callbacks import Stiffness as Stiffness
-from textflow.diagnostics.likelihood import TextLikelihood as TextLikelihood
+from textflow.diagnostics.text_likelihood import TextLikelihood as TextLikelihood
 from textflow.diagnostics.stories import StoryAgreement as StoryAgreement
 from textflow.diagnostics.stories import StoryCurves as StoryCurves
 from textflow.diagnostics.story_examples import StoryExamples as StoryExamples

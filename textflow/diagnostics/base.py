@@ -4,8 +4,9 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
+import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -79,10 +80,11 @@ def decode_positionwise(codec: Codec) -> Callable[[Latents], Logits]:
     return codec.decode_alone if isinstance(codec, CodecAfterText) else codec.decode_logits
 
 
-def require_latents(model: object) -> None:
-    """Raise an error for a model over tokens, which has no latents to measure."""
+def require_latents(model: object) -> Generator | Autoencoder:
+    """Return the model if it has latents; raise an error for one over tokens, which has none to measure."""
     if not isinstance(model, Generator | Autoencoder):
         raise ValueError(f"a {type(model).__name__} has no latents, and diagnostics measure these; leave them out")
+    return model
 
 
 def prompt_of(model: Generator, batch: Batch) -> Prompt | None:
@@ -128,27 +130,26 @@ class Diagnostic(PeriodicCallback):
             noise: one stream per row, the same each time.
         """
 
-    def on_train_start(self, trainer: Any, module: Any) -> None:
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Load the held-out slice."""
-        require_latents(module)
+        model = require_latents(module)
         super().on_train_start(trainer, module)
-        batch = trainer.datamodule.first_rows(self.num_rows, held_out=True)
-        self.batch = batch.map(lambda part: part.to(module.device))
+        self.batch = model.data_batch(self.num_rows, held_out=True)
         if not len(self.batch.ids):
             raise ValueError(f"{type(self).__name__} measures on held-out text: set data.val_fraction above 0")
         self.eval_seconds, self.start_time = 0.0, time.perf_counter()
 
-    def act(self, trainer: Any, module: Any) -> None:
+    def act(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Measure, and log under the step just completed."""
-        start = time.perf_counter()
-        with temporary_eval_mode(module):
-            values = self.measure(module, self.batch, Noise(sample_seeds(self.seed, 0, len(self.batch.ids))))
+        start, model = time.perf_counter(), require_latents(module)
+        with temporary_eval_mode(model):
+            values = self.measure(model, self.batch, Noise(sample_seeds(self.seed, 0, len(self.batch.ids))))
         if trainer.is_global_zero:
             for logger in trainer.loggers:
                 logger.log_metrics({name: float(value) for name, value in values.items()}, trainer.global_step - 1)
         self.eval_seconds += time.perf_counter() - start
 
-    def on_train_end(self, trainer: Any, module: Any) -> None:
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Measure at the end of the fit, and report the share of training time spent."""
         super().on_train_end(trainer, module)
         elapsed = time.perf_counter() - self.start_time

@@ -22,6 +22,9 @@ class TerminalDiagnostic(Diagnostic):
     """Base class that measures at the last interior time, or up to it.
 
     Args:
+        every_n_steps: optimizer steps between two measurements; one more follows at the end of the fit.
+        num_rows: number of held-out rows.
+        seed: random seed of the noise.
         num_steps: number of sampling steps K >= 2; the measurement is at the last interior time.
     """
 
@@ -39,6 +42,10 @@ class DABI(TerminalDiagnostic):
     the same length along the normal of the nearest decision boundary.
 
     Args:
+        every_n_steps: optimizer steps between two measurements; one more follows at the end of the fit.
+        num_rows: number of held-out rows.
+        seed: random seed of the noise.
+        num_steps: number of sampling steps K >= 2; the measurement is at the last interior time.
         num_draws: number of random directions per position.
     """
 
@@ -72,6 +79,10 @@ class Tube(TerminalDiagnostic):
     The boundaries are those of the codec's readout, which decodes each position separately.
 
     Args:
+        every_n_steps: optimizer steps between two measurements; one more follows at the end of the fit.
+        num_rows: number of held-out rows.
+        seed: random seed of the noise.
+        num_steps: number of sampling steps K >= 2; the measurement is at the last interior time.
         num_candidates: number of runner-up tokens whose boundaries are tested.
     """
 
@@ -104,6 +115,9 @@ class RollIn(TerminalDiagnostic):
     of rollin/cumulative.
 
     Args:
+        every_n_steps: optimizer steps between two measurements; one more follows at the end of the fit.
+        num_rows: number of held-out rows.
+        seed: random seed of the noise.
         num_steps: number of sampling steps K >= 2.
     """
 
@@ -143,6 +157,10 @@ class DecoderTemperature(TerminalDiagnostic):
     Temperature alone changes the loss-based DABI; it leaves every flip, and so the flip-based DABI, unchanged.
 
     Args:
+        every_n_steps: optimizer steps between two measurements; one more follows at the end of the fit.
+        num_rows: number of held-out rows.
+        seed: random seed of the noise.
+        num_steps: number of sampling steps K >= 2; the measurement is at the last interior time.
         num_draws: number of random directions per position.
     """
 

@@ -1,4 +1,5 @@
-"""CCI: share of token pairs where one token was decided while conditioned on the other [ours]."""
+"""CCI [ours]: share of token pairs in which one token was chosen when the network already received the other's
+choice."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -91,7 +92,10 @@ def evidence_strength(decode: DecodeFn, x: Latents, mask: Mask, path: ProbPath, 
     Args:
         decode: latents -> logits; the nearest code has the largest.
         x: latents of tokens (codes).
+        mask: True at text.
+        path: probability path.
         t: time of the call.
+        noise: one stream per row.
     """
     if path.fraction(t) <= 0:
         return 0.0
@@ -107,8 +111,10 @@ def teacher_forced_nll(logits: Iterable[Logits], ids: Ids, decision_calls: Int[T
     """Mean -log p of real tokens at the call that decides each, nats: CE_tf, with earlier decisions teacher-forced.
 
     Args:
+        logits: logits of each call in order.
         ids: real text.
         decision_calls: deciding call of each position (see `cci`).
+        mask: True at text.
     """
     total = torch.zeros((), dtype=torch.float64)
     for k, call_logits in enumerate(logits):

@@ -75,8 +75,10 @@ def dabi(
     """R(f r) / mean_j R(f |r_l| u_jl), R(delta) the mean of ell(x + delta) - ell(x), u uniform on the sphere [ours].
 
     Args:
+        decode: latents -> logits.
         x: latents of real text.
         x0_pred: E[x | z_t] at the last interior time.
+        mask: True at text.
         noise: one stream per sequence.
         residual_scale: length of the perturbation in residuals, > 0.
         num_draws: number of random directions per position, J.
@@ -164,6 +166,9 @@ def adversarial_x0_pred(x: Latents, x0_pred: Latents, mask: Mask, facet: Facet) 
     Passed to `dabi` in place of the prediction, it gives the response in the worst direction [ours].
 
     Args:
+        x: latents of real text.
+        x0_pred: E[x | z_t].
+        mask: True at text.
         facet: nearest boundary of the readout at x.
     """
     length = residual(x, x0_pred, mask).norm(dim=-1)

@@ -18,7 +18,7 @@ from textflow.noise import Noise
 from textflow.paths.base import ProbPath
 from textflow.samplers import EarlyExit, Sample
 from textflow.samplers.early_exit import ExitState
-from textflow.types import Denoise, Ids, Latents, Logits, Mask, Posterior
+from textflow.types import Evaluate, Ids, Latents, Logits, Mask, Posterior
 
 
 class GateThreshold(NamedTuple):
@@ -149,7 +149,7 @@ class WatchedExit(EarlyExit):
 
     def __call__(
         self,
-        denoise: Denoise,
+        denoise: Evaluate,
         token_logits: Callable[[Latents, float, Posterior], Logits],
         path: ProbPath,
         z: Latents,

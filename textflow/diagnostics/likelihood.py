@@ -5,7 +5,7 @@ prediction, without gradient, and tokens are read at the clean end of the schedu
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
@@ -14,12 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from textflow.codecs.base import Codec
-from textflow.diagnostics.base import Diagnostic
-from textflow.diagnostics.sample_callbacks import require_generator
-from textflow.models.autoencoder import Autoencoder
-from textflow.models.generator import Generator
 from textflow.nets.base import Denoiser
-from textflow.noise import Noise, sample_seeds
 from textflow.paths.variance_preserving import VariancePreserving
 from textflow.schedules.gumbel import Gumbel
 from textflow.types import Batch, Conditioning, Latents, Posterior
@@ -146,51 +141,3 @@ def flow_slope(scored: Scored, y: Latents, t: float, u: Latents) -> tuple[Latent
         mean = scored.belief(z, time).mean
         (pulled,) = torch.autograd.grad((mean * u).sum(), z)
     return mean.detach().double(), sigma * scored.total(pulled * u)
-
-
-class TextLikelihood(Diagnostic):
-    """likelihood/nll, the variational bound of held-out text in nats a token, its parts, and likelihood/perplexity.
-
-    Args:
-        num_rows: number of held-out rows.
-        num_draws: noise levels a row; each costs two network evaluations.
-    """
-
-    def __init__(self, every_n_steps: int = 500, num_rows: int = 32, seed: int = 0, num_draws: int = 16) -> None:
-        super().__init__(every_n_steps, num_rows, seed)
-        self.num_draws = num_draws
-
-    def measure(self, model: Generator | Autoencoder, batch: Batch, noise: Noise) -> Mapping[str, float]:
-        scored = scored_text(require_generator(self, model), batch)
-        shape = (batch.ids.shape[1], scored.codec.dim)
-        eps = (noise.normal(*shape).to(model.device) for _ in range(self.num_draws + 1))
-        # one level in each of as many equal parts of the law, so that few draws suffice
-        u = (torch.arange(self.num_draws)[:, None] + noise.uniform(self.num_draws).T) / self.num_draws
-        first, u = next(eps), u.float().to(model.device)
-        parts = variational_nll(scored, first, u, torch.stack(list(eps)))
-        means = (float(part.sum()) / max(int(batch.mask.sum()), 1) for part in parts)
-        values = {f"likelihood/{name}": value for name, value in zip(Likelihood._fields, means, strict=True)}
-        return values | {"likelihood/perplexity": math.exp(min(values["likelihood/nll"], 700.0))}
-
-
-def likelihood_row(model: Generator, batch: Batch, seed: int) -> dict[str, float]:
-    """The values of TextLikelihood for a batch, and its number of tokens n, as a row of a table."""
-    values = TextLikelihood().measure(model, batch, Noise(sample_seeds(seed, 0, len(batch.ids))))
-    return {name.split("/")[1]: value for name, value in values.items()} | {"n": int(batch.mask.sum())}
-
-
-def scored_text(model: Generator, batch: Batch) -> Scored:
-    """The averaged net and codec of a generator with the schedule Gumbel, on the path VariancePreserving."""
-    law = gumbel_law(model)
-    if law is None:
-        raise ValueError(
-            f"a likelihood needs the path VariancePreserving and the schedule Gumbel; this model has "
-            f"{type(model.path).__name__} and {type(model.objective.time_schedule).__name__}"
-        )
-    return Scored(model.ema_net, model.codec, law, batch)
-
-
-def gumbel_law(model: Generator) -> Gumbel | None:
-    """The schedule Gumbel of a model on the path VariancePreserving; other models have no likelihood."""
-    law = model.objective.time_schedule
-    return law if isinstance(law, Gumbel) and isinstance(model.path, VariancePreserving) else None

@@ -60,6 +60,7 @@ def token_margins(
     """Margins of a sampling run.
 
     Args:
+        trace: trace of the sampling run.
         logits: logits of each call in order, or a readout of a belief's mean; default: the beliefs' logits.
         final_ids: final tokens; default: the last call's argmax.
         mask: True at text; default: everywhere.

@@ -47,8 +47,11 @@ def terminal_posterior(
 
     Args:
         denoise: (z, t, self_cond) -> belief, without an escape.
+        path: probability path.
         x: latents of real text.
+        mask: True at text.
         t: time, in [0, 1].
+        noise: one stream per row.
         num_passes: number of calls; 2 conditions a self-conditioned denoiser on its first prediction.
     """
     z = path.mix(x, noise.normal_like(x), t)

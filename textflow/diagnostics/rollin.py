@@ -91,8 +91,12 @@ def rollin_flips(
 
     Args:
         denoise: (z, t, self_cond) -> belief, without an escape.
+        decode: latents -> logits.
+        path: probability path.
         x: latents of real text.
+        mask: True at text.
         times: increasing sampling grid.
+        noise: one stream per row.
         token_logits: (z, t, belief) -> logits of p(token | z_t); default: the belief's logits, if any.
     """
     clean_ids = decode(x).argmax(-1)

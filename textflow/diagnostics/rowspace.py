@@ -30,7 +30,10 @@ def estimate_row_space(
     centred, since softmax ignores a common shift. Use at least dim / positions probes.
 
     Args:
+        decode: latents -> logits.
         z: latents of real text; a few sequences are enough.
+        mask: True at text.
+        noise: one stream per row.
         energy_fraction: share of the energy to retain, in (0, 1).
         num_probes: number of backward passes.
     """
@@ -55,7 +58,9 @@ def row_energy_fraction(x: Latents, x0_pred: Latents, mask: Mask, row_basis: Bas
     """sum |P r|^2 / sum |r|^2, float64: share of the residual's energy in the row space; rank / d if isotropic.
 
     Args:
+        x: latents of real text.
         x0_pred: E[x | z_t].
+        mask: True at text.
         row_basis: orthonormal rows, [rank, d].
     """
     r = residual(x, x0_pred, mask).double()

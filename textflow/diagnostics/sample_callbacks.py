@@ -21,7 +21,9 @@ class SampleDiagnostic(Diagnostic):
     """Base class that samples with the run's sampler; in a run of pairs, the held-out sources are the prompts.
 
     Args:
+        every_n_steps: optimizer steps between two measurements; one more follows at the end of the fit.
         num_rows: number of samples.
+        seed: random seed for sampling.
         num_steps: number of sampling steps.
     """
 
@@ -63,7 +65,9 @@ class Stiffness(Diagnostic):
     """stiffness/peak and stiffness/total of the sampling map, by power iteration [ours].
 
     Args:
+        every_n_steps: optimizer steps between two measurements; one more follows at the end of the fit.
         num_rows: number of samples; each costs about 6 network evaluations per step and iteration.
+        seed: random seed for sampling.
         num_steps: number of sampling steps.
         num_iterations: power iterations from one start; the norm is a lower bound.
     """
@@ -94,8 +98,11 @@ def generator_stiffness(
     Blockwise, of the map of each block after the sample's own blocks before it, which are held fixed.
 
     Args:
+        model: generator to sample from.
         seeds: random seeds, one per sample.
+        num_steps: number of sampling steps.
         length: number of latents; default: the training length.
+        num_starts: starting directions of the power iteration.
         num_iterations: power iterations per start.
         prompt: prompt of the samples; its positions are held fixed.
     """
@@ -124,6 +131,7 @@ def generator_cci(model: Generator, sample: Sample, noise: Noise, prompt: Prompt
     """CCI of samples of a generator, over the positions outside the prompt.
 
     Args:
+        model: generator of the samples.
         sample: samples of the model, with their trace.
         noise: one stream per sample.
         prompt: prompt of the samples.

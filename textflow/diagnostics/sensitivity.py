@@ -66,6 +66,7 @@ def sensitivity(
     """Margin and slopes of a readout around latents.
 
     Args:
+        decode: latents -> logits.
         x: predicted or real latents.
         residual: remaining displacement of the trajectory, or the prediction error; 0 has slope 0.
         noise: one stream per row, for isotropic directions.
@@ -105,6 +106,7 @@ def directional_slope(
 
     Args:
         decode: latents -> logits.
+        x: latents [B, S, d].
         direction: direction of any length; 0 has slope 0.
         offsets: values of h, latent units; the largest slope is used.
     """

@@ -30,7 +30,7 @@ class StiffnessResult:
         step_norms: Lambda_k; the belief passed on by self-conditioning is held fixed.
         step_spread: (largest - smallest) / largest over the starts.
         total_norm: |d z_K / d z_0|, by chained products.
-        total_spread: the same for total_norm.
+        total_spread: (largest - smallest) / largest of total_norm over the starts.
         num_jumps: number of positions whose committed token changes under a small move of z.
         times: sampling grid.
         sampler: name and settings of the sampler.
@@ -142,10 +142,13 @@ def sampler_stiffness(
 
     Args:
         make_denoise: noise -> a denoiser that draws from it (used by a sampled escape, otherwise ignored).
+        sampler: sampler of the steps.
+        path: probability path.
         times: increasing sampling grid, from 0 to 1.
         z: noise at times[0].
         noise: the samples' streams, as passed to `sample`; they are not advanced.
         probes: streams of the starting directions, one per row.
+        prompt: clean latents of the prompt.
         prompt_mask: True at prompt positions, which are held fixed.
         final_denoise: denoiser of the last step, to t = 1 (default: make_denoise).
         num_iterations: iterations of `spectral_norm`, >= 1.

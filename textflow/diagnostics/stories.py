@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import Sequence
 from math import isnan
-from typing import Any
 
+import lightning as L
 from torch import Tensor, tensor
 from torchmetrics import Metric
 
 from textflow.data.stories import GRAMMARS, GrammarName
+from textflow.models.generation import TextGenerator
 from textflow.training.callbacks.periodic import PeriodicCallback
 from textflow.training.eval_mode import temporary_eval_mode
 
@@ -68,6 +69,13 @@ def agreements(grammar: GrammarName, texts: Sequence[str]) -> dict[str, float]:
     return metric.compute()
 
 
+def require_texts(model: object) -> TextGenerator:
+    """Return the model if it generates texts; raise an error otherwise."""
+    if not isinstance(model, TextGenerator):
+        raise ValueError(f"a {type(model).__name__} generates no texts, so it has no stories to check; leave these out")
+    return model
+
+
 class StoryCurves(PeriodicCallback):
     """Log the agreements of texts that the model samples, as stories/NAME/K for each number of steps K; a share of
     nothing is left out.
@@ -94,12 +102,12 @@ class StoryCurves(PeriodicCallback):
         self.grammar, self.num_samples = grammar, num_samples
         self.steps, self.seed = tuple(steps), seed
 
-    def act(self, trainer: Any, module: Any) -> None:
+    def act(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Sample and log."""
-        values = dict[str, float]()
+        model, values = require_texts(module), dict[str, float]()
         for steps in self.steps:
-            with temporary_eval_mode(module):
-                texts = module.generate(self.num_samples, num_steps=steps, seed=self.seed)
+            with temporary_eval_mode(model):
+                texts = model.generate(self.num_samples, num_steps=steps, seed=self.seed)
             shares = {name: value for name, value in agreements(self.grammar, texts).items() if not isnan(value)}
             values |= {f"stories/{name}/{steps}": value for name, value in shares.items()}
         if trainer.is_global_zero:

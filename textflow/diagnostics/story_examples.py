@@ -1,16 +1,16 @@
 """Examples of a fit's stories: few steps, few steps that choose tokens, many steps."""
 
-from typing import Any
-
 import lightning as L
 
 from textflow.data.stories import GrammarName
 from textflow.diagnostics.grouping import GroupCost, fit_groups
-from textflow.diagnostics.stories import agreements
+from textflow.diagnostics.stories import agreements, require_texts
 from textflow.escapes import Commit, Escape, NoEscape
-from textflow.models.generation import drawn_in_groups, sampled_by
+from textflow.models.generation import TextGenerator, drawn_in_groups, sampled_by
+from textflow.models.generator import Generator
 from textflow.samplers import Ancestral, Euler, Sampler
 from textflow.training.eval_mode import temporary_eval_mode
+from textflow.training.interrupt import was_interrupted
 
 NUM_FITTED = 48  # texts that groups are fitted on
 EXAMPLES: dict[str, tuple[int, Sampler, Escape]] = {
@@ -36,32 +36,36 @@ class StoryExamples(L.Callback):
             raise ValueError(f"StoryExamples got num_samples={num_samples}, groups={groups}; needs at least 1 and 0")
         self.grammar, self.num_samples, self.seed, self.groups = grammar, num_samples, seed, groups
 
-    def on_fit_end(self, trainer: Any, module: Any) -> None:
+    def on_fit_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Sample, and print on the first process; an interrupted fit has no examples."""
-        interrupted = any(getattr(callback, "stopped", False) for callback in trainer.callbacks)
-        if interrupted or trainer.fast_dev_run:
+        if was_interrupted(trainer) or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        lines = [self.example(module, name) for name in EXAMPLES] + ([self.in_groups(module)] if self.groups else [])
+        model = require_texts(module)
+        lines = [self.example(model, name) for name in EXAMPLES] + ([self.in_groups(model)] if self.groups else [])
         if trainer.is_global_zero:
             print(f"\nValid stories, and agreements that hold (n = {self.num_samples}), with one text:")
             print("\n".join(lines), flush=True)
 
-    def example(self, module: Any, name: str) -> str:
+    def example(self, model: TextGenerator, name: str) -> str:
         """A line of one sampler; the model's own is restored afterwards."""
         steps, sampler, escape = EXAMPLES[name]
-        with sampled_by(module, sampler, escape):
-            return self.sample(module, name, steps)
+        with sampled_by(model, sampler, escape):
+            return self.sample(model, name, steps)
 
-    def in_groups(self, module: Any) -> str:
+    def in_groups(self, model: TextGenerator) -> str:
         """The line of the fitted groups."""
-        with temporary_eval_mode(module):
-            groups = fit_groups(GroupCost(module, module.data_batch(NUM_FITTED, held_out=True).ids), self.groups)
-        with drawn_in_groups(module, groups):
-            return self.sample(module, f"{self.groups} fitted groups", 1)
+        if not isinstance(model, Generator):
+            raise ValueError(
+                f"groups of positions are drawn by a Generator, not by a {type(model).__name__}; set groups to 0"
+            )
+        with temporary_eval_mode(model):
+            groups = fit_groups(GroupCost(model, model.data_batch(NUM_FITTED, held_out=True).ids), self.groups)
+        with drawn_in_groups(model, groups):
+            return self.sample(model, f"{self.groups} fitted groups", 1)
 
-    def sample(self, module: Any, name: str, steps: int) -> str:
+    def sample(self, model: TextGenerator, name: str, steps: int) -> str:
         """A line of the model's present sampler."""
-        with temporary_eval_mode(module):
-            texts = module.generate(self.num_samples, num_steps=steps, seed=self.seed)
+        with temporary_eval_mode(model):
+            texts = model.generate(self.num_samples, num_steps=steps, seed=self.seed)
         shares = agreements(self.grammar, texts)
         return f"  {name + ':':<22} {shares['valid']:4.0%} valid, {shares['bound']:4.0%} hold: {texts[0]}"

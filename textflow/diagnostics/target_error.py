@@ -32,10 +32,12 @@ def target_error(
 
     Args:
         objective: distillation objective with a teacher and a `Progressive` or `SalimansHo` target.
+        path: probability path.
         x: clean latents of held-out rows; all rows are denoising rows.
         mask: True at tokens to measure.
         draws: random draws of `objective.teacher_objective`.
         num_substeps: Euler steps of x~*, a multiple of the target's substeps.
+        prompt_mask: True on a prompt, which stays clean; default: no prompt.
         reference_teacher: teacher for x~*; default: the objective's.
     """
     cheap, teacher = objective.target, objective.teacher

@@ -114,7 +114,11 @@ def surrogate_flips(
     """Share of draws in which decode(x + s xi) differs from decode(x), xi ~ N(0, I); 0 at padding [ours].
 
     Args:
+        decode: latents -> logits.
+        x: latents.
+        mask: True at text.
         blur: standard deviation s, latent units.
+        noise: one stream per row.
         num_draws: number of draws of xi.
     """
     clean_ids = decode(x).argmax(-1)
@@ -137,8 +141,11 @@ def tube_positions(
     """Inputs of the law for a batch.
 
     Args:
+        decode: latents -> logits.
         terminal: posterior on noised real text at a time in (0, 1).
+        path: probability path.
         facet: nearest boundary of the readout at x, with the prediction's residual.
+        noise: one stream per row.
         num_draws: number of surrogate draws.
     """
     x, mask, clean_ids = terminal.x, terminal.mask, decode(terminal.x).argmax(-1)
@@ -157,7 +164,9 @@ def evaluate_tube_law(
 
     Args:
         positions: inputs at all valid positions.
+        t: time of the measurement.
         channel_blur: `channel_blur` at t.
+        num_sequences: number of sequences that the positions come from.
         num_draws: number of surrogate draws.
     """
     squares = (positions.residual_power, positions.normal_component.square(), positions.latent_power)

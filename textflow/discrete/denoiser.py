@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from textflow.codecs import OneHot
 from textflow.discrete.process import Process
+from textflow.layers.chunked_loss import linear_loss
 from textflow.nets.dit import DiT
 from textflow.types import Ids, Latents, Logits, RowMask, Times
 
@@ -76,6 +77,12 @@ class TokenDiT(nn.Module):
         with torch.autocast(hidden.device.type, enabled=False):
             return self.backbone.out(hidden.to(self.backbone.out.weight.dtype))
 
+    def lm_loss(self, hidden: Float[Tensor, "n width"], loss: Callable[[Tensor, slice], Tensor]) -> Float[Tensor, ""]:
+        """Sum of a loss of logits, without an n x N tensor in memory; arguments as in `linear_loss`."""
+        with torch.autocast(hidden.device.type, enabled=False):
+            out = self.backbone.out
+            return linear_loss(hidden.to(out.weight.dtype), out.weight, out.bias, loss)
+
 
 @dataclass
 class TokenDenoiseFn:
@@ -117,10 +124,10 @@ class TokenDenoiseFn:
         if rows is not None:
             stale &= rows
         if bool(stale.any()):
-            every = bool(stale.all())
-            states = self._evaluate(ids, t, slice(None) if every else stale, self.states)
+            all_stale = bool(stale.all())
+            states = self._evaluate(ids, t, slice(None) if all_stale else stale, self.states)
             self.ids = torch.where(stale[:, None], ids, self.ids)
-            self.states = states if every else self.states.index_put((stale,), states)
+            self.states = states if all_stale else self.states.index_put((stale,), states)
         return self.states
 
     def logits(self, states: Tensor) -> Tensor:

@@ -117,11 +117,18 @@ class DuoObjective(DiscreteObjective):
         return Corrupted(noisy, tokens, alpha, -span * 1000 * (ahead - alpha))
 
     def loss(self, net: TokenDiT, batch: Batch, noisy: Corrupted) -> dict[str, Tensor]:
-        """The bound for a noised batch, a mean over the tokens of text."""
+        """The bound for a noised batch, a mean over the tokens of text; logits are computed for these alone, some at a
+        time."""
         valid = batch.loss_mask(self.loss_on_padding)
-        logits = net.lm_logits(net(noisy.tokens, -noisy.alpha.log()))
-        bound = nelbo(self.log_probs(logits, noisy.ids), batch.ids, noisy.ids, noisy.alpha, noisy.rate)
-        return {"loss": (bound * valid).sum() / valid.sum().clamp_min(1), "tokens": valid.sum()}
+        hidden = net(noisy.tokens, -noisy.alpha.log())[valid]  # [n, width]
+        ids, corrupted = (each[valid][:, None] for each in (batch.ids, noisy.ids))  # [n, 1]
+        alpha, rate = (each[:, None].expand_as(valid)[valid] for each in (noisy.alpha, noisy.rate))
+
+        def bound(logits: Float[Tensor, "n N"], at: slice) -> Tensor:
+            log_p = self.log_probs(logits[:, None], corrupted[at])
+            return nelbo(log_p, ids[at], corrupted[at], alpha[at], rate[at])
+
+        return {"loss": net.lm_loss(hidden, bound) / valid.sum().clamp_min(1), "tokens": valid.sum()}
 
 
 def diffuse(ids: Ids, gamma: Times, eps: Latents) -> Latents:

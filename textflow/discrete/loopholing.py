@@ -64,5 +64,5 @@ class LoopholingDiT(TokenDiT):
         first = self.hidden_states(x, sigma)  # of all rows, so that shapes are fixed and no host waits for a GPU
         if not self.training:
             return first
-        drawn = torch.rand(len(x), 1, 1, device=x.device) < self.carry_prob
-        return torch.where(drawn, first, 0.0)
+        carries = torch.rand(len(x), 1, 1, device=x.device) < self.carry_prob
+        return torch.where(carries, first, 0.0)

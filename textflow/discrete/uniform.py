@@ -46,14 +46,14 @@ def nelbo(log_p: Logits, ids: Ids, corrupted: Ids, alpha: Times, rate: Times) ->
     log_q, q_z = q.log(), q.gather(-1, corrupted[..., None])[..., 0]
     log_q_z, log_q_x = (log_q.gather(-1, index[..., None])[..., 0] for index in (corrupted, ids))
     sum_log = log_q.sum(-1)
-    kept = (ids == corrupted).to(log_p)
+    is_same = (ids == corrupted).to(log_p)
     ratio = rest / (alpha + rest)  # q(y | x) / q(x | x) at y != x
-    r_sum = kept * (n - 1) * ratio + (1 - kept) * (n - 2 + 1 / ratio)
-    entropy = kept * (n - 1) * ratio * ratio.log() - (1 - kept) * ratio.log() / ratio
+    r_sum = is_same * (n - 1) * ratio + (1 - is_same) * (n - 2 + 1 / ratio)
+    entropy = is_same * (n - 1) * ratio * ratio.log() - (1 - is_same) * ratio.log() / ratio
     # sum over y != z of r_y log r'_y, with log r'_y = log q_y - log q_z
     unchanged = ratio * (sum_log - log_q_z - (n - 1) * log_q_z)
     changed = sum_log - log_q_z - log_q_x + log_q_x / ratio - (n - 2 + 1 / ratio) * log_q_z
-    cross = kept * unchanged + (1 - kept) * changed
+    cross = is_same * unchanged + (1 - is_same) * changed
     return rate / (alpha * n) * ((1 - q_z) / q_z - r_sum + entropy - cross)
 
 
@@ -79,7 +79,7 @@ def posterior(probs: Logits, ids: Ids, alpha: float, alpha_next: float) -> Logit
         probs: probabilities of the clean token [B, L, N].
         ids: corrupted token ids [B, L].
         alpha: probability that a token is unchanged at this time.
-        alpha_next: the same one step later, above alpha.
+        alpha_next: probability that a token is unchanged one step later, above alpha.
     """
     probs, n = probs.double(), probs.shape[-1]
     one_hot, ratio = F.one_hot(ids, n).double(), alpha / alpha_next

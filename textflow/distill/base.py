@@ -2,7 +2,7 @@
 
 from abc import ABC
 
-from textflow.distill.targets.base import DataTeacher, DenoiserFn, Target
+from textflow.distill.targets.base import DataTeacher, PredictFn, Target
 from textflow.distill.targets.flow_map import TeacherFlowMap
 from textflow.layers.frozen import Frozen
 from textflow.nets.base import DecodingDenoiser, Denoiser
@@ -31,7 +31,7 @@ class FlowObjective(Objective, ABC):
         require_end(self.target, teacher)
         self.teacher = Frozen(teacher)
 
-    def teacher_or_data(self, x: Latents) -> DenoiserFn:
+    def teacher_or_data(self, x: Latents) -> PredictFn:
         """The teacher, or the clean latents x in its place."""
         return DataTeacher(x) if self.teacher is None else self.teacher
 
@@ -70,7 +70,7 @@ class StudentObjective(Objective, ABC):
             self.teacher_objective.load_state_dict(learned.state_dict())
         self.teacher = Frozen(teacher)
 
-    def require_teacher(self) -> DenoiserFn:
+    def require_teacher(self) -> PredictFn:
         """The denoiser of the teacher; raises an error without one."""
         if self.teacher is None:
             raise ValueError(
@@ -88,7 +88,7 @@ def require_end(target: Target, teacher: Denoiser) -> None:
         )
 
 
-def mean_only(net: DenoiserFn) -> DenoiserFn:
+def mean_only(net: PredictFn) -> PredictFn:
     """A denoiser's clean predictions, without the token logits of a commitment head."""
     if not isinstance(net, DecodingDenoiser):
         return net

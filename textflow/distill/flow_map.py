@@ -7,7 +7,7 @@ from torch import Tensor
 
 from textflow.codecs.base import Codec, encode_batch, latent_batch
 from textflow.distill.base import FlowObjective
-from textflow.distill.targets.base import DenoiserFn, Target, TargetInput, TargetOutput, TimeGrid, step_coefficients
+from textflow.distill.targets.base import PredictFn, Target, TargetInput, TargetOutput, TimeGrid, step_coefficients
 from textflow.distill.targets.flow_map import SemiGroup
 from textflow.nets.base import Denoiser
 from textflow.objectives.row_indices import is_distributed, no_rows, row_indices
@@ -47,7 +47,8 @@ class FlowMap(FlowObjective):
         full_interval_prob: fraction of the others that go from 0 to 1, in [0, 1].
         offdiagonal_loss: loss off the diagonal: `cross_entropy` of token distributions, or `square` of the clean
             predictions' error, summed over the latent's width.
-        diagonal_loss: loss of diagonal rows, likewise.
+        diagonal_loss: loss of diagonal rows: `cross_entropy` of token distributions, or `square` of the clean
+            predictions' error, summed over the latent's width.
         rescale: whether the error off the diagonal is that of the step's end, rather than of its clean prediction.
     """
 
@@ -116,7 +117,7 @@ class FlowMap(FlowObjective):
         )
         return error * step_coefficients(path, s, u)[1][..., 0].to(error) ** 2 if self.rescale else error
 
-    def target_output(self, net: DenoiserFn, path: ProbPath, z: Latents, times: TimeGrid) -> TargetOutput:
+    def target_output(self, net: PredictFn, path: ProbPath, z: Latents, times: TimeGrid) -> TargetOutput:
         """Targets off the diagonal; without a teacher, from the net's own diagonal prediction."""
 
         def own(z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior:

@@ -11,7 +11,7 @@ from textflow.codecs.base import Codec, encode_batch, latent_batch
 from textflow.distill.base import StudentObjective, mean_only
 from textflow.distill.committing_teacher import CommittingTeacher
 from textflow.distill.row_losses import add_row_head_loss, combine_row_losses, row_mean, row_nll
-from textflow.distill.targets.base import DenoiserFn, Target, TargetInput, TargetOutput, TimeGrid
+from textflow.distill.targets.base import PredictFn, Target, TargetInput, TargetOutput, TimeGrid
 from textflow.escapes.base import Gate
 from textflow.layers.frozen import Frozen
 from textflow.nets.base import DecodingDenoiser, Denoiser
@@ -68,10 +68,10 @@ class StepDistillation(StudentObjective):
 
     def forward(self, net: Denoiser, codec: Codec, path: ProbPath, batch: Batch, step: int) -> dict[str, Tensor]:
         self.require_teacher()
-        if path.log_snr:
+        if (path.t_min, path.t_max) != (0, 1):
             raise ValueError(
-                f"StepDistillation takes equal steps of a time from 0 to 1, and {type(path).__name__} has another; "
-                "use FlowMapDistillation, whose steps have any ends"
+                f"StepDistillation takes equal steps of a time from 0 to 1, and {type(path).__name__} runs from "
+                f"{path.t_min:g} to {path.t_max:g}; use FlowMapDistillation, whose steps have any ends"
             )
         x, batch = encode_batch(codec, batch), latent_batch(codec, batch)
         draws = self.teacher_objective.sample_draws(x)
@@ -80,7 +80,8 @@ class StepDistillation(StudentObjective):
                 "StepDistillation of this teacher trains a net with a decode mode (such as ELF); "
                 f"{type(net).__name__} has none"
             )
-        return self.loss(net, path, x, batch, draws, self.step_times(draws.t))
+        t = draws.t if draws.t.ndim == 1 else self.time_schedule.sample(len(x), device=x.device)  # one time a row
+        return self.loss(net, path, x, batch, draws, self.step_times(t))
 
     def step_times(self, t: Times) -> TimeGrid:
         """The times of a step that starts at t (1 - 1 / steps), and of the teacher's substeps within it."""
@@ -142,7 +143,7 @@ class StepDistillation(StudentObjective):
 
     def target_output(
         self,
-        net: DenoiserFn,
+        net: PredictFn,
         path: ProbPath,
         z: Latents,
         times: TimeGrid,
@@ -156,7 +157,7 @@ class StepDistillation(StudentObjective):
             teacher = self.teacher_denoiser(path)
             return self.target(TargetInput(teacher, student, path, z, times, cond, self_cond_rows))
 
-    def teacher_denoiser(self, path: ProbPath) -> DenoiserFn:
+    def teacher_denoiser(self, path: ProbPath) -> PredictFn:
         """The teacher as the target evaluates it."""
         net = self.require_teacher()
         if self.commit_gate is None:

@@ -19,7 +19,8 @@ class Escape(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, belief: Posterior, t: float, token_logits: TokenLogits, embed: Embed, noise: Noise) -> Posterior:
-        """
+        """Commit some positions of a belief.
+
         Args:
             belief: posterior of the denoiser at z_t.
             t: time of the belief.
@@ -44,7 +45,8 @@ class Gate(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, logits: Logits, mean: Latents, t: float) -> PositionMask:
-        """
+        """True where an escape commits.
+
         Args:
             logits: logits of p(token | z_t) [B, L, V].
             mean: E[x | z_t] [B, S, d].

@@ -64,6 +64,7 @@ def next_tokens(lm: LanguageModel, prefix: TokenIds, num_tokens: int, num_draws:
     """Conditional laws of the next tokens of a causal model, along continuations drawn from it.
 
     Args:
+        lm: causal language model.
         prefix: ids of the text before the step.
         num_tokens: number of tokens in the step.
         num_draws: number of continuations, M.
@@ -96,6 +97,7 @@ def masked_tokens(
     """Conditional laws of masked tokens, each given the tokens drawn before it.
 
     Args:
+        lm: masked language model.
         ids: text with masks.
         positions: masked positions of the step, in their order.
         num_draws: number of draws, M.

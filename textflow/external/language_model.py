@@ -80,7 +80,7 @@ class LanguageModel:
         return row if self.kind == "masked" or bos is None or row[:1] == [bos] else [bos, *row]
 
     def is_text(self, ids: TokenIds) -> Tensor:
-        """True on tokens that are no special ones, [L]."""
+        """True on tokens that are not special ones, [L]."""
         special = torch.tensor(self.tokenizer.all_special_ids, device=ids.device)
         return ~torch.isin(ids, special)
 
@@ -115,7 +115,7 @@ def load_language_model(name: str, device: torch.device | str = "cpu", trusts_co
     Args:
         name: Hub name, folder of `save_pretrained`, or folder with one GGUF file.
         device: torch device.
-        trusts_code: run the repository's own code, for models that are no part of transformers.
+        trusts_code: run the repository's own code, for models that are not part of transformers.
     """
     refuse_image_model(name)
     gguf = find_gguf(name)

@@ -137,7 +137,7 @@ def download_wheel(package: Package, store: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(store), requirement]
     resume = {"PIP_RESUME_RETRIES": "5"} | os.environ  # pip before 25.1 starts a broken download again
     done = subprocess.run(
-        command, stdout=2, stderr=subprocess.PIPE, env=resume, text=True, errors="replace", check=False
+        command, stdout=2, stderr=subprocess.PIPE, env=resume, encoding="utf-8", errors="replace", check=False
     )
     wheels = sorted(store.glob(f"{package.wheel_stem}*.whl"))
     if done.returncode == 0 and wheels:

@@ -42,9 +42,9 @@ def nearest_boundary(head: nn.Module, x: Latents) -> Facet:
 
 def move(x: Latents, facet: Facet, length: float) -> Latents:
     """x moved by a length along the normal of the nearest boundary."""
-    apart = torch.zeros_like(x)
-    apart[..., 0] = length
-    return adversarial_x0_pred(x, x + apart, torch.ones(x.shape[:2], dtype=torch.bool, device=x.device), facet)[0]
+    offset = torch.zeros_like(x)
+    offset[..., 0] = length
+    return adversarial_x0_pred(x, x + offset, torch.ones(x.shape[:2], dtype=torch.bool, device=x.device), facet)[0]
 
 
 @torch.no_grad()

@@ -35,10 +35,10 @@ def attend_cached(
         mask: True where a new position attends to a position.
         past: keys and values of earlier positions [B, 2, h, P, w].
     """
-    kept = torch.stack([k.to(v.dtype), v], 1)
-    kept = kept if past is None else torch.cat([past, kept], -2)
-    x = attend(q, kept[:, 0], kept[:, 1], mask)
-    return x.transpose(1, 2).flatten(2), kept
+    cache = torch.stack([k.to(v.dtype), v], 1)
+    cache = cache if past is None else torch.cat([past, cache], -2)
+    x = attend(q, cache[:, 0], cache[:, 1], mask)
+    return x.transpose(1, 2).flatten(2), cache
 
 
 class PostNormBlock(nn.Module):
@@ -55,10 +55,10 @@ class PostNormBlock(nn.Module):
     def forward(self, x: Tensor, freqs: Tensor, mask: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor]:
         q, k, v = self.qkv_proj(x).chunk(3, -1)
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.q_norm(q), self.k_norm(k), v))
-        mixed, kept = attend_cached(apply_rope_halves(q, freqs), apply_rope_halves(k, freqs), v, mask, past)
+        mixed, cache = attend_cached(apply_rope_halves(q, freqs), apply_rope_halves(k, freqs), v, mask, past)
         x = self.norm_attn(x) + self.attn_out_proj(mixed)
         value, gate = self.ffn_proj(x).chunk(2, -1)
-        return x + self.norm_ffn(self.ffn_out(F.silu(gate) * value)), kept
+        return x + self.norm_ffn(self.ffn_out(F.silu(gate) * value)), cache
 
 
 def run_blocks(
@@ -66,9 +66,9 @@ def run_blocks(
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Hidden states of positions after those of `past` [B, S, width], and the keys and values of all."""
     before, new = past_length(past), x.shape[1]
-    mask, kept = block_causal_mask(before, new, block_size, x.device), list[Tensor]()
+    mask, cache = block_causal_mask(before, new, block_size, x.device), list[Tensor]()
     freqs = rope(before + new, head, x, THETA)[before:]
     for i, block in enumerate(blocks):
         x, kv = block(x, freqs, mask, past[i] if past else None)
-        kept.append(kv)
-    return x, tuple(kept)
+        cache.append(kv)
+    return x, tuple(cache)

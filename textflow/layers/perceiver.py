@@ -18,7 +18,7 @@ class CrossAttention(nn.Module):
     Args:
         width: width of the queries' sequence, a multiple of `heads`.
         heads: number of attention heads.
-        context_width: width of the other sequence; default: the same.
+        context_width: width of the other sequence; default: `width`.
     """
 
     def __init__(self, width: int, heads: int, context_width: int | None = None) -> None:

@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from textflow.data import Tokenizer
 from textflow.layers.frozen import Frozen
+from textflow.models.text_format import TextFormat
 from textflow.training.ema import EMA
 from textflow.training.engines import DistributedMuonCallback
 from textflow.training.engines.collectives import all_reduce_min, global_token_mean
 from textflow.training.engines.gather import full_tensor, local_tensor
-from textflow.training.lr_schedule import WarmupLR
+from textflow.training.lr_schedule import WarmupLR, short_schedule
 from textflow.training.nan_guard import NonFiniteError, NonFiniteGuard
 from textflow.training.optim import MuonAdam
 from textflow.training.weights import describe_mismatch
@@ -39,9 +41,7 @@ class Trainable(L.LightningModule, ABC):
 
     net: nn.Module
     ema_net: nn.Module
-    tokenizer: Any = None  # set by `textflow fit` and `textflow.load`
-    seq_length: int = 128  # tokens a row, set likewise
-    max_source_length: int | None = None  # most tokens of a source, for training on pairs, set likewise
+    text_format: TextFormat = TextFormat()  # set by `textflow fit` and `textflow.load`
     eval_seconds: float = 0.0  # seconds spent on evaluation rather than training
 
     def __init__(
@@ -55,6 +55,13 @@ class Trainable(L.LightningModule, ABC):
             raise ValueError(f"ema_decay is {ema_decay}; needs a decay in [0, 1), such as 0.999")
         self.optimizer, self.lr_scheduler, self.ema_decay = optimizer, lr_scheduler, ema_decay
         self.nan_guard = NonFiniteGuard()
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Tokenizer of the model's text."""
+        if self.text_format.tokenizer is None:
+            raise ValueError("this model has no tokenizer: load it with textflow.load(RUN)")
+        return self.text_format.tokenizer
 
     def set_net(self, net: nn.Module) -> None:
         """Set the net to train and its moving average, a copy without gradients; `Frozen` modules are shared."""
@@ -111,7 +118,8 @@ class Trainable(L.LightningModule, ABC):
             schedule.set_training_steps(self._trainer.max_steps)
             rank_zero_info(schedule.describe())
         if self._trainer is not None:
-            for line in unfinished_phases(getattr(self, "objective", None), self._trainer.max_steps):
+            phases = unfinished_phases(getattr(self, "objective", None), self._trainer.max_steps)
+            for line in (*phases, *short_schedule(schedule, self._trainer.max_steps)):
                 rank_zero_info(line)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -1,14 +1,13 @@
 """CausalLM: an autoregressive transformer, the scorer of generated texts and the autoregressive baseline."""
 
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import ConstantLR
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from textflow.data import Tokenizer
 from textflow.metrics import Scorer
@@ -20,6 +19,9 @@ from textflow.noise import Noise
 from textflow.samplers import Sampler
 from textflow.training.engines.gather import full_state_dict
 from textflow.types import Batch, Ids, Logits, Mask
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM
 
 
 class CausalLM(TextGenerator):
@@ -52,6 +54,8 @@ class CausalLM(TextGenerator):
         super().__init__(optimizer, lr_scheduler, ema_decay)
         if width % heads or width // heads % 2:
             raise ValueError(f"width {width} over {heads} heads must give an even whole number; use width {heads * 32}")
+        from transformers import LlamaConfig, LlamaForCausalLM  # for this model alone; the import is slow
+
         config = LlamaConfig(
             vocab_size=vocab_size,
             hidden_size=width,
@@ -68,12 +72,12 @@ class CausalLM(TextGenerator):
     @property
     def max_calls(self) -> int:
         """Most network passes of a text: one a token, for any number of steps."""
-        return min(self.seq_length, self.max_length)
+        return min(self.text_format.seq_length, self.max_length)
 
     @property
     def max_length(self) -> int:
         """Most tokens of its context."""
-        return int(cast(LlamaForCausalLM, self.ema_net).config.max_position_embeddings)
+        return int(cast("LlamaForCausalLM", self.ema_net).config.max_position_embeddings)
 
     def losses(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Mean -log p(token | tokens before it) over text after the first token; for pairs, over the targets.
@@ -123,7 +127,7 @@ class CausalLM(TextGenerator):
         Args:
             num_steps: unused, since each token takes one network pass.
             self_cond_guidance: must be None: an autoregressive model has no guidance scale.
-            cfg_scale: must be None, likewise.
+            cfg_scale: must be None: the model has no guidance.
 
         The other arguments are those of `TextGenerator.complete` and `sample`.
         """
@@ -146,6 +150,8 @@ class CausalLM(TextGenerator):
     def save_pretrained(self, folder: Path, tokenizer: Tokenizer, weights: dict[str, Tensor] | None = None) -> None:
         """Write config.json, tokenizer/ and the averaged weights (default: those of this process) into a folder, which
         `load_scorer(folder)` loads."""
+        from transformers import LlamaForCausalLM
+
         plain = LlamaForCausalLM(cast(LlamaForCausalLM, self.ema_net).config)
         plain.load_state_dict(self.ema_net.state_dict() if weights is None else weights)
         plain.save_pretrained(folder)

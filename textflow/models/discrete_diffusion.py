@@ -119,7 +119,7 @@ class DiscreteDiffusion(TextGenerator):
         if ids is not None:
             length = ids.shape[1]
         noise = Noise(seeds)
-        start = self.initial_ids(self.seq_length if length is None else length, noise)
+        start = self.initial_ids(self.text_format.seq_length if length is None else length, noise)
         if ids is not None and prompt_mask is not None:
             start = torch.where(prompt_mask.to(start.device), ids.to(start.device), start)
         return sampler.sample(self.denoise_fn(), start, times, noise, prompt_mask)
@@ -146,7 +146,7 @@ class DiscreteDiffusion(TextGenerator):
 
         Args:
             self_cond_guidance: must be None: the model has no guidance scale.
-            cfg_scale: must be None, likewise.
+            cfg_scale: must be None: the model has no guidance.
 
         The other arguments are those of `TextGenerator.complete` and `sample`.
         """

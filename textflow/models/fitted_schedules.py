@@ -8,10 +8,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from textflow.codecs import encode_batch
-from textflow.paths import ProbPath
 from textflow.samplers import Prompt
 from textflow.schedules import TimeSchedule
-from textflow.schedules.base import require_times
+from textflow.schedules.base import require_ends, require_times
 from textflow.types import Batch
 
 if TYPE_CHECKING:
@@ -23,12 +22,13 @@ def time_schedules(module: nn.Module) -> list[TimeSchedule]:
     return [part for part in module.modules() if isinstance(part, TimeSchedule)]
 
 
-def build_schedules(module: nn.Module, vocab_size: int, path: ProbPath) -> None:
-    """Give the time schedules of a module the number of tokens, and raise an error for one that is not of the path."""
-    schedules = time_schedules(module)
+def build_schedules(model: "Generator", vocab_size: int) -> None:
+    """Give the time schedules of a model the number of tokens, and raise an error for one that is not of its path."""
+    schedules = time_schedules(model)
     for schedule in schedules:
         schedule.build(vocab_size)
-    require_times(schedules, path)
+    require_times(schedules, model.path)
+    require_ends(model.objective.time_schedule, model.path)
 
 
 @torch.no_grad()

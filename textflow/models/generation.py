@@ -3,15 +3,20 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
+from textflow.discrete import DiscreteSampler
 from textflow.escapes import Escape, NoEscape
+from textflow.models.autoregressive import Autoregressive
 from textflow.models.base import Trainable
 from textflow.models.infilling import format_pairs
 from textflow.noise import sample_seeds
-from textflow.readouts import FromPosterior
-from textflow.samplers import Euler, Grouped, Sampler
+from textflow.readouts import FromPosterior, Readout
+from textflow.samplers import Euler, Grouped, Order, Prompt, Sampler
+from textflow.schedules import TimeSchedule
 from textflow.types import Ids, Mask
+
+AnySampler: TypeAlias = Sampler | DiscreteSampler | Autoregressive
 
 
 class TextGenerator(Trainable, ABC):
@@ -42,12 +47,12 @@ class TextGenerator(Trainable, ABC):
         num_samples: int = 1,
         num_steps: int = 32,
         seed: int = 0,
-        sampler: object = None,
+        sampler: AnySampler | None = None,
         self_cond_guidance: float | None = None,
         length: int | None = None,
         batch_size: int = 64,
         first_index: int = 0,
-        **options: Any,
+        **options: Escape | TimeSchedule | Prompt | None,
     ) -> list[str]:
         """Texts. Sample i depends on the weights, the sampler, seed and i alone.
 
@@ -62,18 +67,17 @@ class TextGenerator(Trainable, ABC):
             first_index: index of the first sample.
             options: further arguments of the model's `sample`.
         """
-        if self.tokenizer is None:
-            raise ValueError("this model has no tokenizer: load it with textflow.load(RUN)")
-        options |= {"sampler": sampler, "self_cond_guidance": self_cond_guidance, "length": length}
+        tokenizer = self.tokenizer  # a model without one fails before it samples
+        given = {"sampler": sampler, "self_cond_guidance": self_cond_guidance, "length": length}
         ids: list[list[int]] = []
         for start in range(0, num_samples, batch_size):
             seeds = sample_seeds(seed, first_index + start, min(batch_size, num_samples - start))
-            ids += self.sample_ids(seeds, num_steps, **options).tolist()
-        return self.tokenizer.decode(ids)
+            ids += self.sample_ids(seeds, num_steps, **options, **given).tolist()
+        return tokenizer.decode(ids)
 
     def sample_texts(self, n: int) -> list[str]:
         """Texts for a preview during training; for pairs, held-out sources and their answers."""
-        if self.max_source_length is None:
+        if self.text_format.max_source_length is None:
             return self.generate(n)
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         batch = self.data_batch(n, held_out=bool(len(datamodule.validation_rows)))
@@ -90,9 +94,9 @@ def refuse_guidance(model: str, *scales: float | None) -> None:
 
 
 @contextmanager
-def sampled_by(model: Any, sampler: Sampler, escape: Escape, **others: Any) -> Iterator[None]:
+def sampled_by(model: TextGenerator, sampler: Sampler, escape: Escape, **others: Order | Readout) -> Iterator[None]:
     """Give a generator another sampler and escape, and other parts by attribute; its own are restored afterwards."""
-    parts = {"sampler": sampler, "escape": escape} | others
+    parts = {"sampler": sampler, "escape": escape, **others}
     own = {name: getattr(model, name) for name in parts}
     try:
         for name, part in parts.items():
@@ -104,7 +108,7 @@ def sampled_by(model: Any, sampler: Sampler, escape: Escape, **others: Any) -> I
 
 
 @contextmanager
-def drawn_in_groups(model: Any, groups: Sequence[int]) -> Iterator[None]:
+def drawn_in_groups(model: TextGenerator, groups: Sequence[int]) -> Iterator[None]:
     """Let a generator draw its tokens in groups of positions, each of as many steps as are asked for."""
     with sampled_by(model, Euler(), NoEscape(), order=Grouped(groups), own_readout=FromPosterior(temperature=1.0)):
         yield

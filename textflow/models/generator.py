@@ -23,6 +23,7 @@ from textflow.runtime.device import bf16_warning
 from textflow.samplers import AllAtOnce, EarlyExit, Euler, Order, Sampler
 from textflow.schedules import TimeSchedule
 from textflow.training import MuonAdam, WarmupLR
+from textflow.training.eval_mode import gathered_average
 from textflow.types import Batch, Posterior
 
 
@@ -92,7 +93,7 @@ class Generator(GeneratorSampling):
         self.sampler, self.order, self.early_exit = sampler, order, early_exit
         self.own_sampling_schedule = sampling_schedule
         self.self_cond_guidance, self.cfg_scale, self.prompt_dropout = self_cond_guidance, cfg_scale, prompt_dropout
-        build_schedules(self, codec_module.vocab_size, path)
+        build_schedules(self, codec_module.vocab_size)
         self.train()
 
     @property
@@ -161,7 +162,7 @@ class Generator(GeneratorSampling):
         averaged weights of another generator."""
         if self.frozen_codec is not None:
             self.frozen_codec.load_state_dict(teacher.codec_of(teacher.ema_net).state_dict())
-        self.ema_net.init_from(init.ema_net.state_dict())
+        self.ema_net.init_from(init.ema_net.student_weights())
         self.net.load_state_dict(self.ema_net.state_dict())
         for net in (self.net, self.ema_net):
             codec = self.codec_of(net)
@@ -180,13 +181,16 @@ class Generator(GeneratorSampling):
         if half and (slow := bf16_warning(self.device.type)):
             rank_zero_warn(f"objective.teacher_precision bf16: {slow}; same is not")
         schedules = self.unfitted_schedules()
-        if self.codec.is_trained or self.codec.trainable:
-            fit_schedules(self, self.data_batch(128), [s for s in schedules if not s.needs_denoiser])
-        elif self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+        with gathered_average(self):
+            codec, ready = type(self.codec).__name__, self.codec.is_trained or self.codec.trainable
+            if ready:
+                fit_schedules(self, self.data_batch(128), [s for s in schedules if not s.needs_denoiser])
+        if ready:
+            return
+        if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             for schedule in schedules:
                 schedule.assume_uniform()
         else:
-            codec = type(self.codec).__name__
             raise ValueError(f"the codec {codec} is not trained: name its recipe or its run with --codec")
 
     def unfitted_schedules(self) -> list[TimeSchedule]:

@@ -36,6 +36,7 @@ def prompt_row(tokenizer: Tokenizer, text: str, seq_length: int, max_source_leng
     """A row that continues a prompt.
 
     Args:
+        tokenizer: tokenizer of the model.
         text: prompt.
         seq_length: number of tokens of a sample.
         max_source_length: most tokens of a source, for models trained on pairs; the answer takes the remaining tokens.
@@ -51,6 +52,7 @@ def infill_row(tokenizer: Tokenizer, text: str, seq_length: int) -> TokenRow:
     """A row for text with masked spans, such as `a [MASK:8] b`: eight tokens between a and b.
 
     Args:
+        tokenizer: tokenizer of the model.
         text: text with at least one masked span.
         seq_length: number of tokens of a sample.
     """
@@ -71,6 +73,7 @@ def build_row(
     """A row of prompt segments with masked spans between them, masked from there to its end.
 
     Args:
+        tokenizer: tokenizer of the model.
         segments: token ids of the prompt's segments, one more than there are spans.
         mask_sizes: number of tokens of each masked span.
         seq_length: number of tokens of a sample.
@@ -137,9 +140,10 @@ def decode_answers(model: Trainable, ids: Ids, prompt_mask: Mask) -> list[str]:
         ids: token ids of sources and answers [B, L].
         prompt_mask: True on the sources [B, L].
     """
-    assert model.max_source_length is not None, "needs a model trained on pairs"
-    length, pad = model.seq_length - model.max_source_length, model.tokenizer.pad
-    return model.tokenizer.decode(extract_answer(ids, prompt_mask, length, pad).tolist())
+    text_format, tokenizer = model.text_format, model.tokenizer
+    assert text_format.max_source_length is not None, "needs a model trained on pairs"
+    length = text_format.seq_length - text_format.max_source_length
+    return tokenizer.decode(extract_answer(ids, prompt_mask, length, tokenizer.pad).tolist())
 
 
 def format_pairs(model: Trainable, ids: Ids, prompt_mask: Mask) -> list[str]:

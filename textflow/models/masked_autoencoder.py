@@ -27,8 +27,8 @@ class MaskedAutoencoder(FeatureAutoencoder):
         vocab_size: number of tokens (from the tokenizer).
         codec: makes the codec from vocab_size, a DiLaDiffCodec.
         augmentation: damage to features and latents; default: that of DiLaDiff.
-        mdlm: run folder of an MDLM, whose averaged weights the decoder starts from and whose embeddings stay; default:
-            the decoder is trained from the start.
+        mdlm: run folder of an MDLM, or hf:OWNER/NAME, whose averaged weights the decoder starts from and whose
+            embeddings stay; default: the decoder is trained from the start.
         latent_dropout: fraction of rows in training that do not see their latents, in [0, 1): they train a decoder
             that starts from no MDLM [ours].
         path: probability path by which diagnostics noise the latents; take the generator's. Default: TangentPath().

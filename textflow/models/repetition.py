@@ -23,7 +23,8 @@ def fit_ace(model: Generator) -> RepetitionDirection:
     if not isinstance(ace, ACE):
         raise ValueError(f"the sampler is {type(ace).__name__}, and only ACE has a direction to estimate")
     require_self_conditioning(model)
-    pad = None if model.tokenizer is None else model.tokenizer.pad
+    tokenizer = model.text_format.tokenizer
+    pad = None if tokenizer is None else tokenizer.pad
     means, repetition = list[torch.Tensor](), list[float]()
     for first in tqdm(range(0, ace.num_samples, BATCH), desc="estimating ACE's direction", disable=None):
         seeds = sample_seeds(SEED, first, min(BATCH, ace.num_samples - first))
@@ -42,8 +43,8 @@ def fit_ace(model: Generator) -> RepetitionDirection:
 @torch.no_grad()
 def require_self_conditioning(model: Generator) -> None:
     """Raise an error for a network whose prediction does not depend on its self-condition, or that answers prompts."""
-    net, length = model.sampling_net, model.codec.num_latents(model.seq_length)
-    if model.max_source_length is not None:
+    net, length = model.sampling_net, model.codec.num_latents(model.text_format.seq_length)
+    if model.text_format.max_source_length is not None:
         raise ValueError("ACE estimates its direction from free samples, and this run answers sources; leave it out")
     z = torch.randn(1, length, model.codec.dim, generator=torch.Generator().manual_seed(0)).to(model.device)
     t = z.new_full((1,), model.path.t_min)

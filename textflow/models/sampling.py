@@ -79,8 +79,8 @@ class GeneratorSampling(TextGenerator, ABC):
             raise ValueError("an early exit skips rows, but a prompt needs all of them; leave model.early_exit out")
         scale = self.self_cond_guidance if self_cond_guidance is None else self_cond_guidance
         reads = prompt is not None or self.order.reads_prompts
-        known = reads and self.tokenizer is not None  # a tokenizer of the Hub loads where it is used
-        special = (self.tokenizer.eos, self.tokenizer.pad) if known else None
+        tokenizer = self.text_format.tokenizer if reads else None  # a tokenizer of the Hub loads where it is used
+        special = None if tokenizer is None else (tokenizer.eos, tokenizer.pad)
         parts = self.sampling_net, self.codec, self.path, self.token_readout
         last = self.objective.time_schedule.t_last
         denoise = DenoiseFn(*parts, scale, prompt, start, escape, noise, self.early_exit, special, last)
@@ -118,7 +118,7 @@ class GeneratorSampling(TextGenerator, ABC):
             length: tokens of a text; default: the length of training.
         """
         noise = Noise(seeds)
-        count = self.codec.num_latents(self.seq_length if length is None else length)
+        count = self.codec.num_latents(self.text_format.seq_length if length is None else length)
         z = noise.normal(count, self.codec.dim).to(self.device)
         return self.path.mix(torch.zeros_like(z), z, self.path.t_min), noise
 
@@ -168,7 +168,7 @@ class GeneratorSampling(TextGenerator, ABC):
             prompt_mask: True on the prompt; for a run that was trained on pairs it comes first.
             cfg_scale: scale of classifier-free guidance; default: the recipe's. 1 is none.
         """
-        trained = self.max_source_length is not None
+        trained = self.text_format.max_source_length is not None
         read = trained or self.order.reads_prompts
         refuse_prompt(None if self.order.reads_prompts else self.codec, ids.shape[1], None if trained else cfg_scale)
         scale = (self.cfg_scale or 1.0) if cfg_scale is None else cfg_scale

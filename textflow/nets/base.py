@@ -36,6 +36,10 @@ class Denoiser(nn.Module, ABC):
             )
         self.load_state_dict(weights, strict=False)
 
+    def student_weights(self) -> Mapping[str, Tensor]:
+        """The weights that its students start from; default: its own."""
+        return self.state_dict()
+
     @property
     def two_time(self) -> bool:
         """True if it is conditioned on the end of a step."""

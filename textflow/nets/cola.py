@@ -87,8 +87,8 @@ class ColaDiT(Denoiser):
             t = broadcast_time(t, z)[..., 0].expand(z.shape[:2]).masked_fill(cond.prompt_mask, 1.0)
         before, new = past_length(cond.past), z.shape[1]
         mask = block_causal_mask(before, new, self.block_size, z.device)
-        v, kept = self.velocity(z, t, rope(before + new, self.rope_width, z)[before:], mask, cond.past)
-        return Posterior(z + (1 - broadcast_time(t, z)) * v, carry=kept)
+        v, cache = self.velocity(z, t, rope(before + new, self.rope_width, z)[before:], mask, cond.past)
+        return Posterior(z + (1 - broadcast_time(t, z)) * v, carry=cache)
 
     def velocity_after(self, x: Latents, z: Latents, t: Times) -> Latents:
         """dz/dt of every block of z given the clean blocks of x before it, in one pass over [x | z] (training).
@@ -111,12 +111,12 @@ class ColaDiT(Denoiser):
     ) -> tuple[Latents, KeyValues]:
         """dz/dt = x - eps, and the keys and values of past and new positions."""
         c = F.silu(self.t_embed(TIME_SCALE * (1 - broadcast_time(t, z)[..., 0])))  # [B, 1 or S, cond]
-        x, kept = self.latent_in(z), list[Tensor]()
+        x, cache = self.latent_in(z), list[Tensor]()
         for i, block in enumerate(self.blocks):
             x, kv = block(x, c, freqs, mask, past[i] if past else None)
-            kept.append(kv)
+            cache.append(kv)
         x = modulated(self.norm(x), self.out_modulation(c))
-        return -self.out(x).float(), tuple(kept)  # the network's own is eps - x
+        return -self.out(x).float(), tuple(cache)  # the network's own is eps - x
 
 
 class TimeEmbedding(nn.Module):
@@ -147,9 +147,9 @@ class ColaBlock(nn.Module):
         self.mlp_modulation, self.mlp_gate_modulation = nn.Linear(cond, 2 * width), nn.Linear(cond, width)
 
     def forward(self, x: Tensor, c: Tensor, freqs: Tensor, mask: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor]:
-        mixed, kept = self.attn(modulated(self.norm(x), self.attn_modulation(c)), freqs, mask, past)
+        mixed, cache = self.attn(modulated(self.norm(x), self.attn_modulation(c)), freqs, mask, past)
         x = x + self.attn_gate_modulation(c) * mixed
-        return x + self.mlp_gate_modulation(c) * self.mlp(modulated(self.norm(x), self.mlp_modulation(c))), kept
+        return x + self.mlp_gate_modulation(c) * self.mlp(modulated(self.norm(x), self.mlp_modulation(c))), cache
 
 
 class ColaAttention(nn.Module):
@@ -163,8 +163,8 @@ class ColaAttention(nn.Module):
 
     def forward(self, x: Tensor, freqs: Tensor, mask: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor]:
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # 3 of [B, h, S, w]
-        mixed, kept = attend_cached(rotate(self.q_norm(q), freqs), rotate(self.k_norm(k), freqs), v, mask, past)
-        return self.proj(mixed), kept
+        mixed, cache = attend_cached(rotate(self.q_norm(q), freqs), rotate(self.k_norm(k), freqs), v, mask, past)
+        return self.proj(mixed), cache
 
 
 def rotate(x: Tensor, freqs: Tensor) -> Tensor:

@@ -14,7 +14,6 @@ from textflow.layers.functional import RMSNorm, linear_nll
 from textflow.layers.gelu import gelu_out
 from textflow.layers.transformer import ScalarEmbedding, apply_rope_halves, attend, rope
 from textflow.nets.base import Denoiser
-from textflow.paths.base import ProbPath, broadcast_time
 from textflow.schedules.base import TimeSchedule
 from textflow.types import Conditioning, Ids, Latents, Logits, Posterior, Times
 
@@ -32,13 +31,15 @@ class DiT(Denoiser):
         cond_width: width of the time embedding that modulates the norms.
         two_time: whether the net is conditioned on the end of a step too (flow maps).
         attention_softcap: attention logits become cap tanh(logits / cap) (FLM: 50; MDLM: none).
-        logit_softcap: the same for token logits (FMLM: 30).
+        logit_softcap: token logits become cap tanh(logits / cap) (FMLM: 30).
         dropout: dropout rate in each block's branches, in [0, 1).
         loss_weighting: whether the net learns the loss weight of each time (FLM, stage 1).
         time_schedule: schedule whose CDF at t is the input time (FLM: DecodeError); default: t itself.
         qk_norm: whether queries and keys are RMS-normalised per head, as in ELF (2302.05442). A small net learns much
             earlier which word of a text another one repeats [ours].
     """
+
+    optional_prefixes = (*Denoiser.optional_prefixes, "loss_weighting.")
 
     def __init__(
         self,
@@ -83,6 +84,13 @@ class DiT(Denoiser):
         logits = self.forward_logits(z, t, cond)
         return Posterior(self.expected(logits.softmax(-1)), logits.log_softmax(-1))
 
+    def train(self, mode: bool = True) -> "DiT":
+        """Set the training mode; a change of it leaves the table's space, since FSDP's weights change unseen."""
+        if self.training != mode:
+            self._space = None
+        super().train(mode)
+        return self
+
     @property
     def token_codec(self) -> Codec:
         """The codec of its latents."""
@@ -97,6 +105,10 @@ class DiT(Denoiser):
     def forward_logits(self, z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Logits:
         """Token logits before the softmax [B, S, V]."""
         return self.token_logits(self.forward_hidden(z @ self.embed, t, cond))
+
+    def of_table(self, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """A function of the table `embed`; called here, so that an engine has gathered it."""
+        return function(self.embed)
 
     def forward_hidden(
         self, x: Float[Tensor, "B S width"], t: Times, cond: Conditioning = Conditioning()
@@ -187,38 +199,6 @@ class TableSpaceDiT(Denoiser):
         net = self._net[0]
         parts = [net.token_logits(part).argmax(-1) for part in position_chunks(belief.carry, net.vocab_size)]
         return torch.cat(parts).view(belief.carry.shape[:-1])
-
-
-class ResidualFlowMap(Denoiser):
-    """D(z; s, u) = D_s + (u - s) / 2 (1 - s) g(z; s, u): a teacher's prediction D_s and a learned correction g (FMLM,
-    stage 1 of two; its flow map is z + (u - s) v + (u - s)^2 / 2 g).
-
-    Args:
-        teacher: denoiser that is conditioned on s alone.
-        net: network whose logits are g.
-        path: probability path of both.
-    """
-
-    def __init__(self, teacher: Denoiser, net: DiT, path: ProbPath) -> None:
-        super().__init__()
-        self.teacher, self.net, self.path, self.dim = Frozen(teacher), net, path, net.dim
-
-    @property
-    def two_time(self) -> bool:
-        return self.net.two_time
-
-    def forward(self, z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior:
-        with torch.no_grad():
-            x0 = self.teacher(z, t, cond._replace(end_time=None)).mean
-        if cond.end_time is None:
-            return Posterior(x0)
-        zero = torch.zeros_like(z)
-        rest = 1 / self.path.velocity(zero, zero + 1, t)  # 1 - s on the straight path
-        return Posterior(x0 + broadcast_time(cond.end_time - t, z) / 2 * rest * self.net.forward_logits(z, t, cond))
-
-    def log_expected_error(self, t: Times) -> Times | None:
-        """The net's expected error."""
-        return self.net.log_expected_error(t)
 
 
 class DiTBlock(nn.Module):

@@ -66,9 +66,9 @@ class ColaObjective(Objective):
         rows, count = x.shape[:2]
         starts = torch.arange(0, count, block_size, device=x.device)
         sizes = (count - starts).clamp_max(block_size)
-        some = torch.rand(rows, len(starts), device=x.device) < self.prompt_prob
+        has_prompt = torch.rand(rows, len(starts), device=x.device) < self.prompt_prob
         known = 1 + (torch.rand(rows, len(starts), device=x.device) * (sizes - 1)).long()
-        known = torch.where(some & (sizes > 1), known, 0)  # [B, blocks]
+        known = torch.where(has_prompt & (sizes > 1), known, 0)  # [B, blocks]
         place = torch.arange(count, device=x.device)
         return place % block_size < known.repeat_interleave(block_size, 1)[:, :count]
 
@@ -104,7 +104,7 @@ class ColaJoint(ColaObjective):
     gives the trained VAE of stage 1. The weights are [ours], for the paper gives none.
 
     Args:
-        time_schedule: law of a row's time; default: as in ColaObjective.
+        time_schedule: law of a row's time; default: logit-normal of mean -1.
         prompt_prob: probability that a block begins with a simulated prompt, of 1 ... size - 1 latents.
         loss_on_padding: whether padding counts in L_FM.
         vae_weight: lambda_vae, >= 0.

@@ -41,7 +41,7 @@ class FLMObjective(Objective):
                 f"{type(codec).__name__}: use the objective CrossEntropy"
             )
         t = self.time_schedule.sample_stratified(len(batch.ids), batch.ids.device)
-        return self.loss(net, path, batch, Draws(t, table_noise(net.embed, *batch.ids.shape)))
+        return self.loss(net, path, batch, Draws(t, net.of_table(lambda table: table_noise(table, *batch.ids.shape))))
 
     def loss(self, net: DiT, path: ProbPath, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """The losses for given draws; a prompt is clean in z and has no loss.
@@ -52,7 +52,7 @@ class FLMObjective(Objective):
             batch: token ids and masks.
             draws: times, and noise in the space of the table, eps E [B, L, width].
         """
-        x = F.embedding(batch.ids, net.embed)
+        x = net.of_table(lambda table: F.embedding(batch.ids, table))
         z = path.mix(x, draws.eps, draws.t)
         if batch.prompt_mask is not None:
             z = torch.where(batch.prompt_mask[..., None], x, z)

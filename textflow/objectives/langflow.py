@@ -29,9 +29,10 @@ class LangFlowObjective(CrossEntropy):
         schedule_loss_weight: weight of the schedule's loss. Adam's steps do not depend on it; a small one keeps the
             large first errors out of the norm at which the net's gradient is clipped [ours] (LangFlow: 1).
         loss_on_padding: whether padding counts in the loss.
-        per_position_prob: probability that each position of a row has a time of its own, as in CrossEntropy.
+        per_position_prob: probability that each position of a row has a time of its own, instead of one for the row.
         self_conditioning: times of the text and of the predictions that it is conditioned on.
-        known_prob: probability that a row has known positions, as in CrossEntropy.
+        known_prob: probability that a row has a random share of its positions at the clean end of the law, and the
+            others at its noisy end or, in 3 of 10 such rows, at one time [ours].
     """
 
     def __init__(

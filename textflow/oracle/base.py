@@ -54,7 +54,8 @@ class PerPositionDenoiser(Denoiser, ABC):
 
     @abstractmethod
     def posterior(self, z: Latents, t: Float[Tensor, "B S"], cond: Conditioning = Conditioning()) -> Posterior:
-        """
+        """The posterior of latents of mixed noise.
+
         Args:
             z: latents, each position noised to its time.
             t: time of each position, in [0, 1].

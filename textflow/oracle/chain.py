@@ -69,7 +69,7 @@ class Chain(nn.Module):
         """Sample texts jointly from p(y | evidence): filter forward, sample backward.
 
         Args:
-            loglik: log-likelihoods as in `posterior`; zeros give the prior.
+            loglik: log p(evidence at l | y_l = v), up to a constant per position; zeros give the prior.
             noise: one stream per row.
         """
         forward = self._filter(self._state_likelihood(loglik))[0]

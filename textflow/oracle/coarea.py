@@ -58,6 +58,7 @@ def coarea(
     Small errors of size s then flip a share sqrt(2 / pi) s A_W of the samples.
 
     Args:
+        interface: interface g o T and its zero set.
         noise: one stream.
         num_samples: number of samples of z.
         band_half_width: half width of the band |g| < band_half_width.

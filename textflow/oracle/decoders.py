@@ -28,8 +28,9 @@ def decode_autoregressive(task: OracleTask, noise: Noise, soft_feedback: bool = 
     """Decode left to right, one call per token.
 
     Args:
+        task: oracle task.
         noise: one stream per text.
-        soft_feedback: True to feed expectations, as in `decode_in_calls`.
+        soft_feedback: True to feed expectations instead of samples; then `fed_ids` is -1 everywhere.
     """
     calls = torch.arange(task.length).expand(len(noise.streams), -1)
     return decode_in_calls(task, calls, noise, soft_feedback)
@@ -45,10 +46,11 @@ def decode_masked(
     """Decode from all masks in equal batches; tokens of a batch are independent given earlier batches.
 
     Args:
+        task: oracle task.
         num_calls: number of batches K, a power of 2 if dilated.
         noise: one stream per text.
         order: `random` batches, or `dilated` ones: every K-th token, each batch halfway between those before.
-        soft_feedback: True to feed expectations, as in `decode_in_calls`.
+        soft_feedback: True to feed expectations instead of samples; then `fed_ids` is -1 everywhere.
     """
     if not 1 <= num_calls <= task.length:
         raise ValueError(f"decode_masked got {num_calls} calls for {task.length} tokens; it needs 1 to {task.length}")
@@ -81,6 +83,7 @@ def decode_in_calls(
     E_v.e - |E_v|^2 / 2, the codec's logits: weak for a broad gamma, nearly one token for a sharp one [ours].
 
     Args:
+        task: oracle task.
         call_index: index of the call at which each token is sampled, from 0.
         noise: one stream per text.
         soft_feedback: True to feed expectations instead of samples; then `fed_ids` is -1 everywhere.
@@ -105,6 +108,8 @@ def token_posterior(
     """gamma of a text with some known embeddings; the other positions are at t = 0, where z is pure noise.
 
     Args:
+        task: oracle task.
+        embeddings: clean latents of the known tokens.
         known_mask: True at positions with an embedding.
         soft_feedback: True to treat embeddings as latents under noise of variance 1, not as a prompt.
     """

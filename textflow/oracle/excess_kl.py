@@ -21,12 +21,14 @@ class OracleScore:
     """Scores of samples against the true law, nats per token. Lower is better, 0 is the truth [ours].
 
     Args:
+        n: number of texts.
+        length: tokens per text.
         nll: negative log-likelihood under the true prior.
         h1: unigram entropy over all texts and positions.
         kl2: lower bound of KL(samples | truth) / length from pairs; exact for samples of first order.
-        kl3: the same bound from triples.
+        kl3: lower bound of KL(samples | truth) / length from triples.
         xkl2: kl2 minus its mean over true samples of the same n, which removes the counting bias.
-        xkl3: the same for kl3.
+        xkl3: kl3 minus its mean over true samples of the same n, which removes the counting bias.
         illegal: share of transitions that the prior has only by smoothing.
         std_error: standard errors by name, from resampled texts; empty without resampling.
     """
@@ -76,6 +78,7 @@ class ExcessKLScorer:
     """Scorer of samples against true samples of the same size.
 
     Args:
+        prior: law of the texts.
         references: at least 3 samples of true texts (`OracleTask.reference_samples`).
     """
 
@@ -92,7 +95,9 @@ class ExcessKLScorer:
         """Score samples of the same shape as the true ones.
 
         Args:
+            ids: samples to score.
             noise: one stream for bootstrap standard errors; default: none are computed.
+            num_resamples: number of bootstrap samples.
         """
         if ids.shape != self.shape:
             raise ValueError(
@@ -122,6 +127,7 @@ def sample_statistics(prior: Chain, ids: Ids, weights: Float[Tensor, "B R"]) -> 
     With topics, every count is taken within the most likely topic, which adds H(topic) / L to the entropy.
 
     Args:
+        prior: law of the texts.
         ids: samples, at least 3 tokens long.
         weights: weight of each text, each column summing to B.
     """

@@ -18,6 +18,7 @@ class PerturbedPosterior(PerPositionDenoiser):
     lam = 0, beta = 1, error = 0 is the exact one. The mean belongs to gamma', so that both readouts err alike.
 
     Args:
+        exact: exact posterior to perturb.
         forget_share: share of context forgotten, in [0, 1]: the prior moves by (1 - lam) P + lam pi.
         beta: exponent of the token posterior, > 0; above 1 it is overconfident.
         logit_error: size of the error in the logits, nats (root mean square).

@@ -70,6 +70,7 @@ def missed_mass(num_modes: int, stiffness: Sequence[float]) -> Float64[Tensor, "
     Times Lambda / kappa it tends to S(M), from below.
 
     Args:
+        num_modes: number of modes M, >= 2.
         stiffness: Lambda / kappa, the Lipschitz constant over the gap between modes, > 0.
     """
     lead = 1 / (math.sqrt(2) * as_column(stiffness))
@@ -93,6 +94,7 @@ def factorisation_gain(num_modes: int, num_factors: Sequence[int]) -> Float64[Te
 
     Args:
         num_modes: number of modes M, a B-th power for each B.
+        num_factors: number of independent maps B, >= 1.
     """
     roots = [round(num_modes ** (1 / B)) for B in num_factors]
     exact = all(root**B == num_modes for root, B in zip(roots, num_factors, strict=True))
@@ -120,7 +122,11 @@ def balanced_cells(
     """Random directions w on the sphere, with offsets b such that all cells have nearly the same mass.
 
     Args:
+        num_modes: number of cells.
+        dim: dimension of the sphere's space.
+        noise: one stream.
         num_rounds: number of corrections of b.
+        samples_per_cell: samples per cell that the masses are estimated on.
     """
     w = torch.nn.functional.normalize(noise.normal(num_modes, dim)[0].double(), dim=-1)
     b = torch.zeros(num_modes, dtype=torch.float64)

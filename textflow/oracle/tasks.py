@@ -10,6 +10,7 @@ from torch import Tensor
 
 from textflow.escapes import Escape, NoEscape
 from textflow.models.generator import Generator
+from textflow.models.text_format import TextFormat
 from textflow.noise import Noise, sample_seeds
 from textflow.objectives import ELFObjective
 from textflow.oracle.base import ExactPosterior, GaussianAtoms, PerPositionDenoiser
@@ -28,7 +29,10 @@ class OracleTask:
     """Oracle task: a law of texts, their latents, and a denoiser in closed form.
 
     Args:
+        name: name of the task's kind.
         prior: law of the texts.
+        codec: latents of the tokens.
+        denoiser: denoiser in closed form, exact or perturbed.
         path: probability path; min_one_minus_t is so small that steps are exact.
         length: tokens per text.
     """
@@ -65,6 +69,8 @@ class OracleTask:
 
         Args:
             readout: last belief -> logits; FromPosterior gives the likeliest tokens.
+            escape: escape of the sampling steps.
+            sampler: sampler of the steps.
             sampling_schedule: sampling time schedule; default: ELF's.
         """
         generator = Generator(
@@ -79,7 +85,7 @@ class OracleTask:
             sampler=sampler,
             sampling_schedule=sampling_schedule,
         )
-        generator.seq_length = self.length
+        generator.text_format = TextFormat(seq_length=self.length)
         return generator.eval()
 
 

@@ -69,18 +69,18 @@ class ContextualRounding(Autoregressor):
     def generate(self, view: View, noise: Noise | None) -> tuple[Ids, Logits]:
         """Tokens, drawn or the likeliest, and the logits of each [B, L, V]."""
         x, table = view.belief.mean, self.embed.weight
-        length, ids, found = view.codec.num_tokens(x.shape[1]), list[Tensor](), list[Tensor]()
+        length, ids, all_logits = view.codec.num_tokens(x.shape[1]), list[Tensor](), list[Tensor]()
         context, freqs = self.read_latents(x), self.token_freqs(length, x)
         past: list[Tensor | None] = [None] * len(self.blocks)
         token = table[-1].expand(len(x), 1, -1)
         for i in range(length):
             logits = self.run(token, context, (freqs[0][i : i + 1], freqs[1][i : i + 1]), past)[:, 0]
-            found.append(logits)
+            all_logits.append(logits)
             ids.append(self.choose(logits, noise))
             token = table[ids[-1]][:, None]
             if self.feedback == "expectation":
                 token = (logits / (self.temperature or 1.0)).softmax(-1)[:, None] @ table[:-1]
-        return torch.stack(ids, 1), torch.stack(found, 1)
+        return torch.stack(ids, 1), torch.stack(all_logits, 1)
 
     def next_logits(self, x: Latents, ids: Ids) -> Logits:
         before = F.pad(ids[:, :-1], (1, 0), value=self.embed.num_embeddings - 1)
@@ -159,7 +159,7 @@ class RoundingBlock(nn.Module):
         if past is not None:
             keys_values = torch.cat([past, keys_values], -2)
         k, v = keys_values.unbind(0)
-        found = attend(apply_rope_halves(q, freqs[0]), k, v, mask)
-        x = x + self.proj(found.transpose(1, 2).flatten(2))
+        mixed = attend(apply_rope_halves(q, freqs[0]), k, v, mask)
+        x = x + self.proj(mixed.transpose(1, 2).flatten(2))
         x = x + self.cross.attend_to(self.norm2(x), context, freqs=freqs[1])
         return x + self.mlp(self.norm3(x)), keys_values

@@ -45,8 +45,8 @@ class FromCodec(Readout):
         likely, ids = (logits.double() / self.temperature).topk(min(self.top_k, logits.shape[-1]))
         p = likely.softmax(-1)
         outside = p.cumsum(-1) - p >= self.top_p  # likelier tokens hold that probability
-        drawn = noise.choose(likely.masked_fill(outside, -torch.inf))
-        return ids.gather(-1, drawn[..., None])[..., 0]
+        choice = noise.choose(likely.masked_fill(outside, -torch.inf))
+        return ids.gather(-1, choice[..., None])[..., 0]
 
     def penalised(self, logits: Logits, before: Int[Tensor, "B P"] | None) -> Logits:
         """Logits with the repetition penalty; `before` is that of `View`."""

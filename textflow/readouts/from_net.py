@@ -43,7 +43,8 @@ class MatchedFromNet(FromNet):
     (1 - p) scale = p s, so p = scale / (scale + s). At pure noise there is nothing to read, at pure text it is FromNet.
 
     Args:
-        decode_noise_scale: standard deviation of a decoding row's noise at clean fraction 0, as in the objective.
+        decode_noise_scale: standard deviation of a decoding row's noise at clean fraction 0, with which
+            the network was trained (ELFObjective).
     """
 
     def __init__(self, decode_noise_scale: float = 5.0) -> None:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from textflow.distill.row_losses import combine_row_losses, row_mean
 from textflow.distill.step import StepDistillation
-from textflow.distill.targets.base import DenoiserFn, TimeGrid
+from textflow.distill.targets.base import PredictFn, TimeGrid
 from textflow.distill.targets.progressive import invert_step
 from textflow.nets.base import DecodingDenoiser
 from textflow.objectives.elf import ELFDraws
@@ -16,7 +16,7 @@ from textflow.types import Batch, Conditioning, Latents
 
 @torch.no_grad()
 def reference_rollout_target(
-    teacher: DenoiserFn, path: ProbPath, z: Latents, self_cond: Latents, times: TimeGrid, cond: Conditioning
+    teacher: PredictFn, path: ProbPath, z: Latents, self_cond: Latents, times: TimeGrid, cond: Conditioning
 ) -> Latents:
     """Euler steps of the teacher on all rows, then the student's step inverted (ELF, released code)."""
     end = z
@@ -30,7 +30,7 @@ def reference_rollout_target(
 def reference_distill_loss(
     objective: StepDistillation,
     net: DecodingDenoiser,
-    teacher: DenoiserFn,
+    teacher: PredictFn,
     path: ProbPath,
     x: Latents,
     batch: Batch,

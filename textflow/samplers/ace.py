@@ -21,7 +21,7 @@ class ACE(Sampler):
 
     `textflow.load` estimates d from samples of the run, and stores it beside the schedules. The source gives scale,
     number of samples and the thirds; [ours]: the samples' steps and seeds, that d belongs to the sampler, escape and
-    schedule of the run, that padding is no repetition, and that a prompt of a trained network stays clean.
+    schedule of the run, that padding is not repetition, and that a prompt of a trained network stays clean.
 
     Args:
         sampler: sampler of the steps, by which d is estimated too.

@@ -25,7 +25,7 @@ class Ancestral(Sampler):
     Args:
         noise_correlation: rho, correlation of new and old noise, in [0, 1]: 1 is the ODE, 0 draws all noise afresh
             (consistency sampling), `ancestral` is alpha sigma_next / (alpha_next sigma), the path's own (DDPM).
-        committed_noise_correlation: rho at the positions that an escape has committed; default: the same.
+        committed_noise_correlation: rho at the positions that an escape has committed; default: noise_correlation.
     """
 
     noise_correlation: float | Literal["ancestral"] = "ancestral"

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import torch
@@ -86,11 +86,7 @@ class DenoiseFn:
         belief = self.posterior(z, t, self_cond, t_next, carry)
         if self.escape is None or self.noise is None:
             return belief
-
-        def token_logits() -> Logits:
-            computed = None if self.early_exit is None else belief.logits  # by the early exit
-            return self.token_logits(z, t, belief) if computed is None else computed
-
+        token_logits = partial(self.choice_logits, z, t, belief)
         return self.escape(belief, self.path.fraction(t), token_logits, self.embed, self.noise)
 
     def posterior(
@@ -101,13 +97,13 @@ class DenoiseFn:
             assert carry is None or isinstance(carry, ExitState)
             return self.early_exit(self.evaluate, self.token_logits, self.path, z, t, self_cond, t_next, carry)
         if self.prompt is None:
-            return self.evaluate(z, t, self_cond, t_next, carry)
+            return self.evaluate(z, t, self_cond, t_next)
         if self.prompt.trained:
             return classifier_free_guidance(self.evaluate, self.prompt, z, t, self_cond, t_next)
         return replacement_belief(self.evaluate, self.path, self.prompt, self.eps, z, t, self_cond, t_next)
 
     def evaluate(
-        self, z: Latents, t: Time, self_cond: Latents | None = None, t_next: float | None = None, carry: object = None
+        self, z: Latents, t: Time, self_cond: Latents | None = None, t_next: float | None = None
     ) -> Posterior:
         """One evaluation of the network, at one time t for all rows or at times t [B] or [B, S]."""
         if self.context is not None and not isinstance(t, Tensor):
@@ -128,6 +124,11 @@ class DenoiseFn:
     def view(self, z: Latents, t: float, belief: Posterior, before: Ids | None = None) -> View:
         """A readout's inputs; the arguments are those of `View`."""
         return View(z, t, belief, self.path, self.codec, self.net, self.conditioning(z), before)
+
+    def choice_logits(self, z: Latents, t: float, belief: Posterior) -> Logits:
+        """Logits by which an escape chooses: `token_logits`, or those that the early exit has computed."""
+        computed = None if self.early_exit is None else belief.logits
+        return self.token_logits(z, t, belief) if computed is None else computed
 
     def token_logits(self, z: Latents, t: float, belief: Posterior) -> Logits:
         """Logits of p(token | z_t, prompt), guided as the beliefs are; prompt tokens get probability 1."""

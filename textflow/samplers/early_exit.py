@@ -9,7 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from textflow.paths.base import ProbPath
-from textflow.types import Denoise, Latents, Logits, Posterior, RowMask
+from textflow.types import Evaluate, Latents, Logits, Posterior, RowMask
 
 
 class ExitState(NamedTuple):
@@ -47,7 +47,7 @@ class EarlyExit:
 
     def __call__(
         self,
-        denoise: Denoise,
+        denoise: Evaluate,
         token_logits: Callable[[Latents, float, Posterior], Logits],
         path: ProbPath,
         z: Latents,

@@ -31,7 +31,7 @@ class FlowMapChurn(Sampler):
                 f"{type(path).__name__} is not straight: FlowMapChurn needs LinearPath or TangentPath; use Ancestral"
             )
         keep = math.sqrt(1 - self.gamma**2)
-        ahead = 1 - keep * (1 - t_next)
+        ahead = min(1 - keep * (1 - t_next), max(path.t_max, t_next))
         belief = ask(denoise, state, ahead)
         z = path.step(state.z, belief.mean, state.t, ahead)
         if t_next >= path.t_max or self.gamma == 0:

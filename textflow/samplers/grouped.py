@@ -56,12 +56,12 @@ class Grouped(Order):
             ids = torch.where(known, prompt.ids, ids)
         traces = list[Trace]()
         for group in range(int(groups.max()) + 1):
-            here = (groups == group) & ~known
-            part = given_tokens(denoise, x, known, ~known & ~here, z, times[0])
+            in_group = (groups == group) & ~known
+            part = given_tokens(denoise, x, known, ~known & ~in_group, z, times[0])
             chosen, trace = denoise_and_read(part, readout, sampler, times, z, noise, x, known)
-            ids, known = torch.where(here, chosen, ids), known | here
+            ids, known = torch.where(in_group, chosen, ids), known | in_group
             x = torch.where(known[..., None], denoise.codec.encode(ids, known).to(x), 0.0)
-            traces.append(with_choice(trace, ids, here))
+            traces.append(with_choice(trace, ids, in_group))
         return Sample(ids, join_traces(traces, x))
 
     def group_of(self, z: Latents) -> Int[Tensor, " S"]:
@@ -92,9 +92,9 @@ def given_tokens(
     return replace(denoise, prompt=None, start=None, context=TokenContext(x, known, later, start, t_start))
 
 
-def with_choice(trace: Trace, ids: Ids, here: PositionMask) -> Trace:
+def with_choice(trace: Trace, ids: Ids, in_group: PositionMask) -> Trace:
     """The trace of a group, whose last belief has committed to its tokens."""
-    last = trace.beliefs[-1]._replace(committed=torch.where(here, ids, -1))
+    last = trace.beliefs[-1]._replace(committed=torch.where(in_group, ids, -1))
     return trace._replace(beliefs=[*trace.beliefs[:-1], last])
 
 

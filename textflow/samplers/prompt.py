@@ -7,7 +7,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from textflow.paths.base import ProbPath
-from textflow.types import Denoise, Ids, Latents, Logits, Mask, PositionMask, Posterior
+from textflow.types import Evaluate, Ids, Latents, Logits, Mask, PositionMask, Posterior
 
 IMPOSSIBLE_LOGIT = -1e4  # of the tokens that a prompt position does not hold
 
@@ -50,7 +50,7 @@ class Prompt(NamedTuple):
 
 
 def classifier_free_guidance(
-    denoise: Denoise,
+    denoise: Evaluate,
     prompt: Prompt,
     z: Latents,
     t: float,
@@ -82,7 +82,7 @@ def place_prompt(path: ProbPath, prompt: Prompt, eps: Latents, z: Latents, t: fl
 
 
 def replacement_belief(
-    denoise: Denoise,
+    denoise: Evaluate,
     path: ProbPath,
     prompt: Prompt,
     eps: Latents,

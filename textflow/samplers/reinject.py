@@ -13,13 +13,13 @@ from textflow.types import Denoise
 class Reinject(Sampler):
     """Back from t to a t, a = clip(1 - gamma (t_next - t), 0, 1), then forward. The last step is deterministic.
 
-    On other paths than the straight one, times count from the noisy end, in units of the path's length [ours].
+    Times count from the noisy end of the path, in units of its length; ELF's runs from 0 to 1 [ours: other ends].
 
     Args:
         gamma: strength, >= 0; 0 is the ODE.
-        form: `code` adds (1 - a) sigma(0) noise, less than the path has at a t (ELF, released code); `paper` evaluates
-            the network there but moves the old z (ELF, Alg. 6); both need the straight path. `marginal_preserving` adds
-            the noise that keeps the path's marginal [ours].
+        form: `code` adds (1 - a) sigma(t_min) noise, less than the path has at a t (ELF, released code); `paper`
+            evaluates the network there but moves the old z (ELF, Alg. 6); both need the straight path.
+            `marginal_preserving` adds the noise that keeps the path's marginal [ours].
     """
 
     gamma: float = 1.5
@@ -27,7 +27,7 @@ class Reinject(Sampler):
 
     def step(self, denoise: Denoise, path: ProbPath, state: State, t_next: float, noise: Noise) -> State:
         z, t = state.z, state.t
-        first, length = (0.0, 1.0) if isinstance(path, LinearPath) else (path.t_min, path.t_max - path.t_min)
+        first, length = path.t_min, path.t_max - path.t_min
         keep = 1.0 if t_next >= path.t_max else min(max(1 - self.gamma * (t_next - t) / length, 0.0), 1.0)
         if keep == 1:
             belief = ask(denoise, state, t_next)

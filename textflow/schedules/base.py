@@ -119,7 +119,19 @@ class TimeSchedule(nn.Module, ABC):
         if noise is not None:
             q = noise.uniform(steps - 1)[0].sort().values
         device = next((buffer.device for buffer in self.buffers()), None)
+        if not self.log_snr and (t_min, t_max) != (0.0, 1.0):  # the law between these ends
+            first, last = self.probability_below(t_min, device), self.probability_below(t_max, device)
+            q = first + (last - first) * q
         return [t_min, *self.icdf(q.to(device)).clamp(t_min, t_max).tolist(), t_max]
+
+    def probability_below(self, t: float, device: torch.device | None = None) -> float:
+        """Probability of a time below t, by bisection of the quantiles."""
+        low, high = 0.0, 1.0
+        for _ in range(50):
+            middle = (low + high) / 2
+            below = float(self.icdf(torch.tensor([middle], dtype=torch.float64, device=device))) < t
+            low, high = (middle, high) if below else (low, middle)
+        return low if high == 1 else high
 
 
 def require_times(schedules: Iterable[TimeSchedule], path: ProbPath) -> None:
@@ -131,6 +143,19 @@ def require_times(schedules: Iterable[TimeSchedule], path: ProbPath) -> None:
             if wrong.log_snr
             else f"the schedule {own} draws times in [0, 1], but the path {other} in log signal-to-noise ratio; use "
             "Gumbel, or Uniform with t_min and t_max in that range"
+        )
+
+
+def require_ends(schedule: TimeSchedule, path: ProbPath) -> None:
+    """Raise an error for training times that lie beyond the ends of a path in [0, 1]."""
+    if path.log_snr or (path.t_min, path.t_max) == (0, 1) or not schedule.fitted:
+        return
+    first, last = schedule.icdf(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
+    if first < path.t_min - 1e-6 or last > path.t_max + 1e-6:
+        raise ValueError(
+            f"the schedule {type(schedule).__name__} draws times from {first:g} to {last:g}, but {type(path).__name__} "
+            f"runs from {path.t_min:g} to {path.t_max:g}; use Uniform with t_min: {path.t_min:g} and t_max: "
+            f"{path.t_max:g}"
         )
 
 

@@ -15,7 +15,7 @@ class EMA(L.Callback):
     def __init__(self) -> None:
         self.last_step = 0
 
-    def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.last_step = trainer.global_step  # above 0 for a resumed run
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -15,14 +15,18 @@ def temporary_eval_mode(module: Any) -> Iterator[None]:
     The duration is added to module.eval_seconds. Sharded engines gather the EMA weights.
     """
     modes = [(part, part.training) for part in module.modules()]
-    strategy: Any = getattr(module._trainer, "strategy", None)
     start = time.perf_counter()
     module.eval()
     try:
-        gathered = strategy.eval_context() if hasattr(strategy, "eval_context") else nullcontext()
-        with torch.no_grad(), torch.random.fork_rng(), gathered:
+        with torch.no_grad(), torch.random.fork_rng(), gathered_average(module):
             yield
     finally:
         for part, training in modes:
             part.training = training
         module.eval_seconds += time.perf_counter() - start
+
+
+def gathered_average(module: Any) -> AbstractContextManager[None]:
+    """Context in which a sharded engine has gathered the EMA weights."""
+    strategy: Any = getattr(module._trainer, "strategy", None)
+    return strategy.eval_context() if hasattr(strategy, "eval_context") else nullcontext()

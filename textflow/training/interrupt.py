@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import lightning as L
 from lightning_utilities.core.rank_zero import rank_zero_info
 
-# Signals, besides Ctrl-C, by which a scheduler or a closed terminal announces the end of a job.
-STOP_SIGNALS = ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGHUP")
+from textflow.runtime.signals import STOP_SIGNALS
 
 
 class StopRequested(Exception):
@@ -37,8 +37,7 @@ class Interrupt:
 
     def install_stop_signals(self) -> None:
         """Install the handler for STOP_SIGNALS, except those that this process ignores, as under nohup."""
-        numbers = [getattr(signal, name) for name in STOP_SIGNALS if hasattr(signal, name)]
-        for number in numbers:
+        for number in STOP_SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self.install(number)
 
@@ -64,10 +63,16 @@ class Interrupt:
             rank_zero_info(self.message)
 
 
+def was_interrupted(trainer: L.Trainer) -> bool:
+    """Whether a signal stopped the fit."""
+    return any(getattr(callback, "stopped", False) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+
+
 @contextmanager
-def leave_when_requested(trainer: Any, module: Any) -> Iterator[None]:
+def leave_when_requested(trainer: L.Trainer, module: Any) -> Iterator[None]:
     """Raise StopRequested in the next network call after a stop was requested; with several processes, never."""
-    interrupts = [callback.interrupt for callback in trainer.callbacks if hasattr(callback, "interrupt")]
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    interrupts = [callback.interrupt for callback in callbacks if hasattr(callback, "interrupt")]
 
     def check(*args: Any) -> None:
         if any(interrupt.requested for interrupt in interrupts):

@@ -88,3 +88,14 @@ class WarmupLR(LRScheduler):
             return line
         rest = f"{steps - end} steps more, at that rate" if steps > end else "before the cosine does"
         return f"{line} (total_steps); the training ends at step {steps}, {rest}"
+
+
+def short_schedule(schedule: LRScheduler, max_steps: int) -> list[str]:
+    """Line that warns of a schedule of torch which is over before the training; a WarmupLR says its own end."""
+    totals = {name: getattr(schedule, name, None) for name in ("T_max", "total_steps", "total_iters")}
+    owner = type(schedule).__name__
+    return [
+        f"{owner}: its {name} is {total:,}, but the training takes {max_steps:,} steps; give it {name}: {max_steps}"
+        for name, total in totals.items()
+        if not isinstance(schedule, WarmupLR) and isinstance(total, int) and total < max_steps
+    ]

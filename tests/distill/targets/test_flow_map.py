@@ -6,7 +6,7 @@ from torch import Tensor
 
 from tests.helpers.sampling import GivenLatents
 from textflow.distill import FlowMap
-from textflow.distill.targets import DenoiserFn, Eulerian, Lagrangian, MeanFlow, SemiGroup, Target, TargetOutput
+from textflow.distill.targets import Eulerian, Lagrangian, MeanFlow, PredictFn, SemiGroup, Target, TargetOutput
 from textflow.distill.targets.base import TargetInput, step_coefficients
 from textflow.distill.targets.flow_map import simplex_projection
 from textflow.nets import Denoiser
@@ -56,7 +56,7 @@ def start(path: ProbPath = STRAIGHT) -> tuple[Latents, Times, Times]:
     return (z, torch.logit(s) * 2, torch.logit(u) * 2) if path.log_snr else (z, s, u)
 
 
-def output_of(target: Target, student: DenoiserFn, path: ProbPath = STRAIGHT) -> TargetOutput:
+def output_of(target: Target, student: PredictFn, path: ProbPath = STRAIGHT) -> TargetOutput:
     z, s, u = start(path)
     times = target.times(s, u, Uniform(-8.0, 8.0) if path.log_snr else Uniform())
     return target(TargetInput(Exact(path), student, path, z, times, Conditioning(), no_rows(z)))

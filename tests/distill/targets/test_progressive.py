@@ -12,7 +12,7 @@ from tests.helpers.gaussian_clouds import (
     LENGTH,
     ROWS,
     SELF_COND,
-    Counting,
+    RowCounter,
     codes,
     exact,
     exact_blind,
@@ -74,7 +74,7 @@ def test_weights_of_predictions_are_convex_and_at_the_text_the_last_is_one(end: 
 def test_the_blind_prediction_is_the_first_one_of_rows_without_self_conditioning() -> None:
     """n passes a row and one more a self-conditioned row; the published code makes n + 1 everywhere."""
     z, s, u = start()
-    teacher = Counting(exact)
+    teacher = RowCounter(exact)
     output_of(Progressive(4), z, Progressive(4).times(s, u, Uniform()), teacher)
     assert teacher.rows == 4 * ROWS + 2
 
@@ -157,7 +157,7 @@ def constant(x: float) -> Callable[..., Posterior]:
 
 def test_consistency_evaluates_the_student_after_one_step_of_the_teacher() -> None:
     z, s, u = start()
-    student = Counting(exact)
+    student = RowCounter(exact)
     output = output_of(Consistency(), z, Consistency().times(s, u, Uniform()), constant(0.5), student)
     z_u = FREE.step(z, torch.full_like(z, 0.5), s, u)
     self_cond = torch.where(SELF_COND[:, None, None], torch.full_like(z, 0.5), 0.0)

@@ -1,4 +1,4 @@
-"""The variants of each benchmark agree and their records are complete; no test depends on measured times."""
+"""The variants of each benchmark agree and their records are complete; no test here depends on measured times."""
 
 import json
 from dataclasses import asdict, replace
@@ -88,7 +88,7 @@ def test_decoding_a_few_tokens_at_a_time_needs_little_memory() -> None:
 def test_a_system_is_an_entry_of_the_table_and_what_it_lacks_is_refused_in_one_line() -> None:
     assert get_type_hints(bench)["system"] == Literal[tuple(SYSTEMS)]
     for system, what, expected in (
-        ("duo", "step", "sums over all positions"),
+        ("duo", "sample", "for duo there is step"),
         ("mdlm", "sample", "for mdlm there is step"),
     ):
         with pytest.raises(ValueError, match=expected) as refused:
@@ -123,7 +123,7 @@ def test_the_command_writes_its_record(
     bench("dataloader", "P", rows=2, length=4, repeats=1, peak_memory=False)
     output = capsys.readouterr().out
     assert "times as fast as reference" in output and "Written: checkpoints/bench/dataloader_P_cpu.json" in output
-    record = json.loads(Path("checkpoints/bench/dataloader_P_cpu.json").read_text())
+    record = json.loads(Path("checkpoints/bench/dataloader_P_cpu.json").read_text(encoding="utf-8"))
     assert record["rows"] == 2 and record["hardware"]
     bench("dataloader", "P", rows=2, length=4, repeats=1, peak_memory=False, out=tmp_path / "mine.json")
     assert json.loads((tmp_path / "mine.json").read_text())["rows"] == 2

@@ -1,4 +1,4 @@
-"""Texts judged by the law of the stories."""
+"""Texts scored by the law of the stories."""
 
 import math
 

@@ -37,7 +37,7 @@ TRAINER = {"max_steps": 4, "val_check_interval": 4, "accelerator": "cpu", "preci
 def fit_kinds(folder: Path, teacher: Path, *overlays: str) -> dict[str, Path]:
     """Fit a continuous, a masked and an autoregressive run on the data of a recipe."""
     assert main(["fit", str(teacher), *overlays, "--run.folder", str(folder / "flow")]) == 0
-    recipe = yaml.safe_load(teacher.read_text())
+    recipe = yaml.safe_load(teacher.read_text(encoding="utf-8"))
     for name, model in yaml.safe_load(DISCRETE_MODELS).items():
         path = folder / f"{name}.yaml"
         parts = {"model": model, "trainer": TRAINER, "data": recipe["data"], "run": recipe["run"]}

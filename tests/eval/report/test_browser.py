@@ -130,7 +130,7 @@ def test_a_text_with_a_script_does_not_run(runs: dict[str, Path], page: Path, tm
 
 def test_a_blocked_resource_is_reported_as_an_error(page: Path, tmp_path: Path) -> None:
     out = tmp_path / "bad.html"
-    out.write_text(page.read_text().replace("</body>", "<img src='https://example.org/x.png'></body>"))
+    out.write_text(page.read_text(encoding="utf-8").replace("</body>", "<img src='https://example.org/x.png'></body>"))
     with Browser() as browser:
         browser.open(out)
         assert any("example.org" in error for error in browser.errors)

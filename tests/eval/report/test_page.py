@@ -17,7 +17,7 @@ HTML_TEXT = '<script>alert(1)</script><img src=x onerror="alert(2)">'
 
 @pytest.mark.integration
 def test_a_page_holds_three_kinds_of_runs_and_loads_no_external_resources(page: Path) -> None:
-    html = page.read_text()
+    html = page.read_text(encoding="utf-8")
     kinds = {row[0]: row[2] for row in table_rows(page_section(html, "runs"))}
     assert kinds == {"flow": "continuous", "masked": "masked", "causal": "autoregressive"}
     data = page_data(html)
@@ -34,7 +34,7 @@ def test_a_page_holds_three_kinds_of_runs_and_loads_no_external_resources(page: 
 
 @pytest.mark.integration
 def test_models_without_latents_are_lines_on_the_map(page: Path) -> None:
-    html = page_section(page.read_text(), "map")
+    html = page_section(page.read_text(encoding="utf-8"), "map")
     points = {row[0]: row[2:] for row in table_rows(html)}
     assert points["causal"] == ["1.000", "not defined"] and points["masked"][1] == "not defined"
     assert float(points["flow: ODE"][0]) == 0 and float(points["flow: ODE"][1]) > 0

@@ -112,7 +112,8 @@ def test_sample_replay_prints_the_text(files: dict[str, list[Path]], capsys: pyt
 def write_changed(path: Path, folder: Path, **entries: Any) -> Path:
     """Record with other entries, of the same run."""
     out = folder / "changed.json"
-    out.write_text(json.dumps(json.loads(path.read_text()) | {"checkpoint": str(path.parent.parent)} | entries))
+    record = json.loads(path.read_text(encoding="utf-8"))
+    out.write_text(json.dumps(record | {"checkpoint": str(path.parent.parent)} | entries))
     return out
 
 

@@ -19,7 +19,7 @@ from textflow.runtime.visible import is_hidden, visible_files
 
 SUFFIXES = (".txt", ".text", ".md", ".jsonl", ".parquet")  # read in a folder
 OTHER_SUFFIXES = (*JSON_SUFFIXES, *TABLE_SUFFIXES)  # read in a folder that holds none of the former
-HIDDEN = "hidden files"  # reason to leave a file out
+HIDDEN, OTHER = "hidden files", "files of another format beside texts"  # reasons to leave a file out
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class TextFiles(Source):
                     yield from join_lines(group, self.max_document_bytes)
             else:
                 yield from map(self._document, chain([first], entries))
-        yield from hidden_documents(self.paths)
+        yield from unread_documents(self.paths)
 
     def key(self) -> str:
         stamps = [stamp(path) for path in self.list_files()]
@@ -135,12 +135,22 @@ def folder_files(folder: Path) -> list[Path]:
     raise ValueError(f"folder {folder} holds no {', '.join((*SUFFIXES, *OTHER_SUFFIXES))} file; {hint}")
 
 
-def hidden_documents(paths: str | list[str]) -> Iterator[Document]:
-    """Documents that count the hidden files of folders; they come last, so that they change no split."""
-    for folder in (Path(pattern) for pattern in as_patterns(paths) if Path(pattern).is_dir()):
-        for path in sorted(folder.rglob("*")):
-            if is_hidden(path, folder) and data_suffix(path) in (*SUFFIXES, *OTHER_SUFFIXES) and path.is_file():
-                yield Document("", str(path), skip=HIDDEN)
+def unread_documents(paths: str | list[str]) -> Iterator[Document]:
+    """Documents that count the files left out of folders and patterns; they come last, so that they change no split."""
+    for pattern in as_patterns(paths):
+        path = Path(pattern)
+        if path.is_dir():
+            found = [file for file in sorted(path.rglob("*")) if data_suffix(file) in (*SUFFIXES, *OTHER_SUFFIXES)]
+            read = set(folder_files(path))
+        elif path.is_file() or not glob.has_magic(pattern):
+            continue
+        else:
+            depth = next(number for number, part in enumerate(path.parts) if glob.has_magic(part))
+            path, inner = Path(*path.parts[:depth]), Path(*path.parts[depth:])
+            found, read = sorted(path.glob(str(inner))), set(find_files(pattern))  # the former match hidden files too
+        for file in found:
+            if file not in read and file.is_file():
+                yield Document("", str(file), skip=HIDDEN if is_hidden(file, path) else OTHER)
 
 
 def source_from_files(files: str | list[str]) -> Source:

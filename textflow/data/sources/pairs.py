@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from textflow.data.base import Document, DocumentIterator, Source, bad_document
 from textflow.data.entries import read_entries
 from textflow.data.fingerprint import fingerprint, folder_stamp, stamp
 from textflow.data.records import document_from_pair
-from textflow.data.sources.files import as_patterns, find_files, hidden_documents
+from textflow.data.sources.files import as_patterns, find_files, unread_documents
 from textflow.data.sources.hub import HubDataset, SavedDataset, explain_read_errors, is_saved_dataset, skip_rows
 
 SPLITS = ("train", "validation", "test")  # in the order in which they are read
@@ -141,12 +141,14 @@ class JsonlPairs(PairSource):
             for entry in read_entries(path, self.max_line_bytes):
                 if entry.error:
                     yield bad_document(f"{entry.origin}: {entry.error}")
+                elif not isinstance(entry.value, dict) and not entry.is_line:
+                    yield bad_document(f"{entry.origin}: a text, an object with a source and a target is needed")
                 elif not isinstance(entry.value, dict):
                     advice = "give .jsonl or .csv, or for a data set the source HubPairs"
                     raise ValueError(f"{path}: pairs are read from records with a source and a target; {advice}")
                 else:
                     yield document_from_pair(entry.value, self.source_field, self.target_field, entry.origin)
-        yield from hidden_documents(self._paths(split_name))
+        yield from unread_documents(self._paths(split_name))
 
     def key(self) -> str:
         stamps = [[stamp(path) for path in self._files(part)] for part in SPLITS]
@@ -157,6 +159,17 @@ class JsonlPairs(PairSource):
 
     def _files(self, split_name: str) -> list[Path]:
         return [path for pattern in as_patterns(self._paths(split_name)) for path in find_files(pattern)]
+
+
+def pairs_from_files(source: Source, files: str | list[str]) -> JsonlPairs:
+    """Pairs of files that replace those of a source in each split that it fixes, under the names of its fields."""
+    if isinstance(source, HubPairs):
+        fields = (source.source_field, source.target_field)
+        source = JsonlPairs(files, *fields, source.val_split, source.test_split)
+    if not isinstance(source, JsonlPairs):
+        raise ValueError(f"the source {type(source).__name__} makes its own pairs; leave --data.files out")
+    val_paths, test_paths = (files if paths else None for paths in (source.val_paths, source.test_paths))
+    return replace(source, paths=files, val_paths=val_paths, test_paths=test_paths)
 
 
 def with_split(pair: Document, split: str) -> Document:

@@ -1,7 +1,7 @@
 """Targets of students, made from their teachers or from themselves."""
 
 from textflow.distill.targets.base import DataTeacher as DataTeacher
-from textflow.distill.targets.base import DenoiserFn as DenoiserFn
+from textflow.distill.targets.base import PredictFn as PredictFn
 from textflow.distill.targets.base import TargetOutput as TargetOutput
 from textflow.distill.targets.base import Target as Target
 from textflow.distill.targets.base import TimeGrid as TimeGrid

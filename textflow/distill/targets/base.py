@@ -16,7 +16,7 @@ TimeGrid: TypeAlias = Float[Tensor, "B times"]  # increasing times of each row, 
 
 
 @runtime_checkable
-class DenoiserFn(Protocol):
+class PredictFn(Protocol):
     """A denoiser with one time a row and its conditioning, such as any `Denoiser`."""
 
     def __call__(self, z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior: ...
@@ -51,8 +51,8 @@ class TargetInput(NamedTuple):
         self_cond_rows: rows that are self-conditioned.
     """
 
-    teacher: DenoiserFn
-    student: DenoiserFn
+    teacher: PredictFn
+    student: PredictFn
     path: ProbPath
     z: Latents
     times: TimeGrid

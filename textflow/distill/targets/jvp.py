@@ -6,12 +6,12 @@ from torch import Tensor
 from torch.func import jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from textflow.distill.targets.base import DenoiserFn
+from textflow.distill.targets.base import PredictFn
 from textflow.types import Conditioning, Latents, Posterior, Times
 
 
 def denoiser_jvp(
-    student: DenoiserFn,
+    student: PredictFn,
     z: Latents,
     s: Times,
     u: Times,

@@ -48,19 +48,19 @@ class CheckpointCallback(Checkpoint):
             " checkpoint"
         )
 
-    def setup(self, trainer: Any, module: Any, stage: str) -> None:
+    def setup(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
         """Check before the first step that the folder is writable."""
-        if stage == "fit" and not trainer.fast_dev_run:
+        if stage == "fit" and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             call_and_share_error(trainer, checkpoint_io.check_writable, self.run)
 
-    def on_fit_start(self, trainer: L.Trainer, module: Any) -> None:
+    def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Install the Ctrl-C handler before the data workers start, so that they ignore Ctrl-C."""
         self.stopped = self.interrupt.requested = False
         self.pending_loop_state = None
         self.interrupt.install(signal.SIGINT)
         self.cpu_group = dist.new_group(backend="gloo") if trainer.world_size > 1 else None
 
-    def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Install the handlers of stop signals after Lightning's; rewind the log to the current step."""
         self.interrupt.install_stop_signals()
         self.last_step = step = trainer.global_step
@@ -77,7 +77,9 @@ class CheckpointCallback(Checkpoint):
                 logger.rewind(step)
         self.has_started = True
 
-    def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Save and stop if requested; otherwise schedule a checkpoint if the batch completed a step that needs one."""
         step = trainer.global_step
         if step == self.last_step:  # mid-accumulation: a checkpoint here could not be resumed
@@ -93,13 +95,13 @@ class CheckpointCallback(Checkpoint):
         elif step % self.every_n_steps == 0 or step == trainer.max_steps:
             self.pending_loop_state = self.step_loop_state
 
-    def on_train_batch_start(self, trainer: L.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int) -> None:
         """Save the previous step if a checkpoint is pending."""
         if self.pending_loop_state is not None:
             self.save(trainer, module)
 
     def on_validation_batch_start(
-        self, trainer: L.Trainer, module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Save the step before the validation and stop in the middle of it, if requested."""
         if trainer.sanity_checking or self.step_loop_state is None or not self._stop_requested(trainer):
@@ -111,13 +113,13 @@ class CheckpointCallback(Checkpoint):
         self._report_stop(trainer)
         raise StopRequested(f"the validation of step {trainer.global_step} is left out, to save and stop")
 
-    def on_save_checkpoint(self, trainer: L.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Store the loop progress at the end of the step's batch, from which Lightning resumes."""
         checkpoint["accumulated"] = trainer.accumulate_grad_batches
         if self.pending_loop_state is not None:
             checkpoint["loops"]["fit_loop"] = self.pending_loop_state
 
-    def on_load_checkpoint(self, trainer: L.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Rescale the batch counts to the present gradient accumulation: Lightning steps at its multiples."""
         checkpoint.get("callbacks", {}).pop("Timer", None)  # max_time applies to each call
         now = trainer.accumulate_grad_batches
@@ -127,16 +129,16 @@ class CheckpointCallback(Checkpoint):
                 added = -(-progress[part]["ready"] // before) * now - progress[part]["ready"]
                 progress[part] = {name: count + added for name, count in progress[part].items()}
 
-    def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Save the last step if needed; log the command that resumes an interrupted run."""
         if trainer.global_step not in (0, self.last_saved_step):
             self.save(trainer, module)
         if self.stopped:
             self._report_stop(trainer)
 
-    def on_fit_end(self, trainer: Any, module: Any) -> None:
+    def on_fit_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Rewrite the weights if they are missing, damaged or older than the state."""
-        if trainer.fast_dev_run or trainer.global_step == 0:
+        if trainer.fast_dev_run or trainer.global_step == 0:  # type: ignore[attr-defined]
             return
         missing = trainer.is_global_zero and not weights_are_current(
             self.run / "model.safetensors", trainer.global_step
@@ -144,7 +146,7 @@ class CheckpointCallback(Checkpoint):
         if trainer.strategy.reduce_boolean_decision(missing, all=False):
             self.save_weights(trainer, module)
 
-    def on_exception(self, trainer: L.Trainer, module: Any, exception: BaseException) -> None:
+    def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
         """Save a pending checkpoint if a diagnostic failed."""
         try:
             if self.pending_loop_state is not None and isinstance(exception, Exception) and trainer.world_size == 1:
@@ -152,12 +154,12 @@ class CheckpointCallback(Checkpoint):
         finally:
             self.interrupt.restore()
 
-    def teardown(self, trainer: L.Trainer, module: Any, stage: str) -> None:
+    def teardown(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
         self.interrupt.restore()
 
-    def save(self, trainer: Any, module: Any) -> None:
+    def save(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Write the state and weights of this step, then remove older states. Called on all ranks."""
-        if trainer.fast_dev_run:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         step = trainer.global_step
         file = checkpoint_io.unfinished_folder(self.run, step) / checkpoint_io.STATE_FILE
@@ -177,7 +179,7 @@ class CheckpointCallback(Checkpoint):
             raise
         self.last_saved_step, self.pending_loop_state = step, None
 
-    def save_weights(self, trainer: Any, module: Any) -> None:
+    def save_weights(self, trainer: L.Trainer, module: Any) -> None:
         """Write the EMA weights of this step. Called on all ranks, each of which may hold a shard."""
         metadata = {"step": str(trainer.global_step)}
         call_and_share_error(trainer, write_weights, self.run / "model.safetensors", module.weights(), metadata)

@@ -6,7 +6,7 @@ from typing import Any
 import lightning as L
 from lightning_utilities.core.rank_zero import rank_zero_info
 
-from textflow.training.interrupt import StopRequested, leave_when_requested
+from textflow.training.interrupt import StopRequested, leave_when_requested, was_interrupted
 
 
 class PeriodicCallback(L.Callback, ABC):
@@ -24,25 +24,26 @@ class PeriodicCallback(L.Callback, ABC):
         self.last_act_step = -1  # the step of the last action
 
     @abstractmethod
-    def act(self, trainer: Any, module: Any) -> None:
+    def act(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Perform the action; called on all ranks, between two steps."""
 
-    def on_train_start(self, trainer: Any, module: Any) -> None:
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.last_step = self.last_act_step = trainer.global_step  # above 0 for a resumed run
 
-    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Act if the batch completed a step that is a multiple of every_n_steps."""
         if trainer.global_step != self.last_step and trainer.global_step % self.every_n_steps == 0:
             self._act(trainer, module)
         self.last_step = trainer.global_step
 
-    def on_train_end(self, trainer: Any, module: Any) -> None:
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Act at the end, unless the run was interrupted."""
-        interrupted = any(getattr(callback, "stopped", False) for callback in trainer.callbacks)
-        if trainer.global_step != self.last_act_step and not interrupted:
+        if trainer.global_step != self.last_act_step and not was_interrupted(trainer):
             self._act(trainer, module)
 
-    def _act(self, trainer: Any, module: Any) -> None:
+    def _act(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.last_act_step = trainer.global_step
         try:
             with leave_when_requested(trainer, module):

@@ -20,17 +20,17 @@ class Throughput(L.Callback):
         self.last_step, self.eval_seconds = 0, 0.0
         self.learning_rate = 0.0  # of the present step; the schedule has moved on when the step ends
 
-    def on_train_start(self, trainer: Any, module: Any) -> None:
+    def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
         self.tokens, self.started_at, self.last_step = 0, time.perf_counter(), trainer.global_step
         self.eval_seconds = module.eval_seconds
 
-    def on_validation_start(self, trainer: Any, module: Any) -> None:
+    def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.paused_at = time.perf_counter()
 
-    def on_validation_end(self, trainer: Any, module: Any) -> None:
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.started_at += time.perf_counter() - self.paused_at
 
-    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int) -> None:
         self.learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
 
     def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -60,10 +60,12 @@ class CpuClock(L.Callback):
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
         self.seconds = state_dict["seconds"]
 
-    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int) -> None:
         self.started_at = time.process_time()
 
-    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Add the step's time."""
         self.seconds += time.process_time() - self.started_at
         module.log("train/cpu_seconds", self.seconds, batch_size=1)
@@ -108,7 +110,9 @@ class StepProgressBar(TQDMProgressBar):
     def on_train_epoch_start(self, *_: Any) -> None:
         """Do nothing, since one bar covers all epochs."""
 
-    def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Refresh at intervals, since reading the losses synchronises with the device."""
         now = time.monotonic()
         is_due = now - self.refreshed_at >= self.refresh_seconds or trainer.global_step == trainer.max_steps
@@ -124,7 +128,7 @@ class StepProgressBar(TQDMProgressBar):
         self.train_progress_bar.set_postfix(self.get_metrics(trainer, module), refresh=False)
         self.train_progress_bar.refresh()
 
-    def line(self, trainer: L.Trainer, module: Any, elapsed: float) -> str:
+    def line(self, trainer: L.Trainer, module: L.LightningModule, elapsed: float) -> str:
         """The state of the bar as one line, `elapsed` seconds after the first step of this process."""
         values = (
             (k, Tqdm.format_num(v) if isinstance(v, float) else v) for k, v in self.get_metrics(trainer, module).items()
@@ -133,7 +137,7 @@ class StepProgressBar(TQDMProgressBar):
         postfix = ", ".join(f"{name}={value}" for name, value in values)
         return str(Tqdm.format_meter(trainer.global_step, trainer.max_steps, elapsed, postfix=postfix, **options))
 
-    def get_metrics(self, trainer: L.Trainer, module: Any) -> dict[str, Any]:
+    def get_metrics(self, trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
         """Loss terms without the train/ prefix, and tok/s."""
         metrics = {name.removeprefix("train/"): value for name, value in trainer.progress_bar_metrics.items()}
         rate = metrics.pop("tokens_per_second", None)

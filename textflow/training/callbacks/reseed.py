@@ -17,12 +17,12 @@ class ReseedEachBatch(L.Callback):
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
 
-    def on_train_batch_start(self, trainer: L.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int) -> None:
         """Seed by (seed, number of batches so far, rank)."""
         torch.manual_seed(mix_seed(self.seed, trainer.fit_loop.epoch_loop.total_batch_idx, trainer.global_rank))
 
     def on_validation_batch_start(
-        self, trainer: L.Trainer, module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Seed by (seed, "validation", batch), equal at every validation, so losses differ only by the weights."""
         torch.manual_seed(mix_seed(self.seed, "validation", batch_idx))

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 from lightning.pytorch.loggers import WandbLogger
 
 from textflow.runtime.atomic import atomic_write_text
@@ -25,17 +26,18 @@ class SampleLogger(PeriodicCallback):
             raise ValueError(f"SampleLogger got num_samples={num_samples}; it needs at least 1")
         self.run, self.num_samples = Path(run), num_samples
 
-    def act(self, trainer: Any, module: Any) -> None:
+    def act(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Sample on all ranks and write on the first."""
-        if not hasattr(module, "sample_texts"):
+        sample_texts = getattr(module, "sample_texts", None)
+        if sample_texts is None:
             return
         with temporary_eval_mode(module):
-            texts, step = list(module.sample_texts(self.num_samples)), trainer.global_step
-        if trainer.fast_dev_run or not trainer.is_global_zero:
+            texts, step = list(sample_texts(self.num_samples)), trainer.global_step
+        if trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
             return
         path = self.run / "samples" / f"step-{step:08d}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = "".join(f"[{i}] {text}\n" for i, text in enumerate(texts, 1))
+        content = "".join(f"[{i}] {text}\n" for i, text in enumerate(texts))
         atomic_write_text(path, content)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):

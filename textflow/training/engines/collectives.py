@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import lightning as L
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -40,7 +41,9 @@ def all_reduce_min(number: int, device: torch.device) -> int:
     return int(minimum)
 
 
-def call_and_share_error(trainer: Any, function: Callable[..., object], *args: Any, all_ranks: bool = False) -> None:
+def call_and_share_error(
+    trainer: L.Trainer, function: Callable[..., object], *args: Any, all_ranks: bool = False
+) -> None:
     """Call a function on the first rank, or on all; an error of the first rank is raised on all ranks."""
     error: Exception | None = None
     try:
@@ -49,7 +52,7 @@ def call_and_share_error(trainer: Any, function: Callable[..., object], *args: A
     except Exception as raised:
         error = raised
     local = error and (getattr(error, "errno", None), getattr(error, "strerror", None) or str(error))
-    failure = trainer.strategy.broadcast(local)
+    failure: Any = trainer.strategy.broadcast(local)
     if error is not None:
         raise error
     if failure is not None:

@@ -37,7 +37,7 @@ class EMASnapshot:
 
     def __init__(self, ema_net: nn.Module) -> None:
         shared: dict[int, Any] = {id(m.module): m.module for m in ema_net.modules() if isinstance(m, Frozen)}
-        self.snapshot = deepcopy(ema_net, shared).to("meta")
+        self.snapshot = deepcopy(ema_net, shared).eval().to("meta")
 
     @contextmanager
     def swap_in(self, module: Any) -> Iterator[None]:

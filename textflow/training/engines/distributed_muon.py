@@ -1,7 +1,6 @@
 """Muon over many ranks: each matrix is orthogonalised in full by one rank."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import lightning as L
 import torch
@@ -101,7 +100,7 @@ def orthogonalize_replicated(params: Sequence[Tensor], updates: Sequence[Tensor]
 class DistributedMuonCallback(L.Callback):
     """Distribute Muon's orthogonalisation over the ranks of DDP; sharded engines do so themselves."""
 
-    def on_train_start(self, trainer: Any, module: Any) -> None:
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if type(trainer.strategy) is DDPStrategy and trainer.world_size > 1:
             for optimizer in trainer.optimizers:
                 if isinstance(optimizer, MuonAdam):

@@ -1,4 +1,4 @@
-"""Judgement of a trained system: its samples by the truth of the stories, and diagnostics of its sampling map."""
+"""Scores of a trained system: its samples by the truth of the stories, and diagnostics of its sampling map."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,7 +36,7 @@ DABI_ROWS, CCI_ROWS, STIFFNESS_ROWS = 64, 32, 2  # most rows of the diagnostics
 OWN = "own sampler"  # of a model without latents
 
 
-def judge(
+def score_system(
     entrant: Entrant,
     facts: Record,
     steps: Sequence[int],
@@ -47,6 +47,7 @@ def judge(
     """Record of a system, written to its folder; one that was made with the same settings and code is read.
 
     Args:
+        entrant: system, with its folder and grammar.
         facts: facts of its fits.
         steps: numbers of sampling steps.
         n: number of texts of each sampler at each number of steps.
@@ -64,7 +65,7 @@ def judge(
     cells = [
         {"sampler": name, **cell}
         for name in sampling_methods(model)
-        for cell in judge_samples(model, name, run, common, key, on_progress)
+        for cell in score_samples(model, name, run, common, key, on_progress)
     ]
     on_progress("diagnosing", 0, 1)
     diagnostics, refusals = diagnose(model, common["recipe"]["data"], n, seed)
@@ -90,7 +91,7 @@ def set_method(model: Any, name: str) -> None:
         model.escape, model.sampler = method
 
 
-def judge_samples(
+def score_samples(
     model: Any, method: str, run: Path, facts: Record, protocol: Record, on_progress: OnProgress
 ) -> Iterator[Record]:
     """Numbers of the samples at each number of steps; saved samples are read."""
