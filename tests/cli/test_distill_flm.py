@@ -9,24 +9,13 @@ import yaml
 from safetensors.torch import load_file
 
 import textflow
-from tests.helpers.tiny_recipe import write_model
+from tests.helpers.tiny_recipe import DECODE_ERROR, FLM, write_model
 from textflow.cli.app import main
 from textflow.models.generator import Generator
 
 pytestmark = pytest.mark.integration
 
-SCHEDULE = {"class_path": "OneHotDecodeError", "init_args": {"vocab_size": 320}}
-NET = {"width": 16, "depth": 1, "heads": 2, "cond_width": 8, "time_schedule": SCHEDULE}
-MODEL = {
-    "codec": "OneHot",
-    "net": {"class_path": "DiT", "init_args": NET},
-    "objective": {"class_path": "FLMObjective", "init_args": {"time_schedule": SCHEDULE}},
-    "path": {"class_path": "LinearPath", "init_args": {"noise_scale": 1.0, "min_one_minus_t": 0.0, "eps": 1e-5}},
-    "readout": "FromPosterior",
-    "token_readout": "FromPosterior",
-    "ema_decay": 0.9,
-}
-FLOW = {"class_path": "FlowMap", "init_args": {"time_schedule": SCHEDULE}}
+FLOW = {"class_path": "FlowMap", "init_args": {"time_schedule": DECODE_ERROR}}
 STUDENTS = {
     "step": {"class_path": "StepDistillation", "init_args": {"target": "Progressive"}},
     "flow": {"class_path": "FlowMapDistillation", "init_args": {"target": "SemiGroup"}},
@@ -39,7 +28,7 @@ STUDENTS = {
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fitted FLM of 320 tokens."""
     folder = tmp_path_factory.mktemp("flm")
-    assert main(["fit", str(write_model(folder, MODEL, max_steps=4))]) == 0
+    assert main(["fit", str(write_model(folder, FLM, max_steps=4))]) == 0
     return folder / "run"
 
 

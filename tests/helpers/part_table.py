@@ -10,7 +10,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.helpers.part_trials import even_law, measure, score, teach, use
+from tests.helpers.engine_trials import ENGINES, train
+from tests.helpers.part_trials import even_law, measure, rate, score, teach, use
 from tests.helpers.systems import SYSTEMS
 from tests.helpers.trained_codecs import VOCAB
 from textflow import diagnostics, discrete, escapes, samplers, schedules
@@ -19,6 +20,7 @@ from textflow.discrete import DiscreteConsistency, DiscreteSampler
 from textflow.distill import FlowMap, FlowMapDistillation, MeanFlowObjective, StepDistillation
 from textflow.distill import targets as rules
 from textflow.escapes import Commit, Escape, Gate
+from textflow.eval.protocol import protocol_names
 from textflow.metrics import NgramOverlap, distinct_n, mean_entropy, sequence_repetition
 from textflow.samplers import EarlyExit, Order, Sampler
 from textflow.schedules import OneHotDecodeError, RandomGrid, TimeSchedule, Uniform
@@ -91,6 +93,10 @@ def parts() -> Iterator[Part]:
         )
     for name, metric in METRICS.items():
         yield Part("metric", name, lambda system, own=metric: score(system, own))
+    for protocol in protocol_names():
+        yield Part("protocol", protocol, lambda system, own=protocol: rate(system, own))
+    for engine in ENGINES:
+        yield Part("engine", engine, lambda system, own=engine: train(system, own))
     yield from students()
 
 

@@ -3,9 +3,13 @@
 import math
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any, get_args, get_type_hints
 
 from tests.helpers.systems import make
+from tests.helpers.tiny_scorer import save_scorer
 from tests.helpers.trained_codecs import LENGTH, VOCAB, texts
 from textflow.diagnostics import Diagnostic
 from textflow.diagnostics.base import require_latents
@@ -13,6 +17,11 @@ from textflow.discrete import DiscreteConsistency, DuoSampler
 from textflow.distill import StepDistillation
 from textflow.distill import targets as rules
 from textflow.distill.base import StudentObjective
+from textflow.eval.extra_metrics import ExtraMetrics
+from textflow.eval.measure import evaluate
+from textflow.eval.protocol import load_protocol
+from textflow.eval.scoring import ScorerConfig
+from textflow.metrics import TextScorer
 from textflow.noise import Noise
 from textflow.schedules import Uniform
 
@@ -53,6 +62,36 @@ def measure(system: str, diagnostic: Diagnostic) -> None:
 def score(system: str, metric: Callable[[list[list[int]]], float]) -> None:
     """A metric of samples."""
     assert math.isfinite(metric(samples(system)))
+
+
+class TrainingRows:
+    """Random training text, in place of the rows of a data module."""
+
+    def __len__(self) -> int:
+        return len(texts().ids)
+
+    def __getitem__(self, index: range) -> SimpleNamespace:
+        return SimpleNamespace(ids=texts().ids[list(index)], lengths=None)
+
+
+@cache
+def protocol_scorer(protocol: str) -> TextScorer:
+    """The scorer of a protocol, with a tiny GPT-2 in place of its language model."""
+    with TemporaryDirectory() as folder:
+        config = load_protocol(protocol)
+        model = "sentences" if config.scorer == "grammar" else str(save_scorer(Path(folder), 2 * LENGTH))
+        return ScorerConfig(config, model, model).load()
+
+
+def rate(system: str, protocol: str) -> None:
+    """Samples of a system, drawn and measured by a protocol's settings, a batch of its scorer in number."""
+    config, scorer, model = load_protocol(protocol), protocol_scorer(protocol), unchanged(system)
+    data = SimpleNamespace(rows=TrainingRows(), tokenizer=model.tokenizer, vocab_size=VOCAB)
+    options: dict[str, Any] = {"extra_metrics": ExtraMetrics(data if config.memorization else None)}
+    (record,) = evaluate(model, scorer, [3], config.batch_size, entropy_ids=config.entropy_ids, **options)
+    measured = ["stories/valid"] if config.scorer == "grammar" else ["perplexity"]
+    measured += ["memorized_4grams"] if config.memorization else []
+    assert all(math.isfinite(record[name]) for name in measured) and record["n"] == config.batch_size
 
 
 def teach(system: str, objective: Any) -> None:

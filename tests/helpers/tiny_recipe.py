@@ -54,6 +54,19 @@ LANGFLOW = {  # parts of a generator for `write_model`
     "optimizer": {"class_path": "MuonAdam", "init_args": {"lr": 0.02, "adam_names": ["codec.table"]}},
     "ema_decay": 0.9,
 }
+DECODE_ERROR = {"class_path": "OneHotDecodeError", "init_args": {"vocab_size": 320}}
+FLM = {  # as LANGFLOW
+    "codec": "OneHot",
+    "net": {
+        "class_path": "DiT",
+        "init_args": {"width": 16, "depth": 1, "heads": 2, "cond_width": 8, "time_schedule": DECODE_ERROR},
+    },
+    "objective": {"class_path": "FLMObjective", "init_args": {"time_schedule": DECODE_ERROR}},
+    "path": {"class_path": "LinearPath", "init_args": {"noise_scale": 1.0, "min_one_minus_t": 0.0, "eps": 1e-5}},
+    "readout": "FromPosterior",
+    "token_readout": "FromPosterior",
+    "ema_decay": 0.9,
+}
 NO_CODEC = [  # options that give the teacher a codec which needs no fit
     "--codec=null",
     "--model.codec=EmbeddingTable",

@@ -4,13 +4,14 @@ import json
 import shutil
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 
 import textflow
 from tests.helpers.launcher import ROOT, max_difference, state
-from tests.helpers.tiny_recipe import write_recipe
+from tests.helpers.tiny_recipe import FLM, LANGFLOW, write_model, write_recipe
 from textflow.training.weights import read_weights
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -64,3 +65,23 @@ def test_every_overlay_trains_the_same_generator_and_one_process_resumes_it(tmp_
     shutil.copytree(runs[0] / "state" / "step-00000008", tmp_path / "one" / "state" / "step-00000008")
     resumed = fit(tmp_path, "one", "--trainer.devices", "1", "--data.batch_size", "8")
     assert len(state(resumed, 12)["state_dict"]) == len(state(runs[0], 12)["state_dict"])
+
+
+@pytest.mark.parametrize("name", ["flm", "langflow"])
+def test_every_overlay_trains_a_table_that_is_used_outside_the_forward(tmp_path: Path, name: str) -> None:
+    parts = deepcopy({"flm": FLM, "langflow": LANGFLOW}[name])
+    if name == "langflow":  # only ddp shares a learned schedule
+        parts["objective"]["init_args"]["time_schedule"]["init_args"]["trainable"] = False
+    parts["lr_scheduler"] = {"class_path": "WarmupLR", "init_args": {"warmup_steps": 2}}
+    write_model(tmp_path, parts, max_steps=8)
+    runs = {}
+    for engine in ("ddp", "zero1", "zero2", "zero3", "fsdp"):
+        overlay, folder = str(ROOT / "recipes" / "strategy" / f"{engine}.yaml"), tmp_path / engine
+        settings = ["--trainer.devices", "2", "--run.folder", engine, "--run.sample_every", "4"]
+        textflow_command(tmp_path, "fit", "teacher.yaml", overlay, *settings)
+        runs[engine] = folder
+    for run in runs.values():
+        assert max_difference(run, runs["ddp"], "net.", 8) < 1e-5, run
+        for step in (4, 8):
+            sample = f"samples/step-{step:08d}.txt"
+            assert (run / sample).read_text() == (runs["ddp"] / sample).read_text(), run

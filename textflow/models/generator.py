@@ -158,8 +158,7 @@ class Generator(GeneratorSampling):
         return super().trained_parameters() + own
 
     def learn_from(self, teacher: "Generator", init: "Generator") -> None:
-        """Learn from the averaged net, the codec (then frozen) and the fitted schedules of a teacher, starting from the
-        averaged weights of another generator."""
+        """Learn from a teacher's averaged net, codec (then frozen) and fitted schedules, from `init`'s average on."""
         if self.frozen_codec is not None:
             self.frozen_codec.load_state_dict(teacher.codec_of(teacher.ema_net).state_dict())
         self.ema_net.init_from(init.ema_net.student_weights())
@@ -175,23 +174,20 @@ class Generator(GeneratorSampling):
             self.objective.ema_net, self.objective.embed = Frozen(self.ema_net), self.embed
 
     def on_fit_start(self) -> None:
-        """Require a trained codec, and fit data-dependent time schedules before training starts; a dry run needs
-        neither."""
+        """Require a trained codec, and fit time schedules to the data; a dry run needs neither."""
         half = isinstance(self.objective, StepDistillation) and self.objective.teacher_precision == "bf16"
         if half and (slow := bf16_warning(self.device.type)):
             rank_zero_warn(f"objective.teacher_precision bf16: {slow}; same is not")
         schedules = self.unfitted_schedules()
         with gathered_average(self):
-            codec, ready = type(self.codec).__name__, self.codec.is_trained or self.codec.trainable
-            if ready:
+            if self.codec.is_trained or self.codec.trainable:
                 fit_schedules(self, self.data_batch(128), [s for s in schedules if not s.needs_denoiser])
-        if ready:
-            return
-        if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-            for schedule in schedules:
-                schedule.assume_uniform()
-        else:
-            raise ValueError(f"the codec {codec} is not trained: name its recipe or its run with --codec")
+            elif self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+                for schedule in schedules:
+                    schedule.assume_uniform()
+            else:
+                name = type(self.codec).__name__
+                raise ValueError(f"the codec {name} is not trained: name its recipe or its run with --codec")
 
     def unfitted_schedules(self) -> list[TimeSchedule]:
         """Time schedules that are not fitted yet."""

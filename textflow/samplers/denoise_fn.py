@@ -102,9 +102,7 @@ class DenoiseFn:
             return classifier_free_guidance(self.evaluate, self.prompt, z, t, self_cond, t_next)
         return replacement_belief(self.evaluate, self.path, self.prompt, self.eps, z, t, self_cond, t_next)
 
-    def evaluate(
-        self, z: Latents, t: Time, self_cond: Latents | None = None, t_next: float | None = None
-    ) -> Posterior:
+    def evaluate(self, z: Latents, t: Time, self_cond: Latents | None = None, t_next: float | None = None) -> Posterior:
         """One evaluation of the network, at one time t for all rows or at times t [B] or [B, S]."""
         if self.context is not None and not isinstance(t, Tensor):
             z, t = self.context.place(self.path, z, t)

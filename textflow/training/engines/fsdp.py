@@ -1,9 +1,10 @@
 """FSDP: parameters, gradients, optimizer state and EMA in shards, by torch's fully_shard (FSDP2)."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import wraps
+from typing import Any, TypeAlias
 
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
@@ -20,6 +21,9 @@ from textflow.training.engines.compatibility import (
 from textflow.training.engines.consolidated_checkpoint import ConsolidatedCheckpointMixin
 from textflow.training.engines.layout import fsdp_shard
 from textflow.training.engines.shards import ShardOwner
+
+Method: TypeAlias = Callable[..., Any]
+PARTS = ("codec", "readout")  # of a net, whose methods are called from outside it
 
 
 class FSDP(ConsolidatedCheckpointMixin, ModelParallelStrategy):
@@ -77,17 +81,53 @@ class FSDP(ConsolidatedCheckpointMixin, ModelParallelStrategy):
 def shard_net(net: nn.Module, mesh: DeviceMesh) -> None:
     """Shard each block of a ModuleList separately and the remaining parameters together; a sharded net is unchanged.
 
-    The public methods of the net gather its parameters, as its forward does.
+    The public methods of the net and of its `PARTS` gather its parameters, as its forward does.
     """
     from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
     if isinstance(net, FSDPModule):
         return
-    names = [name for name, _ in inspect.getmembers(type(net), inspect.isfunction)]  # without FSDPModule's
-    for module in [m for m in net.modules() if isinstance(m, nn.ModuleList)]:
+    children = dict(net.named_children())
+    owners = [net, *(children[name] for name in PARTS if name in children)]
+    methods = [(owner, name) for owner in owners for name in public_methods(owner)]  # without FSDPModule's
+    whole = set(children["readout"].modules()) if "readout" in children else set()  # it calls layers of its blocks
+    for module in [m for m in net.modules() if isinstance(m, nn.ModuleList) and m not in whole]:
         for block in module:
-            fully_shard(block, mesh=mesh)
+            if any(block.children()):  # a single layer stays with the net, which may read its weights
+                fully_shard(block, mesh=mesh)
     fully_shard(net, mesh=mesh, reshard_after_forward=False)
-    for name in names:
-        if not name.startswith("_") and not hasattr(nn.Module, name):
-            register_fsdp_forward_method(net, name)
+    running: list[str] = []
+    net.forward = outermost(net.forward, net.forward, running)  # FSDP's hooks surround it
+    for owner, name in methods:
+        net.gathering = plain = getattr(owner, name)
+        register_fsdp_forward_method(net, "gathering")
+        setattr(owner, name, outermost(plain, vars(net).pop("gathering"), running))
+
+
+def public_methods(module: nn.Module) -> list[str]:
+    """Names of the public methods that a class adds to those of nn.Module."""
+    names = [name for name, _ in inspect.getmembers(type(module), inspect.isfunction)]
+    return [name for name in names if not name.startswith("_") and not hasattr(nn.Module, name)]
+
+
+def outermost(plain: Method, gathering: Method, running: list[str]) -> Method:
+    """A method that gathers a net's parameters unless one of its methods is running: FSDP shards them again at the end
+    of the second of three nested calls.
+
+    Args:
+        plain: the method itself.
+        gathering: the method, with a gather before it.
+        running: names of the methods that run, changed in place; of all methods of the net.
+    """
+
+    @wraps(plain)
+    def method(*args: Any, **kwargs: Any) -> Any:
+        if running:
+            return plain(*args, **kwargs)
+        running.append(plain.__name__)
+        try:
+            return gathering(*args, **kwargs)
+        finally:
+            running.pop()
+
+    return method
