@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,14 @@ from tests.helpers.processes import Commands, skip_fsync  # noqa: E402
 from tests.helpers.user_errors import fails  # noqa: E402, F401
 
 os.fsync = skip_fsync
+
+
+@pytest.fixture(autouse=True)
+def default_hangup() -> Iterator[None]:
+    """SIGHUP with its default action, also where the tests run under nohup."""
+    previous = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, previous)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
