@@ -54,6 +54,20 @@ def convert(
     from textflow.convert.hf import export_run
     from textflow.convert.official_run import write_official
 
+    check_target(target, force, system, to, license)
+    if to == "hf":
+        return print(export_run(find_run(source), target, half, license))
+    if to is not None:
+        return print(write_official(to, find_run(source), target, half))
+    assert system != "run", "it has a layout"
+    if system != "elf":
+        return print(convert_system(system, source, target, tokenizer, seq_length, logit_softcap))
+    settings = ELFSettings(noise_scale, t_eps, latent_mean, latent_std, guidance_min, guidance_max)
+    print(convert_elf(source, target, tokenizer or "t5-small", encoder, seq_length, settings))
+
+
+def check_target(target: Path, force: bool, system: str, to: str | None, license: str | None) -> None:
+    """Raise an error for a folder in use, a checkpoint with a layout, a run without one, or a licence and no card."""
     if target.exists() and any(target.iterdir()) and not force:
         raise ValueError(f"{target} is not empty; choose another folder or give --force true")
     if (system == "run") != (to is not None):
@@ -61,17 +75,8 @@ def convert(
             f"convert {system} got {to or 'no layout'}; a run is written by: convert run RUN hf FOLDER, or with its "
             "system in place of hf"
         )
-    if to == "hf":
-        return print(export_run(find_run(source), target, half, license))
-    if to is not None:
-        if license is not None:
-            raise ValueError(f"--license is for the card of the layout hf; {to} has none, so leave it out")
-        return print(write_official(to, find_run(source), target, half))
-    assert system != "run", "it has a layout"
-    if system != "elf":
-        return print(convert_system(system, source, target, tokenizer, seq_length, logit_softcap))
-    settings = ELFSettings(noise_scale, t_eps, latent_mean, latent_std, guidance_min, guidance_max)
-    print(convert_elf(source, target, tokenizer or "t5-small", encoder, seq_length, settings))
+    if license is not None and to != "hf":
+        raise ValueError(f"--license is for the card of the layout hf; {to or system} has none, so leave it out")
 
 
 def convert_system(

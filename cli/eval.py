@@ -69,12 +69,11 @@ def eval(
     run, counts, sweeps = find_run(run), parse_steps(steps), parse_sweep(sweep)
     require_positive(seed, n=n, batch_size=batch_size)
     has_text_options = bool(scorer or sweep or memorization or mauve or format != "table")
-    if answers_sources(run, cfg_scale, has_text_options):
-        with replace_files(data_files, run):
-            return evaluate_answers(run, counts, n, seed, batch_size, sampler, gamma, cfg_scale, overlays, device)
-    names = resolve_devices(device, devices)
-    configure = partial(configure_sampling, name=sampler, gamma=gamma)
     with replace_files(data_files, run):
+        if answers_sources(run, cfg_scale, has_text_options):
+            return evaluate_answers(run, counts, n, seed, batch_size, sampler, gamma, cfg_scale, overlays, device)
+        names = resolve_devices(device, devices)
+        configure = partial(configure_sampling, name=sampler, gamma=gamma)
         scoring = resolve_scorer(run, protocol or default_protocol(run), scorer, dtype, memorization, mauve, names[0])
         records = evaluate_texts(run, counts, n, configure, sweeps, seed, batch_size, overlays, scoring, names)
     print_records(records, format)

@@ -50,13 +50,12 @@ def reproduce(
     Each figure writes OUT/NAME.png, .svg and .json with all numbers and the published values.
 
     Args:
-        figure: figure or table: fig2 (DABI), fig3 (flips), fig5 (separated modes), fig6 (tube law), fig7 (DABI of
-            decoders of images and text: those that textflow fetch gets, and RUNs), fig8 (CCI, and the same decoders by
-            DABI and CCI), fig9 (re-injection), tradeoff (stiffness), escapes (ranking of samplers and escapes, about
-            ten minutes), samplers (a run's samplers and escapes under its scorer), noise_to_text (a text of a run while
-            it is sampled), stories (valid stories of a run against the number of steps), or all (with --run also the
-            paper's claims, checked on the run); systems (one table of every RUN); or results (RESULTS.md and README's
-            results table, from the committed records).
+        figure: figure or table: fig2 (DABI), fig3 (flips), fig5 (separated modes), fig6 (tube law), fig7 (DABI of image
+            and text decoders that textflow fetch gets, and of RUNs), fig8 (CCI, and the same decoders by DABI and CCI),
+            fig9 (re-injection), tradeoff (stiffness), escapes (ranking of samplers and escapes, about ten minutes),
+            samplers (a run's samplers and escapes under its scorer), noise_to_text (a text while it is sampled),
+            stories (valid stories against steps), or all (with --run also the paper's claims, checked on the run);
+            systems (one table of every RUN); or results (RESULTS.md and README's results table, from the records).
         runs: folders of trained runs, or hf:OWNER/NAME, for systems, fig7 and fig8; or further figures.
         run: folder of a trained generator to add to fig2, fig3, fig6, fig7, fig8 and tradeoff; required for
             noise_to_text, for stories, and for samplers, which needs a run named scorer in the same parent folder.
