@@ -25,14 +25,13 @@ from tests.helpers.tiny_recipe import write_recipe
 from textflow.cli.estimate import Engine
 
 pytestmark = pytest.mark.integration
-FAST, SLOW = ["ddp", "zero2"], ["zero1", "zero3", "fsdp"]
+FAST, SLOW = ["ddp"], ["zero2", "zero1", "zero3", "fsdp"]
 ALL = [*FAST, *(pytest.param(engine, marks=pytest.mark.slow) for engine in SLOW)]
-MOST = ["zero2", *(pytest.param(engine, marks=pytest.mark.slow) for engine in ["ddp", *SLOW])]
 
 
 @pytest.fixture(scope="module")
 def fast(commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs of one process, and of two with DDP and ZeRO-2."""
+    """Runs of one process, and of two with DDP."""
     folder = tmp_path_factory.mktemp("engines")
     write_recipe(folder)
     run(commands, folder, [*(case("one", rule) for rule in RULES), *further_cases("one")], 1)
@@ -47,10 +46,8 @@ def fast(commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> Path:
         case("zero3", "muon", "refused-tangent", fault="tangent"),
     ]
     failed = [case("ddp", "adamw", f"failed-{fault}", fault=fault) for fault in ("loss", "weight", "disk")]
-    from_ddp = case("zero2", "muon", "zero2-from-ddp", start="ddp-muon")
-    cases = [*basic_cases("ddp"), *basic_cases("zero2"), *further_cases("zero2")]
-    cases += [case(engine, "muon", f"{engine}-bf16", precision="bf16-mixed") for engine in FAST]
-    run(commands, folder, [*cases, *controls, from_ddp, *refused, *failed], 2)
+    cases = [*basic_cases("ddp"), *further_cases("ddp"), case("ddp", "muon", "ddp-bf16", precision="bf16-mixed")]
+    run(commands, folder, [*cases, *controls, *refused, *failed], 2)
     return folder
 
 
@@ -59,7 +56,8 @@ def slow(commands: Commands, fast: Path) -> Path:
     """Runs with the other engines, and of one process that resumes from each engine."""
     cases = [c for engine in SLOW for c in (*basic_cases(engine), *further_cases(engine))]
     cases += [case(engine, "muon", f"{engine}-bf16", precision="bf16-mixed") for engine in SLOW]
-    run(commands, fast, [*further_cases("ddp"), *cases], 2)
+    from_ddp = case("zero2", "muon", "zero2-from-ddp", start="ddp-muon")
+    run(commands, fast, [*cases, from_ddp], 2)
     resumed = [case("one", "muon", f"one-from-{engine}", start=f"{engine}-muon") for engine in [*FAST, *SLOW]]
     run(commands, fast, resumed, 1)
     return fast
@@ -97,7 +95,7 @@ def test_two_processes_train_as_one_does(runs: Path, engine: str, rule: str) -> 
         ("4", "one-4", "divides_twice-4", 1e-3),  # the loss is divided once
     ],
 )
-@pytest.mark.parametrize("engine", MOST)
+@pytest.mark.parametrize("engine", ALL)
 def test_clipping_token_means_and_accumulation_are_those_of_one_process(
     runs: Path, engine: str, setting: str, reference: str, control: str, difference: float
 ) -> None:
@@ -121,11 +119,11 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(runs: Path, engin
     ("engine", "name"),
     [
         *((engine, f"{engine}-from-one") for engine in FAST),
-        ("zero2", "zero2-from-ddp"),
-        *((engine, f"{engine}-halved") for engine in ("one", "zero2")),
+        *((engine, f"{engine}-halved") for engine in ("one", "ddp")),
+        pytest.param("zero2", "zero2-from-ddp", marks=pytest.mark.slow),
         *(pytest.param(e, f"{e}-from-one", marks=pytest.mark.slow) for e in SLOW),
         *(pytest.param(e, f"one-from-{e}", marks=pytest.mark.slow) for e in [*FAST, *SLOW]),
-        *(pytest.param(e, f"{e}-halved", marks=pytest.mark.slow) for e in ["ddp", *SLOW]),
+        *(pytest.param(e, f"{e}-halved", marks=pytest.mark.slow) for e in SLOW),
     ],
 )
 def test_a_run_resumes_with_other_processes_engines_and_batch_sizes(runs: Path, engine: str, name: str) -> None:
