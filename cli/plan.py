@@ -10,6 +10,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from textflow.config import recipe as recipes
+from textflow.config.model import load_model
 from textflow.data import Tokenizer
 from textflow.eval.bench.flops import PEAK_FLOPS
 
@@ -90,7 +91,7 @@ def check_shapes(plan: Plan) -> str:
     assert plan.engine is not None and plan.vocab_size is not None
     config = plan.config
     with torch.device("meta"):
-        plan.model = recipes.load_model(recipes.dump(config), plan.vocab_size)[0]
+        plan.model = load_model(recipes.dump(config), plan.vocab_size)
     check_engine(plan.engine, plan.model, str(config.trainer.precision))
     plan.sizes = persistent_bytes(plan.model)
     if (precision := str(config.trainer.precision)) not in PRECISIONS:

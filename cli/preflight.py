@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from textflow import run_folder
 from textflow.config import recipe as recipes
+from textflow.config.model import load_model
 from textflow.config.shipped import find_run
 from textflow.data import DataModule
 from textflow.data.build import too_few_rows_error
@@ -114,7 +115,7 @@ def check_tokenizer(state: CheckState) -> str:
 def check_shapes(state: CheckState) -> str:
     """Check the shapes of the net at the recipe's length with fake tensors, and count its memory."""
     with torch.device("meta"):
-        model = recipes.load_model(recipes.dump(state.config), state.vocab_size)[0]
+        model = load_model(recipes.dump(state.config), state.vocab_size)
     check_engine(engine_of(state), model, str(state.config.trainer.precision))
     state.bytes_by_kind, state.block_bytes = persistent_bytes(model), largest_block_bytes(model.net)
     with FakeTensorMode(allow_non_fake_inputs=True):  # runs no kernels
@@ -132,7 +133,7 @@ def check_codec(state: CheckState) -> str:
     if device.type == "cpu" and needed > free:
         return f"skipped, as is the step: needs {format_bytes(needed)} of memory, {format_bytes(free)} are free"
     torch.manual_seed(config.seed)
-    state.model = model = recipes.load_model(recipes.dump(config), state.vocab_size)[0].to(device)
+    state.model = model = load_model(recipes.dump(config), state.vocab_size).to(device)
     state.batch = truncate_batch(state.batch, LENGTH).map(lambda part: part.to(device))
     if not isinstance(model, Generator):
         return "is the net itself" if isinstance(model, Autoencoder) else "none"

@@ -8,17 +8,15 @@ from typing import Any
 
 import torch
 import yaml
-from jsonargparse import Namespace
 
-from textflow.config import recipe
+from textflow.config.model import load_model
 from textflow.config.overlays import SAMPLING_KEYS, with_sampling_overlays
 from textflow.config.shipped import find_run
-from textflow.config.strict_yaml import read_yaml_text
+from textflow.config.strict_yaml import read_mapping, read_yaml_text
 from textflow.data import Tokenizer
 from textflow.models.base import Trainable
 from textflow.models.fitted_schedules import fit_schedules
 from textflow.models.generator import Generator
-from textflow.models.repetition import fit_ace
 from textflow.models.text_format import TextFormat
 from textflow.runtime.atomic import atomic_write_text, sha256
 from textflow.samplers import ACE
@@ -64,22 +62,35 @@ def load(run: str | Path, device: str | torch.device = "cpu", overlays: Sequence
     tokenizer = Tokenizer.load(folder / "tokenizer")
     saved = read_yaml_text(folder / "recipe.yaml")
     text = with_sampling_overlays(folder / "recipe.yaml", overlays) if overlays else saved
-    model, config = recipe.load_model(text, tokenizer.vocab_size, str(folder / "recipe.yaml"))
-    if config.data.seq_length < 1:
-        raise ValueError(
-            f"data.seq_length is {config.data.seq_length} in {folder / 'recipe.yaml'}; a text needs at least 1 token"
-        )
+    model = load_model(text, tokenizer.vocab_size, str(folder / "recipe.yaml"))
+    data = read_mapping(text, str(folder / "recipe.yaml")).get("data")
+    model.text_format = text_format(tokenizer, data, str(folder / "recipe.yaml"))
     tensors = read_weights_file(folder)
     if overlays and recipe_schedule(text) != recipe_schedule(saved):
         tensors = replace_schedule_buffers(model, tensors)
     model.load_weights(tensors)
-    model.text_format = TextFormat(tokenizer, config.data.seq_length, config.data.max_source_length)
     model.eval().to(device)
     if isinstance(model, Generator) and (schedules := model.unfitted_schedules()):
-        fit_or_load_schedules(model, schedules, folder, config.data)
+        fit_or_load_schedules(model, schedules, folder, data)
     if isinstance(model, Generator) and isinstance(model.sampler, ACE):
         fit_or_load_direction(model, model.sampler, folder, text)
     return model
+
+
+def text_format(tokenizer: Tokenizer, data: Any, origin: str) -> TextFormat:
+    """The text format of a run.
+
+    Args:
+        tokenizer: tokenizer of the run.
+        data: section `data` of its resolved recipe.
+        origin: file of the recipe, for error messages.
+    """
+    data = data if isinstance(data, dict) else {}
+    length, source = data.get("seq_length"), data.get("max_source_length")
+    for name, value in (("seq_length", length), ("max_source_length", source)):
+        if not (isinstance(value, int) and value >= 1 or (value is None and name == "max_source_length")):
+            raise ValueError(f"data.{name} is {value} in {origin}; a text needs at least 1 token")
+    return TextFormat(tokenizer, length, source)
 
 
 def recipe_schedule(recipe_yaml: str) -> Any:
@@ -94,13 +105,15 @@ def replace_schedule_buffers(model: Trainable, tensors: dict[str, torch.Tensor])
     return {name: tensor for name, tensor in tensors.items() if not name.startswith("own_sampling_schedule.")} | own
 
 
-def fit_or_load_schedules(model: Generator, schedules: list[TimeSchedule], folder: Path, data: Namespace) -> None:
+def fit_or_load_schedules(model: Generator, schedules: list[TimeSchedule], folder: Path, data: Any) -> None:
     """Load data-dependent schedules from RUN/schedules, or fit them on held-out text of a recipe's `data` section."""
     name = "-".join(schedule.cache_key for schedule in schedules)
     weights = sha256(folder / "model.safetensors")[:16]
     cache = folder / "schedules" / f"{name}-{weights}.safetensors"
     if not cache.is_file():
-        batch = recipe.open_data(data).first_rows(64, held_out=True)
+        from textflow.config.recipe import open_data
+
+        batch = open_data(data).first_rows(64, held_out=True)
         fit_schedules(model, batch.map(lambda part: part.to(model.device)), schedules)
         cache.parent.mkdir(parents=True, exist_ok=True)
         named = ((f"{i}.{name}", b) for i, schedule in enumerate(schedules) for name, b in schedule.named_buffers())
@@ -118,6 +131,8 @@ def fit_or_load_direction(model: Generator, ace: ACE, folder: Path, recipe_yaml:
     weights = sha256(folder / "model.safetensors")[:16]
     cache = folder / "schedules" / f"ACE-{hashlib.sha256(settings.encode()).hexdigest()[:16]}-{weights}.safetensors"
     if not cache.is_file():
+        from textflow.models.repetition import fit_ace
+
         found = fit_ace(model).direction
         cache.parent.mkdir(parents=True, exist_ok=True)
         write_weights(cache, {"direction": found}, {})

@@ -1,20 +1,11 @@
-"""Trained runs that the tests of the commands share; no test changes them."""
+"""Students of the trained run, which the tests of the commands share; no test changes them."""
 
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.distillation import FLOW, STUDENT, distill_argv
-from tests.helpers.tiny_recipe import write_recipe
 from textflow.cli.app import main
-
-
-@pytest.fixture(scope="session")
-def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Run folder of the tiny teacher after 12 steps, beside its recipe teacher.yaml."""
-    folder = tmp_path_factory.mktemp("trained")
-    assert main(["fit", str(write_recipe(folder))]) == 0
-    return folder / "run"
 
 
 @pytest.fixture(scope="session")

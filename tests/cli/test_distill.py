@@ -45,7 +45,7 @@ def test_the_first_round_starts_near_its_teacher_and_saves_only_its_codec(teache
     state, weights = torch.load(file, weights_only=True), load_file(students / "steps-2" / "model.safetensors")
     names = [name.replace("objective.teacher_objective.", "objective.") for name in [*weights, *state["state_dict"]]]
     assert not any("teacher" in name or "objective.ema_net" in name for name in names)
-    own = [name for name in state["state_dict"] if name.startswith("net.")]
+    own = [name for name in state["state_dict"] if name.startswith("model.net.")]
     assert len(state["optimizer_states"][0]["state"]) == len(own), "as many moments as the student has parameters"
 
 

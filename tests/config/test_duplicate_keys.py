@@ -7,6 +7,7 @@ import pytest
 import textflow
 from tests.helpers.user_errors import refused
 from textflow.config import recipe
+from textflow.config.model import load_model
 from textflow.config.strict_yaml import load_yaml, refuse_duplicates
 from textflow.eval.protocol import PROTOCOL_FOLDER, load_protocol
 
@@ -46,5 +47,5 @@ def test_a_key_with_dots_that_adds_to_a_section_is_no_duplicate() -> None:
 
 
 def test_a_duplicate_key_in_the_recipe_of_a_run_is_named(tmp_path: Path) -> None:
-    refused("the recipe gives seed in lines 1 and 2", recipe.load_model, "seed: 1\nseed: 2\n", 300)
+    refused("the recipe gives seed in lines 1 and 2", load_model, "seed: 1\nseed: 2\n", 300)
     assert textflow.load

@@ -19,23 +19,13 @@ from tests.helpers.recipe_files import (
     dump,
     flatten,
     load,
+    together,
 )
 from textflow.cli.recipes import read_title
 from textflow.config import overlays, recipe
 from textflow.config.validation import import_class
 
 pytestmark = pytest.mark.usefixtures("repository_root")
-
-
-def together() -> list[tuple[str, ...]]:
-    """The overlays in groups that name no common part, since parsing one at a time is slow."""
-    groups: list[tuple[list[str], set[str]]] = [([], set()) for _ in OVERLAYS]
-    for name in OVERLAYS:
-        parts = {".".join(key.split(".")[:2]) for key, _ in overlays.flatten(TREES[name])}
-        names, taken = next(group for group in groups if not group[1] & parts)
-        names.append(name)
-        taken |= parts
-    return [tuple(names) for names, _ in groups if names]
 
 
 @cache
@@ -94,7 +84,7 @@ def test_a_saved_recipe_reads_back_equal(tmp_path: Path) -> None:
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("names", together(), ids=" ".join)
+@pytest.mark.parametrize("names", together(OVERLAYS), ids=" ".join)
 def test_overlays_change_only_the_keys_that_they_name(names: tuple[str, ...]) -> None:
     before, after = elf_values(), flatten(load("recipes/small/elf.yaml", *names, options=()))
     values = {key: value for name in names for key, value in overlays.flatten(TREES[name])}

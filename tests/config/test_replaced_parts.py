@@ -9,7 +9,7 @@ from jsonargparse import _typehints
 
 from tests.helpers.tiny_recipe import write_recipe
 from textflow.config import recipe
-from textflow.config.schema import without_arguments_of_replaced_parts
+from textflow.config.parser import without_arguments_of_replaced_parts
 
 pytestmark = pytest.mark.integration  # parses several recipes
 

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 import textflow
 from textflow import run_folder
 from textflow.config import recipe
+from textflow.config.model import load_model
 from textflow.noise import Noise
 from textflow.samplers import Euler, Heun
 from textflow.training.weights import write_weights
@@ -42,7 +43,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "recipe.yaml").write_text(RECIPE.replace("TOKENIZER", str(folder / "tokenizer")))
     text = recipe.dump(recipe.load_recipe([str(folder / "recipe.yaml")]))
     tokenizer = textflow.data.HFTokenizer(str(folder / "tokenizer"))
-    model, _ = recipe.load_model(text, tokenizer.vocab_size)
+    model = load_model(text, tokenizer.vocab_size)
     run_folder.write_run(folder / "run", text, tokenizer, model, "words")
     write_weights(folder / "run" / "model.safetensors", model.weights(), {})
     return folder / "run"

@@ -14,6 +14,7 @@ from tests.helpers.word_tokenizer import Words
 from textflow import run_folder
 from textflow.cli.app import main
 from textflow.config import recipe
+from textflow.config.model import load_model
 from textflow.config.schema import recipe_parser
 from textflow.data import HFTokenizer, Tokenizer
 from textflow.models.base import Trainable
@@ -37,7 +38,7 @@ def write_run(folder: Path, section: dict, tokenizer: Tokenizer) -> Trainable:
     tree = {"run": {"folder": str(folder)}, "data": data, "model": section, "trainer": {"max_steps": 1}}
     text = recipe.dump(recipe_parser().parse_object(tree))
     torch.manual_seed(0)
-    model = recipe.load_model(text, tokenizer.vocab_size)[0]
+    model = load_model(text, tokenizer.vocab_size)
     for name, p in model.net.named_parameters():
         p.data.add_(0.1 * torch.randn_like(p))
         model.ema_net.get_parameter(name).data.copy_(p)

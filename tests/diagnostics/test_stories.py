@@ -60,13 +60,13 @@ def test_examples_are_printed_at_the_end_and_the_sampler_is_restored(capsys: pyt
     for stopped in (True, False):
         trainer = Mock(spec=L.Trainer, is_global_zero=True, fast_dev_run=False)
         trainer.callbacks = [SimpleNamespace(stopped=stopped)]
-        callback.on_fit_end(trainer, model)
+        callback.on_fit_end(trainer, SimpleNamespace(model=model))
         assert model.sampler == "own" and model.escape is escape
     lines = capsys.readouterr().out.strip().splitlines()
     assert len(lines) == 4 and "50% valid,  95% hold: Ruth the baker" in lines[1] and "100% valid" in lines[3]
     with pytest.raises(ValueError, match="at least 1"):
         StoryExamples(num_samples=0)
     with pytest.raises(ValueError, match="a LightningModule generates no texts"):
-        callback.on_fit_end(trainer, L.LightningModule())
+        callback.on_fit_end(trainer, SimpleNamespace(model=L.LightningModule()))
     with pytest.raises(ValueError, match="drawn by a Generator, not by a Model; set groups to 0"):
         callback.in_groups(model)

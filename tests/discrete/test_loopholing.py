@@ -20,6 +20,7 @@ from textflow.discrete import (
 )
 from textflow.models.discrete_diffusion import DiscreteDiffusion
 from textflow.models.text_format import TextFormat
+from textflow.training import TrainingModule
 from textflow.types import Batch, Ids
 
 VOCAB, LENGTH = 6, 8
@@ -135,7 +136,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_and_the_gain_is_averaged(tmp_
     def run(steps: int, checkpoint: Path | None = None) -> DiscreteDiffusion:
         model = make("MDLM", 0.9, optimizer=lambda p: torch.optim.Adam([each for _, each in p], 1e-2), ema_decay=0.5)
         trainer = L.Trainer(max_steps=steps, accelerator="cpu", callbacks=[Seeded()], **off)
-        trainer.fit(model, DataLoader([TEXTS] * 8, batch_size=None), ckpt_path=checkpoint)
+        trainer.fit(TrainingModule(model), DataLoader([TEXTS] * 8, batch_size=None), ckpt_path=checkpoint)
         trainer.save_checkpoint(tmp_path / f"{steps}.ckpt")
         return model
 

@@ -5,16 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.tiny_recipe import write_recipe
-from textflow.cli.app import main
-
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Run folder of the tiny teacher after four steps, beside its recipe teacher.yaml; no test changes it."""
-    folder = tmp_path_factory.mktemp("run")
-    assert main(["fit", str(write_recipe(folder)), "--trainer.max_steps", "4"]) == 0
-    return folder / "run"
+def run(trained_run: Path) -> Path:
+    """The trained run: 12 steps, beside its recipe teacher.yaml."""
+    return trained_run
 
 
 @pytest.fixture

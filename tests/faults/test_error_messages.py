@@ -45,7 +45,7 @@ def test_a_value_in_a_file_that_is_none_is_named(tmp_path: Path, fails: Fails) -
 def resume(run: Path, tmp_path: Path) -> list[str]:
     """A command that resumes a copy of a run."""
     copied = shutil.copytree(run, tmp_path / "run")
-    return ["fit", str(run.parent / "teacher.yaml"), "--run.folder", str(copied), "--trainer.max_steps", "5"]
+    return ["fit", str(run.parent / "teacher.yaml"), "--run.folder", str(copied), "--trainer.max_steps", "13"]
 
 
 @pytest.mark.integration

@@ -93,7 +93,7 @@ def test_code_named_on_the_command_line_is_refused_before_it_is_in_a_recipe(
     assert main(["fit", teacher, "--model.lr_scheduler=os.system"]) == 2
     assert capsys.readouterr().err.count("the command line names os.system, code from outside textflow") == 2
     folder = changed_run(run, tmp_path / "other", lambda tree: schedule(tree, CALL))
-    assert main(["fit", teacher, "--run.folder", str(folder), "--trainer.max_steps", "8"]) == 2
+    assert main(["fit", teacher, "--run.folder", str(folder), "--trainer.max_steps", "16"]) == 2
     assert "damaged" not in (message := capsys.readouterr().err) and "TEXTFLOW_TRUST=os" in message, message
 
 

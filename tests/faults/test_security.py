@@ -103,14 +103,14 @@ def test_code_in_a_checkpoint_is_not_run(
 
 @pytest.mark.integration
 def test_code_in_a_state_whose_checksum_is_right_is_not_run(run: Path, mark: Path, fails: Fails) -> None:
-    state = run / "state" / "step-00000004"
+    state = run / "state" / "step-00000012"
     complete = {path: path.read_bytes() for path in state.iterdir()}
     original = torch.load(state / "state.pt", weights_only=True)
     torch.save(original | {"loops": Evil(mark)}, state / "state.pt")
     checksum = hashlib.sha256((state / "state.pt").read_bytes()).hexdigest()
     (state / "sha256.json").write_text(json.dumps({"state.pt": checksum}))
     try:
-        argv = ["fit", str(run.parent / "teacher.yaml"), "--trainer.max_steps", "8"]
+        argv = ["fit", str(run.parent / "teacher.yaml"), "--trainer.max_steps", "16"]
         fails(argv, "holds more than tensors and plain data, so it is not opened")
     finally:
         for path, data in complete.items():

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from textflow import training
 from textflow.distill.targets.mean_flow import MeanFlow
 from textflow.models.base import Trainable
+from textflow.runtime.distributed import rank_and_world_size
 from textflow.training.engines.gather import local_tensor
 from textflow.types import Batch
 
@@ -73,9 +74,9 @@ class Model(Trainable):
         logits = net.logits(net.hidden(batch.ids[:, :-1]))
         mask = batch.mask[:, 1:].float()
         nll = nn.functional.cross_entropy(logits.transpose(1, 2), batch.ids[:, 1:], reduction="none") * mask
-        if self.fault == "loss" and self.global_step == 3 and self.global_rank:
+        if self.fault == "loss" and self.global_step == 3 and rank_and_world_size()[0]:
             return {"loss": nll.sum() * torch.inf}
-        if (self.fault, self.global_step, self.global_rank, net is self.net) in SIGNALS:
+        if (self.fault, self.global_step, rank_and_world_size()[0], net is self.net) in SIGNALS:
             signal.raise_signal(signal.SIGTERM)
         if self.mean == "rows":
             return {"loss": (nll.sum(1) / mask.sum(1).clamp(min=1)).mean()}
@@ -83,10 +84,16 @@ class Model(Trainable):
         loss = {"loss": (nll * counted).sum() / counted.sum().clamp(min=1)}
         return loss if self.mean == "local_tokens" else loss | {"tokens": counted.sum()}
 
+
+class FaultyTraining(training.TrainingModule):
+    """Training of a `Model` that causes its faults after a step."""
+
+    model: Model
+
     def on_train_batch_end(self, *_: Any) -> None:
-        if self.fault == "weight" and self.global_step == 5 and self.global_rank:
-            local_tensor(self.net.scores.weight).data.fill_(torch.inf)
-        if self.fault == "disk" and self.global_step == 5:
+        if self.model.fault == "weight" and self.global_step == 5 and self.global_rank:
+            local_tensor(self.model.net.scores.weight).data.fill_(torch.inf)
+        if self.model.fault == "disk" and self.global_step == 5:
             training.checkpoint_io.fsync = fail_as_full_disk  # in this process, whose last case this is
 
 

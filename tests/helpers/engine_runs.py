@@ -13,7 +13,7 @@ import torch.distributed as dist
 from lightning.pytorch.plugins.precision import DeepSpeedPrecision
 from torch import Tensor
 
-from tests.helpers.engine_model import VOCAB, Model
+from tests.helpers.engine_model import VOCAB, FaultyTraining, Model
 from tests.helpers.launcher import fork_ranks
 from textflow import training
 from textflow.data import DataModule, SentencePiece, TextFiles
@@ -66,7 +66,7 @@ def fit(folder: Path, case: dict[str, Any], world_size: int) -> None:
         accumulate_grad_batches=accumulate, enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     with count_matrices() as matrices:
-        trainer.fit(model, datamodule=data, ckpt_path=training.latest_state(run))
+        trainer.fit(FaultyTraining(model), datamodule=data, ckpt_path=training.latest_state(run))
     records = model.records | {"matrices": matrices, "memory": persistent_bytes(model, trainer)}
     (run / f"rank-{trainer.global_rank}.json").write_text(json.dumps(records))
 

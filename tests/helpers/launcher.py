@@ -80,7 +80,7 @@ def max_difference(a: Path, b: Path, prefix: str, step: int = 10) -> float:
     """Largest difference of two runs' parameters whose names start with a prefix."""
     ours, theirs = (state(run, step)["state_dict"] for run in (a, b))
     assert ours.keys() == theirs.keys()
-    names = [name for name in ours if name.startswith(prefix) and not name.endswith("level")]
+    names = [name for name in ours if name.startswith(f"model.{prefix}") and not name.endswith("level")]
     assert len(names) > 5
     return max(float((ours[name] - theirs[name]).abs().max()) for name in names)
 

@@ -15,7 +15,7 @@ from tests.helpers.part_trials import even_law, measure, rate, score, teach, use
 from tests.helpers.systems import SYSTEMS
 from tests.helpers.trained_codecs import VOCAB
 from textflow import diagnostics, discrete, escapes, samplers, schedules
-from textflow.diagnostics import Diagnostic, Stiffness
+from textflow.diagnostics import Diagnostic
 from textflow.discrete import DiscreteConsistency, DiscreteSampler
 from textflow.distill import FlowMap, FlowMapDistillation, MeanFlowObjective, StepDistillation
 from textflow.distill import targets as rules
@@ -23,7 +23,7 @@ from textflow.escapes import Commit, Escape, Gate
 from textflow.eval.protocol import protocol_names
 from textflow.metrics import NgramOverlap, distinct_n, mean_entropy, sequence_repetition
 from textflow.samplers import EarlyExit, Order, Sampler
-from textflow.schedules import OneHotDecodeError, RandomGrid, TimeSchedule, Uniform
+from textflow.schedules import FlipRate, OneHotDecodeError, RandomGrid, TimeSchedule, Uniform
 
 README = Path(__file__).parents[2] / "textflow" / "README.md"
 BEGIN, END = "<!-- python -m tests.helpers.part_table -->\n", "<!-- end of the table -->\n"
@@ -53,8 +53,9 @@ SCHEDULE_ARGUMENTS: dict[type, Callable[[str], TimeSchedule]] = {
     RandomGrid: lambda system: RandomGrid(even_law(system)),
     Uniform: even_law,
     OneHotDecodeError: lambda system: OneHotDecodeError(VOCAB),
+    FlipRate: lambda system: FlipRate(num_points=5),
 }
-SMALLER: dict[type, dict[str, int]] = {Stiffness: {"num_steps": 2, "num_iterations": 1}}
+SMALLER = {"num_steps": 2, "num_iterations": 1, "num_draws": 2, "num_candidates": 2}  # sizes of diagnostics
 METRICS: dict[str, Callable[[list[list[int]]], float]] = {
     "entropy": mean_entropy,
     "distinct-2": lambda samples: distinct_n(samples, 2),
@@ -68,6 +69,11 @@ OF_FLOW_MAPS: dict[str, Callable[[], Any]] = {
     "MeanFlow": rules.MeanFlow,
     "TeacherFlowMap": rules.TeacherFlowMap,
 }
+
+
+def smaller(diagnostic: type) -> dict[str, int]:
+    """The small sizes that a diagnostic takes."""
+    return {name: size for name, size in SMALLER.items() if name in inspect.signature(diagnostic).parameters}
 
 
 def parts() -> Iterator[Part]:
@@ -89,7 +95,7 @@ def parts() -> Iterator[Part]:
         yield Part(
             "diagnostic",
             diagnostic.__name__,
-            lambda system, own=diagnostic: measure(system, own(**SMALLER.get(own, {}))),
+            lambda system, own=diagnostic: measure(system, own(**smaller(own))),
         )
     for name, metric in METRICS.items():
         yield Part("metric", name, lambda system, own=metric: score(system, own))

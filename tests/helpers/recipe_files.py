@@ -1,5 +1,6 @@
 """The recipes and overlays of the tree, loaded with a small tokenizer and built without memory."""
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from textflow.config import overlays, recipe
+from textflow.config.model import load_model
 from textflow.data import DataModule
 from textflow.models.base import Trainable
 
@@ -25,6 +27,27 @@ FOLDERS = (Path("recipes"), Path("recipes/small"))  # of whole recipes
 BASES = [name for name in TREES if Path(name).parent in FOLDERS and name not in SPECIAL]
 OVERLAYS = [name for name in TREES if name not in {*BASES, *SPECIAL}]
 OPTIONS = ("--data.tokenizer", "SentencePiece", "--data.tokenizer.vocab_size", "320", "--seed", "7")
+
+
+def places(tree: Mapping[str, Any], words: int = 2) -> set[str]:
+    """The first words of the keys of an overlay, such as model.net."""
+    return {".".join(key.split(".")[:words]) for key, _ in overlays.flatten(tree)}
+
+
+def together(names: list[str], words: int = 2) -> list[tuple[str, ...]]:
+    """Overlays in groups that have no common place, since parsing each is slow.
+
+    Args:
+        names: overlays by their path.
+        words: how many words of a key are its place.
+    """
+    groups: list[tuple[list[str], set[str]]] = [([], set()) for _ in names]
+    for name in names:
+        own = places(TREES[name], words)
+        members, taken = next(group for group in groups if not group[1] & own)
+        members.append(name)
+        taken |= own
+    return [tuple(members) for members, _ in groups if members]
 
 
 @cache
@@ -49,8 +72,8 @@ def build(config: Namespace) -> tuple[DataModule, Trainable]:
     """Data and model, without text and without memory; the saved recipe is read back equal."""
     data, text = data_parser().instantiate(Namespace(data=config.data)).data, recipe.dump(config)
     with torch.device("meta"):
-        model, reread = recipe.load_model(text, data.vocab_size)
-    assert recipe.dump(reread) == text
+        model = load_model(text, data.vocab_size)
+    assert recipe.dump(recipe.recipe_parser().parse_string(text)) == text
     return data, model
 
 

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from tests.helpers.word_tokenizer import Words
 from textflow.models.text_format import TextFormat
+from textflow.training import TrainingModule
 from textflow.types import Batch
 
 LENGTH, VOCAB, ROWS = 12, 11, 8
@@ -33,5 +34,5 @@ def fit(model: Any, steps: int = 2, checkpoint: Path | None = None) -> L.Trainer
     model.text_format = TextFormat(Words([f"w{i}" for i in range(VOCAB)]), LENGTH)
     model.data_batch = lambda rows, held_out=False: texts(rows)
     trainer = L.Trainer(max_steps=steps, accelerator="cpu", callbacks=[Seeded()], **dict.fromkeys(OFF, False))
-    trainer.fit(model, DataLoader([texts()] * 8, batch_size=None), ckpt_path=checkpoint)
+    trainer.fit(TrainingModule(model), DataLoader([texts()] * 8, batch_size=None), ckpt_path=checkpoint)
     return trainer

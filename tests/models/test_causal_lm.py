@@ -15,7 +15,7 @@ from tests.helpers.word_tokenizer import Words
 from textflow.cli.app import main
 from textflow.metrics import Scorer
 from textflow.models.causal_lm import CausalLM, load_scorer
-from textflow.training.callbacks.checkpointing import CheckpointCallback
+from textflow.training import CheckpointCallback, TrainingModule
 from textflow.types import Batch
 
 CYCLE = torch.arange(12).remainder(5).repeat(4, 1)  # the next token is known
@@ -85,7 +85,7 @@ class TokenRowData(L.LightningDataModule):
 def test_a_fit_writes_the_averaged_net_for_a_scorer(tmp_path):
     trainer = L.Trainer(max_steps=3, default_root_dir=tmp_path, enable_checkpointing=False, **TRAINER_OPTIONS)
     model = tiny_causal_lm(len(WORDS))
-    trainer.fit(model, TokenRowData())
+    trainer.fit(TrainingModule(model), TokenRowData())
     assert (tmp_path / "hf" / "model.safetensors").is_file() and (tmp_path / "hf" / "config.json").is_file()
     assert load_scorer(tmp_path).weights_hash == load_scorer(tmp_path / "hf").weights_hash
     logits = load_scorer(tmp_path).model(input_ids=CYCLE).logits
@@ -97,7 +97,7 @@ def test_a_fit_writes_the_averaged_net_for_a_scorer(tmp_path):
 def test_a_fit_writes_the_scorer_to_the_folder_of_its_checkpoints(tmp_path):
     trainer = L.Trainer(max_steps=1, default_root_dir=tmp_path / "elsewhere", **TRAINER_OPTIONS)
     trainer.callbacks.append(CheckpointCallback(tmp_path / "run"))
-    trainer.fit(tiny_causal_lm(len(WORDS)), TokenRowData())
+    trainer.fit(TrainingModule(tiny_causal_lm(len(WORDS))), TokenRowData())
     assert (tmp_path / "run" / "hf" / "config.json").is_file() and not (tmp_path / "elsewhere" / "hf").exists()
 
 

@@ -20,6 +20,7 @@ from textflow.paths import VariancePreserving
 from textflow.readouts import FromPosterior
 from textflow.reference.langflow import reference_langflow_loss
 from textflow.schedules import Gumbel
+from textflow.training import TrainingModule
 from textflow.types import Batch
 
 PATH, VOCAB, LENGTH, ROWS = VariancePreserving(), 11, 6, 4
@@ -127,7 +128,7 @@ def test_the_optimizer_trains_net_embeddings_and_schedule(tmp_path: Path) -> Non
     model.text_format, model.data_batch = TextFormat(seq_length=LENGTH), lambda rows, held_out=False: texts()
     before = model.weights()
     trainer = L.Trainer(max_steps=2, accelerator="cpu", enable_checkpointing=False, **off)
-    trainer.fit(model, DataLoader([texts()] * 8, batch_size=None))
+    trainer.fit(TrainingModule(model), DataLoader([texts()] * 8, batch_size=None))
     after = model.weights()
     for name in ("net.codec.table", "net.out.weight", *(f"objective.time_schedule.{p}" for p in SCHEDULE)):
         assert not torch.equal(before[name], after[name]), name

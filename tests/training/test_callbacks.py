@@ -20,7 +20,8 @@ def test_speed_counts_valid_tokens_and_excludes_validation_and_evaluation(monkey
     logged: dict[str, float] = {}
     trainer: Any = SimpleNamespace(global_step=0, log_every_n_steps=2, world_size=2)
     trainer.optimizers = [SimpleNamespace(param_groups=[{"lr": 0.5}])]
-    module: Any = SimpleNamespace(log=lambda name, value, **_: logged.update({name: value}), eval_seconds=1.0)
+    module: Any = SimpleNamespace(log=lambda name, value, **_: logged.update({name: value}))
+    module.model = SimpleNamespace(eval_seconds=1.0)
     batch = Batch(torch.zeros(2, 5, dtype=torch.long), torch.tensor([[True] * 5, [True] * 2 + [False] * 3]))
     timer = SimpleNamespace(seconds=100.0)
     monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: timer.seconds))
@@ -30,7 +31,7 @@ def test_speed_counts_valid_tokens_and_excludes_validation_and_evaluation(monkey
     timer.seconds += 30
     speed.on_validation_end(trainer, module)
     timer.seconds += 20
-    module.eval_seconds += 20  # samples or a diagnostic
+    module.model.eval_seconds += 20  # samples or a diagnostic
     for trainer.global_step in (1, 2):
         speed.on_train_batch_start(trainer, module, batch, 0)
         timer.seconds += 5

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from tests.helpers.toy_run import RowData, Toy, fit, trainer
-from textflow.training import CheckpointCallback, checkpoint_io, latest_state
+from textflow.training import CheckpointCallback, TrainingModule, checkpoint_io, latest_state
 from textflow.training.checkpoint_io import SafeCheckpointIO, begin_state, finish_state, prune_states, unfinished_folder
 
 pytestmark = pytest.mark.integration  # fits runs
@@ -53,7 +53,7 @@ def test_a_failed_validation_loses_no_due_checkpoint(tmp_path: Path, monkeypatch
     def fail(*args: Any) -> None:
         raise RuntimeError("no validation")
 
-    monkeypatch.setattr(Toy, "validation_step", fail)
+    monkeypatch.setattr(TrainingModule, "validation_step", fail)
     with pytest.raises(RuntimeError, match="no validation"):
         fit(tmp_path, 6, every=3)
     assert state_names(tmp_path) == ["step-00000003"]

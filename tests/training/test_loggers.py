@@ -3,13 +3,14 @@
 import csv
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 import wandb
 
 from tests.helpers.toy_run import Toy, fit
 from tests.helpers.user_errors import refused
-from textflow.training import MetricsCSVLogger, loggers, make_loggers, wandb_server
+from textflow.training import MetricsCSVLogger, MuonAdam, loggers, make_loggers, wandb_server
 from textflow.training.loggers import make_wandb_logger
 
 
@@ -36,7 +37,13 @@ def rates(run: Path) -> list[float]:
 
 def test_the_learning_rate_of_a_step_is_the_one_it_was_taken_with(tmp_path: Path) -> None:
     used: list[float] = []
-    toy = Toy(after=lambda model: used.append(model.trainer.optimizers[0].param_groups[0]["lr"]))
+    made: list[MuonAdam] = []
+
+    def optimizer(params: Any) -> MuonAdam:
+        made.append(MuonAdam(params, lr=1e-2))
+        return made[0]
+
+    toy = Toy(optimizer, after=lambda model: used.append(made[0].param_groups[0]["lr"]))
     fit(tmp_path, 5, toy)
     assert rates(tmp_path) == pytest.approx(used)
     assert used == pytest.approx([0, 1e-2 / 3, 2e-2 / 3, 1e-2, 1e-2])

@@ -15,9 +15,9 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from tests.helpers.bf16_cpu import SLOW, half
 from tests.helpers.toy_run import fit
-from textflow.training import CheckpointCallback, MetricsCSVLogger, Trainer, WarmupLR, newton_schulz
+from textflow.training import FSDP, CheckpointCallback, MetricsCSVLogger, Trainer, WarmupLR, Zero, newton_schulz
 from textflow.training.checkpoint_io import SafeCheckpointIO
-from textflow.training.engines import FSDP, Zero, refuse_strategy
+from textflow.training.engines.compatibility import refuse_strategy
 from textflow.training.trainer import auto_precision
 
 

@@ -83,7 +83,8 @@ def known_keys(parser: ArgumentParser) -> Iterator[str]:
 def known_parts() -> Iterator[type]:
     """All classes that a recipe may name by class_path."""
     for name in PART_PACKAGES:
-        yield from (part for part in vars(import_module(f"textflow.{name}")).values() if isinstance(part, type))
+        module = import_module(f"textflow.{name}")
+        yield from (part for word in dir(module) if isinstance(part := getattr(module, word), type))
     yield from subclasses(Trainable)
 
 

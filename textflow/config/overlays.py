@@ -3,15 +3,15 @@
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from textflow.config import recipe
+from textflow.config.model import dump_model, is_of_model, parse_models
 from textflow.config.paths import is_same_place
 from textflow.config.shipped import find_recipe
+from textflow.config.strict_yaml import load_yaml, read_mapping, read_yaml_text
 
 # Keys that a resumed run may change without invalidating completed steps; a teacher is identified by its weights.
 RESUMABLE = re.compile(
@@ -27,25 +27,20 @@ SAMPLING_KEYS += ("order", "self_cond_guidance", "cfg_scale", "early_exit")
 
 def with_sampling_overlays(recipe_file: Path, overlays: Sequence[str]) -> str:
     """The resolved recipe of a run's recipe.yaml with overlays, which may set only SAMPLING_KEYS."""
-    before, after = (resolve([str(recipe_file), *files]) for files in ([], overlays))
-    keys = [change.split(": ")[0].split(".") for change in differences(before, after)]
-    if any(key[0] != "model" or key[1] not in SAMPLING_KEYS for key in keys):
+    saved = read_mapping(read_yaml_text(recipe_file), str(recipe_file))
+    trees = [load_yaml(find_recipe(file)) for file in overlays]
+    before, after = (dump_model(parse_models([saved, *files], str(recipe_file))) for files in ([], trees))
+    known = dict(flatten(saved))
+    others = (flatten({key: part for key, part in tree.items() if not is_of_model(key)}) for tree in trees)
+    keys = [key for tree in others for key, value in tree if known.get(key) != value and key != "."]
+    changed = differences(yaml.safe_dump({"model": before}), yaml.safe_dump({"model": after}))
+    parts = [change.split(": ")[0] for change in changed]
+    if keys := [*keys, *(part for part in parts if part.split(".")[1] not in SAMPLING_KEYS)]:
         raise ValueError(
-            f"{', '.join(overlays)} changes {', '.join('.'.join(key) for key in keys)}, which is trained already; an "
+            f"{', '.join(overlays)} changes {', '.join(keys)}, which is trained already; an "
             f"overlay of a finished run may set {', '.join(SAMPLING_KEYS)} below model.init_args"
         )
-    return after
-
-
-def resolve(files: Sequence[str]) -> str:
-    """The resolved recipe of a recipe file and its overlays."""
-    return resolve_contents(tuple(files), tuple(find_recipe(file).read_bytes() for file in files))
-
-
-@lru_cache(maxsize=16)
-def resolve_contents(files: tuple[str, ...], contents: tuple[bytes, ...]) -> str:
-    """The resolved recipe of files with these contents. Cached, since parsing is slow and is repeated for a run."""
-    return recipe.dump(recipe.parse(files))
+    return yaml.safe_dump({**saved, "model": after}, sort_keys=False)
 
 
 def differences(old: str, new: str) -> list[str]:

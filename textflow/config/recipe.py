@@ -1,7 +1,6 @@
 """Recipes: read, check and write the YAML files that configure a run."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -10,8 +9,9 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from textflow.config.errors import explain_parser_error, suggestion
+from textflow.config.parser import RecipeParser
 from textflow.config.paths import replace_text
-from textflow.config.schema import SECTIONS, RecipeParser, recipe_parser
+from textflow.config.schema import SECTIONS, recipe_parser
 from textflow.config.shipped import find_recipe
 from textflow.config.strict_yaml import load_yaml, refuse_duplicates
 from textflow.config.trust import join_key, refuse_code
@@ -147,33 +147,6 @@ def open_data(data: Namespace | Mapping[str, Any], stage: str = "validate") -> D
 def dump(config: Namespace) -> str:
     """The resolved recipe as YAML, not validated again."""
     return recipe_parser().dump(config, skip_none=True, skip_validation=True)
-
-
-def load_model(recipe_yaml: str, vocab_size: int, origin: str = "the recipe") -> tuple[Trainable, Namespace]:
-    """The model of a resolved recipe, with newly initialised weights, and the parsed recipe.
-
-    Args:
-        recipe_yaml: resolved recipe as YAML text.
-        vocab_size: number of token ids.
-        origin: source of the recipe, for error messages.
-    """
-    refuse_code(recipe_yaml, origin)
-    refuse_duplicates(recipe_yaml, origin)
-    try:
-        config = parse_resolved(recipe_yaml).clone()
-    except ArgumentError as error:
-        raise ValueError(f"{origin}: {explain_parser_error(str(error), recipe_parser())}") from error
-    only = Namespace(model=config.model)  # type: ignore[no-untyped-call]
-    small = ArgumentParser(exit_on_error=False)
-    small.add_argument("--model", type=Callable[[int], Trainable])
-    with part_errors():
-        return small.instantiate(only).model(vocab_size), config
-
-
-@lru_cache(maxsize=16)
-def parse_resolved(recipe_yaml: str) -> Namespace:
-    """Parse a resolved recipe. Cached, since parsing is slow and a command may load the same run several times."""
-    return recipe_parser().parse_string(recipe_yaml)
 
 
 def codec_recipe(config: Namespace, folder: Path) -> Namespace:

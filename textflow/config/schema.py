@@ -1,21 +1,14 @@
 """Sections and keys of a recipe, and the parser that checks them."""
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace, _typehints
+from jsonargparse import ArgumentParser
 
-import textflow.diagnostics  # noqa: F401  what a recipe may name by its short name, as the following
-import textflow.models.autoencoder  # noqa: F401
-import textflow.models.causal_lm  # noqa: F401
-import textflow.models.discrete_diffusion  # noqa: F401
-import textflow.models.feature_autoencoder  # noqa: F401
-import textflow.models.masked_autoencoder  # noqa: F401
+import textflow.diagnostics  # noqa: F401  whose callbacks a recipe may name by their short names
+from textflow.config.model import import_models
+from textflow.config.parser import RecipeParser
 from textflow.data import DataModule
 from textflow.models.base import Trainable
 from textflow.training import Trainer
@@ -46,49 +39,8 @@ class RunConfig:
     wandb_group: str | None = None
 
 
+import_models()
 SECTIONS = {"run": RunConfig, "data": DataModule, "trainer": Trainer}  # section: the class that takes its keys
-
-
-class RecipeParser(ArgumentParser):
-    """The parser of recipes, which reads files as UTF-8 in every locale. Where a recipe, an overlay or an option names
-    another class than the part below it, that part's arguments are dropped."""
-
-    def parse_args(self, *args: Any, **options: Any) -> Namespace:  # type: ignore[override]
-        """Parse command-line arguments."""
-        with without_arguments_of_replaced_parts():
-            return super().parse_args(*args, **options)
-
-    def parse_object(self, *args: Any, **options: Any) -> Namespace:
-        """Parse a tree."""
-        with without_arguments_of_replaced_parts():
-            return super().parse_object(*args, **options)
-
-    def parse_string(self, *args: Any, **options: Any) -> Namespace:
-        """Parse a recipe as YAML text."""
-        with without_arguments_of_replaced_parts():
-            return super().parse_string(*args, **options)
-
-    def parse_path(self, path: str | os.PathLike[str], **options: Any) -> Namespace:
-        """Parse a recipe file."""
-        return self.parse_string(Path(path).read_text(encoding="utf-8"), path, **options)
-
-
-@contextmanager
-def without_arguments_of_replaced_parts() -> Iterator[None]:
-    """Drop all arguments of a part that one of another class replaces; jsonargparse keeps those that both can take,
-    and has no setting for it."""
-    keep_common = _typehints.discard_init_args_on_class_path_change
-    _typehints.discard_init_args_on_class_path_change = drop_arguments
-    try:
-        yield
-    finally:
-        _typehints.discard_init_args_on_class_path_change = keep_common
-
-
-def drop_arguments(parser: Any, before: Any, after: Any) -> None:
-    """Remove the arguments of the part `before` if the part `after` in its place is of another class."""
-    if before and "init_args" in before and before["class_path"] != after["class_path"]:
-        before.pop("init_args")
 
 
 @cache

@@ -21,16 +21,26 @@ def read_yaml_text(file: Path) -> str:
 
 
 def load_yaml(file: Path) -> dict[str, Any]:
-    """The mapping in a recipe file, without defaults or overlays."""
-    text = read_yaml_text(file)
+    """The mapping in a recipe file, without defaults or overlays; names of untrusted code are an error."""
+    tree = read_mapping(read_yaml_text(file), str(file))
+    refuse_code(tree, str(file))
+    return tree
+
+
+def read_mapping(text: str, origin: str) -> dict[str, Any]:
+    """The mapping of a recipe, given as YAML text.
+
+    Args:
+        text: YAML text.
+        origin: source of the text, for error messages.
+    """
     try:
         tree = parse_yaml(text) or {}
     except yaml.YAMLError as error:
-        raise ValueError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{origin} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
-        raise ValueError(f"{file} holds {type(tree).__name__}, a recipe is a mapping: data, model, trainer ...")
-    refuse_code(tree, str(file))
-    refuse_duplicates(text, str(file))
+        raise ValueError(f"{origin} holds {type(tree).__name__}, a recipe is a mapping: data, model, trainer ...")
+    refuse_duplicates(text, origin)
     return tree
 
 

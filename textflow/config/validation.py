@@ -15,8 +15,6 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from textflow.training.engines import refuse_strategy
-
 # Keys of callbacks, loggers and plugins that hold an output path, and the key endings that hold part of a path.
 # `data.cache` is not among them: runs share it, and only rows/KEY and tokenizers/KEY are written there.
 PATH_KEYS = re.compile(r"(?!class_path$)(\w*_)?(\w*dir|\w*path|file|filename|folder|root|run|out|output|name|version)")
@@ -32,6 +30,8 @@ def validate_recipe(config: Namespace, owners: Mapping[str, type]) -> None:
         config: parsed recipe.
         owners: classes that take the keys of a section as arguments, by section.
     """
+    from textflow.training.engines.compatibility import refuse_strategy
+
     refuse_strategy(config.trainer.strategy)
     if not 0 <= config.seed < 2**32:
         raise ValueError(f"seed is {config.seed}, needs a whole number from 0 to {2**32 - 1}")

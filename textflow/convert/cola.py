@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from textflow.codecs import LatentSpace, TextVAE
-from textflow.config import recipe
+from textflow.config.model import load_model
 from textflow.convert.cola_layout import (
     FREQUENCIES,
     NAMES,
@@ -51,7 +51,7 @@ def convert_cola(checkpoint: str, target: Path, tokenizer: str | None = None, se
     lazy = LazyHFTokenizer(tokenizer or TOKENIZER, vocab, eos_token=EOS, pad_token=PAD)
     parts = cola_parts(codec_args, net_args)
     text = converted_recipe(target, lazy, length, "Generator", parts, OPENWEBTEXT.source)  # its own is not named
-    model, _ = recipe.load_model(text, vocab)
+    model = load_model(text, vocab)
     assert isinstance(model, Generator)
     load_folder(model.codec, vae, str)
     model.codec.updates.fill_(1)  # type: ignore[operator]  # it is trained

@@ -5,7 +5,7 @@ from typing import Any, Literal, cast
 
 import torch
 
-from textflow.config import recipe
+from textflow.config.model import load_model
 from textflow.convert.checkpoint_config import CheckpointConfig, read_config
 from textflow.convert.converted_run import converted_recipe, write_converted
 from textflow.convert.dit_layout import FREQUENCIES, NAMES, load_official, net_config, net_sizes, rotary_frequencies
@@ -45,7 +45,7 @@ def convert_discrete(
         length = seq_length or config.integer("model_length", published.seq_length, least=2)
         parts = discrete_parts(system, sizes, config.boolean("time_conditioning"), lazy.vocab_size)
         text = converted_recipe(target, lazy, length, "DiscreteDiffusion", parts, published.source)
-        model = cast(DiscreteDiffusion, recipe.load_model(text, lazy.vocab_size)[0])
+        model = cast(DiscreteDiffusion, load_model(text, lazy.vocab_size))
         for net in (model.net, model.ema_net):
             load_official(net.backbone, official)
     except ValueError as error:

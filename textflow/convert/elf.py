@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from textflow.codecs import T5Codec
-from textflow.config import recipe
+from textflow.config.model import load_model
 from textflow.convert.converted_run import converted_recipe, write_converted
 from textflow.convert.elf_layout import infer_config, map_weights, official_tensors
 from textflow.convert.published_folder import own_parameters, refuse_unplaced
@@ -77,7 +77,7 @@ def convert_elf(
     lazy_tokenizer = LazyHFTokenizer(tokenizer, vocab)
     parts = elf_parts(encoder, settings, dim, config)
     text = converted_recipe(target, lazy_tokenizer, length, "Generator", parts, TRAINING_TEXT)
-    model, _ = recipe.load_model(text, vocab)
+    model = load_model(text, vocab)
     try:
         model.net.load_state_dict(map_weights(official))
         model.ema_net.load_state_dict(map_weights(official))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from textflow.codecs import OneHot
-from textflow.config import recipe
+from textflow.config.model import load_model
 from textflow.convert.checkpoint_config import CheckpointConfig, read_config
 from textflow.convert.converted_run import converted_recipe, write_converted
 from textflow.convert.dit_layout import FREQUENCIES, NAMES, load_official, net_config, net_sizes, rotary_frequencies
@@ -51,7 +51,7 @@ def convert_flm(
         length = seq_length or trained.integer("length", published.seq_length, least=2)
         parts = flm_parts(system, vocab_size, net_args)
         text = converted_recipe(target, lazy, length, "Generator", parts, published.source)
-        model = cast(Generator, recipe.load_model(text, vocab_size)[0])
+        model = cast(Generator, load_model(text, vocab_size))
         for net in (model.net, model.ema_net):
             load_official(net, official)
     except ValueError as error:

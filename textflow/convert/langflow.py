@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from textflow.codecs import EmbeddingTable
-from textflow.config import recipe
+from textflow.config.model import load_model
 from textflow.convert.checkpoint_config import CheckpointConfig, read_config
 from textflow.convert.converted_run import converted_recipe, write_converted
 from textflow.convert.dit_layout import (
@@ -67,7 +67,7 @@ def convert_langflow(checkpoint: str, target: Path, tokenizer: str | None = None
         length = seq_length or published.config.integer("model_length", own.seq_length)
         parts = langflow_parts(sizes, published.law)
         text = converted_recipe(target, lazy, length, "Generator", parts, own.source)
-        model = cast(Generator, recipe.load_model(text, vocab)[0])
+        model = cast(Generator, load_model(text, vocab))
         for net in (model.net, model.ema_net):
             load_official(net, published.net, textflow_name)
     except ValueError as error:

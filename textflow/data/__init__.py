@@ -1,5 +1,8 @@
 """Training data: document sources, tokenizers, packed rows, batch samplers and the data module."""
 
+from typing import TYPE_CHECKING
+
+from textflow.runtime.lazy import lazy_names
 from textflow.data.base import Document as Document, Source as Source, Tokenizer as Tokenizer
 from textflow.data.sources.bible import Bible as Bible
 from textflow.data.sources.files import TextFiles as TextFiles
@@ -15,5 +18,14 @@ from textflow.data.stats import DataStats as DataStats
 from textflow.data.splits import SplitRules as SplitRules
 from textflow.data.sources.pairs import PairSource as PairSource, JsonlPairs as JsonlPairs, HubPairs as HubPairs
 from textflow.data.sources.verses import Verses as Verses
-from textflow.data.module import DataModule as DataModule
-from textflow.data.preview import FirstDocuments as FirstDocuments
+
+_HOMES = {"DataModule": "module", "FirstDocuments": "preview"}  # what needs Lightning, imported when it is first used
+if TYPE_CHECKING:
+    from textflow.data.module import DataModule as DataModule
+    from textflow.data.preview import FirstDocuments as FirstDocuments
+else:
+    __getattr__ = lazy_names(__name__, _HOMES)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES]

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader, DistributedSampler
 
 from textflow.data.base import Source, Tokenizer
@@ -22,6 +21,7 @@ from textflow.data.sources.files import source_from_files
 from textflow.data.splits import SplitRules
 from textflow.data.stats import DataStats
 from textflow.data.tokenizers.sentencepiece import SentencePiece
+from textflow.runtime.rank_zero import rank_zero_info, rank_zero_warn
 from textflow.types import Batch
 
 
@@ -87,6 +87,11 @@ class DataModule(L.LightningDataModule):
     def vocab_size(self) -> int:
         """Number of ids; available before any text is read."""
         return self.tokenizer.vocab_size
+
+    @property
+    def has_validation(self) -> bool:
+        """True if some rows are held out; needs setup()."""
+        return len(self.validation_rows) > 0
 
     @property
     def rows_folder(self) -> Path:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from textflow.data.base import Document, Tokenizer
 from textflow.data.splits import Splitter
 from textflow.data.tokenize import EncodedDocument, encode_chunks
 from textflow.runtime.atomic import atomic_write
+from textflow.runtime.rank_zero import rank_zero_info, rank_zero_warn
 
 MAX_CHARACTERS = 1 << 26  # maximum number of characters in a shard; all but the last shard are saved
 ARRAYS = ("ids", "lengths", "source_lengths", "splits", "digests", "resume_state")  # arrays in a shard file

@@ -4,11 +4,10 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities import rank_zero_info
 
 from textflow.codecs import Codec, encode_batch
 from textflow.codecs.prefix_mask import encoder_mask
@@ -17,6 +16,7 @@ from textflow.models.autoencoder import Autoencoder
 from textflow.models.generator import Generator
 from textflow.noise import Noise, sample_seeds
 from textflow.paths import ProbPath
+from textflow.runtime.rank_zero import rank_zero_info
 from textflow.samplers.after_blocks import CodecAfterText
 from textflow.samplers.prompt import Prompt
 from textflow.training import PeriodicCallback
@@ -130,18 +130,18 @@ class Diagnostic(PeriodicCallback):
             noise: one stream per row, the same each time.
         """
 
-    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
         """Load the held-out slice."""
-        model = require_latents(module)
+        model = require_latents(module.model)
         super().on_train_start(trainer, module)
         self.batch = model.data_batch(self.num_rows, held_out=True)
         if not len(self.batch.ids):
             raise ValueError(f"{type(self).__name__} measures on held-out text: set data.val_fraction above 0")
         self.eval_seconds, self.start_time = 0.0, time.perf_counter()
 
-    def act(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def act(self, trainer: L.Trainer, model: Any) -> None:
         """Measure, and log under the step just completed."""
-        start, model = time.perf_counter(), require_latents(module)
+        start = time.perf_counter()
         with temporary_eval_mode(model):
             values = self.measure(model, self.batch, Noise(sample_seeds(self.seed, 0, len(self.batch.ids))))
         if trainer.is_global_zero:

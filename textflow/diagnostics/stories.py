@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from math import isnan
+from typing import Any
 
 import lightning as L
 from torch import Tensor, tensor
@@ -102,9 +103,9 @@ class StoryCurves(PeriodicCallback):
         self.grammar, self.num_samples = grammar, num_samples
         self.steps, self.seed = tuple(steps), seed
 
-    def act(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def act(self, trainer: L.Trainer, model: Any) -> None:
         """Sample and log."""
-        model, values = require_texts(module), dict[str, float]()
+        model, values = require_texts(model), dict[str, float]()
         for steps in self.steps:
             with temporary_eval_mode(model):
                 texts = model.generate(self.num_samples, num_steps=steps, seed=self.seed)

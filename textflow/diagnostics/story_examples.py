@@ -1,5 +1,7 @@
 """Examples of a fit's stories: few steps, few steps that choose tokens, many steps."""
 
+from typing import Any
+
 import lightning as L
 
 from textflow.data.stories import GrammarName
@@ -36,11 +38,11 @@ class StoryExamples(L.Callback):
             raise ValueError(f"StoryExamples got num_samples={num_samples}, groups={groups}; needs at least 1 and 0")
         self.grammar, self.num_samples, self.seed, self.groups = grammar, num_samples, seed, groups
 
-    def on_fit_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_fit_end(self, trainer: L.Trainer, module: Any) -> None:
         """Sample, and print on the first process; an interrupted fit has no examples."""
         if was_interrupted(trainer) or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        model = require_texts(module)
+        model = require_texts(module.model)
         lines = [self.example(model, name) for name in EXAMPLES] + ([self.in_groups(model)] if self.groups else [])
         if trainer.is_global_zero:
             print(f"\nValid stories, and agreements that hold (n = {self.num_samples}), with one text:")

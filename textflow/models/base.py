@@ -2,12 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
-from typing import Any, TypeAlias
+from itertools import chain
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
 
-import lightning as L
 import torch
-from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -15,12 +16,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from textflow.data import Tokenizer
 from textflow.layers.frozen import Frozen
 from textflow.models.text_format import TextFormat
-from textflow.training.ema import EMA
-from textflow.training.engines import DistributedMuonCallback
-from textflow.training.engines.collectives import all_reduce_min, global_token_mean
-from textflow.training.engines.gather import full_tensor, local_tensor
+from textflow.runtime.rank_zero import rank_zero_info
+from textflow.training.engines.gather import full_tensor
 from textflow.training.lr_schedule import WarmupLR, short_schedule
-from textflow.training.nan_guard import NonFiniteError, NonFiniteGuard
 from textflow.training.optim import MuonAdam
 from textflow.training.weights import describe_mismatch
 from textflow.types import Batch
@@ -30,8 +28,22 @@ LRSchedulerFn: TypeAlias = Callable[[Optimizer], LRScheduler]
 PHASES = ("curriculum_steps", "ramp_steps")  # arguments of objectives: steps until their loss is the final one
 
 
-class Trainable(L.LightningModule, ABC):
-    """A net, its moving average `ema_net`, an optimizer and a schedule. A subclass calls `set_net(net)` once.
+class TrainingData(Protocol):
+    """Data of a fit: a data module with its rows open."""
+
+    tokenizer: Tokenizer
+
+    def first_rows(self, num_rows: int, held_out: bool = False) -> Batch:
+        """The first rows of the training or validation split."""
+
+    @property
+    def has_validation(self) -> bool:
+        """True if some rows are held out."""
+
+
+class Trainable(nn.Module, ABC):
+    """A net, its moving average `ema_net`, an optimizer and a schedule. A subclass calls `set_net(net)` once. The
+    `TrainingModule` around it is what Lightning trains.
 
     Args:
         optimizer: makes the optimizer from pairs (name, parameter).
@@ -43,6 +55,9 @@ class Trainable(L.LightningModule, ABC):
     ema_net: nn.Module
     text_format: TextFormat = TextFormat()  # set by `textflow fit` and `textflow.load`
     eval_seconds: float = 0.0  # seconds spent on evaluation rather than training
+    data: TrainingData | None = None  # of the fit
+    global_step: int = 0  # optimizer steps of the fit so far
+    average_context: Callable[[], AbstractContextManager[None]] = nullcontext  # in it a sharded average is whole
 
     def __init__(
         self,
@@ -54,7 +69,11 @@ class Trainable(L.LightningModule, ABC):
         if not 0 <= ema_decay < 1:
             raise ValueError(f"ema_decay is {ema_decay}; needs a decay in [0, 1), such as 0.999")
         self.optimizer, self.lr_scheduler, self.ema_decay = optimizer, lr_scheduler, ema_decay
-        self.nan_guard = NonFiniteGuard()
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights; the CPU without any."""
+        return next((tensor.device for tensor in chain(self.parameters(), self.buffers())), torch.device("cpu"))
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -83,60 +102,40 @@ class Trainable(L.LightningModule, ABC):
         """
 
     def data_batch(self, rows: int, held_out: bool = False) -> Batch:
-        """The first rows of the training (or validation) data, on the device."""
-        batch: Batch = self.trainer.datamodule.first_rows(rows, held_out)  # type: ignore[attr-defined]
-        return batch.map(lambda part: part.to(self.device))
+        """The first rows of the training (or validation) data of the fit, on the device."""
+        if self.data is None:
+            raise ValueError("this model has no data: it is not being trained")
+        return self.data.first_rows(rows, held_out).map(lambda part: part.to(self.device))
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The net's loss, logged as train/*."""
-        values = self.losses(self.net, batch)
-        loss, mean = global_token_mean(values["loss"], values.get("tokens"))
-        self.nan_guard.watch(self.global_step, mean)
-        self._log("train", values | {"loss": mean}, batch)
-        return loss
+    def on_fit_start(self, dry_run: bool = False) -> None:
+        """Prepare for a fit whose data is `self.data`; a dry run trains for one step."""
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """The moving average's losses, averaged over the validation set as val/*."""
-        self._log("val", self.losses(self.ema_net, batch), batch)
-
-    def _log(self, stage: str, values: Mapping[str, Tensor], batch: Batch) -> None:
-        logs = {f"{stage}/{name}": value.detach() for name, value in values.items() if name != "tokens"}
-        self.log_dict(logs, prog_bar=True, batch_size=len(batch.ids), sync_dist=stage == "val")
+    def on_fit_end(self, run: Path) -> None:
+        """Write further files of a trained model into its run folder. Called on all ranks."""
 
     def trained_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """Parameters that the optimizer trains, by name: those of the net that require a gradient."""
         return [(name, p) for name, p in self.net.named_parameters() if p.requires_grad]
 
-    def configure_optimizers(self) -> Any:
-        """The optimizer over trainable parameters, and its schedule by steps."""
+    def configure_optimizers(self, max_steps: int | None = None) -> dict[str, Any]:
+        """The optimizer over trainable parameters and its schedule by steps, as Lightning takes them.
+
+        Args:
+            max_steps: number of optimizer steps of the fit, for the end of the schedule; None outside a fit.
+        """
         params = self.trained_parameters()
         if not params:
             raise ValueError(f"{type(self.net).__name__} has no parameter that requires a gradient: nothing to train")
         optimizer = self.optimizer(params)
         schedule = self.lr_scheduler(optimizer)
-        if isinstance(schedule, WarmupLR) and self._trainer is not None:
-            schedule.set_training_steps(self._trainer.max_steps)
-            rank_zero_info(schedule.describe())
-        if self._trainer is not None:
-            phases = unfinished_phases(getattr(self, "objective", None), self._trainer.max_steps)
-            for line in (*phases, *short_schedule(schedule, self._trainer.max_steps)):
+        if max_steps is not None:
+            if isinstance(schedule, WarmupLR):
+                schedule.set_training_steps(max_steps)
+                rank_zero_info(schedule.describe())
+            phases = unfinished_phases(getattr(self, "objective", None), max_steps)
+            for line in (*phases, *short_schedule(schedule, max_steps)):
                 rank_zero_info(line)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def configure_callbacks(self) -> list[L.Callback]:
-        """The moving average's and Muon's callbacks; Lightning runs checkpoint callbacks after them."""
-        return [EMA(), DistributedMuonCallback()]
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Raise an error instead of saving weights that are not finite."""
-        self.nan_guard.check()
-        names, parts = zip(*self.net.named_parameters(), strict=True)
-        wrong = (i for i, p in enumerate(parts) if not bool(torch.isfinite(local_tensor(p)).all()))
-        if (first := all_reduce_min(next(wrong, len(names)), self.device)) < len(names):
-            raise NonFiniteError(
-                f"net.{names[first]} is no longer finite at step {self.global_step}, so nothing was saved;"
-                " lower the learning rate and continue from the last checkpoint"
-            )
 
     def weights(self) -> dict[str, Tensor]:
         """Tensors of model.safetensors, on rank 0: the net's names with the values of its moving average."""

@@ -16,6 +16,7 @@ from textflow.models.base import LRSchedulerFn, OptimizerFn
 from textflow.models.generation import TextGenerator, refuse_guidance
 from textflow.models.infilling import require_prefix_prompt
 from textflow.noise import Noise
+from textflow.runtime.distributed import rank_and_world_size
 from textflow.samplers import Sampler
 from textflow.training.engines.gather import full_state_dict
 from textflow.types import Batch, Ids, Logits, Mask
@@ -157,13 +158,11 @@ class CausalLM(TextGenerator):
         plain.save_pretrained(folder)
         tokenizer.save(folder / "tokenizer")
 
-    def on_fit_end(self) -> None:
-        """Write RUN/hf, where RUN is the folder of the checkpoints."""
-        trainer: Any = self.trainer
-        run = next((c.run for c in trainer.checkpoint_callbacks if hasattr(c, "run")), trainer.default_root_dir)
+    def on_fit_end(self, run: Path) -> None:
+        """Write RUN/hf."""
         weights = full_state_dict(self.ema_net)  # called on all ranks, since each may hold a shard
-        if trainer.is_global_zero and not trainer.fast_dev_run:
-            self.save_pretrained(Path(run) / "hf", trainer.datamodule.tokenizer, weights)
+        if rank_and_world_size()[0] == 0 and self.data is not None:
+            self.save_pretrained(run / "hf", self.data.tokenizer, weights)
 
 
 def load_scorer(name: str | Path, **options: Any) -> Scorer:

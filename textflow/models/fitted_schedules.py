@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from textflow.codecs import encode_batch
+from textflow.runtime.rank_zero import rank_zero_info
 from textflow.samplers import Prompt
 from textflow.schedules import TimeSchedule
 from textflow.schedules.base import require_ends, require_times

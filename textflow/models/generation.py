@@ -79,8 +79,7 @@ class TextGenerator(Trainable, ABC):
         """Texts for a preview during training; for pairs, held-out sources and their answers."""
         if self.text_format.max_source_length is None:
             return self.generate(n)
-        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        batch = self.data_batch(n, held_out=bool(len(datamodule.validation_rows)))
+        batch = self.data_batch(n, held_out=self.data is not None and self.data.has_validation)
         assert batch.prompt_mask is not None, "batches of pairs have a prompt mask"
         ids = self.complete(batch.ids, batch.prompt_mask, sample_seeds(0, 0, len(batch.ids)))
         return format_pairs(self, ids, batch.prompt_mask)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from typing import cast
 
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from textflow.codecs import Codec, encode_batch
@@ -20,10 +19,10 @@ from textflow.objectives import Objective
 from textflow.paths import LinearPath, ProbPath
 from textflow.readouts import FromNet, MatchedFromNet, Readout, View
 from textflow.runtime.device import bf16_warning
+from textflow.runtime.rank_zero import rank_zero_warn
 from textflow.samplers import AllAtOnce, EarlyExit, Euler, Order, Sampler
 from textflow.schedules import TimeSchedule
 from textflow.training import MuonAdam, WarmupLR
-from textflow.training.eval_mode import gathered_average
 from textflow.types import Batch, Posterior
 
 
@@ -173,16 +172,16 @@ class Generator(GeneratorSampling):
         if isinstance(self.objective, StepDistillation):
             self.objective.ema_net, self.objective.embed = Frozen(self.ema_net), self.embed
 
-    def on_fit_start(self) -> None:
+    def on_fit_start(self, dry_run: bool = False) -> None:
         """Require a trained codec, and fit time schedules to the data; a dry run needs neither."""
         half = isinstance(self.objective, StepDistillation) and self.objective.teacher_precision == "bf16"
         if half and (slow := bf16_warning(self.device.type)):
             rank_zero_warn(f"objective.teacher_precision bf16: {slow}; same is not")
         schedules = self.unfitted_schedules()
-        with gathered_average(self):
+        with self.average_context():
             if self.codec.is_trained or self.codec.trainable:
                 fit_schedules(self, self.data_batch(128), [s for s in schedules if not s.needs_denoiser])
-            elif self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            elif dry_run:
                 for schedule in schedules:
                     schedule.assume_uniform()
             else:

@@ -58,7 +58,7 @@ class MaskedAutoencoder(FeatureAutoencoder):
         if mdlm is not None:
             cast(DiLaDiffCodec, self.net).decoder.backbone.embed.requires_grad_(False)
 
-    def on_fit_start(self) -> None:
+    def on_fit_start(self, dry_run: bool = False) -> None:
         """Start the decoder from the weights of an MDLM; a continued fit has its own."""
         if self.mdlm is None or cast(DiLaDiffCodec, self.net).is_trained:
             return

@@ -3,12 +3,12 @@
 import math
 
 import torch
-from lightning.pytorch.utilities import rank_zero_info
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from textflow.metrics import sequence_repetition
 from textflow.models.generator import Generator
 from textflow.noise import sample_seeds
+from textflow.runtime.rank_zero import rank_zero_info
 from textflow.samplers import ACE, RepetitionDirection, repetition_direction
 from textflow.types import Conditioning
 

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from lightning_utilities.core.rank_zero import rank_zero_warn
+
+from textflow.runtime.rank_zero import rank_zero_warn
 
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)  # as some network file systems answer
 

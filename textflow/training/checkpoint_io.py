@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning_utilities.core.rank_zero import rank_zero_warn
 
 from textflow.runtime.atomic import atomic_write, checksums, files_under, fsync, sha256
+from textflow.runtime.rank_zero import rank_zero_warn
 
 STATE_FILE, CHECKSUM_FILE = "state.pt", "sha256.json"
 

@@ -10,7 +10,8 @@ from textflow.training.engines.gather import local_tensor
 
 
 class EMA(L.Callback):
-    """ema_net = decay * ema_net + (1 - decay) * net after every optimizer step of a Trainable; buffers are copied."""
+    """ema_net = decay * ema_net + (1 - decay) * net after every optimizer step of a TrainingModule's model; buffers are
+    copied."""
 
     def __init__(self) -> None:
         self.last_step = 0
@@ -22,7 +23,8 @@ class EMA(L.Callback):
         """Update the EMA if the batch completed an optimizer step; under gradient accumulation not every batch does."""
         if trainer.global_step != self.last_step:
             self.last_step = trainer.global_step
-            update_ema(module.net, module.ema_net, module.ema_decay)
+            model = module.model
+            update_ema(model.net, model.ema_net, model.ema_decay)
 
 
 @torch.no_grad()

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
-from lightning_utilities.core.rank_zero import rank_zero_info
 
+from textflow.runtime.rank_zero import rank_zero_info
 from textflow.runtime.signals import STOP_SIGNALS
 
 
@@ -69,7 +69,7 @@ def was_interrupted(trainer: L.Trainer) -> bool:
 
 
 @contextmanager
-def leave_when_requested(trainer: L.Trainer, module: Any) -> Iterator[None]:
+def leave_when_requested(trainer: L.Trainer, model: Any) -> Iterator[None]:
     """Raise StopRequested in the next network call after a stop was requested; with several processes, never."""
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     interrupts = [callback.interrupt for callback in callbacks if hasattr(callback, "interrupt")]
@@ -78,7 +78,7 @@ def leave_when_requested(trainer: L.Trainer, module: Any) -> Iterator[None]:
         if any(interrupt.requested for interrupt in interrupts):
             raise StopRequested("a signal asked to save and stop")
 
-    nets = {id(net): net for net in (module.net, module.ema_net)} if trainer.world_size == 1 else {}
+    nets = {id(net): net for net in (model.net, model.ema_net)} if trainer.world_size == 1 else {}
     hooks = [net.register_forward_pre_hook(check) for net in nets.values()]
     try:
         yield

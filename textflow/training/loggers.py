@@ -11,9 +11,9 @@ from typing import Any
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import Logger, WandbLogger
-from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only, rank_zero_warn
 
 from textflow.runtime.atomic import atomic_write_text
+from textflow.runtime.rank_zero import rank_zero_info, rank_zero_only, rank_zero_warn
 from textflow.training.wandb_server import WANDB_SECONDS, is_reachable, wandb_mode, wandb_url
 
 HEADER = "step,name,value\n"

@@ -10,12 +10,12 @@ import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import CheckpointIO
-from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 
 from textflow.runtime.device import bf16_warning, device_name, has_fast_bf16
+from textflow.runtime.rank_zero import rank_zero_info, rank_zero_warn
 from textflow.training.checkpoint_io import SafeCheckpointIO
-from textflow.training.engines import refuse_strategy
-from textflow.training.engines.compatibility import refuse_precision
+from textflow.training.engines.compatibility import refuse_precision, refuse_strategy
+from textflow.training.module import TrainingModule
 
 
 class Trainer(L.Trainer):
@@ -91,6 +91,19 @@ class Trainer(L.Trainer):
             refuse_precision(self.precision, type(self.strategy).__name__)
         if self.precision == "bf16-mixed" and (slow := bf16_warning(self.strategy.root_device.type)):
             rank_zero_warn(f"precision bf16-mixed: {slow}; auto and 32-true are not")
+
+    def fit(self, model: Any, *args: Any, **options: Any) -> None:
+        """Train a `Trainable`, or a LightningModule; further arguments are Lightning's."""
+        super().fit(as_lightning(model), *args, **options)
+
+    def validate(self, model: Any = None, *args: Any, **options: Any) -> Any:
+        """Validate a `Trainable`, or a LightningModule; further arguments are Lightning's."""
+        return super().validate(as_lightning(model), *args, **options)
+
+
+def as_lightning(model: Any) -> Any:
+    """The TrainingModule of a `Trainable`; a LightningModule unchanged."""
+    return model if model is None or isinstance(model, L.LightningModule) else TrainingModule(model)
 
 
 def auto_precision(accelerator: str = "auto") -> str:

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from lightning_utilities.core.rank_zero import rank_zero_warn
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from textflow.runtime.atomic import atomic_write
+from textflow.runtime.rank_zero import rank_zero_warn
 
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 

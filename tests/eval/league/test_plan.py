@@ -7,6 +7,7 @@ import yaml
 
 from tests.helpers.user_errors import Fails, refused
 from textflow.config import recipe
+from textflow.config.model import load_model
 from textflow.eval.league.fits import affordable_steps, best_rate, fit_tree, last_value, log_interval, seconds_per_step
 from textflow.eval.league.plan import SYSTEMS, LeagueConfig, find_systems, read_entrant
 from textflow.training.nan_guard import NonFiniteError
@@ -39,7 +40,7 @@ def test_every_system_is_built_on_the_stories_with_its_schedules_in_proportion(
         entrant = read_entrant(name, path, config, tmp_path)
         for tree in filter(None, (entrant.codec_tree, entrant.tree)):
             own, factor = fit_tree(tree, tmp_path / "run", 90, learning_rate=0.5), 90 / tree["trainer"]["max_steps"]
-            model, parsed = recipe.load_model(yaml.safe_dump(own), 128)
+            model, parsed = load_model(yaml.safe_dump(own), 128), recipe.recipe_parser().parse_object(own)
             assert parsed.seed == 3 and parsed.trainer.max_steps == 90 and parsed.data.seq_length == 32, name
             parts = own["model"]["init_args"]
             rates, before = (each["lr_scheduler"]["init_args"] for each in (parts, tree["model"]["init_args"]))

@@ -34,9 +34,9 @@ causal:
 TRAINER = {"max_steps": 4, "val_check_interval": 4, "accelerator": "cpu", "precision": "32-true"}
 
 
-def fit_kinds(folder: Path, teacher: Path, *overlays: str) -> dict[str, Path]:
-    """Fit a continuous, a masked and an autoregressive run on the data of a recipe."""
-    assert main(["fit", str(teacher), *overlays, "--run.folder", str(folder / "flow")]) == 0
+def fit_kinds(folder: Path, teacher: Path, *options: str) -> dict[str, Path]:
+    """Fit a continuous run, with overlays and options, a masked and an autoregressive one on the data of a recipe."""
+    assert main(["fit", str(teacher), *options, "--run.folder", str(folder / "flow")]) == 0
     recipe = yaml.safe_load(teacher.read_text(encoding="utf-8"))
     for name, model in yaml.safe_load(DISCRETE_MODELS).items():
         path = folder / f"{name}.yaml"
@@ -47,10 +47,13 @@ def fit_kinds(folder: Path, teacher: Path, *overlays: str) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def runs(tmp_path_factory: pytest.TempPathFactory, trained_run: Path) -> dict[str, Path]:
+    """The runs, the continuous one with the codec of the trained run, which is of the same text."""
     folder = tmp_path_factory.mktemp("report")
     (folder / "diagnostics.yaml").write_text(DIAGNOSTICS)
-    return fit_kinds(folder, write_recipe(folder), str(folder / "diagnostics.yaml"))
+    return fit_kinds(
+        folder, write_recipe(folder), str(folder / "diagnostics.yaml"), "--codec", str(trained_run / "codec")
+    )
 
 
 @pytest.fixture(scope="module")

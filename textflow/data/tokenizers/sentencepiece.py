@@ -7,12 +7,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_info
-
 from textflow.data.base import Tokenizer
 from textflow.data.fingerprint import fingerprint
 from textflow.runtime.atomic import atomic_write_text, fsync, sha256
 from textflow.runtime.lock import hold_lock
+from textflow.runtime.rank_zero import rank_zero_info
 
 MAX_CHARACTERS = 50_000_000  # maximum size of the training text; more costs memory for little effect
 FIXED_PIECES = 261  # bytes, special pieces and the new line, which every model has

@@ -11,8 +11,8 @@ import lightning as L
 import torch
 import torch.distributed as dist
 from lightning.pytorch.callbacks import Checkpoint
-from lightning_utilities.core.rank_zero import rank_zero_info
 
+from textflow.runtime.rank_zero import rank_zero_info
 from textflow.training import checkpoint_io
 from textflow.training.engines.collectives import call_and_share_error
 from textflow.training.interrupt import Interrupt, StopRequested
@@ -182,7 +182,7 @@ class CheckpointCallback(Checkpoint):
     def save_weights(self, trainer: L.Trainer, module: Any) -> None:
         """Write the EMA weights of this step. Called on all ranks, each of which may hold a shard."""
         metadata = {"step": str(trainer.global_step)}
-        call_and_share_error(trainer, write_weights, self.run / "model.safetensors", module.weights(), metadata)
+        call_and_share_error(trainer, write_weights, self.run / "model.safetensors", module.model.weights(), metadata)
 
     def _report_stop(self, trainer: L.Trainer) -> None:
         command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])

@@ -4,8 +4,8 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import lightning as L
-from lightning_utilities.core.rank_zero import rank_zero_info
 
+from textflow.runtime.rank_zero import rank_zero_info
 from textflow.training.interrupt import StopRequested, leave_when_requested, was_interrupted
 
 
@@ -24,8 +24,8 @@ class PeriodicCallback(L.Callback, ABC):
         self.last_act_step = -1  # the step of the last action
 
     @abstractmethod
-    def act(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Perform the action; called on all ranks, between two steps."""
+    def act(self, trainer: L.Trainer, model: Any) -> None:
+        """Perform the action with a Trainable; called on all ranks, between two steps."""
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.last_step = self.last_act_step = trainer.global_step  # above 0 for a resumed run
@@ -43,10 +43,10 @@ class PeriodicCallback(L.Callback, ABC):
         if trainer.global_step != self.last_act_step and not was_interrupted(trainer):
             self._act(trainer, module)
 
-    def _act(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def _act(self, trainer: L.Trainer, module: Any) -> None:
         self.last_act_step = trainer.global_step
         try:
-            with leave_when_requested(trainer, module):
-                self.act(trainer, module)
+            with leave_when_requested(trainer, module.model):
+                self.act(trainer, module.model)
         except StopRequested:
             rank_zero_info(f"{type(self).__name__} of step {trainer.global_step} is left out, to save and stop")

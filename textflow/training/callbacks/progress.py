@@ -22,7 +22,7 @@ class Throughput(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
         self.tokens, self.started_at, self.last_step = 0, time.perf_counter(), trainer.global_step
-        self.eval_seconds = module.eval_seconds
+        self.eval_seconds = module.model.eval_seconds
 
     def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.paused_at = time.perf_counter()
@@ -39,11 +39,11 @@ class Throughput(L.Callback):
         step = trainer.global_step
         if step != self.last_step and trainer.log_every_n_steps and step % trainer.log_every_n_steps == 0:
             now = time.perf_counter()
-            self.started_at += module.eval_seconds - self.eval_seconds
+            self.started_at += module.model.eval_seconds - self.eval_seconds
             rate = int(self.tokens) * trainer.world_size / max(now - self.started_at, 1e-9)
             module.log("train/tokens_per_second", rate, prog_bar=True, batch_size=1)
             module.log("train/lr", self.learning_rate, batch_size=1)
-            self.tokens, self.started_at, self.eval_seconds = 0, now, module.eval_seconds
+            self.tokens, self.started_at, self.eval_seconds = 0, now, module.model.eval_seconds
         self.last_step = step
 
 
@@ -93,7 +93,7 @@ class StepProgressBar(TQDMProgressBar):
         if not bar.disable:
             bar.total = trainer.max_steps if trainer.max_steps > 0 else None
             bar.initial = bar.n = trainer.global_step
-            bar.set_description(type(trainer.lightning_module).__name__)
+            bar.set_description(model_name(trainer.lightning_module))
 
     def init_train_tqdm(self) -> Tqdm:
         """The bar over all steps; without a terminal none, since `on_train_batch_end` prints lines."""
@@ -133,7 +133,7 @@ class StepProgressBar(TQDMProgressBar):
         values = (
             (k, Tqdm.format_num(v) if isinstance(v, float) else v) for k, v in self.get_metrics(trainer, module).items()
         )
-        options = {"prefix": type(module).__name__, "bar_format": self.LINE_FORMAT, "initial": self.first_step}
+        options = {"prefix": model_name(module), "bar_format": self.LINE_FORMAT, "initial": self.first_step}
         postfix = ", ".join(f"{name}={value}" for name, value in values)
         return str(Tqdm.format_meter(trainer.global_step, trainer.max_steps, elapsed, postfix=postfix, **options))
 
@@ -142,3 +142,8 @@ class StepProgressBar(TQDMProgressBar):
         metrics = {name.removeprefix("train/"): value for name, value in trainer.progress_bar_metrics.items()}
         rate = metrics.pop("tokens_per_second", None)
         return metrics if rate is None else metrics | {"tok/s": f"{float(rate):,.0f}"}
+
+
+def model_name(module: Any) -> str:
+    """Class of the model that a TrainingModule trains."""
+    return type(module.model).__name__

@@ -26,12 +26,12 @@ class SampleLogger(PeriodicCallback):
             raise ValueError(f"SampleLogger got num_samples={num_samples}; it needs at least 1")
         self.run, self.num_samples = Path(run), num_samples
 
-    def act(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def act(self, trainer: L.Trainer, model: Any) -> None:
         """Sample on all ranks and write on the first."""
-        sample_texts = getattr(module, "sample_texts", None)
+        sample_texts = getattr(model, "sample_texts", None)
         if sample_texts is None:
             return
-        with temporary_eval_mode(module):
+        with temporary_eval_mode(model):
             texts, step = list(sample_texts(self.num_samples)), trainer.global_step
         if trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
             return

@@ -1,14 +1,16 @@
 """Collectives for buffers, losses, minima and errors over all ranks."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import lightning as L
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from textflow.runtime.distributed import rank_and_world_size
+
+if TYPE_CHECKING:
+    import lightning as L
 
 
 def broadcast_buffers(module: nn.Module) -> None:
@@ -42,7 +44,7 @@ def all_reduce_min(number: int, device: torch.device) -> int:
 
 
 def call_and_share_error(
-    trainer: L.Trainer, function: Callable[..., object], *args: Any, all_ranks: bool = False
+    trainer: "L.Trainer", function: Callable[..., object], *args: Any, all_ranks: bool = False
 ) -> None:
     """Call a function on the first rank, or on all; an error of the first rank is raised on all ranks."""
     error: Exception | None = None

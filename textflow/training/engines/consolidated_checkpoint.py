@@ -29,6 +29,11 @@ class ConsolidatedCheckpointMixin(Strategy, ABC):
     @property
     def trainable(self) -> Any:
         """The model being trained, a Trainable."""
+        return self.training_module.model
+
+    @property
+    def training_module(self) -> Any:
+        """The TrainingModule around it."""
         return self.lightning_module
 
     def set_optimizer(self, optimizer: Optimizer, groups: ShardGroups) -> None:
@@ -38,7 +43,7 @@ class ConsolidatedCheckpointMixin(Strategy, ABC):
             optimizer.orthogonalize = MuonAllToAll(owner for group in groups for owner in group)
 
     def lightning_module_state_dict(self) -> dict[str, Tensor]:
-        return full_state_dict(self.trainable)
+        return full_state_dict(self.training_module)
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         return optimizer_state(self.base_optimizer, self.groups)

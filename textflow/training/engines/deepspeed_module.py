@@ -16,12 +16,12 @@ class DeepSpeedWrapper(nn.Module):
     """The net and its EMA; frozen modules such as the codec stay unpartitioned on every rank.
 
     Args:
-        module: Trainable whose forward Lightning maps to the training or validation step.
+        module: TrainingModule whose forward Lightning maps to the training or validation step.
     """
 
     def __init__(self, module: Any) -> None:
         super().__init__()
-        self.net, self.ema_net = module.net, module.ema_net
+        self.net, self.ema_net = module.model.net, module.model.ema_net
         self.module_ref = [module]  # not a child
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -40,14 +40,14 @@ class EMASnapshot:
         self.snapshot = deepcopy(ema_net, shared).eval().to("meta")
 
     @contextmanager
-    def swap_in(self, module: Any) -> Iterator[None]:
+    def swap_in(self, model: Any) -> Iterator[None]:
         """Context in which a Trainable's EMA net is gathered, without DeepSpeed hooks. Called on all ranks."""
-        partitioned = module.ema_net
-        module.ema_net = self.load_from(partitioned)
+        partitioned = model.ema_net
+        model.ema_net = self.load_from(partitioned)
         try:
             yield
         finally:
-            module.ema_net = partitioned
+            model.ema_net = partitioned
             self.snapshot.to("meta")
 
     @torch.no_grad()

@@ -41,7 +41,7 @@ class FSDP(ConsolidatedCheckpointMixin, ModelParallelStrategy):
         refuse_clipping(trainer, "FSDP")
         refuse_weights_outside_net(self.trainable, "FSDP")
         trainer.accelerator.setup(trainer)
-        self.model = self.precision_plugin.convert_module(self.trainable)
+        self.model = self.precision_plugin.convert_module(self.training_module)
         self.model_to_device()
         for net in (self.trainable.net, self.trainable.ema_net):
             shard_net(net, self.device_mesh["data_parallel"])

@@ -98,7 +98,7 @@ class Zero(ConsolidatedCheckpointMixin, DeepSpeedStrategy):
         self._init_deepspeed_distributed()
 
     def init_deepspeed(self) -> None:
-        refuse_clipping(self.trainable.trainer, self.title)
+        refuse_clipping(self.training_module.trainer, self.title)
         refuse_weights_outside_net(self.trainable, self.title)
         if self.stage == 3:
             refuse_tangents(self.trainable, self.title)
