@@ -6,7 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import textflow
+import textflow.training
+from textflow.runtime.lazy import import_names
 
 PAGE = Path(__file__).parents[1] / "textflow" / "README.md"
 
@@ -47,3 +51,10 @@ def test_every_noun_of_the_library_s_page_and_every_class_to_subclass_is_a_publi
 def test_the_import_alone_loads_no_torch() -> None:
     code = "import sys, textflow; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_names_that_are_imported_late_are_listed_and_an_unknown_one_is_an_error() -> None:
+    found = import_names("textflow.training") | import_names("textflow.data")
+    assert {"MuonAdam", "Zero", "FSDP", "Trainer", "CheckpointCallback", "DataModule", "FirstDocuments"} <= set(found)
+    with pytest.raises(AttributeError, match="'textflow.training' has no attribute 'Trainr'"):
+        textflow.training.Trainr  # noqa: B018

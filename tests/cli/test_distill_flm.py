@@ -40,7 +40,7 @@ def test_a_teacher_of_one_hot_tokens_is_fitted_and_samples(teacher: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "kind", ["fmlm", *(pytest.param(k, marks=pytest.mark.slow) for k in ("flow", "mean_flow", "step"))]
+    "kind", ["fmlm", "flow", *(pytest.param(k, marks=pytest.mark.slow) for k in ("mean_flow", "step"))]
 )
 def test_its_students_are_trained_and_sample(teacher: Path, tmp_path: Path, kind: str) -> None:
     two_time = {} if kind == "step" else {"net": {"init_args": {"two_time": True}}}

@@ -6,11 +6,11 @@ from functools import cache
 
 from jsonargparse import ArgumentParser
 
-import textflow.diagnostics  # noqa: F401  whose callbacks a recipe may name by their short names
 from textflow.config.model import import_models
 from textflow.config.parser import RecipeParser
 from textflow.data import DataModule
 from textflow.models.base import Trainable
+from textflow.runtime.lazy import import_names
 from textflow.training import Trainer
 
 
@@ -39,7 +39,9 @@ class RunConfig:
     wandb_group: str | None = None
 
 
-import_models()
+import_models()  # a recipe may name each class that is imported by its short name
+for package in ("data", "diagnostics", "training"):
+    import_names(f"textflow.{package}")
 SECTIONS = {"run": RunConfig, "data": DataModule, "trainer": Trainer}  # section: the class that takes its keys
 
 

@@ -19,3 +19,9 @@ def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
     return get
+
+
+def import_names(package: str) -> dict[str, Any]:
+    """All names of a package, with those that are imported when they are first used."""
+    module = import_module(package)
+    return {name: getattr(module, name) for name in dir(module)}
