@@ -1,7 +1,8 @@
 """textflow trains, diagnoses and distils continuous-latent diffusion language models."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from textflow.runtime.lazy import lazy_names
 
 __version__ = "0.1.0"
 
@@ -61,12 +62,7 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from textflow.schedules import TimeSchedule as TimeSchedule
     from textflow.types import Batch as Batch, Conditioning as Conditioning, Posterior as Posterior
 else:
-
-    def __getattr__(name):
-        """A public name, from its module."""
-        if name in _HOMES:
-            return getattr(import_module(_HOMES[name]), name)
-        raise AttributeError(f"module 'textflow' has no attribute {name!r}")
+    __getattr__ = lazy_names(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

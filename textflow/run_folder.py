@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import yaml
 
-from textflow.config.model import load_model
+from textflow.config.model import build_model
 from textflow.config.overlays import SAMPLING_KEYS, with_sampling_overlays
 from textflow.config.shipped import find_run
 from textflow.config.strict_yaml import read_mapping, read_yaml_text
@@ -59,12 +59,12 @@ def load(run: str | Path, device: str | torch.device = "cpu", overlays: Sequence
     for name in ("recipe.yaml", "model.safetensors"):
         if not (folder / name).is_file():
             raise ValueError(f"{folder} holds no trained run: {name} is missing; make one with `textflow fit RECIPE`")
-    tokenizer = Tokenizer.load(folder / "tokenizer")
-    saved = read_yaml_text(folder / "recipe.yaml")
-    text = with_sampling_overlays(folder / "recipe.yaml", overlays) if overlays else saved
-    model = load_model(text, tokenizer.vocab_size, str(folder / "recipe.yaml"))
-    data = read_mapping(text, str(folder / "recipe.yaml")).get("data")
-    model.text_format = text_format(tokenizer, data, str(folder / "recipe.yaml"))
+    tokenizer, file = Tokenizer.load(folder / "tokenizer"), folder / "recipe.yaml"
+    saved = read_yaml_text(file)
+    text = with_sampling_overlays(file, overlays) if overlays else saved
+    tree = read_mapping(text, str(file))
+    model, data = build_model(tree, tokenizer.vocab_size, str(file)), tree.get("data")
+    model.text_format = text_format(tokenizer, data, str(file))
     tensors = read_weights_file(folder)
     if overlays and recipe_schedule(text) != recipe_schedule(saved):
         tensors = replace_schedule_buffers(model, tensors)

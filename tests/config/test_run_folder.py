@@ -96,6 +96,11 @@ def test_a_length_below_one_is_named(run: Path, length: int) -> None:
         textflow.load(run)
 
 
+def test_an_overlay_of_the_hardware_changes_nothing_that_is_trained(run: Path, repository_root: None) -> None:
+    one, two = (textflow.load(run, overlays=names) for names in ([], ["recipes/hardware/cpu.yaml"]))
+    assert repr(one.sampler) == repr(two.sampler)
+
+
 def test_a_saved_recipe_without_a_model_is_named_by_its_file(run: Path) -> None:
     text = (run / "recipe.yaml").read_text()
     (run / "recipe.yaml").write_text(text[: text.index("model:")] + "model: 3\n")

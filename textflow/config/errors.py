@@ -4,11 +4,11 @@ import difflib
 import inspect
 import re
 from collections.abc import Iterable, Iterator
-from importlib import import_module
 
 from jsonargparse import ArgumentParser
 
 from textflow.models.base import Trainable
+from textflow.runtime.lazy import import_names
 
 UNKNOWN_KEY_PATTERNS = (
     r"Option '([\w.]+)' is not accepted",
@@ -83,8 +83,7 @@ def known_keys(parser: ArgumentParser) -> Iterator[str]:
 def known_parts() -> Iterator[type]:
     """All classes that a recipe may name by class_path."""
     for name in PART_PACKAGES:
-        module = import_module(f"textflow.{name}")
-        yield from (part for word in dir(module) if isinstance(part := getattr(module, word), type))
+        yield from (part for part in import_names(f"textflow.{name}").values() if isinstance(part, type))
     yield from subclasses(Trainable)
 
 

@@ -26,7 +26,11 @@ def load_model(recipe_yaml: str, vocab_size: int, origin: str = "the recipe") ->
         vocab_size: number of token ids.
         origin: source of the recipe, for error messages.
     """
-    tree = read_mapping(recipe_yaml, origin)
+    return build_model(read_mapping(recipe_yaml, origin), vocab_size, origin)
+
+
+def build_model(tree: Mapping[str, Any], vocab_size: int, origin: str) -> Trainable:
+    """The model of a resolved recipe that is read already, as `load_model`."""
     config = parse_models([tree], origin)
     with part_errors():
         return model_parser().instantiate(config).model(vocab_size)
@@ -42,7 +46,7 @@ def parse_models(trees: Sequence[Mapping[str, Any]], origin: str) -> Namespace:
     parts = [{key: value for key, value in tree.items() if is_of_model(key)} for tree in trees]
     for part in parts:
         refuse_code(part, origin)
-    if any("." not in class_path(part.get("model")) for part in parts[:1]):
+    if "." not in class_path(parts[0].get("model")):
         import_models()  # a recipe that is not resolved may name a model by its short name
     try:
         return parse_texts(tuple(yaml.safe_dump(part, sort_keys=False) for part in parts)).clone()

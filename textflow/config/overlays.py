@@ -30,14 +30,13 @@ def with_sampling_overlays(recipe_file: Path, overlays: Sequence[str]) -> str:
     saved = read_mapping(read_yaml_text(recipe_file), str(recipe_file))
     trees = [load_yaml(find_recipe(file)) for file in overlays]
     before, after = (dump_model(parse_models([saved, *files], str(recipe_file))) for files in ([], trees))
-    known = dict(flatten(saved))
-    others = (flatten({key: part for key, part in tree.items() if not is_of_model(key)}) for tree in trees)
-    keys = [key for tree in others for key, value in tree if known.get(key) != value and key != "."]
-    changed = differences(yaml.safe_dump({"model": before}), yaml.safe_dump({"model": after}))
-    parts = [change.split(": ")[0] for change in changed]
-    if keys := [*keys, *(part for part in parts if part.split(".")[1] not in SAMPLING_KEYS)]:
+    others = [{key: part for key, part in tree.items() if not is_of_model(key)} for tree in trees]
+    old, new = (dict(flatten({**saved, "model": model})) for model in (before, after))
+    new |= {key: value for tree in others if tree for key, value in flatten(tree)}
+    keys = [change.split(": ")[0].split(".") for change in compare(old, new)]
+    if any(key[0] != "model" or key[1] not in SAMPLING_KEYS for key in keys):
         raise ValueError(
-            f"{', '.join(overlays)} changes {', '.join(keys)}, which is trained already; an "
+            f"{', '.join(overlays)} changes {', '.join('.'.join(key) for key in keys)}, which is trained already; an "
             f"overlay of a finished run may set {', '.join(SAMPLING_KEYS)} below model.init_args"
         )
     return yaml.safe_dump({**saved, "model": after}, sort_keys=False)
@@ -45,7 +44,11 @@ def with_sampling_overlays(recipe_file: Path, overlays: Sequence[str]) -> str:
 
 def differences(old: str, new: str) -> list[str]:
     """Differences between two resolved recipes that a resumed run must not have, as "key: old -> new"."""
-    before, after = dict(flatten(yaml.safe_load(old))), dict(flatten(yaml.safe_load(new)))
+    return compare(dict(flatten(yaml.safe_load(old))), dict(flatten(yaml.safe_load(new))))
+
+
+def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """As `differences`, of values by dotted key."""
     changed = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
     changed = [key for key in changed if not RESUMABLE.match(key)]
     changed = [key for key in changed if not is_same_place(key, before.get(key), after.get(key))]

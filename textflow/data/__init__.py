@@ -19,7 +19,10 @@ from textflow.data.splits import SplitRules as SplitRules
 from textflow.data.sources.pairs import PairSource as PairSource, JsonlPairs as JsonlPairs, HubPairs as HubPairs
 from textflow.data.sources.verses import Verses as Verses
 
-_HOMES = {"DataModule": "module", "FirstDocuments": "preview"}  # what needs Lightning, imported when it is first used
+_HOMES = {  # what needs Lightning, imported when it is first used
+    "DataModule": "textflow.data.module",
+    "FirstDocuments": "textflow.data.preview",
+}
 if TYPE_CHECKING:
     from textflow.data.module import DataModule as DataModule
     from textflow.data.preview import FirstDocuments as FirstDocuments

@@ -1,4 +1,4 @@
-"""Messages of the first process, with or without Lightning, which is dear to import."""
+"""Messages of the first process, with or without Lightning, which is slow to import."""
 
 import logging
 import os

@@ -24,21 +24,21 @@ if TYPE_CHECKING:  # what needs Lightning, imported when it is first used
     from textflow.training.trainer import Trainer as Trainer
 
 _HOMES = {
-    "EMA": "ema",
-    "FSDP": "engines.fsdp",
-    "Zero": "engines.zero",
-    "PeriodicCallback": "callbacks.periodic",
-    "MetricsCSVLogger": "loggers",
-    "CpuClock": "callbacks.progress",
-    "StepProgressBar": "callbacks.progress",
-    "Throughput": "callbacks.progress",
-    "SampleLogger": "callbacks.sample_logger",
-    "CheckpointCallback": "callbacks.checkpointing",
-    "ReseedEachBatch": "callbacks.reseed",
-    "latest_state": "checkpoint_io",
-    "make_loggers": "loggers",
-    "TrainingModule": "module",
-    "Trainer": "trainer",
+    "EMA": "textflow.training.ema",
+    "FSDP": "textflow.training.engines.fsdp",
+    "Zero": "textflow.training.engines.zero",
+    "PeriodicCallback": "textflow.training.callbacks.periodic",
+    "MetricsCSVLogger": "textflow.training.loggers",
+    "CpuClock": "textflow.training.callbacks.progress",
+    "StepProgressBar": "textflow.training.callbacks.progress",
+    "Throughput": "textflow.training.callbacks.progress",
+    "SampleLogger": "textflow.training.callbacks.sample_logger",
+    "CheckpointCallback": "textflow.training.callbacks.checkpointing",
+    "ReseedEachBatch": "textflow.training.callbacks.reseed",
+    "latest_state": "textflow.training.checkpoint_io",
+    "make_loggers": "textflow.training.loggers",
+    "TrainingModule": "textflow.training.module",
+    "Trainer": "textflow.training.trainer",
 }
 if not TYPE_CHECKING:
     __getattr__ = lazy_names(__name__, _HOMES)

@@ -36,7 +36,6 @@ class TrainingModule(L.LightningModule):
             self.model.average_context = trainer.strategy.eval_context
 
     def on_fit_start(self) -> None:
-        self.model.global_step = self.global_step
         self.model.on_fit_start(bool(self.trainer.fast_dev_run))  # type: ignore[attr-defined]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
