@@ -56,7 +56,8 @@ def test_no_command_calls_what_a_runs_recipe_names(
 @pytest.mark.parametrize(
     "value",
     [
-        "os.system", " os.system ", "'os.system'", json.dumps(CALL), [CALL], {"os.system": 1}, "builtins.exec",
+        "os.system", " os.system ", "'os.system'", r'"os\x2esystem"', json.dumps(CALL), [CALL], {"os.system": 1},
+        "builtins.exec",
         {"class_path": "torch.load", "init_args": {"f": "evil.pt", "weights_only": False}}, "subprocess.Popen",
         "textflow.runtime.atomic.atomic_write_text", "textflow.training.Trainer.fit",
         "textflow.config.recipe.ArgumentParser",

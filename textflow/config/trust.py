@@ -109,7 +109,7 @@ def dotted_names(tree: Any, key: str = "") -> Iterator[tuple[str, str]]:
             yield from dotted_names(part, key)
     elif isinstance(tree, str) and DOTTED_NAME.fullmatch(tree.strip()):
         yield tree.strip(), key
-    elif isinstance(tree, str):
+    elif isinstance(tree, str) and ("." in tree or "\\" in tree):  # YAML may write a dot as an escape
         with suppress(yaml.YAMLError, RecursionError):
             inner = yaml.safe_load(tree)
             yield from dotted_names(inner if inner != tree else None, key)

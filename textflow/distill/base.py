@@ -1,6 +1,7 @@
 """Objectives with a teacher: of students, and of flows that train from the data without one."""
 
 from abc import ABC
+from functools import partial
 
 from textflow.distill.targets.base import DataTeacher, PredictFn, Target
 from textflow.distill.targets.flow_map import TeacherFlowMap
@@ -92,8 +93,9 @@ def mean_only(net: PredictFn) -> PredictFn:
     """A denoiser's clean predictions, without the token logits of a commitment head."""
     if not isinstance(net, DecodingDenoiser):
         return net
+    return partial(predict_mean, net)
 
-    def predict(z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior:
-        return Posterior(net.predict_x0(net.forward_hidden(z, t, cond)))
 
-    return predict
+def predict_mean(net: DecodingDenoiser, z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior:
+    """The belief of a net that is its clean prediction alone."""
+    return Posterior(net.predict_clean(z, t, cond))

@@ -3,6 +3,7 @@ seeds."""
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from statistics import NormalDist
 from typing import NamedTuple, TypeAlias
 
@@ -29,12 +30,15 @@ def ratio(numerator: Num[Tensor, " n"], denominator: Num[Tensor, " n"]) -> Stati
         numerator: numerator of each sample.
         denominator: denominator of each sample, >= 0.
     """
+    return partial(resampled_ratio, numerator, denominator)
 
-    def measure(counts: ResampleCounts) -> Float[Tensor, " R"]:
-        total = counts @ denominator.double()
-        return torch.where(total > 0, counts @ numerator.double() / total.clamp_min(1e-300), 0.0)
 
-    return measure
+def resampled_ratio(
+    numerator: Num[Tensor, " n"], denominator: Num[Tensor, " n"], counts: ResampleCounts
+) -> Float[Tensor, " R"]:
+    """As `ratio`, in each of R resamples."""
+    total = counts @ denominator.double()
+    return torch.where(total > 0, counts @ numerator.double() / total.clamp_min(1e-300), 0.0)
 
 
 def bootstrap(statistic: Statistic, n: int, level: float = 0.95, num_resamples: int = 1000, seed: int = 0) -> Interval:

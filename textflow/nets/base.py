@@ -85,6 +85,10 @@ class DecodingDenoiser(Denoiser, ABC):
     def predict_x0(self, hidden: Float[Tensor, "... width"]) -> Float[Tensor, "... d"]:
         """The clean prediction from hidden states of denoising rows."""
 
+    def predict_clean(self, z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Latents:
+        """The clean prediction from latents of denoising rows [B, S, d], without a commitment head's logits."""
+        return self.predict_x0(self.forward_hidden(z, t, cond))
+
     @abstractmethod
     def lm_logits(self, hidden: Float[Tensor, "... width"]) -> Float[Tensor, "... V"]:
         """The logits from hidden states of decoding rows."""

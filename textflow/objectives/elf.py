@@ -156,15 +156,11 @@ class ELFObjective(Objective):
         decode_idx = row_indices(decode, counts and counts.decode)
         self_cond_pos = row_indices(draws.self_cond[denoise_idx], counts and counts.self_cond)  # among denoising rows
         self_cond_idx = denoise_idx[self_cond_pos]
-
-        def predict(z: Latents, t: Times, cond: Conditioning) -> Latents:
-            return net.predict_x0(net.forward_hidden(z, t, cond))  # without a commitment head's logits
-
         text = NoisyText(path, x, draws.eps, cond)
         z_earlier, earlier = self.self_conditioning.prediction_state(text, z := text.at(t), t)
-        self_cond, x0_uncond = self_condition(predict, z_earlier, earlier, cond, self_cond_idx)
+        self_cond, x0_uncond = self_condition(net.predict_clean, z_earlier, earlier, cond, self_cond_idx)
         if z_earlier is not z:  # the guided target compares predictions at t
-            _, x0_uncond = self_condition(predict, z, t, cond, self_cond_idx)
+            _, x0_uncond = self_condition(net.predict_clean, z, t, cond, self_cond_idx)
         self_cond = self_cond.masked_fill(decode[:, None, None], 0.0)
         z_in = torch.where(denoise[:, None, None], z, decode_input(x, draws, self.decode_noise_scale))
         hidden = net.forward_hidden(z_in, torch.where(denoise, t, 1.0), cond._replace(self_cond=self_cond), decode)
@@ -173,7 +169,7 @@ class ELFObjective(Objective):
             x0_cond = x0[self_cond_pos]
             if not net.is_deterministic:
                 row_cond = cond.rows(self_cond_idx)._replace(self_cond=x0_uncond)
-                x0_cond = predict(z[self_cond_idx], t[self_cond_idx], row_cond)
+                x0_cond = net.predict_clean(z[self_cond_idx], t[self_cond_idx], row_cond)
             x0_target[self_cond_pos] += (1 - 1 / w[self_cond_idx])[:, None, None] * (x0_cond - x0_uncond)
 
         error = x0 - x0_target

@@ -1,6 +1,7 @@
 """Sampler: one step from noise towards text; `sample` is the only loop."""
 
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -101,10 +102,7 @@ def sample(
         keep_logits: store the logits of all beliefs in the trace, [B, L, V] a step, or what carries them; otherwise of
             the last one alone.
     """
-
-    def restore(x: Latents) -> Latents:
-        return x if prompt_mask is None or prompt is None else torch.where(prompt_mask[..., None], prompt, x)
-
+    restore = partial(restore_prompt, prompt, prompt_mask)
     first = None if prompt_mask is None else Posterior(restore(torch.zeros_like(z)))
     state, states, beliefs = State(restore(z), times[0], first), list[Latents](), list[Posterior]()
     for t_next in times[1:]:
@@ -117,3 +115,8 @@ def sample(
         beliefs.append(belief._replace(logits=kept, carry=belief.carry if keep_logits or last else None))
         state = state._replace(z=restore(state.z), belief=belief._replace(mean=restore(belief.mean)))
     return Trace(state.z, times[:-1], states, beliefs)
+
+
+def restore_prompt(prompt: Latents | None, prompt_mask: PositionMask | None, x: Latents) -> Latents:
+    """Latents x with those of the prompt where it stands."""
+    return x if prompt_mask is None or prompt is None else torch.where(prompt_mask[..., None], prompt, x)
