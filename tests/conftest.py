@@ -54,6 +54,12 @@ def pytest_configure(config: pytest.Config) -> None:
                 vars(device)["traceback"] = NO_STACK
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run files with integration tests first: of two processes, none then ends long after the other."""
+    slow_files = {item.path for item in items if item.get_closest_marker("integration")}
+    items.sort(key=lambda item: item.path not in slow_files)
+
+
 def pytest_collection_finish() -> None:
     """Collect garbage again, but not among what was imported, and ten times less often."""
     gc.freeze()

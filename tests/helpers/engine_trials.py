@@ -1,6 +1,5 @@
 """One training step of each system by each engine of recipes/strategy, in a fork, which ends with its process group."""
 
-import gc
 import logging
 import multiprocessing
 from functools import cache
@@ -57,7 +56,6 @@ def fit_one_step(system: str, engine: str) -> str:
 def fit_all(results: Connection) -> None:
     """Send the outcome of each engine with each system."""
     logging.disable()
-    gc.freeze()  # else a collection copies what the fork shares
     results.send({(engine, system): fit_one_step(system, engine) for engine in ENGINES for system in SYSTEMS})
 
 
