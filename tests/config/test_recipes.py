@@ -95,6 +95,13 @@ def test_overlays_change_only_the_keys_that_they_name(names: tuple[str, ...]) ->
     assert all(any(key == one or key.startswith(f"{one}.") for one in named) for key in changed_keys(before, after))
 
 
+def test_devices_may_change_where_the_rows_of_a_step_stay_equal() -> None:
+    """Of recipes that name no number of nodes."""
+    one, two, more = (f"{{trainer: {{devices: {n}}}, data: {{batch_size: {b}}}}}" for n, b in ((1, 8), (2, 4), (2, 8)))
+    assert overlays.differences(one, two) == [] and overlays.differences(one, more) == []
+    assert overlays.differences(two, more) == ["data.batch_size: 4 -> 8"]
+
+
 @pytest.mark.integration
 def test_cuda_graphs_get_fixed_shapes() -> None:
     model = load("recipes/elf_b.yaml", "recipes/speed/cuda_graphs.yaml").model.init_args

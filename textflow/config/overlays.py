@@ -63,7 +63,8 @@ def rows_per_step(values: Mapping[str, Any]) -> int | None:
     devices = str(values.get("trainer.devices"))
     if not devices.isdigit():
         return None
-    return math.prod(int(values.get(key) or 1) for key in BATCH_KEYS) * int(devices) * int(values["trainer.num_nodes"])
+    factors = (values.get(key) or 1 for key in (*BATCH_KEYS, "trainer.num_nodes"))
+    return math.prod(map(int, factors)) * int(devices)
 
 
 def flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
