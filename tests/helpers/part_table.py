@@ -17,7 +17,7 @@ from tests.helpers.trained_codecs import VOCAB
 from textflow import diagnostics, discrete, escapes, samplers, schedules
 from textflow.diagnostics import Diagnostic
 from textflow.discrete import DiscreteConsistency, DiscreteSampler
-from textflow.distill import FlowMap, FlowMapDistillation, MeanFlowObjective, StepDistillation
+from textflow.distill import FlowMap, FlowMapDistillation, MeanFlowObjective, StepDistillation, TokenDistillation
 from textflow.distill import targets as rules
 from textflow.escapes import Commit, Escape, Gate
 from textflow.eval.protocol import protocol_names
@@ -125,6 +125,7 @@ def students() -> Iterator[Part]:
                 f"target of {kind}", name, lambda system, own=made, to=objective: teach(system, to(system, own()))
             )
     yield Part("objective of a student", "MeanFlowObjective", lambda system: teach(system, mean_flow(system)))
+    yield Part("objective of a student", "TokenDistillation", lambda system: teach(system, TokenDistillation()))
     yield Part(
         "objective of a student", "DiscreteConsistency", lambda system: teach(system, DiscreteConsistency(steps=4))
     )

@@ -43,7 +43,7 @@ class StudentObjective(Objective, ABC):
     teacher_objective: Objective
     teacher: Frozen | None
 
-    def __init__(self, target: Target, teacher_objective: Objective | None) -> None:
+    def __init__(self, target: Target | None, teacher_objective: Objective | None) -> None:
         super().__init__()
         self.target, self.teacher_objective, self.teacher = target, teacher_objective or ELFObjective(), None
 
@@ -80,7 +80,7 @@ class StudentObjective(Objective, ABC):
         return self.teacher.module
 
 
-def require_end(target: Target, teacher: Denoiser) -> None:
+def require_end(target: Target | None, teacher: Denoiser) -> None:
     """Raise an error if the target is the flow map of a teacher that has none."""
     if isinstance(target, TeacherFlowMap) and not teacher.two_time:
         raise ValueError(

@@ -34,6 +34,8 @@ class FlowMapDistillation(StudentObjective):
         eps: constant that is added to the divisor, > 0.
     """
 
+    target: Target
+
     def __init__(
         self,
         target: Target | None = None,

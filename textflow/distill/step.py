@@ -40,6 +40,7 @@ class StepDistillation(StudentObjective):
             LogitAdjustment [ours].
     """
 
+    target: Target
     ema_net: Frozen | None
     embed: Callable[[Ids], Latents] | None
 

@@ -75,10 +75,15 @@ class TextGenerator(Trainable, ABC):
             ids += self.sample_ids(seeds, num_steps, **options, **given).tolist()
         return tokenizer.decode(ids)
 
+    @property
+    def preview_steps(self) -> int:
+        """Sampling steps of a preview during training: those that a student is trained for, else 32."""
+        return getattr(getattr(self, "objective", None), "steps", 32)
+
     def sample_texts(self, n: int) -> list[str]:
         """Texts for a preview during training; for pairs, held-out sources and their answers."""
         if self.text_format.max_source_length is None:
-            return self.generate(n)
+            return self.generate(n, self.preview_steps)
         batch = self.data_batch(n, held_out=self.data is not None and self.data.has_validation)
         assert batch.prompt_mask is not None, "batches of pairs have a prompt mask"
         ids = self.complete(batch.ids, batch.prompt_mask, sample_seeds(0, 0, len(batch.ids)))

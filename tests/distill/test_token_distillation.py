@@ -1,0 +1,106 @@
+"""A student of one pass: choices that are functions of the noise, with the law of the teacher's."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from tests.helpers.systems import make
+from tests.helpers.trained_codecs import LENGTH, texts
+from textflow.distill import StepDistillation, TokenDistillation
+from textflow.distill.targets import Progressive
+from textflow.noise import LatentNoise
+from textflow.samplers import Grouped
+
+HALVES = Grouped([i % 2 for i in range(LENGTH)])
+
+
+@pytest.mark.parametrize("entries", [3, 4, 11])
+def test_choices_are_functions_of_the_latents_and_follow_the_softmax(entries: int) -> None:
+    """Also of more entries than coordinates, of which several share one."""
+    rows, dim = 20_000, 4
+    z = torch.randn(rows, 2, dim, generator=torch.Generator().manual_seed(0))
+    logits = torch.randn(2, entries, generator=torch.Generator().manual_seed(1)).expand(rows, 2, entries)
+    for temperature in (1.0, 0.5):
+        p = (logits[0].double() / temperature).softmax(-1)
+        ids = LatentNoise(z).choose(logits, temperature)
+        assert torch.equal(ids, LatentNoise(z).choose(logits, temperature))
+        counts = torch.stack([ids[:, i].bincount(minlength=entries) for i in range(2)])
+        assert bool(((counts - rows * p).abs() < 4.5 * (rows * p * (1 - p)).sqrt()).all())
+        joint = (ids[:, 0] * entries + ids[:, 1]).bincount(minlength=entries**2).view(entries, entries)
+        product = rows * p[0][:, None] * p[1]
+        assert bool(((joint - product).abs() < 5 * product.sqrt() + 1).all()), "positions are independent"
+
+
+def test_an_impossible_entry_is_never_chosen() -> None:
+    z = torch.randn(5000, 1, 2, generator=torch.Generator().manual_seed(0))
+    logits = torch.tensor([0.0, -torch.inf, 1.0, -torch.inf, -torch.inf, 0.5]).expand(5000, 1, 6)
+    assert set(LatentNoise(z).choose(logits).flatten().tolist()) == {0, 2, 5}
+
+
+def test_other_noise_and_choices_without_latents_are_refused() -> None:
+    noise = LatentNoise(torch.zeros(2, 3, 4))
+    for draw in (noise.normal, noise.uniform):
+        with pytest.raises(ValueError, match="one step a group by the ODE"):
+            draw(3)
+    with pytest.raises(ValueError, match="use a codec with a latent a token"):
+        noise.choose(torch.zeros(2, 5, 7))
+
+
+def student(**options: Any) -> tuple[Any, Any]:
+    """An untrained LangFlow and its student."""
+    torch.manual_seed(0)
+    teacher: Any = make("LangFlow")
+    with torch.no_grad():  # an untrained net is zero at its end
+        for net in (teacher.net, teacher.ema_net):
+            net.out.weight.normal_(generator=torch.Generator().manual_seed(2))
+    objective = TokenDistillation(HALVES, teacher_objective=teacher.objective, **options)
+    own: Any = make("LangFlow", objective=objective)
+    own.learn_from(teacher, teacher)
+    return teacher, own
+
+
+def test_the_teachers_text_is_a_function_of_the_noise() -> None:
+    teacher, own = student()
+    eps = torch.randn(64, LENGTH, own.codec.dim, generator=torch.Generator().manual_seed(3))
+    z = own.path.mix(torch.zeros_like(eps), eps, own.path.t_min)
+    ids = own.objective.teacher_ids(own.codec, own.path, z, eps)
+    assert ids.shape == (64, LENGTH) and len({*map(tuple, ids.tolist())}) > 32
+    part = own.objective.teacher_ids(own.codec, own.path, z[10:20], eps[10:20])
+    assert torch.equal(part, ids[10:20]), "a row's text does not depend on its batch"
+    first = torch.tensor([i % 2 == 0 for i in range(LENGTH)])
+    logits = own.objective.student_logits(teacher.ema_net, own.path, z)
+    assert torch.equal(LatentNoise(eps).choose(logits)[:, first], ids[:, first]), "the first group sees noise alone"
+
+
+def test_training_lowers_the_loss_and_sampling_asks_for_the_learned_step() -> None:
+    _, own = student()
+    own.net.requires_grad_(True)
+    optimizer = torch.optim.Adam(own.net.parameters(), 0.01)
+    losses = []
+    for _ in range(30):
+        loss = own.train().losses(own.net, texts())["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+    own.ema_net.load_state_dict(own.net.state_dict())
+    z, _ = own.initial_noise([1, 2])
+    expected = own.objective.student_logits(own.ema_net.eval(), own.path, z).argmax(-1)
+    assert torch.equal(own.sample_ids([1, 2], own.preview_steps), expected)
+
+
+def test_a_preview_has_the_steps_that_a_student_is_trained_for() -> None:
+    teacher, own = student()
+    four: Any = make("ELF", objective=StepDistillation(Progressive(), 4))
+    assert [model.preview_steps for model in (teacher, own, four)] == [32, 1, 4]
+
+
+def test_prompts_and_a_temperature_of_zero_are_refused() -> None:
+    with pytest.raises(ValueError, match="one above 0"):
+        TokenDistillation(temperature=0.0)
+    _, own = student()
+    batch = texts()
+    with pytest.raises(ValueError, match="pairs with a prompt"):
+        own.losses(own.net, batch._replace(prompt_mask=torch.ones_like(batch.mask)))
