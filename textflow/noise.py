@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+NO_MORE_NOISE = "a text that is a function of its latents has no other noise; use one step a group by the ODE"
+
 
 class Noise:
     """Random streams of a batch of samples; row b draws from the stream of seeds[b] alone, always on the CPU.
@@ -87,9 +89,6 @@ class LatentNoise(Noise):
 
     def uniform(self, *shape: int) -> Tensor:
         raise ValueError(NO_MORE_NOISE)
-
-
-NO_MORE_NOISE = "a text that is a function of its latents has no other noise; use one step a group by the ODE"
 
 
 def sample_seeds(seed: int, first: int, count: int) -> list[int]:

@@ -69,7 +69,7 @@ def test_the_teachers_text_is_a_function_of_the_noise() -> None:
     part = own.objective.teacher_ids(own.codec, own.path, z[10:20], eps[10:20])
     assert torch.equal(part, ids[10:20]), "a row's text does not depend on its batch"
     first = torch.tensor([i % 2 == 0 for i in range(LENGTH)])
-    logits = own.objective.student_logits(teacher.ema_net, own.path, z)
+    logits = own.objective.student_logits(teacher.ema_net, own.codec, own.path, z)
     assert torch.equal(LatentNoise(eps).choose(logits)[:, first], ids[:, first]), "the first group sees noise alone"
 
 
@@ -87,7 +87,7 @@ def test_training_lowers_the_loss_and_sampling_asks_for_the_learned_step() -> No
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
     own.ema_net.load_state_dict(own.net.state_dict())
     z, _ = own.initial_noise([1, 2])
-    expected = own.objective.student_logits(own.ema_net.eval(), own.path, z).argmax(-1)
+    expected = own.objective.student_logits(own.ema_net.eval(), own.codec, own.path, z).argmax(-1)
     assert torch.equal(own.sample_ids([1, 2], own.preview_steps), expected)
 
 

@@ -10,7 +10,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from textflow.config import overlays, recipe
-from textflow.config.model import model_parser
+from textflow.config.model import load_model
 from textflow.data import DataModule
 from textflow.models.base import Trainable
 
@@ -71,10 +71,9 @@ def data_parser() -> ArgumentParser:
 def build(config: Namespace) -> tuple[DataModule, Trainable]:
     """Data and model, without text and without memory; the saved recipe is read back equal."""
     data, text = data_parser().instantiate(Namespace(data=config.data)).data, recipe.dump(config)
-    saved = recipe.recipe_parser().parse_string(text)
-    assert recipe.dump(saved) == text
     with torch.device("meta"):
-        model: Trainable = model_parser().instantiate(Namespace(model=saved.model)).model(data.vocab_size)
+        model = load_model(text, data.vocab_size)
+    assert recipe.dump(recipe.recipe_parser().parse_string(text)) == text
     return data, model
 
 

@@ -12,7 +12,7 @@ from textflow.objectives.base import Objective
 from textflow.paths.base import ProbPath
 from textflow.readouts import FromPosterior
 from textflow.samplers import DenoiseFn, Euler, Grouped, Order
-from textflow.types import Batch, Conditioning, Ids, Latents, Logits
+from textflow.types import Batch, Ids, Latents, Logits
 
 
 class TokenDistillation(StudentObjective):
@@ -48,7 +48,7 @@ class TokenDistillation(StudentObjective):
         """The loss for given noise, standard normal [B, S, d]."""
         z = path.mix(torch.zeros_like(eps), eps, path.t_min)
         ids = self.teacher_ids(codec, path, z, eps)
-        nll = F.cross_entropy(self.student_logits(net, path, z).float().flatten(0, 1), ids.flatten())
+        nll = F.cross_entropy(self.student_logits(net, codec, path, z).float().flatten(0, 1), ids.flatten())
         return {"loss": nll, "tokens": torch.tensor(ids.numel(), device=ids.device)}
 
     @torch.no_grad()
@@ -56,22 +56,18 @@ class TokenDistillation(StudentObjective):
         """The teacher's text [B, L] from latents at the noisy end z and their noise eps [B, S, d]."""
         net = self.require_teacher()
         assert isinstance(net, Denoiser)
-        denoise = DenoiseFn(net, codec, path, self.readout, t_last=self.time_schedule.t_last)
-        return self.order.sample(denoise, self.readout, Euler(), self.step_times(path), z, LatentNoise(eps)).ids
+        denoise, times = self.denoise_fn(net, codec, path), self.step_times(path)
+        return self.order.sample(denoise, self.readout, Euler(), times, z, LatentNoise(eps)).ids
+
+    def student_logits(self, net: Denoiser, codec: Codec, path: ProbPath, z: Latents) -> Logits:
+        """Token logits of the only step from z to text [B, L, V]."""
+        denoise, (start, end) = self.denoise_fn(net, codec, path), self.step_times(path)
+        return self.readout.logits(denoise.view(z, start, denoise(z, start, None, end)))
+
+    def denoise_fn(self, net: Denoiser, codec: Codec, path: ProbPath) -> DenoiseFn:
+        """A network as sampling calls it."""
+        return DenoiseFn(net, codec, path, self.readout, t_last=self.time_schedule.t_last)
 
     def step_times(self, path: ProbPath) -> list[float]:
         """Start and end of a step from noise to text, as in sampling."""
         return self.time_schedule.grid(1, t_min=path.t_min, t_max=path.t_max)
-
-    def student_logits(self, net: Denoiser, path: ProbPath, z: Latents) -> Logits:
-        """Token logits of the only step from z to text [B, L, V]."""
-        first, last = self.step_times(path)
-        start, end = (z.new_full((len(z),), t) for t in (first, min(last, self.time_schedule.t_last)))
-        cond = Conditioning(guidance=torch.ones_like(start), end_time=end)
-        logits = net.belief_logits(net(z, start, cond))
-        if logits is None:
-            raise ValueError(
-                f"TokenDistillation needs a net that gives token logits; {type(net).__name__} gives only a mean: use "
-                "DiT or LangFlow"
-            )
-        return logits

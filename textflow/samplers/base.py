@@ -1,14 +1,13 @@
 """Sampler: one step from noise towards text; `sample` is the only loop."""
 
 from abc import ABC, abstractmethod
-from functools import partial
 from typing import NamedTuple
 
 import torch
 
 from textflow.noise import Noise
 from textflow.paths.base import ProbPath
-from textflow.types import Denoise, Latents, PositionMask, Posterior
+from textflow.types import Conditioning, Denoise, Latents, PositionMask, Posterior
 
 
 class State(NamedTuple):
@@ -102,7 +101,7 @@ def sample(
         keep_logits: store the logits of all beliefs in the trace, [B, L, V] a step, or what carries them; otherwise of
             the last one alone.
     """
-    restore = partial(restore_prompt, prompt, prompt_mask)
+    restore = Conditioning(prompt=prompt, prompt_mask=prompt_mask).restore_prompt
     first = None if prompt_mask is None else Posterior(restore(torch.zeros_like(z)))
     state, states, beliefs = State(restore(z), times[0], first), list[Latents](), list[Posterior]()
     for t_next in times[1:]:
@@ -115,8 +114,3 @@ def sample(
         beliefs.append(belief._replace(logits=kept, carry=belief.carry if keep_logits or last else None))
         state = state._replace(z=restore(state.z), belief=belief._replace(mean=restore(belief.mean)))
     return Trace(state.z, times[:-1], states, beliefs)
-
-
-def restore_prompt(prompt: Latents | None, prompt_mask: PositionMask | None, x: Latents) -> Latents:
-    """Latents x with those of the prompt where it stands."""
-    return x if prompt_mask is None or prompt is None else torch.where(prompt_mask[..., None], prompt, x)
