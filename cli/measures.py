@@ -1,5 +1,6 @@
 """Measures of a diagnosis: their names, tables and record."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ def print_measures(
 ) -> dict[str, Any]:
     """Print the table of each measure, write the results after each, and return them with the facts.
 
+    Without a terminal, which shows a status line, the name of each measure is printed to standard error as it starts.
+
     Args:
         names: names of the measures.
         titles: titles of the tables by name.
@@ -32,7 +35,9 @@ def print_measures(
     from rich.console import Console
 
     console, results = Console(width=max(150, Console().width), markup=False), dict[str, Any](run=facts)
-    for name in names:
+    for number, name in enumerate(names, 1):
+        if not console.is_terminal:
+            print(f"measuring {name} ({number} of {len(names)})", file=sys.stderr, flush=True)
         with console.status(f"measuring {name}"):
             results[name] = measure(name)
         console.print(make_table(titles[name], results[name]))

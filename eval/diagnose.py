@@ -53,11 +53,11 @@ def dabi_row(case: DiagnosticCase, steps: int, scale: float, draws: int = 8) -> 
 def measure_tube(case: DiagnosticCase, step_counts: Sequence[int] = STEP_COUNTS) -> list[Row]:
     """Tube law against observed flips at the last time of several grids, with blurs in latent standard deviations;
     boundaries of the codec's readout. Inside: share of positions nearer to a boundary than the blur [ours]."""
-    rows = []
+    rows, readouts = [], ((inputs.decode_positionwise, inputs.x) for inputs, _ in case.diagnostic_inputs())
+    facets = [nearest_facets(*readout) for readout in readouts]
     for steps in step_counts:
         parts, s_ch, t = [], 0.0, 0.0
-        for inputs, posterior, noise in case.terminals(steps):
-            facet = nearest_facets(inputs.decode_positionwise, inputs.x, posterior.residual)
+        for (inputs, posterior, noise), facet in zip(case.terminals(steps), facets, strict=True):
             parts.append(tube_positions(inputs.decode_positionwise, posterior, inputs.path, facet, noise))
             s_ch, t = channel_blur(inputs.path, posterior.t), posterior.t
         positions = concat_batches(parts)

@@ -51,7 +51,7 @@ def measure_blur(source: FigureInput, blur: float) -> Record:
     t = scale / (scale + blur)  # of the straight path
     for inputs, posterior, noise in source.terminal_residuals(t):
         decode = inputs.decode_positionwise
-        facet = nearest_facets(decode, inputs.x, posterior.residual, weights=embeddings)
+        facet = nearest_facets(decode, inputs.x, weights=embeddings)
         batches.append(tube_positions(decode, posterior, inputs.path, facet, noise, num_draws=4))
     num_texts = sum(len(batch.ids) for batch in source.batches)
     law = evaluate_tube_law(concat_batches(batches), t, channel_blur(path, t), num_texts, num_draws=4)

@@ -31,10 +31,13 @@ def test_the_logger_of_a_recipe_is_used_too(small_run: Path) -> None:
 
 
 @pytest.mark.integration
-def test_a_run_on_a_relatively_named_text_is_diagnosed_in_another_folder(small_run: Path) -> None:
+def test_a_run_on_a_relatively_named_text_is_diagnosed_in_another_folder(
+    small_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert validation_batch(run_recipe(small_run)["data"], 2).ids.shape == (2, 16)
     argv = ["diagnose", str(small_run), "--measures", "decoder_temperature", "-n", "2", "--device", "cpu"]
     assert main(argv) == 0
+    assert "measuring decoder_temperature (1 of 1)" in capsys.readouterr().err, "without a terminal"
 
 
 @pytest.mark.integration

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from tests.helpers.cola_parts import cola_recording, recorded_vae
 from tests.helpers.recordings import error
-from textflow.codecs import TextVAE
+from textflow.codecs import Codec, TextVAE
 from textflow.codecs.prefix_mask import prefix_attention_mask
 from textflow.codecs.vae import Gaussian
 
@@ -60,6 +60,16 @@ def test_a_latent_depends_on_its_block_and_those_before(patch_size: int) -> None
     moved = (codec.encode(text) - codec.encode(changed)).abs().amax((0, 2)) > 1e-6
     assert not moved[:3].any() and moved[3:].all()
     assert codec.decode_logits(codec.encode(text)).shape == (2, 12, 11)
+
+
+@pytest.mark.parametrize("patch_size", [1, 2])
+def test_the_tokens_of_one_latent_are_those_of_the_row(patch_size: int) -> None:
+    codec, text = vae(patch_size=patch_size), ids(length=12)
+    z = codec.encode(text)
+    rows = codec.decode_logits(z).unflatten(1, (-1, patch_size))
+    for at in (0, 4, -1):
+        torch.testing.assert_close(codec.decode_after(z, None, at), rows[:, at])
+        torch.testing.assert_close(Codec.decode_after(codec, z, None, at), rows[:, at])
 
 
 def test_padding_is_seen_as_the_padding_token() -> None:

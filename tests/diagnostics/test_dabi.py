@@ -129,7 +129,7 @@ def test_energy_outside_the_row_space_changes_the_full_control_alone() -> None:
 def test_an_adversarial_residual_flips_if_it_reaches_the_boundary() -> None:
     task = pair(2.0, 16, scale=3.0)
     terminal = posterior_at(task, 0.5, 20, 100)
-    facet = nearest_facets(task.read, terminal.x, terminal.residual)
+    facet = nearest_facets(task.read, terminal.x)
     worst, ratio = adversarial_x0_pred(terminal.x, terminal.x0_pred, terminal.mask, facet)
     length = terminal.residual.norm(dim=-1)
     assert_close((worst - terminal.x).norm(dim=-1), length)

@@ -26,7 +26,7 @@ from textflow.types import Posterior
 
 
 def positions_of(task: Codes, terminal: TerminalPosterior, draws: int = 1) -> TubePositions:
-    facet = nearest_facets(task.read, terminal.x, terminal.residual, weights=task.codes)
+    facet = nearest_facets(task.read, terminal.x, weights=task.codes)
     return tube_positions(
         task.read, terminal, task.path, facet, Noise(range(2000, 2000 + len(terminal.x))), num_draws=draws
     )
@@ -130,7 +130,7 @@ def test_padding_changes_nothing_and_batches_add_up() -> None:
         one = slice(i, i + 1)
         belief = Posterior(cut.x0_pred[one], cut.belief.logits[one])
         part = TerminalPosterior(cut.x[one], cut.z[one], belief, mask[one], cut.t)
-        facet = nearest_facets(task.read, part.x, part.residual, weights=task.codes)
+        facet = nearest_facets(task.read, part.x, weights=task.codes)
         return tube_positions(task.read, part, task.path, facet, Noise([2000 + i]), num_draws=1)
 
     for a, b in zip(clean, concat_batches([row_positions(i) for i in range(4)]), strict=True):

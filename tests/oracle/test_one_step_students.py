@@ -64,7 +64,7 @@ def test_the_flips_of_a_one_step_student_follow_the_tube_law() -> None:
     law, x = result["law"], result["x"]
     mask = torch.ones(x.shape[:2], dtype=torch.bool)
     terminal = TerminalPosterior(x, result["z"], Posterior(result["prediction"]), mask, 0.95)
-    facet = nearest_facets(law.codec.decode_logits, x, terminal.residual, 31)
+    facet = nearest_facets(law.codec.decode_logits, x, 31)
     positions = tube_positions(law.codec.decode_logits, terminal, PATH, facet, Noise(range(len(x))), num_draws=1)
     measured = evaluate_tube_law(positions, 0.95, channel_blur(PATH, 0.95), len(x), num_draws=1)
     assert measured.observed == pytest.approx(measured.predicted, rel=0.15) and measured.observed > 0.05

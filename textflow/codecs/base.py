@@ -46,10 +46,17 @@ class Codec(nn.Module, ABC):
     def decode_logits(self, z: Latents) -> Logits:
         """Logits of the tokens [B, L, V] from clean or noisy latents [B, S, d]."""
 
-    def decode_after(self, z: Latents, past: KeyValues | None) -> Logits:
+    def decode_after(self, z: Latents, past: KeyValues | None, at: int | None = None) -> Logits:
         """Logits of the tokens of latents that follow those of `past`, for a decoder that is causal over blocks; by
-        default latents are decoded without those before."""
-        return self.decode_logits(z)
+        default latents are decoded without those before.
+
+        Args:
+            z: clean or noisy latents [B, S, d].
+            past: keys and values of the latents before.
+            at: index of the one latent whose tokens are wanted; default: those of all.
+        """
+        logits = self.decode_logits(z)
+        return logits if at is None else logits.view(len(z), z.shape[1], -1, logits.shape[-1])[:, at]
 
     def extend_past(self, z: Latents, past: KeyValues | None = None) -> KeyValues | None:
         """Keys and values of a decoder that is causal over blocks, of latents and of those before; None for others."""

@@ -150,8 +150,8 @@ class TextVAE(Codec):
     def decode_logits(self, z: Latents) -> Logits:
         return self.decode_after(z, None)
 
-    def decode_after(self, z: Latents, past: KeyValues | None) -> Logits:
-        return self.decoder(z, past)
+    def decode_after(self, z: Latents, past: KeyValues | None, at: int | None = None) -> Logits:
+        return self.decoder(z, past, at)
 
     def extend_past(self, z: Latents, past: KeyValues | None = None) -> KeyValues | None:
         return self.decoder.run_blocks(z, past)[1]
@@ -179,7 +179,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents after those of `past` -> token logits [B, L, V]."""
+    """Latents after those of `past` -> token logits [B, L, V], or those of one latent."""
 
     def __init__(
         self, vocab: int, dim: int, patch: int, depth: int, width: int, mlp: int, heads: int, block: int
@@ -191,8 +191,9 @@ class Decoder(nn.Module):
         self.unpatch_layer = nn.Linear(width, patch * width)
         self.final_norm, self.final_layer = nn.LayerNorm(width, EPS), nn.Linear(width, vocab)
 
-    def forward(self, z: Latents, past: KeyValues | None = None) -> Logits:
-        x = self.unpatch_layer(self.run_blocks(z, past)[0])
+    def forward(self, z: Latents, past: KeyValues | None = None, at: int | None = None) -> Logits:
+        x = self.run_blocks(z, past)[0]
+        x = self.unpatch_layer(x if at is None else x[:, at, None])
         return self.final_layer(self.final_norm(x.unflatten(-1, (self.patch_size, -1)).flatten(1, 2)))  # [B, L, V]
 
     def run_blocks(self, z: Latents, past: KeyValues | None) -> tuple[Tensor, KeyValues]:

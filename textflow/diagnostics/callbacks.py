@@ -60,7 +60,7 @@ class DABI(TerminalDiagnostic):
         terminal = inputs.terminal_posterior(self.num_steps, noise)
         x0_pred = terminal.x0_pred
         if isinstance(model, Autoencoder):
-            facet = nearest_facets(inputs.decode_positionwise, inputs.x, terminal.residual, num_candidates=8)
+            facet = nearest_facets(inputs.decode_positionwise, inputs.x, num_candidates=8)
             x0_pred, _ = adversarial_x0_pred(inputs.x, x0_pred, inputs.mask, facet)
         result = dabi(inputs.decode, inputs.x, x0_pred, inputs.mask, noise, num_draws=self.num_draws)
         return {
@@ -95,7 +95,7 @@ class Tube(TerminalDiagnostic):
     def measure(self, model: Generator | Autoencoder, batch: Batch, noise: Noise) -> Mapping[str, float]:
         inputs = diagnostic_inputs(model, batch)
         terminal = inputs.terminal_posterior(self.num_steps, noise)
-        facet = nearest_facets(inputs.decode_positionwise, inputs.x, terminal.residual, self.num_candidates)
+        facet = nearest_facets(inputs.decode_positionwise, inputs.x, self.num_candidates)
         positions = tube_positions(inputs.decode_positionwise, terminal, inputs.path, facet, noise, num_draws=2)
         blur = channel_blur(inputs.path, terminal.t)
         result = evaluate_tube_law(positions, terminal.t, blur, len(batch.ids), num_draws=2)

@@ -18,17 +18,19 @@ class Facet(NamedTuple):
 
     Args:
         distance: delta* = min_j (l_y - l_j) / |grad (l_y - l_j)|, latent units; infinite without a boundary.
-        normal_component: r . nu, component of the residual along the boundary's unit normal, latent units.
         normal: unit normal nu, pointing out of the cell; 0 without a boundary.
     """
 
     distance: Float[Tensor, "B L"]
-    normal_component: Float[Tensor, "B L"]
     normal: Latents
+
+    def component(self, r: Latents) -> Float[Tensor, "B L"]:
+        """r . nu, component of a residual along the boundary's normal, latent units, in float64."""
+        return (r.double() * self.normal.double()).sum(-1)
 
 
 def nearest_facets(
-    decode: DecodeFn, z: Latents, r: Latents, num_candidates: int = 32, weights: Float[Tensor, "V d"] | None = None
+    decode: DecodeFn, z: Latents, num_candidates: int = 32, weights: Float[Tensor, "V d"] | None = None
 ) -> Facet:
     """Margin distance and normal of the active facet of each position [ours].
 
@@ -38,7 +40,6 @@ def nearest_facets(
     Args:
         decode: latents -> logits, position by position.
         z: latents at which the nearest boundary is computed.
-        r: residual at z.
         num_candidates: number of runner-up tokens whose boundaries are tested, >= 1.
         weights: weights of a linear readout, used instead of its gradients.
     """
@@ -58,44 +59,39 @@ def nearest_facets(
                 slope = torch.autograd.grad(gap.sum(), point, retain_graph=True)[0]
             else:
                 slope = weights[tokens[..., 0]] - weights[tokens[..., j]]
-            nearest = nearer_facet(nearest, gap.detach(), slope, r)
+            nearest = nearer_facet(nearest, gap.detach(), slope)
     return nearest
 
 
-def nearest_joint_facets(
-    decode: DecodeFn, z: Latents, r: Latents, positions: list[int], num_candidates: int = 32
-) -> Facet:
+def nearest_joint_facets(decode: DecodeFn, z: Latents, positions: list[int], num_candidates: int = 32) -> Facet:
     """`nearest_facets` of a readout that mixes positions: the gradient is taken over all latents of the row.
 
-    It costs len(positions) x candidates backward passes. `distance` is infinite at all other positions; `normal` holds
-    the component at the position itself.
+    It costs len(positions) x candidates backward passes, and returns distances [B, P] and normals [B, P, S d].
 
     Args:
-        positions: indices of the positions to evaluate; the other arguments are those of `nearest_facets`.
+        decode: latents -> logits.
+        z: latents at which the nearest boundaries are computed.
+        positions: indices of the P positions to evaluate.
+        num_candidates: number of runner-up tokens whose boundaries are tested, >= 1.
     """
 
     def decode_position(at: int, row: Latents) -> Logits:
         return decode(row.reshape(z.shape))[:, at : at + 1]
 
-    facet, flat, flat_r = no_facet(z), z.flatten(1)[:, None], r.flatten(1)[:, None]  # one position of S d coordinates
-    for at in positions:
-        nearest = nearest_facets(partial(decode_position, at), flat, flat_r, num_candidates)
-        facet.distance[:, at], facet.normal_component[:, at] = nearest.distance[:, 0], nearest.normal_component[:, 0]
-        facet.normal[:, at] = nearest.normal.reshape(z.shape)[:, at]
-    return facet
+    flat = z.flatten(1)[:, None]  # one position of S d coordinates
+    facets = [nearest_facets(partial(decode_position, at), flat, num_candidates) for at in positions]
+    return Facet(*(torch.cat(parts, 1) for parts in zip(*facets, strict=True)))
 
 
 def no_facet(z: Latents) -> Facet:
     """Facets at infinite distance, the initial value of the search."""
-    far = torch.full(z.shape[:2], torch.inf, dtype=torch.float64, device=z.device)
-    return Facet(far, torch.zeros_like(far), torch.zeros_like(z))
+    return Facet(torch.full(z.shape[:2], torch.inf, dtype=torch.float64, device=z.device), torch.zeros_like(z))
 
 
-def nearer_facet(nearest: Facet, gap: Float[Tensor, "B L"], slope: Latents, r: Latents) -> Facet:
+def nearer_facet(nearest: Facet, gap: Float[Tensor, "B L"], slope: Latents) -> Facet:
     """The nearer of a boundary and the one where gap falls to 0 along -slope."""
     steep = slope.double().norm(dim=-1)
     distance = torch.where(steep < MIN_SLOPE, torch.inf, gap.double() / steep.clamp_min(MIN_SLOPE))
-    closer = distance < nearest.distance
-    normal = torch.where(closer[..., None], -slope / steep.clamp_min(MIN_SLOPE).to(slope)[..., None], nearest.normal)
-    component = torch.where(closer, (r.double() * normal.double()).sum(-1), nearest.normal_component)
-    return Facet(torch.minimum(distance, nearest.distance), component, normal)
+    closer = (distance < nearest.distance)[..., None]
+    normal = torch.where(closer, -slope / steep.clamp_min(MIN_SLOPE).to(slope)[..., None], nearest.normal)
+    return Facet(torch.minimum(distance, nearest.distance), normal)

@@ -144,7 +144,7 @@ def tube_positions(
         decode: latents -> logits.
         terminal: posterior on noised real text at a time in (0, 1).
         path: probability path.
-        facet: nearest boundary of the readout at x, with the prediction's residual.
+        facet: nearest boundary of the readout at x.
         noise: one stream per row.
         num_draws: number of surrogate draws.
     """
@@ -153,7 +153,7 @@ def tube_positions(
     noisy = surrogate_flips(decode, x, mask, channel_blur(path, terminal.t), noise, num_draws)
     wrong, doubt = token_errors(terminal.belief.logits, clean_ids)
     square, spread = (values.double().square().mean(-1) for values in (terminal.residual, x))
-    columns = (facet.distance, facet.normal_component, square, spread, flip.double(), noisy, wrong, doubt)
+    columns = (facet.distance, facet.component(terminal.residual), square, spread, flip.double(), noisy, wrong, doubt)
     return TubePositions(*(values[mask] for values in columns))
 
 

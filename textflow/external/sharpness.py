@@ -37,7 +37,7 @@ def readout_sharpness(head: nn.Module, samples: Sequence[Sample], seeds: Sequenc
 def nearest_boundary(head: nn.Module, x: Latents) -> Facet:
     """The nearest decision boundaries of a last layer."""
     weights = head.weight.detach() if isinstance(head, nn.Linear) else None
-    return nearest_facets(head, x, torch.zeros_like(x), num_candidates=16, weights=weights)
+    return nearest_facets(head, x, num_candidates=16, weights=weights)
 
 
 def move(x: Latents, facet: Facet, length: float) -> Latents:

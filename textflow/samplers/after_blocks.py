@@ -134,14 +134,13 @@ class CodecAfterText(Codec):
 
     def decode_alone(self, z: Latents) -> Logits:
         """Logits of each latent's tokens where all others of its block are the text's, too."""
-        place, logits = torch.arange(z.shape[1], device=z.device) % (self.block_size or z.shape[1]), None
-        for each in range(int(place.max()) + 1):
-            own = place == each
-            found = self.decode_logits(torch.where(own[:, None], z, self.x))
-            own = own.repeat_interleave(found.shape[1] // len(own))[:, None]
-            logits = found if logits is None else torch.where(own, found, logits)
-        assert logits is not None, "a row holds a latent"
-        return logits
+        logits = list[Logits]()
+        for part in block_slices(z.shape[1], self.block_size):
+            past, own, text = first_positions(self.past, part.start), z[:, part], self.x[:, part]
+            for at in range(own.shape[1]):
+                alone = torch.cat([text[:, :at], own[:, at : at + 1], text[:, at + 1 :]], 1)
+                logits.append(self.codec.decode_after(alone, past, at))
+        return torch.cat(logits, 1)
 
 
 def block_slices(length: int, size: int | None) -> list[slice]:
