@@ -16,7 +16,7 @@ def sample(
     run: Path | None = None,
     overlays: list[str] = [],  # noqa: B006  jsonargparse appends to a copy
     n: int | None = None,
-    steps: int = 32,
+    steps: int | None = None,
     sampler: SamplerName = "recipe",
     gamma: float | None = None,
     self_cond_guidance: float | None = None,
@@ -37,8 +37,8 @@ def sample(
         run: folder of a trained run; hf:OWNER/NAME[@REVISION] on the Hugging Face Hub; or demo. --replay needs none.
         overlays: recipes that change sampling settings, such as recipes/escape/commit.yaml; usually written after RUN.
         n: number of texts; default: 16, or one per prompt with --prompt-file.
-        steps: number of sampling steps, with the order Grouped of each group; a step takes one evaluation of the
-            network (heun: two), and the readout of ELF takes one more.
+        steps: number of sampling steps, with the order Grouped of each group; default: those that a student was trained
+            for, otherwise 32. A step takes one evaluation of the network (heun: two); ELF's readout takes one more.
         sampler: sampler and escape to use; recipe means those of the run's recipe.
         gamma: re-injection strength of --sampler reinject, >= 0; default: 1.5.
         self_cond_guidance: scale w of self-conditioning guidance; default: the recipe's.
@@ -68,7 +68,7 @@ def sample(
     generator = load_text_model(run, device, overlays)
     set_sampler(generator, sampler, gamma)
     rows = build_rows(generator, prompt, prompt_file, infill, length)
-    settings = sampling_settings(generator, run, overlays, seed, steps, bool(out))
+    settings = sampling_settings(generator, run, overlays, seed, steps or generator.default_steps, bool(out))
     settings |= {"self_cond_guidance": self_cond_guidance, "length": length}
     settings |= prompt_settings(generator, rows, prompt or infill or str(prompt_file), cfg_scale)
     write_samples(generator, rows, n or (len(rows) if prompt_file else 16), settings, batch_size, out)

@@ -35,6 +35,13 @@ def test_each_round_is_a_run_that_samples(students: Path) -> None:
         assert "val/loss" in (students / name / "metrics.csv").read_text()
 
 
+def test_a_student_is_sampled_in_its_own_steps(students: Path, tmp_path: Path) -> None:
+    own, written = tmp_path / "own.jsonl", tmp_path / "written.jsonl"
+    assert main(["sample", str(students / "steps-4"), "-n", "2", "--out", str(own)]) == 0
+    assert main(["sample", str(students / "steps-4"), "-n", "2", "--steps", "4", "--out", str(written)]) == 0
+    assert own.read_text() == written.read_text()
+
+
 def test_the_first_round_starts_near_its_teacher_and_saves_only_its_codec(teacher: Path, students: Path) -> None:
     before, after = (load_file(folder / "model.safetensors") for folder in (teacher, students / "steps-4"))
     codec = [name for name in before if name.startswith("frozen_codec.")]

@@ -88,13 +88,13 @@ def test_training_lowers_the_loss_and_sampling_asks_for_the_learned_step() -> No
     own.ema_net.load_state_dict(own.net.state_dict())
     z, _ = own.initial_noise([1, 2])
     expected = own.objective.student_logits(own.ema_net.eval(), own.codec, own.path, z).argmax(-1)
-    assert torch.equal(own.sample_ids([1, 2], own.preview_steps), expected)
+    assert torch.equal(own.sample_ids([1, 2], own.default_steps), expected)
 
 
-def test_a_preview_has_the_steps_that_a_student_is_trained_for() -> None:
+def test_a_student_is_sampled_in_the_steps_that_it_is_trained_for() -> None:
     teacher, own = student()
     four: Any = make("ELF", objective=StepDistillation(Progressive(), 4))
-    assert [model.preview_steps for model in (teacher, own, four)] == [32, 1, 4]
+    assert [model.default_steps for model in (teacher, own, four)] == [32, 1, 4]
 
 
 def test_prompts_and_a_temperature_of_zero_are_refused() -> None:

@@ -118,7 +118,7 @@ class CausalLM(TextGenerator):
         ids: Ids,
         prompt_mask: Mask,
         seeds: list[int],
-        num_steps: int | None = None,
+        num_steps: int = 32,
         sampler: Autoregressive | Sampler | None = None,
         self_cond_guidance: float | None = None,
         cfg_scale: float | None = None,

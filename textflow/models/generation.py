@@ -33,13 +33,14 @@ class TextGenerator(Trainable, ABC):
         """
 
     @abstractmethod
-    def complete(self, ids: Ids, prompt_mask: Mask, seeds: list[int]) -> Ids:
+    def complete(self, ids: Ids, prompt_mask: Mask, seeds: list[int], num_steps: int = 32) -> Ids:
         """Token ids [B, L] with all but the prompt filled in, one sample a row.
 
         Args:
             ids: token ids, rows of a sample's length [B, L].
             prompt_mask: True on the prompt [B, L].
             seeds: random seeds, one a row.
+            num_steps: number of sampling steps; unused by an autoregressive model.
         """
 
     def generate(
@@ -76,17 +77,18 @@ class TextGenerator(Trainable, ABC):
         return tokenizer.decode(ids)
 
     @property
-    def preview_steps(self) -> int:
-        """Sampling steps of a preview during training: those that a student is trained for, else 32."""
+    def default_steps(self) -> int:
+        """Number of sampling steps where none is asked for: those that a student is trained for, else 32."""
         return getattr(getattr(self, "objective", None), "steps", 32)
 
     def sample_texts(self, n: int) -> list[str]:
         """Texts for a preview during training; for pairs, held-out sources and their answers."""
         if self.text_format.max_source_length is None:
-            return self.generate(n, self.preview_steps)
+            return self.generate(n, self.default_steps)
         batch = self.data_batch(n, held_out=self.data is not None and self.data.has_validation)
         assert batch.prompt_mask is not None, "batches of pairs have a prompt mask"
-        ids = self.complete(batch.ids, batch.prompt_mask, sample_seeds(0, 0, len(batch.ids)))
+        seeds = sample_seeds(0, 0, len(batch.ids))
+        ids = self.complete(batch.ids, batch.prompt_mask, seeds, self.default_steps)
         return format_pairs(self, ids, batch.prompt_mask)
 
 
