@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Keys, without init_args, of the paths that a run reads again after its training. Names of sources may hold dots.
 DATA_PATHS = re.compile(
     r"data\.(files|cache)|data\.tokenizer\.(name|model_file)"
-    r"|data\.source(\.sources\..+)?\.(paths|val_paths|test_paths|folder|wheel|name)"
+    r"|data\.source(\.sources\..+)?\.(paths|val_paths|test_paths|folder|wheel|package|name)"
 )
 MODEL_FOLDERS = re.compile(r"model\.(\w+\.)*codec\.(\w+\.)*name|model\.mdlm")  # of an encoder, of a run
 Files: TypeAlias = str | list[str]

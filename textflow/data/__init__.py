@@ -6,6 +6,7 @@ from textflow.runtime.lazy import lazy_names
 from textflow.data.base import Document as Document, Source as Source, Tokenizer as Tokenizer
 from textflow.data.sources.bible import Bible as Bible
 from textflow.data.sources.files import TextFiles as TextFiles
+from textflow.data.sources.handbook import Handbook as Handbook
 from textflow.data.sources.hub import HubDataset as HubDataset, SavedDataset as SavedDataset
 from textflow.data.sources.mixture import Mixture as Mixture
 from textflow.data.sources.news import News as News
