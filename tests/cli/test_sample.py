@@ -20,7 +20,7 @@ class NumberedTexts:
     """A model whose texts are numbered."""
 
     sampler, sampling_schedule, text_format = Euler(), Uniform(), TextFormat(seq_length=4)
-    tokenizer, complete = None, None
+    tokenizer, complete, default_steps = None, None, 32
 
     def generate(self, n: int, *rest: Any) -> list[str]:
         return [f"text {i}" for i in range(rest[-1], rest[-1] + n)]

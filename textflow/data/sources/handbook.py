@@ -77,7 +77,7 @@ class Handbook(PairSource):
 def read_pages(package: Path, *languages: str) -> list[dict[str, list[str]]]:
     """The paragraphs of each page by its name, in each of the languages."""
     pages: dict[str, dict[str, list[str]]] = {}
-    with package.open("rb") as file, tarfile.open(fileobj=BytesIO(read_data_archive(file))) as archive:
+    with package.open("rb") as file, tarfile.TarFile(fileobj=BytesIO(read_data_archive(file))) as archive:
         for member in archive:
             path = PurePosixPath(member.name)
             if path.suffix == ".html" and path.parent.parent == PAGES and (content := archive.extractfile(member)):
