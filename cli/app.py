@@ -98,8 +98,9 @@ def set_library_defaults() -> None:
     # Spinning threads are slow on busy cores (measured: 4 times slower), so waiting threads sleep.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if not sys.stderr.isatty():  # a progress bar would fill a log file
-        for library in ("HUB", "DATASETS"):  # transformers follows the Hub's
-            os.environ.setdefault(f"HF_{library}_DISABLE_PROGRESS_BARS", "1")
+        # transformers follows the Hub's, but for the conversion of a GGUF, which follows tqdm's.
+        for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS", "TQDM_DISABLE"):
+            os.environ.setdefault(name, "1")
 
 
 def explain_encoding(word: str) -> str:

@@ -154,13 +154,13 @@ def test_a_handler_that_a_verb_installs_and_an_ignored_ctrl_c_stay(monkeypatch: 
 
 @pytest.mark.parametrize("on_terminal", [True, False])
 def test_libraries_draw_their_bars_on_a_terminal_only(on_terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    bars = ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS")
+    bars = ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS", "TQDM_DISABLE")
     for name in bars:
         monkeypatch.setenv(name, "")  # so that it is restored
         monkeypatch.delenv(name)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: on_terminal)
     assert main(["recipes"]) == 0
-    assert [os.environ.get(name) for name in bars] == [None if on_terminal else "1"] * 2
+    assert [os.environ.get(name) for name in bars] == [None if on_terminal else "1"] * 3
 
 
 @pytest.mark.integration
@@ -170,8 +170,9 @@ def test_no_bar_of_a_library_is_in_a_log(tmp_path: Path) -> None:
         "import datasets, transformers\n"
         "datasets.Dataset.from_generator(lambda: iter([{'text': 'a'}]), cache_dir='.')\n"
         "assert not transformers.utils.logging.is_progress_bar_enabled()\n"
+        "from tqdm.auto import tqdm; list(tqdm(range(9), desc='Generating'))\n"
     )
-    unset = {name: value for name, value in os.environ.items() if not name.endswith("DISABLE_PROGRESS_BARS")}
+    unset = {name: value for name, value in os.environ.items() if "DISABLE" not in name}
     words = [sys.executable, "-c", code]
     done = subprocess.run(words, cwd=tmp_path, env=unset, capture_output=True, encoding="utf-8", check=True)
     assert "Generating" not in done.stderr and "\r" not in done.stderr
