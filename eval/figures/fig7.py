@@ -58,7 +58,8 @@ def draw(results: Record, path: Path, caption: str = CAPTION) -> None:
         for tick, decoder in zip(rates.get_yticklabels(), decoders, strict=True):
             tick.set_color(FAMILIES[decoder["family"]])
         ratios.set_yticks(range(len(decoders)), [])
-        rates.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        low, high = rates.get_xlim()
+        rates.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 100 * low else (1.0,)))
         rates.xaxis.set_major_formatter("{x:g}")
         rates.xaxis.set_minor_formatter("")
         rates.set(xlabel="response: share of tokens flipped, or image error over variance")

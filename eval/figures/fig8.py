@@ -44,6 +44,7 @@ MAP_CAPTION = (
     " with 95 % intervals (a triangle is a lower bound), by the CCI of their own decoding. Numbers as in fig7."
 )
 LABEL_GAP = 0.055  # least distance of two labels, in heights of the axis
+NAME_WIDTH = 0.25  # room of a name, in CCI
 
 
 def compute(num_texts: int, seed: int, inputs: Sequence[FigureInput] = (), decoders: Sequence[Record] = ()) -> Record:
@@ -160,12 +161,14 @@ def draw_map(axis: Any, decoders: Sequence[Record]) -> None:
     for family in dict.fromkeys(decoder["family"] for *_, decoder in points):
         axis.plot([], [], "o", color=FAMILIES[family], ms=5, label=family)
     axis.legend(fontsize=7, loc="upper right")
-    for place in sorted({round(x, 1) for x, *_ in points}):
-        label_points(axis, sorted((p for p in points if round(p[0], 1) == place), key=lambda p: p[1]))
+    places = sorted({round(x, 1) for x, *_ in points})
+    for place in places:
+        on_left = any(place < other < place + NAME_WIDTH for other in places)
+        label_points(axis, sorted((p for p in points if round(p[0], 1) == place), key=lambda p: p[1]), on_left)
 
 
-def label_points(axis: Any, points: Sequence[tuple[float, float, Record]]) -> None:
-    """Names to the right of points, from below to above, at a distance that keeps them apart."""
+def label_points(axis: Any, points: Sequence[tuple[float, float, Record]], on_left: bool) -> None:
+    """Names beside points of one CCI, from below to above, at a distance that keeps them apart."""
     to_axis, last = axis.transScale + axis.transLimits, -1.0
     place: Record = {"xycoords": "axes fraction", "textcoords": "axes fraction", "fontsize": 7, "va": "center"}
     line = {"arrowstyle": "-", "color": "#999999", "lw": 0.5}
@@ -173,4 +176,5 @@ def label_points(axis: Any, points: Sequence[tuple[float, float, Record]]) -> No
         across, height = to_axis.transform((x, y))
         last = max(height, last + LABEL_GAP)
         colour = FAMILIES[decoder["family"]]
-        axis.annotate(decoder["name"], (across, height), (across + 0.04, last), color=colour, arrowprops=line, **place)
+        beside: Record = {"xytext": (across + (-0.04 if on_left else 0.04), last), "ha": "right" if on_left else "left"}
+        axis.annotate(decoder["name"], (across, height), **beside, color=colour, arrowprops=line, **place)
