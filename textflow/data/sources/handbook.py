@@ -141,7 +141,7 @@ def paragraphs(page: str) -> list[str]:
 
 
 class ParagraphParser(HTMLParser):
-    """Collects the texts of `<div class="para">`, each without the paragraphs inside it."""
+    """Collector of the texts of `<div class="para">`, each without the paragraphs inside it."""
 
     def __init__(self) -> None:
         super().__init__()
