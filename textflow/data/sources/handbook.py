@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from functools import lru_cache
 from html.parser import HTMLParser
 from io import BytesIO
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from textflow.data.base import Document
 from textflow.data.fingerprint import fingerprint
+from textflow.data.sources.downloads import find_download
 from textflow.data.sources.pairs import PairSource
 from textflow.data.splits import SplitRules
-from textflow.runtime.atomic import sha256
 
 PACKAGE = "debian-handbook_11.20220922_all.deb"
 SHA256 = "3d5dbeac1f1afc9c094eab9d0f701f6ecff99c4927d5a4794cf6c85678134faa"
-ADVICE = (
-    "fetch it with: apt-get download debian-handbook=11.20220922, or from "
+DOWNLOAD_COMMAND = (
+    "apt-get download debian-handbook=11.20220922, or from "
     f"https://deb.debian.org/debian/pool/main/d/debian-handbook/{PACKAGE}"
 )
 PAGES = PurePosixPath("usr/share/doc/debian-handbook/html")
@@ -53,7 +53,7 @@ class Handbook(PairSource):
     def pairs(self, split_name: str) -> Iterator[Document]:
         split = SplitRules(self.val_fraction, self.test_fraction)  # its scorer_holdout serves as the test split
         wanted = "scorer_holdout" if split_name == "test" else split_name
-        sources, targets = read_pages(self._file(), self.source_language, self.target_language)
+        sources, targets = read_pages(self.package, self.source_language, self.target_language)
         for index, page in enumerate(sorted(sources.keys() & targets.keys())):
             if split.split_of_index(index) == wanted:
                 for number, (source, target) in enumerate(align_paragraphs(sources[page], targets[page]), 1):
@@ -63,27 +63,19 @@ class Handbook(PairSource):
         languages = (self.source_language, self.target_language)
         return fingerprint("Handbook 1", SHA256, *languages, self.val_fraction, self.test_fraction)
 
-    def _file(self) -> Path:
-        path = Path(self.package).expanduser()
-        path = path / PACKAGE if path.is_dir() else path
-        if not path.is_file():
-            raise ValueError(f"no package of the handbook found at {path}; {ADVICE}")
-        if sha256(path) != SHA256:
-            raise ValueError(f"{path} is not the file expected (its sha256 differs); {ADVICE}")
-        return path
-
 
 @lru_cache(maxsize=1)
-def read_pages(package: Path, *languages: str) -> list[dict[str, list[str]]]:
+def read_pages(package: str, *languages: str) -> list[dict[str, list[str]]]:
     """The paragraphs of each page by its name, in each of the languages."""
+    path = find_download(package, PACKAGE, SHA256, "package of the handbook", DOWNLOAD_COMMAND)
     pages: dict[str, dict[str, list[str]]] = {}
-    with package.open("rb") as file, tarfile.TarFile(fileobj=BytesIO(read_data_archive(file))) as archive:
+    with path.open("rb") as file, tarfile.TarFile(fileobj=BytesIO(read_data_archive(file))) as archive:
         for member in archive:
-            path = PurePosixPath(member.name)
-            if path.suffix == ".html" and path.parent.parent == PAGES and (content := archive.extractfile(member)):
-                own = pages.setdefault(path.parent.name, {})
-                if path.parent.name in languages:
-                    own[path.name] = paragraphs(content.read().decode("utf-8"))
+            page = PurePosixPath(member.name)
+            if page.suffix == ".html" and page.parent.parent == PAGES and (content := archive.extractfile(member)):
+                own = pages.setdefault(page.parent.name, {})
+                if page.parent.name in languages:
+                    own[page.name] = paragraphs(content.read().decode("utf-8"))
     if unknown := [name for name in languages if name not in pages]:
         raise ValueError(f"the handbook has no language {unknown[0]!r}; it has {', '.join(sorted(pages))}")
     return [pages[name] for name in languages]

