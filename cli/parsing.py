@@ -57,6 +57,8 @@ def normalize_argv(verb: str, argv: list[str], command: Callable[..., Any]) -> l
     argv = [to_underscores(token) for token in argv]
     if "n" in parameters_of(command):
         argv = [re.sub("^--num_samples(?==|$)", "--n", token) for token in argv]
+    if "data_files" in parameters_of(command):
+        argv = [re.sub(r"^--data(\.files)?(?==|$)", "--data_files", token) for token in argv]
     return expand_flags(join_negative_numbers(argv), command)
 
 
@@ -83,9 +85,8 @@ def expand_layout(argv: list[str], layouts: list[str]) -> list[str]:
 
 
 def to_underscores(token: str) -> str:
-    """--prompt-file -> --prompt_file, --data or --data.files -> --data_files, -n -> --n; -h and -1 are unchanged."""
+    """--prompt-file -> --prompt_file, -n -> --n; -h and -1 are unchanged."""
     name, equals, value = token.partition("=")
-    name = "--data_files" if name in ("--data", "--data.files") else name
     if re.fullmatch("-[a-zA-Z]", name) and name != "-h":
         name = "-" + name
     return (name[:2] + name[2:].replace("-", "_") if name.startswith("--") else name) + equals + value

@@ -23,10 +23,15 @@ Tree = dict[str, Any]
 SYSTEMS = {
     "quickstart": "recipes/quickstart.yaml",
     "langflow": "recipes/small/langflow.yaml",
+    "fastdiss": "recipes/small/fastdiss.yaml",
     "flm": "recipes/small/flm.yaml",
     "elf": "recipes/small/elf.yaml",
+    "cosmos": "recipes/small/cosmos.yaml",
+    "codar": "recipes/small/codar.yaml",
+    "diladiff": "recipes/small/diladiff.yaml",
     "cola": "recipes/small/cola.yaml",
     "mdlm": "recipes/small/mdlm.yaml",
+    "loopholing": "recipes/small/loopholing.yaml",
     "duo": "recipes/small/duo.yaml",
     "ar": "recipes/small/ar.yaml",
 }

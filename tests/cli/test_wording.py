@@ -42,6 +42,14 @@ def verb(
     return run, n, gamma, say, quick
 
 
+def with_files(data_files: str = "") -> None:
+    """Read text files."""
+
+
+def with_data(data: str = "") -> None:
+    """Read an overlay."""
+
+
 def given(*argv: str) -> tuple[Path, int | None, float, str | None, bool]:
     return run_command("eval", list(argv), verb)
 
@@ -66,6 +74,13 @@ def test_arguments_are_rewritten_for_the_parser() -> None:
         (join_negative_numbers, "--n=4 -1", "--n=4 -1"),
         (join_negative_numbers, "--gamma -inf --out -name", "--gamma=-inf --out -name"),
         (partial(normalize_argv, "sample", command=verb), "RUN -n -3", "--run RUN --n=-3"),
+        (
+            partial(normalize_argv, "eval", command=with_files),
+            "R --data a --data.files=b",
+            "R --data_files a --data_files=b",
+        ),
+        (partial(normalize_argv, "eval", command=with_files), "R --data.files=b", "R --data_files=b"),
+        (partial(normalize_argv, "league", command=with_data), "--data a", "--data a"),
         (all_to_underscores, "-n -n=4 --a-b --a-b=a-b -h -1 -12 - --", "--n --n=4 --a_b --a_b=a-b -h -1 -12 - --"),
     ):
         assert function(argv.split()) == expected.split()

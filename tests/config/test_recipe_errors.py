@@ -68,6 +68,17 @@ def test_a_wrong_value_is_named_with_the_values_allowed(
     assert expected in error_line(arguments, capsys)
 
 
+def test_a_file_in_place_of_a_section_is_answered_with_the_key_that_takes_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    error = error_line([SMALL, "--data", "mine.txt"], capsys)
+    assert "data is 'mine.txt', needs keys and values" in error and "--data.files mine.txt" in error
+    error = error_line([SMALL, "--trainer", "mine.txt"], capsys)
+    assert "trainer is 'mine.txt'" in error and "--trainer.KEY VALUE" in error and "files" not in error
+    error = error_line([SMALL, "--model.net", "mine.txt"], capsys)
+    assert "model.net is 'mine.txt', needs a class" in error
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -38,6 +38,11 @@ def explain_parser_error(message: str, parser: ArgumentParser) -> str:
         return f"{where} needs {match[1]}, {reason}"
     if match := re.search(r"Expected a <class '(\w+)'>\. Got value: (.*?)(?:\. Got value: .*)?$", message, re.M):
         return f"{where} is {match[2][:80]!r}, needs {match[1]}"
+    if match := re.search(r"Parser key \"([\w.]+)\": Unable to load config ['\"](.*?)['\"]", message):
+        files = f"; text of your own is --data.files {match[2]}" if match[1] == "data" else ""
+        return f"{match[1]} is {match[2][:80]!r}, needs keys and values, as --{match[1]}.KEY VALUE{files}"
+    if match := re.search(r"No module named .*?Got value: (\S*\w)", message):
+        return f"{where} is {match[1]!r}, needs a class of textflow by name or of your own by module.Class"
     return " ".join(line.strip() for line in message.splitlines() if line.strip())[:600]
 
 

@@ -22,6 +22,7 @@ def test_systems_are_named_or_are_recipes_and_mistakes_have_a_way_out(fails: Fai
     refused("no system: give some of quickstart, langflow", find_systems, " ,")
     fails(["league", "--minutes", "0"], "--minutes 0, --seed 0: need minutes above 0")
     fails(["league", "-n", "0"], "-n is 0; at least 1 is needed")
+    fails(["league", "--data", "tinystories"], "--data tinystories is not text of the source Stories")
 
 
 def test_a_league_keeps_its_settings(tmp_path: Path) -> None:
