@@ -73,17 +73,18 @@ def check_engine(engine: Engine, model: Any, precision: str) -> None:
 def check_forward(model: Any, rows: int, length: int) -> str:
     """Run one forward pass over zeros and compare its shapes with the expected ones."""
     if isinstance(model, Generator):
-        z, t = torch.zeros(rows, length, model.codec_of(model.net).dim), torch.ones(rows)
+        codec, t = model.codec_of(model.net), torch.ones(rows)
+        z = torch.zeros(rows, codec.num_latents(length), codec.dim)
         mean = model.net(z, t, Conditioning(self_cond=z, guidance=t)).mean
         with torch.no_grad():  # decoding is not part of the backward pass
-            logits = last_logits(model, torch.zeros(rows, length, model.codec.dim), t)
+            logits = last_logits(model, torch.zeros(*z.shape[:2], model.codec.dim), t)
         expected = [list(z.shape), [rows, length, model.codec.vocab_size]]
         if (shapes := [list(mean.shape), list(logits.shape)]) != expected:
             raise ValueError(f"mean and logits have shapes {shapes}, need {expected}: correct the net or the readout")
         return f"latents {expected[0]} -> mean {shapes[0]}, logits {shapes[1]}"
     if isinstance(model, Autoencoder):
         net: Any = model.net
-        z = torch.zeros(rows, length, net.dim)
+        z = torch.zeros(rows, net.num_latents(length), net.dim)
         return f"latents {list(z.shape)} -> logits {list(net.decode_logits(z).shape)}"
     if isinstance(model, DiscreteDiffusion):
         logits = model.net.lm_logits(model.net(torch.zeros(rows, length, dtype=torch.long), torch.zeros(rows)))

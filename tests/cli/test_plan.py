@@ -44,6 +44,14 @@ def test_elf_b_is_planned_for_64_devices(capsys: pytest.CaptureFixture[str]) -> 
     assert "an epoch of 1,000,000,000 tokens: 238 steps" in output["time"] and "--epoch-tokens" not in output["time"]
 
 
+@pytest.mark.integration
+def test_fewer_latents_than_tokens_are_planned(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, latents in (("cosmos", 16), ("diladiff", 32)):
+        assert main(["check", f"recipes/small/{name}.yaml", "--devices", "2"]) == 0, capsys.readouterr().err
+        output = capsys.readouterr().out
+        assert f"latents [2, {latents}, 32] -> mean [2, {latents}, 32], logits [2, 64, 4096]" in output
+
+
 ZERO3_TANGENTS = [
     "--trainer.strategy.stage",
     "3",
