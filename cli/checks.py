@@ -11,7 +11,7 @@ from textflow.models.autoencoder import Autoencoder
 from textflow.models.discrete_diffusion import DiscreteDiffusion
 from textflow.models.fitted_schedules import fit_schedules
 from textflow.models.generator import Generator
-from textflow.readouts import View
+from textflow.readouts import Autoregressor, View
 from textflow.training.engines.compatibility import (
     refuse_optimizer,
     refuse_precision,
@@ -94,9 +94,13 @@ def check_forward(model: Any, rows: int, length: int) -> str:
 
 
 def last_logits(model: Generator, z: Latents, t: Times) -> Logits:
-    """The readout's logits of the belief of a last step [B, L, V]."""
+    """The readout's logits of the belief of a last step [B, L, V]; all at once where it draws token after token."""
     net, cond = model.sampling_net, Conditioning(self_cond=z, guidance=t)
-    return model.readout.logits(View(z, model.path.t_max, net(z, t, cond), model.path, model.codec, net, cond))
+    belief = net(z, t, cond)
+    if isinstance(model.readout, Autoregressor):
+        ids = torch.zeros(len(z), model.codec.num_tokens(z.shape[1]), dtype=torch.long)
+        return model.readout.next_logits(belief.mean, ids)
+    return model.readout.logits(View(z, model.path.t_max, belief, model.path, model.codec, net, cond))
 
 
 def fit_time_schedules(model: Generator, config: Any, batch: Batch) -> str:

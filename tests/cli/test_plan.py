@@ -45,11 +45,10 @@ def test_elf_b_is_planned_for_64_devices(capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.integration
-def test_fewer_latents_than_tokens_are_planned(capsys: pytest.CaptureFixture[str]) -> None:
-    for name, latents in (("cosmos", 16), ("diladiff", 32)):
-        assert main(["check", f"recipes/small/{name}.yaml", "--devices", "2"]) == 0, capsys.readouterr().err
-        output = capsys.readouterr().out
-        assert f"latents [2, {latents}, 32] -> mean [2, {latents}, 32], logits [2, 64, 4096]" in output
+def test_fewer_latents_than_tokens_and_every_kind_of_readout_are_planned(capsys: pytest.CaptureFixture[str]) -> None:
+    for readout in ([], ["--model.readout", "Autoregressor"]):
+        assert main(["check", "recipes/small/cosmos.yaml", "--devices", "2", *readout]) == 0
+        assert "latents [2, 16, 32] -> mean [2, 16, 32], logits [2, 64, 4096]" in capsys.readouterr().out
 
 
 ZERO3_TANGENTS = [

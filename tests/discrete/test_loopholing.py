@@ -18,6 +18,7 @@ from textflow.discrete import (
     MDLMSampler,
     TokenDiT,
 )
+from textflow.eval.samples import count_network_rows
 from textflow.models.discrete_diffusion import DiscreteDiffusion
 from textflow.models.text_format import TextFormat
 from textflow.training import TrainingModule
@@ -111,7 +112,9 @@ def test_each_pass_of_a_sampler_reads_the_states_of_the_pass_before(base: str, m
         return passes[-1][1]
 
     monkeypatch.setattr(LoopholingDiT, "next_states", recorded)
-    together = model.sample([5, 9, 5], 6)
+    with count_network_rows(model.net, model.ema_net) as rows:
+        together = model.sample([5, 9, 5], 6)
+    assert rows == [len(states) for _, states in passes], "each pass is a network evaluation"
     assert passes[0][0] is None and len(passes) > 4
     for (_, states), (carried, _) in pairwise(passes):
         known = {tuple(row.flatten().tolist()) for row in states}  # rows without masks take no further pass

@@ -46,17 +46,19 @@ class LoopholingDiT(TokenDiT):
         self.carry_norm = nn.LayerNorm(width, bias=False)
         nn.init.zeros_(self.carry_norm.weight)
 
-    def forward(self, tokens: Ids | Logits, sigma: Times) -> HiddenStates:
+    def forward(self, tokens: Ids | Logits, sigma: Times, states: HiddenStates | None = None) -> HiddenStates:
+        """Hidden states; arguments as in `TokenDiT`.
+
+        Args:
+            states: hidden states of the pass before [B, L, width]; default: those of a first pass.
+        """
         x = self.embed(tokens)
         if self.carries_states:
-            x = x + self.carry_norm(self.first_states(x, sigma))
+            x = x + self.carry_norm(self.first_states(x, sigma) if states is None else states)
         return self.hidden_states(x, sigma)
 
     def next_states(self, tokens: Ids, sigma: Times, states: HiddenStates | None) -> HiddenStates:
-        x = self.embed(tokens)
-        if self.carries_states and states is not None:
-            x = x + self.carry_norm(states)
-        return self.hidden_states(x, sigma)
+        return self(tokens, sigma, torch.zeros_like(self.embed(tokens)) if states is None else states)
 
     @torch.no_grad()
     def first_states(self, x: HiddenStates, sigma: Times) -> HiddenStates:
