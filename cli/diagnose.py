@@ -76,9 +76,9 @@ def diagnose(
     with replace_files(data_files, run or folder):
         loaded = load_run(run, overlays, n, batch_size, device, True) if run else load_oracle(str(oracle), n, seed)
     model, batches, facts = loaded
-    names = applicable(names, model, chosen=measures is not None)
+    names = applicable(names, model, chosen := measures is not None)
     case, facts = DiagnosticCase(model, batches, seed), facts | {"n": n, "seed": seed}
-    results = print_measures(names, DESCRIPTIONS, lambda name: MEASURES[name](case), facts, folder)
+    results = print_measures(names, DESCRIPTIONS, lambda name: MEASURES[name](case), facts, folder, chosen)
     figures = [name for name, draw in FIGURES.items() if name in results and draw(results[name], folder / name)]
     if run and (run / "metrics.csv").is_file() and draw_curves(run / "metrics.csv", folder / "curves"):
         figures.append("curves")

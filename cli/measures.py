@@ -20,6 +20,7 @@ def print_measures(
     measure: Callable[[str], list[dict[str, Any]]],
     facts: dict[str, Any],
     folder: Path,
+    chosen: bool = True,
 ) -> dict[str, Any]:
     """Print the table of each measure, write the results after each, and return them with the facts.
 
@@ -31,16 +32,25 @@ def print_measures(
         measure: name -> rows.
         facts: model, data, n and seed.
         folder: folder of diagnose.json.
+        chosen: whether the user named the measures; the first that does not apply to the model is then an error, and
+            else it is left out with its reason, unless none applies.
     """
     from rich.console import Console
 
-    console, results = Console(width=max(150, Console().width), markup=False), dict[str, Any](run=facts)
+    console, results = Console(width=max(150, Console().width), markup=False), dict[str, Any](run=dict(facts))
     for number, name in enumerate(names, 1):
         if not console.is_terminal:
             print(f"measuring {name} ({number} of {len(names)})", file=sys.stderr, flush=True)
-        with console.status(f"measuring {name}"):
-            results[name] = measure(name)
-        console.print(make_table(titles[name], results[name]))
+        try:
+            with console.status(f"measuring {name}"):
+                results[name] = measure(name)
+        except ValueError as error:
+            if chosen or not (set(results) & set(titles) or names[number:]):
+                raise
+            print(f"no {name}: {error}", file=sys.stderr, flush=True)
+            results["run"].setdefault("refusals", {})[name] = str(error)
+        else:
+            console.print(make_table(titles[name], results[name]))
         write_results(folder, results)
     return results
 

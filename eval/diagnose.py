@@ -105,7 +105,9 @@ def measure_cci(case: DiagnosticCase, steps: int = 8) -> list[Row]:
         value, ids = discrete_cci(case.model, seeds, steps)
         return [{"K": steps, "cci": value, "entropy": mean_entropy(ids.tolist()), "n": ids.numel()}]
     own = {} if isinstance(case.model.escape, NoEscape) else {"the run's own": case.model.escape}
-    escapes: dict[str, Escape] = own | {"none": NoEscape(), "mode commit": Commit()}
+    escapes: dict[str, Escape] = own | {"none": NoEscape()}
+    if case.model.codec.has_latent_per_token(case.batches[0].ids.shape[1]):
+        escapes["mode commit"] = Commit()
     seeds, prompt = case.first_rows()
     return [cci_row(case.model, name, escape, seeds, prompt, steps) for name, escape in escapes.items()]
 

@@ -19,7 +19,7 @@ def measure_gates(case: DiagnosticCase, steps: int = 8) -> list[Row]:
     found = dict[str, GateThreshold]()
     if prompt is None and model.order.block_size(model.sampling_net) is None:
         found["early exit"] = fit_early_exit(model, seeds, steps, TOLERANCE)
-    if all(model.codec.num_latents(batch.ids.shape[1]) == batch.ids.shape[1] for batch in case.batches):
+    if all(model.codec.has_latent_per_token(batch.ids.shape[1]) for batch in case.batches):
         half = len(seeds) // 2
         first, second = take_rows(case, range(half)), take_rows(case, range(half, len(seeds)))
         second = second._replace(seed=case.seed + 1)  # noise of its own

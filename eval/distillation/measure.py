@@ -22,7 +22,7 @@ from textflow.models.generator import Generator
 from textflow.noise import Noise, sample_seeds
 from textflow.objectives import Objective
 from textflow.objectives.elf import ELFDraws
-from textflow.paths import LinearPath, ProbPath
+from textflow.paths import LinearPath
 from textflow.samplers import Ancestral, Euler, Reinject, Sampler
 from textflow.types import Batch
 
@@ -37,11 +37,14 @@ SAMPLERS: dict[str, tuple[Escape, Sampler]] = {
 }
 
 
-def standard_samplers(path: ProbPath) -> dict[str, tuple[Escape, Sampler]]:
-    """SAMPLERS, with the form of re-injection that a path allows."""
-    if isinstance(path, LinearPath):
-        return SAMPLERS
-    return SAMPLERS | {"re-injection": (NoEscape(), Reinject(form="marginal_preserving"))}
+def standard_samplers(model: Generator) -> dict[str, tuple[Escape, Sampler]]:
+    """SAMPLERS, with the form of re-injection that the path allows, and mode commit where a token has a latent."""
+    samplers = dict(SAMPLERS)
+    if not isinstance(model.path, LinearPath):
+        samplers["re-injection"] = (NoEscape(), Reinject(form="marginal_preserving"))
+    if not model.codec.has_latent_per_token(model.text_format.seq_length):
+        del samplers["mode commit"]
+    return samplers
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ def load_generator(run: Path) -> Generator:
 def recipe_sampler(model: Generator) -> dict[str, tuple[Escape, Sampler]]:
     """Sampler of the recipe, if it differs from the standard ones."""
     own = (model.escape, model.sampler)
-    standard = [[part_fields(part) for part in parts] for parts in standard_samplers(model.path).values()]
+    standard = [[part_fields(part) for part in parts] for parts in standard_samplers(model).values()]
     return {} if [part_fields(part) for part in own] in standard else {"recipe's": own}
 
 
@@ -112,7 +115,7 @@ def evaluate_samplers(
     previous = (r for r in config.previous_records if all(r.get(key) == value for key, value in facts.items()))
     known = {record["sampler_name"]: record for record in previous}
     samplers = (
-        standard_samplers(model.path) | recipe_samplers if steps > 1 else {"ODE": SAMPLERS["ODE"]}
+        standard_samplers(model) | recipe_samplers if steps > 1 else {"ODE": SAMPLERS["ODE"]}
     )  # one step: all agree
     net = measure_dabi(model, steps, config.held_out_batch, seed) if set(samplers) - set(known) else {}
     for name, (model.escape, model.sampler) in samplers.items():

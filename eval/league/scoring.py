@@ -82,7 +82,7 @@ def sampling_methods(model: Trainable) -> Mapping[str, tuple[Escape, Sampler] | 
     """Escape and sampler by name: the ODE, ELF's re-injection of noise and mode commit; without latents its own."""
     if not isinstance(model, Generator):
         return {OWN: None}
-    return standard_samplers(model.path)
+    return standard_samplers(model)
 
 
 def set_method(model: Any, name: str) -> None:

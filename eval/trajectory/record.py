@@ -74,7 +74,7 @@ def sampling_methods(model: Any) -> dict[str, dict[str, Any]]:
     """Sampling methods with the model attributes to set; the model's own comes last if it differs from the others."""
     if not isinstance(model, Generator):
         return {"own": {}}
-    samplers, own = standard_samplers(model.path), (model.escape, model.sampler)
+    samplers, own = standard_samplers(model), (model.escape, model.sampler)
     standard = {name: {"escape": escape, "sampler": sampler} for name, (escape, sampler) in samplers.items()}
     if [to_recipe(part) for part in own] in [[to_recipe(part) for part in parts] for parts in samplers.values()]:
         return standard

@@ -25,6 +25,10 @@ class Codec(nn.Module, ABC):
         """Number of tokens L that S latents decode to."""
         return latents
 
+    def has_latent_per_token(self, length: int) -> bool:
+        """True if a row of `length` tokens has as many latents, each of one token."""
+        return self.num_latents(length) == length
+
     def latent_mask(self, mask: Mask) -> LatentMask:
         """True on latents that stand for text [B, S], from the mask of the tokens [B, L]."""
         return mask

@@ -161,7 +161,7 @@ def refuse_prompt(codec: Codec | None, length: int, cfg_scale: float | None) -> 
         length: number of tokens in a row.
         cfg_scale: guidance by prompts that a run without training on them was given; None if none was.
     """
-    if codec is not None and codec.num_latents(length) != length:
+    if codec is not None and not codec.has_latent_per_token(length):
         raise ValueError(
             f"the codec {type(codec).__name__} has no latent of a single token, so a text cannot be continued or "
             "filled in; leave the prompt out, or take a codec with a latent a token"
