@@ -167,6 +167,8 @@ def read_entrant(name: str, recipe: str, config: LeagueConfig, out: Path) -> Ent
     tree = to_tree(parsed)
     require_stories(tree, config.data)
     count_padding(tree["model"])
+    for each in filter(None, (tree, own)):
+        fit_row_length(each)
     if "lr" not in tree["model"]["init_args"].get("optimizer", {}).get("init_args", {}):
         raise ValueError(f"{name}: {recipe} has no model.optimizer.lr, which a league searches; set it there")
     return Entrant(name, recipe, tree, own, folder)
@@ -197,6 +199,15 @@ def count_padding(model: Tree) -> None:
         objective = {"class_path": f"{default.__module__}.{default.__qualname__}"}
     if "loss_on_padding" in inspect.signature(import_class(objective["class_path"])).parameters:
         arguments["objective"] = objective | {"init_args": {**objective.get("init_args", {}), "loss_on_padding": True}}
+
+
+def fit_row_length(tree: Tree) -> None:
+    """Give a codec that encodes rows of one length that of the text, and as many latents a token as its recipe."""
+    arguments = (tree["model"]["init_args"].get("codec") or {}).get("init_args", {})
+    if "length" in arguments and "latents" in arguments:
+        length = tree["data"]["seq_length"]
+        arguments["latents"] = max(round(arguments["latents"] * length / arguments["length"]), 1)
+        arguments["length"] = length
 
 
 def bound_callbacks(tree: Tree) -> list[Tree]:
