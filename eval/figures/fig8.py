@@ -1,5 +1,6 @@
 """Fig. 8: share of token pairs decided sequentially (CCI), the benefit of feeding choices back, and DABI by CCI."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -161,10 +162,11 @@ def draw_map(axis: Any, decoders: Sequence[Record]) -> None:
     for family in dict.fromkeys(decoder["family"] for *_, decoder in points):
         axis.plot([], [], "o", color=FAMILIES[family], ms=5, label=family)
     axis.legend(fontsize=7, loc="upper right")
-    places = sorted({round(x, 1) for x, *_ in points})
-    for place in places:
-        on_left = any(place < other < place + NAME_WIDTH for other in places)
+    after, room = math.inf, NAME_WIDTH  # the next place on the right, and the room that names between the two need
+    for place in sorted({round(x, 1) for x, *_ in points}, reverse=True):
+        on_left = after - place < room
         label_points(axis, sorted((p for p in points if round(p[0], 1) == place), key=lambda p: p[1]), on_left)
+        after, room = place, NAME_WIDTH * (1 + on_left)
 
 
 def label_points(axis: Any, points: Sequence[tuple[float, float, Record]], on_left: bool) -> None:
