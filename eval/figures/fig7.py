@@ -16,9 +16,9 @@ CAPTION = (
     " error over the images' variance (2: another image). Right: DABI, the ratio of the two, with 95 % bootstrap"
     " intervals over texts or images; an arrow is a lower bound, where a control is at the floor. The error is that of"
     " the run's own denoiser at the last interior time of K = 8 steps; for decoders without one, and where it flips"
-    " nothing, that of the exact posterior over a bank of other latents (empirical posterior [ours]), for decoders of"
-    " packages under noise as long as a latent. Random errors are isotropic, have"
-    " the latents' own covariance [ours], or are those of other positions (shuffled). A language model's latent is its"
+    " too little for a ratio, that of the exact posterior over a bank of other latents (empirical posterior [ours]),"
+    " for decoders of packages under noise as long as a latent. Random errors are isotropic, have the latents' own"
+    " covariance [ours], or are those of other positions (shuffled). A language model's latent is its"
     " final hidden state. The paper's construction is not public; the ratio is the project's reconstruction [ours]."
 )
 
@@ -29,9 +29,10 @@ def compute(num_texts: int, seed: int, inputs: Sequence[FigureInput] = (), decod
 
 
 def main_row(decoder: Record) -> Record:
-    """Row of a decoder that is drawn: the first whose error changes something. That of its own denoiser comes first."""
+    """Row of a decoder that is drawn: the first whose error changes enough for a ratio above 0 within its interval.
+    That of its own denoiser comes first."""
     rows: list[Record] = decoder["rows"]
-    return next((row for row in rows if row[decoder["unit"]]), rows[0])
+    return next((row for row in rows if any(row[f"DABI_{control}_low"] > 0 for control in CONTROLS)), rows[0])
 
 
 def name_line(decoder: Record) -> str:

@@ -164,7 +164,7 @@ def draw_map(axis: Any, decoders: Sequence[Record]) -> None:
     axis.legend(fontsize=7, loc="upper right")
     after, room = math.inf, NAME_WIDTH  # the next place on the right, and the room that names between the two need
     for place in sorted({round(x, 1) for x, *_ in points}, reverse=True):
-        on_left = NAME_WIDTH < place and after - place < room
+        on_left = place > NAME_WIDTH and after - place < room
         label_points(axis, sorted((p for p in points if round(p[0], 1) == place), key=lambda p: p[1]), on_left)
         after, room = place, NAME_WIDTH * (1 + on_left)
 

@@ -92,6 +92,14 @@ def decoder(name: str, family: str, value: float | None, cci: float = 0.0) -> di
     return about | {"rows": [row], "n": 8, "seconds": 1.0}
 
 
+def test_a_residual_that_flips_too_little_for_a_ratio_is_not_the_one_that_is_drawn() -> None:
+    few, more = decoder("few", "continuous text", None), decoder("more", "continuous text", 4.0)
+    few["rows"][0] |= {"flips": 0.0002} | {f"DABI_{control}_low": 0.0 for control in fig7.CONTROLS}
+    assert fig7.main_row(few | {"rows": [*few["rows"], *more["rows"]]}) == more["rows"][0]
+    assert fig7.main_row(more | {"rows": [*more["rows"], *few["rows"]]}) == more["rows"][0]
+    assert fig7.main_row(few) == few["rows"][0], "none has a ratio"
+
+
 def verdicts(*found: dict[str, Any]) -> list[bool | None]:
     return [claim.holds for claim in dabi_claims({"decoders": list(found)})]
 
