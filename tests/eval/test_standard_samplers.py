@@ -4,14 +4,13 @@ import pytest
 
 from tests.helpers.systems import SYSTEMS, make
 from textflow.eval.distillation.measure import standard_samplers
-from textflow.models.generator import Generator
+
+TOKEN_DIFFUSION = ("MDLM", "Duo", "Loopholing")  # they have a sampler of their own
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("system", [system for system in SYSTEMS if system not in TOKEN_DIFFUSION])
 def test_each_standard_sampler_writes_texts_of_each_system(system: str) -> None:
     model = make(system)
-    if not isinstance(model, Generator):
-        return
     samplers = standard_samplers(model)
     for escape, sampler in samplers.values():
         assert len(model.sample([1, 2], 2, sampler, escape=escape).ids) == 2
