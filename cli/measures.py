@@ -45,7 +45,7 @@ def print_measures(
             with console.status(f"measuring {name}"):
                 results[name] = measure(name)
         except ValueError as error:
-            if chosen or not (set(results) & set(titles) or names[number:]):
+            if chosen or (len(results) == 1 and number == len(names)):  # the facts alone
                 raise
             print(f"no {name}: {error}", file=sys.stderr, flush=True)
             results["run"].setdefault("refusals", {})[name] = str(error)
