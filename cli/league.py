@@ -1,5 +1,6 @@
 """textflow league"""
 
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from .eval import parse_steps, progress_bar
 from .fit import silence_warnings
 from .league_fits import train
 from .options import require_positive
+from .systems import describe_hardware
 
 if TYPE_CHECKING:
     from textflow.eval.league.plan import Entrant, LeagueConfig
@@ -33,7 +35,7 @@ def league(
     """Train systems on one text in equal processor time, and compare them by a truth that is known exactly.
 
     Each system is searched for its learning rate in short fits and trained once. Its samples are scored by the grammar
-    of the stories. The command prints tables and writes OUT/SYSTEM/record.json, OUT/league.md and OUT/league.html.
+    of the stories. The command prints tables and writes OUT/SYSTEM/record.json, OUT/league.md, .html and .yaml.
     Running the same command again resumes it; more systems, texts and steps may be asked for, and no work is repeated.
 
     Args:
@@ -58,7 +60,14 @@ def league(
         return 0
     config.bind(out)
     with one_thread():
-        return run_league(entrants, config, counts, n, out)
+        return run_league(entrants, config, counts, n, out, league_command(config, systems, n, steps))
+
+
+def league_command(config: "LeagueConfig", systems: str | None, n: int, steps: str) -> str:
+    """The command of a league, for its record."""
+    chosen = [] if systems is None else ["--systems", systems]
+    words = ["--minutes", f"{config.minutes:g}", *chosen, "--data", config.data, "-n", str(n), "--steps", steps]
+    return shlex.join(["textflow", "league", *words, "--seed", str(config.seed)])
 
 
 def print_plan(entrants: "Sequence[Entrant]", config: "LeagueConfig", out: Path, counts: Sequence[int], n: int) -> None:
@@ -117,13 +126,17 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def run_league(entrants: "Sequence[Entrant]", config: "LeagueConfig", counts: Sequence[int], n: int, out: Path) -> int:
+def run_league(
+    entrants: "Sequence[Entrant]", config: "LeagueConfig", counts: Sequence[int], n: int, out: Path, command: str
+) -> int:
     """Train and score all systems, and print the tables; a system that fails is left out, and makes the exit code 2.
 
-    OUT/league.md and OUT/league.html are written after each system.
+    OUT/league.md, .html and .yaml are written after each system.
     """
     from textflow.eval.league.page import render_page
+    from textflow.eval.league.record import make_record
     from textflow.eval.league.tables import render_markdown
+    from textflow.eval.systems_table import write_record
     from textflow.runtime.atomic import atomic_write_text
 
     records: list[dict[str, Any]] = []
@@ -135,9 +148,10 @@ def run_league(entrants: "Sequence[Entrant]", config: "LeagueConfig", counts: Se
             continue
         atomic_write_text(out / "league.md", render_markdown(records, counts))
         atomic_write_text(out / "league.html", render_page(records, counts))
+        write_record(make_record(records, counts, command, describe_hardware("cpu")), out / "league.yaml", "league")
     if records:
         print(render_markdown(records, counts))
-        print(f"Written: {out / 'league.md'}, {out / 'league.html'} and a record.json below each system")
+        print(f"Written: {out / 'league'}.md, .html and .yaml, and a record.json below each system")
     return 0 if len(records) == len(entrants) else 2
 
 

@@ -11,6 +11,7 @@ import yaml
 from tests.helpers.processes import Commands, Done
 from tests.helpers.user_errors import Fails
 from textflow.cli.app import main
+from textflow.eval.results import load_record
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -124,6 +125,9 @@ def test_the_same_command_again_trains_nothing_and_other_minutes_are_refused(
     again = capsys.readouterr().out
     assert ": trained" in again and "steps\n" not in again and "| masked | own sampler |" in again
     assert (league.folder / "league.md").read_text() in again and (league.folder / "league.html").is_file()
+    record = load_record(league.folder / "league.yaml")
+    assert record.tables["valid"].markdown() in again and record.protocol["n"] == "4"
+    assert record.protocol["command"].startswith("textflow league --minutes 0.01 --systems")
     assert main([*league.argv, "--dry-run"]) == 0
     fails([*league.argv, "--minutes", "1"], "holds a league of other settings: minutes 0.01 -> 1.0")
 
