@@ -21,6 +21,7 @@ _HOMES = {  # public name -> module; imported when it is first used, so that `im
     "Denoiser": "textflow.nets",
     "DecodingDenoiser": "textflow.nets",
     "Objective": "textflow.objectives",
+    "CodecObjective": "textflow.objectives",
     "SelfConditioning": "textflow.objectives",
     "Sampler": "textflow.samplers",
     "Order": "textflow.samplers",
@@ -54,7 +55,8 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from textflow.models.generator import Generator as Generator
     from textflow.nets import DecodingDenoiser as DecodingDenoiser, Denoiser as Denoiser
     from textflow.noise import Noise as Noise
-    from textflow.objectives import Objective as Objective, SelfConditioning as SelfConditioning
+    from textflow.objectives import CodecObjective as CodecObjective, Objective as Objective
+    from textflow.objectives import SelfConditioning as SelfConditioning
     from textflow.paths import ProbPath as ProbPath
     from textflow.readouts import Readout as Readout
     from textflow.run_folder import load as load

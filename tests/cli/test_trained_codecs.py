@@ -34,7 +34,7 @@ def recipe(folder: Path, parts: dict[str, object], codec: str | None) -> str:
     """A recipe of six steps with these parts, and that of its codec."""
     path = write_model(folder, parts, max_steps=6, codec=codec)
     inner = yaml.safe_load((folder / "codec.yaml").read_text())
-    inner["model"] = {"class_path": "VariationalAutoencoder"}
+    inner["model"] = {"class_path": "Autoencoder", "init_args": {"objective": "VariationalReconstruction"}}
     inner |= {"run": {"save_every": 4}, "trainer": yaml.safe_load(path.read_text())["trainer"]}
     (folder / "codec.yaml").write_text("# tiny VAE\n" + yaml.safe_dump(inner))
     return str(path)

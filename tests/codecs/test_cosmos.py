@@ -8,8 +8,9 @@ from torch.testing import assert_close
 from transformers import BertConfig, BertModel
 
 from tests.helpers.random_texts import random_ids
-from textflow.codecs import BertCodec, CosmosCodec, EmbeddingTable, LatentAugmentation, TransformerCodec
-from textflow.models.feature_autoencoder import FeatureAutoencoder
+from textflow.codecs import BertCodec, CosmosCodec, EmbeddingTable, TransformerCodec
+from textflow.models.autoencoder import Autoencoder
+from textflow.objectives import FeatureReconstruction, LatentAugmentation
 from textflow.types import Batch
 
 LENGTH, VOCAB, MASK = 9, 28, 3
@@ -100,7 +101,8 @@ def test_the_autoencoder_trains_all_but_a_frozen_encoder(encoder: Path, kind: st
         "table": lambda vocab: EmbeddingTable(vocab, 16),
         "learned": lambda vocab: TransformerCodec(vocab, 16, width=16, heads=2),
     }[kind]
-    model, ids = FeatureAutoencoder(VOCAB, lambda vocab: cosmos(encoder, features=made)), random_ids(6, LENGTH, VOCAB)
+    model = Autoencoder(VOCAB, lambda vocab: cosmos(encoder, features=made), FeatureReconstruction())
+    ids = random_ids(6, LENGTH, VOCAB)
     values = model.train().losses(model.net, Batch(ids, ids >= 0))
     values["loss"].backward()
     still = {name for name, p in model.net.named_parameters() if p.grad is None}

@@ -46,7 +46,7 @@ def test_a_file_named_like_a_module_is_no_code(name: str) -> None:
         },
         {"trainer": {"callbacks": [{"class_path": "ModelCheckpoint", "init_args": {"dirpath": "test.run"}}]}},
         {"trainer": {"default_root_dir": "test.run"}},
-        {"model": {"init_args": {"codec": {"init_args": {"name": "test.model"}}, "mdlm": "textflow.run"}}},
+        {"model": {"codec": {"init_args": {"name": "test.model"}}, "objective": {"mdlm": "textflow.run"}}},
         {"data": {"source": {"init_args": {"sources": {"test.txt": "Bible"}, "weights": {"test.txt": 1}}}}},
         {"data": {"source": {"verse_separator": "test.x"}, "tokenizer": {"words": "test.x", "eos_token": "test.x"}}},
         {"test.key": 3},  # a key of the first level is a section
@@ -109,10 +109,11 @@ def test_the_folders_of_an_encoder_an_mdlm_and_a_source_with_dots_in_its_name_be
         (tmp_path / name).touch()
     codec = {"init_args": {"name": "./bert", "inner": {"codec": {"name": "gpt2"}}}}
     sources = {"test.txt": {"init_args": {"paths": "a.txt"}}}
-    tree = {"model": {"init_args": {"codec": codec, "mdlm": "mdlm"}}, "data": {"source": {"sources": sources}}}
+    objective = {"init_args": {"mdlm": "mdlm"}}
+    tree = {"model": {"init_args": {"codec": codec, "objective": objective}}, "data": {"source": {"sources": sources}}}
     make_absolute(tree)
     assert codec["init_args"] == {"name": str(tmp_path / "bert"), "inner": {"codec": {"name": "gpt2"}}}
-    assert tree["model"]["init_args"]["mdlm"] == str(tmp_path / "mdlm")
+    assert objective["init_args"]["mdlm"] == str(tmp_path / "mdlm")
     assert sources["test.txt"]["init_args"]["paths"] == str(tmp_path / "a.txt")
 
 
@@ -128,13 +129,13 @@ def test_moved_pairs_are_read_from_other_files_by_the_tokenizer_of_the_run(tmp_p
 
 
 def test_an_mdlm_may_be_a_run_that_ships_or_lies_on_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    tree = {"model": {"mdlm": "demo"}}
+    tree = {"model": {"objective": {"mdlm": "demo"}}}
     make_absolute(tree)
-    assert (Path(tree["model"]["mdlm"]) / "model.safetensors").is_file()
+    assert (Path(tree["model"]["objective"]["mdlm"]) / "model.safetensors").is_file()
     monkeypatch.setattr(paths, "find_run", lambda name: tmp_path if name == "hf:ann/mdlm" else Path(name))
-    tree = {"model": {"mdlm": "hf:ann/mdlm"}}
+    tree = {"model": {"objective": {"mdlm": "hf:ann/mdlm"}}}
     make_absolute(tree)
-    assert tree["model"]["mdlm"] == str(tmp_path)
+    assert tree["model"]["objective"]["mdlm"] == str(tmp_path)
 
 
 def test_a_folder_whose_name_is_not_utf8_is_refused_before_it_is_in_a_recipe(

@@ -10,11 +10,12 @@ from safetensors.torch import save_file
 from tests.helpers.random_texts import chain_texts, small_chain
 from tests.helpers.systems import make
 from tests.helpers.trained_codecs import LENGTH, ROWS, VOCAB, WIDTHS, texts
-from textflow.codecs import EmbeddingTable, LatentAugmentation
+from textflow.codecs import EmbeddingTable
 from textflow.diagnostics.sample_callbacks import generator_cci
-from textflow.discrete import DiLaDiffCodec, LatentTokenDiT, MaskedDecoding, MDLMSampler, TokenDiT
-from textflow.models.masked_autoencoder import MaskedAutoencoder
+from textflow.discrete import DiLaDiffCodec, LatentTokenDiT, MaskedDecoding, MaskedReconstruction, MDLMSampler, TokenDiT
+from textflow.models.autoencoder import Autoencoder
 from textflow.noise import Noise
+from textflow.objectives import LatentAugmentation
 from textflow.paths import TangentPath
 from textflow.readouts import View
 from textflow.samplers import FlowMapChurn, State
@@ -74,7 +75,7 @@ def codec(vocab: int) -> DiLaDiffCodec:
 def test_the_decoder_starts_from_an_mdlm_whose_embeddings_stay(tmp_path: Path) -> None:
     mdlm = mdlm_and_latent_net()[0]
     save_file({f"net.{name}": part for name, part in mdlm.state_dict().items()}, tmp_path / "model.safetensors")
-    model = MaskedAutoencoder(VOCAB, codec, mdlm=str(tmp_path))
+    model = Autoencoder(VOCAB, codec, MaskedReconstruction(mdlm=str(tmp_path)))
     model.on_fit_start()
     for net in (model.net, model.ema_net):
         assert all(torch.equal(net.decoder.state_dict()[name], part) for name, part in mdlm.state_dict().items())
@@ -85,18 +86,18 @@ def test_the_decoder_starts_from_an_mdlm_whose_embeddings_stay(tmp_path: Path) -
     model.on_fit_start()  # of a continued fit: the codec has statistics
     assert not model.net.decoder.backbone.out.weight.any()
     with pytest.raises(ValueError, match=r"mdlm is 'nowhere'.*give the folder"):
-        MaskedAutoencoder(VOCAB, codec, mdlm="nowhere").on_fit_start()
+        Autoencoder(VOCAB, codec, MaskedReconstruction(mdlm="nowhere")).on_fit_start()
     with pytest.raises(ValueError, match="does not fit model.codec.decoder"):
-        MaskedAutoencoder(VOCAB + 1, codec, mdlm=str(tmp_path)).on_fit_start()
+        Autoencoder(VOCAB + 1, codec, MaskedReconstruction(mdlm=str(tmp_path))).on_fit_start()
 
 
 def test_the_loss_counts_masked_tokens_and_a_row_may_lose_its_latents() -> None:
     torch.manual_seed(0)
-    model, batch = MaskedAutoencoder(VOCAB, codec, LatentAugmentation(0.0, 0.0, 0.0)), texts()
+    model, batch = Autoencoder(VOCAB, codec, MaskedReconstruction(LatentAugmentation(0.0, 0.0, 0.0))), texts()
     random(model.net)
     values = model.losses(model.net, batch)
     assert 0 < int(values["tokens"]) < batch.ids.numel() and float(values["loss"].detach()) > 0
-    blind = MaskedAutoencoder(VOCAB, codec, latent_dropout=0.999999)
+    blind = Autoencoder(VOCAB, codec, MaskedReconstruction(latent_dropout=0.999999))
     random(blind.train().net).train()
     blind.losses(blind.net, batch)["loss"].backward()
     assert not any(p.grad is not None and p.grad.any() for p in blind.net.encoder.parameters())
@@ -142,7 +143,7 @@ def test_a_trained_decoder_reaches_the_entropy_of_a_text_without_latents_and_rea
     are large: the noise of masks and times in smaller ones leaves the laws of single masked tokens far off."""
     (prior, _), length, steps = small_chain(), 3, 800
     torch.manual_seed(0)
-    model = MaskedAutoencoder(
+    model = Autoencoder(
         4,
         lambda vocab: DiLaDiffCodec(
             vocab,
@@ -150,8 +151,7 @@ def test_a_trained_decoder_reaches_the_entropy_of_a_text_without_latents_and_rea
             *(4, 2, length, 1, 2),
             lambda *made: LatentTokenDiT(*made, width=32, depth=2, heads=2, cond_width=8, dropout=0.0),
         ),
-        LatentAugmentation(0.0, 0.0, 0.0),
-        latent_dropout=0.5,
+        MaskedReconstruction(LatentAugmentation(0.0, 0.0, 0.0), latent_dropout=0.5),
     )
     own, ids = model.train().net, chain_texts(prior, 4096, length, 0)
     optimizer = torch.optim.Adam([p for p in own.parameters() if p.requires_grad], 3e-3)

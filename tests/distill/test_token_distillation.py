@@ -1,4 +1,4 @@
-"""A student of one pass: choices that are functions of the noise, with the law of the teacher's."""
+"""A student of one pass, or two: choices that are functions of the noise, with the law of the teacher's."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from tests.helpers.trained_codecs import LENGTH, texts
 from textflow.distill import StepDistillation, TokenDistillation
 from textflow.distill.targets import Progressive
 from textflow.noise import LatentNoise
-from textflow.samplers import Grouped
+from textflow.samplers import Grouped, Order
 
 HALVES = Grouped([i % 2 for i in range(LENGTH)])
 
@@ -47,15 +47,15 @@ def test_other_noise_and_choices_without_latents_are_refused() -> None:
         noise.choose(torch.zeros(2, 5, 7))
 
 
-def student(**options: Any) -> tuple[Any, Any]:
-    """An untrained LangFlow and its student."""
+def student(order: Order | None = None, **options: Any) -> tuple[Any, Any]:
+    """An untrained LangFlow and its student, which samples in an order."""
     torch.manual_seed(0)
     teacher: Any = make("LangFlow")
     with torch.no_grad():  # an untrained net is zero at its end
         for net in (teacher.net, teacher.ema_net):
             net.out.weight.normal_(generator=torch.Generator().manual_seed(2))
     objective = TokenDistillation(HALVES, teacher_objective=teacher.objective, **options)
-    own: Any = make("LangFlow", objective=objective)
+    own: Any = make("LangFlow", objective=objective, **({} if order is None else {"order": order}))
     own.learn_from(teacher, teacher)
     return teacher, own
 
@@ -69,7 +69,9 @@ def test_the_teachers_text_is_a_function_of_the_noise() -> None:
     part = own.objective.teacher_ids(own.codec, own.path, z[10:20], eps[10:20])
     assert torch.equal(part, ids[10:20]), "a row's text does not depend on its batch"
     first = torch.tensor([i % 2 == 0 for i in range(LENGTH)])
-    logits = own.objective.student_logits(teacher.ema_net, own.codec, own.path, z)
+    writes, context = own.objective.student_pass(own.codec, own.path, z, ids)
+    logits = own.objective.student_logits(teacher.ema_net, own.codec, own.path, z, context)
+    assert bool(writes.all()), "one pass writes all"
     assert torch.equal(LatentNoise(eps).choose(logits)[:, first], ids[:, first]), "the first group sees noise alone"
 
 
@@ -87,7 +89,8 @@ def test_training_lowers_the_loss_and_sampling_asks_for_the_learned_step() -> No
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
     own.ema_net.load_state_dict(own.net.state_dict())
     z, _ = own.initial_noise([1, 2])
-    expected = own.objective.student_logits(own.ema_net.eval(), own.codec, own.path, z).argmax(-1)
+    _, context = own.objective.student_pass(own.codec, own.path, z, torch.zeros(2, LENGTH, dtype=torch.long))
+    expected = own.objective.student_logits(own.ema_net.eval(), own.codec, own.path, z, context).argmax(-1)
     assert torch.equal(own.sample_ids([1, 2], own.default_steps), expected)
 
 
@@ -95,6 +98,32 @@ def test_a_student_is_sampled_in_the_steps_that_it_is_trained_for() -> None:
     teacher, own = student()
     four: Any = make("ELF", objective=StepDistillation(Progressive(), 4))
     assert [model.default_steps for model in (teacher, own, four)] == [32, 1, 4]
+
+
+def test_a_student_of_two_passes_is_given_the_tokens_of_the_first() -> None:
+    """With the teacher's own groups the student's logits are those by which the teacher has chosen; training lowers the
+    loss of both passes, and sampling takes one step of each."""
+    teacher, own = student(HALVES, student_groups=HALVES.groups)
+    eps = torch.randn(8, LENGTH, own.codec.dim, generator=torch.Generator().manual_seed(3))
+    z = own.path.mix(torch.zeros_like(eps), eps, own.path.t_min)
+    ids = own.objective.teacher_ids(own.codec, own.path, z, eps)
+    writes, context = own.objective.student_pass(own.codec, own.path, z, ids)
+    assert torch.equal(writes, torch.arange(LENGTH) % 2 == torch.arange(8)[:, None] % 2)
+    logits = own.objective.student_logits(teacher.ema_net, own.codec, own.path, z, context)
+    assert torch.equal(LatentNoise(eps).choose(logits)[writes], ids[writes])
+    nll = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids.flatten(), reduction="none").view_as(ids)
+    loss = own.objective.loss(own.net, own.codec, own.path, eps)["loss"]
+    torch.testing.assert_close(loss, nll[writes].sum() / writes.sum())
+    sample = own.sample([1, 2], own.default_steps)
+    assert len(sample.trace.times) == 2 and own.objective.passes == 2
+
+
+@pytest.mark.parametrize(
+    "groups", [[0] * (LENGTH - 1), [i // 2 % 2 for i in range(LENGTH)], [1 - i % 2 for i in range(LENGTH)]]
+)
+def test_passes_that_are_not_unions_of_the_teachers_groups_are_refused(groups: list[int]) -> None:
+    with pytest.raises(ValueError, match="not unions of the teacher's groups"):
+        TokenDistillation(HALVES, groups)
 
 
 def test_prompts_and_a_temperature_of_zero_are_refused() -> None:

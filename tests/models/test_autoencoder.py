@@ -9,8 +9,9 @@ from torch.testing import assert_close
 
 from textflow.codecs import Codec, EmbeddingTable, TransformerCodec
 from textflow.models.autoencoder import Autoencoder
+from textflow.objectives import NoisyReconstruction
 from textflow.paths import LinearPath
-from textflow.schedules import Uniform
+from textflow.schedules import TimeSchedule, Uniform
 from textflow.training import MuonAdam, WarmupLR
 from textflow.types import Batch, Ids, Latents, Logits, Mask
 
@@ -28,7 +29,7 @@ def test_training_lowers_the_loss_and_raises_the_accuracy() -> None:
     model = Autoencoder(
         VOCAB,
         lambda vocab: TransformerCodec(vocab, dim=8, width=16, heads=2),
-        LinearPath(1.0),
+        path=LinearPath(1.0),
         optimizer=lambda params: MuonAdam(params, lr=3e-2, adam_names="embed"),
         lr_scheduler=lambda optimizer: WarmupLR(optimizer, warmup_steps=10),
     )
@@ -70,9 +71,9 @@ class Recorder(Codec):
         return True
 
 
-def noisy_latents(*options: object) -> Tensor:
+def noisy_latents(path: LinearPath, law: TimeSchedule | None = None) -> Tensor:
     torch.manual_seed(0)
-    model, ids = Autoencoder(VOCAB, Recorder, *options), torch.zeros(200, 50, dtype=torch.int64)  # type: ignore[arg-type]
+    model, ids = Autoencoder(VOCAB, Recorder, NoisyReconstruction(law), path), torch.zeros(200, 50, dtype=torch.int64)
     model.losses(model.net, Batch(ids, ids == 0))
     return model.net.noisy.double()
 

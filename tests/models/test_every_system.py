@@ -13,11 +13,11 @@ from textflow.diagnostics.base import diagnostic_inputs
 from textflow.diagnostics.dabi import dabi
 from textflow.distill import StepDistillation
 from textflow.distill.targets import Progressive
-from textflow.models.autoencoder import Autoencoder, VariationalAutoencoder
+from textflow.models.autoencoder import Autoencoder
 from textflow.models.generator import Generator
 from textflow.nets import ELF, DiT
 from textflow.noise import Noise
-from textflow.objectives import CrossEntropy, ELFObjective
+from textflow.objectives import CrossEntropy, ELFObjective, VariationalReconstruction
 from textflow.paths import LinearPath
 from textflow.readouts import Autoregressor, FromCodec, FromPosterior
 from textflow.schedules import Uniform
@@ -52,7 +52,7 @@ def text_vae(vocab: int) -> TextVAE:
 @pytest.mark.parametrize("codec", [resampler, text_vae])
 def test_a_codec_of_four_latents_for_twelve_tokens_is_trained_sampled_and_diagnosed(codec: Any) -> None:
     torch.manual_seed(0)
-    autoencoder = (VariationalAutoencoder if codec is text_vae else Autoencoder)(VOCAB, codec)
+    autoencoder = Autoencoder(VOCAB, codec, VariationalReconstruction() if codec is text_vae else None)
     fit(autoencoder)
     assert autoencoder.ema_net.is_trained
     model = Generator(

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from textflow.codecs import EmbeddingTable, TextVAE
-from textflow.models.autoencoder import VariationalAutoencoder
+from textflow.models.autoencoder import Autoencoder
+from textflow.objectives import VariationalReconstruction
 from textflow.types import Batch
 
 VOCAB = 12
@@ -20,9 +21,10 @@ def text(rows: int = 16, length: int = 8) -> Batch:
     return Batch(ids, torch.arange(length)[None].expand(rows, length) < length - 2)
 
 
-def trained(steps: int, **options: Any) -> tuple[VariationalAutoencoder, list[dict[str, Tensor]]]:
+def trained(steps: int, **options: Any) -> tuple[Autoencoder, list[dict[str, Tensor]]]:
     torch.manual_seed(0)
-    model = VariationalAutoencoder(VOCAB, lambda vocab: TextVAE(vocab, **SIZES, block_size=4), **options)
+    objective = VariationalReconstruction(**options)
+    model = Autoencoder(VOCAB, lambda vocab: TextVAE(vocab, **SIZES, block_size=4), objective)
     optimizer = torch.optim.Adam(model.net.parameters(), 2e-2)
     history = []
     for _ in range(steps):
@@ -57,6 +59,6 @@ def test_a_larger_divergence_weight_leaves_more_noise_in_the_latents() -> None:
 
 def test_other_codecs_and_impossible_weights_are_refused() -> None:
     with pytest.raises(ValueError, match="trains a TextVAE, not EmbeddingTable"):
-        VariationalAutoencoder(VOCAB, lambda vocab: EmbeddingTable(vocab, trainable=True))
+        Autoencoder(VOCAB, lambda vocab: EmbeddingTable(vocab, trainable=True), VariationalReconstruction())
     with pytest.raises(ValueError, match="mask_prob is 1"):
         trained(1, mask_prob=1.0)

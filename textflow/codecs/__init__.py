@@ -10,7 +10,6 @@ from textflow.codecs.hosted import BertCodec as BertCodec
 from textflow.codecs.hosted import T5Codec as T5Codec
 from textflow.codecs.cosmos import CosmosCodec as CosmosCodec
 from textflow.codecs.cosmos import FeatureResampler as FeatureResampler
-from textflow.codecs.cosmos import LatentAugmentation as LatentAugmentation
 from textflow.codecs.vae import TextVAE as TextVAE
 from textflow.codecs.embedding import EmbeddingTable as EmbeddingTable
 from textflow.codecs.embedding import OneHot as OneHot

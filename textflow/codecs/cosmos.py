@@ -3,7 +3,6 @@ and tokens."""
 
 from abc import ABC
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
@@ -18,45 +17,6 @@ from textflow.layers.perceiver import PerceiverBlock
 from textflow.types import AttentionMask, Ids, Latents, Logits, Mask
 
 Features: TypeAlias = Float[Tensor, "B L width"]
-
-
-@dataclass(frozen=True)
-class LatentAugmentation:
-    """Damage to features and latents in training, which makes the latents smooth (Cosmos; DiLaDiff, 2605.23605, whose
-    ablation is the source of the numbers: better reconstruction gave worse generation).
-
-    Each row's features are either noised or masked, at even odds; then the latents of half of the rows are replaced or
-    masked. What is masked becomes 0, the mean [ours].
-
-    Args:
-        feature_noise: standard deviation s of sqrt(1 - s^2) h + s eps, in [0, 1].
-        feature_mask: probability that a feature is masked, in [0, 1].
-        latent_mask: probability that a latent is masked, in [0, 1].
-        latent_replace: probability that a row's latents become Gaussian noise instead, in [0, 1].
-    """
-
-    feature_noise: float = 0.3
-    feature_mask: float = 0.3
-    latent_mask: float = 0.4
-    latent_replace: float = 0.0
-
-    def __post_init__(self) -> None:
-        if wrong := {name: value for name, value in vars(self).items() if not 0 <= value <= 1}:
-            raise ValueError(f"LatentAugmentation got {wrong}; each needs a number in [0, 1]")
-
-    def damage_features(self, h: Features) -> Features:
-        """Features, each row noised or masked."""
-        s = self.feature_noise
-        noised = (1 - s**2) ** 0.5 * h + s * torch.randn_like(h)
-        masked = h * (torch.rand_like(h[..., :1]) >= self.feature_mask)
-        return torch.where(torch.rand_like(h[:, :1, :1]) < 0.5, noised, masked)
-
-    def damage_latents(self, z: Latents) -> Latents:
-        """Latents, those of half of the rows replaced or masked."""
-        masked = z * (torch.rand_like(z[..., :1]) >= self.latent_mask)
-        row = torch.rand_like(z[:, :1, :1])
-        damaged = torch.where(row < self.latent_replace, torch.randn_like(z), masked)
-        return torch.where(torch.rand_like(z[:, :1, :1]) < 0.5, z, damaged)
 
 
 class FeatureResampler(ResamplingCodec, ABC):

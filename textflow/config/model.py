@@ -15,7 +15,7 @@ from textflow.config.trust import refuse_code
 from textflow.config.validation import part_errors
 from textflow.models.base import Trainable
 
-MODELS = ("autoencoder", "causal_lm", "discrete_diffusion", "feature_autoencoder", "generator", "masked_autoencoder")
+MODELS = ("autoencoder", "causal_lm", "discrete_diffusion", "generator")
 
 
 def load_model(recipe_yaml: str, vocab_size: int, origin: str = "the recipe") -> Trainable:

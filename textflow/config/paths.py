@@ -22,7 +22,7 @@ DATA_PATHS = re.compile(
     r"data\.(files|cache)|data\.tokenizer\.(name|model_file)"
     r"|data\.source(\.sources\..+)?\.(paths|val_paths|test_paths|folder|wheel|package|name)"
 )
-MODEL_FOLDERS = re.compile(r"model\.(\w+\.)*codec\.(\w+\.)*name|model\.mdlm")  # of an encoder, of a run
+MODEL_FOLDERS = re.compile(r"model\.(\w+\.)*codec\.(\w+\.)*name|model\.objective\.mdlm")  # of an encoder, of a run
 Files: TypeAlias = str | list[str]
 FILES: ContextVar[Files | None] = ContextVar("text files that replace a run's own text", default=None)
 TOKENIZER: ContextVar[Path] = ContextVar("folder of the tokenizer of that run")
@@ -67,7 +67,7 @@ def make_absolute(tree: Any, key: str = "") -> None:
         if isinstance(value, (Namespace, dict)):
             make_absolute(value, inner)
         elif MODEL_FOLDERS.fullmatch(inner) and isinstance(value, str):
-            folder = str(find_run(value)) if inner == "model.mdlm" else value
+            folder = str(find_run(value)) if inner == "model.objective.mdlm" else value
             tree[name] = absolute(folder, inner) if os.path.isdir(folder) else value
         elif DATA_PATHS.fullmatch(inner) and value:
             paths = [absolute(path, inner) for path in ([value] if isinstance(value, str) else value)]

@@ -72,7 +72,8 @@ def diagnostic_inputs(model: Generator | Autoencoder, batch: Batch) -> Diagnosti
         return DiagnosticInputs(x, mask, model.path, denoise, decode, positionwise, grid, denoise.token_logits)
     codec, path = cast(Codec, model.ema_net), model.path
     x, readouts = codec.encode(batch.ids, encoder_mask(batch)), (codec.decode_logits, codec.decode_logits)
-    return DiagnosticInputs(x, batch.mask, path, channel_denoiser(path), *readouts, model.time_schedule.grid)
+    times = model.objective.time_schedule.grid
+    return DiagnosticInputs(x, batch.mask, path, channel_denoiser(path), *readouts, times)
 
 
 def decode_positionwise(codec: Codec) -> Callable[[Latents], Logits]:

@@ -12,6 +12,7 @@ from textflow.discrete.diladiff import MaskedDecoding as MaskedDecoding
 from textflow.discrete.duo import DuoObjective as DuoObjective
 from textflow.discrete.duo import DuoSampler as DuoSampler
 from textflow.discrete.loopholing import LoopholingDiT as LoopholingDiT
+from textflow.discrete.masked_reconstruction import MaskedReconstruction as MaskedReconstruction
 from textflow.discrete.mdlm import MDLMObjective as MDLMObjective
 from textflow.discrete.mdlm import MDLMSampler as MDLMSampler
 from textflow.discrete.process import Process as Process

@@ -1,4 +1,4 @@
-"""Objectives: what denoisers are trained for."""
+"""Objectives: what denoisers and codecs are trained for."""
 
 from textflow.objectives.base import Draws as Draws
 from textflow.objectives.base import Objective as Objective
@@ -13,3 +13,8 @@ from textflow.objectives.fastdiss import FastDiSS as FastDiSS
 from textflow.objectives.flm import FLMObjective as FLMObjective
 from textflow.objectives.self_conditioning import SelfConditioning as SelfConditioning
 from textflow.objectives.squared_error import SquaredError as SquaredError
+from textflow.objectives.codec import CodecObjective as CodecObjective
+from textflow.objectives.codec import NoisyReconstruction as NoisyReconstruction
+from textflow.objectives.text_vae import VariationalReconstruction as VariationalReconstruction
+from textflow.objectives.feature_reconstruction import FeatureReconstruction as FeatureReconstruction
+from textflow.objectives.feature_reconstruction import LatentAugmentation as LatentAugmentation

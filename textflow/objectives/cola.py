@@ -99,7 +99,7 @@ class ColaJoint(ColaObjective):
     KL(q || q_ref), z drawn from q: the text VAE is trained with the prior, q_ref is its encoder before (Cola-DLM,
     stage 2).
 
-    The first two and L_mask are those of a VariationalAutoencoder, L_FM is that of ColaObjective; its gradient reaches
+    The first two and L_mask are those of VariationalReconstruction, L_FM is that of ColaObjective; its gradient reaches
     the encoder through the noisy latents and the velocity, not through the clean blocks before. A recipe's key `codec`
     gives the trained VAE of stage 1. The weights are [ours], for the paper gives none.
 
