@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from tests.helpers.story_grammars import STORY
+from textflow.data import Stories
 from textflow.diagnostics import StoryAgreement, StoryCurves, StoryExamples
+from textflow.diagnostics.stories import grammar_of_fit
 from textflow.models.generation import TextGenerator
 
 WRONG = STORY.replace("took the old", "took the new")
@@ -44,6 +46,18 @@ def test_curves_are_logged_at_each_number_of_steps() -> None:
     assert logged == {"stories/valid/2": 0.0, "stories/in_grammar/2": 0.0}, "no agreement was counted"
     with pytest.raises(ValueError, match="at least 1"):
         StoryCurves(steps=(0,))
+
+
+def test_the_grammar_is_that_of_the_fits_text() -> None:
+    class Model(TextGenerator):
+        losses = sample_ids = complete = None
+
+    model = Model()
+    assert grammar_of_fit("tales", model, "StoryCurves") == "tales"
+    with pytest.raises(ValueError, match="StoryCurves checks texts of the source Stories, .* NoneType"):
+        grammar_of_fit(None, model, "StoryCurves")
+    model.data = SimpleNamespace(source=Stories("sentences"))
+    assert grammar_of_fit(None, model, "StoryCurves") == "sentences"
 
 
 def test_examples_are_printed_at_the_end_and_the_sampler_is_restored(capsys: pytest.CaptureFixture[str]) -> None:

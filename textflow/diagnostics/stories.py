@@ -9,6 +9,7 @@ import lightning as L
 from torch import Tensor, tensor
 from torchmetrics import Metric
 
+from textflow.data import Stories
 from textflow.data.stories import GRAMMARS, GrammarName
 from textflow.models.generation import TextGenerator
 from textflow.training.callbacks.periodic import PeriodicCallback
@@ -77,12 +78,25 @@ def require_texts(model: object) -> TextGenerator:
     return model
 
 
+def grammar_of_fit(grammar: GrammarName | None, model: TextGenerator, callback: str) -> GrammarName:
+    """The grammar that a callback, given by its name, is given, or else that of the fit's text."""
+    if grammar is not None:
+        return grammar
+    source = None if model.data is None else model.data.source
+    if not isinstance(source, Stories):
+        raise ValueError(
+            f"{callback} checks texts of the source Stories, and this fit's are of {type(source).__name__}; leave the "
+            "callback out, or give it a grammar"
+        )
+    return source.grammar
+
+
 class StoryCurves(PeriodicCallback):
     """Log the agreements of texts that the model samples, as stories/NAME/K for each number of steps K; a share of
     nothing is left out.
 
     Args:
-        grammar: sentences, stories or tales, as the source `Stories` has it.
+        grammar: sentences, stories or tales; default: that of the fit's text.
         every_n_steps: optimizer steps between two measurements; one more follows at the end of the fit.
         num_samples: number of texts for each number of steps.
         steps: numbers of sampling steps.
@@ -91,7 +105,7 @@ class StoryCurves(PeriodicCallback):
 
     def __init__(
         self,
-        grammar: GrammarName = "stories",
+        grammar: GrammarName | None = None,
         every_n_steps: int = 200,
         num_samples: int = 64,
         steps: tuple[int, ...] = (4, 32),
@@ -106,10 +120,11 @@ class StoryCurves(PeriodicCallback):
     def act(self, trainer: L.Trainer, model: Any) -> None:
         """Sample and log."""
         model, values = require_texts(model), dict[str, float]()
+        grammar = grammar_of_fit(self.grammar, model, type(self).__name__)
         for steps in self.steps:
             with temporary_eval_mode(model):
                 texts = model.generate(self.num_samples, num_steps=steps, seed=self.seed)
-            shares = {name: value for name, value in agreements(self.grammar, texts).items() if not isnan(value)}
+            shares = {name: value for name, value in agreements(grammar, texts).items() if not isnan(value)}
             values |= {f"stories/{name}/{steps}": value for name, value in shares.items()}
         if trainer.is_global_zero:
             for logger in trainer.loggers:

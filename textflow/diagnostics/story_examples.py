@@ -6,7 +6,7 @@ import lightning as L
 
 from textflow.data.stories import GrammarName
 from textflow.diagnostics.grouping import GroupCost, fit_groups
-from textflow.diagnostics.stories import agreements, require_texts
+from textflow.diagnostics.stories import agreements, grammar_of_fit, require_texts
 from textflow.escapes import Commit, Escape, NoEscape
 from textflow.models.generation import TextGenerator, drawn_in_groups, sampled_by
 from textflow.models.generator import Generator
@@ -26,14 +26,16 @@ class StoryExamples(L.Callback):
     """Print at the end of a fit, for each of EXAMPLES, one text and the shares of what holds in `num_samples`.
 
     Args:
-        grammar: sentences, stories or tales, as the source `Stories` has it.
+        grammar: sentences, stories or tales; default: that of the fit's text.
         num_samples: number of texts, at least 1.
         seed: random seed for sampling.
         groups: number of groups of positions that are fitted and drawn one after another (the order Grouped), for one
             more example; 0 is none. The network has to take a time for each position.
     """
 
-    def __init__(self, grammar: GrammarName = "stories", num_samples: int = 64, seed: int = 0, groups: int = 0) -> None:
+    def __init__(
+        self, grammar: GrammarName | None = None, num_samples: int = 64, seed: int = 0, groups: int = 0
+    ) -> None:
         if num_samples < 1 or groups < 0:
             raise ValueError(f"StoryExamples got num_samples={num_samples}, groups={groups}; needs at least 1 and 0")
         self.grammar, self.num_samples, self.seed, self.groups = grammar, num_samples, seed, groups
@@ -69,5 +71,5 @@ class StoryExamples(L.Callback):
         """A line of the model's present sampler."""
         with temporary_eval_mode(model):
             texts = model.generate(self.num_samples, num_steps=steps, seed=self.seed)
-        shares = agreements(self.grammar, texts)
+        shares = agreements(grammar_of_fit(self.grammar, model, type(self).__name__), texts)
         return f"  {name + ':':<22} {shares['valid']:4.0%} valid, {shares['bound']:4.0%} hold: {texts[0]}"

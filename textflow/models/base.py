@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from textflow.data import Tokenizer
+from textflow.data import Source, Tokenizer
 from textflow.layers.frozen import Frozen
 from textflow.models.text_format import TextFormat
 from textflow.runtime.rank_zero import rank_zero_info
@@ -31,6 +31,7 @@ PHASES = ("curriculum_steps", "ramp_steps")  # arguments of objectives: steps un
 class TrainingData(Protocol):
     """Data of a fit: a data module with its rows open."""
 
+    source: Source
     tokenizer: Tokenizer
 
     def first_rows(self, num_rows: int, held_out: bool = False) -> Batch:
