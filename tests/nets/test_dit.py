@@ -8,6 +8,7 @@ from tests.helpers.flm_nets import dit
 from tests.helpers.recordings import constant, error, part, recorded
 from textflow.codecs import EmbeddingTable, LatentSpace, OneHot
 from textflow.distill.targets.jvp import denoiser_jvp
+from textflow.layers.short_conv import ShortConv
 from textflow.nets import ResidualFlowMap
 from textflow.nets.dit import DiT, schedule_cdf
 from textflow.paths import LinearPath
@@ -136,3 +137,32 @@ def test_one_hot_rows_are_rows_of_the_table() -> None:
     ids, t = torch.tensor([[1, 2, 3]]), torch.tensor([0.0])
     hot = F.one_hot(ids, 7).float()
     torch.testing.assert_close(net.forward_logits(hot, t), net.out(net.run_blocks(net.embed[ids], net.t_embed(t))))
+
+
+@torch.no_grad()
+def test_the_short_convolution_is_depthwise_and_the_identity_at_first() -> None:
+    torch.manual_seed(0)
+    conv, x = ShortConv(4, 3), torch.randn(2, 6, 4)
+    assert torch.equal(conv(x), x)
+    conv.kernel.normal_()
+    expected = x + F.conv1d(x.mT, conv.kernel.T[:, None], padding=1, groups=4).mT
+    torch.testing.assert_close(conv(x), expected)
+
+
+@torch.no_grad()
+def test_a_net_with_a_convolution_starts_as_the_one_without() -> None:
+    codec, z, t = EmbeddingTable(7, 8), torch.randn(2, 6, 8), torch.zeros(2)
+    plain, mixed = (DiT(codec, 8, 2, 2, 4, conv_width=width) for width in (None, 3))
+    mixed.load_state_dict(plain.state_dict(), strict=False)
+    for block in mixed.blocks:
+        block.adaLN_modulation.bias.fill_(1.0)
+    mixed.out.weight.normal_()
+    plain.load_state_dict(mixed.state_dict(), strict=False)
+    assert torch.equal(plain(z, t).mean, mixed(z, t).mean)
+    mixed.blocks[0].conv.kernel[0] = 1.0
+    assert not torch.allclose(plain(z, t).mean, mixed(z, t).mean)
+
+
+def test_a_convolution_without_a_middle_is_refused() -> None:
+    with pytest.raises(ValueError, match="conv_width 4 has no middle; give an odd number of positions"):
+        DiT(EmbeddingTable(7, 8), 8, 1, 2, 4, conv_width=4)

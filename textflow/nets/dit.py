@@ -12,6 +12,7 @@ from textflow.codecs import Codec, OneHot, ProjectedOneHot
 from textflow.layers.frozen import Frozen
 from textflow.layers.functional import RMSNorm, linear_nll
 from textflow.layers.gelu import gelu_out
+from textflow.layers.short_conv import ShortConv
 from textflow.layers.transformer import ScalarEmbedding, apply_rope_halves, attend, rope
 from textflow.nets.base import Denoiser
 from textflow.schedules.base import TimeSchedule
@@ -37,6 +38,8 @@ class DiT(Denoiser):
         time_schedule: schedule whose CDF at t is the input time (FLM: DecodeError); default: t itself.
         qk_norm: whether queries and keys are RMS-normalised per head, as in ELF (2302.05442). A small net learns much
             earlier which word of a text another one repeats [ours].
+        conv_width: number of positions of a depthwise convolution before each attention, odd; None: no convolution.
+            A key then contains its neighbours, by which a later word finds the one that it repeats [ours].
     """
 
     optional_prefixes = (*Denoiser.optional_prefixes, "loss_weighting.")
@@ -55,6 +58,7 @@ class DiT(Denoiser):
         loss_weighting: bool = False,
         time_schedule: TimeSchedule | None = None,
         qk_norm: bool = False,
+        conv_width: int | None = None,
     ) -> None:
         super().__init__()
         self.dim, self.vocab_size, self.head_width = codec.dim, codec.vocab_size, width // heads
@@ -65,7 +69,7 @@ class DiT(Denoiser):
         self.t_embed = ScalarEmbedding(cond_width)
         self.end_t_embed = ScalarEmbedding(cond_width) if two_time else None
         self.loss_weighting = LossWeighting(cond_width) if loss_weighting else None
-        block = (width, heads, cond_width, attention_softcap, dropout, qk_norm)
+        block = (width, heads, cond_width, attention_softcap, dropout, qk_norm, conv_width)
         self.blocks = nn.ModuleList(DiTBlock(*block) for _ in range(depth))
         self.norm = nn.LayerNorm(width, bias=False)
         self.out_modulation = nn.Linear(cond_width, 2 * width)
@@ -205,7 +209,14 @@ class DiTBlock(nn.Module):
     """x + gate attention(modulated norm x), then x + gate MLP(modulated norm x); the modulation depends on time."""
 
     def __init__(
-        self, width: int, heads: int, cond_width: int, softcap: float | None, dropout: float, qk_norm: bool = False
+        self,
+        width: int,
+        heads: int,
+        cond_width: int,
+        softcap: float | None,
+        dropout: float,
+        qk_norm: bool = False,
+        conv_width: int | None = None,
     ) -> None:
         super().__init__()
         if width % heads or width // heads % 2:
@@ -217,10 +228,11 @@ class DiTBlock(nn.Module):
         self.adaLN_modulation = nn.Linear(cond_width, 6 * width)
         self.drop = nn.Dropout(dropout)
         self.q_norm, self.k_norm = (RMSNorm(width // heads, eps=1e-6) if qk_norm else nn.Identity() for _ in range(2))
+        self.conv = nn.Identity() if conv_width is None else ShortConv(width, conv_width)
 
     def forward(self, x: Tensor, t_emb: Tensor, freqs: Tensor) -> Tensor:
         shift1, scale1, gate1, shift2, scale2, gate2 = per_position(self.adaLN_modulation(t_emb)).chunk(6, -1)
-        x = x + gate1 * self.drop(self.attention(self.norm1(x) * (1 + scale1) + shift1, freqs))
+        x = x + gate1 * self.drop(self.attention(self.conv(self.norm1(x) * (1 + scale1) + shift1), freqs))
         hidden = gelu_out(self.mlp[0](self.norm2(x) * (1 + scale2) + shift2), self.mlp[2])
         return x + gate2 * self.drop(hidden)
 

@@ -31,6 +31,7 @@ class LangFlow(DiT):
         width: width of the hidden states; default: that of the latents, which they are added to (LangFlow). A wider
             net has room beside the noise [ours].
         qk_norm: whether queries and keys are RMS-normalised per head, as in DiT [ours].
+        conv_width: number of positions of a depthwise convolution before each attention, as in DiT [ours].
     """
 
     ramp: Tensor
@@ -45,11 +46,14 @@ class LangFlow(DiT):
         two_time: bool = False,
         width: int | None = None,
         qk_norm: bool = False,
+        conv_width: int | None = None,
     ) -> None:
         if not isinstance(codec, EmbeddingTable):
             raise ValueError(f"the net LangFlow needs the codec EmbeddingTable, not {type(codec).__name__}")
         own = width or codec.dim
-        super().__init__(codec, own, depth, heads, cond_width, two_time, None, dropout=dropout, qk_norm=qk_norm)
+        super().__init__(
+            codec, own, depth, heads, cond_width, two_time, None, None, dropout, qk_norm=qk_norm, conv_width=conv_width
+        )
         self.wider = width is not None
         if not self.wider:
             del self.embed  # latents are hidden states
