@@ -22,7 +22,6 @@ from textflow.models.generator import Generator
 from textflow.noise import Noise, sample_seeds
 from textflow.objectives import Objective
 from textflow.objectives.elf import ELFDraws
-from textflow.paths import LinearPath
 from textflow.samplers import Ancestral, Euler, Reinject, Sampler
 from textflow.types import Batch
 
@@ -30,18 +29,14 @@ from ..measure import evaluate
 from ..record import Record, part_fields
 from ..report.trajectory_files import weights_hash
 
-SAMPLERS: dict[str, tuple[Escape, Sampler]] = {
-    "ODE": (NoEscape(), Euler()),
-    "re-injection": (NoEscape(), Reinject()),
-    "mode commit": (Commit(), Ancestral()),
-}
-
 
 def standard_samplers(model: Generator) -> dict[str, tuple[Escape, Sampler]]:
-    """SAMPLERS, with the form of re-injection that the path allows, and mode commit where a token has a latent."""
-    samplers = dict(SAMPLERS)
-    if not isinstance(model.path, LinearPath):
-        samplers["re-injection"] = (NoEscape(), Reinject(form="marginal_preserving"))
+    """The ODE, re-injection in the form that the path allows, and mode commit where a token has a latent."""
+    samplers: dict[str, tuple[Escape, Sampler]] = {
+        "ODE": (NoEscape(), Euler()),
+        "re-injection": (NoEscape(), Reinject.on_path(model.path)),
+        "mode commit": (Commit(), Ancestral()),
+    }
     if not model.codec.has_latent_per_token(model.text_format.seq_length):
         del samplers["mode commit"]
     return samplers
@@ -115,7 +110,7 @@ def evaluate_samplers(
     previous = (r for r in config.previous_records if all(r.get(key) == value for key, value in facts.items()))
     known = {record["sampler_name"]: record for record in previous}
     samplers = (
-        standard_samplers(model) | recipe_samplers if steps > 1 else {"ODE": SAMPLERS["ODE"]}
+        standard_samplers(model) | recipe_samplers if steps > 1 else {"ODE": (NoEscape(), Euler())}
     )  # one step: all agree
     net = measure_dabi(model, steps, config.held_out_batch, seed) if set(samplers) - set(known) else {}
     for name, (model.escape, model.sampler) in samplers.items():

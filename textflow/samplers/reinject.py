@@ -25,6 +25,11 @@ class Reinject(Sampler):
     gamma: float = 1.5
     form: Literal["code", "paper", "marginal_preserving"] = "code"
 
+    @classmethod
+    def on_path(cls, path: ProbPath, gamma: float = 1.5) -> "Reinject":
+        """Re-injection in the form that a path allows: ELF's on the straight one, otherwise marginal_preserving."""
+        return cls(gamma, "code" if isinstance(path, LinearPath) else "marginal_preserving")
+
     def step(self, denoise: Denoise, path: ProbPath, state: State, t_next: float, noise: Noise) -> State:
         z, t = state.z, state.t
         first, length = path.t_min, path.t_max - path.t_min
