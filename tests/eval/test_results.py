@@ -133,7 +133,7 @@ def test_the_readme_gets_a_row_a_sampler_between_its_markers(folder: Path, tmp_p
     readme.write_text("before\n<!-- results -->\nstale\n<!-- /results -->\nafter\n")
     text = pages(folder, readme)[readme]
     assert text.startswith("before\n<!-- results -->\n|") and text.endswith("\n<!-- /results -->\nafter\n")
-    assert "stale" not in text and len([line for line in text.splitlines() if line.startswith("| ")]) == 2 + 6
+    assert "stale" not in text and len([line for line in text.splitlines() if line.startswith("| ")]) == 2 + 7
     readme.write_text(text)
     assert pages(folder, readme)[readme] == text
     readme.write_text("<!-- results -->\n")
