@@ -11,6 +11,7 @@ import torch
 from textflow.metrics import EOS_TEXT, Interval, TextScorer, bootstrap, summarize
 from textflow.metrics.summary import mean_statistic
 from textflow.models.generation import AnySampler, TextGenerator
+from textflow.samplers import AllAtOnce
 
 from .record import COUNT_KEYS, METRIC_KEYS, Record, part_fields
 from .samples import GeneratedSample, code_hash, decode_texts, draw_samples, samples_folder
@@ -97,7 +98,10 @@ def eval_point(generator: TextGenerator, steps: int, seed: int, sampler: AnySamp
     schedule, readout = getattr(generator, "sampling_schedule", None), getattr(generator, "readout", None)
     grid = None if schedule is None else {"class": type(schedule).__name__, "times": schedule.grid(steps)}
     calls = 0 if readout is None else readout.num_calls(generator.text_format.seq_length)
-    return ({"readout": part_fields(readout), "readout_calls": calls} if calls else {}) | {
+    own = {"readout": part_fields(readout), "readout_calls": calls} if calls else {}
+    if not isinstance(order := getattr(generator, "order", AllAtOnce()), AllAtOnce):
+        own["order"] = part_fields(order)
+    return own | {
         "text": "generated",
         "steps": steps,
         "sampler": part_fields(sampler or getattr(generator, "sampler", None)),

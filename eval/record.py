@@ -6,8 +6,8 @@ A record is one JSON object in RUN/eval/*.json. Possible entries:
   file (texts from a file)
 - checkpoint, checkpoint_hash, recipe, overlays, seq_length, tokenizer: the run; scorer_is_disjoint: whether the
   scorer's training documents are disjoint from the generator's
-- steps, sampler, escape, time_grid, self_cond_guidance, seed: sampling settings, each part as {"class": ...,
-  argument: value, ...}
+- steps, sampler, escape, order (unless all at once), time_grid, self_cond_guidance, seed: sampling settings, each part
+  as {"class": ..., argument: value, ...}
 - readout, readout_calls: readout with a network of its own, and its passes a text, which are not in nfe
 - samples: folder below the run with the tokens and texts, in RUN/eval/samples; sweep: swept setting of a frontier
 - protocol, deviations: protocol name, and the deviations of this measurement from it

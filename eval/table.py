@@ -56,13 +56,14 @@ def row_label(record: Record) -> str:
 
 
 def sampling_label(record: Record, with_settings: bool = True) -> list[str]:
-    """Sampling labels of a text: escape, sampler, its own grid; none for an ODE with a single readout.
+    """Sampling labels of a text: order unless all at once, escape, sampler, its own grid; none for an ODE with a single
+    readout.
 
     Args:
         record: evaluation record.
         with_settings: include the numeric settings.
     """
-    labels = [part_label(part, with_settings) for part in (record.get("escape"), record.get("sampler")) if part]
+    labels = [part_label(part, with_settings) for part in map(record.get, ("order", "escape", "sampler")) if part]
     schedule = ((record.get("recipe") or {}).get("model") or {}).get("init_args", {}).get("sampling_schedule")
     grid = record.get("time_grid") if schedule else None  # real text has no time grid
     return [label for label in labels if label != "NoEscape"] + ([f"on {grid['class']}"] if grid else [])
@@ -70,9 +71,10 @@ def sampling_label(record: Record, with_settings: bool = True) -> list[str]:
 
 def part_label(part: Record, with_settings: bool) -> str:
     """Label of an escape or a sampler: its class, its selection rule where that is not the most likely token
-    everywhere, the wrapped part, and its numeric settings."""
+    everywhere, its number of groups, its numeric settings and the wrapped part."""
     inner, settings = part.get("escape"), [part.get("choice"), (part.get("gate") or {}).get("class")]
     parts = [value for value in settings if value not in (None, "mode", "Everywhere")]
+    parts += [f"{max(groups) + 1} groups"] if (groups := part.get("groups")) else []
     parts += [f"{key} {value:g}" for key, value in part.items() if with_settings and is_nontrivial(value)]
     parts += [part_label(inner, with_settings)] if inner else []
     return part["class"] + (f"({', '.join(parts)})" if parts else "")

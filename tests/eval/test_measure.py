@@ -9,10 +9,11 @@ from torch import nn
 import textflow.eval.record
 from tests.helpers.tiny_scorer import WORDS
 from tests.helpers.word_tokenizer import Words
-from textflow.eval.measure import evaluate, measure, reference_records, shuffle_words
+from textflow.eval.measure import eval_point, evaluate, measure, reference_records, sample_folder, shuffle_words
 from textflow.eval.record import METRIC_KEYS, part_fields, write_record
 from textflow.eval.samples import count_network_rows
 from textflow.noise import sample_seeds
+from textflow.samplers import Grouped
 from textflow.schedules import Gumbel
 
 FIRST = sample_seeds(7, 0, 1)[0]
@@ -97,6 +98,7 @@ def test_there_is_one_record_for_each_sampler_and_number_of_steps(scorer):
     assert [(r["sampler"]["gamma"], r["steps"]) for r in records] == [(1.5, 1), (1.5, 4), (0.0, 1), (0.0, 4)]
     assert all((r["seed"], r["n"], r["empty"], r["sampler"]["class"]) == (7, 5, 1, "WalkSampler") for r in records)
     assert [record["nfe"] for record in records] == [2, 5, 2, 5]  # in the incomplete batch too
+    assert "order" not in records[0], "all at once"
     assert records[1]["time_grid"] == {"class": "EvenSchedule", "times": [0.0, 0.25, 0.5, 0.75, 1.0]}
     assert records[1]["self_cond_guidance"] == 2.0 and records[1]["entropy"] > records[0]["entropy"]
 
@@ -131,3 +133,13 @@ def test_samples_without_tokens_have_undefined_metrics_and_are_counted(scorer):
     assert record["perplexity"] is record["entropy"] is record["human_repetition_share"] is None
     assert record["empty"] == record["n"] == 3
     assert record["entropy_generator"] == 0 and "NaN" not in json.dumps(record)
+
+
+def test_an_order_is_recorded_and_gives_its_samples_another_folder(tmp_path):
+    generator = RepeatGenerator()
+    plain = eval_point(generator, 1, 0)
+    generator.order = Grouped((1, 0))
+    grouped = eval_point(generator, 1, 0)
+    assert grouped == plain | {"order": {"class": "Grouped", "groups": [1, 0]}}
+    folders = [sample_folder(tmp_path, {}, generator, point) for point in (plain, grouped)]
+    assert folders[0] != folders[1]

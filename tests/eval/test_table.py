@@ -60,6 +60,9 @@ def test_rows_are_labelled_by_their_settings_and_grid_without_markup(records):
     assert " real " in text
     assert "generated LogitAdjustment(tau 0.3, Commit) Ancestral 8" in text
     assert "generated LogitAdjustment(tau 0.3, Commit) Ancestral on FlipRate 8" in text
+    order = {"class": "Grouped", "groups": [3, 1, 0, 2]}
+    grouped = row | {"escape": None, "order": order, "sampler": {"class": "Euler"}}
+    assert "generated Grouped(4 groups) Euler 8" in printed([grouped], width=300)
     assert "[bold]x[/bold] real" in printed([records[0] | {"label": "[bold]x[/bold]"}])
 
 
