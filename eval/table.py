@@ -70,7 +70,7 @@ def sampling_label(record: Record, with_settings: bool = True) -> list[str]:
 
 
 def part_label(part: Record, with_settings: bool) -> str:
-    """Label of an escape or a sampler: its class, its selection rule where that is not the most likely token
+    """Label of an order, an escape or a sampler: its class, its selection rule where it is not the most likely token
     everywhere, its number of groups, its numeric settings and the wrapped part."""
     inner, settings = part.get("escape"), [part.get("choice"), (part.get("gate") or {}).get("class")]
     parts = [value for value in settings if value not in (None, "mode", "Everywhere")]
