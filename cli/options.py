@@ -52,7 +52,7 @@ def set_sampler(model: Any, name: SamplerName, gamma: float | None) -> None:
         "ode": (NoEscape(), Euler()),
         "heun": (NoEscape(), Heun()),
         "dpmpp-2m": (NoEscape(), DPMSolverPP2M()),
-        "reinject": (NoEscape(), Reinject.on_path(model.path, 1.5 if gamma is None else gamma)),
+        "reinject": (NoEscape(), Reinject() if gamma is None else Reinject(gamma)),
         "mode-commit": (Commit(), Ancestral()),
         "tube-commit": (Commit(gate=LowConfidence()), Ancestral(1.0, 0.0)),
     }

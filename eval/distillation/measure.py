@@ -34,7 +34,7 @@ def standard_samplers(model: Generator) -> dict[str, tuple[Escape, Sampler]]:
     """The ODE, re-injection in the form that the path allows, and mode commit where a token has a latent."""
     samplers: dict[str, tuple[Escape, Sampler]] = {
         "ODE": (NoEscape(), Euler()),
-        "re-injection": (NoEscape(), Reinject.on_path(model.path)),
+        "re-injection": (NoEscape(), Reinject()),
         "mode commit": (Commit(), Ancestral()),
     }
     if not model.codec.has_latent_per_token(model.text_format.seq_length):

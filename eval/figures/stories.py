@@ -16,8 +16,8 @@ from .style import MARKERS, Record, figure, shared_legend
 DEPTHS = (1, 2, 4, 8, 16, 32)
 SAMPLING_METHODS: dict[str, tuple[Sampler, Escape]] = {
     "ODE": (Euler(), NoEscape()),
-    "re-injection 0.4": (Reinject(0.4, "marginal_preserving"), NoEscape()),
-    "re-injection 1.5": (Reinject(1.5, "marginal_preserving"), NoEscape()),
+    "re-injection 0.4": (Reinject(0.4), NoEscape()),
+    "re-injection 1.5": (Reinject(1.5), NoEscape()),
     "ancestral noise": (Ancestral(), NoEscape()),
     "mode commit": (Ancestral(), Commit()),
     "sampled commit": (Ancestral(), Commit("sample")),

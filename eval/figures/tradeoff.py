@@ -31,7 +31,8 @@ CAPTION = (
     " by the number of network calls; colour: excess KL from triples against true samples. Oracle task `chain`, exact"
     " denoiser, each method's own frozen flip rates. A commitment is constant between jumps, so its smooth part is not"
     " stiff; the numbers at the markers count the positions of 32 that jump when z changes by a thousandth of its"
-    " length. This figure of the abstract's accuracy-depth-stiffness tradeoff is the project's own [ours]."
+    " length. On a run whose path is not straight, re-injection keeps the path's marginal. This figure of the"
+    " abstract's accuracy-depth-stiffness tradeoff is the project's own [ours]."
 )
 
 

@@ -7,7 +7,6 @@ from tests.helpers.user_errors import refused
 from textflow.cli.options import configure_sampling, parse_sweep, require_positive, resolve_devices, set_sampler
 from textflow.escapes import Commit, NoEscape
 from textflow.oracle import ORACLE_TASKS
-from textflow.paths import VariancePreserving
 from textflow.samplers import Ancestral, Euler, Heun, Reinject
 
 
@@ -19,9 +18,8 @@ def test_a_preset_sets_escape_and_sampler_but_not_of_a_model_with_its_own() -> N
     assert isinstance(model.escape, NoEscape) and model.sampler == Euler()
     set_sampler(model, "reinject", 0.5)
     assert model.sampler == Reinject(0.5)
-    model.path = VariancePreserving()
     set_sampler(model, "reinject", None)
-    assert model.sampler == Reinject(1.5, "marginal_preserving")
+    assert model.sampler == Reinject(1.5)
     set_sampler(model, "mode-commit", None)
     assert isinstance(model.escape, Commit) and model.sampler == Ancestral()
     set_sampler(torch.nn.Linear(1, 1), "recipe", None)

@@ -58,8 +58,10 @@ def test_escapes_and_samplers_compose(model: Generator) -> None:
         other = model.sample([1, 2], 6, sampler=sampler)
         assert bool(other.trace.z.isfinite().all()) and not torch.equal(other.trace.z, plain.trace.z)
     assert torch.allclose(model.sample([1, 2], 6, sampler=Reinject(0.0)).trace.z, plain.trace.z)
+    own_form, named = (model.sample([1], 6, sampler=Reinject(1.5, form)) for form in (None, "marginal_preserving"))
+    assert torch.equal(own_form.trace.z, named.trace.z)
     with pytest.raises(ValueError, match="VariancePreserving is not straight: Reinject needs form marginal_preserving"):
-        model.sample([1], 4, sampler=Reinject())
+        model.sample([1], 4, sampler=Reinject(1.5, "code"))
     with pytest.raises(ValueError, match="VariancePreserving is not straight: FlowMapChurn needs LinearPath"):
         model.sample([1], 4, sampler=FlowMapChurn())
     with pytest.raises(

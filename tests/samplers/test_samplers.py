@@ -84,6 +84,7 @@ def test_reinjection_is_euler_to_the_bit_without_strength_and_its_forms_differ_w
     assert not any(torch.equal(ends[i], ends[j]) for i in range(4) for j in range(i))
     for form in FORMS:
         assert torch.equal(run(Reinject(0.0, form), uniform(8)), ends[0])
+    assert torch.equal(run(Reinject(1.0), uniform(8)), run(Reinject(1.0, "code"), uniform(8)))
 
 
 @pytest.mark.parametrize(("t", "keep"), [(0.2, 0.8), (0.5, 0.6), (0.7, 0.25), (0.5, 0.0)])

@@ -19,16 +19,12 @@ class Reinject(Sampler):
         gamma: strength, >= 0; 0 is the ODE.
         form: `code` adds (1 - a) sigma(t_min) noise, less than the path has at a t (ELF, released code); `paper`
             evaluates the network there but moves the old z (ELF, Alg. 6); both need the straight path.
-            `marginal_preserving` adds the noise that keeps the path's marginal [ours].
+            `marginal_preserving` adds the noise that keeps the path's marginal [ours]. Default: `code` on the straight
+            path, `marginal_preserving` on others.
     """
 
     gamma: float = 1.5
-    form: Literal["code", "paper", "marginal_preserving"] = "code"
-
-    @classmethod
-    def on_path(cls, path: ProbPath, gamma: float = 1.5) -> "Reinject":
-        """Re-injection in the form that a path allows: ELF's on the straight one, otherwise marginal_preserving."""
-        return cls(gamma, "code" if isinstance(path, LinearPath) else "marginal_preserving")
+    form: Literal["code", "paper", "marginal_preserving"] | None = None
 
     def step(self, denoise: Denoise, path: ProbPath, state: State, t_next: float, noise: Noise) -> State:
         z, t = state.z, state.t
@@ -37,14 +33,15 @@ class Reinject(Sampler):
         if keep == 1:
             belief = ask(denoise, state, t_next)
             return state.next(path.step(z, belief.mean, t, t_next), t_next, belief)
-        if self.form != "marginal_preserving" and not isinstance(path, LinearPath):
+        form = self.form or ("code" if isinstance(path, LinearPath) else "marginal_preserving")
+        if form != "marginal_preserving" and not isinstance(path, LinearPath):
             raise ValueError(f"{type(path).__name__} is not straight: Reinject needs form marginal_preserving on it")
         eps, back = noise.normal_like(z), first + keep * (t - first)
-        if self.form == "marginal_preserving":
+        if form == "marginal_preserving":
             noisy = path.rewind(z, eps, t, back)
         else:
             noisy = keep * z + (1 - keep) * path.mix(0 * z, eps, path.t_min)
         belief = ask(denoise, state._replace(z=noisy, t=back), t_next)
-        if self.form == "paper":
+        if form == "paper":
             return state.next(path.step(z, belief.mean, t, t_next), t_next, belief)
         return state.next(path.step(noisy, belief.mean, back, t_next), t_next, belief)
