@@ -41,9 +41,10 @@ def diagnose(
     Prints a table per measure; writes diagnose.json and figures (PNG and SVG).
 
     Args:
-        run: folder of a trained generator, hf:OWNER/NAME for one on the Hub, or demo; or a model that textflow did not
-            train: hf:NAME_OR_FOLDER, a causal or masked language model of transformers, with --data FILE, or
-            image:NAME_OR_FOLDER, an autoencoder of diffusers, with --data FOLDER of images.
+        run: folder of a trained generator, hf:OWNER/NAME for one on the Hub, or the name of one that ships, such
+            as demo; or a model that textflow did not train: hf:NAME_OR_FOLDER, a causal or masked language model of
+            transformers, with --data FILE, or image:NAME_OR_FOLDER, an autoencoder of diffusers, with --data FOLDER of
+            images.
         overlays: recipes that change sampling settings, such as recipes/escape/commit.yaml; usually written after RUN.
         oracle: oracle task to measure instead of a run.
         measures: measures to compute, separated by commas: dabi, controls, tube, rollin, cci, margins, stiffness,

@@ -26,7 +26,7 @@ def order(
 
     Args:
         run: folder of a trained generator whose network takes a time for each position, best one that was trained with
-            known_prob above 0; hf:OWNER/NAME for one on the Hub, or demo.
+            known_prob above 0; hf:OWNER/NAME for one on the Hub, or the name of one that ships.
         groups: number of groups.
         n: number of rows of validation text that the groups are fitted on, and of others that they are tested on.
         restarts: number of searches from random groups, of which the best counts.

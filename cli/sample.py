@@ -34,7 +34,8 @@ def sample(
     """Generate texts with a trained run. Text i depends only on the weights, the sampler, the seed and i.
 
     Args:
-        run: folder of a trained run; hf:OWNER/NAME[@REVISION] on the Hugging Face Hub; or demo. --replay needs none.
+        run: folder of a trained run; hf:OWNER/NAME[@REVISION] on the Hugging Face Hub; or the name of one that ships,
+            such as demo. --replay needs none.
         overlays: recipes that change sampling settings, such as recipes/escape/commit.yaml; usually written after RUN.
         n: number of texts; default: 16, or one per prompt with --prompt-file.
         steps: number of sampling steps, with the order Grouped of each group; default: those that a student was trained

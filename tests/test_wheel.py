@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 def ignored(folder: str, names: list[str]) -> list[str]:
     """What is left out of the copy that the wheel is built in, so that the build leaves nothing in the tree."""
     if Path(folder) == ROOT / "checkpoints":
-        return [name for name in names if name not in ("README.md", "demo")]
+        return [name for name in names if name != "README.md" and not name.startswith("demo")]
     links = [name for name in names if (Path(folder) / name).is_symlink()]
     return [*links, *(name for name in names if name in (".git", "build", "tests", "wandb", "__pycache__"))]
 

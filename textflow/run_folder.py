@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import yaml
 
 from textflow.config.model import build_model
 from textflow.config.overlays import SAMPLING_KEYS, with_sampling_overlays
-from textflow.config.shipped import find_run
+from textflow.config.shipped import find_run, shipped_runs
 from textflow.config.strict_yaml import read_mapping, read_yaml_text
 from textflow.data import Tokenizer
 from textflow.models.base import Trainable
@@ -50,15 +51,15 @@ def load(run: str | Path, device: str | torch.device = "cpu", overlays: Sequence
     optimizers and Lightning, unless the environment trusts a package by name: TEXTFLOW_TRUST=package.
 
     Args:
-        run: run folder; hf:OWNER/NAME or hf:OWNER/NAME@REVISION for a run on the Hugging Face Hub; or demo, which ships
-            with textflow.
+        run: run folder; hf:OWNER/NAME or hf:OWNER/NAME@REVISION for a run on the Hugging Face Hub; or the name of one
+            that ships with textflow, such as demo.
         device: torch device of the model.
         overlays: paths of sampling overlays, such as recipes/escape/commit.yaml.
     """
     folder = find_run(run)
     for name in ("recipe.yaml", "model.safetensors"):
         if not (folder / name).is_file():
-            raise ValueError(f"{folder} holds no trained run: {name} is missing; make one with `textflow fit RECIPE`")
+            raise ValueError(f"{folder} holds no trained run: {name} is missing; {way_out(folder)}")
     tokenizer, file = Tokenizer.load(folder / "tokenizer"), folder / "recipe.yaml"
     saved = read_yaml_text(file)
     text = with_sampling_overlays(file, overlays) if overlays else saved
@@ -75,6 +76,12 @@ def load(run: str | Path, device: str | torch.device = "cpu", overlays: Sequence
     if isinstance(model, Generator) and isinstance(model.sampler, ACE):
         fit_or_load_direction(model, model.sampler, folder, text)
     return model
+
+
+def way_out(run: Path) -> str:
+    """How to get a trained run in place of one that is missing: the nearest name of those that ship, or a fit."""
+    near = get_close_matches(run.name, shipped_runs(), 1, 0.6)
+    return f"did you mean {near[0]}?" if near else "make one with `textflow fit RECIPE`"
 
 
 def text_format(tokenizer: Tokenizer, data: Any, origin: str) -> TextFormat:

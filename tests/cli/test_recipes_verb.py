@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import textflow
 from tests.helpers.user_errors import Fails, refused
 from textflow.cli.app import main
 from textflow.config import recipe
@@ -88,5 +89,7 @@ def test_the_wheel_takes_every_recipe() -> None:
 def test_the_run_that_ships_is_found_by_name_and_a_folder_of_its_name_wins(empty_folder: Path) -> None:
     assert find_run("demo") == find_run("checkpoints/demo") == RECIPES.parent / "checkpoints" / "demo"
     assert find_run("demos") == Path("demos")
+    with pytest.raises(ValueError, match=r"demos holds no trained run: .*; did you mean demo\?"):
+        textflow.load("demos")
     (empty_folder / "demo").mkdir()
     assert find_run("demo") == Path("demo")

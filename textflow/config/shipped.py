@@ -41,6 +41,11 @@ def find_recipe(file: str) -> Path:
     raise ValueError(f"no recipe {file}{hint}")
 
 
+def shipped_runs() -> list[str]:
+    """Names of the runs that ship with textflow: demo and those whose names begin with demo_."""
+    return sorted(path.parent.name for path in shipped_folder().parent.glob("checkpoints/demo*/recipe.yaml"))
+
+
 def find_run(run: str | Path) -> Path:
     """Path of a run: an existing folder or file, a run on the Hub, or one that ships with textflow (`demo`); otherwise
     the path.
