@@ -1,10 +1,18 @@
 """The activation and layer that save less: values and derivatives are torch's."""
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch.func import jvp
 
+from textflow.layers import gelu
 from textflow.layers.gelu import gelu_out as of_layer
+
+
+@pytest.fixture(autouse=True)
+def recompute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recompute the activation of small inputs too."""
+    monkeypatch.setattr(gelu, "SMALL", 0)
 
 
 def gelu_out(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
@@ -55,3 +63,12 @@ def test_only_the_input_is_saved() -> None:
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         gelu_out(x, weight, bias)
     assert sorted(saved) == sorted([x.numel(), weight.numel(), bias.numel()])
+
+
+def test_a_small_input_on_a_cpu_keeps_its_activation(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, weight, bias = parts()
+    recomputed = torch.autograd.grad(gelu_out(x, weight, bias).sum(), x)[0]
+    monkeypatch.setattr(gelu, "SMALL", x.numel() + 1)
+    kept = gelu_out(x, weight, bias)
+    assert torch.equal(torch.autograd.grad(kept.sum(), x)[0], recomputed)
+    assert type(kept.grad_fn).__name__ != "_GELUOutBackward"

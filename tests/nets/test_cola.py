@@ -11,7 +11,7 @@ from tests.helpers.cola_parts import PATH, cola_recording, recorded_dit
 from tests.helpers.recordings import error
 from textflow.codecs import LatentSpace, TextVAE
 from textflow.layers.block_causal import past_length
-from textflow.layers.transformer import rope
+from textflow.layers.rope import rope
 from textflow.nets import ColaDiT
 from textflow.paths.base import broadcast_time
 from textflow.types import Conditioning

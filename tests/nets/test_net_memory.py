@@ -38,14 +38,6 @@ def test_compiled_blocks_give_the_same_gradients() -> None:
     assert_close(compiled, plain, rtol=1e-4, atol=1e-5 * float(plain.abs().max()))
 
 
-def test_rotation_in_real_numbers_is_the_complex_one() -> None:
-    torch.manual_seed(0)
-    x = torch.randn(2, 3, 7, 8, dtype=torch.float64)
-    freqs = transformer.rope(5, 8, x)
-    complex_, real = (transformer.apply_rope_interleaved(x, f) for f in (freqs, torch.view_as_real(freqs)))
-    assert_close(real, complex_, rtol=1e-12, atol=1e-12)
-
-
 @pytest.mark.parametrize("readout", [FromNet(), MatchedFromNet()])
 @pytest.mark.parametrize("prompted", [False, True])
 @torch.no_grad()

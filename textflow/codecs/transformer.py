@@ -6,7 +6,8 @@ from torch import nn
 from textflow.codecs.base import Codec
 from textflow.layers.batch_norm import MaskedBatchNorm
 from textflow.layers.functional import RMSNorm
-from textflow.layers.transformer import LMHead, TransformerBlock, rope
+from textflow.layers.rope import rope
+from textflow.layers.transformer import LMHead, TransformerBlock
 from textflow.types import AttentionMask, Ids, Latents, Logits, Mask
 
 

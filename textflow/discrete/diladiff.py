@@ -10,7 +10,7 @@ from textflow.codecs import BertCodec, Codec, FeatureResampler
 from textflow.discrete.denoiser import HiddenStates, TokenDenoiseFn, TokenDiT
 from textflow.discrete.mdlm import MDLMObjective, MDLMSampler
 from textflow.layers.perceiver import CrossAttention
-from textflow.layers.transformer import rope
+from textflow.layers.rope import rope
 from textflow.noise import Noise
 from textflow.readouts import Readout, View
 from textflow.schedules import Uniform

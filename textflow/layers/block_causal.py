@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from textflow.layers.transformer import apply_rope_halves, attend, rope
+from textflow.layers.rope import apply_rope_halves, rope
+from textflow.layers.transformer import attend
 
 EPS, THETA = 1e-6, 5e5  # of PostNormBlock
 

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Complex, Float
 from torch import Tensor, nn
 
-from textflow.layers.transformer import apply_rope_halves, attend
+from textflow.layers.rope import apply_rope_halves
+from textflow.layers.transformer import attend
 
 Rotation: TypeAlias = Complex[Tensor, "S half"]  # of positions, as `rope` gives it
 

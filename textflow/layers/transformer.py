@@ -1,49 +1,15 @@
-"""Layers of the transformers: attention with rotary positions, SwiGLU, the block, scalar embeddings, the LM head."""
+"""Layers of the transformers: attention, SwiGLU, the block, scalar embeddings, the LM head."""
 
 import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Complex, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from textflow.layers.functional import RMSNorm, linear_nll, swiglu_out
 from textflow.layers.kernels import Kernels, cuda, fused_swiglu_out
-
-
-def rope(
-    length: int, width: int, like: Tensor, theta: float = 1e4, stride: float = 1.0
-) -> Complex[Tensor, "length half"]:
-    """Rotation of each position and pair of coordinates of a head (RoPE), as unit complex numbers, on the device and in
-    the precision of `like`; theta is the slowest wavelength over 2 pi, stride the distance of neighbours."""
-    real = torch.float64 if like.dtype == torch.float64 else torch.float32
-    speed = theta ** (-torch.arange(0, width, 2, device=like.device, dtype=real) / width)
-    angle = torch.outer(stride * torch.arange(length, device=like.device, dtype=real), speed)
-    return torch.polar(torch.ones_like(angle), angle)
-
-
-def apply_rope_interleaved(x: Tensor, freqs: Tensor) -> Tensor:
-    """Rotate the pairs (0, 1), (2, 3) ... of the last axis; positions before the last len(freqs) are unchanged.
-
-    Args:
-        x: queries or keys [..., S, w].
-        freqs: unit complex numbers [length, w / 2], or their real and imaginary parts (for compilers).
-    """
-    free = x.shape[-2] - len(freqs)
-    if not freqs.is_complex():
-        cos, sin = freqs.unbind(-1)
-        a, b = x[..., free:, 0::2].to(freqs.dtype), x[..., free:, 1::2].to(freqs.dtype)
-        rotated = torch.stack([a * cos - b * sin, b * cos + a * sin], -1).flatten(-2)
-        return torch.cat([x[..., :free, :], rotated.to(x.dtype)], -2)
-    pairs = torch.view_as_complex(x[..., free:, :].to(freqs.real.dtype).unflatten(-1, (freqs.shape[-1], 2)))  # type: ignore[no-untyped-call]
-    return torch.cat([x[..., :free, :], torch.view_as_real(pairs * freqs).flatten(-2).to(x.dtype)], -2)
-
-
-def apply_rope_halves(x: Tensor, freqs: Complex[Tensor, "S half"]) -> Tensor:
-    """Rotate the pairs (i, i + w / 2) of the last axis, of queries or keys [..., S, w]."""
-    a, b = x.chunk(2, -1)
-    cos, sin = freqs.real, freqs.imag
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1).to(x.dtype)
+from textflow.layers.rope import apply_rope_interleaved
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, dropout: float = 0.0) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from textflow.codecs.base import Codec
 from textflow.layers.block_causal import attend_cached, block_causal_mask, past_length
-from textflow.layers.transformer import apply_rope_interleaved, rope
+from textflow.layers.rope import apply_rope_interleaved, rope
 from textflow.nets.base import Denoiser
 from textflow.paths.base import broadcast_time
 from textflow.types import Conditioning, KeyValues, Latents, Posterior, Times

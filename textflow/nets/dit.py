@@ -12,8 +12,9 @@ from textflow.codecs import Codec, OneHot, ProjectedOneHot
 from textflow.layers.frozen import Frozen
 from textflow.layers.functional import RMSNorm, linear_nll
 from textflow.layers.gelu import gelu_out
+from textflow.layers.rope import apply_rope_halves, rope
 from textflow.layers.short_conv import ShortConv
-from textflow.layers.transformer import ScalarEmbedding, apply_rope_halves, attend, rope
+from textflow.layers.transformer import ScalarEmbedding, attend
 from textflow.nets.base import Denoiser
 from textflow.schedules.base import TimeSchedule
 from textflow.types import Conditioning, Ids, Latents, Logits, Posterior, Times

@@ -10,7 +10,8 @@ from torch.utils.checkpoint import checkpoint
 from textflow.codecs.base import Codec
 from textflow.layers.functional import RMSNorm
 from textflow.layers.kernels import Graphs, Kernels, on_gpu, refuse_missing
-from textflow.layers.transformer import LMHead, ScalarTokens, SwiGLU, TransformerBlock, rope
+from textflow.layers.rope import rope
+from textflow.layers.transformer import LMHead, ScalarTokens, SwiGLU, TransformerBlock
 from textflow.nets.base import DecodingDenoiser
 from textflow.types import Conditioning, Latents, Logits, Posterior, RowMask, Times
 

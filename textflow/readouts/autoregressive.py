@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from textflow.codecs.base import Codec
 from textflow.layers.functional import RMSNorm
-from textflow.layers.transformer import TransformerBlock, rope
+from textflow.layers.rope import rope
+from textflow.layers.transformer import TransformerBlock
 from textflow.noise import Noise
 from textflow.readouts.base import Readout, View
 from textflow.types import Ids, Latents, Logits, Mask

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from textflow.codecs.base import Codec
 from textflow.layers.functional import RMSNorm
 from textflow.layers.perceiver import CrossAttention
-from textflow.layers.transformer import SwiGLU, apply_rope_halves, attend, rope
+from textflow.layers.rope import apply_rope_halves, rope
+from textflow.layers.transformer import SwiGLU, attend
 from textflow.noise import Noise
 from textflow.readouts.autoregressive import Autoregressor
 from textflow.readouts.base import View
