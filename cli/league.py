@@ -133,9 +133,9 @@ def run_league(
 
     OUT/league.md, .html and .yaml are written after each system.
     """
+    from textflow.eval.league.markdown import render_markdown
     from textflow.eval.league.page import render_page
     from textflow.eval.league.record import make_record
-    from textflow.eval.league.tables import render_markdown
     from textflow.eval.systems_table import write_record
     from textflow.runtime.atomic import atomic_write_text
 

@@ -21,7 +21,18 @@ from textflow.noise import sample_seeds
 from textflow.runtime.atomic import atomic_write_text
 
 # Packages that samples depend on: a change in any of them invalidates saved samples.
-HASHED_PACKAGES = ("codecs", "schedules", "nets", "paths", "readouts", "samplers", "escapes")
+HASHED_PACKAGES = (
+    "codecs",
+    "schedules",
+    "layers",
+    "nets",
+    "paths",
+    "readouts",
+    "samplers",
+    "escapes",
+    "discrete",
+    "models",
+)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from ..report.chart import Series, render_chart
 from ..report.page import fill_page
 from ..report.section import ReportFigure, ReportSection, ReportTable
 from ..results import Table
+from .markdown import TITLES, captions_of, refusal_lines, summary
 from .scoring import OWN
-from .tables import SINGLE, TITLES, captions_of, make_tables, refusal_lines, step_column, summary
+from .tables import SINGLE, make_tables, step_column
 
 
 def render_page(records: Sequence[Record], steps: Sequence[int]) -> str:

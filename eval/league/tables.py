@@ -7,30 +7,10 @@ from textflow.diagnostics.bootstrap import at_floor
 
 from ..record import Record
 from ..results import Cell, Table
-from ..systems import DIAGNOSTIC_STEPS, percent
-from .plan import CODEC_SHARE, LEARNING_RATES, SEARCH_SHARE
+from ..systems import percent
+from .claims import claims_table
 
 SINGLE = "single"  # column of a model that takes one call a token, for any number of steps
-CAPTIONS = {
-    "valid": "Valid texts, %, with Wilson's 95% interval: texts of the language, with all of their agreements.",
-    "bound": "Agreements that hold, % of those in texts that some order of the grammar fits / share of such texts, %.",
-    "excess": "Mean of -ln p over the valid texts minus the entropy of the language, nats a text, with a 95% interval.",
-    "variety": "Unigram entropy within a text, nats / 4-grams that a text repeats, % / texts that differ, %.",
-    "map": "DABI of flips with its 95% interval, CCI, and stiffness of the steepest step / of the whole map, at "
-    "K = {steps}; network evaluations and wall seconds a text at K = {timed}.",
-    "samples": "First text of each cell at K = {timed}.",
-    "fits": "Learning rates of the search with its criterion, the chosen one last; the criterion after the final fit, "
-    "which does not compare systems; optimizer steps and processor minutes of that fit, and of the codec before it.",
-}
-TITLES = {
-    "valid": "Valid texts",
-    "bound": "Constraints held",
-    "excess": "Excess negative log-likelihood",
-    "variety": "Variety",
-    "map": "Diagnostics and cost",
-    "samples": "Samples",
-    "fits": "Fits",
-}
 
 
 def make_tables(records: Sequence[Record], steps: Sequence[int]) -> dict[str, Table]:
@@ -44,6 +24,7 @@ def make_tables(records: Sequence[Record], steps: Sequence[int]) -> dict[str, Ta
     return tables | {
         "map": map_table(records, timed),
         "samples": samples_table(records, timed),
+        "claims": claims_table(records, steps),
         "fits": fits_table(records),
     }
 
@@ -106,11 +87,6 @@ def samples_table(records: Sequence[Record], timed: int) -> Table:
     return Table({head: (head, "{}") for head in heads}, rows)
 
 
-def refusal_lines(records: Sequence[Record]) -> list[str]:
-    """Why a diagnostic does not apply to a system, a line each."""
-    return [f"{record['name']}: no {name}: {why}." for record in records for name, why in record["refusals"].items()]
-
-
 def dabi_text(row: Record | None) -> str:
     """DABI of flips: at the floor if random noise flips too few tokens, a dash if the residual flips none."""
     if row is None or row["flips"] == 0:
@@ -170,30 +146,3 @@ def with_interval(value: float, ends: Sequence[float | None], form: str) -> str:
     """Number with its interval, if it has one."""
     low, high = ends
     return form.format(value) if low is None or high is None else f"{form} [{form}, {form}]".format(value, low, high)
-
-
-def captions_of(steps: Sequence[int]) -> dict[str, str]:
-    """Caption of each table."""
-    return {name: text.format(steps=DIAGNOSTIC_STEPS, timed=timed_steps(steps)) for name, text in CAPTIONS.items()}
-
-
-def summary(records: Sequence[Record]) -> str:
-    """Text, size and rules of the league in a few sentences."""
-    first, rates = records[0], ", ".join(f"{factor:g}" for factor in LEARNING_RATES)
-    protocol, truth = first["protocol"], first["truth"]
-    return (
-        f"Text: {protocol['grammar']} of a small English whose law is known, entropy {truth['entropy']:.2f} nats and "
-        f"{truth['words']:.1f} words a text. n = {protocol['n']} texts a cell, seed {protocol['seed']}. Each system "
-        f"had {first['fit']['minutes']:g} processor minutes of one thread for its optimizer steps ({CODEC_SHARE:.0%} "
-        f"for a codec that is fitted first), after fits of {SEARCH_SHARE:.0%} of that at {rates} times its recipe's "
-        f"learning rate. One training seed: differences between systems may be chance."
-    )
-
-
-def render_markdown(records: Sequence[Record], steps: Sequence[int]) -> str:
-    """All tables as a Markdown page."""
-    parts, captions = ["# League of systems", summary(records)], captions_of(steps)
-    for name, table in make_tables(records, steps).items():
-        parts += [f"## {TITLES[name]}", captions[name], table.markdown()]
-        parts += [f"- {line}" for line in refusal_lines(records)] if name == "map" else []
-    return "\n\n".join(parts) + "\n"

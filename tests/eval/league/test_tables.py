@@ -2,8 +2,12 @@
 
 from typing import Any
 
+from textflow.eval.league.claims import claims_table, few_and_many
+from textflow.eval.league.markdown import render_markdown
 from textflow.eval.league.page import render_page, valid_points
-from textflow.eval.league.tables import make_tables, render_markdown
+from textflow.eval.league.tables import make_tables
+
+METHODS = ("ODE", "re-injection", "mode commit")
 
 
 def cell(sampler: str, steps: int, valid: float, **numbers: Any) -> dict[str, Any]:
@@ -62,3 +66,28 @@ def test_the_page_draws_each_way_to_sample_with_the_models_without_latents_besid
     assert page.count('class="line dashed" d="M1') == 2 and "Valid texts by ODE" in page, "ar stands in both figures"
     assert valid_points(LANGUAGE, "own sampler", [1, 8]) == [(1, 30), (8, 30)]
     assert "n = 100 texts a cell" in render_markdown([FLOW], [1, 8])
+
+
+def test_each_verdict_on_the_paper_comes_from_the_numbers() -> None:
+    def share(low: float, high: float) -> dict[str, Any]:
+        return {"intervals": {"valid": [low, high], "excess_nll": [None, None]}}
+
+    def flow(name: str, *four: tuple[float, float, float], best: float = 0.8, **dabi: Any) -> dict[str, Any]:
+        shares = zip(METHODS, four, strict=True)
+        cells = [cell(method, 4, middle, **share(low, high)) for method, (low, middle, high) in shares]
+        cells.append(cell("mode commit", 32, best, **share(best - 0.05, best + 0.05)))
+        return record(name, "LangFlow", *cells, cci={"ODE": 0.0, "mode commit": 0.25}, stiffness={}, dabi=dabi)
+
+    def row(system: dict[str, Any]) -> list[str]:
+        return [str(value) for value in claims_table([system], [4, 32]).rows[system["name"]].values()]
+
+    poor, fair, good = (0.1, 0.2, 0.3), (0.2, 0.3, 0.35), (0.5, 0.6, 0.7)
+    paper = flow("paper", poor, good, good, flips=3, flip=None, flip_low=2.5, flip_high=None)
+    raised = "holds (0.25 for 0.00)"
+    assert row(paper) == ["paper", "holds (20 of 80)", *["holds (60 for 20)"] * 2, "holds (at least 2.50)", raised]
+    other = flow("other", good, poor, good, flips=3, flip=0.5, flip_low=0.3, flip_high=0.9)
+    assert row(other) == ["other", "no (60 of 80)", "no (20 for 60)", "open (60 for 60)", "no (0.50)", raised]
+    unclear = flow("unclear", fair, poor, poor, best=0.6, flips=0, flip=None, flip_low=0.0, flip_high=None)
+    assert row(unclear) == ["unclear", "open (30 of 60)", *["open (20 for 30)"] * 2, "–", raised]
+    assert row(LANGUAGE) == ["ar", *["–"] * 5]
+    assert few_and_many([1, 2, 8]) == (2, 8) and few_and_many([8, 16]) == (8, 16)

@@ -1,0 +1,85 @@
+"""What of arXiv 2606.30705 holds for each system of a league, by a rule that takes each verdict from the numbers."""
+
+from collections.abc import Sequence
+
+from ..record import Record
+from ..results import Cell, Table
+
+COLUMNS = {
+    "system": "system",
+    "few": "few steps fail: without escape at most half of the best at K = {many}",
+    "reinjection": "re-injection above the ODE",
+    "commit": "mode commit above the ODE",
+    "dabi": "DABI of flips above 1",
+    "cci": "mode commit raises CCI",
+}
+VERDICTS = {True: "holds", False: "no", None: "open"}
+
+
+def few_and_many(steps: Sequence[int]) -> tuple[int, int]:
+    """Numbers of steps of the claims: the largest up to 4, or else the smallest; and the largest."""
+    return max((count for count in steps if count <= 4), default=min(steps)), max(steps)
+
+
+def claims_table(records: Sequence[Record], steps: Sequence[int]) -> Table:
+    """A row for each system, a column for each claim.
+
+    Args:
+        records: records of the systems.
+        steps: numbers of sampling steps.
+    """
+    few, many = few_and_many(steps)
+    columns = {name: (heading.format(many=many), "{}") for name, heading in COLUMNS.items()}
+    return Table(columns, {record["name"]: system_claims(record, few, many) for record in records})
+
+
+def system_claims(record: Record, few: int, many: int) -> dict[str, Cell]:
+    """Cells of one system; a claim that it has no numbers for is a dash."""
+    cells = {(cell["sampler"], cell["steps"]): cell for cell in record["cells"]}
+    plain = cells.get(("ODE", few)) or cells.get(("own sampler", few))
+    last = [cell for (_, count), cell in cells.items() if count == many]
+    best = max(last, key=lambda cell: cell["valid"], default=None)
+    row: dict[str, Cell] = {"system": record["name"], "few": few_cell(plain, best)}
+    for column, method in (("reinjection", "re-injection"), ("commit", "mode commit")):
+        row[column] = above_cell(cells.get((method, few)), cells.get(("ODE", few)))
+    row["dabi"] = dabi_cell(record["diagnostics"].get("dabi"))
+    row["cci"] = cci_cell(record["diagnostics"]["cci"])
+    return row
+
+
+def few_cell(plain: Record | None, best: Record | None) -> str:
+    """Valid texts in few steps without an escape, against half of the best share in many."""
+    if plain is None or best is None or best["valid"] == 0:
+        return "–"
+    (low, high), (best_low, best_high) = plain["intervals"]["valid"], best["intervals"]["valid"]
+    holds = True if high <= best_low / 2 else False if low > best_high / 2 else None
+    return verdict(holds, f"{100 * plain['valid']:.0f} of {100 * best['valid']:.0f}")
+
+
+def above_cell(escape: Record | None, plain: Record | None) -> str:
+    """Valid texts with an escape against those of the ODE; open if their intervals overlap."""
+    if escape is None or plain is None or escape["valid"] == plain["valid"] == 0:
+        return "–"
+    (low, high), (plain_low, plain_high) = escape["intervals"]["valid"], plain["intervals"]["valid"]
+    holds = True if low > plain_high else False if high < plain_low else None
+    return verdict(holds, f"{100 * escape['valid']:.0f} for {100 * plain['valid']:.0f}")
+
+
+def dabi_cell(row: Record | None) -> str:
+    """DABI of flips against 1; a lower bound where random noise flips too few tokens."""
+    if row is None or not row["flips"] or row["flip_low"] is None:
+        return "–"
+    low, high = row["flip_low"], row["flip_high"]
+    holds = True if low > 1 else False if high is not None and high < 1 else None
+    return verdict(holds, f"at least {low:.2f}" if row["flip"] is None else f"{row['flip']:.2f}")
+
+
+def cci_cell(cci: Record) -> str:
+    """CCI of mode commit against that of the ODE."""
+    commit, plain = cci.get("mode commit"), cci.get("ODE")
+    return "–" if commit is None or plain is None else verdict(commit > plain, f"{commit:.2f} for {plain:.2f}")
+
+
+def verdict(holds: bool | None, measured: str) -> str:
+    """Verdict in a word, with the numbers."""
+    return f"{VERDICTS[holds]} ({measured})"

@@ -1,0 +1,66 @@
+"""Titles and captions of a league's tables, and all of them as a Markdown page."""
+
+from collections.abc import Sequence
+
+from ..record import Record
+from ..systems import DIAGNOSTIC_STEPS
+from .claims import few_and_many
+from .plan import CODEC_SHARE, LEARNING_RATES, SEARCH_SHARE
+from .tables import make_tables, timed_steps
+
+CAPTIONS = {
+    "valid": "Valid texts, %, with Wilson's 95% interval: texts of the language, with all of their agreements.",
+    "bound": "Agreements that hold, % of those in texts that some order of the grammar fits / share of such texts, %.",
+    "excess": "Mean of -ln p over the valid texts minus the entropy of the language, nats a text, with a 95% interval.",
+    "variety": "Unigram entropy within a text, nats / 4-grams that a text repeats, % / texts that differ, %.",
+    "map": "DABI of flips with its 95% interval, CCI, and stiffness of the steepest step / of the whole map, at "
+    "K = {steps}; network evaluations and wall seconds a text at K = {timed}.",
+    "samples": "First text of each cell at K = {timed}.",
+    "claims": "Claims of arXiv 2606.30705 at K = {few} by valid texts, %: holds or no where intervals do not overlap, "
+    "open where they do, a dash without numbers (no valid text, no latents, no flipped token).",
+    "fits": "Learning rates of the search with its criterion, the chosen one last; the criterion after the final fit, "
+    "which does not compare systems; optimizer steps and processor minutes of that fit, and of the codec before it.",
+}
+TITLES = {
+    "valid": "Valid texts",
+    "bound": "Constraints held",
+    "excess": "Excess negative log-likelihood",
+    "variety": "Variety",
+    "map": "Diagnostics and cost",
+    "samples": "Samples",
+    "claims": "What of the paper holds",
+    "fits": "Fits",
+}
+
+
+def captions_of(steps: Sequence[int]) -> dict[str, str]:
+    """Caption of each table."""
+    numbers = {"steps": DIAGNOSTIC_STEPS, "timed": timed_steps(steps), "few": few_and_many(steps)[0]}
+    return {name: text.format(**numbers) for name, text in CAPTIONS.items()}
+
+
+def summary(records: Sequence[Record]) -> str:
+    """Text, size and rules of the league in a few sentences."""
+    first, rates = records[0], ", ".join(f"{factor:g}" for factor in LEARNING_RATES)
+    protocol, truth = first["protocol"], first["truth"]
+    return (
+        f"Text: {protocol['grammar']} of a small English whose law is known, entropy {truth['entropy']:.2f} nats and "
+        f"{truth['words']:.1f} words a text. n = {protocol['n']} texts a cell, seed {protocol['seed']}. Each system "
+        f"had {first['fit']['minutes']:g} processor minutes of one thread for its optimizer steps ({CODEC_SHARE:.0%} "
+        f"for a codec that is fitted first), after fits of {SEARCH_SHARE:.0%} of that at {rates} times its recipe's "
+        f"learning rate. One training seed: differences between systems may be chance."
+    )
+
+
+def render_markdown(records: Sequence[Record], steps: Sequence[int]) -> str:
+    """All tables as a Markdown page."""
+    parts, captions = ["# League of systems", summary(records)], captions_of(steps)
+    for name, table in make_tables(records, steps).items():
+        parts += [f"## {TITLES[name]}", captions[name], table.markdown()]
+        parts += [f"- {line}" for line in refusal_lines(records)] if name == "map" else []
+    return "\n\n".join(parts) + "\n"
+
+
+def refusal_lines(records: Sequence[Record]) -> list[str]:
+    """Why a diagnostic does not apply to a system, a line each."""
+    return [f"{record['name']}: no {name}: {why}." for record in records for name, why in record["refusals"].items()]
