@@ -20,7 +20,7 @@ DESCRIPTIONS = {
     "decoder_temperature": "decoder temperature [ours]: temperature and uniform mixing change the loss but no flip",
     "rowspace": "row space [ours]: energy fraction of the residual in the row space of the codec's readout",
     "gates": "gates [ours]: margins fitted on half of the rows; disagreement: tokens got wrong in the other half",
-    "likelihood": "likelihood: nats a token of real text: bound, and flow (8 rows; Hutchinson's estimator)",
+    "likelihood": "likelihood: nats per token of real text: bound, and flow (8 rows; Hutchinson's estimator)",
 }
 
 

@@ -19,8 +19,9 @@ HELP = """usage: textflow distill RECIPE [OVERLAY ...] --teacher RUN [--key valu
 
 Distil a teacher into students that need fewer and fewer sampling steps, one round per student. RECIPE overrides keys of
 the teacher's recipe. Each round starts from the averaged weights of the round before and has its own run folder,
-RUN/steps-<sampling steps of the student>. Running the same command again resumes exactly (bit for bit). At the end, if
-there is a scorer (textflow eval fits one), every student is compared with its teacher. Common keys:
+RUN/steps-<sampling steps of the student>, or RUN/all-steps for a flow map. Running the same command again resumes
+exactly (bit for bit). At the end, if there is a scorer (textflow eval fits one), every student is compared with its
+teacher. Common keys:
 
   --teacher checkpoints/quickstart   run folder of the teacher, unless the recipe gives it
   --rounds [[8,4],[4,8]]             rounds, each [sampling steps of the student, teacher substeps per student step]

@@ -7,7 +7,7 @@ from .measures import parse_measures, print_measures
 from .options import resolve_device
 
 DESCRIPTIONS = {
-    "likelihood": "likelihood: nats a token of the texts, each token given those before it",
+    "likelihood": "likelihood: nats per token of the texts, each token given those before it",
     "cci": "CCI [ours]: token pairs where one was drawn given the other, when k tokens are drawn at once",
     "sharpness": "sharpness [ours]: flips of the readout by errors of the final hidden state and random ones as long",
     "dependence": "same-step dependence: nats lost when the k tokens of a step are drawn independently",

@@ -15,8 +15,8 @@ from .resume import check_max_steps, check_same_tokenizer, lock_run, resume_poin
 HELP = """usage: textflow fit RECIPE [OVERLAY ...] [--key value ...]
 
 Train a model from a recipe and save it in a run folder (run.folder, by default checkpoints/<recipe>). Running the same
-command again resumes an unfinished run exactly (bit for bit). Ctrl-C, SIGTERM and SIGUSR1 save the state and stop.
-RECIPE and OVERLAY are files, or names that textflow recipes lists. Common keys:
+command again resumes an unfinished run exactly (bit for bit). Ctrl-C, SIGTERM and the signals of schedulers save the
+state and stop. RECIPE and OVERLAY are files, or names that textflow recipes lists. Common keys:
 
   --seed 1                        random seed for data order, noise and initial weights
   --data.files mine.txt           training text: text, JSON, CSV or Parquet files, or a save_to_disk folder

@@ -40,11 +40,11 @@ def league(
 
     Args:
         minutes: processor minutes of one thread for each system's final fit, with its codec.
-        systems: systems, or paths of recipes, separated by commas; default: quickstart and each of recipes/small.
+        systems: systems, or paths of recipes, separated by commas; default: quickstart and twelve of recipes/small.
         data: text: an overlay of the source Stories, by name below recipes/data or by path.
         n: number of texts of each sampler at each number of steps.
         steps: numbers of sampling steps, separated by commas.
-        seed: random seed of the fits and the samples, >= 0.
+        seed: random seed for training and sampling, >= 0.
         out: folder of the fits and the results.
         dry_run: print what would be done, and how long it takes, without doing it.
     """

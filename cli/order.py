@@ -21,8 +21,8 @@ def order(
 ) -> None:
     """Find groups of positions whose tokens a run can draw at once: K groups take K evaluations of the network.
 
-    Minimises the mean -log p that the order Grouped, with one step a group, gives to validation text, and prints it for
-    held-back text beside that of interleaved groups. Writes an overlay: textflow sample RUN OVERLAY --steps 1.
+    Minimises the mean -log p that the order Grouped, with one step per group, gives to validation text, and prints it
+    for held-back text beside that of interleaved groups. Writes an overlay: textflow sample RUN OVERLAY --steps 1.
 
     Args:
         run: folder of a trained generator whose network takes a time for each position, best one that was trained with
@@ -49,9 +49,9 @@ def order(
     ids = batches[0].ids
     half = len(ids) // 2
     cost, held_back = GroupCost(model, ids[:half], seed), GroupCost(model, ids[half:], seed + 1)
-    best = fit_groups(cost, groups, seed, restarts, lambda nats: report(f"{nats:.2f} nats a text"))
+    best = fit_groups(cost, groups, seed, restarts, lambda nats: report(f"{nats:.2f} nats per text"))
     plain = held_back([i % groups for i in range(ids.shape[1])])
-    print(f"-log p of {len(ids) - half} texts, nats a text: {held_back(best):.2f}; interleaved groups: {plain:.2f}")
+    print(f"-log p of {len(ids) - half} texts, nats per text: {held_back(best):.2f}; interleaved groups: {plain:.2f}")
     path = out or run / f"order-{groups}.yaml"
     write_overlay(path, best, readout)
     print(f"Written: {path}    Sample: textflow sample {quote(str(run))} {quote(str(path))} --steps 1")

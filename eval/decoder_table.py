@@ -42,7 +42,7 @@ def make_record(decoders: Sequence[Record], claims: Sequence[Claim], n: int, see
     protocol = {
         "command": " ".join(["textflow reproduce fig7 fig8", *runs, f"-n {n}"]),
         "aggregation": "ratios of means with 95% bootstrap intervals over texts or images; at most"
-        f" {TEXT_LENGTH} tokens a text; the empirical posterior has a bank of {bank}",
+        f" {TEXT_LENGTH} tokens per text; the empirical posterior has a bank of {bank}",
         "dtype": "float32",
         "n": "texts or images as in the table of weights",
         "seed": str(seed),

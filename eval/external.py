@@ -36,7 +36,7 @@ class ExternalCase(NamedTuple):
     seed: int = 0
 
     def streams(self, use: int) -> Iterator[Noise]:
-        """One stream a text, another for each use."""
+        """One stream per text, another for each use."""
         return (Noise([seed]) for seed in sample_seeds(self.seed, use * len(self.texts), len(self.texts)))
 
     def masked_text(self, ids: TokenIds, noise: Noise) -> tuple[TokenIds, torch.Tensor]:

@@ -58,7 +58,7 @@ class GrammarScorer(TextScorer):
 
     def text_metrics(self, texts: Sequence[str]) -> dict[str, Interval]:
         """Shares of valid texts and of agreements that hold, as `StoryAgreement` has them; and of the valid texts the
-        excess negative log-likelihood, nats a text: mean of -ln p(text) minus the entropy of the language."""
+        excess negative log-likelihood, nats per text: mean of -ln p(text) minus the entropy of the language."""
         counts = [count_agreements(self.grammar.check(text)) for text in texts]
         pairs = {name: torch.tensor([each[name] for each in counts]).view(-1, 2).T for name in SHARES}
         shares = {f"stories/{name}": wilson(*pair) for name, pair in pairs.items() if pair[1].sum()}

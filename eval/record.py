@@ -8,7 +8,7 @@ A record is one JSON object in RUN/eval/*.json. Possible entries:
   scorer's training documents are disjoint from the generator's
 - steps, sampler, escape, order (unless all at once), time_grid, self_cond_guidance, seed: sampling settings, each part
   as {"class": ..., argument: value, ...}
-- readout, readout_calls: readout with a network of its own, and its passes a text, which are not in nfe
+- readout, readout_calls: readout with a network of its own, and its passes per text, which are not in nfe
 - samples: folder below the run with the tokens and texts, in RUN/eval/samples; sweep: swept setting of a frontier
 - protocol, deviations: protocol name, and the deviations of this measurement from it
 - scorer, scorer_revision, scorer_hash, scorer_dtype, scorer_tokenizer, scorer_vocab, truncation, token_weighting,

@@ -19,7 +19,7 @@ TEXT_FORMAT = "{} / {} / {}%"  # perplexity, entropy, repetition
 
 
 def make_record(systems: Sequence[System], steps: Sequence[int], command: str, seed: int, hardware: str) -> Record:
-    """Record for RESULTS.md: a row a system, and real text.
+    """Record for RESULTS.md: a row per system, and real text.
 
     Args:
         systems: measured systems, a row each.
@@ -33,7 +33,7 @@ def make_record(systems: Sequence[System], steps: Sequence[int], command: str, s
     scored = {"heading": "", "format": TEXT_FORMAT}
     columns = {"system": "system"} | {f"k{count}": scored | {"heading": f"K = {count}"} for count in steps}
     columns |= {"single": scored | {"heading": "without K"}, "calls": f"network evaluations, K = {timed}"}
-    columns |= {"seconds": f"seconds a text, K = {timed}", "dabi": "DABI of flips", "cci": "CCI"}
+    columns |= {"seconds": f"seconds per text, K = {timed}", "dabi": "DABI of flips", "cci": "CCI"}
     columns |= {"tube": {"heading": "tube", "format": "{}%"}, "rollin": {"heading": "roll-in", "format": "{}% / {}%"}}
     about = {"system": "system", "recipe": "recipe", "model": "model", "parameters": "parameters of the net"}
     about |= {"steps": "training steps", "sampler": "sampler"}
@@ -56,7 +56,7 @@ def make_record(systems: Sequence[System], steps: Sequence[int], command: str, s
 
 
 def system_row(system: System, timed: int) -> dict[str, Cell]:
-    """Row of the table; a model that takes one call a token has one result, without K."""
+    """Row of the table; a model that takes one call per token has one result, without K."""
     row: dict[str, Cell] = {"system": system.name}
     made = [record for record in system.records if record["text"] == "generated"]
     for record in made:

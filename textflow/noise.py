@@ -1,4 +1,4 @@
-"""Noise: one random stream a sample, so that a text depends on its seed and not on its batch or device."""
+"""Noise: one random stream per sample, so that a text depends on its seed and not on its batch or device."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-NO_MORE_NOISE = "a text that is a function of its latents has no other noise; use one step a group by the ODE"
+NO_MORE_NOISE = "a text that is a function of its latents has no other noise; use one step per group by the ODE"
 
 
 class Noise:
@@ -72,7 +72,7 @@ class LatentNoise(Noise):
         if logits.shape[:-1] != self.z.shape[:-1]:
             raise ValueError(
                 f"choices of {list(logits.shape[:-1])} cannot be functions of latents of {list(self.z.shape[:-1])}: "
-                "each needs its own; use a codec with a latent a token"
+                "each needs its own; use a codec with a latent per token"
             )
         entries, dim = logits.shape[-1], self.z.shape[-1]
         log_p = F.pad((logits.double() / temperature).log_softmax(-1), (0, -entries % dim), value=-torch.inf)

@@ -98,7 +98,7 @@ class FLMSamplingBenchmark(Benchmark):
                     self.ids = p.argmax(-1)
 
     def noise(self, width: int) -> Latents:
-        """Standard normal noise of a batch, one stream a text."""
+        """Standard normal noise of a batch, one stream per text."""
         s = self.config.size
         return Noise(range(s.rows)).normal(s.length, width).to(self.config.device)
 

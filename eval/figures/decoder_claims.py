@@ -10,7 +10,7 @@ from .style import Record
 
 FACTOR = 2.0  # a DABI is about 1 if its interval lies between 1 / FACTOR and FACTOR [ours]
 ONE_READOUT = ("image", "continuous text")
-COLLAPSE = 2.0  # factor of the nats a token
+COLLAPSE = 2.0  # factor of the nats per token
 FAMILY_ORDER = ("image", "continuous text", "token diffusion", "autoregressive")
 NamedRatio: TypeAlias = tuple[str, Record]  # a decoder's name, and its ratio to one control
 
@@ -53,7 +53,7 @@ def cci_claims(results: Record) -> Iterator[Claim]:
         ordered = decide([ends, between, complete], [not ends, not between])
         yield Claim("CCI: images 0, diffusion over tokens between, autoregressive 1", summary, ordered)
     row = next(row for row in results["rows"] if row["method"] == "autoregressive")
-    measured = f"{row['nll']:.2f} -> {row['ablated_nll']:.2f} nats a token with expectations fed (oracle task chain)"
+    measured = f"{row['nll']:.2f} -> {row['ablated_nll']:.2f} nats per token with expectations fed (oracle task chain)"
     collapse = row["ablated_nll"] > COLLAPSE * row["nll"]
     yield Claim("autoregressive generation collapses without its choices", measured, collapse)
 

@@ -14,7 +14,7 @@ def draw_dabi(rows: Rows, path: Path) -> bool:
     f = [row["scale"] for row in sweep]
     size = f"n = {sweep[0]['n']} tokens, K = 8, t = {sweep[0]['t']:.2f}"
     with figure(path, f"DABI [ours] is the ratio of the two lines. {size}; 8 draws at f = 1, 4 elsewhere.", 2) as axes:
-        for axis, key, unit in zip(axes, ("flips", "nats"), ("share of tokens flipped", "nats a token"), strict=True):
+        for axis, key, unit in zip(axes, ("flips", "nats"), ("share of tokens flipped", "nats per token"), strict=True):
             axis.plot(f, [row[key] for row in sweep], "o-", label="along the residual")
             axis.plot(f, [row[f"random_{key}"] for row in sweep], "s--", label="in random directions")
             axis.set(xlabel="length of the perturbation f (residuals)", ylabel=unit)

@@ -12,9 +12,9 @@ from .style import MARKERS, PUBLISHED_STYLE, Record, figure, shared_legend
 
 GRID_LABELS = {"none": "", "tuned": "tuned LogitNormal", "flip": "flip rate", "elf": "ELF's LogitNormal(-1.5, .8)"}
 MEASURE_TITLES = {
-    "xkl3": "xKL3, nats a token above true texts, from triples (0 is the truth; lower is better)",
+    "xkl3": "xKL3, nats per token above true texts, from triples (0 is the truth; lower is better)",
     "xkl2": "xKL2, the same from pairs",
-    "dnll": "dNLL, nats a token above true texts (below 0: too likely)",
+    "dnll": "dNLL, nats per token above true texts (below 0: too likely)",
     "dh1": "dH1, entropy of tokens above that of true texts, nats",
     "illegal": "share of transitions that occur in the oracle task only by smoothing",
 }
@@ -110,7 +110,7 @@ def draw(results: Record, path: Path, caption: str = CAPTION) -> None:
         calls.axhspan(-noise, noise, color=PUBLISHED_STYLE["color"], alpha=0.15, linewidth=0)
         calls.set_yscale("symlog", linthresh=1e-2, linscale=0.6)
         calls.set_yticks([0, 0.01, 0.1, 1], ["0", ".01", ".1", "1"])
-        calls.set(ylabel="xKL3 (nats a token)", title="exact denoiser: distance from the truth", ylim=(-0.02, 2))
+        calls.set(ylabel="xKL3 (nats per token)", title="exact denoiser: distance from the truth", ylim=(-0.02, 2))
         entropy.axhspan(-0.05, 0.05, color=PUBLISHED_STYLE["color"], alpha=0.15, linewidth=0)
         entropy.set(ylabel="dH1 (nats)", title="exact denoiser: entropy less the true one")
         for axis in (calls, entropy):
@@ -134,6 +134,6 @@ def draw_conditions(axis: Any, rows: Sequence[Record], calls: int = 4) -> None:
         axis.plot(x, y, linestyle="none", marker=MARKERS[i], color=f"C{i}", ms=5, label=name)
     labels = [f"{corruption or 'exact'}\n{grid_label(grid)}" for corruption, grid in conditions]
     axis.set_yticks(range(len(conditions)), labels, fontsize=7.5)
-    axis.set(xscale="log", xlabel="xKL3 (nats a token; below .001: the truth)", title=f"K = {calls}")
+    axis.set(xscale="log", xlabel="xKL3 (nats per token; below .001: the truth)", title=f"K = {calls}")
     axis.set_ylim(len(conditions) - 0.5, -0.5)
     axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=7.5)

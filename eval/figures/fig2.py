@@ -77,7 +77,7 @@ def ratio_fields(ratio: Ratio) -> Record:
 def draw(results: Record, path: Path, caption: str = CAPTION) -> None:
     """Nats, flips and ratios."""
     with figure(path, caption, 3, 4.0, 3.9) as (nats, flips, ratios):
-        for axis, key, unit in ((nats, "ce", "nats a token"), (flips, "flip", "share of tokens flipped")):
+        for axis, key, unit in ((nats, "ce", "nats per token"), (flips, "flip", "share of tokens flipped")):
             for i, (name, rows) in enumerate(results["sweep"].items()):
                 f = [row["scale"] for row in rows]
                 axis.plot(f, [r[key]["along"] for r in rows], "-", marker=MARKERS[i], color=f"C{i}", label=f"{name}: r")

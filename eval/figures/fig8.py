@@ -35,7 +35,7 @@ PUBLISHED = {"autoregression without its choices": "collapses"}
 CAPTION = (
     "Left: CCI [ours], the share of token pairs of which one was chosen with the other as input, weighted by the "
     "information that the noise leaves; masked decoders have (1 - 1/K) L / (L - 1). Second panel: commit ablation "
-    "[ours], nats a token under the true prior with each choice fed back, and with its soft expectation fed back "
+    "[ours], nats per token under the true prior with each choice fed back, and with its soft expectation fed back "
     "instead (same seeds). The abstract says that removing commitment from autoregressive decoders collapses "
     "generation; the measures are not public, and these are the project's reconstruction. Oracle task `chain`, "
     "times by LogitNormal(-.2, .4), for low-noise by LogitNormal(-.1, .1)."
@@ -134,7 +134,7 @@ def draw_ablation(axis: Any, results: Record, names: Sequence[str]) -> None:
     axis.axvline(results["true_nll"], **PUBLISHED_STYLE | {"color": "k"})
     axis.text(results["true_nll"], -0.75, " true text", fontsize=7)
     axis.set_yticks(range(len(at)), [f"{row['method']}, K = {row['K']}" for row in at], fontsize=7.5)
-    axis.set(xlabel="NLL, nats a token (filled: choices fed; open: expectations fed)", ylim=(len(at) - 0.4, -1))
+    axis.set(xlabel="NLL, nats per token (filled: choices fed; open: expectations fed)", ylim=(len(at) - 0.4, -1))
 
 
 def draw_map(axis: Any, decoders: Sequence[Record]) -> None:

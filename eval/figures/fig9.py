@@ -65,7 +65,7 @@ def draw(results: Record, path: Path, caption: str = CAPTION) -> None:
     with figure(path, caption, 2, 5.0, 2.9, rows=2) as axes:
         for column, (key, title) in enumerate((("exact", "exact denoiser"), ("underfit", "underfit denoiser, .3"))):
             above, below, part = axes[column], axes[2 + column], results[key]
-            for axis, name, unit in ((above, "nll", "NLL (nats a token)"), (below, "h1", "H1 (nats)")):
+            for axis, name, unit in ((above, "nll", "NLL (nats per token)"), (below, "h1", "H1 (nats)")):
                 for i, form in enumerate(FORMS):
                     rows = [row for row in part["rows"] if row["form"] == form]
                     x, y = [row["gamma"] for row in rows], [row[name] for row in rows]

@@ -51,8 +51,8 @@ def evaluate_method(source: FigureInput, name: str, steps: int, n: int, seed: in
 
 
 def evaluate_groups(source: FigureInput, steps: int, n: int, seed: int, scorer: TextScorer) -> Record:
-    """Record of as many fitted groups, with their -log p in nats a text; without texts where the network takes one
-    time a row."""
+    """Record of as many fitted groups, with their -log p in nats per text; without texts where the network takes one
+    time per row."""
     try:
         cost = GroupCost(source.model, source.batches[0].ids[:NUM_FITTED], seed)
         groups = fit_groups(cost, steps, seed, restarts=3 if steps <= 4 else 1)

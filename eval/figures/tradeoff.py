@@ -93,7 +93,7 @@ def draw(results: Record, path: Path, caption: str = CAPTION) -> None:
                     label = f"{row['num_jumps']:.1f}"
                     axis.annotate(label, (x, row["peak"]), (5, 5), textcoords="offset points", fontsize=6)
         format_axis(axis, "world chain, exact denoiser")
-        bar = axis.figure.colorbar(dots, ax=axis, label="xKL3 (nats a token; at most .003: the truth)")
+        bar = axis.figure.colorbar(dots, ax=axis, label="xKL3 (nats per token; at most .003: the truth)")
         bar.ax.set_yticks([3e-3, 1e-2, 1e-1, 1], [".003", ".01", ".1", "1"])
         if panels == 2:
             for i, name in enumerate(names):

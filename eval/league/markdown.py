@@ -11,10 +11,11 @@ from .tables import make_tables, timed_steps
 CAPTIONS = {
     "valid": "Valid texts, %, with Wilson's 95% interval: texts of the language, with all of their agreements.",
     "bound": "Agreements that hold, % of those in texts that some order of the grammar fits / share of such texts, %.",
-    "excess": "Mean of -ln p over the valid texts minus the entropy of the language, nats a text, with a 95% interval.",
+    "excess": "Mean of -ln p over the valid texts minus the entropy of the language, nats per text, with a 95% "
+    "interval; 0 where all texts of the grammar are as likely.",
     "variety": "Unigram entropy within a text, nats / 4-grams that a text repeats, % / texts that differ, %.",
     "map": "DABI of flips with its 95% interval, CCI, and stiffness of the steepest step / of the whole map, at "
-    "K = {steps}; network evaluations and wall seconds a text at K = {timed}.",
+    "K = {steps}; network evaluations and wall seconds per text at K = {timed}.",
     "samples": "First text of each cell at K = {timed}.",
     "claims": "Claims of arXiv 2606.30705 at K = {few} by valid texts, %: holds or no where intervals do not overlap, "
     "open where they do, a dash without numbers (no valid text, no latents, no flipped token).",
@@ -44,11 +45,11 @@ def summary(records: Sequence[Record]) -> str:
     first, rates = records[0], ", ".join(f"{factor:g}" for factor in LEARNING_RATES)
     protocol, truth = first["protocol"], first["truth"]
     return (
-        f"Text: {protocol['grammar']} of a small English whose law is known, entropy {truth['entropy']:.2f} nats and "
-        f"{truth['words']:.1f} words a text. n = {protocol['n']} texts a cell, seed {protocol['seed']}. Each system "
-        f"had {first['fit']['minutes']:g} processor minutes of one thread for its optimizer steps ({CODEC_SHARE:.0%} "
-        f"for a codec that is fitted first), after fits of {SEARCH_SHARE:.0%} of that at {rates} times its recipe's "
-        f"learning rate. One training seed: differences between systems may be chance."
+        f"Text: {protocol['grammar']} of a small English whose distribution is known, entropy {truth['entropy']:.2f} "
+        f"nats and {truth['words']:.1f} words per text. n = {protocol['n']} texts per cell, seed {protocol['seed']}. "
+        f"Each system had {first['fit']['minutes']:g} processor minutes of one thread for its optimizer steps "
+        f"({CODEC_SHARE:.0%} for a codec that is fitted first), after fits of {SEARCH_SHARE:.0%} of that at {rates} "
+        "times its recipe's learning rate. One training seed: differences between systems may be chance."
     )
 
 

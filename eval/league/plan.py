@@ -202,7 +202,7 @@ def count_padding(model: Tree) -> None:
 
 
 def fit_row_length(tree: Tree) -> None:
-    """Give a codec that encodes rows of one length that of the text, and as many latents a token as its recipe."""
+    """Give a codec that encodes rows of one length that of the text, and as many latents per token as its recipe."""
     arguments = (tree["model"]["init_args"].get("codec") or {}).get("init_args", {})
     if "length" in arguments and "latents" in arguments:
         length = tree["data"]["seq_length"]

@@ -10,7 +10,7 @@ from ..results import Cell, Table
 from ..systems import percent
 from .claims import claims_table
 
-SINGLE = "single"  # column of a model that takes one call a token, for any number of steps
+SINGLE = "single"  # column of a model that takes one call per token, for any number of steps
 
 
 def make_tables(records: Sequence[Record], steps: Sequence[int]) -> dict[str, Table]:
@@ -54,7 +54,7 @@ def timed_steps(steps: Sequence[int]) -> int:
 
 def map_table(records: Sequence[Record], timed: int) -> Table:
     """Diagnostics and cost: a row for each system and sampler."""
-    heads = ("system", "sampler", "DABI of flips", "CCI", "stiffness", "network evaluations", "seconds a text")
+    heads = ("system", "sampler", "DABI of flips", "CCI", "stiffness", "network evaluations", "seconds per text")
     rows: dict[str, dict[str, Cell]] = {}
     for record in records:
         found = record["diagnostics"]

@@ -18,7 +18,7 @@ def score_texts(texts: Sequence[str], ids: Sequence[Sequence[int]], grammar: Gra
     """Numbers of texts, with 95% intervals over texts.
 
     `valid`, `in_grammar`, `bound` and the kinds of agreements are those of `StoryAgreement`, with Wilson's intervals.
-    `excess_nll` is the mean of -ln p over the valid texts minus the entropy of the language, nats a text: above 0 for
+    `excess_nll` is the mean of -ln p over the valid texts minus the entropy of the language, nats per text: above 0 for
     texts that are rarer than the language's own, below 0 for likelier ones. `distinct` is the share of texts that
     differ.
 

@@ -19,7 +19,7 @@ def test_an_order_is_written_as_an_overlay_that_samples_and_evaluates(
     options = ["--groups", "3", "-n", "4", "--restarts", "1"]
     assert main(["order", str(run), *options]) == 0
     shown = capsys.readouterr()
-    assert "nats a text" in shown.out and f"textflow sample {run} {run}/order-3.yaml --steps 1" in shown.out
+    assert "nats per text" in shown.out and f"textflow sample {run} {run}/order-3.yaml --steps 1" in shown.out
     overlay = yaml.safe_load((run / "order-3.yaml").read_text())["model"]
     assert set(overlay["order"]["init_args"]["groups"]) == {0, 1, 2}
     assert main(["sample", str(run), str(run / "order-3.yaml"), "--steps", "1", "-n", "2"]) == 0

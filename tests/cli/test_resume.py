@@ -40,7 +40,7 @@ def test_the_batch_size_may_change_for_as_many_rows_a_step(copy: list[str], tmp_
     recipe = (tmp_path / "run" / "recipe.yaml").read_text()
     halves = ["--trainer.max_steps", "6", "--data.batch_size", "2"]
     advice = "give --data.batch_size times --trainer.accumulate_grad_batches = 4"
-    fails([*copy, *halves], "takes 4 rows a step", advice)
+    fails([*copy, *halves], "takes 4 rows per step", advice)
     assert (tmp_path / "run" / "recipe.yaml").read_text() == recipe
     assert main([*copy, *halves, "--trainer.accumulate_grad_batches", "2"]) == 0
 

@@ -53,7 +53,7 @@ def uniform_text(rows: int = 12, length: int = 5) -> Scored:
 
 @pytest.mark.integration
 def test_both_find_the_entropy_of_independent_uniform_tokens() -> None:
-    """The bound is tight for an exact posterior: 4 ln V nats a row of 4 tokens and one of padding."""
+    """The bound is tight for an exact posterior: 4 ln V nats per row of 4 tokens and one of padding."""
     case = uniform_text()
     x = case.codec.encode(case.batch.ids)
     n = 40

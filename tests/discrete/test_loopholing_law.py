@@ -59,7 +59,7 @@ def test_states_that_are_carried_become_the_exact_posterior_and_bring_samples_to
     torch.testing.assert_close(found[:, [0, 2, 3, 4, 5, 6]], chain.posterior(known)[:, [0, 2, 3, 4, 5, 6]])
 
     def nll(hops: int, carried: bool) -> Tensor:
-        """-log p of samples in nats a token; a row has the same random numbers in all nets."""
+        """-log p of samples in nats per token; a row has the same random numbers in all nets."""
         denoise = TokenDenoiseFn(Messages(chain, hops, carried), torch.zeros_like, Absorbing())
         start = torch.full((rows, LENGTH), VOCAB)
         ids = MDLMSampler().sample(denoise, start, [i / 16 for i in range(17)], Noise(range(rows)))

@@ -41,9 +41,9 @@ def test_an_impossible_entry_is_never_chosen() -> None:
 def test_other_noise_and_choices_without_latents_are_refused() -> None:
     noise = LatentNoise(torch.zeros(2, 3, 4))
     for draw in (noise.normal, noise.uniform):
-        with pytest.raises(ValueError, match="one step a group by the ODE"):
+        with pytest.raises(ValueError, match="one step per group by the ODE"):
             draw(3)
-    with pytest.raises(ValueError, match="use a codec with a latent a token"):
+    with pytest.raises(ValueError, match="use a codec with a latent per token"):
         noise.choose(torch.zeros(2, 5, 7))
 
 

@@ -80,7 +80,7 @@ def test_a_gate_changes_neither_the_choices_nor_the_streams() -> None:
 
 
 def test_a_codec_with_fewer_latents_than_tokens_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"latent a token.*6 tokens have latents \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"latent per token.*6 tokens have latents \(3, 2\)"):
         Commit()(Posterior(torch.zeros(ROWS, 3, DIM)), 0.5, logits, lambda ids: embed(ids)[:, ::2], Noise(SEEDS))
 
 

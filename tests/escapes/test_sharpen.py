@@ -46,7 +46,7 @@ def test_the_likeliest_tokens_have_all_the_weight() -> None:
 
 
 def test_latents_that_are_not_one_a_token_are_refused() -> None:
-    with pytest.raises(ValueError, match="a latent a token.*NoEscape"):
+    with pytest.raises(ValueError, match="a latent per token.*NoEscape"):
         Sharpen()(belief(), 0.5, logits, lambda ids: CODES[ids][:, :2], NOISE)
     with pytest.raises(ValueError, match="inverse_temperature 0"):
         Sharpen(0.0)

@@ -56,7 +56,7 @@ def test_each_system_is_a_row_and_one_without_steps_has_one_result(tmp_path: Pat
     write_record(make_record(measured, [2, 8], "textflow", 0, "cpu"), tmp_path / "systems.yaml")
     lines = load_record(tmp_path / "systems.yaml").tables["results"].markdown().splitlines()
     assert lines[0].startswith(
-        "| system | K = 2 | K = 8 | without K | network evaluations, K = 8 | seconds a text, K = 8"
+        "| system | K = 2 | K = 8 | without K | network evaluations, K = 8 | seconds per text, K = 8"
     )
     assert lines[2:] == [
         "| real text |  |  | 40.0 / 3.80 / 1.2% |  |  |  |  |  |  |",

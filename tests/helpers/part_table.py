@@ -44,7 +44,7 @@ class Part(NamedTuple):
 
 
 def classes(module: Any, base: type) -> list[type]:
-    """The concrete subclasses of a noun that a room exports, in its order."""
+    """The concrete subclasses of an abstract class that a folder exports, in its order."""
     found = [each for each in vars(module).values() if inspect.isclass(each) and issubclass(each, base)]
     return [each for each in found if not inspect.isabstract(each)]
 

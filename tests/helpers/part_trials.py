@@ -34,9 +34,9 @@ def require_place(model: Any, name: str, part: Any) -> None:
     hint = get_type_hints(type(model).__init__).get(name)
     if hint is None:
         raise ValueError(f"a {type(model).__name__} has no `model.{name}`")
-    nouns = [noun for noun in get_args(hint) or (hint,) if noun is not type(None)]
-    if not isinstance(part, tuple(nouns)):
-        raise ValueError(f"`model.{name}` of a {type(model).__name__} takes the noun {nouns[0].__name__}")
+    classes = [kind for kind in get_args(hint) or (hint,) if kind is not type(None)]
+    if not isinstance(part, tuple(classes)):
+        raise ValueError(f"`model.{name}` of a {type(model).__name__} takes a part of the class {classes[0].__name__}")
 
 
 def use(system: str, **part: Any) -> list[list[int]]:

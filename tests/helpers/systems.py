@@ -119,7 +119,7 @@ def cosmos(two_time: bool = False, **parts: Any) -> Generator:
 
 
 def codar(**options: Any) -> Generator:
-    """CoDAR (2603.02547): a latent a token, read by a decoder that commits token after token."""
+    """CoDAR (2603.02547): a latent per token, read by a decoder that commits token after token."""
     own: dict[str, Any] = {
         "codec": lambda vocab: EmbeddingTable(vocab, 8),
         "readout": ContextualRounding(16, 1, 2),

@@ -47,7 +47,7 @@ def test_the_initial_network_predicts_the_uniform_distribution() -> None:
 
 @pytest.mark.integration
 def test_samples_follow_the_training_data() -> None:
-    """Counting modulo 5 from anywhere: one choice in a row of 8, so log 5 / 8 = 0.20 nats a token; 1.61 at first."""
+    """Counting modulo 5 from anywhere: one choice in a row of 8, so log 5 / 8 = 0.20 nats per token; 1.61 at first."""
     ids = (torch.arange(8)[None] + torch.arange(32)[:, None]).remainder(5)
     model = untrained(width=32)
     optimizer = model.configure_optimizers()["optimizer"]

@@ -93,7 +93,7 @@ def test_each_position_may_have_its_own_time() -> None:
     x, eps = torch.randn(2, LENGTH, 8), torch.randn(2, LENGTH, 8)
     mixed = model.path.mix(x, eps, times)
     torch.testing.assert_close(mixed[1, 5], times[1, 5] * x[1, 5] + 2 * (1 - times[1, 5]) * eps[1, 5])
-    with pytest.raises(ValueError, match="one time a row"):
+    with pytest.raises(ValueError, match="one time per row"):
         ELF(LatentSpace(8, VOCAB), **WIDTHS, bottleneck=8)(z, times)
 
 

@@ -160,7 +160,7 @@ def test_a_net_trained_on_noisier_self_conditions_learns_the_exact_posterior_of_
     objective = LangFlowObjective(Uniform(-6.0, 3.0), 0.5, ramp_steps=0, self_conditioning=FastDiSS(0.2, 0.0))
 
     def divergence(t: float) -> float:
-        """KL divergence from the posterior to the net with its own self-condition, nats a token."""
+        """KL divergence from the posterior to the net with its own self-condition, nats per token."""
         x, times = codec.encode(torch.randint(4, (rows, 4))), torch.full((rows,), t)
         z = path.mix(x, torch.randn_like(x), times)
         alpha, sigma = path.alpha_sigma(t)
@@ -186,5 +186,5 @@ def test_wrong_values_and_an_objective_of_one_time_a_row_are_refused() -> None:
     for wrong in ({"max_lag": -0.1}, {"noise_scaling": 1.0}, {"error_scale": 0.0}):
         with pytest.raises(ValueError, match=r"max_lag in \[0, 1\], noise_scaling in \[0, 1\) and an error_scale"):
             FastDiSS(**wrong)
-    with pytest.raises(ValueError, match="ELFObjective has one time a row, but its FastDiSS gives each position one"):
+    with pytest.raises(ValueError, match="ELFObjective has one time per row, but its FastDiSS gives each position one"):
         ELFObjective(self_conditioning=FastDiSS())

@@ -98,7 +98,7 @@ def test_balanced_random_cells_cost_what_the_simplex_does() -> None:
 
 
 def test_balancing_evens_out_the_masses() -> None:
-    """Few dimensions, where directions crowd: what is left is the noise of 400 samples a cell, 5 %, and the test's."""
+    """In few dimensions directions crowd: the rest is the noise of 400 samples per cell, 5 %, and the test's."""
     cells = separated.balanced_cells(32, 8, Noise([1]), samples_per_cell=400)
     z = Noise([2]).normal(40_000, 8)[0].double()
     before, after = (torch.bincount((z @ cells.w.T + b).argmax(-1), minlength=32) / 1250 for b in (0.0, cells.b))

@@ -144,7 +144,7 @@ def test_groups_with_a_gap_and_texts_of_another_length_are_refused() -> None:
         Grouped([0, 2])
     with pytest.raises(ValueError, match="groups for 6 positions, but a text has 4; find others with textflow order"):
         pairs([0] * L).sample([1], 1, length=4)
-    with pytest.raises(ValueError, match="needs a latent a token, but 4 latents of CosmosCodec are 8 tokens"):
+    with pytest.raises(ValueError, match="needs a latent per token, but 4 latents of CosmosCodec are 8 tokens"):
         make("Cosmos", order=Grouped()).sample([1], 1)
 
 

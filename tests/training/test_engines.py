@@ -157,7 +157,7 @@ def test_muon_and_adam_update_their_parameters_and_each_matrix_belongs_to_one_pr
         ("refused-muon", ["Muon under ZeRO-2", "use MuonAdam", "recipes/strategy/ddp.yaml"]),
         ("refused-bf16", ["bf16-true under ZeRO-2", "bf16-mixed"]),
         ("refused-tangent", ["MeanFlow under ZeRO-3", "recipes/strategy/zero2.yaml"]),
-        ("refused-batch", ["takes 8 rows a step", "continue with 16", "--data.batch_size"]),
+        ("refused-batch", ["takes 8 rows per step", "continue with 16", "--data.batch_size"]),
         ("failed-loss", ["the loss of step 3", "Lower the learning rate"]),
         ("failed-weight", ["net.scores.weight is no longer finite at step 5", "nothing was saved"]),
         ("failed-disk", ["cannot save step 5", "No space left", "Free some space"]),

@@ -101,7 +101,7 @@ class LatentSpace(Codec):
 
 def latent_batch(codec: Codec, batch: Batch) -> Batch:
     """The batch with masks of the latents in place of those of the tokens, and without ids, where there is not one
-    latent a token; otherwise the batch itself."""
+    latent per token; otherwise the batch itself."""
     length = batch.ids.shape[1]
     if (count := codec.num_latents(length)) == length:
         return batch

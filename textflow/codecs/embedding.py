@@ -1,4 +1,4 @@
-"""Codecs with one latent a token: an embedding table, or one-hot tokens."""
+"""Codecs with one latent per token: an embedding table, or one-hot tokens."""
 
 from typing import Literal
 

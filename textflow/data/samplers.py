@@ -83,7 +83,7 @@ def check_rows_per_step(saved_rows: int, current_rows: int, world_size: int) -> 
     """Refuse to resume a run with another number of rows per optimizer step; 0 if a number is unknown."""
     if saved_rows and current_rows and saved_rows != current_rows:
         raise ValueError(
-            f"this run takes {saved_rows} rows a step over all devices and would continue with {current_rows}, which "
+            f"this run takes {saved_rows} rows per step over all devices and would continue with {current_rows}, which "
             f"changes the training: give --data.batch_size times --trainer.accumulate_grad_batches = {saved_rows} / "
             f"{world_size} devices, or as many devices as before"
         )

@@ -122,7 +122,7 @@ def digest_of(document: Document) -> int:
 
 
 class FirstSplits:
-    """Map from digests to the split of the first document of that digest, as a hash table of 16 to 32 bytes a document.
+    """Map from digests to the split of the first document of that digest, a hash table of 16 to 32 bytes per document.
 
     An entry is the digest plus the number of the split, and 0 is an empty slot; a collision is tried at the next slot.
     """

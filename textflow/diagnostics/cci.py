@@ -1,5 +1,4 @@
-"""CCI [ours]: share of token pairs in which one token was chosen when the network already received the other's
-choice."""
+"""CCI [ours]: share of token pairs in which one token was chosen after the network had received the other."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

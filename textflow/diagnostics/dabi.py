@@ -19,7 +19,7 @@ from textflow.diagnostics.residual import residual
 from textflow.noise import Noise
 from textflow.types import Latents, Mask
 
-MIN_NATS = 1e-6  # nats a position
+MIN_NATS = 1e-6  # nats per position
 RESIDUAL_SCALES = (0.25, 0.5, 0.8, 1.0, 1.5, 2.0)
 
 

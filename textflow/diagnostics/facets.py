@@ -48,7 +48,7 @@ def nearest_facets(
         logits = decode(point)
         if logits.shape[:2] != point.shape[:2]:
             raise ValueError(
-                f"the nearest boundaries need a latent a token, but {logits.shape[1]} tokens have {point.shape[1]} "
+                f"the nearest boundaries need a latent per token, but {logits.shape[1]} tokens have {point.shape[1]} "
                 "latents; leave Tube (and DABI of a codec alone) out"
             )
         best, tokens = logits.topk(min(num_candidates + 1, logits.shape[-1]), dim=-1)

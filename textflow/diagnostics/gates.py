@@ -27,7 +27,7 @@ class GateThreshold(NamedTuple):
     Args:
         margin: threshold, nats; infinite if none is within the tolerance.
         disagreement: share of tokens that differ, with its 95 % interval.
-        acting: early exit: mean number of calls a text; commitment: share of positions that commit.
+        acting: early exit: mean number of calls per text; commitment: share of positions that commit.
         num_texts: number of texts of the disagreement.
     """
 
@@ -59,10 +59,10 @@ def text_margins(inputs: DiagnosticInputs, ids: Ids, times: list[float], noise: 
         inputs: text, its latents, and the model's functions.
         ids: tokens of the text.
         times: increasing grid.
-        noise: one stream a text.
+        noise: one stream per text.
     """
     if inputs.token_logits is None or ids.shape != inputs.x.shape[:2]:
-        raise ValueError("a gate of Commit needs a latent a token, and a model that denoises them")
+        raise ValueError("a gate of Commit needs a latent per token, and a model that denoises them")
     margins, wrong = list[Tensor](), list[Tensor]()
     for t in times[1:-1]:
         state = terminal_posterior(inputs.denoise, inputs.path, inputs.x, inputs.mask, t, noise)

@@ -15,7 +15,7 @@ REACH = 3
 
 
 class GroupCost:
-    """Mean -log p of texts under the order Grouped with one step a group, nats a text: the sum over groups of their
+    """Mean -log p of texts under the order Grouped with one step per group, nats per text: the sum over groups of their
     tokens' cross-entropies given the groups before, averaged over the noise of the others.
 
     It is at least the entropy of the texts. The rest is the network's error and the dependence of a group's tokens on
@@ -35,7 +35,7 @@ class GroupCost:
         self.t_start, self.nll_by_known = times[0], dict[tuple[bool, ...], Float[Tensor, " L"]]()
 
     def __call__(self, groups: Sequence[int]) -> float:
-        """Mean -log p, nats a text, of a group of each position."""
+        """Mean -log p, nats per text, of a group of each position."""
         total = 0.0
         for group in sorted(set(groups)):
             nll = self.position_nll(tuple(other < group for other in groups))

@@ -112,7 +112,7 @@ def flow_nll(
         eps: standard normal noise of the clean end [B, L, d].
         probe: draws a standard normal u [B, L, d]; called once an evaluation.
         num_steps: number of steps on the schedule's quantiles.
-        method: `euler`, one evaluation a step, or `heun`, two.
+        method: `euler`, one evaluation per step, or `heun`, two.
     """
     with torch.no_grad():
         x = scored.codec.encode(scored.batch.ids, scored.batch.mask)

@@ -99,7 +99,7 @@ class ExitThreshold:
     Args:
         margin: tau, nats; infinite if no exit meets the tolerance.
         disagreement: share of tokens that differ from the full run's.
-        mean_calls: mean number of calls a row.
+        mean_calls: mean number of calls per row.
         full_calls: number of calls of the full run.
         quantile: share of a row's positions that may fall below the margin.
         patience: number of consecutive calls.

@@ -20,7 +20,7 @@ FLOW_ROWS = 8  # of a table; with 32 steps they cost as many network evaluations
 
 
 class TextLikelihood(Diagnostic):
-    """likelihood/nll, -log p of held-out text in nats a token, its parts, and likelihood/perplexity; by the flow
+    """likelihood/nll, -log p of held-out text in nats per token, its parts, and likelihood/perplexity; by the flow
     flow_likelihood/nll and so on.
 
     Args:

@@ -145,8 +145,8 @@ class DuoSampler(DiscreteSampler):
         temperature: temperature of the token distribution, above 0; 1 leaves it unchanged.
         eps: 1 - t at the last pass, in [0, 1).
         tail: the last pass: `ancestral` draws, `greedy` takes the likeliest clean token (Duo's greedy tail).
-        categorical: sampling rule: `inversion` takes one random number a token [ours], `gumbel` one a vocabulary entry
-            (Duo).
+        categorical: sampling rule: `inversion` takes one random number per token [ours], `gumbel` one per
+            vocabulary entry (Duo).
     """
 
     process: ClassVar[type[Process]] = UniformProcess

@@ -98,8 +98,8 @@ class MDLMSampler(DiscreteSampler):
     Args:
         temperature: temperature of the token distribution, above 0; 1 leaves it unchanged.
         eps: fraction of masks left to the end, in [0, 1).
-        categorical: sampling rule: `inversion` takes one random number a token [ours], `gumbel` one a vocabulary entry
-            (MDLM).
+        categorical: sampling rule: `inversion` takes one random number per token [ours], `gumbel` one per
+            vocabulary entry (MDLM).
         top_p: probability of the nucleus, the likeliest tokens, in (0, 1]; 1 is all. Only with `inversion`.
     """
 

@@ -27,7 +27,7 @@ class UniformProcess(Process):
 
 
 def nelbo(log_p: Logits, ids: Ids, corrupted: Ids, alpha: Times, rate: Times) -> Float[Tensor, "B L"]:
-    """Density of the bound on -log p(text) at one time, a number a token (Duo, Rao-Blackwellised).
+    """Density of the bound on -log p(text) at one time, a number per token (Duo, Rao-Blackwellised).
 
     It is rate / (alpha N) times the sum over y != z of r'_y - r_y + r_y log(r_y / r'_y), where r_y = q(y | x) /
     q(z | x), q(y | x) = alpha [y = x] + (1 - alpha) / N, and r' has p in place of x.

@@ -81,7 +81,7 @@ class StepDistillation(StudentObjective):
                 "StepDistillation of this teacher trains a net with a decode mode (such as ELF); "
                 f"{type(net).__name__} has none"
             )
-        t = draws.t if draws.t.ndim == 1 else self.time_schedule.sample(len(x), device=x.device)  # one time a row
+        t = draws.t if draws.t.ndim == 1 else self.time_schedule.sample(len(x), device=x.device)  # one time per row
         return self.loss(net, path, x, batch, draws, self.step_times(t))
 
     def step_times(self, t: Times) -> TimeGrid:

@@ -25,7 +25,7 @@ class TokenDistillation(StudentObjective):
     The teacher chooses tokens group after group, and its random choices are functions of the latents at the noisy end
     (`LatentNoise`), which both see: the text is a function of the noise, its law is the teacher's, and a student has
     something to learn. A student of a few passes writes several of the teacher's groups in each, given the tokens of
-    the passes before; it is sampled with the order Grouped(student_groups), one step a group. Training text sets only
+    the passes before; it is sampled with the order Grouped(student_groups), one step per group. Training text sets only
     the number and length of the rows.
 
     Args:

@@ -37,7 +37,7 @@ class Commit(Escape):
         x = embed(y).to(belief.mean)
         if x.shape != belief.mean.shape or y.shape != x.shape[:2]:
             raise ValueError(
-                f"Commit needs a latent a token, but {y.shape[1]} tokens have latents {tuple(x.shape[1:])} and the "
+                f"Commit needs a latent per token, but {y.shape[1]} tokens have latents {tuple(x.shape[1:])} and the "
                 f"belief {tuple(belief.mean.shape[1:])}; use the escape NoEscape"
             )
         committed = self.gate(logits, belief.mean, t)

@@ -35,7 +35,7 @@ class Sharpen(Escape):
         codes = torch.stack([embed(ids[..., rank]).to(belief.mean) for rank in range(ids.shape[-1])], -1)
         if codes.shape[:-1] != belief.mean.shape or weight.shape[:2] != codes.shape[:2]:
             raise ValueError(
-                f"Sharpen needs a latent a token, but {ids.shape[1]} tokens have latents {tuple(codes.shape[1:-1])} "
+                f"Sharpen needs a latent per token, but {ids.shape[1]} tokens have latents {tuple(codes.shape[1:-1])} "
                 f"and the belief {tuple(belief.mean.shape[1:])}; use the escape NoEscape"
             )
         return belief._replace(mean=(codes * weight[..., None, :]).sum(-1))

@@ -15,7 +15,7 @@ from textflow.layers.kernels import Kernels, cuda, fused_norm
 
 
 class RMSNorm(nn.RMSNorm):
-    """RMSNorm that saves only its input and one number a row for the backward pass."""
+    """RMSNorm that saves only its input and one number per row for the backward pass."""
 
     kernels: Kernels = "torch"
 
@@ -132,7 +132,7 @@ class _LinearNLL(Function):
             if train:
                 slope = logits.sub_(lse).exp_().scatter_add_(1, at, -torch.ones_like(lse))  # softmax - one-hot
                 slope = slope if cap is None else slope.mul_(steepness)
-                grads[0][i : i + rows] = weighted(slope @ weight, counts)  # d numbers a row, slope has V
+                grads[0][i : i + rows] = weighted(slope @ weight, counts)  # d numbers per row, slope has V
                 grads[1].addmm_(slope.T, weighted(part, counts))
                 grads[2].add_(slope.sum(0) if counts is None else slope.T @ counts[:, 0])
         ctx.grads = grads

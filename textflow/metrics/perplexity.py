@@ -24,7 +24,7 @@ def corpus_perplexity(nll: Float[Tensor, "B M"], weights: Num[Tensor, "B M"], ba
     """exp(sum nll w / sum w), float64.
 
     Args:
-        nll: nats a token.
+        nll: nats per token.
         weights: how often a token counts; 0 leaves it out.
         batch_size: an incomplete last batch of this many rows is dropped, as MDLM does; 1 drops nothing.
     """

@@ -26,7 +26,7 @@ def summarize(
 ) -> dict[str, Interval]:
     """All metrics of a set of samples, with intervals; metrics that cannot be computed are absent.
 
-    perplexity and nll (nats a token) by the scorer's token weighting; bits_per_character over the tokens that count;
+    perplexity and nll (nats per token) by the scorer's token weighting; bits_per_character over the tokens that count;
     entropy_scorer over its ids, entropy_generator over the generator's, entropy the one of the protocol;
     nll_minus_entropy = nll - entropy_scorer, on the same ids (2604.02718); seq_rep_4, human_repetition_share,
     distinct_1 .. 3 and diversity over the scorer's ids, which hold no padding.

@@ -96,7 +96,7 @@ class CausalLM(TextGenerator):
     def sample(
         self, seeds: list[int], sampler: Autoregressive | Sampler | None = None, length: int | None = None
     ) -> Ids:
-        """Token ids [B, L] that follow an EOS, one sample a seed; finished texts are padded with EOS.
+        """Token ids [B, L] that follow an EOS, one sample per seed; finished texts are padded with EOS.
 
         Args:
             seeds: random seeds, one a sample.

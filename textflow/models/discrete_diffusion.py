@@ -95,7 +95,7 @@ class DiscreteDiffusion(TextGenerator):
         ids: Ids | None = None,
         prompt_mask: Mask | None = None,
     ) -> Ids:
-        """Token ids [B, L], one sample a seed.
+        """Token ids [B, L], one sample per seed.
 
         Args:
             seeds: random seeds, one a sample.

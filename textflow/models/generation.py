@@ -20,11 +20,11 @@ AnySampler: TypeAlias = Sampler | DiscreteSampler | Autoregressive
 
 
 class TextGenerator(Trainable, ABC):
-    """A model that fills rows with token ids, one random stream a row."""
+    """A model that fills rows with token ids, one random stream per row."""
 
     @abstractmethod
     def sample_ids(self, seeds: list[int], num_steps: int, **options: Any) -> Ids:
-        """Token ids [B, L], one sample a seed.
+        """Token ids [B, L], one sample per seed.
 
         Args:
             seeds: random seeds, one a sample.
@@ -34,7 +34,7 @@ class TextGenerator(Trainable, ABC):
 
     @abstractmethod
     def complete(self, ids: Ids, prompt_mask: Mask, seeds: list[int], num_steps: int = 32) -> Ids:
-        """Token ids [B, L] with all but the prompt filled in, one sample a row.
+        """Token ids [B, L] with all but the prompt filled in, one sample per row.
 
         Args:
             ids: token ids, rows of a sample's length [B, L].

@@ -164,7 +164,7 @@ def refuse_prompt(codec: Codec | None, length: int, cfg_scale: float | None) -> 
     if codec is not None and not codec.has_latent_per_token(length):
         raise ValueError(
             f"the codec {type(codec).__name__} has no latent of a single token, so a text cannot be continued or "
-            "filled in; leave the prompt out, or take a codec with a latent a token"
+            "filled in; leave the prompt out, or take a codec with a latent per token"
         )
     if cfg_scale is not None:
         raise ValueError(

@@ -134,7 +134,7 @@ class GeneratorSampling(TextGenerator, ABC):
         sampling_schedule: TimeSchedule | None = None,
         prompt: Prompt | None = None,
     ) -> Sample:
-        """One sample a seed: ids [B, L] and the trace.
+        """One sample per seed: ids [B, L] and the trace.
 
         Args:
             seeds: random seeds, one a sample.
@@ -188,7 +188,7 @@ class GeneratorSampling(TextGenerator, ABC):
         escape: Escape | None = None,
         sampling_schedule: TimeSchedule | None = None,
     ) -> Ids:
-        """Token ids [B, L] with all but the prompt filled in, one sample a row; the prompt comes back exactly.
+        """Token ids [B, L] with all but the prompt filled in, one sample per row; the prompt comes back exactly.
 
         Args:
             cfg_scale: scale of classifier-free guidance by the prompt; default: the recipe's.

@@ -266,7 +266,7 @@ def position_chunks(hidden: Tensor, vocab_size: int, budget: int = 2**22) -> tup
 
 
 def per_position(modulation: Tensor) -> Tensor:
-    """[B, n] -> [B, 1, n]; [B, S, n], for one time a position, is unchanged."""
+    """[B, n] -> [B, 1, n]; [B, S, n], for one time per position, is unchanged."""
     return modulation[:, None] if modulation.ndim == 2 else modulation
 
 

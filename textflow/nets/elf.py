@@ -127,7 +127,7 @@ class ELF(DecodingDenoiser):
         self, z: Latents, t: Times, cond: Conditioning, decode: RowMask | None = None
     ) -> Float[Tensor, "B S width"]:
         if t.ndim > 1:
-            raise ValueError("ELF takes one time a row, but got one time a position; use the net DiT")
+            raise ValueError("ELF takes one time per row, but got one time per position; use the net DiT")
         self_cond = torch.zeros_like(z) if cond.self_cond is None else cond.self_cond
         w = torch.ones_like(t) if cond.guidance is None else cond.guidance
         gate = torch.zeros_like(t) if decode is None else decode.to(t.dtype)

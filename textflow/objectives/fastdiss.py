@@ -31,7 +31,7 @@ class FastDiSS(SelfConditioning):
         max_lag: largest lead of the text over its prediction, in [0, 1]; 1 / K for samples of K equal steps. 0
             predicts at the text's own time.
         noise_scaling: part of its time that a perfectly predicted token loses, in [0, 1). 0 leaves all times; other
-            values cost a pass of all rows, and need a net that takes one time a position.
+            values cost a pass of all rows, and need a net that takes one time per position.
         error_scale: root mean square error of a latent's entries at which c is exp(-1/2), above 0.
     """
 

@@ -73,7 +73,7 @@ class LangFlowObjective(CrossEntropy):
         """The loss with that of a trainable schedule, and both by themselves.
 
         Args:
-            ce: mean cross-entropy of the batch, nats a token.
+            ce: mean cross-entropy of the batch, nats per token.
             row_ce: mean cross-entropy of each row, without gradient; NaN without a token.
             t: times of the rows, or of their positions.
             valid: positions that count in the cross-entropies.

@@ -86,9 +86,9 @@ def self_condition(
 
 
 def require_row_times(self_conditioning: SelfConditioning, objective: str) -> None:
-    """Raise if an objective with one time a row, given by its name, would have one a position."""
+    """Raise if an objective with one time per row, given by its name, would have one a position."""
     if self_conditioning.per_position:
         raise ValueError(
-            f"{objective} has one time a row, but its {type(self_conditioning).__name__} gives each position one; set "
-            "noise_scaling to 0, or use the objective LangFlowObjective or CrossEntropy"
+            f"{objective} has one time per row, but its {type(self_conditioning).__name__} gives each position one; "
+            "set noise_scaling to 0, or use the objective LangFlowObjective or CrossEntropy"
         )

@@ -12,7 +12,7 @@ def log_prob(grammar: Grammar, text: str) -> float:
 
 
 def entropy(grammar: Grammar) -> float:
-    """-E ln p(text), nats a text."""
+    """-E ln p(text), nats per text."""
     require_unambiguous(grammar)
     return math.log(len(grammar.orders)) + sum(map(grammar.order_entropy, grammar.orders)) / len(grammar.orders)
 

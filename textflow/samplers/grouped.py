@@ -30,7 +30,7 @@ class Grouped(Order):
 
     Args:
         groups: group of each position, 0 first; a text has as many positions. Default: from left to right, each
-            position a group of its own.
+            position per group of its own.
     """
 
     groups: Sequence[int] = ()
@@ -80,7 +80,7 @@ def require_latent_per_token(codec: Codec, num_latents: int) -> None:
     """Raise a ValueError for a codec whose latents are not one a token."""
     if codec.num_tokens(num_latents) != num_latents:
         raise ValueError(
-            f"the order Grouped chooses tokens position by position and needs a latent a token, but {num_latents} "
+            f"the order Grouped chooses tokens position by position and needs a latent per token, but {num_latents} "
             f"latents of {type(codec).__name__} are {codec.num_tokens(num_latents)} tokens; use the order AllAtOnce"
         )
 

@@ -37,7 +37,7 @@ class Heun(Sampler):
 
 @dataclass(frozen=True)
 class DPMSolverPP2M(Sampler):
-    """DPM-Solver++(2M) (2211.01095, alg. 2), second order with one network evaluation a step: path.step towards
+    """DPM-Solver++(2M) (2211.01095, alg. 2), second order with one network evaluation per step: path.step towards
     x + (x - x_prev) h / (2 h'), h and h' the lengths of this step and the last in log-SNR, lambda = log(alpha / sigma).
 
     Where a length is infinite the step is first order: from pure noise and after it (h' = inf: the formula's limit),

@@ -21,7 +21,7 @@ class Prompt(NamedTuple):
         cfg_scale: scale of classifier-free guidance; 1 is none.
         ids: token ids of the prompt; elsewhere they are not read. They come back exactly, and escapes commit to them.
         trained: whether the network was trained on prompts; otherwise the replacement method fills them in.
-        token_mask: True on the prompt's tokens [B, L]; default: `mask`, for a latent a token. A latent of more tokens
+        token_mask: True on the prompt's tokens [B, L]; default: `mask`, for a latent per token. A latent of more tokens
             is the prompt's if one of them is (Cola-DLM, released code).
     """
 

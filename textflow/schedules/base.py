@@ -101,7 +101,7 @@ class TimeSchedule(nn.Module, ABC):
         return self.icdf(torch.rand(shape, dtype=torch.float64, device=device)).float()
 
     def sample_stratified(self, rows: int, device: torch.device | None = None) -> Tensor:
-        """A time a row [rows], float32, one in each of as many equal parts of the law, in random order."""
+        """A time per row [rows], float32, one in each of as many equal parts of the law, in random order."""
         return self.icdf(stratified_uniform(rows, device)).float()
 
     def grid(self, steps: int, noise: Noise | None = None, t_min: float = 0.0, t_max: float = 1.0) -> list[float]:

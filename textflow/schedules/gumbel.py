@@ -109,5 +109,5 @@ class Gumbel(TimeSchedule):
         return u - u.exp() - self.scale.clamp_min(MIN_SCALE).log()
 
     def expected_nll(self, t: Tensor) -> Tensor:
-        """H(gamma) at t = -gamma, nats a token: entropy exp(-exp((t + loc) / scale))."""
+        """H(gamma) at t = -gamma, nats per token: entropy exp(-exp((t + loc) / scale))."""
         return self.entropy * torch.exp(-torch.exp((t + self.loc) / self.scale.clamp_min(MIN_SCALE)))

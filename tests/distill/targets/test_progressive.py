@@ -72,7 +72,7 @@ def test_weights_of_predictions_are_convex_and_at_the_text_the_last_is_one(end: 
 
 
 def test_the_blind_prediction_is_the_first_one_of_rows_without_self_conditioning() -> None:
-    """n passes a row and one more a self-conditioned row; the published code makes n + 1 everywhere."""
+    """n passes per row and one more a self-conditioned row; the published code makes n + 1 everywhere."""
     z, s, u = start()
     teacher = RowCounter(exact)
     output_of(Progressive(4), z, Progressive(4).times(s, u, Uniform()), teacher)

@@ -45,7 +45,7 @@ def test_every_system_is_built_on_the_stories_with_its_schedules_in_proportion(
             assert parsed.seed == 3 and parsed.trainer.max_steps == 90 and parsed.data.seq_length == 32, name
             parts = own["model"]["init_args"]
             codec = parts.get("codec", {}).get("init_args", {})
-            assert codec.get("length", 32) == 32 and codec.get("latents") in (None, 8, 16), "as many latents a token"
+            assert codec.get("length", 32) == 32 and codec.get("latents") in (None, 8, 16), "as many latents per token"
             rates, before = (each["lr_scheduler"]["init_args"] for each in (parts, tree["model"]["init_args"]))
             assert rates.get("total_steps") is None, "the schedule ends with the fit"
             assert rates["warmup_steps"] == int(before["warmup_steps"] * factor), name

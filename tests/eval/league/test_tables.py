@@ -65,7 +65,7 @@ def test_the_page_draws_each_way_to_sample_with_the_models_without_latents_besid
     page = render_page([FLOW, LANGUAGE], [1, 8])
     assert page.count('class="line dashed" d="M1') == 2 and "Valid texts by ODE" in page, "ar stands in both figures"
     assert valid_points(LANGUAGE, "own sampler", [1, 8]) == [(1, 30), (8, 30)]
-    assert "n = 100 texts a cell" in render_markdown([FLOW], [1, 8])
+    assert "n = 100 texts per cell" in render_markdown([FLOW], [1, 8])
 
 
 def test_each_verdict_on_the_paper_comes_from_the_numbers() -> None:

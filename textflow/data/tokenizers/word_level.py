@@ -17,7 +17,7 @@ FILE = "words.json"
 
 
 class WordLevel(Tokenizer):
-    """A token a word or punctuation mark; the most frequent words of the corpus. A rarer word becomes <unk>.
+    """A token per word or punctuation mark; the most frequent words of the corpus. A rarer word becomes <unk>.
 
     Args:
         vocab_size: number of tokens, at least 4: <pad>, <eos>, <unk> and the words. If the corpus has fewer words, the

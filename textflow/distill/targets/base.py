@@ -17,7 +17,7 @@ TimeGrid: TypeAlias = Float[Tensor, "B times"]  # increasing times of each row, 
 
 @runtime_checkable
 class PredictFn(Protocol):
-    """A denoiser with one time a row and its conditioning, such as any `Denoiser`."""
+    """A denoiser with one time per row and its conditioning, such as any `Denoiser`."""
 
     def __call__(self, z: Latents, t: Times, cond: Conditioning = Conditioning()) -> Posterior: ...
 
