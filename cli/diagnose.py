@@ -50,7 +50,7 @@ def diagnose(
         measures: measures to compute, separated by commas: dabi, controls, tube, rollin, cci, margins, stiffness,
             decoder_temperature, rowspace, gates, likelihood; of hf:NAME likelihood, cci, sharpness, dependence; of
             image:NAME dabi; default: all that apply. likelihood (LangFlow's path and schedule) costs 34 network
-            evaluations of each row of the first batch, and by the flow 128 and 64 backward passes of each of 8 rows.
+            evaluations for each row of the first batch, then 128 evaluations and 64 backward passes for each of 8 rows.
         n: number of rows of text; default: 256, or 32 texts or images of hf:NAME and image:NAME.
         batch_size: number of rows processed at a time.
         seed: random seed for sampling noise and for building the oracle task.

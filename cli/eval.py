@@ -54,7 +54,8 @@ def eval(
         scorer: Hub name or folder of another language model, which marks the rows; or the grammar of a file of stories.
         seed: random seed for sampling and for the shuffled baseline.
         batch_size: number of samples generated at a time; does not change the texts.
-        sampler: sampler and escape to use; recipe means those of the run's recipe.
+        sampler: sampler and escape to use; recipe means those of the run's recipe, tube-commit a mode commit only where
+            the posterior is unsure.
         gamma: re-injection strength of --sampler reinject, >= 0; default: 1.5.
         sweep: setting to vary in a plot of perplexity against entropy: gamma=0:2:.5, temperature=.5:1.5:.25 or w=1,2,3.
         dtype: data type of the scorer: float32, float16 or bfloat16; default: the protocol's.

@@ -30,7 +30,7 @@ def order(
         groups: number of groups.
         n: number of rows of validation text that the groups are fitted on, and of others that they are tested on.
         restarts: number of searches from random groups, of which the best counts.
-        seed: random seed of the searches and of the noise.
+        seed: random seed for the searches and the noise.
         out: overlay to write; default: RUN/order-GROUPS.yaml.
         device: device to run on: cpu, cuda, mps or auto.
     """
