@@ -12,7 +12,7 @@ from torch import Tensor
 from textflow.config.recipe import make_data
 from textflow.data import Stories
 from textflow.data.fingerprint import fingerprint
-from textflow.data.grammar import Check, split_words
+from textflow.data.grammar import Grammar, split_words
 from textflow.data.stories import GRAMMARS
 from textflow.diagnostics.stories import KINDS
 from textflow.metrics import Interval, ScorerOutput, TextScorer, bootstrap, ratio, wilson
@@ -21,7 +21,7 @@ from textflow.oracle.stories import entropy, log_prob
 
 from .protocol import Protocol, run_recipe
 
-SHARES = ("valid", "in_grammar", "bound", *KINDS)
+SHARES = ("valid", "in_grammar", "bigrams", "bound", *KINDS)
 
 
 class GrammarScorer(TextScorer):
@@ -57,9 +57,10 @@ class GrammarScorer(TextScorer):
         return -torch.tensor([log_prob(self.grammar, text) for text in texts], dtype=torch.float64)
 
     def text_metrics(self, texts: Sequence[str]) -> dict[str, Interval]:
-        """Shares of valid texts and of agreements that hold, as `StoryAgreement` has them; and of the valid texts the
-        excess negative log-likelihood, nats per text: mean of -ln p(text) minus the entropy of the language."""
-        counts = [count_agreements(self.grammar.check(text)) for text in texts]
+        """Shares of valid texts and of agreements that hold, as `StoryAgreement` has them; of pairs of neighbouring
+        words that the language has; and of the valid texts the excess negative log-likelihood, nats per text: mean of
+        -ln p(text) minus the entropy of the language."""
+        counts = [count_shares(self.grammar, text) for text in texts]
         pairs = {name: torch.tensor([each[name] for each in counts]).view(-1, 2).T for name in SHARES}
         shares = {f"stories/{name}": wilson(*pair) for name, pair in pairs.items() if pair[1].sum()}
         excess = (self.nll(texts) - entropy(self.grammar)).round(decimals=9) + 0.0  # equal probabilities give 0
@@ -70,9 +71,11 @@ class GrammarScorer(TextScorer):
         return shares | {"stories/excess_nll": bootstrap(mean, len(texts))}
 
 
-def count_agreements(check: Check) -> dict[str, tuple[int, int]]:
+def count_shares(grammar: Grammar, text: str) -> dict[str, tuple[int, int]]:
     """Numbers that hold, and of all, in one text, by the names of SHARES."""
+    check = grammar.check(text)
     counts = {"valid": (int(check.valid), 1), "in_grammar": (int(check.in_grammar), 1)}
+    counts["bigrams"] = grammar.count_bigrams(text)
     counts["bound"] = (sum(check.correct.values()), sum(check.total.values()))
     return counts | {kind: (check.correct.get(kind, 0), check.total.get(kind, 0)) for kind in KINDS}
 

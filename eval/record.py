@@ -39,15 +39,9 @@ METRIC_KEYS = (
     *("seq_rep_4", "human_repetition_share", "distinct_1", "distinct_2", "distinct_3", "diversity"),
 )
 STORY_KEYS = (
-    *("stories/valid", "stories/in_grammar", "stories/bound", "stories/articles", "stories/pronouns", "stories/names"),
-    *(
-        "stories/persons",
-        "stories/jobs",
-        "stories/objects",
-        "stories/adjectives",
-        "stories/places",
-        "stories/excess_nll",
-    ),
+    *("stories/valid", "stories/in_grammar", "stories/bigrams", "stories/bound", "stories/articles"),
+    *("stories/pronouns", "stories/names", "stories/persons", "stories/jobs", "stories/objects"),
+    *("stories/adjectives", "stories/places", "stories/excess_nll"),
 )
 COUNT_KEYS = ("empty", "unscored", "truncated", "dropped", "nonfinite", "tokens")
 RESULT_KEYS = (

@@ -7,12 +7,13 @@ from ..results import Cell, Table
 
 COLUMNS = {
     "system": "system",
-    "few": "few steps fail: without escape at most half of the best at K = {many}",
+    "few": "few steps fail: without escape at most half as good as the best at K = {many}",
     "reinjection": "re-injection above the ODE",
     "commit": "mode commit above the ODE",
     "dabi": "DABI of flips above 1",
     "cci": "mode commit raises CCI",
 }
+UNITS = {"valid": "", "bigrams": "% of pairs"}
 VERDICTS = {True: "holds", False: "no", None: "open"}
 
 
@@ -36,33 +37,38 @@ def claims_table(records: Sequence[Record], steps: Sequence[int]) -> Table:
 def system_claims(record: Record, few: int, many: int) -> dict[str, Cell]:
     """Cells of one system; a claim that it has no numbers for is a dash."""
     cells = {(cell["sampler"], cell["steps"]): cell for cell in record["cells"]}
+    measure = "valid" if any(cell["valid"] for cell in record["cells"]) else "bigrams"
     plain = cells.get(("ODE", few)) or cells.get(("own sampler", few))
     last = [cell for (_, count), cell in cells.items() if count == many]
-    best = max(last, key=lambda cell: cell["valid"], default=None)
-    row: dict[str, Cell] = {"system": record["name"], "few": few_cell(plain, best)}
+    best = max(last, key=lambda cell: cell[measure], default=None)
+    row: dict[str, Cell] = {"system": record["name"], "few": few_cell(plain, best, measure)}
     for column, method in (("reinjection", "re-injection"), ("commit", "mode commit")):
-        row[column] = above_cell(cells.get((method, few)), cells.get(("ODE", few)))
+        row[column] = above_cell(cells.get((method, few)), cells.get(("ODE", few)), measure)
     row["dabi"] = dabi_cell(record["diagnostics"].get("dabi"))
     row["cci"] = cci_cell(record["diagnostics"]["cci"])
     return row
 
 
-def few_cell(plain: Record | None, best: Record | None) -> str:
-    """Valid texts in few steps without an escape, against half of the best share in many."""
-    if plain is None or best is None or best["valid"] == 0:
+def few_cell(plain: Record | None, best: Record | None, measure: str) -> str:
+    """Few steps without an escape against the best in many: at most half of its valid texts, or at least twice its
+    pairs of words that the language does not have."""
+    if plain is None or best is None:
         return "–"
-    (low, high), (best_low, best_high) = plain["intervals"]["valid"], best["intervals"]["valid"]
-    holds = True if high <= best_low / 2 else False if low > best_high / 2 else None
-    return verdict(holds, f"{100 * plain['valid']:.0f} of {100 * best['valid']:.0f}")
+    (low, high), (best_low, best_high) = plain["intervals"][measure], best["intervals"][measure]
+    if measure == "valid":
+        holds = True if high <= best_low / 2 else False if low > best_high / 2 else None
+    else:
+        holds = True if 1 - high >= 2 * (1 - best_low) else False if 1 - low < 2 * (1 - best_high) else None
+    return verdict(holds, f"{100 * plain[measure]:.0f} of {100 * best[measure]:.0f}{UNITS[measure]}")
 
 
-def above_cell(escape: Record | None, plain: Record | None) -> str:
-    """Valid texts with an escape against those of the ODE; open if their intervals overlap."""
-    if escape is None or plain is None or escape["valid"] == plain["valid"] == 0:
+def above_cell(escape: Record | None, plain: Record | None, measure: str) -> str:
+    """A share with an escape against that of the ODE; open if their intervals overlap."""
+    if escape is None or plain is None:
         return "–"
-    (low, high), (plain_low, plain_high) = escape["intervals"]["valid"], plain["intervals"]["valid"]
+    (low, high), (plain_low, plain_high) = escape["intervals"][measure], plain["intervals"][measure]
     holds = True if low > plain_high else False if high < plain_low else None
-    return verdict(holds, f"{100 * escape['valid']:.0f} for {100 * plain['valid']:.0f}")
+    return verdict(holds, f"{100 * escape[measure]:.0f} for {100 * plain[measure]:.0f}{UNITS[measure]}")
 
 
 def dabi_cell(row: Record | None) -> str:

@@ -10,6 +10,8 @@ from .tables import make_tables, timed_steps
 
 CAPTIONS = {
     "valid": "Valid texts, %, with Wilson's 95% interval: texts of the language, with all of their agreements.",
+    "bigrams": "Pairs of neighbouring words that the language has, % of those in the samples with the edges of texts, "
+    "with Wilson's 95% interval: graded where no text is valid.",
     "bound": "Agreements that hold, % of those in texts that some order of the grammar fits / share of such texts, %.",
     "excess": "Mean of -ln p over the valid texts minus the entropy of the language, nats per text, with a 95% "
     "interval; 0 where all texts of the grammar are as likely.",
@@ -17,13 +19,14 @@ CAPTIONS = {
     "map": "DABI of flips with its 95% interval, CCI, and stiffness of the steepest step / of the whole map, at "
     "K = {steps}; network evaluations and wall seconds per text at K = {timed}.",
     "samples": "First text of each cell at K = {timed}.",
-    "claims": "Claims of arXiv 2606.30705 at K = {few} by valid texts, %: holds or no where intervals do not overlap, "
-    "open where they do, a dash without numbers (no valid text, no latents, no flipped token).",
+    "claims": "Claims of arXiv 2606.30705 at K = {few} by valid texts, % (of a system without any, by pairs of words): "
+    "holds or no where 95% intervals do not overlap, open where they do, a dash without numbers.",
     "fits": "Learning rates of the search with its criterion, the chosen one last; the criterion after the final fit, "
     "which does not compare systems; optimizer steps and processor minutes of that fit, and of the codec before it.",
 }
 TITLES = {
     "valid": "Valid texts",
+    "bigrams": "Pairs of words",
     "bound": "Constraints held",
     "excess": "Excess negative log-likelihood",
     "variety": "Variety",

@@ -22,6 +22,7 @@ from textflow.samplers import Sampler
 from ..diagnose import dabi_row
 from ..diagnostic_case import DiagnosticCase
 from ..distillation.measure import standard_samplers
+from ..grammar_scorer import SHARES
 from ..measure import eval_point, sample_folder, step_counts
 from ..parallel import OnProgress
 from ..protocol import run_facts, validation_batch, validation_text
@@ -57,7 +58,7 @@ def score_system(
     run, path = Path(facts["run"]), entrant.folder / "record.json"
     common = run_facts(run)
     key: Record = {"checkpoint_hash": common["checkpoint_hash"], "steps": list(steps), "n": n, "seed": seed}
-    key |= {"grammar": entrant.grammar, "code": code_hash(), "textflow": version("textflow")}
+    key |= {"grammar": entrant.grammar, "measures": list(SHARES), "code": code_hash(), "textflow": version("textflow")}
     known: Record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if known.get("protocol") == key:
         return known

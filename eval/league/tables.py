@@ -116,6 +116,11 @@ def valid_cell(cell: Record) -> str:
     return with_interval(100 * cell["valid"], [100 * end for end in cell["intervals"]["valid"]], "{:.0f}")
 
 
+def bigrams_cell(cell: Record) -> str:
+    """Share of pairs of neighbouring words that the language has, %, with its interval."""
+    return with_interval(100 * cell["bigrams"], [100 * end for end in cell["intervals"]["bigrams"]], "{:.1f}")
+
+
 def bound_cell(cell: Record) -> str:
     """Share of the agreements that hold, and of the texts in the grammar, %."""
     bound = "–" if cell["bound"] is None else f"{100 * cell['bound']:.0f}"
@@ -134,7 +139,13 @@ def variety_cell(cell: Record) -> str:
     return f"{cell['entropy']:.2f} / {percent(cell['seq_rep_4'])} / {100 * cell['distinct']:.0f}"
 
 
-STEP_CELLS = {"valid": valid_cell, "bound": bound_cell, "excess": excess_cell, "variety": variety_cell}
+STEP_CELLS = {
+    "valid": valid_cell,
+    "bigrams": bigrams_cell,
+    "bound": bound_cell,
+    "excess": excess_cell,
+    "variety": variety_cell,
+}
 
 
 def number(value: float | None, form: str) -> str:

@@ -10,14 +10,15 @@ from textflow.metrics import Interval, bootstrap, sequence_repetition, unigram_e
 from textflow.metrics.summary import mean_statistic
 from textflow.oracle.stories import entropy, log_prob
 
-from ..grammar_scorer import SHARES, count_agreements
+from ..grammar_scorer import SHARES, count_shares
 from ..record import Record
 
 
 def score_texts(texts: Sequence[str], ids: Sequence[Sequence[int]], grammar: GrammarName) -> Record:
     """Numbers of texts, with 95% intervals over texts.
 
-    `valid`, `in_grammar`, `bound` and the kinds of agreements are those of `StoryAgreement`, with Wilson's intervals.
+    `valid`, `in_grammar`, `bound` and the kinds of agreements are those of `StoryAgreement`, with Wilson's intervals;
+    `bigrams` is the share of pairs of neighbouring words that the language has.
     `excess_nll` is the mean of -ln p over the valid texts minus the entropy of the language, nats per text: above 0 for
     texts that are rarer than the language's own, below 0 for likelier ones. `distinct` is the share of texts that
     differ.
@@ -28,7 +29,7 @@ def score_texts(texts: Sequence[str], ids: Sequence[Sequence[int]], grammar: Gra
         grammar: name of the grammar.
     """
     law, n = GRAMMARS[grammar], len(texts)
-    counts = [count_agreements(law.check(text)) for text in texts]
+    counts = [count_shares(law, text) for text in texts]
     pairs = {name: torch.tensor([each[name] for each in counts]).T for name in SHARES}
     shares = {name: wilson(*pair) for name, pair in pairs.items() if pair[1].sum()}
     own = [-value for text in texts if (value := log_prob(law, text)) > -math.inf]

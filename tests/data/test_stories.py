@@ -2,14 +2,14 @@
 
 import random
 from collections import Counter
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.story_grammars import STORY, TINY
+from tests.helpers.story_grammars import STORY, TINY, UNEVEN
 from textflow.data import Stories, Tokenizer, WordLevel
-from textflow.data.grammar import Check, join_words, split_words
+from textflow.data.grammar import Check, Grammar, join_words, split_words
 from textflow.data.stories import GRAMMARS
 
 
@@ -47,6 +47,19 @@ def test_the_texts_of_a_tiny_grammar_are_the_valid_ones_and_no_others() -> None:
     mutants = {mutate(text, words, draw) for text in sorted(texts) for _ in range(30)}
     assert len(mutants - texts) > 500 and len(mutants & texts) > 10
     assert [text for text in texts | mutants if TINY.check(text).valid != (text in texts)] == []
+
+
+@pytest.mark.parametrize("grammar", [TINY, UNEVEN])
+def test_the_bigrams_of_a_tiny_grammar_are_those_of_its_texts(grammar: Grammar) -> None:
+    rows = [["", *split_words(text), ""] for text, _ in grammar.enumerate()]
+    assert grammar.bigrams == {pair for row in rows for pair in pairwise(row)}
+    assert all(grammar.count_bigrams(text) == (len(split_words(text)) + 1,) * 2 for text, _ in grammar.enumerate())
+
+
+def test_bigrams_count_the_edges_of_a_text() -> None:
+    assert TINY.count_bigrams("Anna saw a new hat. She gave the hat to Ida.") == (14, 14)
+    assert TINY.count_bigrams("saw a new hat") == (3, 5), "it begins and ends where no text does"
+    assert TINY.count_bigrams("") == (0, 1)
 
 
 def mutate(text: str, words: list[str], draw: random.Random) -> str:

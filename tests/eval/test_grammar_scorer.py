@@ -43,13 +43,13 @@ def test_the_shares_are_those_of_the_metric_of_training_and_lie_in_their_interva
     metric.update(texts)
     measured, expected = scorer.text_metrics(texts), metric.compute()
     assert math.isnan(expected.pop("jobs")), "no job is meant again in a tale"
-    assert {f"stories/{name}" for name in expected} | {"stories/excess_nll"} == set(measured)
+    assert {f"stories/{name}" for name in expected} | {"stories/excess_nll", "stories/bigrams"} == set(measured)
     assert set(measured) == set(STORY_KEYS) - {"stories/jobs"}
     for name, share in expected.items():
         value, low, high = measured[f"stories/{name}"]
         assert value == pytest.approx(share, abs=1e-7) and low is not None and high is not None
         assert 0 <= low < high <= 1 and low - 1e-9 <= value <= high + 1e-9
-    assert set(scorer.text_metrics(["No."])) == {"stories/valid", "stories/in_grammar"}
+    assert set(scorer.text_metrics(["No."])) == {"stories/valid", "stories/in_grammar", "stories/bigrams"}
 
 
 def test_the_excess_of_texts_of_the_language_is_zero_within_its_interval(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +65,7 @@ def test_the_excess_of_texts_of_the_language_is_zero_within_its_interval(monkeyp
 def test_records_of_stories_have_their_own_table_and_another_grammar_another_protocol(scorer: GrammarScorer) -> None:
     real, shuffled = reference_records([STORY, STORY], scorer)
     assert real["stories/valid"] == 1 and shuffled["stories/valid"] == 0 and real["n"] == 2
-    assert list(table_columns([real]))[:3] == ["stories/valid", "stories/in_grammar", "stories/bound"]
+    assert list(table_columns([real]))[:3] == ["stories/valid", "stories/in_grammar", "stories/bigrams"]
     assert "perplexity" not in table_columns([real]) and "perplexity" in table_columns([real, {"perplexity": 3.0}])
     other, _ = reference_records([STORY], GrammarScorer("sentences", load_protocol("stories")))
     assert (

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
+from itertools import pairwise, product
 from typing import NamedTuple
 
 WOMEN = ("Anna", "Clara", "Edith", "Greta", "Ida", "Mary", "Rosa", "Ruth")
@@ -125,6 +125,28 @@ class Grammar:
             for order, accepted in zip(self.orders, self.accepted, strict=True)
             if len(order) == len(words) and all(word in allowed for word, allowed in zip(words, accepted, strict=True))
         ]
+
+    @cached_property
+    def bigrams(self) -> frozenset[tuple[str, str]]:
+        """Pairs of words that stand side by side in some text; an empty word is the edge of a text."""
+        return frozenset(pair for order in self.orders for pair in self.neighbours(order))
+
+    def neighbours(self, order: Sequence[Field]) -> Iterator[tuple[str, str]]:
+        """Pairs of neighbouring words in the texts of an order, with an empty word before the first and after the last;
+        all choices of the two words' classes."""
+        edge = Field("", "", False)
+        for pair in pairwise([edge, *order, edge]):
+            classes = names(pair)
+            for words in product(*(self.classes[name] for name in classes)):
+                chosen = dict(zip(classes, words, strict=True))
+                if all(chosen[name] in self.choices(name, chosen) for name in classes):
+                    first, second = (field.word(chosen.get(field.name, "")) for field in pair)
+                    yield first, second
+
+    def count_bigrams(self, text: str) -> tuple[int, int]:
+        """Numbers of pairs of neighbouring words, edges included, that the language has, and of all in a text."""
+        pairs = list(pairwise(["", *split_words(text), ""]))
+        return sum(pair in self.bigrams for pair in pairs), len(pairs)
 
     def check(self, text: str) -> Check:
         """Agreements of a text, in the order that fits it best; a text outside the grammar has none."""

@@ -7,14 +7,16 @@ from textflow.eval.league.markdown import render_markdown
 from textflow.eval.league.page import render_page, valid_points
 from textflow.eval.league.tables import make_tables
 
+OTHER_INTERVALS = {"valid": [0.1, 0.3], "bigrams": [0.7, 0.8], "excess_nll": [-1.0, 0.0]}
 METHODS = ("ODE", "re-injection", "mode commit")
 
 
 def cell(sampler: str, steps: int, valid: float, **numbers: Any) -> dict[str, Any]:
     own = {"sampler": sampler, "steps": steps, "n": 100, "valid": valid, "in_grammar": 0.5, "bound": None, "nfe": 3.0}
-    own |= {"excess_nll": None, "entropy": 3.2, "seq_rep_4": 0.01, "distinct": 1.0, "seconds": 0.5}
+    own |= {"bigrams": 0.75, "excess_nll": None, "entropy": 3.2, "seq_rep_4": 0.01, "distinct": 1.0, "seconds": 0.5}
     own |= {"first_text": f"a {sampler} | text of {steps}"}
-    return own | {"intervals": {"valid": [0.1, 0.3], "excess_nll": [None, None]}} | numbers
+    intervals = {"valid": [0.1, 0.3], "bigrams": [0.7, 0.8], "excess_nll": [None, None]}
+    return own | {"intervals": intervals} | numbers
 
 
 def record(name: str, model: str, *cells: dict[str, Any], **diagnostics: Any) -> dict[str, Any]:
@@ -30,7 +32,7 @@ FLOW = record(
     "flow",
     "LangFlow",
     cell("ODE", 1, 0.0),
-    cell("ODE", 8, 0.2, bound=0.9, excess_nll=-0.5, intervals={"valid": [0.1, 0.3], "excess_nll": [-1.0, 0.0]}),
+    cell("ODE", 8, 0.2, bound=0.9, excess_nll=-0.5, intervals=OTHER_INTERVALS),
     cell("mode commit", 8, 0.4),
     cci={"ODE": 0.0, "mode commit": 0.75},
     stiffness={"ODE": {"peak": 12.0, "total": 140.0}, "mode commit": None},
@@ -47,6 +49,7 @@ def test_each_sampler_is_a_row_and_each_number_of_steps_a_column() -> None:
         "| flow | mode commit |  | 40 [10, 30] |  |",
         "| ar | own sampler |  |  | 30 [10, 30] |",
     ]
+    assert tables["bigrams"].cell("flow, ODE", "k8") == "75.0 [70.0, 80.0]"
     assert tables["bound"].cell("flow, ODE", "k8") == "90 / 50" and tables["bound"].cell("flow, ODE", "k1") == "– / 50"
     assert tables["excess"].cell("flow, ODE", "k8") == "-0.50 [-1.00, 0.00]"
     assert tables["variety"].cell("real", "single") == "3.20 / 1.0 / 100"
@@ -69,8 +72,8 @@ def test_the_page_draws_each_way_to_sample_with_the_models_without_latents_besid
 
 
 def test_each_verdict_on_the_paper_comes_from_the_numbers() -> None:
-    def share(low: float, high: float) -> dict[str, Any]:
-        return {"intervals": {"valid": [low, high], "excess_nll": [None, None]}}
+    def share(low: float, high: float, measure: str = "valid") -> dict[str, Any]:
+        return {"intervals": {measure: [low, high]}}
 
     def flow(name: str, *four: tuple[float, float, float], best: float = 0.8, **dabi: Any) -> dict[str, Any]:
         shares = zip(METHODS, four, strict=True)
@@ -89,5 +92,13 @@ def test_each_verdict_on_the_paper_comes_from_the_numbers() -> None:
     assert row(other) == ["other", "no (60 of 80)", "no (20 for 60)", "open (60 for 60)", "no (0.50)", raised]
     unclear = flow("unclear", fair, poor, poor, best=0.6, flips=0, flip=None, flip_low=0.0, flip_high=None)
     assert row(unclear) == ["unclear", "open (30 of 60)", *["open (20 for 30)"] * 2, "–", raised]
+    pairs = zip(METHODS, [(0.5, 0.55, 0.6), (0.4, 0.45, 0.5), (0.8, 0.85, 0.9)], strict=True)
+    cells = [
+        cell(method, 4, 0.0, bigrams=middle, **share(low, high, "bigrams")) for method, (low, middle, high) in pairs
+    ]
+    cells.append(cell("ODE", 32, 0.0, bigrams=0.9, **share(0.88, 0.95, "bigrams")))
+    salad = record("salad", "LangFlow", *cells, cci={"ODE": 0.0}, stiffness={})
+    verdicts = ["holds (55 of 90% of pairs)", "open (45 for 55% of pairs)", "holds (85 for 55% of pairs)"]
+    assert row(salad) == ["salad", *verdicts, "–", "–"]
     assert row(LANGUAGE) == ["ar", *["–"] * 5]
     assert few_and_many([1, 2, 8]) == (2, 8) and few_and_many([8, 16]) == (8, 16)
