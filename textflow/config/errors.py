@@ -30,7 +30,8 @@ def explain_parser_error(message: str, parser: ArgumentParser) -> str:
         if match := re.search(pattern, message):
             return unknown_key_message(match[1], parser)
     where = ".".join(re.findall(r'Parser key "([\w.]+)"', message)) or "the recipe"
-    if match := re.search(r"Expected a typing.Literal\[(.*?)\]\. Got value: (\S*\w)", message):
+    literal = r"typing\.Literal\[(.*?)\](?:\.|, <class 'NoneType'>\].*?)\s*(?:Given|Got) value: (\S*\w)"  # or null
+    if match := re.search(literal, message, re.DOTALL):
         choices = re.findall(r"'([^']*)'", match[1])
         return f"{where} is {match[2]!r}, needs one of {', '.join(choices)}{suggestion(match[2], choices)}"
     if match := re.search(r"arguments are required: ([\w, ]*\w)", message):
