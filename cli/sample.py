@@ -39,8 +39,8 @@ def sample(
         overlays: recipes that change sampling settings, such as recipes/escape/commit.yaml; usually written after RUN.
         n: number of texts; default: 16, or one per prompt with --prompt-file.
         steps: number of sampling steps, with the order Grouped of each group; default: those that a student was trained
-            for, otherwise 32. A step takes one evaluation of the network (heun: two), and of ELF
-            one more with a commit; ELF's readout takes one more.
+            for, otherwise 32. A step takes one evaluation of the network (heun: two). ELF's
+            readout takes one more, and its commits about one more per step.
         sampler: sampler and escape to use; recipe means those of the run's recipe, tube-commit a mode commit only where
             the posterior is unsure.
         gamma: re-injection strength of --sampler reinject, >= 0; default: 1.5.

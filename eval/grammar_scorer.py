@@ -60,15 +60,21 @@ class GrammarScorer(TextScorer):
         """Shares of valid texts and of agreements that hold, as `StoryAgreement` has them; of pairs of neighbouring
         words that the language has; and of the valid texts the excess negative log-likelihood, nats per text: mean of
         -ln p(text) minus the entropy of the language."""
-        counts = [count_shares(self.grammar, text) for text in texts]
-        pairs = {name: torch.tensor([each[name] for each in counts]).view(-1, 2).T for name in SHARES}
-        shares = {f"stories/{name}": wilson(*pair) for name, pair in pairs.items() if pair[1].sum()}
+        shares = {f"stories/{name}": share for name, share in measure_shares(self.grammar, texts).items()}
         excess = (self.nll(texts) - entropy(self.grammar)).round(decimals=9) + 0.0  # equal probabilities give 0
         valid = excess.isfinite()
         if not valid.any():
             return shares
         mean = ratio(excess.masked_fill(~valid, 0), valid.double())
         return shares | {"stories/excess_nll": bootstrap(mean, len(texts))}
+
+
+def measure_shares(grammar: Grammar, texts: Sequence[str]) -> dict[str, Interval]:
+    """Shares by the names of SHARES, with Wilson's intervals over texts; one that the texts have no case of is left
+    out."""
+    counts = [count_shares(grammar, text) for text in texts]
+    pairs = {name: torch.tensor([each[name] for each in counts]).view(-1, 2).T for name in SHARES}
+    return {name: wilson(*pair) for name, pair in pairs.items() if pair[1].sum()}
 
 
 def count_shares(grammar: Grammar, text: str) -> dict[str, tuple[int, int]]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from ..record import Record
 from ..results import Cell, Table
+from .scoring import OWN
 
 COLUMNS = {
     "system": "system",
@@ -14,7 +15,6 @@ COLUMNS = {
     "cci": "mode commit raises CCI",
 }
 UNITS = {"valid": "", "bigrams": "% of pairs"}
-VERDICTS = {True: "holds", False: "no", None: "open"}
 
 
 def few_and_many(steps: Sequence[int]) -> tuple[int, int]:
@@ -38,7 +38,7 @@ def system_claims(record: Record, few: int, many: int) -> dict[str, Cell]:
     """Cells of one system; a claim that it has no numbers for is a dash."""
     cells = {(cell["sampler"], cell["steps"]): cell for cell in record["cells"]}
     measure = "valid" if any(cell["valid"] for cell in record["cells"]) else "bigrams"
-    plain = cells.get(("ODE", few)) or cells.get(("own sampler", few))
+    plain = cells.get(("ODE", few)) or cells.get((OWN, few))
     last = [cell for (_, count), cell in cells.items() if count == many]
     best = max(last, key=lambda cell: cell[measure], default=None)
     row: dict[str, Cell] = {"system": record["name"], "few": few_cell(plain, best, measure)}
@@ -56,10 +56,10 @@ def few_cell(plain: Record | None, best: Record | None, measure: str) -> str:
         return "–"
     (low, high), (best_low, best_high) = plain["intervals"][measure], best["intervals"][measure]
     if measure == "valid":
-        holds = True if high <= best_low / 2 else False if low > best_high / 2 else None
+        holds, fails = high <= best_low / 2, low > best_high / 2
     else:
-        holds = True if 1 - high >= 2 * (1 - best_low) else False if 1 - low < 2 * (1 - best_high) else None
-    return verdict(holds, f"{100 * plain[measure]:.0f} of {100 * best[measure]:.0f}{UNITS[measure]}")
+        holds, fails = 1 - high >= 2 * (1 - best_low), 1 - low < 2 * (1 - best_high)
+    return verdict(holds, fails, f"{100 * plain[measure]:.0f} of {100 * best[measure]:.0f}{UNITS[measure]}")
 
 
 def above_cell(escape: Record | None, plain: Record | None, measure: str) -> str:
@@ -67,8 +67,11 @@ def above_cell(escape: Record | None, plain: Record | None, measure: str) -> str
     if escape is None or plain is None:
         return "–"
     (low, high), (plain_low, plain_high) = escape["intervals"][measure], plain["intervals"][measure]
-    holds = True if low > plain_high else False if high < plain_low else None
-    return verdict(holds, f"{100 * escape[measure]:.0f} for {100 * plain[measure]:.0f}{UNITS[measure]}")
+    return verdict(
+        low > plain_high,
+        high < plain_low,
+        f"{100 * escape[measure]:.0f} for {100 * plain[measure]:.0f}{UNITS[measure]}",
+    )
 
 
 def dabi_cell(row: Record | None) -> str:
@@ -76,16 +79,19 @@ def dabi_cell(row: Record | None) -> str:
     if row is None or not row["flips"] or row["flip_low"] is None:
         return "–"
     low, high = row["flip_low"], row["flip_high"]
-    holds = True if low > 1 else False if high is not None and high < 1 else None
-    return verdict(holds, f"at least {low:.2f}" if row["flip"] is None else f"{row['flip']:.2f}")
+    return verdict(
+        low > 1, high is not None and high < 1, f"at least {low:.2f}" if row["flip"] is None else f"{row['flip']:.2f}"
+    )
 
 
 def cci_cell(cci: Record) -> str:
     """CCI of mode commit against that of the ODE."""
     commit, plain = cci.get("mode commit"), cci.get("ODE")
-    return "–" if commit is None or plain is None else verdict(commit > plain, f"{commit:.2f} for {plain:.2f}")
+    if commit is None or plain is None:
+        return "–"
+    return verdict(commit > plain, commit <= plain, f"{commit:.2f} for {plain:.2f}")
 
 
-def verdict(holds: bool | None, measured: str) -> str:
-    """Verdict in a word, with the numbers."""
-    return f"{VERDICTS[holds]} ({measured})"
+def verdict(holds: bool, fails: bool, measured: str) -> str:
+    """Verdict in a word, open if the numbers resolve it neither way, with the numbers."""
+    return f"{'holds' if holds else 'no' if fails else 'open'} ({measured})"

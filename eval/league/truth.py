@@ -6,11 +6,11 @@ from collections.abc import Sequence
 import torch
 
 from textflow.data.stories import GRAMMARS, GrammarName
-from textflow.metrics import Interval, bootstrap, sequence_repetition, unigram_entropy, wilson
+from textflow.metrics import Interval, bootstrap, sequence_repetition, unigram_entropy
 from textflow.metrics.summary import mean_statistic
 from textflow.oracle.stories import entropy, log_prob
 
-from ..grammar_scorer import SHARES, count_shares
+from ..grammar_scorer import SHARES, measure_shares
 from ..record import Record
 
 
@@ -29,9 +29,7 @@ def score_texts(texts: Sequence[str], ids: Sequence[Sequence[int]], grammar: Gra
         grammar: name of the grammar.
     """
     law, n = GRAMMARS[grammar], len(texts)
-    counts = [count_shares(law, text) for text in texts]
-    pairs = {name: torch.tensor([each[name] for each in counts]).T for name in SHARES}
-    shares = {name: wilson(*pair) for name, pair in pairs.items() if pair[1].sum()}
+    shares = measure_shares(law, texts)
     own = [-value for text in texts if (value := log_prob(law, text)) > -math.inf]
     means = {
         "excess_nll": [value - entropy(law) for value in own],
