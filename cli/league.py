@@ -77,8 +77,8 @@ def print_plan(entrants: "Sequence[Entrant]", config: "LeagueConfig", out: Path,
     rates = ", ".join(f"{factor:g}" for factor in LEARNING_RATES)
     print(
         f"League in {out}: {config.overlay}, {config.minutes:g} processor minutes of one thread for each system "
-        f"({CODEC_SHARE:.0%} of them for a codec that is fitted first), after {len(LEARNING_RATES)} fits of "
-        f"{SEARCH_SHARE:.0%} of that at {rates} times the recipe's learning rate"
+        f"({CODEC_SHARE:.0%} of them for a codec that is fitted first), after the first "
+        f"{SEARCH_SHARE:.0%} of that fit at {rates} times the recipe's learning rate"
     )
     for entrant in entrants:
         rates = ", ".join(f"{rate:g}" for rate in entrant.learning_rates)

@@ -26,7 +26,9 @@ def train(entrant: "Entrant", config: "LeagueConfig") -> dict[str, Any]:
     codec = train_codec(entrant, config.minutes)
     minutes, own = entrant.minutes(config.minutes), {"codec": None if codec is None else Path(codec["run"])}
     probe = run_probe(entrant, entrant.tree, "probe", **own)
-    search = search_rate(entrant, affordable_steps(SEARCH_SHARE * minutes, seconds_per_step(probe)), **own)
+    seconds = seconds_per_step(probe)
+    end = affordable_steps(minutes, seconds)
+    search = search_rate(entrant, affordable_steps(SEARCH_SHARE * minutes, seconds), end, **own)
     rate = best_rate({each["learning_rate"]: each["score"] for each in search})
     best = entrant.folder / f"search-{rate:g}"
     steps = affordable_steps(minutes, seconds_per_step(best))
@@ -61,15 +63,19 @@ def train_codec(entrant: "Entrant", minutes: float) -> dict[str, Any] | None:
     return fit_facts(run_fit(entrant, entrant.codec_tree, "codec", steps), steps)
 
 
-def search_rate(entrant: "Entrant", steps: int, codec: Path | None) -> list[dict[str, Any]]:
-    """Fit at each learning rate of the search; a fit that diverges has a reason in place of a score."""
+def search_rate(entrant: "Entrant", steps: int, end: int, codec: Path | None) -> list[dict[str, Any]]:
+    """Run the first steps of a fit at each learning rate; a fit that diverges has a reason in place of a score.
+
+    A rate that is too high for the final fit fails in its first part already, whereas a short fit of its own, whose
+    rate decays to the end, hides it.
+    """
     from textflow.training.nan_guard import NonFiniteError
 
     found = []
     for rate in entrant.learning_rates:
         row: dict[str, Any] = {"learning_rate": rate, "steps": steps, "score": None}
         try:
-            run = run_fit(entrant, entrant.tree, f"search-{rate:g}", steps, learning_rate=rate, codec=codec)
+            run = run_fit(entrant, entrant.tree, f"search-{rate:g}", steps, learning_rate=rate, codec=codec, end=end)
             row["score"] = score_of(entrant, run)
         except NonFiniteError as error:
             row["reason"] = str(error)

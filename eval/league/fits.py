@@ -15,8 +15,15 @@ CLOCK = {"class_path": "CpuClock"}  # before the other callbacks, whose time it 
 STEP_KEYS = {"lr_scheduler": ("warmup_steps", "total_steps"), "objective": ("curriculum_steps", "ramp_steps")}
 
 
-def fit_tree(tree: Tree, run: Path, steps: int, learning_rate: float | None = None, codec: Path | None = None) -> Tree:
-    """Recipe of one fit: all schedules are stretched or shortened to its steps; of the callbacks those stay that log
+def fit_tree(
+    tree: Tree,
+    run: Path,
+    steps: int,
+    learning_rate: float | None = None,
+    codec: Path | None = None,
+    end: int | None = None,
+) -> Tree:
+    """Recipe of one fit: all schedules are stretched or shortened to end with it; of the callbacks those stay that log
     the criterion.
 
     Args:
@@ -25,10 +32,13 @@ def fit_tree(tree: Tree, run: Path, steps: int, learning_rate: float | None = No
         steps: optimizer steps, at least 2.
         learning_rate: learning rate; default: the recipe's.
         codec: run folder of a trained codec.
+        end: step at which the schedules end, for the first steps of a longer fit; default: steps.
     """
     bounds, tree = bound_callbacks(tree), deepcopy(tree)
     model, trainer = tree["model"]["init_args"], tree["trainer"]
-    stretch_schedules(model, steps / trainer["max_steps"])
+    stretch_schedules(model, (end or steps) / trainer["max_steps"])
+    if end is not None:
+        model["lr_scheduler"]["init_args"]["total_steps"] = end
     if learning_rate is not None:
         model["optimizer"]["init_args"]["lr"] = learning_rate
     if codec is not None:

@@ -51,8 +51,8 @@ def summary(records: Sequence[Record]) -> str:
         f"Text: {protocol['grammar']} of a small English whose distribution is known, entropy {truth['entropy']:.2f} "
         f"nats and {truth['words']:.1f} words per text. n = {protocol['n']} texts per cell, seed {protocol['seed']}. "
         f"Each system had {first['fit']['minutes']:g} processor minutes of one thread for its optimizer steps "
-        f"({CODEC_SHARE:.0%} for a codec that is fitted first), after fits of {SEARCH_SHARE:.0%} of that at {rates} "
-        "times its recipe's learning rate. One training seed: differences between systems may be chance."
+        f"({CODEC_SHARE:.0%} for a codec that is fitted first), after the first {SEARCH_SHARE:.0%} of that fit at "
+        f"{rates} times its recipe's learning rate. One training seed: differences between systems may be chance."
     )
 
 

@@ -35,9 +35,9 @@ SYSTEMS = {
     "duo": "recipes/small/duo.yaml",
     "ar": "recipes/small/ar.yaml",
 }
-LEARNING_RATES = (0.5, 1.0, 2.0)  # tried, in units of the recipe's
+LEARNING_RATES = (0.25, 0.5, 1.0)  # tried, in units of the recipe's
 SPLIT = {"files": "null", "val_fraction": "0.02", "scorer_holdout": "0"}
-SEARCH_SHARE = 0.1  # minutes of a fit of the search, in units of the final fit's
+SEARCH_SHARE = 0.2  # part of the final fit that a fit of the search runs, from its first step
 CODEC_SHARE = 0.3  # share of a codec that is fitted first in the minutes of its system
 
 

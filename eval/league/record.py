@@ -28,7 +28,7 @@ def make_record(records: Sequence[Record], steps: Sequence[int], command: str, h
         "protocol": f"exact law of the grammar {settings['grammar']}, as protocol stories",
         "n": str(settings["n"]),
         "seed": f"{settings['seed']}, of one fit a system and of sampling",
-        "recipe": f"the recipe's learning rate times {rates}, searched in fits of {SEARCH_SHARE:.0%} of the minutes",
+        "recipe": f"the recipe's learning rate times {rates}, searched in the first {SEARCH_SHARE:.0%} of the fit",
         "hardware": hardware,
         "duration": f"{minutes:g} processor minutes of one thread a system, {CODEC_SHARE:.0%} of them for a codec",
         "source": f"scored on {date.today()}, torch {torch.__version__}",

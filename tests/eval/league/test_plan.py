@@ -53,6 +53,8 @@ def test_every_system_is_built_on_the_stories_with_its_schedules_in_proportion(
         texts.append({key: value for key, value in entrant.tree["data"].items() if key != "batch_size"})
         assert name == "ar" or model.objective.loss_on_padding, f"{name} does not learn where a story ends"
     assert texts == texts[:1] * len(SYSTEMS) and texts[0]["scorer_holdout"] == 0, "one text and split"
+    part = fit_tree(entrant.tree, tmp_path, 18, end=90)["model"]["init_args"]["lr_scheduler"]["init_args"]
+    assert part == rates | {"total_steps": 90}, "the first steps of a fit have its schedule"
     duo = fit_tree(read_entrant("duo", SYSTEMS["duo"], config, tmp_path).tree, tmp_path, 90)
     assert duo["model"]["init_args"]["objective"]["init_args"]["curriculum_steps"] == 45, (
         "half of training, as published"
