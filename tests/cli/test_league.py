@@ -106,7 +106,7 @@ def test_the_final_fit_has_the_best_rate_of_the_search_and_ends_with_its_schedul
     for name in RECIPES:
         fit, folder = league.record(name)["fit"], league.folder / name
         scores = {each["learning_rate"]: each["score"] for each in fit["search"]}
-        assert list(scores) == [0.01, 0.02, 0.04] and scores[fit["learning_rate"]] == min(scores.values())
+        assert list(scores) == [0.005, 0.01, 0.02] and scores[fit["learning_rate"]] == min(scores.values())
         recipe = yaml.safe_load((folder / "fit" / "recipe.yaml").read_text())
         model = recipe["model"]["init_args"]
         assert model["optimizer"]["init_args"]["lr"] == fit["learning_rate"]

@@ -20,7 +20,7 @@ SENTENCES = Grammar(
     CLASSES,
     (
         ("{hero} {got} {adj.a} {adj} {noun}.", "There was {adj.a} {adj} {noun} that {hero} {got}."),
-        ("{hero.he} gave the {adj} {noun} to {friend}.", "{friend} took the {adj} {noun} from {hero.him}."),
+        ("{hero.he} gave the {adj} {noun} to the {job}.", "The {job} took the {adj} {noun} from {hero.him}."),
     ),
 )
 STORIES = Grammar(

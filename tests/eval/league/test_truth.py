@@ -10,8 +10,8 @@ from textflow.eval.league.truth import score_texts
 
 
 def test_valid_broken_and_foreign_texts_have_their_numbers() -> None:
-    valid = ["Ida saw a red bell. She gave the red bell to Otto."]
-    valid += ["There was a red bell that Ida saw. Otto took the red bell from her."]
+    valid = ["Ida saw a red bell. She gave the red bell to the baker."]
+    valid += ["There was a red bell that Ida saw. The baker took the red bell from her."]
     broken = valid[0].replace("She", "He")
     texts = [*valid, broken, "bell bell bell bell bell", valid[0]]
     numbers = score_texts(texts, [[hash(word) for word in split_words(text)] for text in texts], "sentences")

@@ -14,7 +14,7 @@ class Stories(Source):
     """Texts of a grammar whose likelihood is exact, a story a document [ours].
 
     Args:
-        grammar: sentences (two sentences, 14 to 17 words with punctuation), stories (three, 27) or tales (three or
+        grammar: sentences (two sentences, 15 to 18 words with punctuation), stories (three, 27) or tales (three or
             four, 32 to 44).
         num_documents: number of stories, at least 1.
         seed: random seed; story i depends on grammar, seed and i alone.
