@@ -20,11 +20,14 @@ def train(entrant: "Entrant", config: "LeagueConfig") -> dict[str, Any]:
     from textflow.eval.league.plan import SEARCH_SHARE
     from textflow.runtime.atomic import atomic_write_json
 
+    bind_recipe(entrant)
     path = entrant.folder / "fit.json"
     if path.is_file():
-        return read_facts(path, entrant.recipe_hash)
+        done: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return done
     codec = train_codec(entrant, config.minutes)
-    minutes, own = entrant.minutes(config.minutes), {"codec": None if codec is None else Path(codec["run"])}
+    minutes = config.minutes - (codec["cpu_seconds"] / 60 if codec else 0)
+    own = {"codec": None if codec is None else Path(codec["run"])}
     probe = run_probe(entrant, entrant.tree, "probe", **own)
     seconds = seconds_per_step(probe)
     end = affordable_steps(minutes, seconds)
@@ -40,15 +43,18 @@ def train(entrant: "Entrant", config: "LeagueConfig") -> dict[str, Any]:
     return facts
 
 
-def read_facts(path: Path, recipe_hash: str) -> dict[str, Any]:
-    """Facts of fits that were done before; raise a ValueError if the recipe has changed since."""
-    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if facts["recipe_hash"] != recipe_hash:
+def bind_recipe(entrant: "Entrant") -> None:
+    """Write the hash of a system's recipes and text before its first fit; raise a ValueError where another stands."""
+    from textflow.runtime.atomic import atomic_write_json
+
+    path, own = entrant.folder / "plan.json", {"recipe": entrant.recipe, "recipe_hash": entrant.recipe_hash}
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != own:
         raise ValueError(
-            f"{facts['recipe']} or its text has changed since {path.parent} was trained; restore it, remove that "
+            f"{entrant.recipe} or its text has changed since {entrant.folder} was trained; restore it, remove that "
             "folder to train again, or choose another with --out"
         )
-    return facts
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write_json(path, own)
 
 
 def train_codec(entrant: "Entrant", minutes: float) -> dict[str, Any] | None:

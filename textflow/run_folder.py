@@ -97,7 +97,7 @@ def text_format(tokenizer: Tokenizer, data: Any, origin: str) -> TextFormat:
     for name, value in (("seq_length", length), ("max_source_length", source)):
         if not (isinstance(value, int) and value >= 1 or (value is None and name == "max_source_length")):
             raise ValueError(f"data.{name} is {value} in {origin}; a text needs at least 1 token")
-    return TextFormat(tokenizer, length, source)
+    return TextFormat(tokenizer, length, source, data.get("pack", True))
 
 
 def recipe_schedule(recipe_yaml: str) -> Any:

@@ -10,9 +10,9 @@ from textflow.training.weights import read_weights
 from ..report.folder import load_curves
 from .plan import Tree, bound_callbacks
 
-PROBE_STEPS = 12  # steps of the fits that measure the seconds of a step
+PROBE_STEPS = 100  # steps of the fits that measure the seconds of a step
 CLOCK = {"class_path": "CpuClock"}  # before the other callbacks, whose time it leaves out
-STEP_KEYS = {"lr_scheduler": ("warmup_steps", "total_steps"), "objective": ("curriculum_steps", "ramp_steps")}
+STEP_KEYS = {"lr_scheduler": ("warmup_steps", "total_steps"), "objective": ("ramp_steps",)}
 
 
 def fit_tree(
@@ -52,7 +52,7 @@ def fit_tree(
 
 
 def stretch_schedules(model: Tree, factor: float) -> None:
-    """Multiply the numbers of steps in the arguments of a model by a factor; a curriculum or ramp keeps a step."""
+    """Multiply the numbers of steps in the arguments of a model by a factor; a ramp keeps a step."""
     for part, keys in STEP_KEYS.items():
         arguments = (model.get(part) or {}).get("init_args", {}) if isinstance(model.get(part), dict) else {}
         for key in keys:
@@ -96,9 +96,9 @@ def last_value(run: Path, name: str) -> float:
 
 
 def seconds_per_step(run: Path) -> float:
-    """Processor seconds of a step after the first logged ones, which are slower."""
+    """Processor seconds of a step after the first third, which is slower."""
     curve = load_curves(run / "metrics.csv", []).get("train/cpu_seconds") or []
     if len(curve) < 2:
         raise ValueError(f"{run / 'metrics.csv'} has no train/cpu_seconds of two steps; remove {run} to repeat the fit")
-    first, last = curve[min(2, len(curve) - 2)], curve[-1]
+    first, last = curve[len(curve) // 3], curve[-1]
     return max((last[1] - first[1]) / (last[0] - first[0]), 1e-6)

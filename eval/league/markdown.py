@@ -16,11 +16,16 @@ CAPTIONS = {
     "excess": "Mean of -ln p over the valid texts minus the entropy of the language, nats per text, with a 95% "
     "interval; 0 where all texts of the grammar are as likely.",
     "variety": "Unigram entropy within a text, nats / 4-grams that a text repeats, % / texts that differ, %.",
-    "map": "DABI of flips with its 95% interval, CCI, and stiffness of the steepest step / of the whole map, at "
-    "K = {steps}; network evaluations and wall seconds per text at K = {timed}.",
+    "evaluations": "Network evaluations per text at K sampling steps, + passes of a readout with a network of its own.",
+    "map": "DABI of flips with its 95% interval (how much more the denoiser's error flips tokens than random noise "
+    "of its length; a dash where neither flips any), CCI (share of token pairs of which one was chosen after "
+    "the network had received the other), and stiffness of the steepest step / of the whole map (largest "
+    "stretch of a small change, a lower bound from 2 texts), at K = {steps}; wall seconds per text at K = "
+    "{timed}.",
     "samples": "First text of each cell at K = {timed}.",
-    "claims": "Claims of arXiv 2606.30705 at K = {few} by valid texts, % (of a system without any, by pairs of words): "
-    "holds or no where 95% intervals do not overlap, open where they do, a dash without numbers.",
+    "claims": "Claims of arXiv 2606.30705 by valid texts, % (of a system with hardly any, by pairs of words), of "
+    "samplers at K = {few}, DABI and CCI at K = {steps}: holds or no where 95% intervals do not overlap, open "
+    "where they do, a dash without numbers. CCI has no verdict, since it follows from the sampler.",
     "fits": "Learning rates of the search with its criterion, the chosen one last; the criterion after the final fit, "
     "which does not compare systems; optimizer steps and processor minutes of that fit, and of the codec before it.",
 }
@@ -30,6 +35,7 @@ TITLES = {
     "bound": "Constraints held",
     "excess": "Excess negative log-likelihood",
     "variety": "Variety",
+    "evaluations": "Network evaluations",
     "map": "Diagnostics and cost",
     "samples": "Samples",
     "claims": "What of the paper holds",
@@ -52,7 +58,8 @@ def summary(records: Sequence[Record]) -> str:
         f"nats and {truth['words']:.1f} words per text. n = {protocol['n']} texts per cell, seed {protocol['seed']}. "
         f"Each system had {first['fit']['minutes']:g} processor minutes of one thread for its optimizer steps "
         f"({CODEC_SHARE:.0%} for a codec that is fitted first), after the first {SEARCH_SHARE:.0%} of that fit at "
-        f"{rates} times its recipe's learning rate. One training seed: differences between systems may be chance."
+        f"{rates} times its recipe's learning rate. One training seed: differences between systems may be chance. The "
+        "quickstart was developed on stories like these, the other recipes on King James text."
     )
 
 

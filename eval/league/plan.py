@@ -15,7 +15,8 @@ from textflow.config.errors import suggestion
 from textflow.config.shipped import find_recipe
 from textflow.config.strict_yaml import load_yaml
 from textflow.config.validation import import_class
-from textflow.data.stories import GrammarName
+from textflow.data.fingerprint import fingerprint
+from textflow.data.stories import GRAMMARS, GrammarName
 from textflow.eval.protocol import is_of_stories
 from textflow.runtime.atomic import atomic_write_json
 
@@ -106,9 +107,15 @@ class Entrant:
         return self.tree["data"]["source"].get("init_args", {}).get("grammar", "stories")
 
     @property
+    def grammar_hash(self) -> str:
+        """Hash of the classes and orders of the grammar."""
+        law = GRAMMARS[self.grammar]
+        return fingerprint(law.classes, law.stages)
+
+    @property
     def recipe_hash(self) -> str:
-        """Hash (16 hex digits) of the resolved recipes."""
-        text = json.dumps([self.tree, self.codec_tree], sort_keys=True)
+        """Hash (16 hex digits) of the resolved recipes and of the grammar's words."""
+        text = json.dumps([self.tree, self.codec_tree, self.grammar_hash], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
@@ -167,8 +174,9 @@ def read_entrant(name: str, recipe: str, config: LeagueConfig, out: Path) -> Ent
     tree = to_tree(parsed)
     require_stories(tree, config.data)
     count_padding(tree["model"])
+    drop_curriculum(tree["model"])
     for each in filter(None, (tree, own)):
-        fit_row_length(each)
+        fit_row_length(each, recipes.load_recipe([recipe]).data.seq_length)
     if "lr" not in tree["model"]["init_args"].get("optimizer", {}).get("init_args", {}):
         raise ValueError(f"{name}: {recipe} has no model.optimizer.lr, which a league searches; set it there")
     return Entrant(name, recipe, tree, own, folder)
@@ -201,11 +209,27 @@ def count_padding(model: Tree) -> None:
         arguments["objective"] = objective | {"init_args": {**objective.get("init_args", {}), "loss_on_padding": True}}
 
 
-def fit_row_length(tree: Tree) -> None:
-    """Give a codec that encodes rows of one length that of the text, and as many latents per token as its recipe."""
-    arguments = (tree["model"]["init_args"].get("codec") or {}).get("init_args", {})
+def drop_curriculum(model: Tree) -> None:
+    """Leave out a curriculum: the range of noise of Duo's is that of a vocabulary of tens of thousands."""
+    objective = model["init_args"].get("objective")
+    if isinstance(objective, dict) and objective.get("init_args", {}).get("curriculum_steps"):
+        objective["init_args"]["curriculum_steps"] = 0
+
+
+def fit_row_length(tree: Tree, before: int) -> None:
+    """Give a codec that encodes rows of one length that of the text, with as many latents per token as its recipe, and
+    a net of blocks as many blocks.
+
+    Args:
+        tree: resolved recipe.
+        before: row length of the recipe.
+    """
+    parts, length = tree["model"]["init_args"], tree["data"]["seq_length"]
+    net = (parts.get("net") or {}).get("init_args", {})
+    if net.get("block_size"):
+        net["block_size"] = max(math.ceil(net["block_size"] * length / before), 1)
+    arguments = (parts.get("codec") or {}).get("init_args", {})
     if "length" in arguments and "latents" in arguments:
-        length = tree["data"]["seq_length"]
         arguments["latents"] = max(round(arguments["latents"] * length / arguments["length"]), 1)
         arguments["length"] = length
 

@@ -58,7 +58,13 @@ def score_system(
     run, path = Path(facts["run"]), entrant.folder / "record.json"
     common = run_facts(run)
     key: Record = {"checkpoint_hash": common["checkpoint_hash"], "steps": list(steps), "n": n, "seed": seed}
-    key |= {"grammar": entrant.grammar, "measures": list(SHARES), "code": code_hash(), "textflow": version("textflow")}
+    key |= {
+        "grammar": entrant.grammar,
+        "grammar_hash": entrant.grammar_hash,
+        "measures": list(SHARES),
+        "code": code_hash(),
+        "textflow": version("textflow"),
+    }
     known: Record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if known.get("protocol") == key:
         return known
@@ -99,7 +105,8 @@ def score_samples(
     set_method(model, method)
     n, seed = protocol["n"], protocol["seed"]
     for count in step_counts(model, protocol["steps"]):
-        folder = sample_folder(run, facts, model, eval_point(model, count, seed))
+        point = eval_point(model, count, seed)
+        folder = sample_folder(run, facts, model, point)
 
         def tick(done: int, count: int = count) -> None:
             on_progress(f"{run.parent.name}, {method}, {count} steps", done, n)
@@ -108,6 +115,7 @@ def score_samples(
         ids = [split_at_eos(line.ids, model.tokenizer.eos)[0] for line in lines]
         texts = model.tokenizer.decode([line.ids for line in lines])
         cost = {name: sum(getattr(line, name) for line in lines) / n for name in ("nfe", "seconds")}
+        cost["readout_calls"] = point.get("readout_calls", 0)
         samples = {"samples": str(folder.relative_to(run)), "first_text": texts[0]}
         yield {"steps": count, **cost, **score_texts(texts, ids, protocol["grammar"]), **samples}
 
@@ -155,9 +163,15 @@ def stiffness(model: Generator, seeds: list[int]) -> Record:
 
 
 def describe(model: Any) -> Record:
-    """Class of the model or of its objective, and the number of parameters of its net."""
+    """Class of the model or of its objective, and its number of parameters."""
     name = type(getattr(model, "objective", model)).__name__.removesuffix("Objective")
-    return {"class": name, "parameters": sum(p.numel() for p in model.net.parameters())}
+    return {"class": name, "parameters": count_parameters(model)}
+
+
+def count_parameters(model: Any) -> int:
+    """Number of parameters of a model with its codec, its moving average left out."""
+    average = {id(p) for p in model.ema_net.parameters()}
+    return sum(p.numel() for p in model.parameters() if id(p) not in average)
 
 
 def real_text(data: Record, n: int, grammar: GrammarName) -> Record:

@@ -54,7 +54,7 @@ def timed_steps(steps: Sequence[int]) -> int:
 
 def map_table(records: Sequence[Record], timed: int) -> Table:
     """Diagnostics and cost: a row for each system and sampler."""
-    heads = ("system", "sampler", "DABI of flips", "CCI", "stiffness", "network evaluations", "seconds per text")
+    heads = ("system", "sampler", "DABI of flips", "CCI", "stiffness", "seconds per text")
     rows: dict[str, dict[str, Cell]] = {}
     for record in records:
         found = record["diagnostics"]
@@ -62,7 +62,7 @@ def map_table(records: Sequence[Record], timed: int) -> Table:
             stiff = found["stiffness"].get(method)
             values = [dabi_text(found.get("dabi")), number(found["cci"][method], "{:.2f}")]
             values += ["{peak:.3g} / {total:.3g}".format(**stiff) if stiff else "–"]
-            values += [f"{cell['nfe']:.4g}", f"{cell['seconds']:.3g}"]
+            values += [f"{cell['seconds']:.3g}"]
             rows[f"{record['name']}, {method}"] = dict(zip(heads, [record["name"], method, *values], strict=True))
     return Table({head: (head, "{}") for head in heads}, rows)
 
@@ -88,8 +88,8 @@ def samples_table(records: Sequence[Record], timed: int) -> Table:
 
 
 def dabi_text(row: Record | None) -> str:
-    """DABI of flips: at the floor if random noise flips too few tokens, a dash if the residual flips none."""
-    if row is None or row["flips"] == 0:
+    """DABI of flips: at the floor if random noise flips too few tokens, a dash if neither flips any."""
+    if row is None or (row["flip"] is None and row["flips"] == 0):
         return "–"
     if row["flip"] is None:
         return at_floor(f"{row['flip_low']:.2f}")
@@ -139,12 +139,19 @@ def variety_cell(cell: Record) -> str:
     return f"{cell['entropy']:.2f} / {percent(cell['seq_rep_4'])} / {100 * cell['distinct']:.0f}"
 
 
+def evaluations_cell(cell: Record) -> str:
+    """Network evaluations, and passes of a readout with a network of its own."""
+    calls = cell.get("readout_calls", 0)
+    return "–" if "nfe" not in cell else f"{cell['nfe']:.4g}" + (f" + {calls}" if calls else "")
+
+
 STEP_CELLS = {
     "valid": valid_cell,
     "bigrams": bigrams_cell,
     "bound": bound_cell,
     "excess": excess_cell,
     "variety": variety_cell,
+    "evaluations": evaluations_cell,
 }
 
 

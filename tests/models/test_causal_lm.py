@@ -15,6 +15,7 @@ from tests.helpers.word_tokenizer import Words
 from textflow.cli.app import main
 from textflow.metrics import Scorer
 from textflow.models.causal_lm import CausalLM, load_scorer
+from textflow.models.text_format import TextFormat
 from textflow.training import CheckpointCallback, TrainingModule
 from textflow.types import Batch
 
@@ -39,6 +40,18 @@ def test_the_loss_ignores_padding_and_is_zero_for_rows_of_one_token():
     losses = [model.losses(model.net, Batch(ids, mask)) for ids in (CYCLE, torch.where(mask, CYCLE, 3))]
     assert_close(*losses)
     assert model.losses(model.net, Batch(CYCLE, torch.arange(12).expand(4, -1) < 1))["loss"] == 0
+
+
+def test_the_first_token_of_a_whole_text_is_predicted_from_eos_and_that_of_a_packed_row_is_left_out():
+    model, eos = tiny_causal_lm(), TOKENIZER.eos
+    model.text_format = TextFormat(TOKENIZER, 12, packed=False)
+    inputs = torch.cat([torch.full((4, 1), eos), CYCLE[:, :-1]], 1)
+    nll = F.cross_entropy(model.net(input_ids=inputs).logits.double().flatten(0, 1), CYCLE.flatten())
+    found = model.losses(model.net, Batch(CYCLE, TEXT))
+    assert found["tokens"] == 4 * 12
+    assert_close(found["loss"].double(), nll, rtol=1e-5, atol=0)
+    model.text_format = TextFormat(TOKENIZER, 12)
+    assert model.losses(model.net, Batch(CYCLE, TEXT))["tokens"] == 4 * 11
 
 
 def test_training_lowers_the_loss_of_a_predictable_sequence():

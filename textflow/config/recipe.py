@@ -121,7 +121,9 @@ def instantiate(config: Namespace) -> tuple[DataModule, Trainable, Trainer]:
     data.prepare_data()
     with part_errors():
         model = made.model(data.vocab_size)
-    model.text_format = TextFormat(data.tokenizer, config.data.seq_length, config.data.max_source_length)
+    model.text_format = TextFormat(
+        data.tokenizer, config.data.seq_length, config.data.max_source_length, config.data.pack
+    )
     return data, model, made.trainer
 
 

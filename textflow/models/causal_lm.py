@@ -81,15 +81,19 @@ class CausalLM(TextGenerator):
         return int(cast("LlamaForCausalLM", self.ema_net).config.max_position_embeddings)
 
     def losses(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Mean -log p(token | tokens before it) over text after the first token; for pairs, over the targets.
+        """Mean -log p(token | tokens before it) over text, for pairs over the targets. Where each row is a text from
+        its start, the first token is predicted from EOS, as in sampling; where texts are packed it is left out.
 
         Args:
             net: the net or its moving average.
             batch: token ids, padded on the right, and masks.
         """
-        logits = net(input_ids=batch.ids).logits[:, :-1]
-        valid = batch.loss_mask()[:, 1:]
-        nll = F.cross_entropy(logits[valid].float(), batch.ids[:, 1:][valid], reduction="sum")
+        inputs, targets, valid = batch.ids, batch.ids[:, 1:], batch.loss_mask()[:, 1:]
+        if not self.text_format.packed:
+            inputs = F.pad(batch.ids[:, :-1], (1, 0), value=self.tokenizer.eos)
+            targets, valid = batch.ids, batch.loss_mask()
+        logits = net(input_ids=inputs).logits[:, : targets.shape[1]]
+        nll = F.cross_entropy(logits[valid].float(), targets[valid], reduction="sum")
         total = valid.sum()
         return {"loss": nll / total.clamp_min(1), "tokens": total}  # [valid, V] -> scalar; one-token rows give 0
 

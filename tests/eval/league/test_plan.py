@@ -56,9 +56,11 @@ def test_every_system_is_built_on_the_stories_with_its_schedules_in_proportion(
     part = fit_tree(entrant.tree, tmp_path, 18, end=90)["model"]["init_args"]["lr_scheduler"]["init_args"]
     assert part == rates | {"total_steps": 90}, "the first steps of a fit have its schedule"
     duo = fit_tree(read_entrant("duo", SYSTEMS["duo"], config, tmp_path).tree, tmp_path, 90)
-    assert duo["model"]["init_args"]["objective"]["init_args"]["curriculum_steps"] == 45, (
-        "half of training, as published"
+    assert duo["model"]["init_args"]["objective"]["init_args"]["curriculum_steps"] == 0, (
+        "its noise suits large vocabularies"
     )
+    cola = read_entrant("cola", SYSTEMS["cola"], config, tmp_path).tree
+    assert cola["model"]["init_args"]["net"]["init_args"]["block_size"] == 8, "four blocks of 32, as of 64"
 
 
 def test_a_text_without_a_truth_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ FLOW = record(
     "flow",
     "LangFlow",
     cell("ODE", 1, 0.0),
-    cell("ODE", 8, 0.2, bound=0.9, excess_nll=-0.5, intervals=OTHER_INTERVALS),
+    cell("ODE", 8, 0.2, bound=0.9, excess_nll=-0.5, intervals=OTHER_INTERVALS, readout_calls=19),
     cell("mode commit", 8, 0.4),
     cci={"ODE": 0.0, "mode commit": 0.75},
     stiffness={"ODE": {"peak": 12.0, "total": 140.0}, "mode commit": None},
@@ -54,10 +54,11 @@ def test_each_sampler_is_a_row_and_each_number_of_steps_a_column() -> None:
     assert tables["excess"].cell("flow, ODE", "k8") == "-0.50 [-1.00, 0.00]"
     assert tables["variety"].cell("real", "single") == "3.20 / 1.0 / 100"
     assert tables["map"].markdown().splitlines()[2:] == [
-        "| flow | ODE | 30.00 [20.00, 40.00] | 0.00 | 12 / 140 | 3 | 0.5 |",
-        "| flow | mode commit | 30.00 [20.00, 40.00] | 0.75 | – | 3 | 0.5 |",
-        "| ar | own sampler | – | 1.00 | – | 3 | 0.5 |",
+        "| flow | ODE | 30.00 [20.00, 40.00] | 0.00 | 12 / 140 | 0.5 |",
+        "| flow | mode commit | 30.00 [20.00, 40.00] | 0.75 | – | 0.5 |",
+        "| ar | own sampler | – | 1.00 | – | 0.5 |",
     ]
+    assert [tables["evaluations"].cell("flow, ODE", column) for column in ("k1", "k8")] == ["3", "3 + 19"]
     assert tables["samples"].cell("flow, ODE", "text") == "a ODE / text of 8"
     assert "- ar: no DABI: it has no | latents." in render_markdown([FLOW, LANGUAGE], [1, 8])
     assert tables["fits"].cell("flow", "search") == "0.01: –, 0.02: 1.250; 0.02"
@@ -73,7 +74,7 @@ def test_the_page_draws_each_way_to_sample_with_the_models_without_latents_besid
 
 def test_each_verdict_on_the_paper_comes_from_the_numbers() -> None:
     def share(low: float, high: float, measure: str = "valid") -> dict[str, Any]:
-        return {"intervals": {measure: [low, high]}}
+        return {"intervals": {"valid": [0.0, 0.04], measure: [low, high]}}
 
     def flow(name: str, *four: tuple[float, float, float], best: float = 0.8, **dabi: Any) -> dict[str, Any]:
         shares = zip(METHODS, four, strict=True)
@@ -86,12 +87,14 @@ def test_each_verdict_on_the_paper_comes_from_the_numbers() -> None:
 
     poor, fair, good = (0.1, 0.2, 0.3), (0.2, 0.3, 0.35), (0.5, 0.6, 0.7)
     paper = flow("paper", poor, good, good, flips=3, flip=None, flip_low=2.5, flip_high=None)
-    raised = "holds (0.25 for 0.00)"
+    raised = "0.25 for 0.00"
     assert row(paper) == ["paper", "holds (20 of 80)", *["holds (60 for 20)"] * 2, "holds (at least 2.50)", raised]
     other = flow("other", good, poor, good, flips=3, flip=0.5, flip_low=0.3, flip_high=0.9)
     assert row(other) == ["other", "no (60 of 80)", "no (20 for 60)", "open (60 for 60)", "no (0.50)", raised]
     unclear = flow("unclear", fair, poor, poor, best=0.6, flips=0, flip=None, flip_low=0.0, flip_high=None)
     assert row(unclear) == ["unclear", "open (30 of 60)", *["open (20 for 30)"] * 2, "–", raised]
+    robust = flow("robust", good, good, good, flips=0, flip=0.0, flip_low=0.0, flip_high=0.2)
+    assert row(robust)[4] == "no (0.00)", "random noise flips tokens and the denoiser's error none"
     pairs = zip(METHODS, [(0.5, 0.55, 0.6), (0.4, 0.45, 0.5), (0.8, 0.85, 0.9)], strict=True)
     cells = [
         cell(method, 4, 0.0, bigrams=middle, **share(low, high, "bigrams")) for method, (low, middle, high) in pairs
