@@ -25,7 +25,8 @@ def build_rows(
     if not hasattr(model, "complete"):
         advice = "give the run of a Generator, DiscreteDiffusion or CausalLM"
         raise ValueError(f"a {type(model).__name__} writes no texts; {advice}")
-    tokens, (_, seq_length, max_source_length) = model.tokenizer, model.text_format
+    tokens, rows = model.tokenizer, model.text_format
+    seq_length, max_source_length = rows.seq_length, rows.max_source_length
     if max_source_length is not None and length is not None:
         raise ValueError(f"this run answers sources in rows of {seq_length} tokens; leave --length out")
     size = length or min(seq_length, getattr(model, "max_length", seq_length))
