@@ -72,13 +72,11 @@ def league_command(config: "LeagueConfig", systems: str | None, n: int, steps: s
 
 def print_plan(entrants: "Sequence[Entrant]", config: "LeagueConfig", out: Path, counts: Sequence[int], n: int) -> None:
     """Print the systems with their searches, what is done already, and the time that the rest takes."""
-    from textflow.eval.league.plan import CODEC_SHARE, LEARNING_RATES, SEARCH_SHARE
+    from textflow.eval.league.plan import CODEC_SHARE, SEARCH
 
-    rates = ", ".join(f"{factor:g}" for factor in LEARNING_RATES)
     print(
         f"League in {out}: {config.overlay}, {config.minutes:g} processor minutes of one thread for each system "
-        f"({CODEC_SHARE:.0%} of them for a codec that is fitted first), after the first "
-        f"{SEARCH_SHARE:.0%} of that fit at {rates} times the recipe's learning rate"
+        f"({CODEC_SHARE:.0%} of them for a codec that is fitted first), after {SEARCH}"
     )
     for entrant in entrants:
         rates = ", ".join(f"{rate:g}" for rate in entrant.learning_rates)

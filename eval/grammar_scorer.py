@@ -11,7 +11,6 @@ from torch import Tensor
 
 from textflow.config.recipe import make_data
 from textflow.data import Stories
-from textflow.data.fingerprint import fingerprint
 from textflow.data.grammar import Grammar, split_words
 from textflow.data.stories import GRAMMARS
 from textflow.diagnostics.stories import KINDS
@@ -39,8 +38,7 @@ class GrammarScorer(TextScorer):
 
     def identity(self) -> dict[str, Any]:
         words = frozenset(chain.from_iterable(chain.from_iterable(self.grammar.accepted)))
-        digest = fingerprint(self.grammar.classes, self.grammar.stages)
-        return {"scorer_hash": digest, "scorer_tokenizer": "words", "scorer_vocab": len(words)}
+        return {"scorer_hash": self.grammar.digest, "scorer_tokenizer": "words", "scorer_vocab": len(words)}
 
     def score(self, texts: Sequence[str], on_batch: Callable[[int], None] = lambda texts: None) -> ScorerOutput:
         full = [text for text in texts if text.strip()]

@@ -8,7 +8,8 @@ from textflow.training.nan_guard import NonFiniteError
 from textflow.training.weights import read_weights
 
 from ..report.folder import load_curves
-from .plan import Tree, bound_callbacks
+from .adapt import Tree
+from .plan import bound_callbacks
 
 PROBE_STEPS = 100  # steps of the fits that measure the seconds of a step
 CLOCK = {"class_path": "CpuClock"}  # before the other callbacks, whose time it leaves out

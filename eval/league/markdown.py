@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ..record import Record
 from ..systems import DIAGNOSTIC_STEPS
 from .claims import few_and_many
-from .plan import CODEC_SHARE, LEARNING_RATES, SEARCH_SHARE
+from .plan import CODEC_SHARE, SEARCH
 from .tables import make_tables, timed_steps
 
 CAPTIONS = {
@@ -51,14 +51,14 @@ def captions_of(steps: Sequence[int]) -> dict[str, str]:
 
 def summary(records: Sequence[Record]) -> str:
     """Text, size and rules of the league in a few sentences."""
-    first, rates = records[0], ", ".join(f"{factor:g}" for factor in LEARNING_RATES)
+    first = records[0]
     protocol, truth = first["protocol"], first["truth"]
     return (
         f"Text: {protocol['grammar']} of a small English whose distribution is known, entropy {truth['entropy']:.2f} "
         f"nats and {truth['words']:.1f} words per text. n = {protocol['n']} texts per cell, seed {protocol['seed']}. "
         f"Each system had {first['fit']['minutes']:g} processor minutes of one thread for its optimizer steps "
-        f"({CODEC_SHARE:.0%} for a codec that is fitted first), after the first {SEARCH_SHARE:.0%} of that fit at "
-        f"{rates} times its recipe's learning rate. One training seed: differences between systems may be chance. The "
+        f"({CODEC_SHARE:.0%} for a codec that is fitted first), after {SEARCH}. "
+        "One training seed: differences between systems may be chance. The "
         "quickstart was developed on stories like these, the other recipes on King James text."
     )
 

@@ -1,7 +1,6 @@
 """Plan of a league: its text, its systems and what each may use."""
 
 import hashlib
-import inspect
 import json
 import math
 from dataclasses import asdict, dataclass
@@ -14,13 +13,12 @@ from textflow.config import recipe as recipes
 from textflow.config.errors import suggestion
 from textflow.config.shipped import find_recipe
 from textflow.config.strict_yaml import load_yaml
-from textflow.config.validation import import_class
-from textflow.data.fingerprint import fingerprint
 from textflow.data.stories import GRAMMARS, GrammarName
 from textflow.eval.protocol import is_of_stories
 from textflow.runtime.atomic import atomic_write_json
 
-Tree = dict[str, Any]
+from .adapt import Tree, count_padding, drop_curriculum, fit_row_length
+
 SYSTEMS = {
     "quickstart": "recipes/quickstart.yaml",
     "langflow": "recipes/small/langflow.yaml",
@@ -39,6 +37,10 @@ SYSTEMS = {
 LEARNING_RATES = (0.25, 0.5, 1.0)  # tried, in units of the recipe's
 SPLIT = {"files": "null", "val_fraction": "0.02", "scorer_holdout": "0"}
 SEARCH_SHARE = 0.2  # part of the final fit that a fit of the search runs, from its first step
+SEARCH = (
+    f"the first {SEARCH_SHARE:.0%} of the fit at {', '.join(f'{factor:g}' for factor in LEARNING_RATES)} times the "
+    "recipe's learning rate"
+)
 CODEC_SHARE = 0.3  # share of a codec that is fitted first in the minutes of its system
 
 
@@ -107,15 +109,9 @@ class Entrant:
         return self.tree["data"]["source"].get("init_args", {}).get("grammar", "stories")
 
     @property
-    def grammar_hash(self) -> str:
-        """Hash of the classes and orders of the grammar."""
-        law = GRAMMARS[self.grammar]
-        return fingerprint(law.classes, law.stages)
-
-    @property
     def recipe_hash(self) -> str:
         """Hash (16 hex digits) of the resolved recipes and of the grammar's words."""
-        text = json.dumps([self.tree, self.codec_tree, self.grammar_hash], sort_keys=True)
+        text = json.dumps([self.tree, self.codec_tree, GRAMMARS[self.grammar].digest], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
@@ -166,6 +162,7 @@ def read_entrant(name: str, recipe: str, config: LeagueConfig, out: Path) -> Ent
     try:
         options = ["--seed", str(config.seed), "--run.folder", str(folder / "fit"), *config.split_options]
         parsed = recipes.load_recipe([recipe, config.overlay, *options])
+        before = recipes.load_recipe([recipe]).data.seq_length
         own = None
         if parsed.codec and parsed.codec.endswith((".yaml", ".yml")):
             own = to_tree(recipes.codec_recipe(parsed, folder / "codec"))
@@ -176,7 +173,7 @@ def read_entrant(name: str, recipe: str, config: LeagueConfig, out: Path) -> Ent
     count_padding(tree["model"])
     drop_curriculum(tree["model"])
     for each in filter(None, (tree, own)):
-        fit_row_length(each, recipes.load_recipe([recipe]).data.seq_length)
+        fit_row_length(each, before)
     if "lr" not in tree["model"]["init_args"].get("optimizer", {}).get("init_args", {}):
         raise ValueError(f"{name}: {recipe} has no model.optimizer.lr, which a league searches; set it there")
     return Entrant(name, recipe, tree, own, folder)
@@ -194,44 +191,6 @@ def require_stories(tree: Tree, data: str) -> None:
             f"--data {data} is not text of the source Stories, whose truth a league knows; compare systems on other "
             "text by textflow reproduce systems RUN [RUN ...]"
         )
-
-
-def count_padding(model: Tree) -> None:
-    """Let padding count in the loss of an objective that can: a row holds one story, and its end has to be learned."""
-    arguments = model.setdefault("init_args", {})
-    if not (objective := arguments.get("objective")):
-        parameter = inspect.signature(import_class(model["class_path"])).parameters.get("objective")
-        if parameter is None:
-            return
-        default = type(parameter.default)
-        objective = {"class_path": f"{default.__module__}.{default.__qualname__}"}
-    if "loss_on_padding" in inspect.signature(import_class(objective["class_path"])).parameters:
-        arguments["objective"] = objective | {"init_args": {**objective.get("init_args", {}), "loss_on_padding": True}}
-
-
-def drop_curriculum(model: Tree) -> None:
-    """Leave out a curriculum: the range of noise of Duo's is that of a vocabulary of tens of thousands."""
-    objective = model["init_args"].get("objective")
-    if isinstance(objective, dict) and objective.get("init_args", {}).get("curriculum_steps"):
-        objective["init_args"]["curriculum_steps"] = 0
-
-
-def fit_row_length(tree: Tree, before: int) -> None:
-    """Give a codec that encodes rows of one length that of the text, with as many latents per token as its recipe, and
-    a net of blocks as many blocks.
-
-    Args:
-        tree: resolved recipe.
-        before: row length of the recipe.
-    """
-    parts, length = tree["model"]["init_args"], tree["data"]["seq_length"]
-    net = (parts.get("net") or {}).get("init_args", {})
-    if net.get("block_size"):
-        net["block_size"] = max(math.ceil(net["block_size"] * length / before), 1)
-    arguments = (parts.get("codec") or {}).get("init_args", {})
-    if "length" in arguments and "latents" in arguments:
-        arguments["latents"] = max(round(arguments["latents"] * length / arguments["length"]), 1)
-        arguments["length"] = length
 
 
 def bound_callbacks(tree: Tree) -> list[Tree]:

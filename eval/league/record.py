@@ -6,7 +6,7 @@ from datetime import date
 import torch
 
 from ..record import Record
-from .plan import CODEC_SHARE, LEARNING_RATES, SEARCH_SHARE
+from .plan import CODEC_SHARE, SEARCH
 from .tables import make_tables
 
 TITLE = "League of systems"
@@ -21,14 +21,14 @@ def make_record(records: Sequence[Record], steps: Sequence[int], command: str, h
         command: command that trained and scored them.
         hardware: where they were trained.
     """
-    first, rates = records[0], ", ".join(f"{factor:g}" for factor in LEARNING_RATES)
+    first = records[0]
     settings, minutes = first["protocol"], first["fit"]["minutes"]
     protocol = {
         "command": command,
         "protocol": f"exact law of the grammar {settings['grammar']}, as protocol stories",
         "n": str(settings["n"]),
         "seed": f"{settings['seed']}, of one fit a system and of sampling",
-        "recipe": f"the recipe's learning rate times {rates}, searched in the first {SEARCH_SHARE:.0%} of the fit",
+        "recipe": f"that of each system, after {SEARCH}",
         "hardware": hardware,
         "duration": f"{minutes:g} processor minutes of one thread a system, {CODEC_SHARE:.0%} of them for a codec",
         "source": f"scored on {date.today()}, torch {torch.__version__}",

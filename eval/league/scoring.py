@@ -60,7 +60,7 @@ def score_system(
     key: Record = {"checkpoint_hash": common["checkpoint_hash"], "steps": list(steps), "n": n, "seed": seed}
     key |= {
         "grammar": entrant.grammar,
-        "grammar_hash": entrant.grammar_hash,
+        "grammar_hash": GRAMMARS[entrant.grammar].digest,
         "measures": list(SHARES),
         "code": code_hash(),
         "textflow": version("textflow"),

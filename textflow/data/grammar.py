@@ -14,6 +14,8 @@ from functools import cached_property
 from itertools import pairwise, product
 from typing import NamedTuple
 
+from textflow.data.fingerprint import fingerprint
+
 WOMEN = ("Anna", "Clara", "Edith", "Greta", "Ida", "Mary", "Rosa", "Ruth")
 KINDS = {"hero": "names", "friend": "names", "job": "jobs", "adj": "adjectives", "noun": "objects", "place": "places"}
 FORM_KINDS = {"he": "pronouns", "him": "pronouns", "his": "pronouns", "a": "articles"}
@@ -90,6 +92,11 @@ class Grammar:
             [frozenset(field.word(word) for word in self.classes.get(field.name, ("",))) for field in order]
             for order in self.orders
         ]
+
+    @property
+    def digest(self) -> str:
+        """Hash of the classes and orders."""
+        return fingerprint(self.classes, self.stages)
 
     def choices(self, name: str, chosen: dict[str, str]) -> list[str]:
         """Words of a class that may still be chosen."""
