@@ -5,6 +5,7 @@ from itertools import product
 from pathlib import Path
 
 from textflow.diagnostics.grouping import GroupCost, fit_groups
+from textflow.diagnostics.story_examples import MAJORITY_COMMIT
 from textflow.escapes import Commit, Escape, NoEscape
 from textflow.metrics import TextScorer
 from textflow.models.generation import drawn_in_groups, sampled_by
@@ -21,6 +22,7 @@ SAMPLING_METHODS: dict[str, tuple[Sampler, Escape]] = {
     "ancestral noise": (Ancestral(), NoEscape()),
     "mode commit": (Ancestral(), Commit()),
     "sampled commit": (Ancestral(), Commit("sample")),
+    "majority commit": MAJORITY_COMMIT,
 }
 GROUPS = "fitted groups"  # as many as evaluations, each of one step, given the tokens of those before
 NUM_FITTED = 64  # texts that groups are fitted on
@@ -29,6 +31,7 @@ CAPTION = (
     "Stories of a trained run by the number of sampling steps K. Left: texts of the language, without a mistake. Right:"
     " agreements that hold (a name, thing or place meant again, a pronoun) in texts that fit an order of the grammar."
     " Fitted groups: K groups of positions, drawn one after another by one step each [ours]."
+    " Majority commit: tokens of probability .5 or more are chosen, and part of their noise is renewed [ours]."
     " Bars: 95 % intervals over texts (Wilson)."
 )
 
@@ -81,7 +84,8 @@ def draw(results: Record, path: Path, caption: str = CAPTION) -> None:
                 parts = [[100 * part for part in r[measure]] for r in rows]
                 bars = [[y - low for y, low, _ in parts], [high - y for y, _, high in parts]]
                 steps, shares = [r["K"] for r in rows], [y for y, _, _ in parts]
-                axis.errorbar(steps, shares, bars, marker=MARKERS[i], color=f"C{i}", capsize=2, label=name)
+                line = {"marker": MARKERS[i], "color": f"C{i}", "linestyle": "--" if name == GROUPS else "-"}
+                axis.errorbar(steps, shares, bars, capsize=2, label=name, **line)
             axis.set(xlabel="network evaluations K", ylabel="percent", title=title, xscale="log", ylim=(0, 100))
             axis.set_xticks(DEPTHS, [str(k) for k in DEPTHS])
             axis.set_xticks([], minor=True)

@@ -15,7 +15,8 @@ CAPTIONS = {
     "bound": "Agreements that hold, % of those in texts that some order of the grammar fits / share of such texts, %.",
     "excess": "Mean of -ln p over the valid texts minus the entropy of the language, nats per text, with a 95% "
     "interval; 0 where all texts of the grammar are as likely.",
-    "variety": "Unigram entropy within a text, nats / 4-grams that a text repeats, % / texts that differ, %.",
+    "variety": "Unigram entropy within a text, nats / 4-grams that a text repeats, % / texts that differ, % / valid "
+    "texts that the training text has, % (held-out text shows how many are so by chance).",
     "evaluations": "Network evaluations per text at K sampling steps, + passes of a readout with a network of its own.",
     "map": "DABI of flips with its 95% interval (how much more the denoiser's error flips tokens than random noise "
     "of its length; a dash where neither flips any), CCI (share of token pairs of which one was chosen after "

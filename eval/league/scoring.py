@@ -1,20 +1,19 @@
 """Scores of a trained system: its samples by the truth of the stories, and diagnostics of its sampling map."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from textflow.data.stories import GRAMMARS, GrammarName
+from textflow.data.stories import GRAMMARS
 from textflow.diagnostics.sample_callbacks import generator_stiffness
 from textflow.escapes import Escape
 from textflow.models.base import Trainable
 from textflow.models.generator import Generator
 from textflow.noise import sample_seeds
-from textflow.oracle.stories import entropy, mean_length
 from textflow.run_folder import load
 from textflow.runtime.atomic import atomic_write_json
 from textflow.samplers import Sampler
@@ -25,12 +24,12 @@ from ..distillation.measure import standard_samplers
 from ..grammar_scorer import SHARES
 from ..measure import eval_point, sample_folder, step_counts
 from ..parallel import OnProgress
-from ..protocol import run_facts, validation_batch, validation_text
+from ..protocol import run_facts, validation_batch
 from ..record import Record, replace_nonfinite
 from ..samples import code_hash, draw_samples, split_at_eos
 from ..systems import BATCH_SIZE, DIAGNOSTIC_STEPS, system_cci, take_rows
 from .plan import Entrant
-from .truth import score_texts
+from .truth import real_text, score_texts, training_texts, truth
 
 SAMPLING_BATCH = 64  # texts sampled at a time
 DABI_ROWS, CCI_ROWS, STIFFNESS_ROWS = 64, 32, 2  # most rows of the diagnostics
@@ -61,23 +60,24 @@ def score_system(
     key |= {
         "grammar": entrant.grammar,
         "grammar_hash": GRAMMARS[entrant.grammar].digest,
-        "measures": list(SHARES),
+        "measures": [*SHARES, "seen"],
         "code": code_hash(),
         "textflow": version("textflow"),
     }
     known: Record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if known.get("protocol") == key:
         return known
-    model: Any = load(run)
+    model, data = load(run), common["recipe"]["data"]
+    training = training_texts(data)
     cells = [
         {"sampler": name, **cell}
         for name in sampling_methods(model)
-        for cell in score_samples(model, name, run, common, key, on_progress)
+        for cell in score_samples(model, name, run, common, key, training, on_progress)
     ]
     on_progress("diagnosing", 0, 1)
-    diagnostics, refusals = diagnose(model, common["recipe"]["data"], n, seed)
+    diagnostics, refusals = diagnose(model, data, n, seed)
     record: Record = {"name": entrant.name, "protocol": key, "fit": facts, "truth": truth(entrant.grammar)}
-    record |= {"model": describe(model), "real": real_text(common["recipe"]["data"], n, entrant.grammar)}
+    record |= {"model": describe(model), "real": real_text(data, n, entrant.grammar, training)}
     record |= {"cells": cells, "diagnostics": diagnostics, "refusals": refusals}
     record |= {"torch": torch.__version__, "threads": torch.get_num_threads()}
     record = replace_nonfinite(record)
@@ -99,7 +99,13 @@ def set_method(model: Any, name: str) -> None:
 
 
 def score_samples(
-    model: Any, method: str, run: Path, facts: Record, protocol: Record, on_progress: OnProgress
+    model: Any,
+    method: str,
+    run: Path,
+    facts: Record,
+    protocol: Record,
+    training: Collection[str],
+    on_progress: OnProgress,
 ) -> Iterator[Record]:
     """Numbers of the samples at each number of steps; saved samples are read."""
     set_method(model, method)
@@ -117,7 +123,7 @@ def score_samples(
         cost = {name: sum(getattr(line, name) for line in lines) / n for name in ("nfe", "seconds")}
         cost["readout_calls"] = point.get("readout_calls", 0)
         samples = {"samples": str(folder.relative_to(run)), "first_text": texts[0]}
-        yield {"steps": count, **cost, **score_texts(texts, ids, protocol["grammar"]), **samples}
+        yield {"steps": count, **cost, **score_texts(texts, ids, protocol["grammar"], training), **samples}
 
 
 def diagnose(model: Any, data: Record, n: int, seed: int) -> tuple[Record, dict[str, str]]:
@@ -172,15 +178,3 @@ def count_parameters(model: Any) -> int:
     """Number of parameters of a model with its codec, its moving average left out."""
     average = {id(p) for p in model.ema_net.parameters()}
     return sum(p.numel() for p in model.parameters() if id(p) not in average)
-
-
-def real_text(data: Record, n: int, grammar: GrammarName) -> Record:
-    """Numbers of held-out stories."""
-    ids, module = validation_text(data, n)
-    ids = [split_at_eos(row, module.tokenizer.eos)[0] for row in ids]
-    return score_texts(module.tokenizer.decode(ids), ids, grammar)
-
-
-def truth(grammar: str) -> Record:
-    """Exact entropy of a text in nats, and its mean number of words."""
-    return {"entropy": entropy(GRAMMARS[grammar]), "words": mean_length(GRAMMARS[grammar])}

@@ -121,9 +121,7 @@ def test_a_mistake_in_a_record_is_refused_with_its_key(folder: Path) -> None:
             render("RESULTS.template.md", folder)
             render("README.template.md", folder)
     path.write_text(original)
-    replace_in(
-        folder / "results" / "README.template.md", 'table("stories", "valid")', 'table("stories", "valid", ["odd"])'
-    )
+    replace_in(folder / "results" / "README.template.md", '["ode", ', '["odd", ')
     with pytest.raises(ValueError, match="unknown row 'odd'"):
         render("README.template.md", folder)
 
@@ -133,7 +131,7 @@ def test_the_readme_gets_a_row_a_sampler_between_its_markers(folder: Path, tmp_p
     readme.write_text("before\n<!-- results -->\nstale\n<!-- /results -->\nafter\n")
     text = pages(folder, readme)[readme]
     assert text.startswith("before\n<!-- results -->\n|") and text.endswith("\n<!-- /results -->\nafter\n")
-    assert "stale" not in text and len([line for line in text.splitlines() if line.startswith("| ")]) == 2 + 7
+    assert "stale" not in text and len([line for line in text.splitlines() if line.startswith("| ")]) == 2 + 5
     readme.write_text(text)
     assert pages(folder, readme)[readme] == text
     readme.write_text("<!-- results -->\n")

@@ -7,7 +7,7 @@ import lightning as L
 from textflow.data.stories import GrammarName
 from textflow.diagnostics.grouping import GroupCost, fit_groups
 from textflow.diagnostics.stories import agreements, grammar_of_fit, require_texts
-from textflow.escapes import Commit, Escape, NoEscape
+from textflow.escapes import Commit, Escape, HighConfidence, NoEscape
 from textflow.models.generation import TextGenerator, drawn_in_groups, sampled_by
 from textflow.models.generator import Generator
 from textflow.samplers import Ancestral, Euler, Sampler
@@ -15,10 +15,11 @@ from textflow.training.eval_mode import temporary_eval_mode
 from textflow.training.interrupt import was_interrupted
 
 NUM_FITTED = 48  # texts that groups are fitted on
+MAJORITY_COMMIT = Ancestral(1.0, committed_noise_correlation=0.8), Commit(gate=HighConfidence(0.5))
 EXAMPLES: dict[str, tuple[int, Sampler, Escape]] = {
     "4 steps of the ODE": (4, Euler(), NoEscape()),
-    "4 steps, mode commit": (4, Ancestral(), Commit()),
-    "32 steps, mode commit": (32, Ancestral(), Commit()),
+    "4 steps, majority commit": (4, *MAJORITY_COMMIT),
+    "32 steps, majority commit": (32, *MAJORITY_COMMIT),
 }
 
 
@@ -72,4 +73,4 @@ class StoryExamples(L.Callback):
         with temporary_eval_mode(model):
             texts = model.generate(self.num_samples, num_steps=steps, seed=self.seed)
         shares = agreements(grammar_of_fit(self.grammar, model, type(self).__name__), texts)
-        return f"  {name + ':':<22} {shares['valid']:4.0%} valid, {shares['bound']:4.0%} hold: {texts[0]}"
+        return f"  {name + ':':<26} {shares['valid']:4.0%} valid, {shares['bound']:4.0%} hold: {texts[0]}"

@@ -13,7 +13,15 @@ METHODS = ("ODE", "re-injection", "mode commit")
 
 def cell(sampler: str, steps: int, valid: float, **numbers: Any) -> dict[str, Any]:
     own = {"sampler": sampler, "steps": steps, "n": 100, "valid": valid, "in_grammar": 0.5, "bound": None, "nfe": 3.0}
-    own |= {"bigrams": 0.75, "excess_nll": None, "entropy": 3.2, "seq_rep_4": 0.01, "distinct": 1.0, "seconds": 0.5}
+    own |= {
+        "bigrams": 0.75,
+        "excess_nll": None,
+        "entropy": 3.2,
+        "seq_rep_4": 0.01,
+        "distinct": 1.0,
+        "seconds": 0.5,
+        "seen": 0.15,
+    }
     own |= {"first_text": f"a {sampler} | text of {steps}"}
     intervals = {"valid": [0.1, 0.3], "bigrams": [0.7, 0.8], "excess_nll": [None, None]}
     return own | {"intervals": intervals} | numbers
@@ -52,7 +60,7 @@ def test_each_sampler_is_a_row_and_each_number_of_steps_a_column() -> None:
     assert tables["bigrams"].cell("flow, ODE", "k8") == "75.0 [70.0, 80.0]"
     assert tables["bound"].cell("flow, ODE", "k8") == "90 / 50" and tables["bound"].cell("flow, ODE", "k1") == "– / 50"
     assert tables["excess"].cell("flow, ODE", "k8") == "-0.50 [-1.00, 0.00]"
-    assert tables["variety"].cell("real", "single") == "3.20 / 1.0 / 100"
+    assert tables["variety"].cell("real", "single") == "3.20 / 1.0 / 100 / 15"
     assert tables["map"].markdown().splitlines()[2:] == [
         "| flow | ODE | 30.00 [20.00, 40.00] | 0.00 | 12 / 140 | 0.5 |",
         "| flow | mode commit | 30.00 [20.00, 40.00] | 0.75 | – | 0.5 |",
