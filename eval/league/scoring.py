@@ -60,7 +60,7 @@ def score_system(
     key |= {
         "grammar": entrant.grammar,
         "grammar_hash": GRAMMARS[entrant.grammar].digest,
-        "measures": [*SHARES, "seen"],
+        "measures": [*SHARES, "in_training"],
         "code": code_hash(),
         "textflow": version("textflow"),
     }

@@ -136,8 +136,8 @@ def excess_cell(cell: Record) -> str:
 
 def variety_cell(cell: Record) -> str:
     """Entropy, repetition, share of texts that differ, and of valid texts that the training text has."""
-    seen = "–" if cell["seen"] is None else f"{100 * cell['seen']:.0f}"
-    return f"{cell['entropy']:.2f} / {percent(cell['seq_rep_4'])} / {100 * cell['distinct']:.0f} / {seen}"
+    share = "–" if cell["in_training"] is None else f"{100 * cell['in_training']:.0f}"
+    return f"{cell['entropy']:.2f} / {percent(cell['seq_rep_4'])} / {100 * cell['distinct']:.0f} / {share}"
 
 
 def evaluations_cell(cell: Record) -> str:

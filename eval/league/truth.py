@@ -25,7 +25,8 @@ def score_texts(
     `bigrams` is the share of pairs of neighbouring words that the language has.
     `excess_nll` is the mean of -ln p over the valid texts minus the entropy of the language, nats per text: above 0 for
     texts that are rarer than the language's own, below 0 for likelier ones. `distinct` is the share of texts that
-    differ. `seen` is the share of the valid texts that the training text has; held-out text shows its chance level.
+    differ. `in_training` is the share of the valid texts that the training text has; held-out text shows how many are
+    so by chance.
 
     Args:
         texts: decoded texts, at least one.
@@ -44,8 +45,10 @@ def score_texts(
     }
     measured = shares | {name: mean_interval(values) for name, values in means.items()}
     if valid:
-        measured["seen"] = wilson(torch.tensor([text in training for text in valid]).long(), torch.ones(len(valid)))
-    names = (*SHARES, *means, "seen")
+        measured["in_training"] = wilson(
+            torch.tensor([text in training for text in valid]).long(), torch.ones(len(valid))
+        )
+    names = (*SHARES, *means, "in_training")
     values = {name: measured[name].value if name in measured else math.nan for name in names}
     intervals = {name: [each.low, each.high] for name, each in measured.items()}
     return {"n": n, **values, "distinct": len(set(texts)) / n, "intervals": intervals}

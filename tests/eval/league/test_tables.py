@@ -20,7 +20,7 @@ def cell(sampler: str, steps: int, valid: float, **numbers: Any) -> dict[str, An
         "seq_rep_4": 0.01,
         "distinct": 1.0,
         "seconds": 0.5,
-        "seen": 0.15,
+        "in_training": 0.15,
     }
     own |= {"first_text": f"a {sampler} | text of {steps}"}
     intervals = {"valid": [0.1, 0.3], "bigrams": [0.7, 0.8], "excess_nll": [None, None]}

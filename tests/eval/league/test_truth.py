@@ -18,7 +18,7 @@ def test_valid_broken_and_foreign_texts_have_their_numbers() -> None:
     assert (numbers["n"], numbers["valid"], numbers["in_grammar"], numbers["distinct"]) == (5, 0.6, 0.8, 0.8)
     assert 0.9 < numbers["bound"] < 1 and numbers["pronouns"] == 0.75
     assert numbers["seq_rep_4"] == pytest.approx((1 / 2) / 5), "one of two 4-grams of one text"
-    assert numbers["seen"] == pytest.approx(2 / 3), "two of three valid texts are the training text"
+    assert numbers["in_training"] == pytest.approx(2 / 3), "two of three valid texts are the training text"
     low, high = numbers["intervals"]["valid"]
     assert 0 < low < 0.6 < high < 1 and set(numbers["intervals"]) > {"bound", "entropy", "seq_rep_4"}
     assert numbers["excess_nll"] == pytest.approx(0, abs=1), "all texts of an order are as likely"
