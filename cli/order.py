@@ -63,13 +63,14 @@ def report(line: str) -> None:
 
 
 def write_overlay(path: Path, groups: list[int], readout: str) -> None:
-    """Write the recipe of the order, and of a readout that draws its tokens."""
+    """Write the recipe of the order, and of a readout that draws its tokens at the times of training."""
     import yaml
 
     from textflow.runtime.atomic import atomic_write_text
 
     model: dict[str, Any] = {"order": {"class_path": "Grouped", "init_args": {"groups": groups}}}
     model["readout"] = {"class_path": readout, "init_args": {"temperature": 1.0}}
+    model["sampling_schedule"] = None
     text = yaml.safe_dump({"model": model}, sort_keys=False, default_flow_style=None, width=120)
     atomic_write_text(
         path, f"# groups of positions that are drawn at once, found by textflow order; add --steps 1\n{text}"

@@ -96,7 +96,9 @@ def reference_records(
 def eval_point(generator: TextGenerator, steps: int, seed: int, sampler: AnySampler | None = None) -> Record:
     """Sampling settings of a cell: all inputs of its samples besides the run; no time grid without a schedule."""
     schedule, readout = getattr(generator, "sampling_schedule", None), getattr(generator, "readout", None)
-    grid = None if schedule is None else {"class": type(schedule).__name__, "times": schedule.grid(steps)}
+    path = getattr(generator, "path", None)  # tokens have none: from 0 to 1
+    ends = {} if path is None else {"t_min": path.t_min, "t_max": path.t_max}
+    grid = None if schedule is None else {"class": type(schedule).__name__, "times": schedule.grid(steps, **ends)}
     calls = 0 if readout is None else readout.num_calls(generator.text_format.seq_length)
     own = {"readout": part_fields(readout), "readout_calls": calls} if calls else {}
     if not isinstance(order := getattr(generator, "order", AllAtOnce()), AllAtOnce):

@@ -21,7 +21,7 @@ def test_an_order_is_written_as_an_overlay_that_samples_and_evaluates(
     shown = capsys.readouterr()
     assert "nats per text" in shown.out and f"textflow sample {run} {run}/order-3.yaml --steps 1" in shown.out
     overlay = yaml.safe_load((run / "order-3.yaml").read_text())["model"]
-    assert set(overlay["order"]["init_args"]["groups"]) == {0, 1, 2}
+    assert set(overlay["order"]["init_args"]["groups"]) == {0, 1, 2} and overlay["sampling_schedule"] is None
     assert main(["sample", str(run), str(run / "order-3.yaml"), "--steps", "1", "-n", "2"]) == 0
     assert "[1]" in capsys.readouterr().out
     assert main(["order", str(run), "--groups", "0"]) == 2

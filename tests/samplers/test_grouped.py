@@ -12,6 +12,7 @@ from tests.helpers.trained_codecs import LENGTH
 from textflow.codecs import EmbeddingTable
 from textflow.diagnostics.cci import cci, collect_fed_ids
 from textflow.diagnostics.grouping import GroupCost, fit_groups
+from textflow.models.generation import drawn_in_groups
 from textflow.models.generator import Generator
 from textflow.models.text_format import TextFormat
 from textflow.nets import Denoiser
@@ -19,6 +20,7 @@ from textflow.noise import Noise
 from textflow.objectives import CrossEntropy
 from textflow.readouts import FromPosterior
 from textflow.samplers import Grouped
+from textflow.schedules import Gumbel
 from textflow.types import Conditioning, Ids, Latents, Posterior, Times
 
 V, L = 5, 6
@@ -79,6 +81,16 @@ def test_the_cost_of_groups_is_the_mean_negative_log_likelihood_of_the_texts() -
     assert cost([0, 1, 0, 1, 0, 1]) == pytest.approx(3 * log(V), abs=1e-5)
     assert cost([0, 0, 0, 1, 0, 1]) == pytest.approx(4 * log(V), abs=1e-5)
     assert cost([0] * L) == pytest.approx(6 * log(V), abs=1e-5)
+
+
+def test_groups_start_at_pure_noise_whatever_the_sampling_schedule() -> None:
+    model = pairs(())
+    model.own_sampling_schedule = Gumbel(-0.5, 0.1, cutoff=0.2)
+    assert model.sampling_schedule.grid(1, t_min=0.0, t_max=1.0)[0] > 0.3
+    assert GroupCost(model, texts(2)).t_start == 0
+    with drawn_in_groups(model, [0] * L):
+        assert model.sample([1], 1).trace.times == [0]
+    assert isinstance(model.sampling_schedule, Gumbel)
 
 
 def test_fitted_groups_are_as_good_as_the_best_of_all() -> None:

@@ -16,7 +16,8 @@ REACH = 3
 
 class GroupCost:
     """Mean -log p of texts under the order Grouped with one step per group, nats per text: the sum over groups of their
-    tokens' cross-entropies given the groups before, averaged over the noise of the others.
+    tokens' cross-entropies given the groups before, averaged over the noise of the others. The step starts where the
+    times of training do.
 
     It is at least the entropy of the texts. The rest is the network's error and the dependence of a group's tokens on
     each other, as they are drawn independently.
@@ -31,7 +32,7 @@ class GroupCost:
         self.model, self.ids = model.eval(), ids.to(model.device)
         require_latent_per_token(model.codec, model.codec.num_latents(ids.shape[1]))
         self.start, _ = model.initial_noise([seed * len(ids) + i for i in range(len(ids))], ids.shape[1])
-        times = model.sampling_schedule.grid(1, t_min=model.path.t_min, t_max=model.path.t_max)
+        times = model.objective.time_schedule.grid(1, t_min=model.path.t_min, t_max=model.path.t_max)
         self.t_start, self.nll_by_known = times[0], dict[tuple[bool, ...], Float[Tensor, " L"]]()
 
     def __call__(self, groups: Sequence[int]) -> float:

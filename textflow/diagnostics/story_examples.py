@@ -15,7 +15,7 @@ from textflow.training.eval_mode import temporary_eval_mode
 from textflow.training.interrupt import was_interrupted
 
 NUM_FITTED = 48  # texts that groups are fitted on
-MAJORITY_COMMIT = Ancestral(1.0, committed_noise_correlation=0.8), Commit(gate=HighConfidence(0.5))
+MAJORITY_COMMIT = Ancestral(1.0, committed_noise_correlation=0.0), Commit(gate=HighConfidence(0.5))
 EXAMPLES: dict[str, tuple[int, Sampler, Escape]] = {
     "4 steps of the ODE": (4, Euler(), NoEscape()),
     "4 steps, majority commit": (4, *MAJORITY_COMMIT),

@@ -100,7 +100,9 @@ def refuse_guidance(model: str, *scales: float | None) -> None:
 
 
 @contextmanager
-def sampled_by(model: TextGenerator, sampler: Sampler, escape: Escape, **others: Order | Readout) -> Iterator[None]:
+def sampled_by(
+    model: TextGenerator, sampler: Sampler, escape: Escape, **others: Order | Readout | None
+) -> Iterator[None]:
     """Give a generator another sampler and escape, and other parts by attribute; its own are restored afterwards."""
     parts = {"sampler": sampler, "escape": escape, **others}
     own = {name: getattr(model, name) for name in parts}
@@ -115,6 +117,10 @@ def sampled_by(model: TextGenerator, sampler: Sampler, escape: Escape, **others:
 
 @contextmanager
 def drawn_in_groups(model: TextGenerator, groups: Sequence[int]) -> Iterator[None]:
-    """Let a generator draw its tokens in groups of positions, each of as many steps as are asked for."""
-    with sampled_by(model, Euler(), NoEscape(), order=Grouped(groups), own_readout=FromPosterior(temperature=1.0)):
+    """Let a generator draw its tokens in groups of positions, each of as many steps as are asked for.
+
+    The times are those of training: a group of one step starts at pure noise, which a sampling schedule may leave out.
+    """
+    parts = {"order": Grouped(groups), "own_readout": FromPosterior(temperature=1.0), "own_sampling_schedule": None}
+    with sampled_by(model, Euler(), NoEscape(), **parts):
         yield
