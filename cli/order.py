@@ -63,7 +63,7 @@ def report(line: str) -> None:
 
 
 def write_overlay(path: Path, groups: list[int], readout: str) -> None:
-    """Write the recipe of the order, and of a readout that draws its tokens at the times of training."""
+    """Write the recipe of the order, of a readout that draws its tokens, and of the times of training."""
     import yaml
 
     from textflow.runtime.atomic import atomic_write_text
@@ -73,5 +73,7 @@ def write_overlay(path: Path, groups: list[int], readout: str) -> None:
     model["sampling_schedule"] = None
     text = yaml.safe_dump({"model": model}, sort_keys=False, default_flow_style=None, width=120)
     atomic_write_text(
-        path, f"# groups of positions that are drawn at once, found by textflow order; add --steps 1\n{text}"
+        path,
+        f"# groups of positions that are drawn at once, found by textflow order; add --steps 1\n"
+        f"# sampling_schedule null takes the times of training: each group starts at pure noise\n{text}",
     )

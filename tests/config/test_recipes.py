@@ -88,6 +88,7 @@ def test_a_saved_recipe_reads_back_equal(tmp_path: Path) -> None:
 def test_overlays_change_only_the_keys_that_they_name(names: tuple[str, ...]) -> None:
     before, after = elf_values(), flatten(load("recipes/small/elf.yaml", *names, options=()))
     values = {key: value for name in names for key, value in overlays.flatten(TREES[name])}
+    assert {key for key in values if key not in after} == {key for key, value in values.items() if value is None}
     assert [key for key, value in values.items() if not str(after.get(key)).endswith(str(value))] == []
     # a new source or tokenizer brings its own arguments
     parts = {part for part in ("data.source", "data.tokenizer") if any(key.startswith(part) for key in values)}

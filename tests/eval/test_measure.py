@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import textflow.eval.record
+from tests.helpers.systems import make
 from tests.helpers.tiny_scorer import WORDS
 from tests.helpers.word_tokenizer import Words
 from textflow.eval.measure import eval_point, evaluate, measure, reference_records, sample_folder, shuffle_words
@@ -101,6 +102,12 @@ def test_there_is_one_record_for_each_sampler_and_number_of_steps(scorer):
     assert "order" not in records[0], "all at once"
     assert records[1]["time_grid"] == {"class": "EvenSchedule", "times": [0.0, 0.25, 0.5, 0.75, 1.0]}
     assert records[1]["self_cond_guidance"] == 2.0 and records[1]["entropy"] > records[0]["entropy"]
+
+
+def test_the_times_of_a_record_end_where_the_path_does() -> None:
+    model = make("LangFlow")
+    times = eval_point(model, 4, 0)["time_grid"]["times"]
+    assert len(times) == 5 and times[0] >= model.path.t_min and times[-1] == model.path.t_max < 100
 
 
 def test_records_are_strict_json_with_one_file_for_each_protocol(scorer, tmp_path):

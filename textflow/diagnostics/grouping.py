@@ -16,8 +16,8 @@ REACH = 3
 
 class GroupCost:
     """Mean -log p of texts under the order Grouped with one step per group, nats per text: the sum over groups of their
-    tokens' cross-entropies given the groups before, averaged over the noise of the others. The step starts where the
-    times of training do.
+    tokens' cross-entropies given the groups before, averaged over the noise of the others. The step starts at
+    the noisy end of the training schedule.
 
     It is at least the entropy of the texts. The rest is the network's error and the dependence of a group's tokens on
     each other, as they are drawn independently.

@@ -121,6 +121,6 @@ def drawn_in_groups(model: TextGenerator, groups: Sequence[int]) -> Iterator[Non
 
     The times are those of training: a group of one step starts at pure noise, which a sampling schedule may leave out.
     """
-    parts = {"order": Grouped(groups), "own_readout": FromPosterior(temperature=1.0), "own_sampling_schedule": None}
-    with sampled_by(model, Euler(), NoEscape(), **parts):
+    readout = FromPosterior(temperature=1.0)
+    with sampled_by(model, Euler(), NoEscape(), order=Grouped(groups), own_readout=readout, own_sampling_schedule=None):
         yield
